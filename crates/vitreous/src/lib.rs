@@ -1,0 +1,10 @@
+//! Trains, compares and looks inside small image classifiers.
+//!
+//! A module uses the layers above it in this list, never those below (ARCHITECTURE.md has the reasons).
+
+pub mod random;
+pub mod units;
+
+pub mod config;
+
+pub mod data;

@@ -1,0 +1,3 @@
+//! The `vitreous` program.
+
+fn main() {}

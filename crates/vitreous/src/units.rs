@@ -1,0 +1,95 @@
+//! Numbers as people read them: counts, bytes, durations, percentages.
+
+/// Writes an integer with commas: `106,122`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// Writes a number of bytes in decimal units: `1.5 MB`.
+pub fn bytes(n: u64) -> String {
+    scaled(n as f64, &["B", "kB", "MB", "GB", "TB"])
+}
+
+/// Writes a number of floating-point operations: `2.5 GFLOP`.
+pub fn flops(n: u64) -> String {
+    scaled(n as f64, &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"])
+}
+
+fn scaled(mut value: f64, names: &[&str]) -> String {
+    let mut at = 0;
+    while value >= 1000.0 && at + 1 < names.len() {
+        value /= 1000.0;
+        at += 1;
+    }
+    if at == 0 { format!("{value:.0} {}", names[0]) } else { format!("{value:.1} {}", names[at]) }
+}
+
+/// Writes a duration for people: `0.42 s`, `38 s`, `4 min 05 s`, `2 h 03 min`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        _ if seconds < 10.0 => format!("{seconds:.2} s"),
+        0..=59 => format!("{whole} s"),
+        60..=3599 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// Writes a fraction of 1 as a percentage: `97.25 %`.
+pub fn percent(fraction: f64) -> String {
+    format!("{:.2} %", fraction * 100.0)
+}
+
+/// Returns the candidate closest to `word`, when one is close enough to be what was meant.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| (edit_distance(&word, &candidate.to_lowercase()), candidate))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, candidate)| *distance <= 1 + word.len().min(candidate.len()) / 3)
+        .map(|(_, candidate)| candidate)
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        assert_eq!(count(106_122), "106,122");
+        assert_eq!(count(999), "999");
+        assert_eq!(bytes(1_500_000), "1.5 MB");
+        assert_eq!(duration(245.0), "4 min 05 s");
+        assert_eq!(percent(0.9725), "97.25 %");
+    }
+
+    #[test]
+    fn a_misspelled_word_finds_its_neighbour_and_nonsense_finds_none() {
+        assert_eq!(nearest("embed_dm", ["embed_dim", "depth"]), Some("embed_dim"));
+        assert_eq!(nearest("zebra", ["embed_dim", "depth"]), None);
+    }
+}
