@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::digits::{Digits, TEST_IMAGES, TRAIN_IMAGES};
 use super::folder::{self, Listing, Picture, SkippedImage};
 use super::source::{Facts, Source};
 use super::split::{Packed, Store, divide};
 use super::{DataError, Progress, Split, SplitName};
 use crate::config::data::DataSpec;
+
+/// Seed of the built-in digits. A constant: they are one data set, whatever the seed of the run.
+const DIGITS_SEED: u64 = 1;
 
 /// Which splits to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,14 +69,17 @@ pub fn load(
     let splits = match &facts.source {
         Source::Idx { test, test_file, .. } if is_test => {
             let test = test.as_ref().ok_or_else(|| no_split(SplitName::Test, Some(test_file)))?;
-            whole(test.load("test", facts.class_names.len(), progress)?)
+            whole_test(test.load("test", facts.class_names.len(), progress)?)
         }
         Source::Cifar { test, test_file, .. } if is_test => {
             let test = test.as_ref().ok_or_else(|| no_split(SplitName::Test, Some(test_file)))?;
-            whole(test.load("test", progress)?)
+            whole_test(test.load("test", progress)?)
         }
-        Source::Idx { train, .. } => divided(spec, facts, train.load("train", facts.class_names.len(), progress)?),
-        Source::Cifar { train, .. } => divided(spec, facts, train.load("train", progress)?),
+        Source::Idx { train, .. } => {
+            divided_train(spec, facts, train.load("train", facts.class_names.len(), progress)?)
+        }
+        Source::Cifar { train, .. } => divided_train(spec, facts, train.load("train", progress)?),
+        Source::Digits => digits(spec, facts),
         Source::Folder(listing) => {
             if is_test && listing.test.is_none() {
                 return Err(no_split(SplitName::Test, Some(&listing.root.join("test"))));
@@ -97,15 +104,28 @@ pub fn load(
     Ok(loaded)
 }
 
-fn whole(packed: Packed) -> Vec<(SplitName, Split)> {
+fn whole_test(packed: Packed) -> Vec<(SplitName, Split)> {
     let indices = (0..packed.labels.len() as u32).collect();
     vec![(SplitName::Test, Split::new(Arc::new(Store::Packed(packed)), indices))]
 }
 
-fn divided(spec: &DataSpec, facts: &Facts, packed: Packed) -> Vec<(SplitName, Split)> {
+fn divided_train(spec: &DataSpec, facts: &Facts, packed: Packed) -> Vec<(SplitName, Split)> {
     let (train, validation) = divide(&packed.labels, facts.class_names.len(), spec, false);
     let store = Arc::new(Store::Packed(packed));
     vec![(SplitName::Train, Split::new(store.clone(), train)), (SplitName::Validation, Split::new(store, validation))]
+}
+
+fn digits(spec: &DataSpec, facts: &Facts) -> Vec<(SplitName, Split)> {
+    let digits = Digits::new(DIGITS_SEED, TRAIN_IMAGES + TEST_IMAGES);
+    let labels: Vec<u16> = (0..TRAIN_IMAGES).map(|index| digits.label(index) as u16).collect();
+    let (train, validation) = divide(&labels, facts.class_names.len(), spec, false);
+    let test = (TRAIN_IMAGES as u32..(TRAIN_IMAGES + TEST_IMAGES) as u32).collect();
+    let store = Arc::new(Store::Digits(digits));
+    vec![
+        (SplitName::Train, Split::new(store.clone(), train)),
+        (SplitName::Validation, Split::new(store.clone(), validation)),
+        (SplitName::Test, Split::new(store, test)),
+    ]
 }
 
 /// Decodes only the pictures of the splits that are wanted.

@@ -27,12 +27,12 @@ impl Normalization {
     }
 
     /// Measures a split. The sums are integers, so nothing depends on their order. A channel that never changes gets
-    /// standard deviation 1, so that it can be divided by.
+    /// standard deviation 1, so that it can be divided by. Of built-in digits a few hundred are drawn for it.
     pub fn measured(split: &Split) -> Normalization {
         let shape = split.shape();
         let plane = shape.height * shape.width;
         let mut sums = vec![(0u64, 0u64); shape.channels];
-        for i in 0..split.len() {
+        for i in 0..split.sample_len() {
             for (pixels, (sum, squares)) in split.pixels(i).chunks_exact(plane).zip(&mut sums) {
                 // Short runs keep both sums within 32 bits, which is what vectorises.
                 for run in pixels.chunks(1 << 14) {
@@ -41,7 +41,7 @@ impl Normalization {
                 }
             }
         }
-        let count = (split.len() * plane).max(1) as u128;
+        let count = (split.sample_len() * plane).max(1) as u128;
         let mean = |&(sum, _): &(u64, u64)| (sum as f64 / (count as f64 * 255.0)) as f32;
         let std = |&(sum, squares): &(u64, u64)| {
             let variance = count * u128::from(squares) - u128::from(sum) * u128::from(sum);

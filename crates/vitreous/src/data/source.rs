@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::cifar::{self, CifarFiles};
+use super::digits;
 use super::folder::Listing;
 use super::idx::IdxPair;
 use super::split::validation_count;
@@ -13,7 +14,6 @@ use crate::units;
 /// Size of a folder's images where the config gives none, in pixels.
 const FOLDER_IMAGE_SIZE: usize = 64;
 
-const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 const GARMENTS: [&str; 10] =
     ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
 
@@ -43,6 +43,7 @@ pub enum Source {
     Idx { train: IdxPair, test: Option<IdxPair>, test_file: PathBuf },
     Cifar { train: CifarFiles, test: Option<CifarFiles>, test_file: PathBuf },
     Folder(Listing),
+    Digits,
 }
 
 impl Facts {
@@ -62,7 +63,8 @@ impl Facts {
 /// have not one value for each channel.
 pub fn inspect(spec: &DataSpec) -> Result<Facts, DataError> {
     let facts = match spec.name.as_str() {
-        "mnist" => inspect_idx(spec, DIGITS, &["mnist", "MNIST/raw"])?,
+        "digits" => inspect_digits(spec),
+        "mnist" => inspect_idx(spec, digits::CLASS_NAMES, &["mnist", "MNIST/raw"])?,
         "fashion-mnist" => inspect_idx(spec, GARMENTS, &["fashion-mnist", "FashionMNIST/raw"])?,
         "cifar10" => inspect_cifar(spec)?,
         _ => inspect_folder(spec)?,
@@ -74,6 +76,12 @@ pub fn inspect(spec: &DataSpec) -> Result<Facts, DataError> {
         }
     }
     Ok(facts)
+}
+
+fn inspect_digits(spec: &DataSpec) -> Facts {
+    let class_names = digits::CLASS_NAMES.map(str::to_string).to_vec();
+    let shape = ImageShape { channels: 1, height: digits::SIDE, width: digits::SIDE };
+    packed_facts(spec, class_names, shape, digits::TRAIN_IMAGES, Some(digits::TEST_IMAGES), Source::Digits)
 }
 
 fn inspect_idx(spec: &DataSpec, names: [&str; 10], folders: &[&str]) -> Result<Facts, DataError> {
