@@ -117,6 +117,7 @@ impl DataError {
             DataError::IdxMagic { .. }
             | DataError::IdxShape { .. }
             | DataError::StatedSize { .. }
+            | DataError::TooLarge { .. }
             | DataError::Gzip { .. }
             | DataError::Label { .. }
             | DataError::CifarSize { .. }
@@ -158,7 +159,7 @@ impl DataError {
                 format!("use {key} = [{values}], or leave it out to measure it")
             }
             DataError::Memory { .. } => "use a smaller image_size, or limit_train".to_string(),
-            DataError::Read { .. } | DataError::TooLarge { .. } | DataError::TooManyClasses { .. } => return None,
+            DataError::Read { .. } | DataError::TooManyClasses { .. } => return None,
             DataError::NoSplit { file: None, .. } => return None,
         })
     }

@@ -10,8 +10,8 @@ use super::{ImageShape, SplitName};
 use crate::config::data::DataSpec;
 use crate::random::{Key, Purpose, stream};
 
-/// Images drawn to stand for all, where drawing all would take seconds.
-const DRAWN_SAMPLE: usize = 500;
+/// Drawn images whose bytes enter a fingerprint: few, because the start of a run waits for them.
+const DRAWN_IN_FINGERPRINT: usize = 20;
 
 /// Images in memory and their labels; several splits may share them.
 pub enum Store {
@@ -119,11 +119,11 @@ impl Split {
         counts
     }
 
-    /// How many images, from the first, stand for all: all that were read, few of those that would be drawn for it.
-    pub(super) fn sample_len(&self) -> usize {
+    /// How many images, from the first, stand for all: all that were read, `drawn` of those that would be drawn for it.
+    pub(super) fn sample_len(&self, drawn: usize) -> usize {
         match &*self.store {
             Store::Packed(_) => self.len(),
-            Store::Digits(_) => self.len().min(DRAWN_SAMPLE),
+            Store::Digits(_) => self.len().min(drawn),
         }
     }
 
@@ -133,7 +133,7 @@ impl Split {
         hash.update(format!("{name} {} {}\n", self.len(), self.shape()));
         for i in 0..self.len() {
             hash.update(format!("{} {}\n", self.image_name(i), self.label(i)));
-            if i < self.sample_len() {
+            if i < self.sample_len(DRAWN_IN_FINGERPRINT) {
                 hash.update(self.pixels(i));
             }
         }
