@@ -80,7 +80,9 @@ fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Vec<u8>, 
     let scaled = scaled_size(size, wanted, resize);
     let offset = (centred(scaled.0 - wanted.0), centred(scaled.1 - wanted.1));
     let cut = scale_and_cut(&pixels, shape.channels, size, scaled, offset, wanted);
-    Ok(planar(&upright(cut, wanted, shape.channels, orientation), shape.channels))
+    let image = planar(&upright(cut, wanted, shape.channels, orientation), shape.channels);
+    assert_eq!(image.len(), shape.len(), "{size:?} to {shape}");
+    Ok(image)
 }
 
 /// Follows the file's parts up to its end mark.
