@@ -1,7 +1,7 @@
 //! Built-in digits: each image a function of (seed, index), drawn when first needed.
 //!
-//! Handwriting without a download: a pen's way for each digit in several styles ([`glyphs`]), changed at random and
-//! inked ([`draw`]). Places, slants and clutter vary so much that a linear classifier does not do well.
+//! Handwriting without a download: a pen's way for each digit in several styles (`glyphs.rs`), changed at random and
+//! inked (`draw.rs`). Places, slants and clutter vary so much that a linear classifier does not do well.
 
 mod canvas;
 mod draw;
