@@ -353,11 +353,14 @@ mod tests {
     fn a_folder_without_classes_is_refused() {
         let root = tempfile::tempdir().unwrap();
         write_class(root.path(), 3, 0);
-        assert_eq!(refused(&root).0, "0 class folders, at least 2 are needed (photos)");
-        assert_eq!(refused(&folder(&["train/cat"])).0, "1 class folders, at least 2 are needed (photos/train)");
+        assert_eq!(refused(&root).0, "a data set needs at least 2 class folders, not 0 (photos)");
+        assert_eq!(
+            refused(&folder(&["train/cat"])).0,
+            "a data set needs at least 2 class folders, not 1 (photos/train)"
+        );
         let root = folder(&["train/cat", "train/dog"]);
         fs::create_dir(root.path().join("val")).unwrap();
-        assert_eq!(refused(&root).0, "0 class folders, at least 2 are needed (photos/val)");
+        assert_eq!(refused(&root).0, "a data set needs at least 2 class folders, not 0 (photos/val)");
     }
 
     #[test]

@@ -5,9 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::Split;
 use crate::config::data::DataSpec;
 
-/// Built-in digits that are drawn to be measured: drawing all would take seconds.
-const DRAWN_TO_MEASURE: usize = 500;
-
 /// Mean and standard deviation of each channel, of pixels in 0..=1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalization {
@@ -30,13 +27,15 @@ impl Normalization {
     }
 
     /// Measures a split. The sums are integers, so nothing depends on their order. A channel that never changes gets
-    /// standard deviation 1, so that it can be divided by. Of built-in digits a few hundred are drawn for it.
+    /// standard deviation 1, so that it can be divided by. Those of built-in digits are known, as drawing all of them would take a second.
     pub fn measured(split: &Split) -> Normalization {
+        if let Some((mean, std)) = split.known_mean_and_std() {
+            return Normalization { mean: vec![mean], std: vec![std] };
+        }
         let shape = split.shape();
         let plane = shape.height * shape.width;
         let mut sums = vec![(0u64, 0u64); shape.channels];
-        let count = split.sample_len(DRAWN_TO_MEASURE);
-        for i in 0..count {
+        for i in 0..split.len() {
             for (pixels, (sum, squares)) in split.pixels(i).chunks_exact(plane).zip(&mut sums) {
                 // Short runs keep both sums within 32 bits, which is what vectorises.
                 for run in pixels.chunks(1 << 14) {
@@ -45,7 +44,7 @@ impl Normalization {
                 }
             }
         }
-        let count = (count * plane).max(1) as u128;
+        let count = (split.len() * plane).max(1) as u128;
         let mean = |&(sum, _): &(u64, u64)| (sum as f64 / (count as f64 * 255.0)) as f32;
         let std = |&(sum, squares): &(u64, u64)| {
             let variance = count * u128::from(squares) - u128::from(sum) * u128::from(sum);

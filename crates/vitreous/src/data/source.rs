@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn normalisation_must_have_a_value_for_each_channel() {
         let given = DataSpec { mean: Some(vec![0.5; 3]), ..DataSpec::default() };
-        assert_eq!(refused(&given), "mean has 3 values, but the images of digits have 1 channels ([data])");
+        assert_eq!(refused(&given), "3 values in mean do not fit images of digits, which need 1 ([data])");
     }
 
     #[test]

@@ -119,11 +119,11 @@ impl Split {
         counts
     }
 
-    /// How many images, from the first, stand for all: all that were read, `drawn` of those that would be drawn for it.
-    pub(super) fn sample_len(&self, drawn: usize) -> usize {
+    /// Mean and standard deviation of pixels in 0..=1, where they need no measuring.
+    pub(super) fn known_mean_and_std(&self) -> Option<(f32, f32)> {
         match &*self.store {
-            Store::Packed(_) => self.len(),
-            Store::Digits(_) => self.len().min(drawn),
+            Store::Packed(_) => None,
+            Store::Digits(_) => Some((digits::MEAN, digits::STD)),
         }
     }
 
@@ -131,9 +131,13 @@ impl Split {
     /// it takes the bytes of a few, as the rest follow from the program.
     pub(super) fn fingerprint(&self, name: SplitName, hash: &mut Sha256) {
         hash.update(format!("{name} {} {}\n", self.len(), self.shape()));
+        let with_pixels = match &*self.store {
+            Store::Packed(_) => self.len(),
+            Store::Digits(_) => DRAWN_IN_FINGERPRINT,
+        };
         for i in 0..self.len() {
             hash.update(format!("{} {}\n", self.image_name(i), self.label(i)));
-            if i < self.sample_len(DRAWN_IN_FINGERPRINT) {
+            if i < with_pixels {
                 hash.update(self.pixels(i));
             }
         }
