@@ -4,5 +4,6 @@ pub mod autodiff;
 pub mod graph;
 pub mod ops;
 pub mod random;
+pub mod reference;
 
 pub use graph::{Graph, GraphError, Init, NodeId, ParamId, Shape};
