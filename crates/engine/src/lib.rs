@@ -5,6 +5,7 @@ mod cpu;
 pub mod graph;
 pub mod ops;
 pub mod random;
+pub mod reference;
 mod session;
 
 pub use cpu::{Isa, Parameters, Session, training_memory};

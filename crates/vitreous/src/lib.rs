@@ -8,3 +8,4 @@ pub mod units;
 pub mod config;
 
 pub mod data;
+pub mod models;
