@@ -8,3 +8,6 @@ pub mod units;
 pub mod config;
 
 pub mod data;
+pub mod models;
+
+pub mod cli;

@@ -4,6 +4,7 @@ pub mod augment;
 pub mod data;
 pub mod model;
 pub mod train;
+pub mod vit;
 
 use serde::{Deserialize, Serialize};
 

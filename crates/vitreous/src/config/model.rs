@@ -49,6 +49,24 @@ pub struct VitSpec {
     pub token_init_std: f64,
 }
 
+/// Model sizes that have a name, as timm spells it: name, `embed_dim`, `num_heads`, `depth`.
+const NAMED_SIZES: [(&str, usize, usize, usize); 3] =
+    [("vit-tiny", 192, 3, 12), ("vit-small", 384, 6, 12), ("vit-base", 768, 12, 12)];
+
+impl VitSpec {
+    /// Returns the model of a name, for images of any size; patches of 16x16 unless changed.
+    pub fn named(name: &str) -> Option<VitSpec> {
+        let (_, embed_dim, num_heads, depth) = *NAMED_SIZES.iter().find(|(known, ..)| *known == name)?;
+        let size = VitSpec { patch_size: 16, embed_dim, num_heads, depth, mlp_ratio: 4.0, ..VitSpec::default() };
+        Some(VitSpec { norm_eps: 1e-6, ..size })
+    }
+
+    /// The names that [`VitSpec::named`] knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMED_SIZES.iter().map(|(name, ..)| *name)
+    }
+}
+
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

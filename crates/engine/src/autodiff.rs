@@ -1,0 +1,88 @@
+//! Reverse-mode differentiation: from a model graph and its loss to a training graph.
+//!
+//! The training graph is the model graph followed by the nodes that compute gradients, made by each operation's
+//! own rule. Sums of gradients are ordinary additions, so that one reader understands all of it.
+
+use crate::graph::{Graph, Node, NodeId, ParamId, Shape};
+use crate::ops::{self, Op};
+
+/// A graph that also computes the gradient of the mean loss with respect to every parameter.
+#[derive(Clone, Debug)]
+pub struct TrainingGraph {
+    /// The model's nodes, unchanged, then the gradients' nodes.
+    pub graph: Graph,
+    /// Number of nodes that are the model's.
+    pub forward_len: usize,
+}
+
+/// Builds the training graph of a cross-entropy loss.
+///
+/// Parameters that the loss does not depend on get no gradient node: their gradient is zero.
+///
+/// # Panics
+/// When `loss` is not a cross-entropy node.
+pub fn differentiate(graph: &Graph, loss: NodeId) -> TrainingGraph {
+    let node = graph.node(loss);
+    let Op::CrossEntropy { smoothing } = node.op else { panic!("`{}` is no cross-entropy loss", node.name) };
+    let logits = node.inputs[0];
+    let forward_len = graph.nodes().len();
+    let mut backward =
+        Backward { graph: graph.clone(), needs_gradient: needs_gradient(graph), gradients: vec![None; forward_len] };
+    if backward.needs_gradient[logits.0] {
+        let shape = graph.shape(logits).clone();
+        let dy =
+            backward.push(&format!("{}.grad", node.name), Op::CrossEntropyGrad { smoothing }, &node.inputs, &[], shape);
+        backward.add_gradient(logits, dy);
+    }
+    for id in graph.ids().rev() {
+        if let Some(dy) = backward.gradients[id.0] {
+            ops::differentiate(&mut backward, id, dy);
+        }
+    }
+    TrainingGraph { graph: backward.graph, forward_len }
+}
+
+/// A node needs a gradient when a parameter stands behind it.
+fn needs_gradient(graph: &Graph) -> Vec<bool> {
+    let mut needs = Vec::with_capacity(graph.nodes().len());
+    for node in graph.nodes() {
+        let behind = node.inputs.iter().any(|input| needs[input.0]);
+        needs.push(behind || !node.params.is_empty());
+    }
+    needs
+}
+
+/// The training graph while it is being built; what the gradient rules write to.
+pub(crate) struct Backward {
+    graph: Graph,
+    needs_gradient: Vec<bool>,
+    gradients: Vec<Option<NodeId>>,
+}
+
+impl Backward {
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        self.graph.node(id)
+    }
+
+    pub(crate) fn needs_gradient(&self, id: NodeId) -> bool {
+        self.needs_gradient[id.0]
+    }
+
+    /// Adds a node that computes a gradient.
+    pub(crate) fn push(&mut self, name: &str, op: Op, inputs: &[NodeId], params: &[ParamId], shape: Shape) -> NodeId {
+        self.graph.push(name, op, inputs, params, shape).expect("forward names are unique, so gradient names are")
+    }
+
+    /// Adds `gradient` to what is known of the gradient of node `of`.
+    pub(crate) fn add_gradient(&mut self, of: NodeId, gradient: NodeId) {
+        let sum = match self.gradients[of.0] {
+            None => gradient,
+            Some(known) => {
+                let shape = self.node(of).shape.clone();
+                let name = format!("{}.grad_sum.{}", self.node(of).name, self.graph.nodes().len());
+                self.push(&name, Op::Add, &[known, gradient], &[], shape)
+            }
+        };
+        self.gradients[of.0] = Some(sum);
+    }
+}

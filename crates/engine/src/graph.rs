@@ -1,0 +1,334 @@
+//! A model as a graph of coarse operations: the one description from which everything else is read.
+//!
+//! Shapes are those of one example: the batch axis is implied in front of every node's shape and absent from
+//! parameters. A graph only ever grows at its end, so the order of its nodes is an order of computation.
+
+use std::fmt;
+
+use crate::ops::Op;
+use crate::random::Key;
+
+/// Refers to a node of a [`Graph`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub(crate) usize);
+
+/// Refers to a parameter of a [`Graph`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParamId(pub(crate) usize);
+
+impl NodeId {
+    /// The node's place in [`Graph::nodes`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl ParamId {
+    /// The parameter's place in [`Graph::parameters`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// The lengths of a tensor's axes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Shape(pub Vec<usize>);
+
+impl Shape {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.0.iter().product()
+    }
+
+    /// Whether there are no values at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Length of the last axis; 1 for a scalar.
+    pub fn features(&self) -> usize {
+        self.0.last().copied().unwrap_or(1)
+    }
+
+    /// Number of vectors along the last axis.
+    pub fn rows(&self) -> usize {
+        self.0.iter().rev().skip(1).product()
+    }
+
+    /// The same shape with another last axis.
+    #[must_use]
+    pub fn with_features(&self, features: usize) -> Shape {
+        let mut axes = self.0.clone();
+        *axes.last_mut().expect("a scalar has no last axis") = features;
+        Shape(axes)
+    }
+}
+
+impl From<&[usize]> for Shape {
+    fn from(axes: &[usize]) -> Self {
+        Shape(axes.to_vec())
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(axes: [usize; N]) -> Self {
+        Shape(axes.to_vec())
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[")?;
+        for (i, axis) in self.0.iter().enumerate() {
+            write!(f, "{}{axis}", if i == 0 { "" } else { ", " })?;
+        }
+        write!(f, "]")
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// The same number everywhere.
+    Constant(f32),
+    /// U(-bound, bound).
+    Uniform {
+        /// Greatest absolute value.
+        bound: f32,
+    },
+    /// N(0, std).
+    Normal {
+        /// Standard deviation.
+        std: f32,
+    },
+    /// N(0, std), drawn again while outside two standard deviations.
+    TruncatedNormal {
+        /// Standard deviation before the cut.
+        std: f32,
+    },
+}
+
+impl Init {
+    /// U(-1/sqrt(fan_in), 1/sqrt(fan_in)): what `torch.nn.Linear` gives its weights and biases.
+    pub fn fan_in_uniform(fan_in: usize) -> Init {
+        Init::Uniform { bound: (1.0 / (fan_in as f64).sqrt()) as f32 }
+    }
+
+    /// U(-b, b) with b = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010).
+    pub fn xavier_uniform(fan_in: usize, fan_out: usize) -> Init {
+        Init::Uniform { bound: (6.0 / (fan_in + fan_out) as f64).sqrt() as f32 }
+    }
+
+    /// Fills `values` from a parameter's own stream.
+    pub fn fill(self, key: Key, values: &mut [f32]) {
+        for (i, value) in (0u64..).zip(values) {
+            *value = match self {
+                Init::Constant(x) => x,
+                Init::Uniform { bound } => key.range(i, -f64::from(bound), f64::from(bound)) as f32,
+                Init::Normal { std } => (key.normal(i) * f64::from(std)) as f32,
+                Init::TruncatedNormal { std } => {
+                    let own = key.with(i);
+                    let draw = (0..).map(|attempt| own.normal(attempt)).find(|z| z.abs() <= 2.0);
+                    (draw.expect("one draw in twenty is outside") * f64::from(std)) as f32
+                }
+            };
+        }
+    }
+}
+
+/// A tensor that training changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Unique in the graph, and the tensor's name on disk.
+    pub name: String,
+    /// Its own axes; linear weights are `[out, in]`.
+    pub shape: Shape,
+    /// How it starts.
+    pub init: Init,
+}
+
+/// One operation and its result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Unique in the graph, such as `blocks.3.attn.qkv`.
+    pub name: String,
+    /// What is computed.
+    pub op: Op,
+    /// What it is computed from.
+    pub inputs: Vec<NodeId>,
+    /// The parameters it reads, or to whose gradients it adds.
+    pub params: Vec<ParamId>,
+    /// The result's axes, without the batch.
+    pub shape: Shape,
+}
+
+/// A model: nodes in an order of computation, and the parameters they use.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    params: Vec<Parameter>,
+}
+
+/// Why an operation cannot be added to a graph.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// Two shapes do not fit together.
+    #[error("shape {found} does not fit, expected {expected} ({node})")]
+    Shape {
+        /// The operation that was to be added.
+        node: String,
+        /// The shape it was given.
+        found: Shape,
+        /// The shapes it takes.
+        expected: String,
+    },
+    /// A number is out of its range.
+    #[error("{key} {value} is not {expected} ({node})")]
+    Value {
+        /// The operation that was to be added.
+        node: String,
+        /// What the number is.
+        key: &'static str,
+        /// The number.
+        value: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// A name is used twice.
+    #[error("the name `{name}` is used twice")]
+    Name {
+        /// The name.
+        name: String,
+    },
+}
+
+impl Graph {
+    /// Starts an empty graph.
+    pub fn new() -> Self {
+        Graph::default()
+    }
+
+    /// All nodes, each after its inputs.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// All parameters, in the order in which they were made.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.params
+    }
+
+    /// Returns a node.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// Returns a parameter.
+    pub fn parameter(&self, id: ParamId) -> &Parameter {
+        &self.params[id.0]
+    }
+
+    /// All node ids, each after its inputs'.
+    pub fn ids(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
+        (0..self.nodes.len()).map(NodeId)
+    }
+
+    /// Finds a node by its name.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().position(|node| node.name == name).map(NodeId)
+    }
+
+    /// Finds a parameter by its name.
+    pub fn find_parameter(&self, name: &str) -> Option<ParamId> {
+        self.params.iter().position(|param| param.name == name).map(ParamId)
+    }
+
+    /// Number of trained values.
+    pub fn parameter_count(&self) -> usize {
+        self.params.iter().map(|param| param.shape.len()).sum()
+    }
+
+    /// Adds a value that the caller gives for each example.
+    ///
+    /// # Errors
+    /// When the name is taken or an axis has length 0.
+    pub fn input(&mut self, name: &str, shape: impl Into<Shape>) -> Result<NodeId, GraphError> {
+        let shape = shape.into();
+        if shape.is_empty() {
+            return Err(self.wrong_shape(name, &shape, "axes of at least 1"));
+        }
+        self.push(name, Op::Input, &[], &[], shape)
+    }
+
+    /// Adds a parameter.
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub fn new_parameter(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<ParamId, GraphError> {
+        if self.find_parameter(name).is_some() {
+            return Err(GraphError::Name { name: name.to_string() });
+        }
+        self.params.push(Parameter { name: name.to_string(), shape: shape.into(), init });
+        Ok(ParamId(self.params.len() - 1))
+    }
+
+    /// Adds a node whose shape its operation has worked out.
+    pub(crate) fn push(
+        &mut self,
+        name: &str,
+        op: Op,
+        inputs: &[NodeId],
+        params: &[ParamId],
+        shape: Shape,
+    ) -> Result<NodeId, GraphError> {
+        if self.find(name).is_some() {
+            return Err(GraphError::Name { name: name.to_string() });
+        }
+        self.nodes.push(Node { name: name.to_string(), op, inputs: inputs.to_vec(), params: params.to_vec(), shape });
+        Ok(NodeId(self.nodes.len() - 1))
+    }
+
+    pub(crate) fn shape(&self, id: NodeId) -> &Shape {
+        &self.nodes[id.0].shape
+    }
+
+    pub(crate) fn wrong_shape(&self, node: &str, found: &Shape, expected: impl Into<String>) -> GraphError {
+        GraphError::Shape { node: node.to_string(), found: found.clone(), expected: expected.into() }
+    }
+}
+
+pub(crate) fn wrong_value(
+    node: &str,
+    key: &'static str,
+    value: impl fmt::Display,
+    expected: impl Into<String>,
+) -> GraphError {
+    GraphError::Value { node: node.to_string(), key, value: value.to_string(), expected: expected.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_used_once() {
+        let mut graph = Graph::new();
+        graph.input("x", [3]).expect("a new name");
+        let error = graph.input("x", [3]).expect_err("the name is taken");
+        assert_eq!(error.to_string(), "the name `x` is used twice");
+    }
+
+    #[test]
+    fn truncated_normal_stays_within_two_deviations_and_fills_them() {
+        let mut values = vec![0.0; 10_007];
+        Init::TruncatedNormal { std: 0.02 }.fill(Key::new(5), &mut values);
+        let greatest = values.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+        assert!(greatest <= 0.04 && greatest > 0.039, "greatest {greatest}");
+    }
+}

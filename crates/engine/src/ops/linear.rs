@@ -1,0 +1,91 @@
+//! The linear layer: `y = x W^T + b` over the last axis, with `W` of `[out, in]`.
+
+use crate::autodiff::Backward;
+use crate::graph::{Graph, GraphError, Init, Node, NodeId, Shape, wrong_value};
+use crate::ops::Op;
+
+/// How a linear layer's parameters start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinearInit {
+    /// The weight's rule.
+    pub weight: Init,
+    /// The bias's rule; without one the layer has no bias.
+    pub bias: Option<Init>,
+}
+
+impl LinearInit {
+    /// What `torch.nn.Linear` does: weight and bias U(-1/sqrt(in), 1/sqrt(in)).
+    pub fn pytorch(in_features: usize) -> Self {
+        let init = Init::fan_in_uniform(in_features);
+        LinearInit { weight: init, bias: Some(init) }
+    }
+}
+
+impl Graph {
+    /// Applies a linear layer; its parameters are named `<name>.weight` and `<name>.bias`.
+    ///
+    /// # Shapes
+    /// - `x`: `[..., in]`; returned: `[..., out_features]`
+    ///
+    /// # Errors
+    /// When `x` is a scalar, `out_features` is 0 or a name is taken.
+    pub fn linear(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        out_features: usize,
+        init: LinearInit,
+    ) -> Result<NodeId, GraphError> {
+        let shape = self.shape(x).clone();
+        if shape.0.is_empty() {
+            return Err(self.wrong_shape(name, &shape, "[..., in_features]"));
+        }
+        if out_features == 0 {
+            return Err(wrong_value(name, "out_features", 0, "at least 1"));
+        }
+        let weight = self.new_parameter(&format!("{name}.weight"), [out_features, shape.features()], init.weight)?;
+        let mut params = vec![weight];
+        if let Some(bias) = init.bias {
+            params.push(self.new_parameter(&format!("{name}.bias"), [out_features], bias)?);
+        }
+        self.push(name, Op::Linear, &[x], &params, shape.with_features(out_features))
+    }
+}
+
+pub(super) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId) {
+    let Node { inputs, params, name, .. } = backward.node(id).clone();
+    backward.push(&format!("{name}.param_grad"), Op::LinearParamGrad, &[dy, inputs[0]], &params, Shape(vec![0]));
+    if backward.needs_gradient(inputs[0]) {
+        let shape = backward.node(inputs[0]).shape.clone();
+        let dx = backward.push(&format!("{name}.input_grad"), Op::LinearInputGrad, &[dy], &params[..1], shape);
+        backward.add_gradient(inputs[0], dx);
+    }
+}
+
+/// One multiply-add for each weight and row, and one addition for the bias.
+pub(super) fn flops(graph: &Graph, node: &Node) -> u64 {
+    node.shape.rows() as u64
+        * node.params.iter().zip([2, 1]).map(|(&p, n)| n * graph.parameter(p).shape.len() as u64).sum::<u64>()
+}
+
+pub(super) fn input_grad_flops(graph: &Graph, node: &Node) -> u64 {
+    2 * node.shape.rows() as u64 * graph.parameter(node.params[0]).shape.len() as u64
+}
+
+pub(super) fn param_grad_flops(graph: &Graph, node: &Node) -> u64 {
+    let rows = graph.shape(node.inputs[0]).rows() as u64;
+    rows * node.params.iter().zip([2, 1]).map(|(&p, n)| n * graph.parameter(p).shape.len() as u64).sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scalar_has_no_axis_to_map() {
+        let mut graph = Graph::new();
+        let label = graph.input("label", []).expect("a new name");
+        let error = graph.linear("fc", label, 3, LinearInit::pytorch(1)).expect_err("no axis");
+        assert_eq!(error.to_string(), "shape [] does not fit, expected [..., in_features] (fc)");
+    }
+}

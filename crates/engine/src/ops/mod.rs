@@ -1,0 +1,203 @@
+//! The operations a graph is made of, one file for each: shape rule, gradient rule, FLOPs, and what it means.
+//!
+//! The files add constructors to [`Graph`]. What an operation computes is defined by the plain loops in
+//! `reference`; how it is computed fast is the business of `cpu`.
+
+mod activation;
+mod add;
+mod attention;
+mod dropout;
+mod layer_norm;
+mod linear;
+mod loss;
+mod patches;
+mod tokens;
+
+pub use activation::Activation;
+pub use attention::Attention;
+pub use dropout::Dropout;
+pub(crate) use dropout::dropout_hash;
+pub use linear::LinearInit;
+
+use crate::autodiff::Backward;
+use crate::graph::{Graph, Node, NodeId};
+
+/// What a node computes. Those whose name ends in `Grad` are made by [`crate::autodiff`] alone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// A value given for each example.
+    Input,
+    /// Cuts an image `[channels, height, width]` into square patches `[tokens, channels * patch * patch]`.
+    Patches {
+        /// Height and width of a patch, in pixels.
+        patch: usize,
+    },
+    /// `x W^T + b` over the last axis; the bias is the second parameter, where there is one.
+    Linear,
+    /// `dy W`: the gradient of a linear layer's input.
+    LinearInputGrad,
+    /// Adds `dy^T x` to the weight's gradient and the column sums of `dy` to the bias's.
+    LinearParamGrad,
+    /// Normalises the last axis, then scales and shifts it by the two parameters.
+    LayerNorm {
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// From `(dy, x)`: the gradient of the normalised input; adds to the gradients of scale and shift.
+    LayerNormGrad {
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// A function of each value.
+    Activation(Activation),
+    /// From `(dy, x)`: `dy` times the function's derivative at `x`.
+    ActivationGrad(Activation),
+    /// Zeroes values at random while training and scales the others up.
+    Dropout(Dropout),
+    /// From `dy`: the same values zeroed, the others scaled.
+    DropoutGrad(Dropout),
+    /// The sum of two values of one shape.
+    Add,
+    /// Multi-head self-attention of `[tokens, 3 * embed_dim]` (query, key, value) to `[tokens, embed_dim]`.
+    Attention(Attention),
+    /// From `(dy, qkv)`: the gradient of query, key and value.
+    AttentionGrad(Attention),
+    /// Puts a trained token before the others.
+    PrependToken,
+    /// From `dy`: all but the first token; adds the first to the token's gradient.
+    PrependTokenGrad,
+    /// Adds a trained table of `[positions, embed_dim]`, of which the first `tokens` rows are read.
+    AddTable,
+    /// Adds `dy` to the table's gradient; has no value of its own.
+    AddTableGrad,
+    /// Adds fixed numbers of the input's shape.
+    AddConstant(std::sync::Arc<[f32]>),
+    /// One token of `[tokens, features]`.
+    SelectToken {
+        /// Which one.
+        index: usize,
+    },
+    /// From `dy`: zeros but for one token.
+    SelectTokenGrad {
+        /// Which one.
+        index: usize,
+    },
+    /// The mean over the tokens of `[tokens, features]`.
+    MeanTokens,
+    /// From `dy`: `dy / tokens` for each token.
+    MeanTokensGrad,
+    /// From `(logits, label)`: the cross-entropy loss of one example.
+    CrossEntropy {
+        /// Part of the target spread evenly over all classes.
+        smoothing: f32,
+    },
+    /// From `(logits, label)`: the gradient of the mean loss over the images of a step.
+    CrossEntropyGrad {
+        /// Part of the target spread evenly over all classes.
+        smoothing: f32,
+    },
+    /// From `(logits, label)`: 1 where the greatest logit is the label's, else 0.
+    Correct,
+}
+
+impl Op {
+    /// The operation's name in tables and messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Input => "input",
+            Op::Patches { .. } => "patches",
+            Op::Linear => "linear",
+            Op::LinearInputGrad => "linear_input_grad",
+            Op::LinearParamGrad => "linear_param_grad",
+            Op::LayerNorm { .. } => "layer_norm",
+            Op::LayerNormGrad { .. } => "layer_norm_grad",
+            Op::Activation(Activation::Relu) => "relu",
+            Op::Activation(Activation::Gelu) => "gelu",
+            Op::Activation(Activation::GeluTanh) => "gelu_tanh",
+            Op::Activation(Activation::Tanh) => "tanh",
+            Op::ActivationGrad(_) => "activation_grad",
+            Op::Dropout(_) => "dropout",
+            Op::DropoutGrad(_) => "dropout_grad",
+            Op::Add => "add",
+            Op::Attention(_) => "attention",
+            Op::AttentionGrad(_) => "attention_grad",
+            Op::PrependToken => "prepend_token",
+            Op::PrependTokenGrad => "prepend_token_grad",
+            Op::AddTable => "add_table",
+            Op::AddTableGrad => "add_table_grad",
+            Op::AddConstant(_) => "add_constant",
+            Op::SelectToken { .. } => "select_token",
+            Op::SelectTokenGrad { .. } => "select_token_grad",
+            Op::MeanTokens => "mean_tokens",
+            Op::MeanTokensGrad => "mean_tokens_grad",
+            Op::CrossEntropy { .. } => "cross_entropy",
+            Op::CrossEntropyGrad { .. } => "cross_entropy_grad",
+            Op::Correct => "correct",
+        }
+    }
+}
+
+/// What an operation costs for one example.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations; a multiply-add is two.
+    pub flops: u64,
+    /// Bytes read and written when nothing stays in cache, at four bytes a value.
+    pub bytes: u64,
+}
+
+impl std::ops::Add for Cost {
+    type Output = Cost;
+
+    fn add(self, other: Cost) -> Cost {
+        Cost { flops: self.flops + other.flops, bytes: self.bytes + other.bytes }
+    }
+}
+
+/// Returns what a node costs for one example. An exponential, a root or a division counts as one operation.
+pub fn cost(graph: &Graph, node: &Node) -> Cost {
+    let out = node.shape.len() as u64;
+    let input = |i: usize| graph.shape(node.inputs[i]).len() as u64;
+    let flops = match &node.op {
+        Op::Input | Op::Patches { .. } | Op::SelectToken { .. } | Op::SelectTokenGrad { .. } => 0,
+        Op::Linear => linear::flops(graph, node),
+        Op::LinearInputGrad => linear::input_grad_flops(graph, node),
+        Op::LinearParamGrad => linear::param_grad_flops(graph, node),
+        Op::LayerNorm { .. } => layer_norm::FLOPS * out,
+        Op::LayerNormGrad { .. } => layer_norm::GRAD_FLOPS * out,
+        Op::Activation(activation) => activation.flops() * out,
+        Op::ActivationGrad(activation) => (activation.flops() + 1) * out,
+        Op::Attention(attention) => attention.flops(&node.shape),
+        Op::AttentionGrad(attention) => attention.grad_flops(graph.shape(node.inputs[0])),
+        Op::Dropout(_) | Op::DropoutGrad(_) | Op::Add | Op::AddTable | Op::AddConstant(_) => out,
+        Op::PrependToken => 0,
+        Op::PrependTokenGrad => graph.shape(node.inputs[0]).features() as u64,
+        Op::AddTableGrad | Op::MeanTokens => input(0),
+        Op::MeanTokensGrad => out,
+        Op::CrossEntropy { .. } | Op::CrossEntropyGrad { .. } => loss::FLOPS * input(0),
+        Op::Correct => input(0),
+    };
+    let params: u64 = node.params.iter().map(|&id| graph.parameter(id).shape.len() as u64).sum();
+    let inputs: u64 = (0..node.inputs.len()).map(input).sum();
+    let bytes = if node.op == Op::Input { 0 } else { 4 * (inputs + params + out) };
+    Cost { flops, bytes }
+}
+
+/// Adds the nodes that carry the gradient `dy` of node `id` to its inputs and parameters.
+pub(crate) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId) {
+    match backward.node(id).op.clone() {
+        Op::Input | Op::Patches { .. } => {}
+        Op::Linear => linear::differentiate(backward, id, dy),
+        Op::LayerNorm { eps } => layer_norm::differentiate(backward, id, dy, eps),
+        Op::Activation(activation) => activation.differentiate(backward, id, dy),
+        Op::Dropout(dropout) => dropout.differentiate(backward, id, dy),
+        Op::Add => add::differentiate(backward, id, dy),
+        Op::Attention(attention) => attention.differentiate(backward, id, dy),
+        Op::PrependToken => tokens::differentiate_prepend(backward, id, dy),
+        Op::AddTable => tokens::differentiate_table(backward, id, dy),
+        Op::AddConstant(_) => backward.add_gradient(backward.node(id).inputs[0], dy),
+        Op::SelectToken { index } => tokens::differentiate_select(backward, id, dy, index),
+        Op::MeanTokens => tokens::differentiate_mean(backward, id, dy),
+        op => unreachable!("{} is never between a parameter and the loss", op.name()),
+    }
+}

@@ -1,0 +1,38 @@
+//! The classification head: from the tokens of an image to one number for each class.
+//!
+//! The class token is taken before the final norm: a norm works on each token by itself, so the others' is not needed.
+
+use vitreous_engine::{Graph, GraphError, NodeId};
+
+use super::init;
+use crate::config::model::Pooling;
+use crate::config::vit::VitConfig;
+
+/// Reads the logits off the tokens.
+///
+/// # Shapes
+/// - `tokens`: `[tokens, embed_dim]`; returned: `[num_classes]`
+///
+/// # Errors
+/// When a name is taken.
+pub fn classification_head(graph: &mut Graph, tokens: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
+    let pooled = match config.pooling() {
+        Pooling::Cls => {
+            let token = graph.select_token("pool", tokens, 0)?;
+            final_norm(graph, token, config)?
+        }
+        Pooling::Mean => {
+            let normed = final_norm(graph, tokens, config)?;
+            graph.mean_tokens("pool", normed)?
+        }
+    };
+    graph.linear("head", pooled, config.num_classes(), init::linear(config.init(), config.embed_dim()))
+}
+
+fn final_norm(graph: &mut Graph, x: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
+    if !config.final_norm() {
+        return Ok(x);
+    }
+    let params = graph.layer_norm_parameters("norm", config.embed_dim())?;
+    graph.layer_norm("norm", x, params, config.norm_eps())
+}

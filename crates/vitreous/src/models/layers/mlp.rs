@@ -1,0 +1,42 @@
+//! The encoder block's two linear layers, which work on each token by itself.
+//! Source: Vaswani et al. 2017, section 3.3; the norm in the middle is experiment E3's.
+
+use vitreous_engine::ops::Activation;
+use vitreous_engine::{Graph, GraphError, NodeId};
+
+use super::init;
+use crate::config::model::{self, Block, DropoutPlace};
+use crate::config::vit::VitConfig;
+
+impl From<model::Activation> for Activation {
+    fn from(written: model::Activation) -> Self {
+        match written {
+            model::Activation::Relu => Activation::Relu,
+            model::Activation::Gelu => Activation::Gelu,
+            model::Activation::GeluTanh => Activation::GeluTanh,
+            model::Activation::Tanh => Activation::Tanh,
+        }
+    }
+}
+
+/// Widens each token, applies the activation and narrows it again.
+///
+/// # Shapes
+/// - `tokens`: `[tokens, embed_dim]`, and the same is returned
+///
+/// # Errors
+/// When a name is taken.
+pub fn mlp(graph: &mut Graph, name: &str, tokens: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
+    let (width, hidden_width) = (config.embed_dim(), config.hidden_dim());
+    let fc1_init = init::linear(config.init(), width);
+    let mut hidden = graph.linear(&format!("{name}.fc1"), tokens, hidden_width, fc1_init)?;
+    if config.block() == Block::NormActivation {
+        let norm = format!("{name}.norm");
+        let params = graph.layer_norm_parameters(&norm, hidden_width)?;
+        hidden = graph.layer_norm(&norm, hidden, params, config.norm_eps())?;
+    }
+    hidden = graph.activation(&format!("{name}.act"), hidden, config.activation().into())?;
+    hidden = graph.dropout(&format!("{name}.drop1"), hidden, config.dropout_at(DropoutPlace::Activation))?;
+    let narrow = graph.linear(&format!("{name}.fc2"), hidden, width, init::linear(config.init(), hidden_width))?;
+    graph.dropout(&format!("{name}.drop2"), narrow, config.dropout_at(DropoutPlace::Mlp))
+}
