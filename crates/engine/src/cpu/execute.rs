@@ -77,13 +77,14 @@ pub fn training_memory(graph: &Graph, loss: NodeId, metrics: &[NodeId], images: 
     compiled.fit(compiled.greatest_chunk(images.div_ceil(count)));
     let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
     let parameters = Layout::new(graph).len();
-    let buffers: usize = (0..threads).map(|thread| buffers_needed(share(count, threads, thread))).sum();
+    let threads = threads.clamp(1, count);
+    let buffers = threads * most_buffers(count, threads);
     Memory {
         parameters: bytes(parameters),
         optimizer: bytes(2 * parameters),
         gradients: bytes(buffers * parameters),
         packed: bytes(compiled.packed_len),
-        activations: bytes(threads.min(count) * compiled.plan.len),
+        activations: bytes(threads * compiled.plan.len),
     }
 }
 
@@ -274,8 +275,7 @@ impl Session {
         if moved {
             training.output_pointers = training.outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
         }
-        let per_thread = (0..threads).map(|thread| buffers_needed(share(count, threads, thread))).max();
-        let needed = per_thread.unwrap_or(0) * threads;
+        let needed = threads * most_buffers(count, threads.min(count));
         if training.gradients.len() < needed {
             let len = self.parameters.layout().len();
             training.gradients.resize_with(needed, || Buffer::new(len));
@@ -349,10 +349,11 @@ impl Session {
         assert!(step.images > 0, "a step needs images");
         self.fit_training(step.images);
         self.pack(ProgramId::Training);
-        let threads = self.pool.threads();
         let count = parts(step.images);
         let training = self.training.as_mut().expect("training was started");
-        let per_thread = training.gradients.len() / threads;
+        let per_thread = training.gradients.len() / self.pool.threads();
+        // Thread 0 has the first part, so that the whole sum ends up in buffer 0.
+        let threads = self.pool.threads().min(count);
         let run = Run {
             isa: self.isa,
             step,
@@ -369,7 +370,8 @@ impl Session {
             let worker = unsafe { &mut *workers.get().add(thread) };
             let buffers = thread * per_thread..(thread + 1) * per_thread;
             worker.pending.clear();
-            for part in share(count, threads, thread) {
+            let own = if thread < threads { share(count, threads, thread) } else { 0..0 };
+            for part in own {
                 run.part(part, count, worker, buffers.clone());
             }
         });
@@ -525,6 +527,11 @@ unsafe fn sum_block(
     if merges.is_empty() {
         unsafe { optimizer::sum(isa, &optimizer::Sum { len, into: at(0), from: std::ptr::null(), squares }) };
     }
+}
+
+/// Gradient buffers that each of so many threads needs at most for its share of the parts.
+fn most_buffers(parts: usize, threads: usize) -> usize {
+    (0..threads).map(|thread| buffers_needed(share(parts, threads, thread))).max().unwrap_or(0)
 }
 
 /// The mean of values that come in a fixed order.
