@@ -10,16 +10,52 @@ use vitreous_engine::{Examples, Parameters, Step, autodiff};
 /// One operation of a random model. A number of an operand counts back from the value made last.
 #[derive(Clone, Copy, Debug)]
 pub enum Piece {
-    Linear { of: usize, bias: bool },
+    Linear {
+        of: usize,
+        bias: bool,
+        add: bool,
+    },
     /// A layer to another width, what may be fused into it, and one back.
-    Mlp { of: usize, hidden: usize, activation: Activation, drop: [bool; 2], bias: bool, add: bool },
-    Activate { of: usize, activation: Activation },
-    LayerNorm { of: usize, eps: f32, share: NormShare, relu: bool },
-    Dropout { of: usize, rate: f32 },
-    Add { of: [usize; 2] },
-    Table { of: usize, extra: usize, shared: bool },
-    Constant { of: usize },
-    Attention { of: usize, scale: f32, dropout: f32, bias: bool, add: bool },
+    Mlp {
+        of: usize,
+        hidden: usize,
+        activation: Activation,
+        drop: [bool; 2],
+        bias: bool,
+        add: bool,
+    },
+    Activate {
+        of: usize,
+        activation: Activation,
+    },
+    LayerNorm {
+        of: usize,
+        eps: f32,
+        share: NormShare,
+        relu: bool,
+    },
+    Dropout {
+        of: usize,
+        rate: f32,
+    },
+    Add {
+        of: [usize; 2],
+    },
+    Table {
+        of: usize,
+        extra: usize,
+        shared: bool,
+    },
+    Constant {
+        of: usize,
+    },
+    Attention {
+        of: usize,
+        scale: f32,
+        dropout: f32,
+        bias: bool,
+        add: bool,
+    },
 }
 
 /// Which parameters a layer norm has in common with earlier ones.
@@ -123,7 +159,11 @@ impl Builder {
     fn piece(&mut self, piece: Piece) -> Result<NodeId, GraphError> {
         let name = self.name("piece");
         match piece {
-            Piece::Linear { of, bias } => self.linear(self.operand(of), self.features, bias),
+            Piece::Linear { of, bias, add } => {
+                let x = self.operand(of);
+                let y = self.linear(x, self.features, bias)?;
+                if add { self.graph.add(&format!("{name}.sum"), x, y) } else { Ok(y) }
+            }
             Piece::Mlp { of, hidden, activation, drop, bias, add } => {
                 let x = self.operand(of);
                 let mut y = self.linear(x, hidden, bias)?;
@@ -237,7 +277,7 @@ fn piece() -> impl Strategy<Value = Piece> {
     let eps = prop::sample::select(vec![1e-2f32, 3e-2]);
     let share = prop::sample::select(vec![NormShare::Nothing, NormShare::Both, NormShare::Weight, NormShare::Bias]);
     prop_oneof![
-        2 => (of(), any::<bool>()).prop_map(|(of, bias)| Piece::Linear { of, bias }),
+        2 => (of(), any::<[bool; 2]>()).prop_map(|(of, [bias, add])| Piece::Linear { of, bias, add }),
         3 => (of(), width, activation(), any::<[bool; 2]>(), any::<bool>(), any::<bool>()).prop_map(
             |(of, hidden, activation, drop, bias, add)| Piece::Mlp { of, hidden, activation, drop, bias, add }
         ),
@@ -267,7 +307,8 @@ fn stem() -> impl Strategy<Value = Stem> {
 
 /// Any small model.
 pub fn spec() -> impl Strategy<Value = Spec> {
-    let widths = prop::sample::select(vec![(1usize, 1usize), (1, 5), (2, 3), (3, 5), (1, 17), (2, 16), (5, 7), (1, 67)]);
+    let widths =
+        prop::sample::select(vec![(1usize, 1usize), (1, 5), (2, 3), (3, 5), (1, 17), (2, 16), (5, 7), (1, 67)]);
     let pool = prop_oneof![Just(Pool::Mean), (0usize..5).prop_map(Pool::Select)];
     let size = (stem(), prop::sample::select(vec![1usize, 2, 5, 7]), widths, any::<bool>());
     let rest = (prop::collection::vec(piece(), 0..7), pool, 2usize..12, any::<bool>());
