@@ -7,7 +7,8 @@ mod common;
 use common::{Data, Model, Spec, is_near_a_kink, reference_infer, reference_step, spec, step};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
-use vitreous_engine::graph::NodeId;
+use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
+use vitreous_engine::ops::{Activation, LinearInit};
 use vitreous_engine::random::Key;
 use vitreous_engine::{Adam, Isa, Parameters, Session, Step, StepReport};
 
@@ -169,4 +170,42 @@ fn inference_does_not_depend_on_threads_nor_on_what_was_asked_before() {
         }
         Ok(())
     });
+}
+
+/// A table that a sequence of 4 tokens reads first and one of 3 last, so that its gradient starts with the fewer rows.
+fn table_read_by_two_lengths() -> Result<Model, GraphError> {
+    let mut graph = Graph::new();
+    let x = graph.input("x", [3, 5])?;
+    let label = graph.input("label", [])?;
+    let token = graph.new_parameter("token", [5], Init::Constant(0.5))?;
+    let table = graph.new_parameter("table", [4, 5], Init::Normal { std: 0.3 })?;
+    let longer = graph.prepend_token("prepend", x, token)?;
+    let longer = graph.add_table("longer", longer, table)?;
+    let longer = graph.activation("act1", longer, Activation::Tanh)?;
+    let longer = graph.mean_tokens("mean1", longer)?;
+    let shorter = graph.add_table("shorter", x, table)?;
+    let shorter = graph.activation("act2", shorter, Activation::Gelu)?;
+    let shorter = graph.mean_tokens("mean2", shorter)?;
+    let sum = graph.add("sum", longer, shorter)?;
+    let logits = graph.linear("head", sum, 2, LinearInit::pytorch(5))?;
+    let loss = graph.cross_entropy("loss", logits, label, 0.0)?;
+    let correct = graph.correct("correct", logits, label)?;
+    Ok(Model { graph, logits, loss, correct, taps: vec![] })
+}
+
+#[test]
+fn a_table_that_two_lengths_read_starts_from_zero_at_every_part() {
+    let model = table_read_by_two_lengths().expect("the shapes fit");
+    let images = 37;
+    let data = Data::new(&model, images);
+    let step = step(&data, images);
+    let expected = reference_step(&model, &Parameters::initialise(&model.graph, Key::new(5)), &data, &step);
+    let mut session = session(&model, 1, Isa::best());
+    session.start_training(model.loss, &[], Adam::default());
+    for _ in 0..2 {
+        let (gradients, _) = session.gradients(&step);
+        for (id, name) in parameters_of(&model) {
+            close(name, gradients.get(id), &expected.gradients[id.index()], 1e-9).expect("the gradients agree");
+        }
+    }
 }

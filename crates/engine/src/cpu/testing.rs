@@ -1,6 +1,7 @@
 //! What the kernels' tests share: memory between guards, numbers, and comparisons on every instruction set.
 
 use std::fmt::Arguments;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Isa;
 use super::dropout::Mask;
@@ -9,43 +10,50 @@ use crate::random::Key;
 
 /// Values on either side that a kernel may read but must neither use nor change.
 const GUARD: usize = 64;
-/// What guards and unset values hold: whoever computes with it has a NaN to show for it.
-const POISON: u32 = 0x7FC0_DEAD;
+/// Number of the next buffer.
+static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// Values between two guards.
-#[derive(Clone)]
-pub(super) struct Guarded(Vec<f32>);
+///
+/// Guards and unset values hold a NaN: whoever computes with it has a NaN to show for it. Each buffer has its own,
+/// because a processor hands a NaN on as it is: one that comes from another buffer's guard shows when it is written.
+pub(super) struct Guarded {
+    all: Vec<f32>,
+    poison: u32,
+}
 
 impl Guarded {
     /// Puts guards around values.
     pub fn new(values: &[f32]) -> Self {
         let mut guarded = Guarded::unset(values.len());
-        guarded.0[GUARD..GUARD + values.len()].copy_from_slice(values);
+        guarded.all[GUARD..GUARD + values.len()].copy_from_slice(values);
         guarded
     }
 
     /// Makes room for values that the kernel has to write before it reads them.
     pub fn unset(len: usize) -> Self {
-        Guarded(vec![f32::from_bits(POISON); len + 2 * GUARD])
+        let poison = f32::NAN.to_bits() | NEXT.fetch_add(1, Ordering::Relaxed) & 0x3F_FFFF;
+        Guarded { all: vec![f32::from_bits(poison); len + 2 * GUARD], poison }
     }
 
     /// The first value.
     pub fn pointer(&mut self) -> *mut f32 {
-        self.0[GUARD..].as_mut_ptr()
+        self.all[GUARD..].as_mut_ptr()
     }
 
     /// The first value, to be read.
     pub fn read(&self) -> *const f32 {
-        self.0[GUARD..].as_ptr()
+        self.all[GUARD..].as_ptr()
     }
 
     /// Checks the guards and returns the values.
     pub fn values(&self) -> Vec<f32> {
-        let (inner, end) = (&self.0[GUARD..self.0.len() - GUARD], self.0.len() - GUARD);
-        for (i, x) in self.0.iter().enumerate().filter(|(i, _)| *i < GUARD || *i >= end) {
-            assert_eq!(x.to_bits(), POISON, "a kernel wrote {x} at {} of {}", i as isize - GUARD as isize, inner.len());
+        let len = self.all.len() - 2 * GUARD;
+        for (i, x) in self.all.iter().enumerate().filter(|(i, _)| *i < GUARD || *i >= GUARD + len) {
+            let at = i as isize - GUARD as isize;
+            assert_eq!(x.to_bits(), self.poison, "a kernel wrote {x} at {at} of {len} values");
         }
-        inner.to_vec()
+        self.all[GUARD..GUARD + len].to_vec()
     }
 }
 
