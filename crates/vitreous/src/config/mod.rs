@@ -3,6 +3,7 @@
 pub mod augment;
 pub mod data;
 pub mod model;
+pub mod model_rules;
 pub mod train;
 pub mod vit;
 
