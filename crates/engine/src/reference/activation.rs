@@ -1,0 +1,64 @@
+//! Functions of one value and their derivatives.
+
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI, PI};
+
+use crate::ops::Activation;
+use crate::reference::erf::erf;
+
+/// The cubic term of GELU's tanh form.
+const CUBIC: f64 = 0.044715;
+
+/// Returns the function's value.
+pub(super) fn value(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Relu => x.max(0.0),
+        Activation::Gelu => x * normal_distribution(x),
+        Activation::GeluTanh => 0.5 * x * (1.0 + gelu_tanh_argument(x).tanh()),
+        Activation::Tanh => x.tanh(),
+    }
+}
+
+/// Returns the function's derivative.
+pub(super) fn derivative(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Relu => f64::from(x > 0.0),
+        // (x Phi)' = Phi + x phi
+        Activation::Gelu => normal_distribution(x) + x * (-0.5 * x * x).exp() / (2.0 * PI).sqrt(),
+        // (x/2 (1 + t))' = (1 + t) / 2 + x/2 (1 - t^2) u' with t = tanh(u)
+        Activation::GeluTanh => {
+            let t = gelu_tanh_argument(x).tanh();
+            let du = FRAC_2_PI.sqrt() * (1.0 + 3.0 * CUBIC * x * x);
+            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * du
+        }
+        Activation::Tanh => 1.0 - x.tanh() * x.tanh(),
+    }
+}
+
+/// Phi(x) = (1 + erf(x / sqrt(2))) / 2.
+fn normal_distribution(x: f64) -> f64 {
+    0.5 * (1.0 + erf(x * FRAC_1_SQRT_2))
+}
+
+fn gelu_tanh_argument(x: f64) -> f64 {
+    FRAC_2_PI.sqrt() * (x + CUBIC * x * x * x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_those_of_pytorch() {
+        // torch.nn.functional's relu, gelu, gelu(approximate="tanh") and tanh at 1.7 and -0.6, in f64.
+        let known = [
+            (Activation::Relu, 1.7, 0.0),
+            (Activation::Gelu, 1.6242387133104768, -0.16455187065004412),
+            (Activation::GeluTanh, 1.624105895551156, -0.16458480076918525),
+            (Activation::Tanh, 0.9354090706030992, -0.5370495669980353),
+        ];
+        for (activation, at_plus, at_minus) in known {
+            assert!((value(activation, 1.7) - at_plus).abs() < 1e-15, "{activation:?}");
+            assert!((value(activation, -0.6) - at_minus).abs() < 1e-15, "{activation:?}");
+        }
+    }
+}

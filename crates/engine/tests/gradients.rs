@@ -1,0 +1,202 @@
+//! Every gradient rule against central differences in f64.
+//!
+//! The operation under test stands between a trained table, whose gradient is that of the operation's input value
+//! by value, and a layer that makes every value of its result matter differently. Sizes are distinct primes.
+
+use vitreous_engine::autodiff::differentiate;
+use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
+use vitreous_engine::ops::{Activation, LinearInit};
+use vitreous_engine::random::Key;
+use vitreous_engine::reference::{Mode, Reference, Values};
+
+const EXAMPLES: usize = 2;
+const TOKENS: usize = 5;
+const FEATURES: usize = 7;
+const CLASSES: usize = 3;
+/// Step of the differences: the error is some 1e-10 of its square and 1e-16 of its inverse.
+const STEP: f64 = 1e-5;
+/// Largest difference allowed, as part of the tensor's largest gradient.
+const TOLERANCE: f64 = 2e-8;
+
+/// Builds input, table, what `operation` adds, linear layer, tanh, mean, loss; then checks every gradient.
+fn check(operation: impl FnOnce(&mut Graph, NodeId) -> Result<NodeId, GraphError>) {
+    check_smoothed(0.0, operation);
+}
+
+fn check_smoothed(smoothing: f32, operation: impl FnOnce(&mut Graph, NodeId) -> Result<NodeId, GraphError>) {
+    check_of_width(FEATURES, smoothing, operation);
+}
+
+fn check_of_width(
+    features: usize,
+    smoothing: f32,
+    operation: impl FnOnce(&mut Graph, NodeId) -> Result<NodeId, GraphError>,
+) {
+    let build = || -> Result<(Graph, NodeId), GraphError> {
+        let mut graph = Graph::new();
+        let x = graph.input("x", [TOKENS, features])?;
+        let label = graph.input("label", [])?;
+        let table = graph.new_parameter("table", [TOKENS, features], Init::Constant(0.0))?;
+        let x = graph.add_table("input", x, table)?;
+        let y = operation(&mut graph, x)?;
+        let y = graph.linear("head", y, CLASSES, LinearInit::pytorch(features))?;
+        // Tanh makes the tokens' gradients differ from each other.
+        let mut logits = graph.activation("tanh", y, Activation::Tanh)?;
+        if graph.node(logits).shape.0.len() == 2 {
+            logits = graph.mean_tokens("logits", logits)?;
+        }
+        let loss = graph.cross_entropy("loss", logits, label, smoothing)?;
+        Ok((graph, loss))
+    };
+    let (graph, loss) = build().expect("the shapes fit");
+    check_graph(&graph, loss);
+}
+
+fn check_graph(graph: &Graph, loss: NodeId) {
+    let params = numbers(1, graph.parameters().iter().map(|param| param.shape.len()));
+    let inputs = vec![numbers(2, [EXAMPLES * graph.nodes()[0].shape.len()]).remove(0), vec![2.0, 0.0]];
+    let keys = [Key::new(3), Key::new(4)];
+    let mode = Mode::Train { image_keys: Some(&keys), batch: EXAMPLES };
+    let training = differentiate(graph, loss);
+    let found = Reference::new(&training.graph, params.clone()).run(&inputs, mode).gradients;
+    let mut reference = Reference::new(graph, params);
+    let mean_loss = |values: &Values| values.of(loss).iter().sum::<f64>() / EXAMPLES as f64;
+    for (p, param) in graph.parameters().iter().enumerate() {
+        let mut expected = Vec::with_capacity(param.shape.len());
+        for i in 0..param.shape.len() {
+            let start = reference.params[p][i];
+            let mut loss_at = |x: f64| {
+                reference.params[p][i] = x;
+                mean_loss(&reference.run(&inputs, mode))
+            };
+            let difference = loss_at(start + STEP) - loss_at(start - STEP);
+            expected.push(difference / (2.0 * STEP));
+            reference.params[p][i] = start;
+        }
+        let largest = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+        assert!(largest > 1e-4, "`{}` has no gradient to check, {largest}", param.name);
+        for (i, (found, expected)) in found[p].iter().zip(&expected).enumerate() {
+            let error = (found - expected).abs();
+            assert!(error <= TOLERANCE * largest, "{}[{i}]: {found} is not {expected}", param.name);
+        }
+    }
+}
+
+/// Numbers in [-1, 1) for each length.
+fn numbers(seed: u64, lens: impl IntoIterator<Item = usize>) -> Vec<Vec<f64>> {
+    let key = Key::new(seed);
+    let fill = |(n, len)| (0..len as u64).map(|i| key.with(n).range(i, -1.0, 1.0)).collect();
+    (0u64..).zip(lens).map(fill).collect()
+}
+
+#[test]
+fn nothing_but_table_linear_tanh_mean_and_loss() {
+    check(|_, x| Ok(x));
+}
+
+#[test]
+fn label_smoothing() {
+    check_smoothed(0.3, |_, x| Ok(x));
+}
+
+#[test]
+fn linear_with_and_without_bias() {
+    check(|graph, x| {
+        let y = graph.linear("fc1", x, 11, LinearInit::pytorch(FEATURES))?;
+        graph.linear("fc2", y, 13, LinearInit { weight: Init::Constant(0.0), bias: None })
+    });
+}
+
+#[test]
+fn layer_norm_whose_parameters_are_used_twice() {
+    check(|graph, x| {
+        let params = graph.layer_norm_parameters("norm", FEATURES)?;
+        let y = graph.layer_norm("norm1", x, params, 1e-2)?;
+        let y = graph.linear("fc", y, FEATURES, LinearInit::pytorch(FEATURES))?;
+        graph.layer_norm("norm2", y, params, 1e-2)
+    });
+}
+
+#[test]
+fn activations() {
+    for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Tanh] {
+        check(|graph, x| {
+            let y = graph.linear("fc", x, 11, LinearInit::pytorch(FEATURES))?;
+            graph.activation("act", y, activation)
+        });
+    }
+}
+
+#[test]
+fn dropout() {
+    check(|graph, x| graph.dropout("drop", x, 0.4));
+}
+
+#[test]
+fn a_sum_of_two_branches_and_of_a_value_with_itself() {
+    check(|graph, x| {
+        let branch = graph.activation("act", x, Activation::Gelu)?;
+        let sum = graph.add("sum", x, branch)?;
+        let y = graph.activation("act2", sum, Activation::Gelu)?;
+        graph.add("twice", y, y)
+    });
+}
+
+#[test]
+fn attention_with_and_without_dropout() {
+    for (heads, dropout_rate) in [(1, 0.0), (2, 0.0), (2, 0.3)] {
+        let embed_dim = 22;
+        check_of_width(3 * embed_dim, 0.0, |graph, x| {
+            let context = graph.attention("attn", x, heads, 0.6, dropout_rate)?;
+            graph.activation("act", context, Activation::Tanh)
+        });
+    }
+}
+
+#[test]
+fn a_class_token_a_table_longer_than_the_sequence_and_constants() {
+    check(|graph, x| {
+        let token = graph.new_parameter("token", [1, 1, FEATURES], Init::Constant(0.0))?;
+        let y = graph.prepend_token("prepend", x, token)?;
+        let table = graph.new_parameter("positions", [1, 13, FEATURES], Init::Constant(0.0))?;
+        let y = graph.add_table("add_positions", y, table)?;
+        let y = graph.activation("act", y, Activation::Gelu)?;
+        let constants: Vec<f32> = (0..(TOKENS + 1) * FEATURES).map(|i| i as f32 * 0.01).collect();
+        graph.add_constant("constant", y, constants.into())
+    });
+}
+
+#[test]
+fn one_token_is_selected() {
+    for index in [0, 3] {
+        check(|graph, x| {
+            let y = graph.linear("fc", x, 11, LinearInit::pytorch(FEATURES))?;
+            graph.select_token("select", y, index)
+        });
+    }
+}
+
+#[test]
+fn the_mean_over_tokens_before_other_layers() {
+    check(|graph, x| {
+        let y = graph.activation("act", x, Activation::Gelu)?;
+        graph.mean_tokens("pool", y)
+    });
+}
+
+#[test]
+fn a_linear_layer_on_patches_of_an_image() {
+    let build = || -> Result<(Graph, NodeId), GraphError> {
+        let mut graph = Graph::new();
+        let image = graph.input("image", [2, 6, 9])?;
+        let label = graph.input("label", [])?;
+        let x = graph.patches("patches", image, 3)?;
+        let x = graph.linear("proj", x, FEATURES, LinearInit::pytorch(18))?;
+        let x = graph.activation("act", x, Activation::Tanh)?;
+        let x = graph.mean_tokens("logits", x)?;
+        let loss = graph.cross_entropy("loss", x, label, 0.0)?;
+        Ok((graph, loss))
+    };
+    let (graph, loss) = build().expect("the shapes fit");
+    check_graph(&graph, loss);
+}
