@@ -10,4 +10,8 @@ pub mod config;
 pub mod data;
 pub mod models;
 
+pub mod record;
+
+pub mod checkpoint;
+
 pub mod cli;
