@@ -10,4 +10,6 @@ pub mod config;
 pub mod data;
 pub mod models;
 
+pub mod evaluate;
+
 pub mod cli;
