@@ -14,4 +14,6 @@ pub mod record;
 
 pub mod checkpoint;
 
+pub mod evaluate;
+
 pub mod cli;

@@ -70,7 +70,8 @@ proptest! {
         let whole = bytes.len();
         bytes.truncate((part * whole as f64) as usize);
         fs::write(&path, &bytes).unwrap();
-        prop_assert!(matches!(load(&path, &graph).err().unwrap(), CheckpointError::Damaged { .. }));
+        let damaged = matches!(load(&path, &graph).err().unwrap(), CheckpointError::Damaged { .. });
+        prop_assert!(damaged);
     }
 
     #[test]
