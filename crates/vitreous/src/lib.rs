@@ -16,4 +16,6 @@ pub mod checkpoint;
 
 pub mod evaluate;
 
+pub mod train;
+
 pub mod cli;

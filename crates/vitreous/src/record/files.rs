@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::RecordError;
 
 /// Replaces a file by `bytes`; whoever reads it finds the old one or the new one, after a power cut too.
@@ -30,6 +32,17 @@ pub fn replace_file(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>
         let _ = fs::remove_file(&temporary);
         RecordError::write(path, &error)
     })
+}
+
+/// Returns the SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256_of(path: &Path) -> Result<String, RecordError> {
+    let mut hash = Sha256::new();
+    let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut hash));
+    copied.map_err(|error| RecordError::read(path, &error))?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn temporary_name(path: &Path) -> PathBuf {

@@ -11,7 +11,7 @@ mod run;
 mod time;
 
 pub use error::RecordError;
-pub use files::{replace_file, write_atomically};
+pub use files::{replace_file, sha256_of, write_atomically};
 pub use journal::{EpochRow, Journal, MetricsLine};
 pub use manifest::{DataRecord, MachineRecord, Manifest, Results, Status};
 pub use run::{Place, Run, Weights, base_name};
