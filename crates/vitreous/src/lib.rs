@@ -10,6 +10,10 @@ pub mod config;
 pub mod data;
 pub mod models;
 
+pub mod record;
+
+pub mod checkpoint;
+
 pub mod evaluate;
 
 pub mod cli;
