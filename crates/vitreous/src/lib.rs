@@ -16,4 +16,6 @@ pub mod checkpoint;
 
 pub mod evaluate;
 
+pub mod predict;
+
 pub mod cli;
