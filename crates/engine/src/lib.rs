@@ -1,9 +1,13 @@
 //! Static graphs of tensors, compiled to fast CPU programs for training and inference.
 
 pub mod autodiff;
+mod cpu;
 pub mod graph;
 pub mod ops;
 pub mod random;
 pub mod reference;
+mod session;
 
+pub use cpu::{Isa, Parameters, Session, training_memory};
 pub use graph::{Graph, GraphError, Init, NodeId, ParamId, Shape};
+pub use session::{Adam, Examples, Memory, Step, StepReport};

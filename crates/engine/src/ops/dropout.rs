@@ -54,17 +54,20 @@ impl Dropout {
     }
 }
 
-/// First multiplier of the hash, and the step between counters.
-pub(crate) const HASH_STEP: u32 = 0x9E37_79B9;
-/// Second multiplier of the hash.
-pub(crate) const HASH_FIRST: u32 = 0x21F0_AAAD;
-/// Third multiplier of the hash.
-pub(crate) const HASH_SECOND: u32 = 0xD35A_2D97;
+/// The constants of the hash, for the kernels that draw many values at once.
+pub(crate) mod dropout_hash {
+    /// What a counter is multiplied by.
+    pub(crate) const STEP: u32 = 0x9E37_79B9;
+    /// The first multiplier after that.
+    pub(crate) const FIRST: u32 = 0x21F0_AAAD;
+    /// The second.
+    pub(crate) const SECOND: u32 = 0xD35A_2D97;
+}
 
 fn hash(keys: [u32; 2], counter: u32) -> u32 {
-    let mut x = counter.wrapping_mul(HASH_STEP).wrapping_add(keys[0]);
-    x = (x ^ (x >> 16)).wrapping_mul(HASH_FIRST).wrapping_add(keys[1]);
-    x = (x ^ (x >> 15)).wrapping_mul(HASH_SECOND);
+    let mut x = counter.wrapping_mul(dropout_hash::STEP).wrapping_add(keys[0]);
+    x = (x ^ (x >> 16)).wrapping_mul(dropout_hash::FIRST).wrapping_add(keys[1]);
+    x = (x ^ (x >> 15)).wrapping_mul(dropout_hash::SECOND);
     x ^ (x >> 15)
 }
 

@@ -16,6 +16,7 @@ mod tokens;
 pub use activation::Activation;
 pub use attention::Attention;
 pub use dropout::Dropout;
+pub(crate) use dropout::dropout_hash;
 pub use linear::LinearInit;
 
 use crate::autodiff::Backward;

@@ -1,4 +1,85 @@
 //! Images and their labels: from IDX, CIFAR and image files or drawn by the program, kept as bytes in memory.
+//!
+//! Three steps, each whole before the next: [`DataSpec::check`](crate::config::data::DataSpec::check) looks at the
+//! words alone, [`inspect`] at listings and file headers, [`load`] at the pictures. The test split is loaded only
+//! when asked for by name.
 
 pub mod augment;
 pub mod digits;
+
+mod cifar;
+mod decode;
+mod describe;
+mod error;
+mod folder;
+mod idx;
+mod load;
+mod normalize;
+mod resample;
+#[cfg(test)]
+mod samples;
+mod source;
+mod split;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use decode::decode_picture;
+pub use describe::{ClassSummary, DataSummary, describe};
+pub use error::DataError;
+pub use folder::SkippedImage;
+pub use load::{Loaded, Wanted, load};
+pub use normalize::Normalization;
+pub use source::{Facts, inspect};
+pub use split::Split;
+
+/// Called while images are read, from any thread, with the number of images done and their total.
+pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
+
+/// Sizes of every image of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageShape {
+    /// 1 (gray) or 3 (RGB).
+    pub channels: usize,
+    /// In pixels.
+    pub height: usize,
+    /// In pixels.
+    pub width: usize,
+}
+
+impl ImageShape {
+    /// Bytes of one image.
+    #[allow(clippy::len_without_is_empty)] // No image is empty.
+    pub fn len(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+}
+
+impl fmt::Display for ImageShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}", self.channels, self.height, self.width)
+    }
+}
+
+/// The part an image plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitName {
+    /// The model learns from it.
+    Train,
+    /// Training is watched, and the best weights chosen, by it.
+    Validation,
+    /// Only `evaluate` sees it.
+    Test,
+}
+
+impl fmt::Display for SplitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SplitName::Train => "train",
+            SplitName::Validation => "validation",
+            SplitName::Test => "test",
+        })
+    }
+}

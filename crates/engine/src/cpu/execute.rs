@@ -1,0 +1,533 @@
+//! A session: parameters, threads and memory, and the phases of a step that divide the work among the threads.
+//!
+//! A training step has three phases: weights are packed (divided by panels); parts are taken forward and backward
+//! (divided by parts, sums along the tree of [`super::split`]); parameters are updated (divided by blocks).
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Isa;
+use super::chunk::Chunk;
+use super::compiled::Compiled;
+use super::linear::{Pack, pack};
+use super::lower::Mode;
+use super::memory::{Buffer, Shared};
+use super::optimizer::{self, BLOCK};
+use super::parameters::{Layout, Parameters};
+use super::pool::Pool;
+use super::split::{Subtree, buffers_needed, free_buffer, merge, parts, share};
+use crate::autodiff;
+use crate::graph::{Graph, NodeId};
+use crate::random::Key;
+use crate::session::{Adam, Examples, Memory, Step, StepReport};
+
+/// A model that can be trained and asked.
+pub struct Session {
+    graph: Graph,
+    isa: Isa,
+    pool: Pool,
+    parameters: Parameters,
+    packed: Buffer,
+    /// The program whose weights are packed, as long as the parameters have not changed.
+    packed_for: Option<ProgramId>,
+    workers: Vec<Worker>,
+    training: Option<Training>,
+    inference: Vec<(Vec<NodeId>, Compiled)>,
+}
+
+/// Which of a session's programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProgramId {
+    Training,
+    Inference(usize),
+}
+
+/// What a thread has of its own.
+struct Worker {
+    scratch: Buffer,
+    keys: Vec<[u32; 2]>,
+    pending: Vec<Subtree>,
+}
+
+/// What only training needs.
+struct Training {
+    compiled: Compiled,
+    adam: Adam,
+    steps: u64,
+    moments: [Buffer; 2],
+    /// Gradients: a fixed number for each thread, that of thread 0 first.
+    gradients: Vec<Buffer>,
+    /// The same as pointers.
+    gradient_pointers: Vec<Shared<f32>>,
+    /// Sums left to do when all threads are done.
+    merges: Vec<[usize; 2]>,
+    pending: Vec<Subtree>,
+    /// Sum of squares of each block of the gradient.
+    squares: Vec<f64>,
+    outputs: Vec<Vec<f32>>,
+    output_pointers: Vec<Shared<f32>>,
+}
+
+/// The memory that training takes for steps of so many images, known before anything is allocated.
+pub fn training_memory(graph: &Graph, loss: NodeId, metrics: &[NodeId], images: usize, threads: usize) -> Memory {
+    let isa = Isa::best();
+    let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
+    let mut compiled = Compiled::new(&autodiff::differentiate(graph, loss).graph, &outputs, Mode::Train, isa);
+    let count = parts(images);
+    compiled.fit(compiled.greatest_chunk(images.div_ceil(count)));
+    let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
+    let parameters = Layout::new(graph).len();
+    let buffers: usize = (0..threads).map(|thread| buffers_needed(share(count, threads, thread))).sum();
+    Memory {
+        parameters: bytes(parameters),
+        optimizer: bytes(2 * parameters),
+        gradients: bytes(buffers * parameters),
+        packed: bytes(compiled.packed_len),
+        activations: bytes(threads.min(count) * compiled.plan.len),
+    }
+}
+
+impl Session {
+    /// Starts a session on so many threads with the fastest instruction set there is.
+    pub fn new(graph: Graph, parameters: Parameters, threads: usize) -> Self {
+        Session::with_isa(graph, parameters, threads, Isa::best())
+    }
+
+    /// Starts a session that uses a given instruction set.
+    pub fn with_isa(graph: Graph, parameters: Parameters, threads: usize, isa: Isa) -> Self {
+        assert_eq!(*parameters.layout(), Layout::new(&graph), "parameters of another graph");
+        let threads = threads.max(1);
+        let worker = || Worker { scratch: Buffer::new(0), keys: Vec::new(), pending: Vec::with_capacity(16) };
+        Session {
+            graph,
+            isa,
+            pool: Pool::new(threads),
+            parameters,
+            packed: Buffer::new(0),
+            packed_for: None,
+            workers: (0..threads).map(|_| worker()).collect(),
+            training: None,
+            inference: Vec::new(),
+        }
+    }
+
+    /// The model.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The parameters as they are now.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The parameters, to be changed.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        self.packed_for = None;
+        &mut self.parameters
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Makes the session ready to train: `loss` is made small, `metrics` are values to be read after each step.
+    ///
+    /// # Panics
+    /// When `loss` is no cross-entropy node.
+    pub fn start_training(&mut self, loss: NodeId, metrics: &[NodeId], adam: Adam) {
+        let training_graph = autodiff::differentiate(&self.graph, loss);
+        let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
+        let compiled = Compiled::new(&training_graph.graph, &outputs, Mode::Train, self.isa);
+        let len = self.parameters.layout().len();
+        self.training = Some(Training {
+            outputs: vec![Vec::new(); outputs.len()],
+            output_pointers: Vec::new(),
+            compiled,
+            adam,
+            steps: 0,
+            moments: [Buffer::new(len), Buffer::new(len)],
+            gradients: Vec::new(),
+            gradient_pointers: Vec::new(),
+            merges: Vec::with_capacity(64),
+            pending: Vec::with_capacity(64),
+            squares: vec![0.0; len.div_ceil(BLOCK)],
+        });
+        self.packed_for = None;
+    }
+
+    /// Takes one optimiser step.
+    ///
+    /// # Panics
+    /// When training was not started or the step has no images.
+    pub fn train_step(&mut self, step: &Step) -> StepReport {
+        self.accumulate_gradients(step);
+        self.packed_for = None;
+        let training = self.training.as_mut().expect("training was started");
+        training.steps += 1;
+        let gradient_norm = training.update(&mut self.pool, self.isa, &mut self.parameters, step.learning_rate);
+        StepReport { loss: mean(&training.outputs[0][..step.images]), gradient_norm }
+    }
+
+    /// The mean over a step's images of metric number `metric`, as given to [`Session::start_training`].
+    pub fn metric_mean(&self, metric: usize, images: usize) -> f64 {
+        let training = self.training.as_ref().expect("training was started");
+        mean(&training.outputs[1 + metric][..images])
+    }
+
+    /// Returns the gradient of the mean loss without taking a step, and the loss.
+    ///
+    /// # Panics
+    /// When training was not started or the step has no images.
+    pub fn gradients(&mut self, step: &Step) -> (Parameters, f64) {
+        self.accumulate_gradients(step);
+        let training = self.training.as_mut().expect("training was started");
+        let mut sum = Parameters::zeros(&self.graph);
+        training.finish_sums(&mut self.pool, self.isa);
+        sum.buffer_mut().as_mut_slice().copy_from_slice(training.gradients[0].as_slice());
+        (sum, mean(&training.outputs[0][..step.images]))
+    }
+
+    /// Computes the values of nodes for examples that are not trained on; dropout does nothing.
+    ///
+    /// # Returns
+    /// For each node, its values example after example.
+    pub fn infer(&mut self, nodes: &[NodeId], images: usize, examples: &dyn Examples) -> Vec<Vec<f32>> {
+        let known = self.inference.iter().position(|(of, _)| of == nodes);
+        let index = known.unwrap_or_else(|| {
+            let compiled = Compiled::new(&self.graph, nodes, Mode::Infer, self.isa);
+            self.inference.push((nodes.to_vec(), compiled));
+            self.inference.len() - 1
+        });
+        let mut outputs: Vec<Vec<f32>> =
+            nodes.iter().map(|&id| vec![0.0; images * self.graph.node(id).shape.len()]).collect();
+        if images == 0 {
+            return outputs;
+        }
+        // Enough chunks for all threads; results do not depend on chunks, since no sum crosses images.
+        let compiled = &mut self.inference[index].1;
+        let chunks = compiled.chunks(images).max(self.pool.threads().min(images));
+        compiled.fit(images.div_ceil(chunks));
+        self.fit_workers(ProgramId::Inference(index));
+        self.pack(ProgramId::Inference(index));
+        let pointers: Vec<Shared<f32>> = outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
+        let compiled = &self.inference[index].1;
+        let next = AtomicUsize::new(0);
+        let workers = Shared::new(self.workers.as_mut_ptr());
+        let (isa, layout) = (self.isa, self.parameters.layout());
+        let (parameters, packed) = (Shared::new(self.parameters.buffer().read().cast_mut()), &self.packed);
+        self.pool.run(&|thread| {
+            // SAFETY: each thread takes the worker of its own number.
+            let worker = unsafe { &mut *workers.get().add(thread) };
+            loop {
+                let chunk = next.fetch_add(1, Ordering::Relaxed);
+                if chunk >= chunks {
+                    return;
+                }
+                let range = share(images, chunks, chunk);
+                let mut chunk = Chunk {
+                    isa,
+                    compiled,
+                    layout,
+                    examples,
+                    images: range.len(),
+                    first: range.start,
+                    dropout: Key::new(0),
+                    epoch_place: 0,
+                    share: 1.0,
+                    scratch: worker.scratch.pointer(),
+                    parameters: parameters.get(),
+                    packed: packed.read(),
+                    gradient: std::ptr::null_mut(),
+                    continues: false,
+                    outputs: &pointers,
+                    keys: &mut worker.keys,
+                };
+                // SAFETY: the worker's memory was fitted to the plan, and chunks have different images.
+                unsafe { chunk.run() };
+            }
+        });
+        outputs
+    }
+
+    /// Makes all memory big enough that a step of so many images allocates nothing.
+    fn fit_training(&mut self, images: usize) {
+        let threads = self.pool.threads();
+        let training = self.training.as_mut().expect("training was started");
+        let count = parts(images);
+        let compiled = &mut training.compiled;
+        compiled.fit(compiled.greatest_chunk(images.div_ceil(count)));
+        let per_image = compiled.program.outputs.iter();
+        let mut moved = false;
+        for (out, per_image) in training.outputs.iter_mut().zip(per_image) {
+            if out.len() < images * per_image {
+                out.resize(images * per_image, 0.0);
+                moved = true;
+            }
+        }
+        if moved {
+            training.output_pointers = training.outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
+        }
+        let per_thread = (0..threads).map(|thread| buffers_needed(share(count, threads, thread))).max();
+        let needed = per_thread.unwrap_or(0) * threads;
+        if training.gradients.len() < needed {
+            let len = self.parameters.layout().len();
+            training.gradients.resize_with(needed, || Buffer::new(len));
+            training.gradient_pointers =
+                training.gradients.iter_mut().map(|buffer| Shared::new(buffer.pointer())).collect();
+        }
+        self.fit_workers(ProgramId::Training);
+    }
+
+    fn compiled(&self, id: ProgramId) -> &Compiled {
+        match id {
+            ProgramId::Training => &self.training.as_ref().expect("training was started").compiled,
+            ProgramId::Inference(index) => &self.inference[index].1,
+        }
+    }
+
+    fn fit_workers(&mut self, id: ProgramId) {
+        let compiled = self.compiled(id);
+        let (len, packed) = (compiled.plan.len, compiled.packed_len);
+        let keys = compiled.program.dropouts.len() * compiled.plan.chunk;
+        if self.packed.as_slice().len() < packed {
+            self.packed = Buffer::new(packed);
+            self.packed_for = None;
+        }
+        for worker in &mut self.workers {
+            if worker.scratch.as_slice().len() < len {
+                worker.scratch = Buffer::new(len);
+            }
+            if worker.keys.len() < keys {
+                worker.keys.resize(keys, [0; 2]);
+            }
+        }
+    }
+
+    /// Packs the weights of a program, unless they are.
+    fn pack(&mut self, id: ProgramId) {
+        if self.packed_for == Some(id) {
+            return;
+        }
+        let to = Shared::new(self.packed.pointer());
+        let from = Shared::new(self.parameters.buffer().read().cast_mut());
+        let compiled = match id {
+            ProgramId::Training => &self.training.as_ref().expect("training was started").compiled,
+            ProgramId::Inference(index) => &self.inference[index].1,
+        };
+        let (isa, layout, threads) = (self.isa, self.parameters.layout(), self.pool.threads());
+        self.pool.run(&|thread| {
+            for (weight, offset) in compiled.program.packed.iter().zip(&compiled.packed_offsets) {
+                let columns = if weight.forward { weight.out_features } else { weight.in_features };
+                let panels = share(columns.div_ceil(isa.panel()), threads, thread);
+                // SAFETY: offsets lie inside the buffers, and threads write different panels.
+                unsafe {
+                    let args = Pack {
+                        weight: from.get().add(layout.start(weight.param)),
+                        out_features: weight.out_features,
+                        in_features: weight.in_features,
+                        transposed: weight.forward,
+                        first: panels.start,
+                        count: panels.len(),
+                        to: to.get().add(*offset),
+                    };
+                    pack(isa, &args);
+                }
+            }
+        });
+        self.packed_for = Some(id);
+    }
+
+    /// Takes all parts forward and backward; leaves their gradients in the sub-trees `training.pending`.
+    fn accumulate_gradients(&mut self, step: &Step) {
+        assert!(step.images > 0, "a step needs images");
+        self.fit_training(step.images);
+        self.pack(ProgramId::Training);
+        let threads = self.pool.threads();
+        let count = parts(step.images);
+        let training = self.training.as_mut().expect("training was started");
+        let per_thread = training.gradients.len() / threads;
+        let run = Run {
+            isa: self.isa,
+            step,
+            compiled: &training.compiled,
+            layout: self.parameters.layout(),
+            parameters: Shared::new(self.parameters.buffer().read().cast_mut()),
+            packed: Shared::new(self.packed.read().cast_mut()),
+            gradients: &training.gradient_pointers,
+            outputs: &training.output_pointers,
+        };
+        let workers = Shared::new(self.workers.as_mut_ptr());
+        self.pool.run(&|thread| {
+            // SAFETY: each thread takes the worker of its own number.
+            let worker = unsafe { &mut *workers.get().add(thread) };
+            let buffers = thread * per_thread..(thread + 1) * per_thread;
+            worker.pending.clear();
+            for part in share(count, threads, thread) {
+                run.part(part, count, worker, buffers.clone());
+            }
+        });
+        training.pending.clear();
+        training.merges.clear();
+        for worker in &self.workers {
+            for &subtree in &worker.pending {
+                training.pending.push(subtree);
+                let merges = &mut training.merges;
+                merge(&mut training.pending, |into, from| merges.push([into, from]));
+            }
+        }
+    }
+}
+
+/// What the threads of a training step share.
+struct Run<'a> {
+    isa: Isa,
+    step: &'a Step<'a>,
+    compiled: &'a Compiled,
+    layout: &'a Layout,
+    parameters: Shared<f32>,
+    packed: Shared<f32>,
+    gradients: &'a [Shared<f32>],
+    outputs: &'a [Shared<f32>],
+}
+
+impl Run<'_> {
+    /// Takes one part forward and backward, chunk by chunk, and adds its gradient to the thread's sub-trees.
+    fn part(&self, part: usize, count: usize, worker: &mut Worker, buffers: Range<usize>) {
+        let images = share(self.step.images, count, part);
+        let buffer = free_buffer(&worker.pending, buffers);
+        let chunks = self.compiled.chunks(images.len());
+        for chunk in 0..chunks {
+            let range = share(images.len(), chunks, chunk);
+            let mut chunk = Chunk {
+                isa: self.isa,
+                compiled: self.compiled,
+                layout: self.layout,
+                examples: self.step.examples,
+                images: range.len(),
+                first: images.start + range.start,
+                dropout: self.step.dropout,
+                epoch_place: self.step.first,
+                share: 1.0 / self.step.images as f64,
+                scratch: worker.scratch.pointer(),
+                parameters: self.parameters.get(),
+                packed: self.packed.get(),
+                gradient: self.gradients[buffer].get(),
+                continues: chunk > 0,
+                outputs: self.outputs,
+                keys: &mut worker.keys,
+            };
+            // SAFETY: memory was fitted to the step; parts have different images and threads different buffers.
+            unsafe { chunk.run() };
+        }
+        worker.pending.push(Subtree { first: part, level: 0, buffer });
+        let (isa, len, gradients) = (self.isa, self.layout.len(), self.gradients);
+        merge(&mut worker.pending, |into, from| {
+            let (into, from) = (gradients[into].get(), gradients[from].get());
+            // SAFETY: both are buffers of this thread, of `len` values each.
+            unsafe { optimizer::sum(isa, &optimizer::Sum { len, into, from, squares: std::ptr::null_mut() }) };
+        });
+    }
+}
+
+impl Training {
+    /// Does the sums that are left; the whole gradient is then in buffer 0. Returns its norm.
+    fn finish_sums(&mut self, pool: &mut Pool, isa: Isa) -> f64 {
+        let len = self.moments[0].as_slice().len();
+        let (merges, gradients) = (&self.merges, &self.gradient_pointers);
+        let squares = Shared::new(self.squares.as_mut_ptr());
+        let blocks = len.div_ceil(BLOCK);
+        let threads = pool.threads();
+        pool.run(&|thread| {
+            for block in share(blocks, threads, thread) {
+                // SAFETY: threads have different blocks, and all buffers have `len` values.
+                unsafe { sum_block(isa, block, len, merges, gradients, squares.get().add(block)) };
+            }
+        });
+        self.squares.iter().sum::<f64>().sqrt()
+    }
+
+    /// Updates the parameters; returns the gradient's norm.
+    fn update(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, learning_rate: f64) -> f64 {
+        let mut factor = 1.0;
+        if let Some(limit) = self.adam.clip {
+            let norm = self.finish_sums(pool, isa);
+            self.merges.clear();
+            // PyTorch's clip_grad_norm_ adds the same small number.
+            factor = (limit / (norm + 1e-6)).min(1.0);
+        }
+        let adam = &self.adam;
+        let corrections = adam.betas.map(|beta| 1.0 - beta.powf(self.steps as f64));
+        let len = parameters.layout().len();
+        let blocks = len.div_ceil(BLOCK);
+        let threads = pool.threads();
+        let values = Shared::new(parameters.buffer_mut().pointer());
+        let [first_moment, second_moment] = &mut self.moments;
+        let (first, second) = (Shared::new(first_moment.pointer()), Shared::new(second_moment.pointer()));
+        let (merges, gradients) = (&self.merges, &self.gradient_pointers);
+        let squares = Shared::new(self.squares.as_mut_ptr());
+        let decay = learning_rate * adam.weight_decay;
+        pool.run(&|thread| {
+            for block in share(blocks, threads, thread) {
+                let start = block * BLOCK;
+                // SAFETY: threads have different blocks, and all buffers have `len` values.
+                unsafe {
+                    sum_block(isa, block, len, merges, gradients, squares.get().add(block));
+                    let args = optimizer::Adam {
+                        len: BLOCK.min(len - start),
+                        values: values.get().add(start),
+                        gradient: gradients[0].get().add(start),
+                        first_moment: first.get().add(start),
+                        second_moment: second.get().add(start),
+                        gradient_factor: factor as f32,
+                        betas: adam.betas.map(|beta| beta as f32),
+                        rests: adam.betas.map(|beta| (1.0 - beta) as f32),
+                        eps: adam.eps as f32,
+                        step_size: (learning_rate / corrections[0]) as f32,
+                        root_correction: (1.0 / corrections[1].sqrt()) as f32,
+                        l2: if adam.decoupled { 0.0 } else { adam.weight_decay as f32 },
+                        keep: if adam.decoupled { (1.0 - decay) as f32 } else { 1.0 },
+                    };
+                    optimizer::adam(isa, &args);
+                }
+            }
+        });
+        self.squares.iter().sum::<f64>().sqrt()
+    }
+}
+
+/// Does one block of the sums that are left, and takes the squares of the result.
+///
+/// # Safety
+/// All gradients have `len` values, and nobody else touches the block.
+unsafe fn sum_block(
+    isa: Isa,
+    block: usize,
+    len: usize,
+    merges: &[[usize; 2]],
+    gradients: &[Shared<f32>],
+    squares: *mut f64,
+) {
+    let start = block * BLOCK;
+    let len = BLOCK.min(len - start);
+    let at = |buffer: usize| unsafe { gradients[buffer].get().add(start) };
+    let last = merges.len().wrapping_sub(1);
+    for (i, &[into, from]) in merges.iter().enumerate() {
+        let squares = if i == last { squares } else { std::ptr::null_mut() };
+        unsafe { optimizer::sum(isa, &optimizer::Sum { len, into: at(into), from: at(from), squares }) };
+    }
+    if merges.is_empty() {
+        unsafe { optimizer::sum(isa, &optimizer::Sum { len, into: at(0), from: std::ptr::null(), squares }) };
+    }
+}
+
+/// The mean of values that come in a fixed order.
+fn mean(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len() as f64
+}

@@ -1,0 +1,554 @@
+//! From a graph to the calls that compute it, with what can be done in one pass over memory fused into one call.
+//!
+//! - A linear layer takes along its bias, activation, dropout and residual; for the backward pass it leaves the
+//!   activation's derivative (times dropout), or nothing where the result's sign tells it (ReLU).
+//! - The gradient of a linear layer's input takes along the derivative, the dropout and the sum that follow it.
+//! - Layer norm takes along a ReLU, its gradient the sum that follows.
+
+use std::collections::HashMap;
+
+use super::program::{
+    Addend, AttentionSizes, Call, Factor, LayerNormGrad, PackedWeight, Product, Program, ProgramDropout, Slot, SlotSize,
+};
+use crate::graph::{Graph, Node, NodeId};
+use crate::ops::{Activation, Dropout, Op};
+
+/// Whether dropout acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Train,
+    Infer,
+}
+
+/// Compiles what the outputs need and, when training, every gradient of a parameter.
+pub(super) fn lower(graph: &Graph, outputs: &[NodeId], mode: Mode) -> Program {
+    let mut lowering = Lowering::new(graph, outputs, mode);
+    for id in graph.ids() {
+        if lowering.needed[id.index()] && !lowering.covered[id.index()] {
+            lowering.lower(id);
+        }
+    }
+    lowering.program
+}
+
+/// How the gradient of an activation is found without the activation's input.
+#[derive(Clone, Copy)]
+struct Derivative {
+    factor: Factor,
+    /// The dropout after the activation is in the factor.
+    includes_dropout: bool,
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    outputs: &'a [NodeId],
+    mode: Mode,
+    /// For each node, the one that stands for it: dropout is nothing in inference.
+    stands_for: Vec<NodeId>,
+    needed: Vec<bool>,
+    /// The needed nodes that read a node, one entry for each reading.
+    uses: Vec<Vec<NodeId>>,
+    /// Done by an earlier call.
+    covered: Vec<bool>,
+    slot_of: Vec<Option<Slot>>,
+    derivatives: HashMap<NodeId, Derivative>,
+    /// Of the layer norms of a value, by epsilon: the gradient needs no more.
+    stats: HashMap<(NodeId, u32), Slot>,
+    weights: HashMap<NodeId, Slot>,
+    started: Vec<bool>,
+    inputs_seen: HashMap<NodeId, usize>,
+    program: Program,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(graph: &'a Graph, outputs: &'a [NodeId], mode: Mode) -> Self {
+        let nodes = graph.nodes();
+        let mut stands_for: Vec<NodeId> = Vec::with_capacity(nodes.len());
+        for id in graph.ids() {
+            let skip = mode == Mode::Infer && matches!(graph.node(id).op, Op::Dropout(_));
+            stands_for.push(if skip { stands_for[graph.node(id).inputs[0].index()] } else { id });
+        }
+        let mut needed = vec![false; nodes.len()];
+        for id in graph.ids().rev() {
+            let node = graph.node(id);
+            let adds_gradient = matches!(
+                node.op,
+                Op::LinearParamGrad | Op::LayerNormGrad { .. } | Op::AddTableGrad | Op::PrependTokenGrad
+            );
+            if outputs.iter().any(|out| stands_for[out.index()] == id) || adds_gradient && mode == Mode::Train {
+                needed[id.index()] = true;
+            }
+            if needed[id.index()] {
+                for input in &node.inputs {
+                    needed[stands_for[input.index()].index()] = true;
+                }
+            }
+        }
+        let mut uses = vec![Vec::new(); nodes.len()];
+        for id in graph.ids().filter(|id| needed[id.index()]) {
+            for input in &graph.node(id).inputs {
+                uses[stands_for[input.index()].index()].push(id);
+            }
+        }
+        let inputs = graph.ids().filter(|&id| graph.node(id).op == Op::Input);
+        Lowering {
+            inputs_seen: inputs.enumerate().map(|(i, id)| (id, i)).collect(),
+            graph,
+            outputs,
+            mode,
+            stands_for,
+            needed,
+            uses,
+            covered: vec![false; nodes.len()],
+            slot_of: vec![None; nodes.len()],
+            derivatives: HashMap::new(),
+            stats: HashMap::new(),
+            weights: HashMap::new(),
+            started: vec![false; graph.parameters().len()],
+            program: Program {
+                outputs: outputs.iter().map(|&id| graph.shape(id).len()).collect(),
+                ..Program::default()
+            },
+        }
+    }
+
+    fn node(&self, id: NodeId) -> &'a Node {
+        self.graph.node(id)
+    }
+
+    fn input(&self, id: NodeId, i: usize) -> NodeId {
+        self.stands_for[self.node(id).inputs[i].index()]
+    }
+
+    /// The slot of an input that an earlier call has written.
+    fn slot(&self, id: NodeId, i: usize) -> Slot {
+        let input = self.input(id, i);
+        self.slot_of[input.index()].unwrap_or_else(|| panic!("`{}` is read before it is there", self.node(input).name))
+    }
+
+    fn new_slot(&mut self, per_image: usize, fixed: usize) -> Slot {
+        self.program.slots.push(SlotSize { per_image, fixed });
+        self.program.slots.len() - 1
+    }
+
+    /// A slot for a node's value.
+    fn value_slot(&mut self, id: NodeId) -> Slot {
+        let slot = self.new_slot(self.node(id).shape.len(), 0);
+        self.slot_of[id.index()] = Some(slot);
+        slot
+    }
+
+    fn emit(&mut self, call: Call, covers: &[NodeId]) {
+        for id in covers {
+            self.covered[id.index()] = true;
+        }
+        self.program.calls.push(call);
+        self.program.names.push(covers.iter().map(|&id| self.node(id).name.clone()).collect());
+        for &id in covers {
+            for (output, &wanted) in self.outputs.iter().enumerate() {
+                if self.stands_for[wanted.index()] == id {
+                    let x = self.slot_of[id.index()].expect("an output is never fused away");
+                    let len = self.node(id).shape.len();
+                    self.program.calls.push(Call::Output { output, x, len });
+                    self.program.names.push(vec![self.node(id).name.clone()]);
+                }
+            }
+        }
+    }
+
+    fn is_output(&self, id: NodeId) -> bool {
+        self.outputs.iter().any(|out| self.stands_for[out.index()] == id)
+    }
+
+    /// The only reader of a node that is no output.
+    fn only_use(&self, id: NodeId) -> Option<NodeId> {
+        match self.uses[id.index()].as_slice() {
+            [only] if !self.is_output(id) => Some(*only),
+            _ => None,
+        }
+    }
+
+    /// The activation that is, but for its own gradient, the only reader of a node.
+    fn following_activation(&self, id: NodeId) -> Option<(NodeId, Activation)> {
+        let mut found = None;
+        for &user in &self.uses[id.index()] {
+            match self.node(user).op {
+                Op::Activation(activation) if found.is_none() => found = Some((user, activation)),
+                Op::ActivationGrad(_) if self.input(user, 1) == id && self.input(user, 0) != id => {}
+                _ => return None,
+            }
+        }
+        found.filter(|_| !self.is_output(id))
+    }
+
+    /// Whether some gradient asks for an activation's derivative.
+    fn derivative_is_asked_for(&self, id: NodeId) -> bool {
+        self.uses[id.index()].iter().any(|&user| matches!(self.node(user).op, Op::ActivationGrad(_)))
+    }
+
+    fn new_dropout(&mut self, dropout: Dropout, rows: usize, features: usize) -> usize {
+        let new = ProgramDropout { dropout, rows, features };
+        if let Some(known) = self.program.dropouts.iter().position(|known| *known == new) {
+            return known;
+        }
+        self.program.dropouts.push(new);
+        self.program.dropouts.len() - 1
+    }
+
+    fn node_dropout(&mut self, id: NodeId, dropout: Dropout) -> usize {
+        let shape = &self.node(id).shape;
+        self.new_dropout(dropout, shape.rows(), shape.features())
+    }
+
+    fn packed(&mut self, weight: PackedWeight) -> usize {
+        if let Some(known) = self.program.packed.iter().position(|known| *known == weight) {
+            return known;
+        }
+        self.program.packed.push(weight);
+        self.program.packed.len() - 1
+    }
+
+    /// Tells whether this is the first call that adds to a parameter's gradient.
+    fn starts(&mut self, param: usize) -> bool {
+        !std::mem::replace(&mut self.started[param], true)
+    }
+
+    /// A sum that is the only reader of `end` and whose other operand is there already.
+    fn following_sum(&self, end: NodeId) -> Option<(NodeId, Slot)> {
+        let sum = self.only_use(end).filter(|&user| self.node(user).op == Op::Add)?;
+        let other = [0, 1].map(|i| self.input(sum, i)).into_iter().find(|&input| input != end)?;
+        Some((sum, self.slot_of[other.index()]?))
+    }
+
+    fn lower(&mut self, id: NodeId) {
+        let node = self.node(id);
+        let params: Vec<usize> = node.params.iter().map(|param| param.index()).collect();
+        let size = |shape: &crate::Shape| [shape.rows(), shape.features()];
+        match node.op.clone() {
+            Op::Input => {
+                let (input, out) = (self.inputs_seen[&id], self.value_slot(id));
+                self.emit(Call::Input { input, out, len: node.shape.len() }, &[id]);
+            }
+            Op::Patches { patch } => {
+                let shape = &self.node(self.input(id, 0)).shape.0;
+                let image = [shape[0], shape[1], shape[2]];
+                let (x, out) = (self.slot(id, 0), self.value_slot(id));
+                self.emit(Call::Patches { x, out, image, patch }, &[id]);
+            }
+            Op::Linear => self.linear(id),
+            Op::LinearInputGrad => self.linear_input_grad(id),
+            Op::LinearParamGrad => {
+                let (dy, x) = (self.slot(id, 0), self.slot(id, 1));
+                let [rows, out_features] = size(&self.node(self.input(id, 0)).shape);
+                let in_features = self.node(self.input(id, 1)).shape.features();
+                let starts = self.starts(params[0]);
+                let bias = params.get(1).copied();
+                let size = [out_features, in_features];
+                self.emit(Call::ParamGrad { dy, x, rows, size, weight: params[0], bias, starts }, &[id]);
+            }
+            Op::LayerNorm { eps } => self.layer_norm(id, eps),
+            Op::LayerNormGrad { eps } => self.layer_norm_grad(id, eps),
+            Op::Attention(attention) => {
+                let context = &node.shape;
+                let (tokens, head_dim) = (context.rows(), context.features() / attention.heads);
+                let dropout = attention.dropout.filter(|_| self.mode == Mode::Train);
+                let dropout = dropout.map(|d| self.new_dropout(d, attention.heads * tokens, tokens));
+                let sizes =
+                    AttentionSizes { tokens, heads: attention.heads, head_dim, scale: attention.scale, dropout };
+                let kept = self.uses[id.index()].iter().any(|&user| matches!(self.node(user).op, Op::AttentionGrad(_)));
+                let qkv = self.slot(id, 0);
+                let out = self.value_slot(id);
+                let len = super::attention::Sizes::weights_len(tokens, attention.heads);
+                let weights = kept.then(|| self.new_slot(len, 0));
+                if let Some(weights) = weights {
+                    self.weights.insert(id, weights);
+                }
+                let scratch = self.new_slot(0, super::attention::Sizes::scratch_len(tokens, head_dim));
+                self.emit(Call::Attention { sizes, qkv, out, weights, scratch }, &[id]);
+            }
+            Op::AttentionGrad(attention) => {
+                let forward = self.input(id, 2);
+                let context = &self.node(forward).shape;
+                let (tokens, head_dim) = (context.rows(), context.features() / attention.heads);
+                let dropout = attention.dropout.map(|d| self.new_dropout(d, attention.heads * tokens, tokens));
+                let sizes =
+                    AttentionSizes { tokens, heads: attention.heads, head_dim, scale: attention.scale, dropout };
+                let (dy, qkv, context) = (self.slot(id, 0), self.slot(id, 1), self.slot(id, 2));
+                let weights = self.weights[&forward];
+                let out = self.value_slot(id);
+                let scratch = self.new_slot(0, super::attention::Sizes::scratch_len(tokens, head_dim));
+                self.emit(Call::AttentionGrad { sizes, dy, qkv, context, weights, out, scratch }, &[id]);
+            }
+            Op::Activation(activation) => {
+                let (x, out) = (self.slot(id, 0), self.value_slot(id));
+                self.emit(Call::Activate { activation, x, dy: None, out, len: node.shape.len() }, &[id]);
+            }
+            Op::ActivationGrad(activation) => {
+                let dy = self.slot(id, 0);
+                let call = match self.derivatives.get(&self.input(id, 1)).copied() {
+                    Some(derivative) => {
+                        let out = self.value_slot(id);
+                        Call::Scale { x: dy, factor: derivative.factor, out, len: node.shape.len() }
+                    }
+                    None => {
+                        let (x, out) = (self.slot(id, 1), self.value_slot(id));
+                        Call::Activate { activation, x, dy: Some(dy), out, len: node.shape.len() }
+                    }
+                };
+                self.emit(call, &[id]);
+            }
+            Op::Dropout(dropout) => {
+                let (x, out) = (self.slot(id, 0), self.value_slot(id));
+                let dropout = self.node_dropout(id, dropout);
+                self.emit(Call::Drop { dropout, x, out }, &[id]);
+            }
+            Op::DropoutGrad(dropout) => {
+                let x = self.slot(id, 0);
+                if self.dropout_is_in_derivative(id) {
+                    self.slot_of[id.index()] = Some(x);
+                    self.covered[id.index()] = true;
+                    return;
+                }
+                let out = self.value_slot(id);
+                let dropout = self.node_dropout(id, dropout);
+                self.emit(Call::Drop { dropout, x, out }, &[id]);
+            }
+            Op::Add => {
+                let (a, b) = (self.slot(id, 0), Addend::Value(self.slot(id, 1)));
+                let out = self.value_slot(id);
+                self.emit(Call::Add { a, b, out, len: node.shape.len() }, &[id]);
+            }
+            Op::AddTable => {
+                let (a, out) = (self.slot(id, 0), self.value_slot(id));
+                self.emit(Call::Add { a, b: Addend::Param(params[0]), out, len: node.shape.len() }, &[id]);
+            }
+            Op::AddConstant(values) => {
+                self.program.constants.push(values);
+                let b = Addend::Constant(self.program.constants.len() - 1);
+                let (a, out) = (self.slot(id, 0), self.value_slot(id));
+                self.emit(Call::Add { a, b, out, len: node.shape.len() }, &[id]);
+            }
+            Op::AddTableGrad => {
+                let dy = self.slot(id, 0);
+                let len = self.node(self.input(id, 0)).shape.len();
+                let starts = self.starts(params[0]);
+                self.emit(Call::TableGrad { dy, table: params[0], len, starts }, &[id]);
+            }
+            Op::PrependToken => {
+                let (x, out) = (self.slot(id, 0), self.value_slot(id));
+                self.emit(Call::PrependToken { x, out, token: params[0], size: size(&node.shape) }, &[id]);
+            }
+            Op::PrependTokenGrad => {
+                let dy = self.slot(id, 0);
+                let size = size(&self.node(self.input(id, 0)).shape);
+                let asked = !self.uses[id.index()].is_empty();
+                let out = asked.then(|| self.value_slot(id));
+                let starts = self.starts(params[0]);
+                self.emit(Call::PrependTokenGrad { dy, out, token: params[0], size, starts }, &[id]);
+            }
+            Op::SelectToken { index } => {
+                let size = size(&self.node(self.input(id, 0)).shape);
+                let (x, out) = (self.slot(id, 0), self.value_slot(id));
+                self.emit(Call::SelectToken { x, out, index, size }, &[id]);
+            }
+            Op::SelectTokenGrad { index } => {
+                let (dy, out) = (self.slot(id, 0), self.value_slot(id));
+                self.emit(Call::SelectTokenGrad { dy, out, index, size: size(&node.shape) }, &[id]);
+            }
+            Op::MeanTokens => {
+                let size = size(&self.node(self.input(id, 0)).shape);
+                let (x, out) = (self.slot(id, 0), self.value_slot(id));
+                self.emit(Call::MeanTokens { x, out, size }, &[id]);
+            }
+            Op::MeanTokensGrad => {
+                let (dy, out) = (self.slot(id, 0), self.value_slot(id));
+                self.emit(Call::MeanTokensGrad { dy, out, size: size(&node.shape) }, &[id]);
+            }
+            Op::CrossEntropy { smoothing } => {
+                let (logits, label, classes) = self.logits(id);
+                let out = self.value_slot(id);
+                self.emit(Call::CrossEntropy { logits, label, out, classes, smoothing }, &[id]);
+            }
+            Op::CrossEntropyGrad { smoothing } => {
+                let (logits, label, classes) = self.logits(id);
+                let out = self.value_slot(id);
+                self.emit(Call::CrossEntropyGrad { logits, label, out, classes, smoothing }, &[id]);
+            }
+            Op::Correct => {
+                let (logits, label, classes) = self.logits(id);
+                let out = self.value_slot(id);
+                self.emit(Call::Correct { logits, label, out, classes }, &[id]);
+            }
+        }
+    }
+
+    fn logits(&self, id: NodeId) -> (Slot, Slot, usize) {
+        (self.slot(id, 0), self.slot(id, 1), self.node(self.input(id, 0)).shape.features())
+    }
+
+    fn linear(&mut self, id: NodeId) {
+        let node = self.node(id);
+        let in_features = self.node(self.input(id, 0)).shape.features();
+        let (rows, out_features) = (node.shape.rows(), node.shape.features());
+        let param = node.params[0].index();
+        let weight = self.packed(PackedWeight { param, out_features, in_features, forward: true });
+        let mut product = Product {
+            x: self.slot(id, 0),
+            weight,
+            rows,
+            steps: in_features,
+            columns: out_features,
+            bias: node.params.get(1).map(|bias| bias.index()),
+            activation: None,
+            derivative: None,
+            factor: None,
+            dropout: None,
+            residual: None,
+            out: 0,
+        };
+        let mut covers = vec![id];
+        let mut scale = 1.0;
+        if let Some((activated, activation)) = self.following_activation(id) {
+            covers.push(activated);
+            product.activation = Some(activation);
+        }
+        let end = *covers.last().expect("the layer itself");
+        if let Some(next) = self.only_use(end)
+            && let Op::Dropout(dropout) = self.node(next).op
+        {
+            covers.push(next);
+            product.dropout = Some(self.node_dropout(next, dropout));
+            scale = dropout.scale();
+        }
+        let end = *covers.last().expect("the layer itself");
+        if product.activation.is_none()
+            && let Some((sum, residual)) = self.following_sum(end)
+        {
+            covers.push(sum);
+            product.residual = Some(residual);
+        }
+        product.out = self.value_slot(*covers.last().expect("the layer itself"));
+        if let Some(activation) = product.activation
+            && self.derivative_is_asked_for(id)
+        {
+            let factor = if activation == Activation::Relu {
+                Factor::WherePositive(product.out, scale)
+            } else {
+                let derivative = self.new_slot(node.shape.len(), 0);
+                product.derivative = Some(derivative);
+                Factor::By(derivative)
+            };
+            self.derivatives.insert(id, Derivative { factor, includes_dropout: product.dropout.is_some() });
+        }
+        self.emit(Call::Product(product), &covers);
+    }
+
+    /// The activation's gradient that follows a gradient, when its derivative needs no more than a factor.
+    fn following_derivative(&self, end: NodeId) -> Option<(NodeId, Derivative)> {
+        let next = self.only_use(end)?;
+        match self.node(next).op {
+            Op::ActivationGrad(_) if self.input(next, 0) == end => {
+                Some((next, *self.derivatives.get(&self.input(next, 1))?))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the activation's gradient after a dropout's gradient has the dropout in its factor.
+    fn dropout_is_in_derivative(&self, dropout_grad: NodeId) -> bool {
+        self.following_derivative(dropout_grad).is_some_and(|(_, derivative)| derivative.includes_dropout)
+    }
+
+    fn linear_input_grad(&mut self, id: NodeId) {
+        let node = self.node(id);
+        let out_features = self.node(self.input(id, 0)).shape.features();
+        let (rows, in_features) = (node.shape.rows(), node.shape.features());
+        let param = node.params[0].index();
+        let weight = self.packed(PackedWeight { param, out_features, in_features, forward: false });
+        let mut product = Product {
+            x: self.slot(id, 0),
+            weight,
+            rows,
+            steps: out_features,
+            columns: in_features,
+            bias: None,
+            activation: None,
+            derivative: None,
+            factor: None,
+            dropout: None,
+            residual: None,
+            out: 0,
+        };
+        let mut covers = vec![id];
+        if let Some(next) = self.only_use(id)
+            && let Op::DropoutGrad(dropout) = self.node(next).op
+        {
+            covers.push(next);
+            if !self.dropout_is_in_derivative(next) {
+                product.dropout = Some(self.node_dropout(next, dropout));
+            }
+        }
+        let end = *covers.last().expect("the gradient itself");
+        if let Some((next, derivative)) = self.following_derivative(end) {
+            covers.push(next);
+            product.factor = Some(derivative.factor);
+        }
+        let end = *covers.last().expect("the gradient itself");
+        if let Some((sum, residual)) = self.following_sum(end) {
+            covers.push(sum);
+            product.residual = Some(residual);
+        }
+        product.out = self.value_slot(*covers.last().expect("the gradient itself"));
+        self.emit(Call::Product(product), &covers);
+    }
+
+    fn layer_norm(&mut self, id: NodeId, eps: f32) {
+        let node = self.node(id);
+        let x = self.slot(id, 0);
+        let of = self.input(id, 0);
+        let asked = self.uses[of.index()]
+            .iter()
+            .any(|&user| self.node(user).op == Op::LayerNormGrad { eps } && self.input(user, 1) == of);
+        let stats = asked.then(|| self.new_slot(2 * node.shape.rows(), 0));
+        if let Some(stats) = stats {
+            self.stats.insert((of, eps.to_bits()), stats);
+        }
+        let mut covers = vec![id];
+        if let Some((activated, Activation::Relu)) = self.following_activation(id) {
+            covers.push(activated);
+        }
+        let relu = covers.len() == 2;
+        let out = self.value_slot(*covers.last().expect("the norm itself"));
+        if relu && self.derivative_is_asked_for(id) {
+            let factor = Factor::WherePositive(out, 1.0);
+            self.derivatives.insert(id, Derivative { factor, includes_dropout: false });
+        }
+        let params = [node.params[0].index(), node.params[1].index()];
+        let size = [node.shape.rows(), node.shape.features()];
+        self.emit(Call::LayerNorm { x, out, stats, params, size, eps, relu }, &covers);
+    }
+
+    fn layer_norm_grad(&mut self, id: NodeId, eps: f32) {
+        let node = self.node(id);
+        let mut grad = LayerNormGrad {
+            dy: self.slot(id, 0),
+            x: self.slot(id, 1),
+            stats: self.stats[&(self.input(id, 1), eps.to_bits())],
+            params: [node.params[0].index(), node.params[1].index()],
+            size: [node.shape.rows(), node.shape.features()],
+            residual: None,
+            out: None,
+            starts: self.starts(node.params[0].index()),
+        };
+        self.starts(node.params[1].index());
+        let mut covers = vec![id];
+        if let Some((sum, residual)) = self.following_sum(id) {
+            covers.push(sum);
+            grad.residual = Some(residual);
+        }
+        if covers.len() == 2 || !self.uses[id.index()].is_empty() {
+            grad.out = Some(self.value_slot(*covers.last().expect("the gradient itself")));
+        }
+        self.emit(Call::LayerNormGrad(grad), &covers);
+    }
+}

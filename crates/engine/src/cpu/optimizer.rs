@@ -1,0 +1,98 @@
+//! Gradients of all parts to new parameters: the last sums of the tree, the gradient's norm, and Adam, in one pass
+//! over blocks that stay in the first-level cache.
+//! Source: Kingma and Ba 2015, algorithm 1; decoupled decay: Loshchilov and Hutter 2019, algorithm 2. The
+//! formulas are PyTorch's: `eps` is added outside the root, after the bias correction of the second moment.
+
+use super::simd::{LANES, Simd, isa_kernel};
+
+/// Values of a block: a fixed number, so that the norm's partial sums do not depend on the number of threads.
+pub(super) const BLOCK: usize = 1024;
+
+/// Adds one buffer to another, and optionally takes the sum of squares.
+pub(super) struct Sum {
+    /// Number of values, a multiple of 16.
+    pub len: usize,
+    /// Added to this.
+    pub into: *mut f32,
+    /// Null for nothing to add.
+    pub from: *const f32,
+    /// Where the sum of squares goes; null when nobody asks.
+    pub squares: *mut f64,
+}
+
+#[inline(always)]
+unsafe fn sum_generic<S: Simd>(args: &Sum) {
+    unsafe {
+        let mut squares = S::splat(0.0);
+        let mut at = 0;
+        while at < args.len {
+            let mut x = S::load(args.into.add(at));
+            if !args.from.is_null() {
+                x = S::add(x, S::load(args.from.add(at)));
+                S::store(args.into.add(at), x);
+            }
+            squares = S::mul_add(x, x, squares);
+            at += LANES;
+        }
+        if !args.squares.is_null() {
+            *args.squares = f64::from(S::sum(squares));
+        }
+    }
+}
+
+isa_kernel! {
+    /// Adds one gradient to another.
+    sum, sum_generic, Sum
+}
+
+/// One update of a range of parameters.
+pub(super) struct Adam {
+    /// Number of values, a multiple of 16.
+    pub len: usize,
+    pub values: *mut f32,
+    pub gradient: *const f32,
+    pub first_moment: *mut f32,
+    pub second_moment: *mut f32,
+    /// What the gradient is multiplied by first (clipping).
+    pub gradient_factor: f32,
+    pub betas: [f32; 2],
+    /// `1 - beta`, rounded from the exact difference.
+    pub rests: [f32; 2],
+    pub eps: f32,
+    /// Learning rate over the first moment's bias correction.
+    pub step_size: f32,
+    /// 1 over the root of the second moment's bias correction.
+    pub root_correction: f32,
+    /// Added to the gradient, times the value.
+    pub l2: f32,
+    /// What the value is multiplied by first: `1 - learning rate * decay`.
+    pub keep: f32,
+}
+
+#[inline(always)]
+unsafe fn adam_generic<S: Simd>(args: &Adam) {
+    unsafe {
+        let [beta1, beta2] = args.betas.map(|x| S::splat(x));
+        let [rest1, rest2] = args.rests.map(|x| S::splat(x));
+        let mut at = 0;
+        while at < args.len {
+            let value = S::load(args.values.add(at));
+            let gradient = S::mul(S::load(args.gradient.add(at)), S::splat(args.gradient_factor));
+            let gradient = S::mul_add(value, S::splat(args.l2), gradient);
+            let first = S::mul_add(S::load(args.first_moment.add(at)), beta1, S::mul(gradient, rest1));
+            let square = S::mul(S::mul(gradient, gradient), rest2);
+            let second = S::mul_add(S::load(args.second_moment.add(at)), beta2, square);
+            let root = S::mul_add(S::sqrt(second), S::splat(args.root_correction), S::splat(args.eps));
+            let step = S::div(S::mul(first, S::splat(args.step_size)), root);
+            S::store(args.first_moment.add(at), first);
+            S::store(args.second_moment.add(at), second);
+            S::store(args.values.add(at), S::sub(S::mul(value, S::splat(args.keep)), step));
+            at += LANES;
+        }
+    }
+}
+
+isa_kernel! {
+    /// Updates a range of parameters.
+    adam, adam_generic, Adam
+}

@@ -1,0 +1,90 @@
+//! The values of a graph's parameters, side by side in one buffer; optimiser moments and gradients lie the same way.
+
+use std::ops::Range;
+
+use super::memory::Buffer;
+use super::simd::LANES;
+use crate::graph::{Graph, ParamId};
+use crate::random::Key;
+
+/// One number for each trained value of a graph.
+pub struct Parameters {
+    buffer: Buffer,
+    layout: Layout,
+}
+
+/// Where each parameter lies: each starts at a whole vector, the gaps hold zeros.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    ranges: Vec<Range<usize>>,
+    len: usize,
+}
+
+impl Layout {
+    pub fn new(graph: &Graph) -> Self {
+        let mut len = 0;
+        let ranges = graph.parameters().iter().map(|param| {
+            let start = len;
+            len += param.shape.len().next_multiple_of(LANES);
+            start..start + param.shape.len()
+        });
+        Layout { ranges: ranges.collect(), len }
+    }
+
+    /// Where a parameter starts.
+    pub fn start(&self, param: usize) -> usize {
+        self.ranges[param].start
+    }
+
+    /// Numbers in all, the gaps included; a multiple of 16.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Parameters {
+    /// Makes zeros for all parameters of a graph.
+    pub fn zeros(graph: &Graph) -> Self {
+        let layout = Layout::new(graph);
+        Parameters { buffer: Buffer::new(layout.len), layout }
+    }
+
+    /// Gives every parameter the start its rule says, each from a stream of its own name.
+    pub fn initialise(graph: &Graph, key: Key) -> Self {
+        let mut parameters = Parameters::zeros(graph);
+        for (index, param) in graph.parameters().iter().enumerate() {
+            param.init.fill(key.with_name(&param.name), parameters.get_mut(ParamId(index)));
+        }
+        parameters
+    }
+
+    /// The values of one parameter, in the order of its shape.
+    pub fn get(&self, param: ParamId) -> &[f32] {
+        &self.buffer.as_slice()[self.layout.ranges[param.index()].clone()]
+    }
+
+    /// The values of one parameter, to be changed.
+    pub fn get_mut(&mut self, param: ParamId) -> &mut [f32] {
+        &mut self.buffer.as_mut_slice()[self.layout.ranges[param.index()].clone()]
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(super) fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    pub(super) fn buffer_mut(&mut self) -> &mut Buffer {
+        &mut self.buffer
+    }
+}
+
+impl Clone for Parameters {
+    fn clone(&self) -> Self {
+        let mut buffer = Buffer::new(self.layout.len);
+        buffer.as_mut_slice().copy_from_slice(self.buffer.as_slice());
+        Parameters { buffer, layout: self.layout.clone() }
+    }
+}

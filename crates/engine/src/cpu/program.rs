@@ -1,0 +1,230 @@
+//! A compiled graph: kernels to call one after the other on the images of a chunk, and where their values lie.
+
+use crate::ops::{Activation, Dropout};
+
+/// A value of a program: its number in [`Program::slots`].
+pub(super) type Slot = usize;
+/// A parameter: its number in the graph.
+pub(super) type Param = usize;
+
+/// How much memory a value takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SlotSize {
+    /// Numbers for each image of the chunk.
+    pub per_image: usize,
+    /// Numbers whatever the chunk.
+    pub fixed: usize,
+}
+
+/// What a product's result is multiplied by, see [`super::linear::Multiply`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Factor {
+    /// These factors.
+    By(Slot),
+    /// The number where these values are positive, else 0.
+    WherePositive(Slot, f32),
+}
+
+/// What is added to each image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Addend {
+    /// Another value.
+    Value(Slot),
+    /// The first rows of a parameter.
+    Param(Param),
+    /// A constant of [`Program::constants`].
+    Constant(usize),
+}
+
+/// A weight in packed form: which parameter, and which way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PackedWeight {
+    pub param: Param,
+    pub out_features: usize,
+    pub in_features: usize,
+    /// For the forward product, else for the input's gradient.
+    pub forward: bool,
+}
+
+/// One kernel call. Counts of rows and values are for one image. `starts` marks the first call of a program that
+/// adds to a parameter's gradient: it needs no zeros to add to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Call {
+    Input { input: usize, out: Slot, len: usize },
+    Output { output: usize, x: Slot, len: usize },
+    Patches { x: Slot, out: Slot, image: [usize; 3], patch: usize },
+    Product(Product),
+    ParamGrad { dy: Slot, x: Slot, rows: usize, size: [usize; 2], weight: Param, bias: Option<Param>, starts: bool },
+    LayerNorm { x: Slot, out: Slot, stats: Option<Slot>, params: [Param; 2], size: [usize; 2], eps: f32, relu: bool },
+    LayerNormGrad(LayerNormGrad),
+    Attention { sizes: AttentionSizes, qkv: Slot, out: Slot, weights: Option<Slot>, scratch: Slot },
+    AttentionGrad { sizes: AttentionSizes, dy: Slot, qkv: Slot, context: Slot, weights: Slot, out: Slot, scratch: Slot },
+    Activate { activation: Activation, x: Slot, dy: Option<Slot>, out: Slot, len: usize },
+    Scale { x: Slot, factor: Factor, out: Slot, len: usize },
+    Drop { dropout: usize, x: Slot, out: Slot },
+    Add { a: Slot, b: Addend, out: Slot, len: usize },
+    TableGrad { dy: Slot, table: Param, len: usize, starts: bool },
+    PrependToken { x: Slot, out: Slot, token: Param, size: [usize; 2] },
+    PrependTokenGrad { dy: Slot, out: Option<Slot>, token: Param, size: [usize; 2], starts: bool },
+    SelectToken { x: Slot, out: Slot, index: usize, size: [usize; 2] },
+    SelectTokenGrad { dy: Slot, out: Slot, index: usize, size: [usize; 2] },
+    MeanTokens { x: Slot, out: Slot, size: [usize; 2] },
+    MeanTokensGrad { dy: Slot, out: Slot, size: [usize; 2] },
+    CrossEntropy { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
+    CrossEntropyGrad { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
+    Correct { logits: Slot, label: Slot, out: Slot, classes: usize },
+}
+
+/// A linear layer or its input's gradient, with what is fused in.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Product {
+    pub x: Slot,
+    /// Number in [`Program::packed`].
+    pub weight: usize,
+    pub rows: usize,
+    pub steps: usize,
+    pub columns: usize,
+    pub bias: Option<Param>,
+    pub activation: Option<Activation>,
+    pub derivative: Option<Slot>,
+    pub factor: Option<Factor>,
+    /// Number in [`Program::dropouts`].
+    pub dropout: Option<usize>,
+    pub residual: Option<Slot>,
+    pub out: Slot,
+}
+
+/// The gradient of a layer norm.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LayerNormGrad {
+    pub dy: Slot,
+    pub x: Slot,
+    pub stats: Slot,
+    pub params: [Param; 2],
+    /// Rows and features.
+    pub size: [usize; 2],
+    pub residual: Option<Slot>,
+    pub out: Option<Slot>,
+    pub starts: bool,
+}
+
+/// Sizes of an attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct AttentionSizes {
+    pub tokens: usize,
+    pub heads: usize,
+    pub head_dim: usize,
+    pub scale: f32,
+    /// Number in [`Program::dropouts`].
+    pub dropout: Option<usize>,
+}
+
+/// A dropout with the rows and values it numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct ProgramDropout {
+    pub dropout: Dropout,
+    pub rows: usize,
+    pub features: usize,
+}
+
+/// A compiled graph.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Program {
+    pub calls: Vec<Call>,
+    /// The names of the nodes that each call covers.
+    pub names: Vec<Vec<String>>,
+    pub slots: Vec<SlotSize>,
+    pub packed: Vec<PackedWeight>,
+    pub constants: Vec<std::sync::Arc<[f32]>>,
+    pub dropouts: Vec<ProgramDropout>,
+    /// Values of each output for one image.
+    pub outputs: Vec<usize>,
+}
+
+impl Call {
+    /// The values that are read.
+    pub fn reads(&self) -> Vec<Slot> {
+        let some = |slots: &[Option<Slot>]| slots.iter().flatten().copied().collect();
+        match *self {
+            Call::Input { .. } => vec![],
+            Call::Output { x, .. }
+            | Call::Patches { x, .. }
+            | Call::LayerNorm { x, .. }
+            | Call::Drop { x, .. }
+            | Call::PrependToken { x, .. }
+            | Call::SelectToken { x, .. }
+            | Call::MeanTokens { x, .. } => vec![x],
+            Call::TableGrad { dy, .. }
+            | Call::PrependTokenGrad { dy, .. }
+            | Call::SelectTokenGrad { dy, .. }
+            | Call::MeanTokensGrad { dy, .. } => vec![dy],
+            Call::Product(ref product) => some(&[Some(product.x), product.factor.map(Factor::slot), product.residual]),
+            Call::ParamGrad { dy, x, .. } => vec![dy, x],
+            Call::LayerNormGrad(ref grad) => some(&[Some(grad.dy), Some(grad.x), Some(grad.stats), grad.residual]),
+            Call::Attention { qkv, .. } => vec![qkv],
+            Call::AttentionGrad { dy, qkv, context, weights, .. } => vec![dy, qkv, context, weights],
+            Call::Activate { x, dy, .. } => some(&[Some(x), dy]),
+            Call::Scale { x, factor, .. } => vec![x, factor.slot()],
+            Call::Add { a, b: Addend::Value(b), .. } => vec![a, b],
+            Call::Add { a, .. } => vec![a],
+            Call::CrossEntropy { logits, label, .. }
+            | Call::CrossEntropyGrad { logits, label, .. }
+            | Call::Correct { logits, label, .. } => vec![logits, label],
+        }
+    }
+
+    /// The values that are written, scratch included.
+    pub fn writes(&self) -> Vec<Slot> {
+        let some = |slots: &[Option<Slot>]| slots.iter().flatten().copied().collect();
+        match *self {
+            Call::Output { .. } | Call::ParamGrad { .. } | Call::TableGrad { .. } => vec![],
+            Call::Input { out, .. }
+            | Call::Patches { out, .. }
+            | Call::Activate { out, .. }
+            | Call::Scale { out, .. }
+            | Call::Drop { out, .. }
+            | Call::Add { out, .. }
+            | Call::PrependToken { out, .. }
+            | Call::SelectToken { out, .. }
+            | Call::SelectTokenGrad { out, .. }
+            | Call::MeanTokens { out, .. }
+            | Call::MeanTokensGrad { out, .. }
+            | Call::CrossEntropy { out, .. }
+            | Call::CrossEntropyGrad { out, .. }
+            | Call::Correct { out, .. } => vec![out],
+            Call::AttentionGrad { out, scratch, .. } => vec![out, scratch],
+            Call::Product(ref product) => some(&[Some(product.out), product.derivative]),
+            Call::LayerNorm { out, stats, .. } => some(&[Some(out), stats]),
+            Call::LayerNormGrad(ref grad) => some(&[grad.out]),
+            Call::Attention { out, weights, scratch, .. } => some(&[Some(out), weights, Some(scratch)]),
+            Call::PrependTokenGrad { out, .. } => some(&[out]),
+        }
+    }
+
+    /// Pairs of a value read and the one written, of which the second may take the place of the first.
+    pub fn in_place(&self) -> Vec<[Slot; 2]> {
+        match *self {
+            Call::Product(ref product) => product.residual.iter().map(|&x| [x, product.out]).collect(),
+            Call::LayerNormGrad(ref grad) => match grad.out {
+                Some(out) => grad.residual.iter().chain([&grad.dy]).map(|&x| [x, out]).collect(),
+                None => vec![],
+            },
+            Call::LayerNorm { x, out, .. }
+            | Call::Drop { x, out, .. }
+            | Call::Scale { x, out, .. }
+            | Call::Activate { x, dy: None, out, .. } => vec![[x, out]],
+            Call::Activate { dy: Some(dy), out, .. } => vec![[dy, out]],
+            Call::Add { a, b: Addend::Value(b), out, .. } => vec![[a, out], [b, out]],
+            Call::Add { a, out, .. } => vec![[a, out]],
+            _ => vec![],
+        }
+    }
+}
+
+impl Factor {
+    pub fn slot(self) -> Slot {
+        match self {
+            Factor::By(slot) | Factor::WherePositive(slot, _) => slot,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Vectors of 16 numbers, whatever the processor has: one register of AVX-512, two of AVX2, or a plain array.
+//!
+//! Every path has 16 lanes and adds them up in the same order, so that AVX-512 and AVX2 give the same bits.
+//! The functions are inlined into kernels that are compiled once for each instruction set (see [`isa_kernel`]).
+//!
+//! # Safety
+//! All functions may be called only where the processor has the instruction set of the implementing type; those
+//! that take pointers need the lanes they name to lie inside one allocation.
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx512;
+pub(super) mod portable;
+
+/// Number of lanes.
+pub(super) const LANES: usize = 16;
+
+/// The operations of one instruction set. Lane numbers run from 0 to 15; masks choose lanes.
+pub(super) trait Simd: Copy {
+    /// 16 numbers.
+    type V: Copy;
+    /// 16 unsigned 32-bit integers.
+    type U: Copy;
+    /// 16 truth values.
+    type M: Copy;
+    /// Vectors that a matrix product's tile is wide.
+    const TILE_VECTORS: usize;
+
+    unsafe fn splat(x: f32) -> Self::V;
+    unsafe fn load(from: *const f32) -> Self::V;
+    unsafe fn store(to: *mut f32, x: Self::V);
+    /// Loads the first `n` lanes, 0 in the others; reads nothing beyond.
+    unsafe fn load_first(from: *const f32, n: usize) -> Self::V;
+    /// Stores the first `n` lanes.
+    unsafe fn store_first(to: *mut f32, n: usize, x: Self::V);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the processor can.
+    unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sqrt(a: Self::V) -> Self::V;
+    unsafe fn abs(a: Self::V) -> Self::V;
+    unsafe fn greater(a: Self::V, b: Self::V) -> Self::M;
+    /// The first `n` lanes.
+    unsafe fn first(n: usize) -> Self::M;
+    unsafe fn select(mask: Self::M, yes: Self::V, no: Self::V) -> Self::V;
+    /// Adds the integer in the low bits of `whole` (a sum with [`ROUND`]) to the exponent of `x`.
+    unsafe fn scale_exponent(x: Self::V, whole: Self::V) -> Self::V;
+    /// Sum of all lanes: halves are added lane by lane until one lane is left.
+    unsafe fn sum(a: Self::V) -> f32;
+    unsafe fn greatest(a: Self::V) -> f32;
+    /// Transposes 16 rows of 16.
+    unsafe fn transpose(rows: &mut [Self::V; 16]);
+
+    unsafe fn u_splat(x: u32) -> Self::U;
+    /// 0, 1, ..., 15.
+    unsafe fn u_lanes() -> Self::U;
+    unsafe fn u_add(a: Self::U, b: Self::U) -> Self::U;
+    unsafe fn u_mul(a: Self::U, b: Self::U) -> Self::U;
+    /// `x ^ (x >> N)`.
+    unsafe fn u_xor_shift<const N: u32>(x: Self::U) -> Self::U;
+    /// Whether the low 16 bits are at least `threshold`.
+    unsafe fn u_low_at_least(x: Self::U, threshold: u32) -> Self::M;
+    /// Whether the high 16 bits are at least `threshold`.
+    unsafe fn u_high_at_least(x: Self::U, threshold: u32) -> Self::M;
+}
+
+/// Added to a number of less than 2^22, leaves its nearest integer in the low bits (1.5 * 2^23).
+pub(super) const ROUND: f32 = 12_582_912.0;
+
+/// Defines a kernel for every instruction set: a function generic over [`Simd`], compiled with the features of each.
+///
+/// `isa_kernel!(name, generic, Args)` makes `name(isa, &Args)`.
+macro_rules! isa_kernel {
+    ($(#[$doc:meta])* $name:ident, $generic:ident, $args:ty) => {
+        $(#[$doc])*
+        pub(in crate::cpu) unsafe fn $name(isa: $crate::cpu::Isa, args: &$args) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            unsafe fn avx512(args: &$args) {
+                // SAFETY: this function's features are those the type needs; the caller vouches for the pointers.
+                unsafe { $generic::<$crate::cpu::simd::avx512::Avx512>(args) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2(args: &$args) {
+                // SAFETY: as above.
+                unsafe { $generic::<$crate::cpu::simd::avx2::Avx2>(args) }
+            }
+            // SAFETY: `Isa` values exist only for instruction sets that the processor has.
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::Isa::Avx512 => unsafe { avx512(args) },
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::Isa::Avx2 => unsafe { avx2(args) },
+                _ => unsafe { $generic::<$crate::cpu::simd::portable::Portable>(args) },
+            }
+        }
+    };
+}
+pub(in crate::cpu) use isa_kernel;
+
+/// 2^x to 2e-9 of its value before rounding; x is clamped to -126 ... 127.
+#[inline(always)]
+pub(super) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
+    // A minimax polynomial of 2^f on [-0.5, 0.5], with x = whole + f.
+    const TERMS: [f32; 6] =
+        [0.000_153_458_07, 0.001_339_993_1, 0.009_618_489, 0.055_503_286, 0.240_226_46, 0.693_147_2];
+    unsafe {
+        let x = S::min(S::max(x, S::splat(-126.0)), S::splat(127.0));
+        let whole = S::add(x, S::splat(ROUND));
+        let f = S::sub(x, S::sub(whole, S::splat(ROUND)));
+        let mut p = S::splat(TERMS[0]);
+        for term in &TERMS[1..] {
+            p = S::mul_add(p, f, S::splat(*term));
+        }
+        S::scale_exponent(S::mul_add(p, f, S::splat(1.0)), whole)
+    }
+}
+
+/// Loads `n` of 16 lanes; the common case of a whole vector takes no mask.
+#[inline(always)]
+pub(super) unsafe fn load_up_to<S: Simd>(from: *const f32, n: usize) -> S::V {
+    unsafe { if n >= LANES { S::load(from) } else { S::load_first(from, n) } }
+}
+
+/// Stores `n` of 16 lanes; the common case of a whole vector takes no mask.
+#[inline(always)]
+pub(super) unsafe fn store_up_to<S: Simd>(to: *mut f32, n: usize, x: S::V) {
+    unsafe { if n >= LANES { S::store(to, x) } else { S::store_first(to, n, x) } }
+}

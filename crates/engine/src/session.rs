@@ -1,0 +1,75 @@
+//! What a caller gives a session and gets from it.
+
+use crate::random::Key;
+
+/// Gives the inputs of a graph for each example of a step; threads ask for them as they come to them.
+pub trait Examples: Sync {
+    /// Writes the values of one example for the graph's input number `input` (in the order of the input nodes).
+    fn fill(&self, input: usize, example: usize, values: &mut [f32]);
+}
+
+/// One optimiser step.
+pub struct Step<'a> {
+    /// Images of the step.
+    pub images: usize,
+    /// Where their values come from.
+    pub examples: &'a dyn Examples,
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Key of the epoch's dropout.
+    pub dropout: Key,
+    /// Place of the step's first image in the epoch's order.
+    pub first: u64,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Mean loss over the step's images, before the update.
+    pub loss: f64,
+    /// Norm of the gradient, before clipping.
+    pub gradient_norm: f64,
+}
+
+/// Adam, or AdamW when decay is decoupled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    /// Decay rates of the moments.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Whether decay shrinks the values themselves (AdamW) or is added to the gradient.
+    pub decoupled: bool,
+    /// Greatest norm of the gradient.
+    pub clip: Option<f64>,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false, clip: None }
+    }
+}
+
+/// Memory that a session takes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Values of the parameters.
+    pub parameters: u64,
+    /// Moments of the optimiser.
+    pub optimizer: u64,
+    /// Gradients, all copies of all threads.
+    pub gradients: u64,
+    /// Weights in packed form.
+    pub packed: u64,
+    /// Values between operations, all threads together.
+    pub activations: u64,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.parameters + self.optimizer + self.gradients + self.packed + self.activations
+    }
+}

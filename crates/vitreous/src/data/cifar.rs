@@ -1,0 +1,125 @@
+//! CIFAR-10 in its binary version: records of one label byte and a 32x32 RGB image, already planar.
+//! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>, "Binary version".
+//!
+//! The files carry neither header nor checksum: their sizes are compared with the record's and with each other.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::idx::{BYTES_MAX, zeros};
+use super::split::{Names, Packed};
+use super::{DataError, ImageShape, Progress};
+
+/// Shape of every image.
+pub const SHAPE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
+
+/// Files of the train set, in order.
+pub const TRAIN_FILES: [&str; 5] =
+    ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
+/// File of the test set.
+pub const TEST_FILE: &str = "test_batch.bin";
+
+const NAMES_FILE: &str = "batches.meta.txt";
+const CLASS_NAMES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+const RECORD_LEN: u64 = 1 + SHAPE.channels as u64 * SHAPE.height as u64 * SHAPE.width as u64;
+
+/// Files of one split, of which the sizes were found good.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CifarFiles {
+    paths: Vec<PathBuf>,
+    count: usize,
+}
+
+impl CifarFiles {
+    /// Looks at the files' sizes.
+    ///
+    /// # Errors
+    /// When a file does not hold whole records, or not as many as its sisters.
+    pub fn open(paths: Vec<PathBuf>) -> Result<CifarFiles, DataError> {
+        let mut first = None;
+        for path in &paths {
+            let bytes = fs::metadata(path).map_err(|error| DataError::read(path, &error))?.len();
+            let path = path.clone();
+            if bytes > BYTES_MAX {
+                return Err(DataError::TooLarge { path, bytes, limit: BYTES_MAX });
+            }
+            if bytes == 0 {
+                return Err(DataError::NoImages { path });
+            }
+            if !bytes.is_multiple_of(RECORD_LEN) {
+                return Err(DataError::CifarSize { path, bytes, record: RECORD_LEN });
+            }
+            let (found, expected) = (bytes / RECORD_LEN, *first.get_or_insert(bytes / RECORD_LEN));
+            // A file cut off between two records gives itself away only here.
+            if found != expected {
+                return Err(DataError::CifarCount { path, found, expected });
+            }
+        }
+        let count = first.unwrap_or(0) as usize * paths.len();
+        Ok(CifarFiles { paths, count })
+    }
+
+    /// Number of images.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Reads all images and labels.
+    ///
+    /// # Errors
+    /// When a file has become shorter, or holds a label that is no class.
+    pub fn load(&self, prefix: &'static str, progress: Progress) -> Result<Packed, DataError> {
+        let mut pixels = zeros(self.count * SHAPE.len())?;
+        let mut labels = Vec::with_capacity(self.count);
+        let mut images = pixels.chunks_exact_mut(SHAPE.len());
+        let per_file = self.count / self.paths.len();
+        for path in &self.paths {
+            let read_error = |error: io::Error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => DataError::Changed { path: path.clone() },
+                _ => DataError::read(path, &error),
+            };
+            let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(read_error)?);
+            for (index, image) in images.by_ref().take(per_file).enumerate() {
+                let mut label = [0];
+                file.read_exact(&mut label).map_err(read_error)?;
+                if usize::from(label[0]) >= CLASS_NAMES.len() {
+                    let (label, classes) = (label[0], CLASS_NAMES.len());
+                    return Err(DataError::Label { path: path.clone(), index, label, classes });
+                }
+                labels.push(u16::from(label[0]));
+                file.read_exact(image).map_err(read_error)?;
+                if labels.len().is_multiple_of(1000) || labels.len() == self.count {
+                    progress(labels.len(), self.count);
+                }
+            }
+        }
+        Ok(Packed { shape: SHAPE, pixels, labels, names: Names::Numbered(prefix) })
+    }
+}
+
+/// Reads the class names beside a file; without such a file they are the official ones.
+///
+/// # Errors
+/// When the file names more or fewer than ten classes, or a class twice.
+pub fn class_names(beside: &Path) -> Result<Vec<String>, DataError> {
+    let path = beside.with_file_name(NAMES_FILE);
+    let mut text = Vec::new();
+    // Ten names are short; whatever is longer is cut off and then found wrong.
+    match File::open(&path).and_then(|file| file.take(1 << 16).read_to_end(&mut text)) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(CLASS_NAMES.map(str::to_string).to_vec()),
+        Err(error) => return Err(DataError::read(&path, &error)),
+    }
+    let mut names: Vec<String> = Vec::new();
+    for name in String::from_utf8_lossy(&text).lines().map(str::trim).filter(|name| !name.is_empty()) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_string());
+        }
+    }
+    if names.len() != CLASS_NAMES.len() {
+        return Err(DataError::ClassNames { path, found: names.len(), expected: CLASS_NAMES.len() });
+    }
+    Ok(names)
+}

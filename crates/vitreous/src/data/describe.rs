@@ -1,0 +1,75 @@
+//! What `data info` tells about a data set.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Facts, ImageShape, Loaded, Normalization, SkippedImage, Split};
+
+/// A data set in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataSummary {
+    /// The data set's name or folder.
+    pub name: String,
+    /// Shape of every image, as the model sees it.
+    pub shape: ImageShape,
+    /// The classes, in the order of their numbers.
+    pub classes: Vec<ClassSummary>,
+    /// Images that train.
+    pub train: usize,
+    /// Images that validate.
+    pub validation: usize,
+    /// Images of the test split; absent without one.
+    pub test: Option<usize>,
+    /// Mean and standard deviation of each channel.
+    pub normalization: Normalization,
+    /// Bytes of the loaded images in memory.
+    pub memory_bytes: u64,
+    /// SHA-256 of what was loaded.
+    pub fingerprint: String,
+    /// Files in class folders that are no pictures by their ending.
+    pub ignored_files: usize,
+    /// Pictures that cannot be decoded.
+    pub skipped: Vec<SkippedImage>,
+}
+
+/// One class in numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassSummary {
+    /// The class's name.
+    pub name: String,
+    /// Images that train.
+    pub train: usize,
+    /// Images that validate.
+    pub validation: usize,
+    /// Images of the test split, where that can be told without opening it: in folders.
+    pub test: Option<usize>,
+}
+
+/// Sums up what was loaded for training. The test split stays closed: its counts are those of listing and headers.
+pub fn describe(facts: &Facts, loaded: &Loaded, normalization: &Normalization) -> DataSummary {
+    let num_classes = facts.class_names.len();
+    let counts = |split: &Option<Split>| {
+        split.as_ref().map_or_else(|| vec![0; num_classes], |split| split.class_counts(num_classes))
+    };
+    let (train, validation) = (counts(&loaded.train), counts(&loaded.validation));
+    let test = facts.test_class_counts();
+    let classes = facts.class_names.iter().enumerate().map(|(class, name)| ClassSummary {
+        name: name.clone(),
+        train: train[class],
+        validation: validation[class],
+        test: test.as_ref().map(|counts| counts[class]),
+    });
+    let (train, validation) = (train.iter().sum(), validation.iter().sum());
+    DataSummary {
+        name: facts.name.clone(),
+        shape: facts.shape,
+        classes: classes.collect(),
+        train,
+        validation,
+        test: facts.test,
+        normalization: normalization.clone(),
+        memory_bytes: ((train + validation) * facts.shape.len()) as u64,
+        fingerprint: loaded.fingerprint.clone(),
+        ignored_files: facts.ignored_files,
+        skipped: loaded.skipped.clone(),
+    }
+}

@@ -1,0 +1,183 @@
+//! What can be wrong with data a user points at, each with the facts and the way out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::{ImageShape, SplitName};
+use crate::config::data::KNOWN_DATA_SETS;
+use crate::units;
+
+/// Says what is wrong with the data, and where.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum DataError {
+    /// The name is neither a known data set nor a folder.
+    #[error("no data set or folder is called `{name}`")]
+    UnknownName { name: String, nearest: Option<String> },
+    /// The name is that of a file.
+    #[error("a data set is a folder, but this is a file ({})", path.display())]
+    NotAFolder { path: PathBuf },
+    /// A known data set's file is in none of the places.
+    #[error("{name} needs the file {file} (looked in {})", list(folders))]
+    MissingFile { name: String, file: String, folders: Vec<PathBuf> },
+    /// The system refuses to read.
+    #[error("{reason} ({})", path.display())]
+    Read { path: PathBuf, reason: String },
+
+    /// The file does not start as an IDX file of its kind does.
+    #[error("the file starts with {found:#010x}, but IDX {holds} start with {expected:#010x} ({})", path.display())]
+    IdxMagic { path: PathBuf, holds: &'static str, found: u32, expected: u32 },
+    /// A header states absurd sizes.
+    #[error("the header states {count} images of {width}x{height} ({})", path.display())]
+    IdxShape { path: PathBuf, count: u32, height: u32, width: u32 },
+    /// A header states more bytes than the file can hold.
+    #[error("the header states {stated} bytes, but {found} ({})", path.display())]
+    StatedSize { path: PathBuf, stated: u64, found: String },
+    /// A file is larger than the program takes.
+    #[error("{bytes} bytes of images are more than the greatest size of {limit} bytes ({})", path.display())]
+    TooLarge { path: PathBuf, bytes: u64, limit: u64 },
+    /// Compressed data is damaged.
+    #[error("the gzip data is damaged: {reason} ({})", path.display())]
+    Gzip { path: PathBuf, reason: String },
+    /// Images and labels do not belong together.
+    #[error("{images} images in {}, but {labels} labels ({})", images_path.display(), labels_path.display())]
+    Counts { images: usize, images_path: PathBuf, labels: usize, labels_path: PathBuf },
+    /// A label is no class.
+    #[error("label {label} of image {index} is none of the {classes} classes ({})", path.display())]
+    Label { path: PathBuf, index: usize, label: u8, classes: usize },
+    /// Train and test images differ in shape.
+    #[error("test images are {test}, but train images are {train} ({})", path.display())]
+    TestShape { path: PathBuf, train: ImageShape, test: ImageShape },
+    /// A CIFAR file is cut off or is something else.
+    #[error("{bytes} bytes are not a whole number of records of {record} bytes ({})", path.display())]
+    CifarSize { path: PathBuf, bytes: u64, record: u64 },
+    /// A CIFAR file has fewer or more images than its sisters.
+    #[error("the file has {found} images, but data_batch_1.bin has {expected} ({})", path.display())]
+    CifarCount { path: PathBuf, found: u64, expected: u64 },
+    /// The file of class names does not name every class.
+    #[error("{found} class names for {expected} classes ({})", path.display())]
+    ClassNames { path: PathBuf, found: usize, expected: usize },
+    /// A file has no image in it.
+    #[error("the file has no images ({})", path.display())]
+    NoImages { path: PathBuf },
+    /// The file is not the one whose header was read a moment ago.
+    #[error("the file was changed while it was read ({})", path.display())]
+    Changed { path: PathBuf },
+
+    /// No class folder at all, or only one.
+    #[error("{found} class folders, at least 2 are needed ({})", path.display())]
+    ClassFolders { path: PathBuf, found: usize },
+    /// More classes than the program takes.
+    #[error("{found} class folders are more than the greatest number of {limit} ({})", path.display())]
+    TooManyClasses { path: PathBuf, found: usize, limit: usize },
+    /// A class folder has no pictures.
+    #[error("class `{class}` has no pictures ({})", path.display())]
+    EmptyClass { class: String, path: PathBuf },
+    /// None of a class's pictures can be decoded.
+    #[error("class `{class}` has no picture that can be decoded ({})", path.display())]
+    BrokenClass { class: String, path: PathBuf },
+    /// A class has no pictures to learn from.
+    #[error("class `{class}` is in {split}/ but not in train/ ({})", path.display())]
+    ClassNotInTrain { class: String, split: String, path: PathBuf, train: PathBuf },
+    /// `val/` or `test/` without `train/`.
+    #[error("{split}/ is there, but train/ is not ({})", path.display())]
+    NoTrainFolder { split: String, path: PathBuf },
+    /// Two folders that both mean the validation split.
+    #[error("{first}/ and {second}/ both hold a validation split ({})", path.display())]
+    TwoValidationFolders { first: String, second: String, path: PathBuf },
+    /// A file or folder name is not Unicode.
+    #[error("the name is not valid Unicode ({})", path.display())]
+    NameNotUnicode { path: PathBuf },
+    /// A picture is broken.
+    #[error("the picture cannot be decoded: {reason} ({})", path.display())]
+    Picture { path: PathBuf, reason: String },
+
+    /// The data set lacks a split that was asked for.
+    #[error("{name} has no {split} split{}", looked_for(file))]
+    NoSplit { name: String, split: SplitName, file: Option<PathBuf> },
+    /// `mean` or `std` does not fit the images.
+    #[error("{key} has {values} values, but the images of {name} have {channels} channels ([data])")]
+    ChannelValues { key: &'static str, values: usize, name: String, channels: usize },
+    /// The images do not fit into memory.
+    #[error("{} of images do not fit into memory", units::bytes(*bytes))]
+    Memory { bytes: u64 },
+}
+
+impl DataError {
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            DataError::UnknownName { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
+            DataError::UnknownName { nearest: None, .. } => {
+                format!("use {}, or the path of a folder with a folder for each class", KNOWN_DATA_SETS.join(", "))
+            }
+            DataError::NotAFolder { .. } => "unpack it, and give the folder with a folder for each class".to_string(),
+            DataError::MissingFile { .. } => "say where the data is with --data-dir DIR".to_string(),
+            DataError::IdxMagic { .. }
+            | DataError::IdxShape { .. }
+            | DataError::StatedSize { .. }
+            | DataError::Gzip { .. }
+            | DataError::Label { .. }
+            | DataError::CifarSize { .. }
+            | DataError::CifarCount { .. }
+            | DataError::NoImages { .. } => "the file is damaged or another one: get a fresh copy of it".to_string(),
+            DataError::Counts { .. } | DataError::TestShape { .. } => {
+                "the files are not of one data set: get fresh copies of them".to_string()
+            }
+            DataError::ClassNames { expected, .. } => format!("write {expected} names, one on each line"),
+            DataError::Changed { .. } => "start again when nothing writes to it".to_string(),
+            DataError::ClassFolders { .. } => {
+                "put the pictures of each class into a folder of its own: cat/1.jpg, dog/1.jpg".to_string()
+            }
+            DataError::EmptyClass { path, .. } => {
+                format!("put pictures ({}) into {}, or remove it", super::folder::EXTENSIONS.join(", "), path.display())
+            }
+            DataError::BrokenClass { path, .. } => format!("replace the pictures in {}, or remove it", path.display()),
+            DataError::ClassNotInTrain { class, path, train, .. } => {
+                format!("add {}, or remove {}", train.join(class).display(), path.display())
+            }
+            DataError::NoTrainFolder { path, .. } => {
+                format!(
+                    "add {}, or name {} otherwise if it is a class",
+                    path.with_file_name("train").display(),
+                    path.display()
+                )
+            }
+            DataError::TwoValidationFolders { second, .. } => format!("remove {second}/"),
+            DataError::NameNotUnicode { .. } => "rename it".to_string(),
+            DataError::Picture { .. } => {
+                "replace or remove it, or go on without such pictures with --skip-bad-images".to_string()
+            }
+            DataError::NoSplit { split: SplitName::Validation, .. } => {
+                "use val_fraction = 0.1 to take it from the train set".to_string()
+            }
+            DataError::NoSplit { file: Some(file), .. } => format!("add {}", file.display()),
+            DataError::ChannelValues { key, channels, .. } => {
+                let values = vec!["0.5"; *channels].join(", ");
+                format!("use {key} = [{values}], or leave it out to measure it")
+            }
+            DataError::Memory { .. } => "use a smaller image_size, or limit_train".to_string(),
+            DataError::Read { .. } | DataError::TooLarge { .. } | DataError::TooManyClasses { .. } => return None,
+            DataError::NoSplit { file: None, .. } => return None,
+        })
+    }
+
+    /// Makes the error of a read that the system refused.
+    pub(super) fn read(path: &Path, error: &io::Error) -> DataError {
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => "no such file or folder".to_string(),
+            io::ErrorKind::PermissionDenied => "the file may not be read".to_string(),
+            _ => error.to_string(),
+        };
+        DataError::Read { path: path.to_path_buf(), reason }
+    }
+}
+
+fn list(folders: &[PathBuf]) -> String {
+    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn looked_for(file: &Option<PathBuf>) -> String {
+    file.as_ref().map_or_else(String::new, |file| format!(" (looked for {})", file.display()))
+}

@@ -1,0 +1,267 @@
+//! Folders of pictures: a folder for each class, in `train/`, `val/` and `test/` or in one folder that we split.
+//!
+//! - Folder names are the class names; those of `train/`, sorted, are the table, and other splits look names up in it.
+//! - Pictures may lie deeper (`train/cat/images/1.jpg`). Hidden files and files of other kinds are passed over.
+//! - Pictures are told by their file's ending here and by their content when they are decoded.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::decode::decode_picture;
+use super::idx::zeros;
+use super::split::{Names, Packed};
+use super::{DataError, ImageShape, Progress};
+use crate::config::data::Resize;
+
+/// Endings of picture files, in any case.
+pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
+/// Greatest number of classes.
+const CLASSES_MAX: usize = 10_000;
+/// How deep in a class folder pictures may lie; also stops at folders that hold themselves.
+const DEPTH_MAX: usize = 8;
+
+const TRAIN: &str = "train";
+const TEST: &str = "test";
+/// Names of the validation folder that data sets come with.
+const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
+
+/// One picture file and its class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// Relative to the data set's folder, with `/` between the parts.
+    pub name: String,
+    /// Place in the class-name table.
+    pub label: u16,
+}
+
+/// What a folder holds: every picture's path, no picture opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listing {
+    /// The data set's folder.
+    pub root: PathBuf,
+    /// Names of the classes, sorted.
+    pub class_names: Vec<String>,
+    /// Pictures to train on, and to validate on where there is no such folder.
+    pub train: Vec<Picture>,
+    /// Pictures of the validation folder, if there is one.
+    pub validation: Option<Vec<Picture>>,
+    /// Pictures of the test folder, if there is one.
+    pub test: Option<Vec<Picture>>,
+    /// Number of files in class folders that are no pictures by their ending.
+    pub ignored_files: usize,
+}
+
+impl Listing {
+    /// Lists a folder.
+    ///
+    /// # Errors
+    /// When it has no classes, a class has no pictures, or a class is in another split but not in `train/`.
+    pub fn of(root: &Path) -> Result<Listing, DataError> {
+        let folders = subfolders(root)?;
+        let has = |name: &str| folders.iter().any(|folder| folder == name);
+        let validations: Vec<&str> = VALIDATION.into_iter().filter(|name| has(name)).collect();
+        let mut listing = Listing {
+            root: root.to_path_buf(),
+            class_names: Vec::new(),
+            train: Vec::new(),
+            validation: None,
+            test: None,
+            ignored_files: 0,
+        };
+        if !has(TRAIN) {
+            // A class may be called `test`; a folder of class folders is a split.
+            for name in validations.into_iter().chain(has(TEST).then_some(TEST)) {
+                let path = root.join(name);
+                if !subfolders(&path)?.is_empty() {
+                    return Err(DataError::NoTrainFolder { split: name.to_string(), path });
+                }
+            }
+            listing.class_names = class_folders(root, folders)?;
+            listing.train = listing.split("")?;
+            return Ok(listing);
+        }
+        if let [first, second, ..] = validations[..] {
+            let (first, second) = (first.to_string(), second.to_string());
+            return Err(DataError::TwoValidationFolders { first, second, path: root.to_path_buf() });
+        }
+        let train = root.join(TRAIN);
+        listing.class_names = class_folders(&train, subfolders(&train)?)?;
+        listing.train = listing.split(TRAIN)?;
+        listing.validation = validations.first().map(|name| listing.split(name)).transpose()?;
+        listing.test = has(TEST).then(|| listing.split(TEST)).transpose()?;
+        Ok(listing)
+    }
+
+    /// Lists the pictures of one split's folder, class by class.
+    fn split(&mut self, split: &str) -> Result<Vec<Picture>, DataError> {
+        let folder = if split.is_empty() { self.root.clone() } else { self.root.join(split) };
+        let mut pictures = Vec::new();
+        let classes = subfolders(&folder)?;
+        if classes.is_empty() {
+            return Err(DataError::ClassFolders { path: folder, found: 0 });
+        }
+        for class in classes {
+            let path = folder.join(&class);
+            let Ok(label) = self.class_names.binary_search(&class) else {
+                let (split, train) = (split.to_string(), self.root.join(TRAIN));
+                return Err(DataError::ClassNotInTrain { class, split, path, train });
+            };
+            let prefix = if split.is_empty() { class.clone() } else { format!("{split}/{class}") };
+            let before = pictures.len();
+            self.ignored_files += list_pictures(&path, &prefix, 0, &mut |name| {
+                pictures.push(Picture { name, label: label as u16 });
+            })?;
+            if pictures.len() == before {
+                return Err(DataError::EmptyClass { class, path });
+            }
+            pictures[before..].sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(pictures)
+    }
+}
+
+/// Names of the folders in a folder, sorted, without hidden ones.
+fn subfolders(folder: &Path) -> Result<Vec<String>, DataError> {
+    let mut names = Vec::new();
+    for entry in entries(folder)? {
+        if fs::metadata(&entry).is_ok_and(|entry| entry.is_dir()) {
+            names.push(name_of(&entry)?);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn class_folders(folder: &Path, names: Vec<String>) -> Result<Vec<String>, DataError> {
+    let (path, found) = (folder.to_path_buf(), names.len());
+    match found {
+        0 | 1 => Err(DataError::ClassFolders { path, found }),
+        2..=CLASSES_MAX => Ok(names),
+        _ => Err(DataError::TooManyClasses { path, found, limit: CLASSES_MAX }),
+    }
+}
+
+/// Hands over the pictures in a folder and below it; returns how many files are none.
+fn list_pictures(
+    folder: &Path,
+    prefix: &str,
+    depth: usize,
+    found: &mut impl FnMut(String),
+) -> Result<usize, DataError> {
+    let mut ignored = 0;
+    for entry in entries(folder)? {
+        // A link to nowhere is no picture; what cannot be opened shows when it is decoded.
+        let Ok(metadata) = fs::metadata(&entry) else { continue };
+        if metadata.is_dir() {
+            if depth < DEPTH_MAX {
+                let prefix = format!("{prefix}/{}", name_of(&entry)?);
+                ignored += list_pictures(&entry, &prefix, depth + 1, found)?;
+            }
+        } else if has_picture_ending(&entry) {
+            found(format!("{prefix}/{}", name_of(&entry)?));
+        } else {
+            ignored += 1;
+        }
+    }
+    Ok(ignored)
+}
+
+/// What lies in a folder, without hidden entries, in no order.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let read_error = |error| DataError::read(folder, &error);
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(read_error)? {
+        let entry = entry.map_err(read_error)?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            entries.push(entry.path());
+        }
+    }
+    Ok(entries)
+}
+
+fn name_of(path: &Path) -> Result<String, DataError> {
+    let name = path.file_name().and_then(OsStr::to_str);
+    name.map(str::to_string).ok_or_else(|| DataError::NameNotUnicode { path: path.to_path_buf() })
+}
+
+fn has_picture_ending(path: &Path) -> bool {
+    let ending = path.extension().and_then(OsStr::to_str);
+    ending.is_some_and(|ending| EXTENSIONS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
+/// A picture that was left out because it cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedImage {
+    /// The file, relative to the data set's folder.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Decodes pictures on several threads. Returns the images that are good, with their places among `pictures`, and the
+/// pictures that were skipped.
+///
+/// # Errors
+/// Without `skip_bad`, that of the first picture in order that cannot be decoded, whatever the number of threads.
+#[allow(clippy::type_complexity)]
+pub fn decode_all(
+    root: &Path,
+    pictures: &[&Picture],
+    shape: ImageShape,
+    resize: Resize,
+    skip_bad: bool,
+    threads: usize,
+    progress: Progress,
+) -> Result<(Packed, Vec<(usize, SkippedImage)>), DataError> {
+    let mut pixels = zeros(pictures.len() * shape.len())?;
+    let jobs = Mutex::new(pixels.chunks_exact_mut(shape.len()).zip(pictures).enumerate());
+    let bad = Mutex::new(Vec::new());
+    let done = AtomicUsize::new(0);
+    // Jobs are handed out in order, so every picture before the first bad one is decoded in any case.
+    let first_bad = AtomicUsize::new(usize::MAX);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, pictures.len().max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let job = jobs.lock().expect("no thread panics with the lock").next();
+                    let Some((place, (image, picture))) = job else { break };
+                    if !skip_bad && place > first_bad.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    match decode_picture(&root.join(&picture.name), shape, resize) {
+                        Ok(bytes) => image.copy_from_slice(&bytes),
+                        Err(error) => {
+                            first_bad.fetch_min(place, Ordering::Relaxed);
+                            bad.lock().expect("no thread panics with the lock").push((place, error));
+                        }
+                    }
+                    progress(done.fetch_add(1, Ordering::Relaxed) + 1, pictures.len());
+                }
+            });
+        }
+    });
+    let mut bad = bad.into_inner().expect("no thread panics with the lock");
+    bad.sort_by_key(|(place, _)| *place);
+    if let (false, Some((_, error))) = (skip_bad, bad.first()) {
+        return Err(error.clone());
+    }
+    let skipped = |(place, error): (usize, DataError)| {
+        let reason = match error {
+            DataError::Picture { reason, .. } | DataError::Read { reason, .. } => reason,
+            error => error.to_string(),
+        };
+        (place, SkippedImage { name: pictures[place].name.clone(), reason })
+    };
+    let packed = Packed {
+        shape,
+        pixels,
+        labels: pictures.iter().map(|picture| picture.label).collect(),
+        names: Names::Files(pictures.iter().map(|picture| picture.name.clone()).collect()),
+    };
+    Ok((packed, bad.into_iter().map(skipped).collect()))
+}

@@ -1,0 +1,247 @@
+//! IDX files, raw or gzipped: a header of big-endian numbers, then bytes. MNIST and Fashion-MNIST come in them.
+//! Source: <http://yann.lecun.com/exdb/mnist/>, "The IDX file format".
+//!
+//! What a header states is believed only as far as the file's own size allows: nothing is allocated for more.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::split::{Names, Packed};
+use super::{DataError, ImageShape, Progress};
+use crate::config::data::IMAGE_SIZE_MAX;
+
+/// Greatest number of bytes of images in one file.
+pub const BYTES_MAX: u64 = 1 << 33;
+/// Deflate cannot make more of a byte than this (zlib, "Technical Details", maximum compression factor).
+const INFLATION_MAX: u64 = 1032;
+
+const IMAGES_MAGIC: u32 = 0x0803; // unsigned bytes, three dimensions
+const LABELS_MAGIC: u32 = 0x0801; // unsigned bytes, one dimension
+const IMAGES_HEADER: usize = 16;
+const LABELS_HEADER: usize = 8;
+
+/// A file of images and the file of their labels, of which the headers were read and found good.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdxPair {
+    images: PathBuf,
+    labels: PathBuf,
+    count: usize,
+    height: usize,
+    width: usize,
+}
+
+impl IdxPair {
+    /// Reads the two headers.
+    ///
+    /// # Errors
+    /// When a header is not one, states more than its file can hold, or the two disagree.
+    pub fn open(images: &Path, labels: &Path) -> Result<IdxPair, DataError> {
+        let mut pair =
+            IdxPair { images: images.to_path_buf(), labels: labels.to_path_buf(), count: 0, height: 0, width: 0 };
+        let (_, [count, height, width]) = pair.images()?;
+        let (_, label_count) = pair.labels()?;
+        if count != label_count {
+            return Err(DataError::Counts {
+                images: count as usize,
+                images_path: pair.images,
+                labels: label_count as usize,
+                labels_path: pair.labels,
+            });
+        }
+        (pair.count, pair.height, pair.width) = (count as usize, height as usize, width as usize);
+        Ok(pair)
+    }
+
+    /// Number of images.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Shape of every image.
+    pub fn shape(&self) -> ImageShape {
+        ImageShape { channels: 1, height: self.height, width: self.width }
+    }
+
+    /// File of the images.
+    pub fn images_path(&self) -> &Path {
+        &self.images
+    }
+
+    /// Reads all images and labels.
+    ///
+    /// # Errors
+    /// When a file is damaged, is longer or shorter than its header says, or holds a label that is no class.
+    pub fn load(&self, prefix: &'static str, classes: usize, progress: Progress) -> Result<Packed, DataError> {
+        let (labels_file, label_count) = self.labels()?;
+        let (images_file, [count, height, width]) = self.images()?;
+        if [count, height, width, label_count].map(|n| n as usize) != [self.count, self.height, self.width, self.count]
+        {
+            return Err(DataError::Changed { path: self.images.clone() });
+        }
+        let labels = labels_file.read_all(self.count, |_| ())?;
+        if let Some((index, &label)) = labels.iter().enumerate().find(|(_, label)| usize::from(**label) >= classes) {
+            return Err(DataError::Label { path: self.labels.clone(), index, label, classes });
+        }
+        let image_len = self.shape().len();
+        let pixels = images_file.read_all(self.count * image_len, |bytes| progress(bytes / image_len, self.count))?;
+        let labels = labels.into_iter().map(u16::from).collect();
+        Ok(Packed { shape: self.shape(), pixels, labels, names: Names::Numbered(prefix) })
+    }
+
+    fn images(&self) -> Result<(IdxFile, [u32; 3]), DataError> {
+        let mut file = IdxFile::open(&self.images)?;
+        let header: [u8; IMAGES_HEADER] = file.header()?;
+        let sizes = images_header(&header, &self.images)?;
+        file.check_size(IMAGES_HEADER, sizes.iter().map(|n| u64::from(*n)).product())?;
+        Ok((file, sizes))
+    }
+
+    fn labels(&self) -> Result<(IdxFile, u32), DataError> {
+        let mut file = IdxFile::open(&self.labels)?;
+        let header: [u8; LABELS_HEADER] = file.header()?;
+        let [magic, count] = [0, 4].map(|at| number(&header, at));
+        check_magic(magic, LABELS_MAGIC, "labels", &self.labels)?;
+        file.check_size(LABELS_HEADER, u64::from(count))?;
+        Ok((file, count))
+    }
+}
+
+fn images_header(header: &[u8; IMAGES_HEADER], path: &Path) -> Result<[u32; 3], DataError> {
+    let [magic, count, height, width] = [0, 4, 8, 12].map(|at| number(header, at));
+    check_magic(magic, IMAGES_MAGIC, "images", path)?;
+    if count == 0 {
+        return Err(DataError::NoImages { path: path.to_path_buf() });
+    }
+    if [height, width].iter().any(|side| !(1..=IMAGE_SIZE_MAX as u32).contains(side)) {
+        return Err(DataError::IdxShape { path: path.to_path_buf(), count, height, width });
+    }
+    Ok([count, height, width])
+}
+
+fn number(header: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+}
+
+fn check_magic(found: u32, expected: u32, holds: &'static str, path: &Path) -> Result<(), DataError> {
+    if found != expected {
+        return Err(DataError::IdxMagic { path: path.to_path_buf(), holds, found, expected });
+    }
+    Ok(())
+}
+
+/// An open file, raw or gzipped (told by its first bytes), and how far it was read.
+struct IdxFile {
+    path: PathBuf,
+    reader: Box<dyn Read>,
+    file_len: u64,
+    gzipped: bool,
+    header_len: usize,
+}
+
+impl IdxFile {
+    fn open(path: &Path) -> Result<IdxFile, DataError> {
+        let read_error = |error: io::Error| DataError::read(path, &error);
+        let mut file = File::open(path).map_err(read_error)?;
+        let file_len = file.metadata().map_err(read_error)?.len();
+        let mut start = [0; 2];
+        let gzipped = fill(&mut file, &mut start).map_err(read_error)? == 2 && start == [0x1F, 0x8B];
+        file.seek(SeekFrom::Start(0)).map_err(read_error)?;
+        let file = BufReader::with_capacity(1 << 16, file);
+        let reader: Box<dyn Read> = if gzipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        Ok(IdxFile { path: path.to_path_buf(), reader, file_len, gzipped, header_len: 0 })
+    }
+
+    fn header<const N: usize>(&mut self) -> Result<[u8; N], DataError> {
+        let mut header = [0; N];
+        let found = self.fill(&mut header)?;
+        if found < N {
+            let found = format!("it ends after {found}");
+            return Err(DataError::StatedSize { path: self.path.clone(), stated: N as u64, found });
+        }
+        self.header_len = N;
+        Ok(header)
+    }
+
+    /// Refuses a header that states more than the file can hold, before anything is allocated for it.
+    fn check_size(&self, header_len: usize, data_len: u64) -> Result<(), DataError> {
+        if data_len > BYTES_MAX {
+            return Err(DataError::TooLarge { path: self.path.clone(), bytes: data_len, limit: BYTES_MAX });
+        }
+        let stated = header_len as u64 + data_len;
+        let found = match self.gzipped {
+            false if stated != self.file_len => format!("the file has {}", self.file_len),
+            true if stated > self.file_len.saturating_mul(INFLATION_MAX) => {
+                format!("a gzip file of {} cannot hold so many", self.file_len)
+            }
+            _ => return Ok(()),
+        };
+        Err(DataError::StatedSize { path: self.path.clone(), stated, found })
+    }
+
+    /// Reads the `len` bytes that the header states, and makes sure that they are all; `report` hears how many came.
+    fn read_all(mut self, len: usize, report: impl Fn(usize)) -> Result<Vec<u8>, DataError> {
+        let mut bytes = room_for(len)?;
+        let stated = (self.header_len + len) as u64;
+        let wrong_size =
+            |file: &IdxFile, found: String| DataError::StatedSize { path: file.path.clone(), stated, found };
+        let mut at = 0;
+        while at < len {
+            let end = len.min(at + (1 << 20));
+            bytes.resize(end, 0); // Memory is touched no sooner than data comes for it.
+            let found = self.fill(&mut bytes[at..end])?;
+            if found < end - at {
+                return Err(wrong_size(&self, format!("it ends after {}", self.header_len + at + found)));
+            }
+            at = end;
+            report(at);
+        }
+        // Reading on to the end also makes the decompressor compare its checksum.
+        if self.fill(&mut [0])? > 0 {
+            return Err(wrong_size(&self, "more follow".to_string()));
+        }
+        Ok(bytes)
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DataError> {
+        fill(&mut self.reader, buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof if self.gzipped => {
+                DataError::Gzip { path: self.path.clone(), reason: "it is cut off".to_string() }
+            }
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData if self.gzipped => {
+                DataError::Gzip { path: self.path.clone(), reason: error.to_string() }
+            }
+            _ => DataError::read(&self.path, &error),
+        })
+    }
+}
+
+/// Reads until the buffer is full or the file ends, and returns how many bytes came.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut at = 0;
+    while at < buffer.len() {
+        match reader.read(&mut buffer[at..]) {
+            Ok(0) => break,
+            Ok(n) => at += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(at)
+}
+
+/// Allocates, and says so where that is not possible.
+fn room_for(len: usize) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| DataError::Memory { bytes: len as u64 })?;
+    Ok(bytes)
+}
+
+/// Allocates zeros, and says so where that is not possible.
+pub fn zeros(len: usize) -> Result<Vec<u8>, DataError> {
+    let mut bytes = room_for(len)?;
+    bytes.resize(len, 0);
+    Ok(bytes)
+}

@@ -1,0 +1,145 @@
+//! Scales pictures in integer arithmetic, so that a file gives the same bytes on every machine.
+//! Source: Pillow's `Resample.c` with the bilinear (triangle) filter, which widens when it shrinks; the same bytes.
+
+/// Bits after the point of a filter weight, as in Pillow.
+const WEIGHT_BITS: u32 = 22;
+
+/// One side of a scaled picture: which of its pixels are wanted, and what they are made of.
+struct Axis {
+    /// First source pixel of each wanted pixel.
+    starts: Vec<usize>,
+    /// Weights of the source pixels of each wanted pixel, in units of 2^-22.
+    weights: Vec<Vec<i32>>,
+}
+
+impl Axis {
+    /// Scales `from` pixels to `to`, of which `wanted` beginning at `offset` are kept.
+    fn new(from: usize, to: usize, offset: usize, wanted: usize) -> Axis {
+        let scale = from as f64 / to as f64;
+        let support = scale.max(1.0);
+        let mut axis = Axis { starts: Vec::with_capacity(wanted), weights: Vec::with_capacity(wanted) };
+        for place in offset..offset + wanted {
+            let centre = (place as f64 + 0.5) * scale;
+            let start = (centre - support + 0.5).max(0.0) as usize;
+            let end = ((centre + support + 0.5) as usize).min(from);
+            let shares: Vec<f64> =
+                (start..end).map(|source| (1.0 - ((source as f64 - centre + 0.5) / support).abs()).max(0.0)).collect();
+            let total: f64 = shares.iter().sum();
+            axis.starts.push(start);
+            axis.weights.push(shares.iter().map(|s| (0.5 + s / total * f64::from(1 << WEIGHT_BITS)) as i32).collect());
+        }
+        axis
+    }
+
+    /// The source pixels that are read at all.
+    fn reach(&self) -> std::ops::Range<usize> {
+        let ends = self.starts.iter().zip(&self.weights).map(|(start, weights)| start + weights.len());
+        self.starts[0]..ends.max().expect("at least one pixel is wanted")
+    }
+}
+
+/// Scales a picture to `scaled` and cuts `wanted` pixels out at `offset`; all sizes are (width, height).
+///
+/// # Shapes
+/// - `pixels`: `[height, width, channels]`, as in image files; the same order is returned.
+///
+/// # Panics
+/// When a size is 0, the cut-out reaches outside, or `pixels` is not `size` pixels.
+pub fn scale_and_cut(
+    pixels: &[u8],
+    channels: usize,
+    size: (usize, usize),
+    scaled: (usize, usize),
+    offset: (usize, usize),
+    wanted: (usize, usize),
+) -> Vec<u8> {
+    assert_eq!(pixels.len(), channels * size.0 * size.1);
+    assert!(offset.0 + wanted.0 <= scaled.0 && offset.1 + wanted.1 <= scaled.1, "{offset:?} {wanted:?} {scaled:?}");
+    let columns = Axis::new(size.0, scaled.0, offset.0, wanted.0);
+    let rows = Axis::new(size.1, scaled.1, offset.1, wanted.1);
+    let reach = rows.reach();
+
+    // Across first, and only the rows that the second pass reads.
+    let row_len = wanted.0 * channels;
+    let mut narrow = vec![0; row_len * reach.len()];
+    for (out, y) in narrow.chunks_exact_mut(row_len).zip(reach.clone()) {
+        let row = &pixels[y * size.0 * channels..][..size.0 * channels];
+        if size.0 == scaled.0 {
+            out.copy_from_slice(&row[offset.0 * channels..][..row_len]);
+            continue;
+        }
+        for ((out, &start), weights) in out.chunks_exact_mut(channels).zip(&columns.starts).zip(&columns.weights) {
+            let sources = row[start * channels..].chunks_exact(channels);
+            for (channel, out) in out.iter_mut().enumerate() {
+                *out = weighted(sources.clone().map(|source| source[channel]), weights);
+            }
+        }
+    }
+    if size.1 == scaled.1 {
+        return narrow;
+    }
+    let mut out = vec![0; row_len * wanted.1];
+    let mut sums = vec![0i32; row_len];
+    for ((out, &start), weights) in out.chunks_exact_mut(row_len).zip(&rows.starts).zip(&rows.weights) {
+        sums.fill(1 << (WEIGHT_BITS - 1));
+        for (row, weight) in narrow[(start - reach.start) * row_len..].chunks_exact(row_len).zip(weights) {
+            for (sum, &pixel) in sums.iter_mut().zip(row) {
+                *sum += i32::from(pixel) * weight;
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(&sums) {
+            *out = rounded(*sum);
+        }
+    }
+    out
+}
+
+fn weighted(sources: impl Iterator<Item = u8>, weights: &[i32]) -> u8 {
+    rounded(sources.zip(weights).fold(1 << (WEIGHT_BITS - 1), |sum, (pixel, weight)| sum + i32::from(pixel) * weight))
+}
+
+fn rounded(sum: i32) -> u8 {
+    (sum >> WEIGHT_BITS).clamp(0, 255) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|i| ((i * i * 7 + i * 13 + (i >> 3) * 29) % 256) as u8).collect()
+    }
+
+    fn scaled(size: (usize, usize), to: (usize, usize)) -> Vec<u8> {
+        scale_and_cut(&picture(3 * size.0 * size.1), 3, size, to, (0, 0), to)
+    }
+
+    #[test]
+    fn scaling_gives_the_bytes_of_pillow() {
+        // Pillow 13.0: Image.frombytes("RGB", size, picture).resize(to, Image.BILINEAR); the sum weighs by place.
+        let place_sum = |bytes: &[u8]| bytes.iter().enumerate().map(|(i, &b)| (i + 1) * usize::from(b)).sum::<usize>();
+        let smaller = scaled((23, 17), (7, 5));
+        assert_eq!(smaller[..12], [131, 117, 131, 124, 85, 152, 99, 110, 125, 108, 136, 137]);
+        assert_eq!(place_sum(&smaller), 723_302);
+        let larger = scaled((5, 3), (11, 13));
+        assert_eq!(larger[..12], [0, 20, 54, 19, 46, 88, 65, 112, 172, 99, 165, 224]);
+        assert_eq!(place_sum(&larger), 11_794_671);
+        assert_eq!(place_sum(&scaled((13, 11), (13, 7))), 4_933_738);
+    }
+
+    #[test]
+    fn a_cut_out_is_that_part_of_the_whole_scaled_picture() {
+        let (size, to, offset, wanted) = ((31, 29), (13, 11), (3, 2), (7, 5));
+        let whole = scaled(size, to);
+        let cut = scale_and_cut(&picture(3 * size.0 * size.1), 3, size, to, offset, wanted);
+        for y in 0..wanted.1 {
+            let row = &whole[3 * ((y + offset.1) * to.0 + offset.0)..][..3 * wanted.0];
+            assert_eq!(&cut[3 * y * wanted.0..][..3 * wanted.0], row);
+        }
+    }
+
+    #[test]
+    fn the_same_size_changes_nothing() {
+        assert_eq!(scaled((7, 5), (7, 5)), picture(3 * 7 * 5));
+    }
+}

@@ -1,0 +1,285 @@
+//! Splits: which images train, which validate. Drawn class by class, so that every class keeps its share.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::digits::{self, Digits};
+use super::{ImageShape, SplitName};
+use crate::config::data::DataSpec;
+use crate::random::{Key, Purpose, stream};
+
+/// Images drawn to stand for all, where drawing all would take seconds.
+const DRAWN_SAMPLE: usize = 500;
+
+/// Images in memory and their labels; several splits may share them.
+pub enum Store {
+    /// Bytes read from files.
+    Packed(Packed),
+    /// Built-in digits, drawn when first asked for.
+    Digits(Digits),
+}
+
+/// Images one after the other, each `[channels, height, width]`.
+pub struct Packed {
+    /// Shape of every image.
+    pub shape: ImageShape,
+    /// All images' bytes.
+    pub pixels: Vec<u8>,
+    /// Class of each image.
+    pub labels: Vec<u16>,
+    /// How an image is called.
+    pub names: Names,
+}
+
+/// What images are called.
+pub enum Names {
+    /// By the split's name in the files and the place in it: `train/123`.
+    Numbered(&'static str),
+    /// By the file, relative to the data set's folder.
+    Files(Vec<String>),
+}
+
+/// The images of one split, in the order of the files. Cheap to clone.
+#[derive(Clone)]
+pub struct Split {
+    store: Arc<Store>,
+    indices: Vec<u32>,
+}
+
+impl fmt::Debug for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Split({} images of {})", self.len(), self.shape())
+    }
+}
+
+impl Split {
+    /// Names images of a store as one split.
+    pub(super) fn new(store: Arc<Store>, indices: Vec<u32>) -> Split {
+        Split { store, indices }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether there are no images.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
+    /// Shape of every image.
+    pub fn shape(&self) -> ImageShape {
+        match &*self.store {
+            Store::Packed(packed) => packed.shape,
+            Store::Digits(_) => ImageShape { channels: 1, height: digits::SIDE, width: digits::SIDE },
+        }
+    }
+
+    /// Class of an image.
+    pub fn label(&self, i: usize) -> usize {
+        let index = self.indices[i] as usize;
+        match &*self.store {
+            Store::Packed(packed) => usize::from(packed.labels[index]),
+            Store::Digits(digits) => digits.label(index),
+        }
+    }
+
+    /// Bytes of an image.
+    ///
+    /// # Shapes
+    /// - returned: `[channels, height, width]`
+    pub fn pixels(&self, i: usize) -> &[u8] {
+        let index = self.indices[i] as usize;
+        match &*self.store {
+            Store::Packed(packed) => {
+                let len = packed.shape.len();
+                &packed.pixels[index * len..][..len]
+            }
+            Store::Digits(digits) => digits.pixels(index),
+        }
+    }
+
+    /// Name of an image: its file, relative to the data set's folder, or `train/123` in a packed file.
+    pub fn image_name(&self, i: usize) -> String {
+        let index = self.indices[i] as usize;
+        match &*self.store {
+            Store::Packed(Packed { names: Names::Files(files), .. }) => files[index].clone(),
+            Store::Packed(Packed { names: Names::Numbered(prefix), .. }) => format!("{prefix}/{index}"),
+            Store::Digits(_) => format!("digits/{index}"),
+        }
+    }
+
+    /// Number of images of each class.
+    pub fn class_counts(&self, num_classes: usize) -> Vec<usize> {
+        let mut counts = vec![0; num_classes];
+        (0..self.len()).for_each(|i| counts[self.label(i)] += 1);
+        counts
+    }
+
+    /// How many images, from the first, stand for all: all that were read, few of those that would be drawn for it.
+    pub(super) fn sample_len(&self) -> usize {
+        match &*self.store {
+            Store::Packed(_) => self.len(),
+            Store::Digits(_) => self.len().min(DRAWN_SAMPLE),
+        }
+    }
+
+    /// Adds the split to a fingerprint: its name, then name, class and bytes of every image in order. Of drawn images
+    /// it takes the bytes of a few, as the rest follow from the program.
+    pub(super) fn fingerprint(&self, name: SplitName, hash: &mut Sha256) {
+        hash.update(format!("{name} {} {}\n", self.len(), self.shape()));
+        for i in 0..self.len() {
+            hash.update(format!("{} {}\n", self.image_name(i), self.label(i)));
+            if i < self.sample_len() {
+                hash.update(self.pixels(i));
+            }
+        }
+    }
+}
+
+/// How many of `count` train images validate. At least one image of each class stays.
+pub fn validation_count(count: usize, num_classes: usize, val_fraction: f64) -> usize {
+    ((count as f64 * val_fraction).round() as usize).min(count.saturating_sub(num_classes))
+}
+
+/// Divides the train set, given by the classes of its images, into places that train and places that validate.
+///
+/// Both are in rising order. How many they are follows from the spec and the number of images alone.
+pub fn divide(labels: &[u16], num_classes: usize, spec: &DataSpec, own_validation: bool) -> (Vec<u32>, Vec<u32>) {
+    let held_out = if own_validation { 0 } else { validation_count(labels.len(), num_classes, spec.val_fraction) };
+    let all: Vec<u32> = (0..labels.len() as u32).collect();
+    let key = stream(spec.split_seed, Purpose::Split);
+    let (validation, train) = draw(&all, labels, num_classes, held_out, true, key);
+    match spec.limit_train {
+        Some(limit) if limit < train.len() => {
+            let key = stream(spec.split_seed, Purpose::Limit);
+            (draw(&train, labels, num_classes, limit, false, key).0, validation)
+        }
+        _ => (train, validation),
+    }
+}
+
+/// Draws `count` of the places so that every class gives its share; returns the drawn ones and the others.
+fn draw(
+    places: &[u32],
+    labels: &[u16],
+    num_classes: usize,
+    count: usize,
+    leave_one: bool,
+    key: Key,
+) -> (Vec<u32>, Vec<u32>) {
+    let mut by_class: Vec<Vec<u32>> = vec![Vec::new(); num_classes];
+    places.iter().for_each(|place| by_class[usize::from(labels[*place as usize])].push(*place));
+    let sizes: Vec<usize> = by_class.iter().map(Vec::len).collect();
+    let mut is_drawn = vec![false; labels.len()];
+    for (class, (members, share)) in by_class.iter().zip(shares(&sizes, count, leave_one)).enumerate() {
+        for place in &key.with(class as u64).permutation(members.len())[..share] {
+            is_drawn[members[*place as usize] as usize] = true;
+        }
+    }
+    places.iter().partition(|place| is_drawn[**place as usize])
+}
+
+/// Shares a total out over classes in proportion to their sizes (largest remainder).
+fn shares(sizes: &[usize], total: usize, leave_one: bool) -> Vec<usize> {
+    let all: usize = sizes.iter().sum();
+    let room: Vec<usize> = sizes.iter().map(|size| if leave_one { size.saturating_sub(1) } else { *size }).collect();
+    assert!(total <= room.iter().sum(), "{total} of {sizes:?}");
+    let exact = |class: usize| sizes[class] as u128 * total as u128;
+    let mut shares: Vec<usize> =
+        (0..sizes.len()).map(|class| ((exact(class) / all.max(1) as u128) as usize).min(room[class])).collect();
+    let mut by_remainder: Vec<usize> = (0..sizes.len()).collect();
+    by_remainder.sort_by_key(|class| std::cmp::Reverse(exact(*class) % all.max(1) as u128));
+    let mut missing = total - shares.iter().sum::<usize>();
+    // One round nearly always; more only where a small class has no room for its share.
+    while missing > 0 {
+        for class in &by_remainder {
+            if missing > 0 && shares[*class] < room[*class] {
+                shares[*class] += 1;
+                missing -= 1;
+            }
+        }
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spec(val_fraction: f64, limit_train: Option<usize>, split_seed: u64) -> DataSpec {
+        DataSpec { val_fraction, limit_train, split_seed, ..DataSpec::default() }
+    }
+
+    fn labels_of(sizes: &[usize]) -> Vec<u16> {
+        sizes.iter().enumerate().flat_map(|(class, n)| std::iter::repeat_n(class as u16, *n)).collect()
+    }
+
+    fn counts(places: &[u32], labels: &[u16], num_classes: usize) -> Vec<usize> {
+        let mut counts = vec![0; num_classes];
+        places.iter().for_each(|place| counts[usize::from(labels[*place as usize])] += 1);
+        counts
+    }
+
+    #[test]
+    fn every_class_gives_its_share_and_every_image_has_one_place() {
+        let labels = labels_of(&[200, 100, 50]);
+        let (train, validation) = divide(&labels, 3, &spec(0.1, None, 42), false);
+        assert_eq!(counts(&validation, &labels, 3), [20, 10, 5]);
+        let mut all = [train, validation].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..350).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn the_split_is_a_function_of_its_seed() {
+        let labels = labels_of(&[97, 89]);
+        let split = |seed| divide(&labels, 2, &spec(0.2, None, seed), false);
+        assert_eq!(split(1), split(1));
+        assert_ne!(split(1).1, split(2).1);
+    }
+
+    #[test]
+    fn fraction_zero_and_a_folder_of_its_own_leave_the_train_set_whole() {
+        let labels = labels_of(&[7, 5]);
+        assert_eq!(divide(&labels, 2, &spec(0.0, None, 42), false).1, []);
+        assert_eq!(divide(&labels, 2, &spec(0.5, None, 42), true).0.len(), 12);
+    }
+
+    #[test]
+    fn limited_training_keeps_the_shares_and_the_validation_split() {
+        let labels = labels_of(&[300, 150]);
+        let (train, validation) = divide(&labels, 2, &spec(0.1, Some(30), 42), false);
+        assert_eq!(counts(&train, &labels, 2), [20, 10]);
+        assert_eq!(validation, divide(&labels, 2, &spec(0.1, None, 42), false).1);
+        assert!(train.iter().all(|place| !validation.contains(place)));
+        assert_eq!(divide(&labels, 2, &spec(0.1, Some(1000), 42), false).0.len(), 405);
+    }
+
+    #[test]
+    fn fifty_five_thousand_of_mnist_train() {
+        assert_eq!(validation_count(60_000, 10, 0.083_333), 5000);
+    }
+
+    proptest! {
+        #[test]
+        fn the_number_that_validates_depends_on_the_number_of_images_alone(
+            sizes in prop::collection::vec(0usize..40, 1..11),
+            fraction in 0.0..1.0f64,
+            limit in 1usize..100,
+        ) {
+            let labels = labels_of(&sizes);
+            let num_classes = sizes.len();
+            let (train, validation) = divide(&labels, num_classes, &spec(fraction, Some(limit), 3), false);
+            let held_out = validation_count(labels.len(), num_classes, fraction);
+            prop_assert_eq!(validation.len(), held_out);
+            prop_assert_eq!(train.len(), limit.min(labels.len() - held_out));
+            let left = counts(&validation, &labels, num_classes);
+            prop_assert!(sizes.iter().zip(&left).all(|(size, gone)| *size == 0 || gone < size));
+        }
+    }
+}
