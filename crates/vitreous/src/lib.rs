@@ -9,3 +9,5 @@ pub mod config;
 
 pub mod data;
 pub mod models;
+
+pub mod cli;

@@ -1,3 +1,5 @@
 //! The `vitreous` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    vitreous::cli::main()
+}

@@ -9,7 +9,7 @@ mod warp;
 use crate::config::augment::{AugmentSpec, ResizedCrop};
 use crate::random::Key;
 use resize::{Rectangle, Tap, enlarge};
-use warp::{Warp, warp};
+use warp::{Source, Warp, warp};
 
 /// Attempts to find a rectangle that fits, as in torchvision.
 const TRIES: u64 = 10;
@@ -40,6 +40,7 @@ pub struct Scratch {
     warped: Vec<u8>,
     rows: Vec<u8>,
     taps: Vec<Tap>,
+    sources: Vec<Source>,
 }
 
 impl Augment {
@@ -66,6 +67,7 @@ impl Augment {
             warped: image,
             rows: vec![0; area],
             taps: vec![Tap::default(); self.width],
+            sources: vec![Source::default(); self.width],
         }
     }
 
@@ -76,7 +78,7 @@ impl Augment {
     pub fn apply(&self, pixels: &[u8], key: Key, scratch: &mut Scratch, out: &mut [f32]) {
         let (height, width) = (self.height, self.width);
         let area = height * width;
-        let Scratch { cropped, resized, warped, rows, taps } = scratch;
+        let Scratch { cropped, resized, warped, rows, taps, sources } = scratch;
         let mut image = pixels;
         let flip = self.draw_flip(key);
         let offset = self.draw_padded_crop(key);
@@ -96,7 +98,7 @@ impl Augment {
             }
         }
         if let Some(affine) = self.draw_warp(key) {
-            warp(image, height, width, affine, warped);
+            warp(image, height, width, affine, sources, warped);
             image = warped;
         }
         self.plain(image, out);

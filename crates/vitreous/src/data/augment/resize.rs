@@ -22,27 +22,28 @@ pub struct Rectangle {
 /// What one output pixel takes of its two neighbours along an axis.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tap {
-    first: usize,
-    second: usize,
-    weights: [u32; 2],
+    first: u32,
+    second: u32,
+    /// The second pixel's weight; the first has the rest of 1.
+    weight: i32,
 }
 
 /// Returns the tap of output pixel `index` when `from` pixels become `to`.
 fn tap(index: usize, from: usize, to: usize) -> Tap {
     debug_assert!(from <= to, "{from} pixels cannot be enlarged to {to}");
-    let centre = (index as f64 + 0.5) * (from as f64 / to as f64);
-    let first = (centre - 0.5).max(0.0) as usize;
-    let second = (first + 1).min(from - 1);
-    let weight = |neighbour: usize| (1.0 - (neighbour as f64 - centre + 0.5).abs()).max(0.0);
-    // At an edge there is one neighbour, which then counts whole.
-    let (near, far) = (weight(first), if second > first { weight(second) } else { 0.0 });
-    let fixed = |x: f64| (0.5 + x / (near + far) * f64::from(1u32 << PRECISION)) as u32;
-    Tap { first, second, weights: [fixed(near), fixed(far)] }
+    let centre = (index as f64 + 0.5) * (from as f64 / to as f64) - 0.5;
+    if centre < 0.0 {
+        return Tap::default(); // At an edge there is one neighbour, which counts whole.
+    }
+    let first = centre as i32;
+    let weight = (0.5 + (centre - f64::from(first)) * f64::from(1 << PRECISION)) as i32;
+    Tap { first: first as u32, second: (first as u32 + 1).min(from as u32 - 1), weight }
 }
 
-fn blend(a: u8, b: u8, weights: [u32; 2]) -> u8 {
-    let sum = u32::from(a) * weights[0] + u32::from(b) * weights[1] + (1 << (PRECISION - 1));
-    (sum >> PRECISION) as u8
+fn blend(a: u8, b: u8, weight: i32) -> u8 {
+    let (a, b) = (i32::from(a), i32::from(b));
+    // At most 255.5 in 30 bits.
+    (((a << PRECISION) + (b - a) * weight + (1 << (PRECISION - 1))) >> PRECISION) as u8
 }
 
 /// Enlarges a rectangle of one plane to the plane's size.
@@ -59,16 +60,17 @@ pub fn enlarge(plane: &[u8], width: usize, rectangle: Rectangle, rows: &mut [u8]
     for (line, wide) in kept.zip(rows.chunks_exact_mut(width)) {
         let line = &line[rectangle.left..rectangle.left + rectangle.width];
         for (pixel, tap) in wide.iter_mut().zip(taps.iter()) {
-            *pixel = blend(line[tap.first], line[tap.second], tap.weights);
+            *pixel = blend(line[tap.first as usize], line[tap.second as usize], tap.weight);
         }
     }
     let height = out.len() / width;
     for (row, line) in out.chunks_exact_mut(width).enumerate() {
-        let Tap { first, second, weights } = tap(row, rectangle.height, height);
+        let Tap { first, second, weight } = tap(row, rectangle.height, height);
+        let (first, second) = (first as usize, second as usize);
         let upper = &rows[first * width..(first + 1) * width];
         let lower = &rows[second * width..(second + 1) * width];
         for ((pixel, &a), &b) in line.iter_mut().zip(upper).zip(lower) {
-            *pixel = blend(a, b, weights);
+            *pixel = blend(a, b, weight);
         }
     }
 }

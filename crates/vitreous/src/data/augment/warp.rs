@@ -14,48 +14,63 @@ pub struct Warp {
     pub shift: [f64; 2],
 }
 
+/// Where one pixel of a row comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Source {
+    /// Places in the plane of the pixels at the upper left, upper right, lower left and lower right.
+    corners: [u32; 4],
+    /// How far to the right and down from the first of them, in parts of a pixel; `None` is outside the image.
+    parts: Option<[f64; 2]>,
+}
+
 /// Warps all channels of an image.
 ///
 /// # Shapes
 /// - `image`, `out`: `[channels, height, width]`
-pub fn warp(image: &[u8], height: usize, width: usize, warp: Warp, out: &mut [u8]) {
+/// - `sources`: `[width]`, written
+pub fn warp(image: &[u8], height: usize, width: usize, warp: Warp, sources: &mut [Source], out: &mut [u8]) {
     let (sine, cosine) = warp.angle.sin_cos();
     let (sine, cosine) = (sine / warp.scale, cosine / warp.scale);
     let (centre_x, centre_y) = (width as f64 * 0.5, height as f64 * 0.5);
     let area = height * width;
     for row in 0..height {
         let y = row as f64 + 0.5 - centre_y - warp.shift[1];
-        for column in 0..width {
+        for (column, source) in sources.iter_mut().enumerate() {
             let x = column as f64 + 0.5 - centre_x - warp.shift[0];
-            let from_x = cosine * x + sine * y + centre_x;
-            let from_y = cosine * y - sine * x + centre_y;
-            let inside = from_x >= 0.0 && from_x < width as f64 && from_y >= 0.0 && from_y < height as f64;
-            let place = row * width + column;
-            if !inside {
-                for plane in out.chunks_exact_mut(area) {
-                    plane[place] = 0;
-                }
-                continue;
-            }
-            let (left, right, part_x) = neighbours(from_x, width);
-            let (above, below, part_y) = neighbours(from_y, height);
-            for (plane, out) in image.chunks_exact(area).zip(out.chunks_exact_mut(area)) {
-                let line = |row: usize| {
-                    let [a, b] = [plane[row * width + left], plane[row * width + right]].map(f64::from);
-                    a + (b - a) * part_x
-                };
-                let (upper, lower) = (line(above), line(below));
-                out[place] = (upper + (lower - upper) * part_y) as u8;
+            *source = look_up(cosine * x + sine * y + centre_x, cosine * y - sine * x + centre_y, height, width);
+        }
+        for (plane, out) in image.chunks_exact(area).zip(out.chunks_exact_mut(area)) {
+            for (pixel, source) in out[row * width..(row + 1) * width].iter_mut().zip(sources.iter()) {
+                *pixel = source.parts.map_or(0, |[right, down]| {
+                    let [a, b, c, d] = source.corners.map(|place| f64::from(plane[place as usize]));
+                    let (upper, lower) = (a + (b - a) * right, c + (d - c) * right);
+                    // The cut to a 32-bit integer first is the cheaper one; no value is beyond a byte.
+                    (upper + (lower - upper) * down) as i32 as u8
+                });
             }
         }
     }
 }
 
+fn look_up(x: f64, y: f64, height: usize, width: usize) -> Source {
+    let inside = x >= 0.0 && x < width as f64 && y >= 0.0 && y < height as f64;
+    if !inside {
+        return Source::default();
+    }
+    let (left, right, part_x) = neighbours(x, width as u32);
+    let (upper, lower, part_y) = neighbours(y, height as u32);
+    let (upper, lower) = (upper * width as u32, lower * width as u32);
+    Source { corners: [upper + left, upper + right, lower + left, lower + right], parts: Some([part_x, part_y]) }
+}
+
 /// Returns the pixels before and after a place inside an axis, and the second one's weight.
-fn neighbours(place: f64, size: usize) -> (usize, usize, f64) {
-    let before = (place - 0.5).floor();
-    let part = place - 0.5 - before;
-    ((before.max(0.0)) as usize, ((before + 1.0) as usize).min(size - 1), part)
+fn neighbours(place: f64, size: u32) -> (u32, u32, f64) {
+    let centred = place - 0.5;
+    if centred < 0.0 {
+        return (0, 0, 0.0);
+    }
+    let before = centred as i32;
+    (before as u32, (before as u32 + 1).min(size - 1), centred - f64::from(before))
 }
 
 #[cfg(test)]
@@ -75,7 +90,14 @@ mod tests {
     fn warped(degrees: f64, shift: [f64; 2], scale: f64) -> Vec<u8> {
         let image = image();
         let mut out = vec![99; image.len()];
-        warp(&image, HEIGHT, WIDTH, Warp { angle: degrees.to_radians(), scale, shift }, &mut out);
+        warp(
+            &image,
+            HEIGHT,
+            WIDTH,
+            Warp { angle: degrees.to_radians(), scale, shift },
+            &mut [Source::default(); WIDTH],
+            &mut out,
+        );
         out
     }
 
@@ -110,7 +132,7 @@ mod tests {
         let image: Vec<u8> = (0..SIDE * SIDE).map(|i| (i * 5) as u8).collect();
         let mut out = vec![0; image.len()];
         let quarter = Warp { angle: std::f64::consts::FRAC_PI_2, scale: 1.0, shift: [0.0; 2] };
-        warp(&image, SIDE, SIDE, quarter, &mut out);
+        warp(&image, SIDE, SIDE, quarter, &mut [Source::default(); SIDE], &mut out);
         for row in 0..SIDE {
             for column in 0..SIDE {
                 // Clockwise: what was at the left is now at the top. The cosine is not quite 0, and a byte is cut off.

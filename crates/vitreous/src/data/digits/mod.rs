@@ -1,7 +1,7 @@
 //! Built-in digits: each image a function of (seed, index), drawn when first needed.
 //!
-//! Handwriting without a download: a pen's way for each digit in several styles ([`glyphs`]), changed at random and
-//! inked ([`draw`]). Places, slants and clutter vary so much that a linear classifier does not do well.
+//! Handwriting without a download: a pen's way for each digit in several styles (`glyphs.rs`), changed at random and
+//! inked (`draw.rs`). Places, slants and clutter vary so much that a linear classifier does not do well.
 
 mod canvas;
 mod draw;
@@ -19,6 +19,12 @@ pub const TEST_IMAGES: usize = 4_000;
 
 /// Height and width of an image, in pixels.
 pub const SIDE: usize = canvas::SIDE;
+
+/// Mean of all pixels in 0..1, for normalisation without drawing every image first.
+pub const MEAN: f32 = 0.2;
+
+/// Standard deviation of all pixels in 0..1.
+pub const STD: f32 = 0.2;
 
 /// Names of the classes, by label.
 pub const CLASS_NAMES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
@@ -120,6 +126,16 @@ mod tests {
             let middle = mean(&mut pixels.chunks(SIDE).skip(6).take(16).flat_map(|line| line[6..22].iter().copied()));
             assert!(middle > mean(&mut pixels.iter().copied()), "image {index}");
         }
+    }
+
+    #[test]
+    fn the_mean_and_the_deviation_are_those_of_the_images() {
+        let digits = Digits::new(11, 2000);
+        let pixels = || (0..2000).flat_map(|i| digits.pixels(i)).map(|&x| f64::from(x) / 255.0);
+        let count = (2000 * PIXELS) as f64;
+        let mean = pixels().sum::<f64>() / count;
+        let std = (pixels().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt();
+        assert!((mean - f64::from(MEAN)).abs() < 0.01 && (std - f64::from(STD)).abs() < 0.01, "{mean} {std}");
     }
 
     /// Trains a softmax regression by plain gradient descent on single images; returns its validation accuracy.

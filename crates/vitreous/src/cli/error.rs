@@ -1,0 +1,45 @@
+//! The union of all errors, and how one is shown: `error:` and what is wrong, then `hint:` and the way out.
+
+use std::process::ExitCode;
+
+/// An error as it is shown.
+#[derive(Debug)]
+pub struct CliError {
+    message: String,
+    hint: Option<String>,
+    status: u8,
+}
+
+impl CliError {
+    /// Something the user can mend.
+    pub fn user(message: impl Into<String>, hint: Option<String>) -> Self {
+        CliError { message: message.into(), hint, status: 2 }
+    }
+
+    /// Something that went wrong while working.
+    pub fn failure(message: impl Into<String>, hint: Option<String>) -> Self {
+        CliError { message: message.into(), hint, status: 1 }
+    }
+
+    /// Prints the error and returns the exit status.
+    pub fn report(&self) -> ExitCode {
+        eprintln!("error: {}", self.message);
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {hint}");
+        }
+        ExitCode::from(self.status)
+    }
+}
+
+/// Makes the errors of modules into errors of the command line.
+macro_rules! from_module_error {
+    ($($error:ty),* $(,)?) => {
+        $(impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                CliError::user(error.to_string(), error.hint())
+            }
+        })*
+    };
+}
+
+from_module_error!(crate::data::DataError);
