@@ -1,145 +1,194 @@
 //! Two presets against PyTorch: intermediate outputs, logits, every gradient, ten losses under their optimiser.
 //!
-//! The golden files are made by `golden/make_golden.py`. Here the graph, the gradient rules and the files are compared
-//! in f64, where nothing but the order of sums differs.
+//! The golden files are made by `golden/make_golden.py`. First the plain loops are compared in f64, where nothing but
+//! the order of sums differs: that proves the graph, the gradient rules and the files. Then the engine, in f32.
 
 #[path = "golden/expected.rs"]
 mod expected;
 
-use vitreous::config::model::{Activation, Block, Init, VitSpec};
-use vitreous::config::train::{Optimizer, TrainSpec};
+use std::collections::BTreeMap;
+
+use vitreous::config::ResolvedConfig;
+use vitreous::config::layers::Layers;
+use vitreous::config::train::{Optimizer, TrainConfig};
 use vitreous::config::vit::ImageFacts;
 use vitreous::models::{Model, vit};
-use vitreous_engine::Graph;
 use vitreous_engine::autodiff::differentiate;
+use vitreous_engine::random::Key;
 use vitreous_engine::reference::{Mode, Reference};
+use vitreous_engine::{Adam, Examples, Graph, Isa, NodeId, Parameters, Session, Step};
 
 use expected::{F32, F64, Found, Golden};
 
-/// A preset without its dropout, whose random numbers PyTorch does not share.
-struct Preset {
-    name: &'static str,
-    model: VitSpec,
-    train: TrainSpec,
-    facts: ImageFacts,
+const MNIST: (&str, ImageFacts) = ("mnist-vit", ImageFacts { image_size: 28, channels: 1, num_classes: 10 });
+const CIFAR: (&str, ImageFacts) = ("cifar-vit-64", ImageFacts { image_size: 32, channels: 3, num_classes: 10 });
+
+/// A preset's graph and recipe, and what PyTorch made of them.
+struct Case {
+    config: ResolvedConfig,
+    model: Model,
+    golden: Golden,
 }
 
-fn mnist_vit() -> Preset {
-    let model = VitSpec {
-        patch_size: 4,
-        embed_dim: 64,
-        depth: 3,
-        num_heads: 4,
-        mlp_ratio: 2.0,
-        activation: Activation::Gelu,
-        block: Block::SharedNorm,
-        num_positions: Some(65),
-        init: Init::PytorchMha,
-        token_init_std: 1.0,
-        ..VitSpec::default()
-    };
-    let train = TrainSpec { opt: Optimizer::Adamw, lr: 3e-4, weight_decay: 0.01, ..TrainSpec::default() };
-    let facts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
-    Preset { name: "mnist-vit", model, train, facts }
-}
+impl Case {
+    /// Takes a preset without its dropout, whose random numbers PyTorch does not share.
+    fn new((preset, facts): (&str, ImageFacts), changes: &[&str]) -> Case {
+        let mut layers = Layers::preset(preset).expect("a preset");
+        for change in ["model.dropout=0"].iter().chain(changes) {
+            layers.set(change).expect("a key");
+        }
+        let config = layers.finish().and_then(|config| config.resolve(facts)).expect("a good config");
+        let model = vit(&config.model, config.train.smoothing as f32).expect("a checked config");
+        Case { config, model, golden: Golden::load(preset) }
+    }
 
-fn cifar_vit_64() -> Preset {
-    let model = VitSpec {
-        patch_size: 4,
-        embed_dim: 64,
-        depth: 3,
-        num_heads: 4,
-        mlp_ratio: 4.0,
-        activation: Activation::Relu,
-        block: Block::NormActivation,
-        final_norm: false,
-        init: Init::Pytorch,
-        token_init_std: 1.0,
-        ..VitSpec::default()
-    };
-    let train = TrainSpec { opt: Optimizer::Adam, lr: 1e-3, weight_decay: 0.0, ..TrainSpec::default() };
-    let facts = ImageFacts { image_size: 32, channels: 3, num_classes: 10 };
-    Preset { name: "cifar-vit-64", model, train, facts }
-}
+    fn graph(&self) -> &Graph {
+        &self.model.graph
+    }
 
-impl Preset {
-    fn build(&self) -> Model {
-        let config = self.model.with_facts(self.facts).expect("a preset is a good spec");
-        vit(&config, self.train.smoothing as f32).expect("a checked config")
+    fn images(&self) -> Vec<f32> {
+        self.golden.images(self.graph().node(self.model.image).shape.len())
+    }
+
+    /// The nodes whose values the golden files hold.
+    fn outputs(&self) -> Vec<NodeId> {
+        let is_output = |name: &str| name == "patch_embed.proj" || name == "pos_embed" || name.ends_with(".add2");
+        self.graph().ids().filter(|&id| is_output(&self.graph().node(id).name)).collect()
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        self.graph().node(node).name.clone()
+    }
+
+    /// Names the values of all parameters.
+    fn named(&self, values: impl IntoIterator<Item = Vec<f64>>) -> BTreeMap<String, Vec<f64>> {
+        self.graph().parameters().iter().map(|param| param.name.clone()).zip(values).collect()
+    }
+
+    /// Computes everything with the plain loops, and the first `steps` of the losses.
+    fn run_reference(&self, steps: usize) -> Found {
+        let training = differentiate(self.graph(), self.model.loss);
+        let params = (self.graph().parameters().iter())
+            .map(|param| to_f64(&self.golden.parameter(&param.name, &param.shape.0)))
+            .collect();
+        let mut reference = Reference::new(&training.graph, params);
+        let labels = self.golden.labels().iter().map(|&label| label as f64).collect();
+        let inputs = [to_f64(&self.images()), labels];
+        let mode = Mode::Train { image_keys: None, batch: self.golden.batch };
+        let first = reference.run(&inputs, mode);
+        let mut losses = vec![mean(first.of(self.model.loss))];
+        let mut adam = PlainAdam::new(&self.config.train, &reference.params);
+        let mut gradients = first.gradients.clone();
+        while losses.len() < steps {
+            adam.step(&mut reference.params, &gradients);
+            let values = reference.run(&inputs, mode);
+            losses.push(mean(values.of(self.model.loss)));
+            gradients = values.gradients;
+        }
+        Found {
+            outputs: self.outputs().iter().map(|&id| (self.name(id), first.of(id).to_vec())).collect(),
+            logits: first.of(self.model.logits).to_vec(),
+            gradients: self.named(first.gradients),
+            losses,
+        }
+    }
+
+    /// Computes everything with the engine.
+    fn run_engine(&self, isa: Isa, threads: usize) -> Found {
+        let mut params = Parameters::zeros(self.graph());
+        for param in self.graph().parameters() {
+            let id = self.graph().find_parameter(&param.name).expect("it is there");
+            params.get_mut(id).copy_from_slice(&self.golden.parameter(&param.name, &param.shape.0));
+        }
+        let mut session = Session::with_isa(self.graph().clone(), params, threads, isa);
+        let batch = Batch { images: self.images(), labels: self.golden.labels() };
+        let nodes = [self.outputs(), vec![self.model.logits]].concat();
+        let mut values: Vec<Vec<f64>> =
+            session.infer(&nodes, self.golden.batch, &batch).iter().map(|values| to_f64(values)).collect();
+        let logits = values.pop().expect("the last node's");
+        let train = &self.config.train;
+        let adam = Adam {
+            betas: train.betas,
+            eps: train.opt_eps,
+            weight_decay: train.weight_decay,
+            decoupled: train.opt == Optimizer::Adamw,
+            clip: train.clip_grad,
+        };
+        session.start_training(self.model.loss, &[self.model.correct], adam);
+        let step = |number: u64| Step {
+            images: self.golden.batch,
+            examples: &batch,
+            learning_rate: train.learning_rate(number, 1),
+            dropout: Key::new(0),
+            first: 0,
+        };
+        let (gradients, loss) = session.gradients(&step(0));
+        let gradients = self.graph().parameters().iter().map(|param| {
+            let id = self.graph().find_parameter(&param.name).expect("it is there");
+            to_f64(gradients.get(id))
+        });
+        let losses: Vec<f64> =
+            (0..self.golden.steps()).map(|number| session.train_step(&step(number as u64)).loss).collect();
+        assert_eq!(loss, losses[0], "two ways to the same loss");
+        Found {
+            outputs: nodes.iter().map(|&id| self.name(id)).zip(values).collect(),
+            logits,
+            gradients: self.named(gradients),
+            losses,
+        }
     }
 }
 
-/// Computes everything a golden file holds with the plain loops, and `steps` of the losses.
-fn run_reference(preset: &Preset, golden: &Golden, steps: usize) -> Found {
-    let model = preset.build();
-    let training = differentiate(&model.graph, model.loss);
-    let params =
-        (model.graph.parameters().iter()).map(|param| to_f64(&golden.parameter(&param.name, &param.shape.0))).collect();
-    let mut reference = Reference::new(&training.graph, params);
-    let images = to_f64(&golden.images(model.graph.node(model.image).shape.len()));
-    let labels = golden.labels().iter().map(|&label| label as f64).collect();
-    let inputs = [images, labels];
-    let mode = Mode::Train { image_keys: None, batch: golden.batch };
-    let first = reference.run(&inputs, mode);
-    let mean_loss = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-    let mut losses = vec![mean_loss(first.of(model.loss))];
-    let mut adam = Adam::new(&preset.train, &reference.params);
-    let mut gradients = first.gradients.clone();
-    while losses.len() < steps {
-        adam.step(&mut reference.params, &gradients);
-        let values = reference.run(&inputs, mode);
-        losses.push(mean_loss(values.of(model.loss)));
-        gradients = values.gradients;
-    }
-    let is_output = |name: &str| name == "patch_embed.proj" || name == "pos_embed" || name.ends_with(".add2");
-    let outputs = (model.graph.ids())
-        .map(|id| (model.graph.node(id).name.clone(), first.of(id).to_vec()))
-        .filter(|(name, _)| is_output(name));
-    Found {
-        outputs: Some(outputs.collect()),
-        logits: first.of(model.logits).to_vec(),
-        gradients: named(&model.graph, first.gradients.clone()),
-        losses,
-    }
+struct Batch {
+    images: Vec<f32>,
+    labels: Vec<usize>,
 }
 
-fn named(graph: &Graph, gradients: Vec<Vec<f64>>) -> std::collections::BTreeMap<String, Vec<f64>> {
-    graph.parameters().iter().map(|param| param.name.clone()).zip(gradients).collect()
+impl Examples for Batch {
+    fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
+        match input {
+            0 => values.copy_from_slice(&self.images[example * values.len()..][..values.len()]),
+            _ => values[0] = self.labels[example] as f32,
+        }
+    }
 }
 
 fn to_f64(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&x| f64::from(x)).collect()
 }
 
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 /// Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), value by value in f64.
-struct Adam<'a> {
-    spec: &'a TrainSpec,
-    steps: i32,
+struct PlainAdam<'a> {
+    train: &'a TrainConfig,
+    steps: u64,
     moments: Vec<Vec<[f64; 2]>>,
 }
 
-impl<'a> Adam<'a> {
-    fn new(spec: &'a TrainSpec, params: &[Vec<f64>]) -> Self {
-        Adam { spec, steps: 0, moments: params.iter().map(|param| vec![[0.0; 2]; param.len()]).collect() }
+impl<'a> PlainAdam<'a> {
+    fn new(train: &'a TrainConfig, params: &[Vec<f64>]) -> Self {
+        PlainAdam { train, steps: 0, moments: params.iter().map(|param| vec![[0.0; 2]; param.len()]).collect() }
     }
 
     fn step(&mut self, params: &mut [Vec<f64>], gradients: &[Vec<f64>]) {
-        let TrainSpec { opt, lr, betas, opt_eps, weight_decay, .. } = *self.spec;
+        let (betas, eps, decay) = (self.train.betas, self.train.opt_eps, self.train.weight_decay);
+        let lr = self.train.learning_rate(self.steps, 1);
         self.steps += 1;
-        let corrections = betas.map(|beta| 1.0 - beta.powi(self.steps));
+        let corrections = betas.map(|beta| 1.0 - beta.powi(self.steps as i32));
         for (p, param) in params.iter_mut().enumerate() {
             for (i, x) in param.iter_mut().enumerate() {
-                let gradient = match opt {
-                    Optimizer::Adam => gradients[p][i] + weight_decay * *x,
-                    Optimizer::Adamw => {
-                        *x -= lr * weight_decay * *x;
-                        gradients[p][i]
-                    }
-                };
-                let [mean, square] = &mut self.moments[p][i];
-                *mean = betas[0] * *mean + (1.0 - betas[0]) * gradient;
-                *square = betas[1] * *square + (1.0 - betas[1]) * gradient * gradient;
-                *x -= lr * (*mean / corrections[0]) / ((*square / corrections[1]).sqrt() + opt_eps);
+                let mut gradient = gradients[p][i];
+                match self.train.opt {
+                    Optimizer::Adam => gradient += decay * *x,
+                    Optimizer::Adamw => *x -= lr * decay * *x,
+                }
+                let [first, second] = &mut self.moments[p][i];
+                *first = betas[0] * *first + (1.0 - betas[0]) * gradient;
+                *second = betas[1] * *second + (1.0 - betas[1]) * gradient * gradient;
+                *x -= lr * (*first / corrections[0]) / ((*second / corrections[1]).sqrt() + eps);
             }
         }
     }
@@ -147,24 +196,32 @@ impl<'a> Adam<'a> {
 
 #[test]
 fn mnist_vit_in_f64_is_pytorchs() {
-    let golden = Golden::load("mnist-vit");
-    let found = run_reference(&mnist_vit(), &golden, golden.steps());
-    assert_eq!(golden.complaints(&found, F64), Vec::<String>::new());
+    let case = Case::new(MNIST, &[]);
+    assert_eq!(case.golden.complaints(&case.run_reference(case.golden.steps()), F64), Vec::<String>::new());
 }
 
 #[test]
 fn cifar_vit_64_in_f64_is_pytorchs() {
-    let golden = Golden::load("cifar-vit-64");
-    let found = run_reference(&cifar_vit_64(), &golden, golden.steps());
-    assert_eq!(golden.complaints(&found, F64), Vec::<String>::new());
+    let case = Case::new(CIFAR, &[]);
+    assert_eq!(case.golden.complaints(&case.run_reference(case.golden.steps()), F64), Vec::<String>::new());
 }
 
 #[test]
 fn a_wrong_layer_norm_epsilon_is_seen_within_the_tolerance_of_f32() {
-    for mut preset in [mnist_vit(), cifar_vit_64()] {
-        preset.model.norm_eps = 1e-6;
-        let golden = Golden::load(preset.name);
-        let complaints = golden.complaints(&run_reference(&preset, &golden, 1), F32);
-        assert!(complaints.len() > 10, "{}: {complaints:#?}", preset.name);
+    for preset in [MNIST, CIFAR] {
+        let case = Case::new(preset, &["model.norm_eps=1e-6"]);
+        let complaints = case.golden.complaints(&case.run_reference(1), F32);
+        assert!(complaints.len() > 10, "{}: {complaints:#?}", preset.0);
+    }
+}
+
+#[test]
+fn the_engine_is_pytorchs_within_f32_on_every_instruction_set() {
+    for preset in [MNIST, CIFAR] {
+        let case = Case::new(preset, &[]);
+        for (threads, isa) in [1, 2].into_iter().cycle().zip(Isa::available()) {
+            let complaints = case.golden.complaints(&case.run_engine(isa, threads), F32);
+            assert_eq!(complaints, Vec::<String>::new(), "{} with {} on {threads} threads", preset.0, isa.name());
+        }
     }
 }
