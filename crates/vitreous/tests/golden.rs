@@ -23,6 +23,13 @@ use expected::{F32, F64, Found, Golden};
 const MNIST: (&str, ImageFacts) = ("mnist-vit", ImageFacts { image_size: 28, channels: 1, num_classes: 10 });
 const CIFAR: (&str, ImageFacts) = ("cifar-vit-64", ImageFacts { image_size: 32, channels: 3, num_classes: 10 });
 
+/// Place of the batch's first image in its epoch; with the key it decides what dropout drops.
+const FIRST: u64 = 1009;
+
+fn dropout_key() -> Key {
+    Key::new(7)
+}
+
 /// A preset's graph and recipe, and what PyTorch made of them.
 struct Case {
     config: ResolvedConfig,
@@ -32,9 +39,13 @@ struct Case {
 
 impl Case {
     /// Takes a preset without its dropout, whose random numbers PyTorch does not share.
+    fn without_dropout(preset: (&str, ImageFacts)) -> Case {
+        Case::new(preset, &["model.dropout=0"])
+    }
+
     fn new((preset, facts): (&str, ImageFacts), changes: &[&str]) -> Case {
         let mut layers = Layers::preset(preset).expect("a preset");
-        for change in ["model.dropout=0"].iter().chain(changes) {
+        for change in changes {
             layers.set(change).expect("a key");
         }
         let config = layers.finish().and_then(|config| config.resolve(facts)).expect("a good config");
@@ -74,7 +85,8 @@ impl Case {
         let mut reference = Reference::new(&training.graph, params);
         let labels = self.golden.labels().iter().map(|&label| label as f64).collect();
         let inputs = [to_f64(&self.images()), labels];
-        let mode = Mode::Train { image_keys: None, batch: self.golden.batch };
+        let keys: Vec<Key> = (FIRST..).take(self.golden.batch).map(|place| dropout_key().with(place)).collect();
+        let mode = Mode::Train { image_keys: Some(&keys), batch: self.golden.batch };
         let first = reference.run(&inputs, mode);
         let mut losses = vec![mean(first.of(self.model.loss))];
         let mut adam = PlainAdam::new(&self.config.train, &reference.params);
@@ -119,8 +131,8 @@ impl Case {
             images: self.golden.batch,
             examples: &batch,
             learning_rate: train.learning_rate(number, 1),
-            dropout: Key::new(0),
-            first: 0,
+            dropout: dropout_key(),
+            first: FIRST,
         };
         let (gradients, loss) = session.gradients(&step(0));
         let gradients = self.graph().parameters().iter().map(|param| {
@@ -196,20 +208,20 @@ impl<'a> PlainAdam<'a> {
 
 #[test]
 fn mnist_vit_in_f64_is_pytorchs() {
-    let case = Case::new(MNIST, &[]);
+    let case = Case::without_dropout(MNIST);
     assert_eq!(case.golden.complaints(&case.run_reference(case.golden.steps()), F64), Vec::<String>::new());
 }
 
 #[test]
 fn cifar_vit_64_in_f64_is_pytorchs() {
-    let case = Case::new(CIFAR, &[]);
+    let case = Case::without_dropout(CIFAR);
     assert_eq!(case.golden.complaints(&case.run_reference(case.golden.steps()), F64), Vec::<String>::new());
 }
 
 #[test]
 fn a_wrong_layer_norm_epsilon_is_seen_within_the_tolerance_of_f32() {
     for preset in [MNIST, CIFAR] {
-        let case = Case::new(preset, &["model.norm_eps=1e-6"]);
+        let case = Case::new(preset, &["model.dropout=0", "model.norm_eps=1e-6"]);
         let complaints = case.golden.complaints(&case.run_reference(1), F32);
         assert!(complaints.len() > 10, "{}: {complaints:#?}", preset.0);
     }
@@ -218,10 +230,29 @@ fn a_wrong_layer_norm_epsilon_is_seen_within_the_tolerance_of_f32() {
 #[test]
 fn the_engine_is_pytorchs_within_f32_on_every_instruction_set() {
     for preset in [MNIST, CIFAR] {
-        let case = Case::new(preset, &[]);
+        let case = Case::without_dropout(preset);
         for (threads, isa) in [1, 2].into_iter().cycle().zip(Isa::available()) {
             let complaints = case.golden.complaints(&case.run_engine(isa, threads), F32);
             assert_eq!(complaints, Vec::<String>::new(), "{} with {} on {threads} threads", preset.0, isa.name());
+        }
+    }
+}
+
+/// PyTorch draws other numbers, so dropout is compared with the plain loops: every value of every gradient.
+#[test]
+fn the_engines_dropout_is_that_of_the_plain_loops() {
+    let case = Case::new(MNIST, &[]);
+    assert_eq!(case.config.model.spec().dropout, 0.1);
+    let expected = case.run_reference(case.golden.steps());
+    for isa in Isa::available() {
+        let found = case.run_engine(isa, 2);
+        for (name, values) in &expected.gradients {
+            let largest = values.iter().fold(0.0f64, |a, x| a.max(x.abs()));
+            let near = |(x, y): (&f64, &f64)| (x - y).abs() <= F32.value * largest;
+            assert!(values.iter().zip(&found.gradients[name]).all(near), "{name} with {}", isa.name());
+        }
+        for (a, b) in expected.losses.iter().zip(&found.losses) {
+            assert!((a - b).abs() <= F32.loss, "{} gives {b}, not {a}", isa.name());
         }
     }
 }
