@@ -149,13 +149,13 @@ pub enum DataSpecError {
     #[error("limit_train 0 leaves nothing to train on ([data])")]
     LimitTrain,
     /// `mean` or `std` has neither one value nor three.
-    #[error("{key} has {count} values, one for each channel would be 1 or 3 ([data])")]
+    #[error("{key} has {count} values, where one for each channel would be 1 or 3 ([data])")]
     ChannelValues { key: &'static str, count: usize },
     /// A value of `mean` or `std` is out of range.
     #[error("{key} {value} is not {must} ([data])")]
     ChannelValue { key: &'static str, value: f32, must: &'static str },
     /// `mean` and `std` are for different numbers of channels.
-    #[error("mean has {mean} values, but std has {std} ([data])")]
+    #[error("the number of values in mean, {mean}, is not that in std, {std} ([data])")]
     MeanAndStd { mean: usize, std: usize },
 }
 
@@ -210,13 +210,13 @@ mod tests {
         assert_eq!(broken(|s| s.limit_train = Some(0)), "limit_train 0 leaves nothing to train on ([data])");
         assert_eq!(
             broken(|s| s.mean = Some(vec![0.5; 2])),
-            "mean has 2 values, one for each channel would be 1 or 3 ([data])"
+            "mean has 2 values, where one for each channel would be 1 or 3 ([data])"
         );
         assert_eq!(broken(|s| s.mean = Some(vec![127.5])), "mean 127.5 is not between 0 and 1 ([data])");
         assert_eq!(broken(|s| s.std = Some(vec![0.5, 0.0, 0.5])), "std 0 is not above 0 ([data])");
         assert_eq!(
             broken(|s| (s.mean, s.std) = (Some(vec![0.5]), Some(vec![0.5; 3]))),
-            "mean has 1 values, but std has 3 ([data])"
+            "the number of values in mean, 1, is not that in std, 3 ([data])"
         );
     }
 

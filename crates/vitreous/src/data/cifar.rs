@@ -123,3 +123,70 @@ pub fn class_names(beside: &Path) -> Result<Vec<String>, DataError> {
     }
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::super::samples;
+    use super::*;
+
+    fn files(contents: &[Vec<u8>]) -> (TempDir, Vec<PathBuf>) {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = TRAIN_FILES.iter().zip(contents).map(|(name, bytes)| {
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            path
+        });
+        let paths = paths.collect();
+        (folder, paths)
+    }
+
+    fn refused(contents: &[Vec<u8>]) -> DataError {
+        let (_folder, paths) = files(contents);
+        let error = CifarFiles::open(paths).and_then(|files| files.load("train", &|_, _| ())).err();
+        error.expect("the files are bad")
+    }
+
+    #[test]
+    fn records_of_all_files_follow_each_other() {
+        let (_folder, paths) = files(&[samples::cifar(0, 7), samples::cifar(7, 7)]);
+        let packed = CifarFiles::open(paths).unwrap().load("train", &|_, _| ()).unwrap();
+        assert_eq!(packed.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3]);
+        assert_eq!(packed.pixels.len(), 14 * 3072);
+        assert!(packed.pixels.chunks(3072).enumerate().all(|(i, image)| image.iter().all(|p| *p == i as u8)));
+    }
+
+    #[test]
+    fn cut_off_files_are_refused_even_between_two_records() {
+        let mut bytes = samples::cifar(0, 7);
+        bytes.pop();
+        let text = refused(&[bytes]).to_string();
+        assert!(text.starts_with("21510 bytes are not a whole number of records of 3073 bytes ("), "{text}");
+        let text = refused(&[samples::cifar(0, 7), samples::cifar(0, 5)]).to_string();
+        assert!(text.starts_with("the file has 5 images, but data_batch_1.bin has 7 ("), "{text}");
+        assert!(matches!(refused(&[vec![]]), DataError::NoImages { .. }));
+    }
+
+    #[test]
+    fn a_label_that_is_no_class_is_refused() {
+        let mut bytes = samples::cifar(0, 7);
+        bytes[2 * 3073] = 10;
+        assert!(matches!(refused(&[bytes]), DataError::Label { index: 2, label: 10, classes: 10, .. }));
+    }
+
+    #[test]
+    fn class_names_are_those_of_the_file_if_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let beside = folder.path().join("data_batch_1.bin");
+        assert_eq!(class_names(&beside).unwrap(), CLASS_NAMES);
+        let names = "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n";
+        fs::write(folder.path().join(NAMES_FILE), names).unwrap();
+        assert_eq!(class_names(&beside).unwrap()[9], "j");
+        fs::write(folder.path().join(NAMES_FILE), "cat\ncat\n\ndog\n").unwrap();
+        let text = class_names(&beside).unwrap_err().to_string();
+        assert!(text.starts_with("2 class names for 10 classes ("), "{text}");
+    }
+}

@@ -80,7 +80,9 @@ fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Vec<u8>, 
     let scaled = scaled_size(size, wanted, resize);
     let offset = (centred(scaled.0 - wanted.0), centred(scaled.1 - wanted.1));
     let cut = scale_and_cut(&pixels, shape.channels, size, scaled, offset, wanted);
-    Ok(planar(&upright(cut, wanted, shape.channels, orientation), shape.channels))
+    let image = planar(&upright(cut, wanted, shape.channels, orientation), shape.channels);
+    assert_eq!(image.len(), shape.len(), "{size:?} to {shape}");
+    Ok(image)
 }
 
 /// Follows the file's parts up to its end mark.
@@ -182,5 +184,176 @@ fn reason(error: ImageError) -> String {
         }
         ImageError::Decoding(error) => std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string),
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use image::{GrayAlphaImage, ImageBuffer, Luma, Rgba, RgbaImage};
+
+    use super::super::samples;
+    use super::*;
+
+    const RED: [u8; 3] = [255, 0, 0];
+    const BLUE: [u8; 3] = [0, 0, 255];
+
+    fn shape(channels: usize, height: usize, width: usize) -> ImageShape {
+        ImageShape { channels, height, width }
+    }
+
+    fn encoded(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.into().write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    /// Wider than high: red on the left, blue on the right.
+    fn red_left_of_blue(format: ImageFormat) -> Vec<u8> {
+        let color = |x| if x < 32 { RED } else { BLUE };
+        encoded(RgbImage::from_fn(64, 32, |x, _| image::Rgb(color(x))), format)
+    }
+
+    /// EXIF data with nothing but an orientation.
+    fn exif(orientation: u8) -> Vec<u8> {
+        // Little endian, one entry: tag 0x0112, a short, one of it.
+        let head = [b'I', b'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 0x01, 3, 0, 1, 0, 0, 0];
+        [&head[..], &[orientation, 0, 0, 0, 0, 0, 0, 0]].concat()
+    }
+
+    fn jpeg_with_orientation(orientation: u8) -> Vec<u8> {
+        let jpeg = red_left_of_blue(ImageFormat::Jpeg);
+        let exif = [b"Exif\0\0", &exif(orientation)[..]].concat();
+        let length = (exif.len() as u16 + 2).to_be_bytes();
+        [&jpeg[..2], &[0xFF, 0xE1], &length, &exif, &jpeg[2..]].concat()
+    }
+
+    fn webp_with_orientation(orientation: u8, prefix: &[u8]) -> Vec<u8> {
+        let chunk = |name: &[u8], bytes: &[u8]| {
+            let padding = vec![0; bytes.len() % 2];
+            [name, &(bytes.len() as u32).to_le_bytes(), bytes, &padding].concat()
+        };
+        let picture = &red_left_of_blue(ImageFormat::WebP)[12..];
+        let header = chunk(b"VP8X", &[0b1000, 0, 0, 0, 63, 0, 0, 31, 0, 0]);
+        let exif = chunk(b"EXIF", &[prefix, &exif(orientation)].concat());
+        let body = [b"WEBP", &header[..], picture, &exif].concat();
+        chunk(b"RIFF", &body)
+    }
+
+    /// Decodes to 8x8 and returns the colours of the corners, clockwise from the top left.
+    fn corners(bytes: Vec<u8>) -> [char; 4] {
+        let image = decode(bytes, shape(3, 8, 8), Resize::Squash).unwrap();
+        [(0, 0), (0, 7), (7, 7), (7, 0)].map(|(y, x)| {
+            let pixel = [0, 1, 2].map(|channel| image[channel * 64 + y * 8 + x]);
+            if pixel[0] > 200 && pixel[2] < 50 {
+                'r'
+            } else if pixel[2] > 200 && pixel[0] < 50 {
+                'b'
+            } else {
+                '?'
+            }
+        })
+    }
+
+    #[test]
+    fn exif_orientation_is_obeyed() {
+        // Orientation 6 says: turn clockwise by 90 degrees, so left becomes top; 8 turns the other way.
+        let expected =
+            [(1, "rbbr"), (2, "brrb"), (3, "brrb"), (4, "rbbr"), (5, "rrbb"), (6, "rrbb"), (7, "bbrr"), (8, "bbrr")];
+        for (orientation, expected) in expected {
+            let expected: Vec<char> = expected.chars().collect();
+            assert_eq!(corners(jpeg_with_orientation(orientation))[..], expected, "JPEG {orientation}");
+            assert_eq!(corners(webp_with_orientation(orientation, b""))[..], expected, "WebP {orientation}");
+            assert_eq!(corners(webp_with_orientation(orientation, b"Exif\0\0"))[..], expected, "WebP {orientation}");
+        }
+    }
+
+    #[test]
+    fn orientation_swaps_the_sides_of_what_is_cut_out() {
+        let image = decode(jpeg_with_orientation(6), shape(1, 16, 8), Resize::Crop).unwrap();
+        // Upright it is 32 wide and 64 high, so nothing is cut off: red above blue.
+        assert!(image[..8].iter().all(|p| (70..82).contains(p)) && image[120..].iter().all(|p| (24..34).contains(p)));
+    }
+
+    #[test]
+    fn crop_keeps_the_centre_and_squash_keeps_all() {
+        let stripes = RgbImage::from_fn(90, 30, |x, _| image::Rgb(if (30..60).contains(&x) { RED } else { BLUE }));
+        let bytes = encoded(stripes, ImageFormat::Png);
+        let cropped = decode(bytes.clone(), shape(3, 10, 10), Resize::Crop).unwrap();
+        let squashed = decode(bytes, shape(3, 9, 9), Resize::Squash).unwrap();
+        assert_eq!(cropped[4 * 10 + 1..][..8], [255; 8]);
+        assert_eq!((squashed[4 * 9], squashed[4 * 9 + 4], squashed[4 * 9 + 8]), (0, 255, 0));
+    }
+
+    #[test]
+    fn a_picture_of_the_right_size_keeps_its_bytes_plane_by_plane() {
+        let picture = RgbImage::from_fn(7, 5, |x, y| image::Rgb([x as u8, 100 + y as u8, 200]));
+        let image = decode(encoded(picture, ImageFormat::Bmp), shape(3, 5, 7), Resize::Crop).unwrap();
+        for (place, pixel) in image.iter().enumerate() {
+            let (channel, y, x) = (place / 35, place / 7 % 5, place % 7);
+            assert_eq!(usize::from(*pixel), [x, 100 + y, 200][channel]);
+        }
+    }
+
+    #[test]
+    fn gray_alpha_and_sixteen_bits_are_converted() {
+        let one = shape(1, 1, 1);
+        let three = shape(3, 1, 1);
+        let gray = encoded(image::GrayImage::from_pixel(3, 3, Luma([77])), ImageFormat::Png);
+        assert_eq!(decode(gray, three, Resize::Crop).unwrap(), [77; 3]);
+        let color = samples::picture(ImageFormat::Png, 3, 3, [10, 200, 30]);
+        assert_eq!(decode(color, one, Resize::Crop).unwrap(), [124]); // 0.299 * 10 + 0.587 * 200 + 0.114 * 30
+        let clear = encoded(RgbaImage::from_pixel(3, 3, Rgba([255, 0, 0, 51])), ImageFormat::Png);
+        assert_eq!(decode(clear, three, Resize::Crop).unwrap(), [255, 204, 204]);
+        let clear = encoded(GrayAlphaImage::from_pixel(3, 3, image::LumaA([0, 0])), ImageFormat::Png);
+        assert_eq!(decode(clear, one, Resize::Crop).unwrap(), [255]);
+        let deep: ImageBuffer<Luma<u16>, Vec<u16>> = ImageBuffer::from_pixel(3, 3, Luma([0x1234]));
+        assert_eq!(decode(encoded(deep, ImageFormat::Png), one, Resize::Crop).unwrap(), [0x12]);
+    }
+
+    #[test]
+    fn palettes_are_looked_up() {
+        let chunk = |name: &[u8], bytes: &[u8]| {
+            let mut crc = flate2::Crc::new();
+            crc.update(name);
+            crc.update(bytes);
+            [&(bytes.len() as u32).to_be_bytes(), name, bytes, &crc.sum().to_be_bytes()].concat()
+        };
+        let mut rows = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        rows.write_all(&[0, 2]).unwrap(); // one row, no filter, colour 2
+        let png = [
+            b"\x89PNG\r\n\x1a\n".to_vec(),
+            chunk(b"IHDR", &[0, 0, 0, 1, 0, 0, 0, 1, 8, 3, 0, 0, 0]),
+            chunk(b"PLTE", &[1, 2, 3, 4, 5, 6, 70, 80, 90]),
+            chunk(b"IDAT", &rows.finish().unwrap()),
+            chunk(b"IEND", &[]),
+        ];
+        assert_eq!(decode(png.concat(), shape(3, 1, 1), Resize::Crop).unwrap(), [70, 80, 90]);
+    }
+
+    #[test]
+    fn broken_pictures_say_what_is_wrong() {
+        let reason = |bytes: &[u8]| decode(bytes.to_vec(), shape(3, 8, 8), Resize::Crop).unwrap_err();
+        let jpeg = red_left_of_blue(ImageFormat::Jpeg);
+        assert_eq!(reason(&[]), "the file is empty");
+        assert_eq!(reason(b"<html>not found</html>"), "it is no JPEG, PNG, WebP or BMP picture");
+        assert_eq!(reason(b"GIF89a"), "it is no JPEG, PNG, WebP or BMP picture");
+        for cut in [3, 100, jpeg.len() / 2, jpeg.len() - 1] {
+            assert_eq!(reason(&jpeg[..cut]), "the file is cut off", "after {cut} bytes");
+        }
+        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp] {
+            let whole = samples::picture(format, 64, 64, RED);
+            assert!(!reason(&whole[..whole.len() - 30]).is_empty(), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused_before_decoding() {
+        let mut bmp = samples::picture(ImageFormat::Bmp, 3, 3, RED);
+        bmp[18..22].copy_from_slice(&40_000i32.to_le_bytes());
+        bmp[22..26].copy_from_slice(&40_000i32.to_le_bytes());
+        let reason = decode(bmp, shape(3, 8, 8), Resize::Crop).unwrap_err();
+        assert_eq!(reason, "40000x40000 is more than 134217728 pixels");
     }
 }

@@ -66,7 +66,7 @@ pub enum DataError {
     Changed { path: PathBuf },
 
     /// No class folder at all, or only one.
-    #[error("{found} class folders, at least 2 are needed ({})", path.display())]
+    #[error("a data set needs at least 2 class folders, not {found} ({})", path.display())]
     ClassFolders { path: PathBuf, found: usize },
     /// More classes than the program takes.
     #[error("{found} class folders are more than the greatest number of {limit} ({})", path.display())]
@@ -97,7 +97,7 @@ pub enum DataError {
     #[error("{name} has no {split} split{}", looked_for(file))]
     NoSplit { name: String, split: SplitName, file: Option<PathBuf> },
     /// `mean` or `std` does not fit the images.
-    #[error("{key} has {values} values, but the images of {name} have {channels} channels ([data])")]
+    #[error("{values} values in {key} do not fit images of {name}, which need {channels} ([data])")]
     ChannelValues { key: &'static str, values: usize, name: String, channels: usize },
     /// The images do not fit into memory.
     #[error("{} of images do not fit into memory", units::bytes(*bytes))]
@@ -117,6 +117,7 @@ impl DataError {
             DataError::IdxMagic { .. }
             | DataError::IdxShape { .. }
             | DataError::StatedSize { .. }
+            | DataError::TooLarge { .. }
             | DataError::Gzip { .. }
             | DataError::Label { .. }
             | DataError::CifarSize { .. }
@@ -158,7 +159,7 @@ impl DataError {
                 format!("use {key} = [{values}], or leave it out to measure it")
             }
             DataError::Memory { .. } => "use a smaller image_size, or limit_train".to_string(),
-            DataError::Read { .. } | DataError::TooLarge { .. } | DataError::TooManyClasses { .. } => return None,
+            DataError::Read { .. } | DataError::TooManyClasses { .. } => return None,
             DataError::NoSplit { file: None, .. } => return None,
         })
     }

@@ -265,3 +265,142 @@ pub fn decode_all(
     };
     Ok((packed, bad.into_iter().map(skipped).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::super::samples::{write, write_class};
+    use super::*;
+
+    /// A folder with pictures in each of the given class folders.
+    fn folder(classes: &[&str]) -> TempDir {
+        let root = tempfile::tempdir().unwrap();
+        classes.iter().for_each(|class| write_class(&root.path().join(class), 2, 0));
+        root
+    }
+
+    /// The error and the hint of listing a folder that is called `photos`.
+    fn refused(root: &TempDir) -> (String, String) {
+        let error = Listing::of(root.path()).expect_err("the folder is bad");
+        let as_photos = |text: String| text.replace(root.path().to_str().unwrap(), "photos").replace('\\', "/");
+        (as_photos(error.to_string()), as_photos(error.hint().unwrap()))
+    }
+
+    fn names(pictures: &[Picture]) -> Vec<(&str, u16)> {
+        pictures.iter().map(|picture| (picture.name.as_str(), picture.label)).collect()
+    }
+
+    #[test]
+    fn classes_are_matched_by_name_and_not_by_place() {
+        let root = folder(&["train/dog", "train/cat", "train/bee", "val/dog", "test/bee", "test/cat"]);
+        let listing = Listing::of(root.path()).unwrap();
+        assert_eq!(listing.class_names, ["bee", "cat", "dog"]);
+        assert_eq!(names(&listing.validation.unwrap()), [("val/dog/0.png", 2), ("val/dog/1.png", 2)]);
+        let test = listing.test.unwrap();
+        assert_eq!(names(&test)[1..3], [("test/bee/1.png", 0), ("test/cat/0.png", 1)]);
+        assert_eq!(listing.train.len(), 6);
+    }
+
+    #[test]
+    fn one_folder_of_classes_is_a_train_set() {
+        let root = folder(&["cat", "dog"]);
+        let listing = Listing::of(root.path()).unwrap();
+        assert_eq!(names(&listing.train)[1..3], [("cat/1.png", 0), ("dog/0.png", 1)]);
+        assert_eq!((listing.validation, listing.test), (None, None));
+    }
+
+    #[test]
+    fn what_is_no_picture_is_passed_over_and_deeper_pictures_are_found() {
+        let root = folder(&["cat/images", "dog"]);
+        for name in ["cat/notes.txt", "cat/movie.gif", "dog/.hidden.png", ".cache/1.png", "dog/Upper.JPG", "list.csv"] {
+            write(&root.path().join(name), b"");
+        }
+        let listing = Listing::of(root.path()).unwrap();
+        assert_eq!(listing.class_names, ["cat", "dog"]);
+        assert_eq!(
+            names(&listing.train),
+            [
+                ("cat/images/0.png", 0),
+                ("cat/images/1.png", 0),
+                ("dog/0.png", 1),
+                ("dog/1.png", 1),
+                ("dog/Upper.JPG", 1)
+            ]
+        );
+        assert_eq!(listing.ignored_files, 2);
+    }
+
+    #[test]
+    fn a_class_that_train_lacks_is_refused() {
+        let (error, hint) = refused(&folder(&["train/cat", "train/dog", "val/cat", "val/lynx"]));
+        assert_eq!(error, "class `lynx` is in val/ but not in train/ (photos/val/lynx)");
+        assert_eq!(hint, "add photos/train/lynx, or remove photos/val/lynx");
+        let (error, _) = refused(&folder(&["train/cat", "train/dog", "test/lynx"]));
+        assert_eq!(error, "class `lynx` is in test/ but not in train/ (photos/test/lynx)");
+    }
+
+    #[test]
+    fn a_class_without_pictures_is_refused() {
+        let root = folder(&["cat", "dog"]);
+        write(&root.path().join("lynx/notes.txt"), b"none yet");
+        let (error, hint) = refused(&root);
+        assert_eq!(error, "class `lynx` has no pictures (photos/lynx)");
+        assert_eq!(hint, "put pictures (jpg, jpeg, png, webp, bmp) into photos/lynx, or remove it");
+    }
+
+    #[test]
+    fn a_folder_without_classes_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        write_class(root.path(), 3, 0);
+        assert_eq!(refused(&root).0, "a data set needs at least 2 class folders, not 0 (photos)");
+        assert_eq!(
+            refused(&folder(&["train/cat"])).0,
+            "a data set needs at least 2 class folders, not 1 (photos/train)"
+        );
+        let root = folder(&["train/cat", "train/dog"]);
+        fs::create_dir(root.path().join("val")).unwrap();
+        assert_eq!(refused(&root).0, "a data set needs at least 2 class folders, not 0 (photos/val)");
+    }
+
+    #[test]
+    fn splits_that_do_not_fit_together_are_refused() {
+        assert_eq!(refused(&folder(&["val/cat", "val/dog"])).0, "val/ is there, but train/ is not (photos/val)");
+        assert_eq!(
+            refused(&folder(&["train/cat", "train/dog", "val/cat", "valid/cat"])).0,
+            "val/ and valid/ both hold a validation split (photos)"
+        );
+        // A class of this name is no split.
+        assert_eq!(Listing::of(folder(&["test", "photo"]).path()).unwrap().class_names, ["photo", "test"]);
+    }
+
+    #[test]
+    fn the_first_bad_picture_is_named_whatever_the_number_of_threads() {
+        let root = folder(&["cat", "dog"]);
+        write_class(&root.path().join("cat"), 30, 0);
+        for name in ["cat/3.png", "cat/7.png", "dog/1.png"] {
+            write(&root.path().join(name), b"no picture");
+        }
+        let listing = Listing::of(root.path()).unwrap();
+        let pictures: Vec<&Picture> = listing.train.iter().collect();
+        let shape = ImageShape { channels: 3, height: 5, width: 7 };
+        let decode = |skip, threads| {
+            decode_all(root.path(), &pictures, shape, Resize::Squash, skip, threads, &|done, all| assert!(done <= all))
+        };
+        for threads in [1, 2, 5] {
+            let error = decode(false, threads).err().unwrap();
+            assert!(error.hint().unwrap().contains("--skip-bad-images"));
+            let DataError::Picture { path, reason } = error else { panic!("{error}") };
+            assert_eq!(
+                (path, reason.as_str()),
+                (root.path().join("cat/3.png"), "it is no JPEG, PNG, WebP or BMP picture")
+            );
+
+            let (packed, skipped) = decode(true, threads).unwrap();
+            let skipped: Vec<&str> = skipped.iter().map(|(_, image)| image.name.as_str()).collect();
+            assert_eq!(skipped, ["cat/3.png", "cat/7.png", "dog/1.png"]);
+            let reds: Vec<u8> = packed.pixels.chunks(shape.len()).map(|image| image[0]).collect();
+            assert_eq!(reds[..4], [0, 1, 10, 11], "pictures are in the order of their names");
+        }
+    }
+}

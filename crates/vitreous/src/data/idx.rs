@@ -245,3 +245,153 @@ pub fn zeros(len: usize) -> Result<Vec<u8>, DataError> {
     bytes.resize(len, 0);
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::super::samples::{gzip, idx_images, idx_labels};
+    use super::*;
+
+    /// Opens and loads a pair of files with the given contents.
+    fn read(images: &[u8], labels: &[u8]) -> Result<Packed, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        let (images_path, labels_path) = (folder.path().join("images"), folder.path().join("labels"));
+        fs::write(&images_path, images).unwrap();
+        fs::write(&labels_path, labels).unwrap();
+        IdxPair::open(&images_path, &labels_path)?.load("train", 10, &|_, _| ())
+    }
+
+    /// The error of a pair of files, without the folder they lay in.
+    fn refused(images: &[u8], labels: &[u8]) -> String {
+        let error = read(images, labels).err().expect("the files are bad");
+        assert!(error.hint().is_some());
+        let text = error.to_string();
+        let (text, place) = text.rsplit_once(" (").unwrap();
+        format!("{text} ({}", place.rsplit(std::path::MAIN_SEPARATOR).next().unwrap())
+    }
+
+    #[test]
+    fn raw_and_gzipped_files_give_the_same_images() {
+        let (images, labels) = (idx_images(13, 7, 5), idx_labels(13));
+        for (images_file, labels_file) in [(images.clone(), gzip(&labels)), (gzip(&images), labels.clone())] {
+            let packed = read(&images_file, &labels_file).unwrap();
+            assert_eq!(packed.shape, ImageShape { channels: 1, height: 7, width: 5 });
+            assert_eq!(packed.pixels, images[IMAGES_HEADER..]);
+            assert_eq!(packed.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]);
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_refused() {
+        let (images, labels) = (idx_images(13, 7, 5), idx_labels(13));
+        assert_eq!(
+            refused(&labels, &images),
+            "the file starts with 0x00000801, but IDX images start with 0x00000803 (images)"
+        );
+        assert_eq!(
+            refused(&images, &images),
+            "the file starts with 0x00000803, but IDX labels start with 0x00000801 (labels)"
+        );
+        assert_eq!(refused(&images[..9], &labels), "the header states 16 bytes, but it ends after 9 (images)");
+        assert_eq!(refused(&[], &labels), "the header states 16 bytes, but it ends after 0 (images)");
+    }
+
+    #[test]
+    fn a_file_shorter_or_longer_than_its_header_says_is_refused() {
+        let (images, labels) = (idx_images(13, 7, 5), idx_labels(13));
+        let longer = [&images[..], &[0]].concat();
+        let whole = images.len();
+        assert_eq!(
+            refused(&images[..whole - 1], &labels),
+            "the header states 471 bytes, but the file has 470 (images)"
+        );
+        assert_eq!(refused(&longer, &labels), "the header states 471 bytes, but the file has 472 (images)");
+        let short = gzip(&images[..whole - 1]);
+        assert_eq!(refused(&short, &labels), "the header states 471 bytes, but it ends after 470 (images)");
+        assert_eq!(refused(&gzip(&longer), &labels), "the header states 471 bytes, but more follow (images)");
+        assert_eq!(refused(&images, &labels[..20]), "the header states 21 bytes, but the file has 20 (labels)");
+    }
+
+    #[test]
+    fn damaged_gzip_data_is_refused() {
+        let labels = idx_labels(13);
+        let whole = gzip(&idx_images(13, 7, 5));
+        let cut_off = &whole[..whole.len() - 3];
+        assert_eq!(refused(cut_off, &labels), "the gzip data is damaged: it is cut off (images)");
+        let mut checksum = whole.clone();
+        checksum[whole.len() - 6] ^= 1;
+        assert_eq!(
+            refused(&checksum, &labels),
+            "the gzip data is damaged: corrupt gzip stream does not have a matching checksum (images)"
+        );
+        // A flipped bit is seen, if only by the checksum, or harmless: a few bits pad. The first ten bytes hold times.
+        let good = read(&whole, &labels).unwrap().pixels;
+        for bit in 8 * 10..8 * whole.len() {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(read(&flipped, &labels).map_or(true, |packed| packed.pixels == good), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn images_and_labels_must_be_equally_many() {
+        let error = read(&idx_images(13, 7, 5), &idx_labels(11)).err().unwrap().to_string();
+        assert!(error.starts_with("13 images in ") && error.contains(", but 11 labels ("), "{error}");
+    }
+
+    #[test]
+    fn a_label_that_is_no_class_is_refused() {
+        let mut labels = idx_labels(13);
+        labels[LABELS_HEADER + 4] = 10;
+        assert_eq!(refused(&idx_images(13, 7, 5), &labels), "label 10 of image 4 is none of the 10 classes (labels)");
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused_before_anything_is_allocated() {
+        let labels = idx_labels(13);
+        let stating =
+            |sizes: [u32; 3]| [&[0x0803], &sizes[..]].concat().into_iter().flat_map(u32::to_be_bytes).collect();
+        let header: Vec<u8> = stating([60_000, 28, 28]);
+        assert_eq!(refused(&header, &labels), "the header states 47040016 bytes, but the file has 16 (images)");
+        let small = gzip(&header);
+        let expected =
+            format!("the header states 47040016 bytes, but a gzip file of {} cannot hold so many", small.len());
+        assert_eq!(refused(&small, &labels), format!("{expected} (images)"));
+        let header: Vec<u8> = stating([u32::MAX, 4096, 4096]);
+        assert_eq!(
+            refused(&header, &labels),
+            "72057594021150720 bytes of images are more than the greatest size of 8589934592 bytes (images)"
+        );
+        let header: Vec<u8> = stating([1, 5000, 0]);
+        assert_eq!(refused(&header, &labels), "the header states 1 images of 0x5000 (images)");
+        let header: Vec<u8> = stating([0, 7, 5]);
+        assert_eq!(refused(&header, &labels), "the file has no images (images)");
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_the_program_panic_or_allocate_more_than_the_file_can_hold(
+            magic in prop_oneof![Just(0x0803u32), any::<u32>()],
+            sizes in prop::array::uniform3(prop_oneof![0u32..9, any::<u32>()]),
+            tail in prop::collection::vec(any::<u8>(), 0..200),
+            compressed: bool,
+        ) {
+            let plain = [[magic].as_slice(), &sizes].concat().into_iter().flat_map(u32::to_be_bytes);
+            let plain: Vec<u8> = plain.chain(tail).collect();
+            let bytes = if compressed { gzip(&plain) } else { plain };
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("images");
+            fs::write(&path, &bytes).unwrap();
+            let pair = IdxPair { images: path.clone(), labels: path, count: 0, height: 0, width: 0 };
+            // All allocations for images follow the sizes that `images` lets pass.
+            if let Ok((file, sizes)) = pair.images() {
+                let len: u64 = sizes.iter().map(|n| u64::from(*n)).product();
+                prop_assert!(len <= INFLATION_MAX * bytes.len() as u64);
+                let _ = file.read_all(len as usize, |_| ());
+            }
+        }
+    }
+}

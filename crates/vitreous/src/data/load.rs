@@ -180,3 +180,182 @@ fn load_folder(
     }
     Ok(splits)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use super::super::samples::{idx_images, loaded, spec, write, write_cifar, write_class, write_mnist};
+    use super::super::{Normalization, describe, inspect};
+    use super::*;
+
+    fn classes_of(split: &Split) -> Vec<usize> {
+        (0..split.len()).map(|i| split.label(i)).collect()
+    }
+
+    /// `photos/` with three classes; the number of a class is the green of its pictures.
+    fn write_photos(folder: &Path) {
+        for (class, green) in [("ant", 0), ("bee", 100), ("cow", 200)] {
+            write_class(&folder.join("photos").join(class), 20, green);
+        }
+    }
+
+    #[test]
+    fn every_image_keeps_its_label_name_and_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(folder.path());
+        let (facts, mnist) = loaded(&spec("mnist", folder.path()), Wanted::TrainAndValidation).unwrap();
+        let whole = idx_images(53, 7, 5);
+        let (train, validation) = (mnist.train.unwrap(), mnist.validation.unwrap());
+        assert_eq!((train.len(), validation.len()), (facts.train, facts.validation));
+        for split in [&train, &validation] {
+            for i in 0..split.len() {
+                let index: usize = split.image_name(i).strip_prefix("train/").unwrap().parse().unwrap();
+                assert_eq!(split.label(i), index % 10);
+                assert_eq!(split.pixels(i), &whole[16 + 35 * index..][..35]);
+            }
+        }
+        assert_eq!(mnist.test.map(|test| test.len()), None);
+    }
+
+    #[test]
+    fn training_never_opens_test_pictures_or_test_labels() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(folder.path());
+        // Good headers, bad labels: seen only by who reads them.
+        let bad_labels = [&[0, 0, 8, 1, 0, 0, 0, 23][..], &[99; 23]].concat();
+        write(&folder.path().join("t10k-labels-idx1-ubyte"), &bad_labels);
+        let spec = spec("mnist", folder.path());
+        assert!(loaded(&spec, Wanted::TrainAndValidation).is_ok());
+        let error = loaded(&spec, Wanted::Only(SplitName::Test)).unwrap_err();
+        assert!(matches!(error, DataError::Label { index: 0, label: 99, .. }), "{error}");
+    }
+
+    #[test]
+    fn only_the_split_asked_for_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        write_cifar(folder.path());
+        write_photos(folder.path());
+        for name in ["cifar10", "photos", "digits"] {
+            let spec = spec(name, folder.path());
+            let (_, all) = loaded(&spec, Wanted::TrainAndValidation).unwrap();
+            let (facts, one) = loaded(&spec, Wanted::Only(SplitName::Validation)).unwrap();
+            let validation = one.validation.unwrap();
+            assert_eq!(validation.len(), facts.validation);
+            assert!(one.train.is_none() && one.test.is_none() && all.test.is_none());
+            let images = |split: &Split| (0..split.len()).map(|i| split.image_name(i)).collect::<Vec<_>>();
+            assert_eq!(images(&validation), images(&all.validation.unwrap()));
+        }
+        let (_, cifar) = loaded(&spec("cifar10", folder.path()), Wanted::Only(SplitName::Test)).unwrap();
+        assert_eq!(classes_of(&cifar.test.unwrap()), [0, 1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_split_that_is_not_there_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        write_photos(folder.path());
+        let photos = spec("photos", folder.path());
+        let error = loaded(&photos, Wanted::Only(SplitName::Test)).unwrap_err();
+        let place = folder.path().join("photos").join("test");
+        assert_eq!(error.to_string(), format!("photos has no test split (looked for {})", place.display()));
+        let whole = DataSpec { val_fraction: 0.0, ..photos };
+        let error = loaded(&whole, Wanted::Only(SplitName::Validation)).unwrap_err();
+        assert_eq!(error.to_string(), "photos has no validation split");
+        assert!(loaded(&whole, Wanted::TrainAndValidation).unwrap().1.validation.is_none());
+    }
+
+    #[test]
+    fn a_folder_of_its_own_validates_whatever_the_fraction() {
+        let folder = tempfile::tempdir().unwrap();
+        for (class, green) in [("train/ant", 0), ("train/bee", 100), ("val/bee", 200)] {
+            write_class(&folder.path().join("photos").join(class), 5, green);
+        }
+        let photos = DataSpec { limit_train: Some(4), ..spec("photos", folder.path()) };
+        let (facts, loaded) = loaded(&photos, Wanted::TrainAndValidation).unwrap();
+        assert_eq!((facts.train, facts.validation), (4, 5));
+        assert_eq!(classes_of(&loaded.train.unwrap()), [0, 0, 1, 1]);
+        let validation = loaded.validation.unwrap();
+        assert_eq!(classes_of(&validation), [1; 5]);
+        assert_eq!(validation.image_name(3), "val/bee/3.png");
+        assert_eq!(validation.pixels(3)[64 * 64], 200);
+    }
+
+    #[test]
+    fn bad_pictures_are_left_out_and_counted_when_asked_to() {
+        let folder = tempfile::tempdir().unwrap();
+        write_photos(folder.path());
+        for name in ["ant/3.png", "cow/0.png"] {
+            write(&folder.path().join("photos").join(name), b"no picture");
+        }
+        let photos = spec("photos", folder.path());
+        let error = loaded(&photos, Wanted::TrainAndValidation).unwrap_err();
+        let place = folder.path().join("photos").join("ant/3.png");
+        let expected = "the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture";
+        assert_eq!(error.to_string(), format!("{expected} ({})", place.display()));
+        let skipping = DataSpec { skip_bad_images: true, ..photos };
+        let (facts, loaded_) = loaded(&skipping, Wanted::TrainAndValidation).unwrap();
+        let (train, validation) = (loaded_.train.unwrap(), loaded_.validation.unwrap());
+        assert_eq!(loaded_.skipped.len(), 2);
+        assert_eq!(train.len() + validation.len() + 2, facts.train + facts.validation);
+        for split in [train, validation] {
+            for i in 0..split.len() {
+                assert_eq!(usize::from(split.pixels(i)[64 * 64]), 100 * split.label(i));
+                assert!(split.image_name(i).ends_with(&format!("/{}.png", split.pixels(i)[0])));
+            }
+        }
+        (0..20).for_each(|i| write(&folder.path().join(format!("photos/bee/{i}.png")), b"no picture"));
+        let error = loaded(&skipping, Wanted::TrainAndValidation).unwrap_err();
+        assert!(error.to_string().starts_with("class `bee` has no picture that can be decoded ("), "{error}");
+    }
+
+    #[test]
+    fn the_fingerprint_tells_whether_anything_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        write_photos(folder.path());
+        let photos = spec("photos", folder.path());
+        let fingerprint = |spec: &DataSpec| loaded(spec, Wanted::TrainAndValidation).unwrap().1.fingerprint;
+        let before = fingerprint(&photos);
+        assert_eq!((before.len(), fingerprint(&photos)), (64, before.clone()));
+        assert_ne!(fingerprint(&DataSpec { split_seed: 1, ..photos.clone() }), before);
+        let place = folder.path().join("photos");
+        fs::rename(place.join("ant/3.png"), place.join("bee/3.png")).unwrap();
+        assert_ne!(fingerprint(&photos), before);
+    }
+
+    #[test]
+    fn progress_ends_at_the_number_of_images() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(folder.path());
+        write_cifar(folder.path());
+        write_photos(folder.path());
+        for (name, total) in [("mnist", 53), ("cifar10", 55), ("photos", 60)] {
+            let spec = spec(name, folder.path());
+            let last = Mutex::new((0, 0));
+            let report = |done, total| {
+                let mut last = last.lock().unwrap();
+                *last = (last.0.max(done), total);
+            };
+            load(&spec, &inspect(&spec).unwrap(), Wanted::TrainAndValidation, 2, &report).unwrap();
+            assert_eq!(*last.lock().unwrap(), (total, total), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_summary_counts_every_class_and_opens_no_test_picture() {
+        let folder = tempfile::tempdir().unwrap();
+        for (class, count) in [("train/ant", 7), ("train/bee", 5), ("val/ant", 3), ("test/bee", 2)] {
+            write_class(&folder.path().join("photos").join(class), count, 0);
+        }
+        write(&folder.path().join("photos/test/bee/0.png"), b"not opened");
+        let photos = spec("photos", folder.path());
+        let (facts, loaded) = loaded(&photos, Wanted::TrainAndValidation).unwrap();
+        let normalization = Normalization::new(&photos, loaded.train.as_ref().unwrap());
+        let summary = describe(&facts, &loaded, &normalization);
+        let counts: Vec<_> = summary.classes.iter().map(|class| (class.train, class.validation, class.test)).collect();
+        assert_eq!(counts, [(7, 3, Some(0)), (5, 0, Some(2))]);
+        assert_eq!((summary.train, summary.validation, summary.test), (12, 3, Some(2)));
+        assert_eq!(summary.memory_bytes, 15 * 3 * 64 * 64);
+    }
+}

@@ -27,12 +27,15 @@ impl Normalization {
     }
 
     /// Measures a split. The sums are integers, so nothing depends on their order. A channel that never changes gets
-    /// standard deviation 1, so that it can be divided by. Of built-in digits a few hundred are drawn for it.
+    /// standard deviation 1, so that it can be divided by. Those of built-in digits are known, as drawing all of them would take a second.
     pub fn measured(split: &Split) -> Normalization {
+        if let Some((mean, std)) = split.known_mean_and_std() {
+            return Normalization { mean: vec![mean], std: vec![std] };
+        }
         let shape = split.shape();
         let plane = shape.height * shape.width;
         let mut sums = vec![(0u64, 0u64); shape.channels];
-        for i in 0..split.sample_len() {
+        for i in 0..split.len() {
             for (pixels, (sum, squares)) in split.pixels(i).chunks_exact(plane).zip(&mut sums) {
                 // Short runs keep both sums within 32 bits, which is what vectorises.
                 for run in pixels.chunks(1 << 14) {
@@ -41,7 +44,7 @@ impl Normalization {
                 }
             }
         }
-        let count = (split.sample_len() * plane).max(1) as u128;
+        let count = (split.len() * plane).max(1) as u128;
         let mean = |&(sum, _): &(u64, u64)| (sum as f64 / (count as f64 * 255.0)) as f32;
         let std = |&(sum, squares): &(u64, u64)| {
             let variance = count * u128::from(squares) - u128::from(sum) * u128::from(sum);
@@ -51,5 +54,44 @@ impl Normalization {
             }
         };
         Normalization { mean: sums.iter().map(mean).collect(), std: sums.iter().map(std).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::ImageShape;
+    use super::super::split::{Names, Packed, Store};
+    use super::*;
+
+    fn split(shape: ImageShape, pixels: Vec<u8>, indices: Vec<u32>) -> Split {
+        let labels = vec![0; pixels.len() / shape.len()];
+        let packed = Packed { shape, pixels, labels, names: Names::Numbered("train") };
+        Split::new(Arc::new(Store::Packed(packed)), indices)
+    }
+
+    #[test]
+    fn mean_and_deviation_are_those_of_the_split_channel_by_channel() {
+        let shape = ImageShape { channels: 3, height: 2, width: 1 };
+        let train =
+            split(shape, vec![0, 255, 51, 51, 0, 0, 99, 99, 99, 99, 99, 99, 255, 0, 153, 153, 255, 0], vec![0, 2]);
+        let measured = Normalization::measured(&train);
+        let close = |a: &[f32], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(close(&measured.mean, [0.5, 0.4, 0.25]), "{measured:?}");
+        assert!(close(&measured.std, [0.5, 0.2, 0.433_012_7]), "{measured:?}");
+    }
+
+    #[test]
+    fn a_channel_that_never_changes_can_still_be_divided_by() {
+        let shape = ImageShape { channels: 1, height: 3, width: 5 };
+        assert_eq!(Normalization::measured(&split(shape, vec![77; 30], vec![0, 1])).std, [1.0]);
+    }
+
+    #[test]
+    fn given_numbers_are_taken_and_missing_ones_measured() {
+        let train = split(ImageShape { channels: 1, height: 1, width: 2 }, vec![0, 255], vec![0]);
+        let spec = DataSpec { mean: Some(vec![0.1307]), ..DataSpec::default() };
+        assert_eq!(Normalization::new(&spec, &train), Normalization { mean: vec![0.1307], std: vec![0.5] });
     }
 }

@@ -15,6 +15,10 @@ struct Axis {
 impl Axis {
     /// Scales `from` pixels to `to`, of which `wanted` beginning at `offset` are kept.
     fn new(from: usize, to: usize, offset: usize, wanted: usize) -> Axis {
+        // Without this a pixel would also reach for its neighbour, with weight 0.
+        if from == to {
+            return Axis { starts: (offset..offset + wanted).collect(), weights: vec![vec![1 << WEIGHT_BITS]; wanted] };
+        }
         let scale = from as f64 / to as f64;
         let support = scale.max(1.0);
         let mut axis = Axis { starts: Vec::with_capacity(wanted), weights: Vec::with_capacity(wanted) };
@@ -136,6 +140,24 @@ mod tests {
             let row = &whole[3 * ((y + offset.1) * to.0 + offset.0)..][..3 * wanted.0];
             assert_eq!(&cut[3 * y * wanted.0..][..3 * wanted.0], row);
         }
+    }
+
+    #[test]
+    fn every_pair_of_sizes_gives_as_many_pixels_as_wanted() {
+        for size in [(1, 31), (31, 1), (7, 8), (8, 7), (7, 7), (13, 7), (7, 13), (29, 31)] {
+            for to in [(7, 7), (7, 9), (9, 7), (13, 11)] {
+                let offset = (to.0 - 7, to.1 - 7);
+                let cut = scale_and_cut(&vec![99; 3 * size.0 * size.1], 3, size, to, offset, (7, 7));
+                assert_eq!(cut, [99; 3 * 7 * 7], "{size:?} to {to:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_out_of_an_unscaled_picture_is_that_part_of_it() {
+        let (size, offset, wanted) = ((7, 13), (0, 3), (7, 5));
+        let cut = scale_and_cut(&picture(3 * 7 * 13), 3, size, size, offset, wanted);
+        assert_eq!(cut, picture(3 * 7 * 13)[3 * 7 * 3..][..3 * 7 * 5]);
     }
 
     #[test]

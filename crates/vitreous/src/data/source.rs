@@ -205,3 +205,107 @@ impl Places {
         Err(DataError::MissingFile { name, file: spellings[0].clone(), folders })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::samples::{
+        self, gzip, idx_images, idx_labels, spec, write, write_cifar, write_class, write_mnist,
+    };
+    use super::*;
+
+    fn refused(spec: &DataSpec) -> String {
+        let error = inspect(spec).expect_err("the data is bad");
+        assert!(error.hint().is_some());
+        error.to_string()
+    }
+
+    #[test]
+    fn facts_come_from_headers_and_listings_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(&folder.path().join("mnist"));
+        write_cifar(&folder.path().join("cifar-10-batches-bin"));
+        for class in ["photos/cat", "photos/dog"] {
+            write_class(&folder.path().join(class), 20, 0);
+            write(&folder.path().join(class).join("broken.png"), b"not opened");
+        }
+        let mnist = inspect(&spec("mnist", folder.path())).unwrap();
+        assert_eq!(mnist.shape, ImageShape { channels: 1, height: 7, width: 5 });
+        assert_eq!((mnist.train, mnist.validation, mnist.test), (48, 5, Some(23)));
+        let cifar = inspect(&spec("cifar10", folder.path())).unwrap();
+        assert_eq!((cifar.train, cifar.validation, cifar.test), (49, 6, Some(7)));
+        assert_eq!(cifar.class_names[9], "truck");
+        let photos = inspect(&DataSpec { limit_train: Some(11), ..spec("photos", folder.path()) }).unwrap();
+        assert_eq!((photos.train, photos.validation, photos.test), (11, 4, None));
+        assert_eq!(photos.shape, ImageShape { channels: 3, height: 64, width: 64 });
+    }
+
+    #[test]
+    fn a_data_set_is_found_in_its_own_folder_or_the_one_above() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(&folder.path().join("mnist"));
+        assert!(inspect(&spec("mnist", folder.path())).is_ok());
+        assert!(inspect(&spec("mnist", &folder.path().join("mnist"))).is_ok());
+        // The files of Fashion-MNIST have the same names.
+        let error = refused(&spec("fashion-mnist", &folder.path().join("mnist")));
+        assert!(error.starts_with("fashion-mnist needs the file train-images-idx3-ubyte.gz (looked in "), "{error}");
+    }
+
+    #[test]
+    fn missing_files_are_named_and_a_missing_test_set_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(folder.path());
+        fs::remove_file(folder.path().join("t10k-images-idx3-ubyte")).unwrap();
+        let place = folder.path().display();
+        let expected = format!("mnist needs the file t10k-images-idx3-ubyte.gz (looked in {place})");
+        assert_eq!(refused(&spec("mnist", folder.path())), expected);
+        fs::remove_file(folder.path().join("t10k-labels-idx1-ubyte")).unwrap();
+        assert_eq!(inspect(&spec("mnist", folder.path())).unwrap().test, None);
+        fs::remove_file(folder.path().join("train-labels-idx1-ubyte.gz")).unwrap();
+        let expected = format!("mnist needs the file train-labels-idx1-ubyte.gz (looked in {place})");
+        assert_eq!(refused(&spec("mnist", folder.path())), expected);
+
+        write_cifar(folder.path());
+        fs::remove_file(folder.path().join("data_batch_3.bin")).unwrap();
+        let expected = format!("cifar10 needs the file data_batch_3.bin (looked in {place})");
+        assert_eq!(refused(&spec("cifar10", folder.path())), expected);
+    }
+
+    #[test]
+    fn test_images_of_another_shape_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(folder.path());
+        write(&folder.path().join("t10k-images-idx3-ubyte"), &idx_images(23, 5, 7));
+        let error = refused(&spec("mnist", folder.path()));
+        assert!(error.starts_with("test images are 1x5x7, but train images are 1x7x5 ("), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_name_suggests_the_nearest_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = inspect(&spec("fashion_mnist", folder.path())).unwrap_err();
+        assert_eq!(error.to_string(), "no data set or folder is called `fashion_mnist`");
+        assert_eq!(error.hint().unwrap(), "did you mean fashion-mnist?");
+        let error = inspect(&spec("no/such/photos", folder.path())).unwrap_err();
+        let hint = "use digits, mnist, fashion-mnist, cifar10, or the path of a folder with a folder for each class";
+        assert_eq!(error.hint().unwrap(), hint);
+        write(&folder.path().join("photos.zip"), b"");
+        let error = refused(&spec("photos.zip", folder.path()));
+        assert!(error.starts_with("a data set is a folder, but this is a file ("), "{error}");
+    }
+
+    #[test]
+    fn normalisation_must_have_a_value_for_each_channel() {
+        let given = DataSpec { mean: Some(vec![0.5; 3]), ..DataSpec::default() };
+        assert_eq!(refused(&given), "3 values in mean do not fit images of digits, which need 1 ([data])");
+    }
+
+    #[test]
+    fn dotted_spellings_of_the_files_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("train-images.idx3-ubyte"), &idx_images(13, 7, 5));
+        write(&folder.path().join("train-labels.idx1-ubyte.gz"), &gzip(&idx_labels(13)));
+        assert_eq!(inspect(&samples::spec("mnist", folder.path())).unwrap().validation, 1);
+    }
+}

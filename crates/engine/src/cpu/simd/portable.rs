@@ -126,12 +126,9 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn transpose(rows: &mut [Lanes; 16]) {
-        for i in 0..LANES {
-            for j in 0..i {
-                let kept = rows[i][j];
-                rows[i][j] = rows[j][i];
-                rows[j][i] = kept;
-            }
+        let before = *rows;
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = each(|j| before[j][i]);
         }
     }
 
