@@ -67,7 +67,7 @@ pub enum ConfigError {
         /// What it should be.
         expected: String,
         /// Where it was written.
-        place: Place,
+        place: Box<Place>,
         /// What would work.
         hint: String,
     },

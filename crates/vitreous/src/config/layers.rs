@@ -98,9 +98,8 @@ impl Layers {
         }
         // What is no TOML value is a text: --set model.activation=relu needs no quotes inside quotes.
         let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok().filter(|table| table.len() == 1);
-        let value = parsed.and_then(|mut table| table.remove("value")).filter(|value| !value.is_datetime());
-        let text = || Value::String(assignment.split_once('=').map_or("", |(_, text)| text.trim()).to_string());
-        self.put(key, value.unwrap_or_else(text), "--set")
+        let parsed = parsed.and_then(|mut table| table.remove("value")).filter(|value| !value.is_datetime());
+        self.put(key, parsed.unwrap_or_else(|| Value::String(value.to_string())), "--set")
     }
 
     /// Adds one key, such as `model.depth`, from a flag; `source` is what errors call it.
@@ -167,7 +166,7 @@ impl Layers {
             let Value::Table(written) = value else {
                 let hint = format!("write its keys under [{name}]");
                 let (value, expected) = (value.to_string(), "a table".to_string());
-                return Err(ConfigError::Kind { key: name, value, expected, place: top, hint });
+                return Err(ConfigError::Kind { key: name, value, expected, place: Box::new(top), hint });
             };
             let place = Place { table: Some(name.clone()), ..top.clone() };
             for (key, value) in written {
@@ -272,7 +271,7 @@ fn wrong_kind(table: &str, key: &str, value: &Value, error: &toml::de::Error, pl
             None => format!("use {key} = \"{}\"", choices.first().unwrap_or(&"")),
         };
         let (value, expected) = (format!("\"{found}\""), format!("one of {}", choices.join(", ")));
-        return ConfigError::Kind { key: key.to_string(), value, expected, place: place.clone(), hint };
+        return ConfigError::Kind { key: key.to_string(), value, expected, place: Box::new(place.clone()), hint };
     }
     let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected);
     let (expected, example) = match expected {
@@ -289,7 +288,7 @@ fn wrong_kind(table: &str, key: &str, value: &Value, error: &toml::de::Error, pl
     let example = default.map_or(example.to_string(), |default| default.to_string());
     let hint = format!("write it as {key} = {example}");
     let (key, value, expected) = (key.to_string(), value.to_string(), expected.to_string());
-    ConfigError::Kind { key, value, expected, place: place.clone(), hint }
+    ConfigError::Kind { key, value, expected, place: Box::new(place.clone()), hint }
 }
 
 fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>, list: &str) -> String {

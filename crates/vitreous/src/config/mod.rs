@@ -16,7 +16,7 @@ pub mod vit;
 use serde::{Deserialize, Serialize};
 
 use error::ConfigError;
-use layers::{Layers, Origins};
+use layers::Origins;
 
 /// Everything that decides a run, as written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub struct ResolvedConfig {
 }
 
 impl Config {
-    /// Writes the config as TOML, from which [`Layers::add_toml`] reads the same config.
+    /// Writes the config as TOML, from which [`layers::Layers::add_toml`] reads the same config.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a checked config is plain numbers, texts and lists")
     }
@@ -61,6 +61,8 @@ impl Config {
 
 impl CheckedConfig {
     fn new(config: Config, origins: Origins) -> Result<Self, ConfigError> {
+        config.data.check().map_err(|error| origins.locate("data", &error, error.hint()))?;
+        config.augment.check().map_err(|error| origins.locate("augment", &error, error.hint()))?;
         config.model.check().map_err(|error| origins.locate("model", &error, error.hint()))?;
         config.train.check().map_err(|error| origins.locate("train", &error, error.hint()))?;
         Ok(CheckedConfig { config, origins })
@@ -77,6 +79,9 @@ impl CheckedConfig {
     /// When the config contradicts the data, or breaks a rule now that all sizes are known.
     pub fn resolve(&self, facts: vit::ImageFacts) -> Result<ResolvedConfig, ConfigError> {
         let Config { data, augment, model, train } = self.config.clone();
+        augment
+            .check_size(facts.image_size, facts.image_size)
+            .map_err(|error| self.origins.locate("augment", &error, error.hint()))?;
         let model = model.with_facts(facts).map_err(|error| self.origins.locate("model", &error, error.hint()))?;
         let train =
             train::TrainConfig::try_from(train).map_err(|error| self.origins.locate("train", &error, error.hint()))?;
@@ -94,6 +99,7 @@ impl ResolvedConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::layers::Layers;
     use super::*;
     use std::path::Path;
     use vit::ImageFacts;
@@ -203,6 +209,11 @@ mod tests {
         assert_eq!(shown(last.finish().unwrap_err())[0], format!("{heads} (--num-heads, [model])"));
         assert_eq!(refused("[train]\nlr = -1")[0], "lr -1 is not a positive number (my.toml, [train])");
         assert_eq!(refused_set("train.lr=0")[0], "lr 0 is not a positive number (--set, [train])");
+        assert_eq!(refused("[data]\nlimit_train = 0")[0], "limit_train 0 leaves nothing to train on (my.toml, [data])");
+        assert_eq!(
+            refused("[augment]\nhorizontal_flip = 2.0")[0],
+            "horizontal_flip 2 is not between 0 and 1 (my.toml, [augment])"
+        );
         let [text, _] = refused("[model]\nembed_dim = 63");
         assert_eq!(text, "embed_dim 63 is not a multiple of num_heads 4 (my.toml, [model])");
     }
@@ -283,5 +294,8 @@ mod tests {
         assert_eq!(again.finish().unwrap().resolve(FACTS).unwrap(), resolved);
         let error = layers("[model]\nimage_size = 32").unwrap().finish().unwrap().resolve(FACTS).unwrap_err();
         assert_eq!(error.to_string(), "image_size 32 is not what the data has, 28 (my.toml, [model])");
+        let padded = layers("[augment]\ncrop_padding = 28").unwrap().finish().unwrap();
+        let text = "crop_padding 28 is not below the image's shorter side 28 (my.toml, [augment])";
+        assert_eq!(padded.resolve(FACTS).unwrap_err().to_string(), text);
     }
 }
