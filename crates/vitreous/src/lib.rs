@@ -18,4 +18,6 @@ pub mod evaluate;
 
 pub mod train;
 
+pub mod predict;
+
 pub mod cli;

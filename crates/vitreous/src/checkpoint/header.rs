@@ -75,9 +75,8 @@ pub(super) fn write(graph: &Graph, metadata: &Metadata) -> Vec<u8> {
 
 /// Reads what [`write`] wrote beside the tensors.
 pub(super) fn read(path: &Path, about: Option<&HashMap<String, String>>) -> Result<Metadata, CheckpointError> {
-    let get = |key: &'static str| {
-        about.and_then(|about| about.get(key)).ok_or_else(|| CheckpointError::foreign(path, key))
-    };
+    let get =
+        |key: &'static str| about.and_then(|about| about.get(key)).ok_or_else(|| CheckpointError::foreign(path, key));
     let format = get("vitreous.format")?;
     if format != FORMAT {
         return Err(CheckpointError::metadata(path, "vitreous.format", &format!("{format} is not {FORMAT}")));

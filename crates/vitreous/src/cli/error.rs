@@ -42,4 +42,16 @@ macro_rules! from_module_error {
     };
 }
 
-from_module_error!(crate::data::DataError);
+from_module_error!(
+    crate::checkpoint::CheckpointError,
+    crate::config::error::ConfigError,
+    crate::data::DataError,
+    crate::evaluate::EvaluateError,
+    crate::record::RecordError,
+);
+
+impl From<vitreous_engine::GraphError> for CliError {
+    fn from(error: vitreous_engine::GraphError) -> Self {
+        CliError::user(error.to_string(), None)
+    }
+}

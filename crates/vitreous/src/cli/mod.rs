@@ -3,7 +3,15 @@
 //! Data goes to stdout, progress and messages to stderr. Exit status: 0 for success, 2 for what the user can mend,
 //! 1 for anything else.
 
+mod bench;
+mod data;
 mod error;
+mod evaluate;
+mod predict;
+mod reading;
+mod settings;
+mod summary;
+mod table;
 
 use std::process::ExitCode;
 
@@ -21,7 +29,13 @@ struct Cli {
 
 /// What to do; one module for each.
 #[derive(Subcommand)]
-enum Verb {}
+enum Verb {
+    Evaluate(evaluate::Args),
+    Predict(predict::Args),
+    Summary(summary::Args),
+    Data(data::Args),
+    Bench(bench::Args),
+}
 
 /// Runs the command line and returns the exit status.
 pub fn main() -> ExitCode {
@@ -32,5 +46,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {
-    match cli.verb {}
+    match cli.verb {
+        Verb::Evaluate(args) => evaluate::run(args),
+        Verb::Predict(args) => predict::run(args),
+        Verb::Summary(args) => summary::run(args),
+        Verb::Data(args) => data::run(args),
+        Verb::Bench(args) => bench::run(args),
+    }
 }

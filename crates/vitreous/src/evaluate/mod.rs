@@ -1,25 +1,28 @@
 //! What a trained model reaches on images it did not learn from.
 //!
-//! Images come without augmentation, in the order of the split, in batches of [`BATCH`]; the batch changes no result.
+//! Images come without augmentation, in the order of the split. A [`Classifier`] is read from a file of weights alone;
+//! [`Scores`] follow from logits and labels; a [`Report`] is what is kept of it in the run's folder.
 
 mod classes;
+mod classifier;
 mod confusion;
 mod csv;
+mod report;
 mod scores;
 
+use std::path::PathBuf;
+
 use thiserror::Error;
-use vitreous_engine::{Examples, Session};
 
 pub use classes::ClassMap;
+pub use classifier::{BATCH, Classifier, for_each_logits};
 pub use confusion::{Confused, ConfusionMatrix, shortened};
+pub use report::Report;
 pub use scores::{ClassScores, Scores, Tally, Verdict, top, wilson_interval};
 
-use crate::data::Split;
-use crate::data::augment::Augment;
-use crate::models::Model;
-
-/// Images that go through the model at a time.
-pub const BATCH: usize = 512;
+use crate::checkpoint::CheckpointError;
+use crate::config::error::ConfigError;
+use crate::data::ImageShape;
 
 /// What a model says of one image of a split.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,65 +37,6 @@ pub struct Prediction {
     pub probability: f64,
 }
 
-/// Asks a model about every image of a split.
-///
-/// `augment` normalises; its random changes are not made. `progress` is called with the number of images done.
-pub fn evaluate(
-    session: &mut Session,
-    model: &Model,
-    split: &Split,
-    augment: &Augment,
-    classes: &ClassMap,
-    names: &[String],
-    progress: &mut dyn FnMut(usize),
-) -> (Scores, Vec<Prediction>) {
-    let mut tally = Tally::new(names.len());
-    let mut predictions = Vec::with_capacity(split.len());
-    for_each_logits(session, model, split, augment, &mut |i, logits| {
-        let label = classes.of(split.label(i));
-        let Verdict { class, probability } = tally.add(logits, label);
-        predictions.push(Prediction { image: split.image_name(i), label, prediction: class, probability });
-        if (i + 1) % BATCH == 0 || i + 1 == split.len() {
-            progress(i + 1);
-        }
-    });
-    (tally.finish(names), predictions)
-}
-
-/// Calls `each` with the place and the logits of every image of a split, in order.
-pub fn for_each_logits(
-    session: &mut Session,
-    model: &Model,
-    split: &Split,
-    augment: &Augment,
-    each: &mut dyn FnMut(usize, &[f32]),
-) {
-    let num_classes = session.graph().node(model.logits).shape.len();
-    for first in (0..split.len()).step_by(BATCH) {
-        let images = BATCH.min(split.len() - first);
-        let outputs = session.infer(&[model.logits], images, &Plain { split, augment, first });
-        for (i, logits) in outputs[0].chunks_exact(num_classes).enumerate() {
-            each(first + i, logits);
-        }
-    }
-}
-
-/// Images of a split from the place `first` on, normalised and otherwise as they are.
-struct Plain<'a> {
-    split: &'a Split,
-    augment: &'a Augment,
-    first: usize,
-}
-
-impl Examples for Plain<'_> {
-    fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
-        match input {
-            0 => self.augment.plain(self.split.pixels(self.first + example), values),
-            _ => values[0] = self.split.label(self.first + example) as f32,
-        }
-    }
-}
-
 /// Writes predictions as CSV: `image,label,prediction,probability`, classes by name.
 pub fn predictions_csv(predictions: &[Prediction], names: &[String]) -> String {
     let mut text = csv::line(["image", "label", "prediction", "probability"]);
@@ -103,21 +47,38 @@ pub fn predictions_csv(predictions: &[Prediction], names: &[String]) -> String {
     text
 }
 
-/// Says why a model cannot be evaluated on some images.
+/// Says why a model cannot be used, or not on some images.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum EvaluateError {
     /// A class of the data is none of the model's.
     #[error("the model does not know the class `{class}` of the data")]
     UnknownClass { class: String, nearest: Option<String>, known: Vec<String> },
+    /// The images have another shape than the model's.
+    #[error("the images are {found}, but the model sees {expected}")]
+    ImageShape { found: ImageShape, expected: ImageShape },
+    /// What the header of a file of weights says does not agree.
+    #[error("the header of the weights contradicts itself: {reason} ({})", path.display())]
+    Contradiction { path: PathBuf, reason: String },
+    /// The file of weights is bad.
+    #[error(transparent)]
+    Weights(#[from] CheckpointError),
+    /// The config in the file of weights is bad.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 impl EvaluateError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
-        let EvaluateError::UnknownClass { nearest, known, .. } = self;
-        Some(match nearest {
-            Some(nearest) => format!("it knows `{nearest}`: give the folder that name"),
-            None => format!("its classes are {}", known.join(", ")),
-        })
+        match self {
+            EvaluateError::UnknownClass { nearest: Some(nearest), .. } => {
+                Some(format!("it knows `{nearest}`: give the folder that name"))
+            }
+            EvaluateError::UnknownClass { known, .. } => Some(format!("its classes are {}", known.join(", "))),
+            EvaluateError::ImageShape { .. } => Some("use images like those it was trained on".to_string()),
+            EvaluateError::Contradiction { .. } => Some("the file was changed: get it again".to_string()),
+            EvaluateError::Weights(error) => error.hint(),
+            EvaluateError::Config(error) => error.hint(),
+        }
     }
 }

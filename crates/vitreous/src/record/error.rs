@@ -79,7 +79,7 @@ impl RecordError {
         })
     }
 
-    pub(super) fn write(path: &Path, error: &io::Error) -> RecordError {
+    pub(crate) fn write(path: &Path, error: &io::Error) -> RecordError {
         RecordError::Write { path: path.to_path_buf(), reason: plain(error) }
     }
 
