@@ -195,7 +195,7 @@ fn bad_input_gets_one_error_and_no_run() {
         (
             &["--patch-size", "5"],
             "error: image_size 28 is not a multiple of patch_size 5 (--patch-size, [model])\n\
-             hint: use patch_size 4\n",
+             hint: the image size is the data's: use patch_size 4\n",
         ),
         (
             &["--set", "model.num_heads=7"],
