@@ -15,7 +15,7 @@ use super::memory::{Buffer, Shared};
 use super::optimizer::{self, BLOCK};
 use super::parameters::{Layout, Parameters};
 use super::pool::Pool;
-use super::split::{Subtree, buffers_needed, free_buffer, merge, parts, share};
+use super::split::{Subtree, buffers_needed, free_buffer, merge, parts, parts_of, share};
 use crate::autodiff;
 use crate::graph::{Graph, NodeId};
 use crate::random::Key;
@@ -77,14 +77,19 @@ pub fn training_memory(graph: &Graph, loss: NodeId, metrics: &[NodeId], images: 
     compiled.fit(compiled.greatest_chunk(images.div_ceil(count)));
     let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
     let parameters = Layout::new(graph).len();
-    let buffers: usize = (0..threads).map(|thread| buffers_needed(share(count, threads, thread))).sum();
+    let buffers = threads * buffers_per_thread(count, threads);
     Memory {
         parameters: bytes(parameters),
         optimizer: bytes(2 * parameters),
         gradients: bytes(buffers * parameters),
         packed: bytes(compiled.packed_len),
-        activations: bytes(threads.min(count) * compiled.plan.len),
+        activations: bytes(threads * compiled.plan.len),
     }
+}
+
+/// Gradient buffers that each thread gets.
+fn buffers_per_thread(parts: usize, threads: usize) -> usize {
+    (0..threads).map(|thread| buffers_needed(parts_of(parts, threads, thread))).max().unwrap_or(0)
 }
 
 impl Session {
@@ -274,8 +279,7 @@ impl Session {
         if moved {
             training.output_pointers = training.outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
         }
-        let per_thread = (0..threads).map(|thread| buffers_needed(share(count, threads, thread))).max();
-        let needed = per_thread.unwrap_or(0) * threads;
+        let needed = threads * buffers_per_thread(count, threads);
         if training.gradients.len() < needed {
             let len = self.parameters.layout().len();
             training.gradients.resize_with(needed, || Buffer::new(len));
@@ -369,7 +373,7 @@ impl Session {
             let worker = unsafe { &mut *workers.get().add(thread) };
             let buffers = thread * per_thread..(thread + 1) * per_thread;
             worker.pending.clear();
-            for part in share(count, threads, thread) {
+            for part in parts_of(count, threads, thread) {
                 run.part(part, count, worker, buffers.clone());
             }
         });
