@@ -74,7 +74,7 @@ pub fn training_memory(graph: &Graph, loss: NodeId, metrics: &[NodeId], images: 
     let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
     let mut compiled = Compiled::new(&autodiff::differentiate(graph, loss).graph, &outputs, Mode::Train, isa);
     let count = parts(images);
-    compiled.fit(compiled.greatest_chunk(images.div_ceil(count)));
+    compiled.fit(greatest_chunk(&compiled, images, count));
     let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
     let parameters = Layout::new(graph).len();
     let buffers = threads * buffers_per_thread(count, threads);
@@ -267,7 +267,7 @@ impl Session {
         let training = self.training.as_mut().expect("training was started");
         let count = parts(images);
         let compiled = &mut training.compiled;
-        compiled.fit(compiled.greatest_chunk(images.div_ceil(count)));
+        compiled.fit(greatest_chunk(&compiled, images, count));
         let per_image = compiled.program.outputs.iter();
         let mut moved = false;
         for (out, per_image) in training.outputs.iter_mut().zip(per_image) {
@@ -353,10 +353,10 @@ impl Session {
         assert!(step.images > 0, "a step needs images");
         self.fit_training(step.images);
         self.pack(ProgramId::Training);
-        let threads = self.pool.threads();
         let count = parts(step.images);
         let training = self.training.as_mut().expect("training was started");
-        let per_thread = training.gradients.len() / threads;
+        let per_thread = training.gradients.len() / self.pool.threads();
+        let threads = self.pool.threads();
         let run = Run {
             isa: self.isa,
             step,
@@ -529,6 +529,12 @@ unsafe fn sum_block(
     if merges.is_empty() {
         unsafe { optimizer::sum(isa, &optimizer::Sum { len, into: at(0), from: std::ptr::null(), squares }) };
     }
+}
+
+/// Images of the greatest chunk of any part. Parts differ by one image, and it may be the smaller part that is cut
+/// into fewer and so greater chunks.
+fn greatest_chunk(compiled: &Compiled, images: usize, parts: usize) -> usize {
+    compiled.greatest_chunk(images / parts).max(compiled.greatest_chunk(images.div_ceil(parts)))
 }
 
 /// The mean of values that come in a fixed order.
