@@ -4,9 +4,10 @@ use clap::Subcommand;
 
 use super::CliError;
 use super::reading::reading;
-use super::settings::{SettingsArgs, threads};
+use super::settings::SettingsArgs;
 use super::table::{Align, table};
 use crate::data::{self, DataSummary, Normalization, Wanted};
+use crate::train::threads;
 use crate::units;
 
 /// Looks at data sets

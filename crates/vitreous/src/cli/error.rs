@@ -48,6 +48,7 @@ from_module_error!(
     crate::data::DataError,
     crate::evaluate::EvaluateError,
     crate::record::RecordError,
+    crate::train::TrainError,
 );
 
 impl From<vitreous_engine::GraphError> for CliError {

@@ -6,13 +6,14 @@ use clap::ValueEnum;
 
 use super::CliError;
 use super::reading::{evaluating, reading};
-use super::settings::{data_dir, threads};
+use super::settings::data_dir;
 use super::table::{Align, table};
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::data::{self, Facts, SplitName, Wanted};
 use crate::evaluate::{ClassMap, Classifier, Report, Scores, shortened};
 use crate::record::{Run, Weights};
+use crate::train::threads;
 use crate::units;
 
 /// Most classes whose whole confusion matrix is shown on the screen.

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::CliError;
-use super::settings::threads;
 use crate::data::DataError;
 use crate::evaluate::Classifier;
 use crate::predict::{Guess, predict};
 use crate::record::{Run, Weights};
+use crate::train::threads;
 use crate::units;
 
 /// Names the classes of pictures

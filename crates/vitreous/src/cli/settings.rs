@@ -9,7 +9,7 @@ use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::config::vit::ImageFacts;
 use crate::config::{CheckedConfig, presets};
-use crate::data::{self, DataError};
+use crate::data::{self, DataError, Facts, ImageShape};
 
 /// The variable that says where data sets are when `--data-dir` does not.
 const DATA_DIR: &str = "VITREOUS_DATA_DIR";
@@ -103,7 +103,10 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
         "digits" | "mnist" | "fashion-mnist" => (28, 1, 10),
         "cifar10" => (32, 3, 10),
         _ => match data::inspect(data) {
-            Ok(facts) => (facts.shape.height, facts.shape.channels, facts.class_names.len()),
+            Ok(facts) => {
+                let ImageFacts { image_size, channels, num_classes } = facts_of(&facts)?;
+                (image_size, channels, num_classes)
+            }
             // A folder that is there but wrong is an error; one that is not there can be imagined.
             Err(DataError::UnknownName { name, .. }) => {
                 if model.num_classes.is_none() {
@@ -124,7 +127,15 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
     Ok((facts, remark))
 }
 
-/// Returns the number of threads asked for; 0 asks for one for each processor.
-pub fn threads(asked: usize) -> usize {
-    if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, usize::from) }
+/// What a data set that was found decides about a model.
+///
+/// # Errors
+/// When its images are not square.
+pub fn facts_of(facts: &Facts) -> Result<ImageFacts, CliError> {
+    let ImageShape { channels, height, width } = facts.shape;
+    if height != width {
+        let error = format!("the images of {} are {width}x{height}, not square", facts.name);
+        return Err(CliError::user(error, Some("bring them to a square size, as folders of pictures are".to_string())));
+    }
+    Ok(ImageFacts { image_size: height, channels, num_classes: facts.class_names.len() })
 }

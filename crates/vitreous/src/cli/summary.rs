@@ -6,12 +6,13 @@ use serde_json::json;
 use vitreous_engine::{Memory, training_memory};
 
 use super::CliError;
-use super::settings::{SettingsArgs, image_facts, threads};
+use super::settings::{SettingsArgs, image_facts};
 use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
 use crate::config::vit::ImageFacts;
 use crate::models::{self, summary};
 use crate::record::Run;
+use crate::train::threads;
 use crate::units;
 
 /// Images of timm's named sizes: ImageNet's.
@@ -104,7 +105,7 @@ fn memory_line(memory: &Memory, batch_size: usize, threads: usize) -> String {
     ];
     let parts: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {}", units::bytes(*bytes))).collect();
     format!(
-        "training memory  {} for steps of {} images on {threads} threads ({})",
+        "training memory  {} for steps of {} images on {threads} threads:\n                 {}",
         units::bytes(memory.total()),
         units::count(batch_size as u64),
         parts.join(", ")

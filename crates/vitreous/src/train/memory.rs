@@ -108,7 +108,11 @@ mod tests {
         assert_eq!(group_left("0::/a/b\n", mount), Some(400));
         assert_eq!(group_left("0::/elsewhere\n", mount), None);
         let v1 = |limit, usage| {
-            [("memory.limit_in_bytes", limit), ("memory.usage_in_bytes", usage), ("memory.stat", "total_inactive_file 5\n")]
+            [
+                ("memory.limit_in_bytes", limit),
+                ("memory.usage_in_bytes", usage),
+                ("memory.stat", "total_inactive_file 5\n"),
+            ]
         };
         group("memory/c", v1("300\n", "100\n"));
         assert_eq!(group_left("4:cpu,cpuacct:/c\n3:memory:/c\n", mount), Some(205));

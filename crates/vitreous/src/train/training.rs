@@ -128,7 +128,16 @@ impl Training {
             seconds: 0.0,
         };
         let metadata = job.metadata();
-        Training { job, session, augment, rooms: Rooms::default(), metadata, results, best: None, since_line: Mean::default() }
+        Training {
+            job,
+            session,
+            augment,
+            rooms: Rooms::default(),
+            metadata,
+            results,
+            best: None,
+            since_line: Mean::default(),
+        }
     }
 
     /// Trains until all is done, or the limit of steps is reached, or `stop` is set: then the step under way is the

@@ -1,6 +1,9 @@
-//! `vitreous bench`: how long a training step or an inference takes, on random images that lie in memory.
+//! `vitreous bench`: how long a training step or an inference takes, on random images that lie in memory; and what the
+//! work on data adds to an epoch (`epoch.rs`).
 //!
 //! A step is all of it: gradients from zero, forward, loss, backward, optimiser, and the loss read back.
+
+mod epoch;
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +12,11 @@ use serde::Serialize;
 use vitreous_engine::{Adam, Examples, Parameters, Session, Step};
 
 use super::CliError;
-use super::settings::{SettingsArgs, image_facts, threads};
+use super::settings::{SettingsArgs, image_facts};
 use crate::config::ResolvedConfig;
 use crate::models::{self, Model, summary};
 use crate::random::{Key, Purpose, stream};
+use crate::train::threads;
 use crate::units;
 
 /// Steps before the first that is timed, and the least number that are.
@@ -37,7 +41,7 @@ pub struct Args {
     /// Numbers to compute with
     #[arg(long, value_name = "NAME", default_value = "f32")]
     precision: String,
-    /// How long to measure at least
+    /// How long to measure at least; an epoch takes as long as it takes
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
     /// Threads [default: one for each processor]
@@ -55,6 +59,8 @@ enum What {
     Step,
     /// The logits of a batch, without dropout
     Infer,
+    /// One epoch from disk with augmentation, against the same steps on images that lie ready
+    Epoch,
 }
 
 /// What was measured.
@@ -89,6 +95,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
     };
     let numbers = [("train.batch_size", args.batch_size, "--batch-size"), ("train.threads", args.threads, "--threads")];
     let checked = args.settings.checked(&numbers)?;
+    if args.what == What::Epoch {
+        return epoch::run(&checked, args.settings.name(), args.json);
+    }
     let config = checked.resolve(image_facts(&checked)?.0)?;
     let timing = measure(args.what, args.settings.name(), &config, length)?;
     if args.json {
@@ -118,7 +127,7 @@ fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) 
                 std::hint::black_box(report.loss);
             })
         }
-        What::Infer => times(length, || {
+        _ => times(length, || {
             std::hint::black_box(session.infer(&[model.logits], batch, &noise));
         }),
     };
