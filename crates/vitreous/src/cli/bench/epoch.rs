@@ -81,7 +81,9 @@ pub fn run(checked: &CheckedConfig, name: String, json: bool) -> Result<(), CliE
 
     let augment = Augment::new(config.augment.clone(), shape.channels, shape.height, shape.width, &mean, &std);
     let (ready, rooms) = (Noise::new(&model, recipe.batch_size), Rooms::default());
-    (0..STEPS_MIN).for_each(|_| drop(step(recipe.batch_size, &ready, 0)));
+    for _ in 0..STEPS_MIN {
+        step(recipe.batch_size, &ready, 0);
+    }
     let begin = Instant::now();
     let order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(split.len());
     let (mut epoch_s, mut ready_s) = (begin.elapsed().as_secs_f64(), 0.0);
