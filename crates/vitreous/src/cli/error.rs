@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::train::TrainError;
+
 /// An error as it is shown.
 #[derive(Debug)]
 pub struct CliError {
@@ -48,8 +50,20 @@ from_module_error!(
     crate::data::DataError,
     crate::evaluate::EvaluateError,
     crate::record::RecordError,
-    crate::train::TrainError,
 );
+
+impl From<TrainError> for CliError {
+    fn from(error: TrainError) -> Self {
+        let (message, hint) = (error.to_string(), error.hint());
+        match error {
+            // Hours of work may lie before these two: that is no bad input.
+            TrainError::NotFinite { .. } | TrainError::GradientNotFinite { .. } => CliError::failure(message, hint),
+            TrainError::Batch { .. } | TrainError::Memory { .. } | TrainError::Record(_) => {
+                CliError::user(message, hint)
+            }
+        }
+    }
+}
 
 impl From<vitreous_engine::GraphError> for CliError {
     fn from(error: vitreous_engine::GraphError) -> Self {

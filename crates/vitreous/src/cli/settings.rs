@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use toml::Value;
 
 use super::CliError;
 use crate::config::data::DataSpec;
@@ -10,6 +11,7 @@ use crate::config::layers::Layers;
 use crate::config::vit::ImageFacts;
 use crate::config::{CheckedConfig, presets};
 use crate::data::{self, DataError, Facts, ImageShape};
+pub use crate::train::threads;
 
 /// The variable that says where data sets are when `--data-dir` does not.
 const DATA_DIR: &str = "VITREOUS_DATA_DIR";
@@ -48,6 +50,15 @@ pub fn data_dir(flag: Option<PathBuf>) -> Option<PathBuf> {
 impl SettingsArgs {
     /// Puts the layers together: preset, file, then flags, `numbers` among them: key, value, name of the flag.
     pub fn checked(&self, numbers: &[(&str, Option<usize>, &str)]) -> Result<CheckedConfig, CliError> {
+        let value = |number: usize| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+        self.with_flags(numbers.iter().filter_map(|&(key, number, flag)| Some((key, value(number?), flag))))
+    }
+
+    /// Puts the layers together: preset, file, then flags, `flags` among them: key, value, name of the flag.
+    pub fn with_flags<'a>(
+        &self,
+        flags: impl IntoIterator<Item = (&'a str, Value, &'a str)>,
+    ) -> Result<CheckedConfig, CliError> {
         let mut layers = match (&self.preset, &self.config, &self.data) {
             (Some(preset), ..) => Layers::preset(preset)?,
             (None, Some(_), _) => Layers::new(),
@@ -61,6 +72,9 @@ impl SettingsArgs {
             layers.model(name)?;
         }
         if let Some(name) = &self.data {
+            if layers.clone().finish().is_ok_and(|before| before.config().data.name != *name) {
+                forget_other_data(&mut layers, name)?;
+            }
             layers.put("data.name", name.as_str(), "--data")?;
         }
         if let Some(dir) = data_dir(self.data_dir.clone()) {
@@ -72,10 +86,8 @@ impl SettingsArgs {
         for assignment in &self.set {
             layers.set(assignment)?;
         }
-        for &(key, value, flag) in numbers {
-            if let Some(value) = value {
-                layers.put(key, i64::try_from(value).unwrap_or(i64::MAX), flag)?;
-            }
+        for (key, value, flag) in flags {
+            layers.put(key, value, flag)?;
         }
         Ok(layers.finish()?)
     }
@@ -87,6 +99,15 @@ impl SettingsArgs {
         let named = self.preset.clone().or_else(|| self.model.clone()).or_else(file).or_else(folder);
         named.unwrap_or_else(|| presets::DEFAULT.to_string())
     }
+}
+
+/// Forgets what a preset or a file says of the images of another data set: how bright they are, how large.
+fn forget_other_data(layers: &mut Layers, name: &str) -> Result<(), CliError> {
+    let of_folders: &[&str] = if is_known(name) { &["data.image_size=", "data.channels="] } else { &[] };
+    for key in ["data.mean=", "data.std="].iter().chain(of_folders) {
+        layers.set(key)?;
+    }
+    Ok(())
 }
 
 fn is_known(name: &str) -> bool {
@@ -104,8 +125,8 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
         "cifar10" => (32, 3, 10),
         _ => match data::inspect(data) {
             Ok(facts) => {
-                let ImageFacts { image_size, channels, num_classes } = facts_of(&facts)?;
-                (image_size, channels, num_classes)
+                let found = square_facts(&facts)?;
+                (found.image_size, found.channels, found.num_classes)
             }
             // A folder that is there but wrong is an error; one that is not there can be imagined.
             Err(DataError::UnknownName { name, .. }) => {
@@ -127,15 +148,12 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
     Ok((facts, remark))
 }
 
-/// What a data set that was found decides about a model.
-///
-/// # Errors
-/// When its images are not square.
-pub fn facts_of(facts: &Facts) -> Result<ImageFacts, CliError> {
+/// What a model must be made for, from the data itself.
+pub fn square_facts(facts: &Facts) -> Result<ImageFacts, CliError> {
     let ImageShape { channels, height, width } = facts.shape;
     if height != width {
-        let error = format!("the images of {} are {width}x{height}, not square", facts.name);
-        return Err(CliError::user(error, Some("bring them to a square size, as folders of pictures are".to_string())));
+        let error = format!("the images of {} have {width}x{height} pixels, a model takes square ones", facts.name);
+        return Err(CliError::user(error, Some("bring them to a square, 28x28 for instance".to_string())));
     }
     Ok(ImageFacts { image_size: height, channels, num_classes: facts.class_names.len() })
 }

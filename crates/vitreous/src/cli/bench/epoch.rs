@@ -10,7 +10,7 @@ use vitreous_engine::{Adam, Examples, Parameters, Session, Step};
 
 use super::super::CliError;
 use super::super::reading::reading;
-use super::super::settings::facts_of;
+use super::super::settings::square_facts;
 use super::{Noise, STEPS_MIN};
 use crate::config::CheckedConfig;
 use crate::config::train::Optimizer;
@@ -51,7 +51,7 @@ pub fn run(checked: &CheckedConfig, name: String, json: bool) -> Result<(), CliE
     let begin = Instant::now();
     let spec = &checked.config().data;
     let facts = data::inspect(spec)?;
-    let config = checked.resolve(facts_of(&facts)?)?;
+    let config = checked.resolve(square_facts(&facts)?)?;
     Job::check_batch(&config, facts.train)?;
     let threads = threads(config.train.threads);
     let loaded = reading(|progress| data::load(spec, &facts, Wanted::TrainAndValidation, threads, progress))?;
