@@ -48,6 +48,7 @@ impl Chunk<'_> {
     /// The pointers are good for the sizes of the plan, the layout and the outputs, and nobody else writes there.
     pub unsafe fn run(&mut self) {
         let images = self.images;
+        assert!(images <= self.compiled.plan.chunk, "{images} images in a chunk for {}", self.compiled.plan.chunk);
         for (i, dropout) in self.compiled.program.dropouts.iter().enumerate() {
             for image in 0..images {
                 let place = self.epoch_place + (self.first + image) as u64;
@@ -200,6 +201,11 @@ impl Chunk<'_> {
                     };
                     let args = elementwise::Add { images, len, a: self.at(a), b, shared, out: self.at(out) };
                     elementwise::add(self.isa, &args);
+                }
+                Call::ClearGradient { param, len } => {
+                    if !self.continues {
+                        from_raw_parts_mut(self.gradient(param), len).fill(0.0);
+                    }
                 }
                 Call::TableGrad { dy, table, len, starts } => {
                     let sum = from_raw_parts_mut(self.gradient(table), len);

@@ -15,7 +15,7 @@ use super::memory::{Buffer, Shared};
 use super::optimizer::{self, BLOCK};
 use super::parameters::{Layout, Parameters};
 use super::pool::Pool;
-use super::split::{Subtree, buffers_needed, free_buffer, merge, parts, share};
+use super::split::{Subtree, buffers_needed, free_buffer, merge, parts, parts_of, share};
 use crate::autodiff;
 use crate::graph::{Graph, NodeId};
 use crate::random::Key;
@@ -74,17 +74,22 @@ pub fn training_memory(graph: &Graph, loss: NodeId, metrics: &[NodeId], images: 
     let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
     let mut compiled = Compiled::new(&autodiff::differentiate(graph, loss).graph, &outputs, Mode::Train, isa);
     let count = parts(images);
-    compiled.fit(compiled.greatest_chunk(images.div_ceil(count)));
+    compiled.fit(greatest_chunk(&compiled, images, count));
     let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
     let parameters = Layout::new(graph).len();
-    let buffers: usize = (0..threads).map(|thread| buffers_needed(share(count, threads, thread))).sum();
+    let buffers = threads * buffers_per_thread(count, threads);
     Memory {
         parameters: bytes(parameters),
         optimizer: bytes(2 * parameters),
         gradients: bytes(buffers * parameters),
         packed: bytes(compiled.packed_len),
-        activations: bytes(threads.min(count) * compiled.plan.len),
+        activations: bytes(threads * compiled.plan.len),
     }
+}
+
+/// Gradient buffers that each thread gets.
+fn buffers_per_thread(parts: usize, threads: usize) -> usize {
+    (0..threads).map(|thread| buffers_needed(parts_of(parts, threads, thread))).max().unwrap_or(0)
 }
 
 impl Session {
@@ -262,7 +267,7 @@ impl Session {
         let training = self.training.as_mut().expect("training was started");
         let count = parts(images);
         let compiled = &mut training.compiled;
-        compiled.fit(compiled.greatest_chunk(images.div_ceil(count)));
+        compiled.fit(greatest_chunk(&compiled, images, count));
         let per_image = compiled.program.outputs.iter();
         let mut moved = false;
         for (out, per_image) in training.outputs.iter_mut().zip(per_image) {
@@ -274,8 +279,7 @@ impl Session {
         if moved {
             training.output_pointers = training.outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
         }
-        let per_thread = (0..threads).map(|thread| buffers_needed(share(count, threads, thread))).max();
-        let needed = per_thread.unwrap_or(0) * threads;
+        let needed = threads * buffers_per_thread(count, threads);
         if training.gradients.len() < needed {
             let len = self.parameters.layout().len();
             training.gradients.resize_with(needed, || Buffer::new(len));
@@ -349,10 +353,10 @@ impl Session {
         assert!(step.images > 0, "a step needs images");
         self.fit_training(step.images);
         self.pack(ProgramId::Training);
-        let threads = self.pool.threads();
         let count = parts(step.images);
         let training = self.training.as_mut().expect("training was started");
-        let per_thread = training.gradients.len() / threads;
+        let per_thread = training.gradients.len() / self.pool.threads();
+        let threads = self.pool.threads();
         let run = Run {
             isa: self.isa,
             step,
@@ -369,7 +373,7 @@ impl Session {
             let worker = unsafe { &mut *workers.get().add(thread) };
             let buffers = thread * per_thread..(thread + 1) * per_thread;
             worker.pending.clear();
-            for part in share(count, threads, thread) {
+            for part in parts_of(count, threads, thread) {
                 run.part(part, count, worker, buffers.clone());
             }
         });
@@ -525,6 +529,12 @@ unsafe fn sum_block(
     if merges.is_empty() {
         unsafe { optimizer::sum(isa, &optimizer::Sum { len, into: at(0), from: std::ptr::null(), squares }) };
     }
+}
+
+/// Images of the greatest chunk of any part. Parts differ by one image, and it may be the smaller part that is cut
+/// into fewer and so greater chunks.
+fn greatest_chunk(compiled: &Compiled, images: usize, parts: usize) -> usize {
+    compiled.greatest_chunk(images / parts).max(compiled.greatest_chunk(images.div_ceil(parts)))
 }
 
 /// The mean of values that come in a fixed order.

@@ -208,9 +208,20 @@ impl<'a> Lowering<'a> {
         self.program.packed.len() - 1
     }
 
-    /// Tells whether this is the first call that adds to a parameter's gradient.
-    fn starts(&mut self, param: usize) -> bool {
-        !std::mem::replace(&mut self.started[param], true)
+    /// Tells whether the call of a node is the first that adds to the gradients of these parameters.
+    ///
+    /// Where it is for some of them only, or leaves a part of one as it is, those are cleared first.
+    fn starts(&mut self, id: NodeId, params: &[usize], whole: bool) -> bool {
+        let fresh: Vec<usize> = params.iter().copied().filter(|&param| !self.started[param]).collect();
+        fresh.iter().for_each(|&param| self.started[param] = true);
+        if whole && fresh.len() == params.len() {
+            return true;
+        }
+        for param in fresh {
+            self.program.calls.push(Call::ClearGradient { param, len: self.graph.parameters()[param].shape.len() });
+            self.program.names.push(vec![self.node(id).name.clone()]);
+        }
+        false
     }
 
     /// A sum that is the only reader of `end` and whose other operand is there already.
@@ -241,7 +252,7 @@ impl<'a> Lowering<'a> {
                 let (dy, x) = (self.slot(id, 0), self.slot(id, 1));
                 let [rows, out_features] = size(&self.node(self.input(id, 0)).shape);
                 let in_features = self.node(self.input(id, 1)).shape.features();
-                let starts = self.starts(params[0]);
+                let starts = self.starts(id, &params, true);
                 let bias = params.get(1).copied();
                 let size = [out_features, in_features];
                 self.emit(Call::ParamGrad { dy, x, rows, size, weight: params[0], bias, starts }, &[id]);
@@ -331,7 +342,7 @@ impl<'a> Lowering<'a> {
             Op::AddTableGrad => {
                 let dy = self.slot(id, 0);
                 let len = self.node(self.input(id, 0)).shape.len();
-                let starts = self.starts(params[0]);
+                let starts = self.starts(id, &params, len == self.graph.parameter(node.params[0]).shape.len());
                 self.emit(Call::TableGrad { dy, table: params[0], len, starts }, &[id]);
             }
             Op::PrependToken => {
@@ -343,7 +354,7 @@ impl<'a> Lowering<'a> {
                 let size = size(&self.node(self.input(id, 0)).shape);
                 let asked = !self.uses[id.index()].is_empty();
                 let out = asked.then(|| self.value_slot(id));
-                let starts = self.starts(params[0]);
+                let starts = self.starts(id, &params, true);
                 self.emit(Call::PrependTokenGrad { dy, out, token: params[0], size, starts }, &[id]);
             }
             Op::SelectToken { index } => {
@@ -530,17 +541,17 @@ impl<'a> Lowering<'a> {
 
     fn layer_norm_grad(&mut self, id: NodeId, eps: f32) {
         let node = self.node(id);
+        let params = [node.params[0].index(), node.params[1].index()];
         let mut grad = LayerNormGrad {
             dy: self.slot(id, 0),
             x: self.slot(id, 1),
             stats: self.stats[&(self.input(id, 1), eps.to_bits())],
-            params: [node.params[0].index(), node.params[1].index()],
+            params,
             size: [node.shape.rows(), node.shape.features()],
             residual: None,
             out: None,
-            starts: self.starts(node.params[0].index()),
+            starts: self.starts(id, &params, true),
         };
-        self.starts(node.params[1].index());
         let mut covers = vec![id];
         if let Some((sum, residual)) = self.following_sum(id) {
             covers.push(sum);

@@ -63,6 +63,7 @@ pub(super) enum Call {
     Scale { x: Slot, factor: Factor, out: Slot, len: usize },
     Drop { dropout: usize, x: Slot, out: Slot },
     Add { a: Slot, b: Addend, out: Slot, len: usize },
+    ClearGradient { param: Param, len: usize },
     TableGrad { dy: Slot, table: Param, len: usize, starts: bool },
     PrependToken { x: Slot, out: Slot, token: Param, size: [usize; 2] },
     PrependTokenGrad { dy: Slot, out: Option<Slot>, token: Param, size: [usize; 2], starts: bool },
@@ -146,7 +147,7 @@ impl Call {
     pub fn reads(&self) -> Vec<Slot> {
         let some = |slots: &[Option<Slot>]| slots.iter().flatten().copied().collect();
         match *self {
-            Call::Input { .. } => vec![],
+            Call::Input { .. } | Call::ClearGradient { .. } => vec![],
             Call::Output { x, .. }
             | Call::Patches { x, .. }
             | Call::LayerNorm { x, .. }
@@ -177,7 +178,9 @@ impl Call {
     pub fn writes(&self) -> Vec<Slot> {
         let some = |slots: &[Option<Slot>]| slots.iter().flatten().copied().collect();
         match *self {
-            Call::Output { .. } | Call::ParamGrad { .. } | Call::TableGrad { .. } => vec![],
+            Call::Output { .. } | Call::ClearGradient { .. } | Call::ParamGrad { .. } | Call::TableGrad { .. } => {
+                vec![]
+            }
             Call::Input { out, .. }
             | Call::Patches { out, .. }
             | Call::Activate { out, .. }
@@ -204,7 +207,11 @@ impl Call {
     /// Pairs of a value read and the one written, of which the second may take the place of the first.
     pub fn in_place(&self) -> Vec<[Slot; 2]> {
         match *self {
-            Call::Product(ref product) => product.residual.iter().map(|&x| [x, product.out]).collect(),
+            // A product reads its rows again for every panel of columns, so they must not change meanwhile.
+            Call::Product(ref product) => {
+                let residual = product.residual.filter(|&residual| residual != product.x);
+                residual.iter().map(|&x| [x, product.out]).collect()
+            }
             Call::LayerNormGrad(ref grad) => match grad.out {
                 Some(out) => grad.residual.iter().chain([&grad.dy]).map(|&x| [x, out]).collect(),
                 None => vec![],

@@ -28,7 +28,7 @@ impl Graph {
     /// - `x`: `[..., features]`, and the same is returned; both parameters `[features]`
     ///
     /// # Errors
-    /// When a parameter has another shape or `eps` is not positive.
+    /// When a parameter has another shape, both are the same, or `eps` is not positive.
     pub fn layer_norm(&mut self, name: &str, x: NodeId, params: [ParamId; 2], eps: f32) -> Result<NodeId, GraphError> {
         let shape = self.shape(x).clone();
         for param in params {
@@ -36,6 +36,10 @@ impl Graph {
             if shape.0.is_empty() || found.0 != [shape.features()] {
                 return Err(self.wrong_shape(name, found, format!("[features] of {shape}")));
             }
+        }
+        if params[0] == params[1] {
+            let weight = &self.parameter(params[0]).name;
+            return Err(wrong_value(name, "bias", format!("`{weight}`"), "another parameter than the weight"));
         }
         if eps <= 0.0 || !eps.is_finite() {
             return Err(wrong_value(name, "eps", eps, "a positive number"));

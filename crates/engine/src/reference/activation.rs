@@ -9,7 +9,7 @@ use crate::reference::erf::erf;
 const CUBIC: f64 = 0.044715;
 
 /// Returns the function's value.
-pub(super) fn value(activation: Activation, x: f64) -> f64 {
+pub(crate) fn value(activation: Activation, x: f64) -> f64 {
     match activation {
         Activation::Relu => x.max(0.0),
         Activation::Gelu => x * normal_distribution(x),
@@ -19,7 +19,7 @@ pub(super) fn value(activation: Activation, x: f64) -> f64 {
 }
 
 /// Returns the function's derivative.
-pub(super) fn derivative(activation: Activation, x: f64) -> f64 {
+pub(crate) fn derivative(activation: Activation, x: f64) -> f64 {
     match activation {
         Activation::Relu => f64::from(x > 0.0),
         // (x Phi)' = Phi + x phi

@@ -61,7 +61,7 @@ impl Head<'_> {
 ///
 /// # Shapes
 /// - `qkv`: `[tokens, 3 * embed_dim]`; returned: `[tokens, embed_dim]`
-pub(super) fn forward(attention: Attention, image: Option<Key>, qkv: &[f64], embed_dim: usize) -> Vec<f64> {
+pub(crate) fn forward(attention: Attention, image: Option<Key>, qkv: &[f64], embed_dim: usize) -> Vec<f64> {
     let mut context = vec![0.0; qkv.len() / 3];
     for number in 0..attention.heads {
         let head = Head { attention, image, qkv, embed_dim, head: number };
@@ -86,7 +86,7 @@ pub(super) fn forward(attention: Attention, image: Option<Key>, qkv: &[f64], emb
 ///
 /// # Shapes
 /// - `dy`: `[tokens, embed_dim]`; `qkv`: `[tokens, 3 * embed_dim]`, and the same is returned
-pub(super) fn grad(attention: Attention, image: Option<Key>, dy: &[f64], qkv: &[f64], embed_dim: usize) -> Vec<f64> {
+pub(crate) fn grad(attention: Attention, image: Option<Key>, dy: &[f64], qkv: &[f64], embed_dim: usize) -> Vec<f64> {
     let mut dqkv = vec![0.0; qkv.len()];
     let scale = f64::from(attention.scale);
     for number in 0..attention.heads {

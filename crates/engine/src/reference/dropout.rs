@@ -4,7 +4,7 @@ use crate::ops::Dropout;
 use crate::random::Key;
 
 /// Returns what the value at `column` of `row` is multiplied by: 0 or the scale; 1 without a key.
-pub(super) fn factor(dropout: Dropout, image: Option<Key>, row: usize, features: usize, column: usize) -> f64 {
+pub(crate) fn factor(dropout: Dropout, image: Option<Key>, row: usize, features: usize, column: usize) -> f64 {
     match image {
         None => 1.0,
         Some(image) if dropout.keeps(dropout.keys(image), row, features, column) => f64::from(dropout.scale()),
@@ -13,7 +13,7 @@ pub(super) fn factor(dropout: Dropout, image: Option<Key>, row: usize, features:
 }
 
 /// Multiplies each value of `[rows, features]` by its factor.
-pub(super) fn apply(dropout: Dropout, image: Option<Key>, x: &[f64], features: usize) -> Vec<f64> {
+pub(crate) fn apply(dropout: Dropout, image: Option<Key>, x: &[f64], features: usize) -> Vec<f64> {
     x.iter().enumerate().map(|(i, x)| x * factor(dropout, image, i / features, features, i % features)).collect()
 }
 

@@ -10,7 +10,7 @@ fn normalise(row: &[f64], eps: f64) -> (Vec<f64>, f64) {
 }
 
 /// y = normalised * weight + bias
-pub(super) fn forward(x: &[f64], weight: &[f64], bias: &[f64], eps: f64) -> Vec<f64> {
+pub(crate) fn forward(x: &[f64], weight: &[f64], bias: &[f64], eps: f64) -> Vec<f64> {
     let mut y = Vec::with_capacity(x.len());
     for row in x.chunks_exact(weight.len()) {
         let (normalised, _) = normalise(row, eps);
@@ -22,7 +22,7 @@ pub(super) fn forward(x: &[f64], weight: &[f64], bias: &[f64], eps: f64) -> Vec<
 }
 
 /// dx = (g - mean(g) - normalised * mean(g * normalised)) / sqrt(variance + eps), with g = dy * weight
-pub(super) fn input_grad(dy: &[f64], x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
+pub(crate) fn input_grad(dy: &[f64], x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
     let features = weight.len();
     let mut dx = Vec::with_capacity(x.len());
     for (dy, row) in dy.chunks_exact(features).zip(x.chunks_exact(features)) {
@@ -38,7 +38,7 @@ pub(super) fn input_grad(dy: &[f64], x: &[f64], weight: &[f64], eps: f64) -> Vec
 }
 
 /// dweight = sum over rows of dy * normalised; dbias = sum over rows of dy
-pub(super) fn param_grads(dy: &[f64], x: &[f64], features: usize, eps: f64) -> [Vec<f64>; 2] {
+pub(crate) fn param_grads(dy: &[f64], x: &[f64], features: usize, eps: f64) -> [Vec<f64>; 2] {
     let (mut dweight, mut dbias) = (vec![0.0; features], vec![0.0; features]);
     for (dy, row) in dy.chunks_exact(features).zip(x.chunks_exact(features)) {
         let (normalised, _) = normalise(row, eps);

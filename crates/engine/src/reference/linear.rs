@@ -1,7 +1,7 @@
 //! The linear layer and its gradients; `weight` is `[out, in]`.
 
 /// y[row][o] = bias[o] + sum over i of x[row][i] * weight[o][i]
-pub(super) fn forward(x: &[f64], weight: &[f64], bias: Option<&[f64]>, outputs: usize) -> Vec<f64> {
+pub(crate) fn forward(x: &[f64], weight: &[f64], bias: Option<&[f64]>, outputs: usize) -> Vec<f64> {
     let inputs = weight.len() / outputs;
     let mut y = Vec::with_capacity(x.len() / inputs * outputs);
     for row in x.chunks_exact(inputs) {
@@ -14,7 +14,7 @@ pub(super) fn forward(x: &[f64], weight: &[f64], bias: Option<&[f64]>, outputs: 
 }
 
 /// dx[row][i] = sum over o of dy[row][o] * weight[o][i]
-pub(super) fn input_grad(dy: &[f64], weight: &[f64], inputs: usize) -> Vec<f64> {
+pub(crate) fn input_grad(dy: &[f64], weight: &[f64], inputs: usize) -> Vec<f64> {
     let outputs = weight.len() / inputs;
     let mut dx = Vec::with_capacity(dy.len() / outputs * inputs);
     for row in dy.chunks_exact(outputs) {
@@ -30,7 +30,7 @@ pub(super) fn input_grad(dy: &[f64], weight: &[f64], inputs: usize) -> Vec<f64> 
 }
 
 /// dweight[o][i] = sum over rows of dy[row][o] * x[row][i]
-pub(super) fn weight_grad(dy: &[f64], x: &[f64], outputs: usize, inputs: usize) -> Vec<f64> {
+pub(crate) fn weight_grad(dy: &[f64], x: &[f64], outputs: usize, inputs: usize) -> Vec<f64> {
     let mut dweight = vec![0.0; outputs * inputs];
     for (dy, x) in dy.chunks_exact(outputs).zip(x.chunks_exact(inputs)) {
         for o in 0..outputs {
@@ -43,7 +43,7 @@ pub(super) fn weight_grad(dy: &[f64], x: &[f64], outputs: usize, inputs: usize) 
 }
 
 /// dbias[o] = sum over rows of dy[row][o]
-pub(super) fn bias_grad(dy: &[f64], outputs: usize) -> Vec<f64> {
+pub(crate) fn bias_grad(dy: &[f64], outputs: usize) -> Vec<f64> {
     let mut dbias = vec![0.0; outputs];
     for row in dy.chunks_exact(outputs) {
         for o in 0..outputs {

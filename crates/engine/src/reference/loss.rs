@@ -13,13 +13,13 @@ fn log_sum_exp(logits: &[f64]) -> f64 {
 }
 
 /// loss = - sum over classes of target * ln(softmax)
-pub(super) fn cross_entropy(logits: &[f64], label: f64, smoothing: f64) -> f64 {
+pub(crate) fn cross_entropy(logits: &[f64], label: f64, smoothing: f64) -> f64 {
     let log_sum = log_sum_exp(logits);
     (0..logits.len()).map(|class| target(class, label, smoothing, logits.len()) * (log_sum - logits[class])).sum()
 }
 
 /// dlogits = (softmax - target) / batch
-pub(super) fn cross_entropy_grad(logits: &[f64], label: f64, smoothing: f64, batch: usize) -> Vec<f64> {
+pub(crate) fn cross_entropy_grad(logits: &[f64], label: f64, smoothing: f64, batch: usize) -> Vec<f64> {
     let log_sum = log_sum_exp(logits);
     (0..logits.len())
         .map(|class| {
@@ -30,7 +30,7 @@ pub(super) fn cross_entropy_grad(logits: &[f64], label: f64, smoothing: f64, bat
 }
 
 /// 1 where the greatest logit, the first among equals, is the label's, else 0.
-pub(super) fn correct(logits: &[f64], label: f64) -> f64 {
+pub(crate) fn correct(logits: &[f64], label: f64) -> f64 {
     let label = label as usize;
     let right = (0..logits.len())
         .all(|class| logits[label] > logits[class] || class >= label && logits[label] == logits[class]);

@@ -3,14 +3,14 @@
 //! Slow and clear on purpose; tests alone call it. The kernels in `cpu` are compared with it, and it is compared
 //! with finite differences and with PyTorch.
 
-mod activation;
-mod attention;
-mod dropout;
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub(crate) mod dropout;
 mod erf;
-mod layer_norm;
-mod linear;
-mod loss;
-mod patches;
+pub(crate) mod layer_norm;
+pub(crate) mod linear;
+pub(crate) mod loss;
+pub(crate) mod patches;
 mod tokens;
 
 use crate::graph::{Graph, Node, NodeId};

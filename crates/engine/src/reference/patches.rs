@@ -4,7 +4,7 @@
 ///
 /// # Shapes
 /// - `axes`: `[channels, height, width]` of the image
-pub(super) fn forward(image: &[f64], axes: &[usize], patch: usize) -> Vec<f64> {
+pub(crate) fn forward(image: &[f64], axes: &[usize], patch: usize) -> Vec<f64> {
     let &[channels, height, width] = axes else { panic!("an image has three axes, not {axes:?}") };
     let mut patches = Vec::with_capacity(image.len());
     for row in 0..height / patch {

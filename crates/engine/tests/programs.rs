@@ -1,0 +1,172 @@
+//! Whole programs against the reference: random models on every instruction set, number of threads and batch size.
+//!
+//! The random numbers are the same in every run: a failure stays until it is understood.
+
+mod common;
+
+use common::{Data, Model, Spec, is_near_a_kink, reference_infer, reference_step, spec, step};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+use vitreous_engine::graph::NodeId;
+use vitreous_engine::random::Key;
+use vitreous_engine::{Adam, Isa, Parameters, Session, Step, StepReport};
+
+/// Largest error, as part of a tensor's largest value: f32 rounds to 6e-8, and sums, divisions and deep models add.
+const TOLERANCE: f64 = 2e-5;
+/// The same as part of the largest of all gradients: some are differences that should be 0.
+const FLOOR: f64 = 1e-6;
+
+fn check(cases: u32, seed: u64, test: impl Fn(Spec, usize) -> Result<(), TestCaseError>) {
+    let config = Config {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: 2000,
+        ..Config::default()
+    };
+    let result = TestRunner::new(config).run(&(spec(), 1usize..=37), |(spec, images)| test(spec, images));
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+fn largest(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |a, b| a.max(b.abs()))
+}
+
+fn close(what: &str, found: &[f32], expected: &[f64], floor: f64) -> Result<(), TestCaseError> {
+    prop_assert_eq!(found.len(), expected.len(), "{}", what);
+    let allowed = TOLERANCE * largest(expected) + floor;
+    for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found) - expected).abs();
+        prop_assert!(error <= allowed, "{what}[{i}]: {found} is not {expected}, {error:e} > {allowed:e}");
+    }
+    Ok(())
+}
+
+fn session(model: &Model, threads: usize, isa: Isa) -> Session {
+    let parameters = Parameters::initialise(&model.graph, Key::new(5));
+    Session::with_isa(model.graph.clone(), parameters, threads, isa)
+}
+
+/// The parameters' ids with their names.
+fn parameters_of(model: &Model) -> Vec<(vitreous_engine::ParamId, &str)> {
+    let params = model.graph.parameters().iter();
+    params.map(|param| (model.graph.find_parameter(&param.name).expect("its own"), param.name.as_str())).collect()
+}
+
+/// The first values of every tapped node, as far as the session gives them: their mean.
+fn mean_of_first(values: &[f64], images: usize) -> f64 {
+    values[..images].iter().sum::<f64>() / images as f64
+}
+
+#[test]
+fn losses_and_gradients_are_those_of_the_reference() {
+    check(120, 1, |spec, images| {
+        let model = spec.build();
+        let data = Data::new(&model, images);
+        let parameters = Parameters::initialise(&model.graph, Key::new(5));
+        let step = step(&data, images);
+        let expected = reference_step(&model, &parameters, &data, &step);
+        prop_assume!(!is_near_a_kink(&model, &expected));
+        let loss = mean_of_first(expected.of(model.loss), images);
+        let floor = FLOOR * expected.gradients.iter().map(|gradient| largest(gradient)).fold(0.0, f64::max);
+        for (i, isa) in Isa::available().into_iter().enumerate() {
+            let threads = 1 + (images + i) % 5;
+            let mut session = session(&model, threads, isa);
+            // A shape with many values is asked for by its first ones only.
+            let mut metrics: Vec<NodeId> = vec![model.correct];
+            metrics.extend(model.taps.iter().filter(|&&tap| expected.of(tap).len() >= images));
+            session.start_training(model.loss, &metrics, Adam::default());
+            // The second time nothing is left of the first.
+            for _ in 0..2 {
+                let (gradients, found) = session.gradients(&step);
+                prop_assert!((found - loss).abs() <= TOLERANCE * loss.abs(), "{isa:?}: loss {found} is not {loss}");
+                for (id, name) in parameters_of(&model) {
+                    let what = format!("{isa:?} on {threads} threads: gradient of {name}");
+                    close(&what, gradients.get(id), &expected.gradients[id.index()], floor)?;
+                }
+                for (metric, &tap) in metrics.iter().enumerate() {
+                    let values = expected.of(tap);
+                    let (found, expected) = (session.metric_mean(metric, images), mean_of_first(values, images));
+                    let allowed = TOLERANCE * largest(values) + 1e-12;
+                    let name = &model.graph.node(tap).name;
+                    prop_assert!((found - expected).abs() <= allowed, "{isa:?}: {name} {found} is not {expected}");
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn inferred_values_are_those_of_the_reference() {
+    check(120, 2, |spec, images| {
+        let model = spec.build();
+        let data = Data::new(&model, images);
+        let parameters = Parameters::initialise(&model.graph, Key::new(5));
+        let expected = reference_infer(&model, &parameters, &data);
+        let mut nodes = vec![model.logits, model.correct];
+        nodes.extend(&model.taps);
+        for (i, isa) in Isa::available().into_iter().enumerate() {
+            let threads = 1 + (images + i) % 5;
+            let mut session = session(&model, threads, isa);
+            for asked in [&nodes[..1], &nodes] {
+                let found = session.infer(asked, images, &data);
+                for (&id, found) in asked.iter().zip(&found) {
+                    let what = format!("{isa:?} on {threads} threads: {}", model.graph.node(id).name);
+                    close(&what, found, expected.of(id), 1e-12)?;
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Takes three steps of different sizes; returns reports and parameters as bits.
+fn train(model: &Model, data: &Data, images: usize, threads: usize, isa: Isa) -> (Vec<StepReport>, Vec<u32>) {
+    let mut session = session(model, threads, isa);
+    session.start_training(model.loss, &[], Adam { clip: Some(0.5), weight_decay: 0.1, ..Adam::default() });
+    let sizes = [images, images.div_ceil(2), images];
+    let reports = sizes.map(|images| session.train_step(&Step { images, ..step(data, images) })).to_vec();
+    let bits = |(id, _)| session.parameters().get(id).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    (reports, parameters_of(model).into_iter().flat_map(bits).collect())
+}
+
+#[test]
+fn the_number_of_threads_never_shows_and_avx2_has_the_bits_of_avx512() {
+    check(40, 3, |spec, images| {
+        // More images than otherwise, so that there are up to 16 parts.
+        let images = 3 * images;
+        let model = spec.build();
+        let data = Data::new(&model, images);
+        for isa in Isa::available() {
+            let one = train(&model, &data, images, 1, isa);
+            for threads in [2, 3, 5, 7] {
+                prop_assert!(train(&model, &data, images, threads, isa) == one, "{isa:?}: {threads} threads");
+            }
+            if isa != Isa::Portable {
+                prop_assert!(train(&model, &data, images, 1, Isa::best()) == one, "{isa:?} against the best");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn inference_does_not_depend_on_threads_nor_on_what_was_asked_before() {
+    check(40, 4, |spec, images| {
+        let model = spec.build();
+        let data = Data::new(&model, images);
+        let one = session(&model, 1, Isa::best()).infer(&[model.logits], images, &data);
+        for threads in [2, 3] {
+            let mut session = session(&model, threads, Isa::best());
+            session.start_training(model.loss, &[], Adam::default());
+            session.gradients(&step(&data, images));
+            session.infer(&[model.correct], images.div_ceil(3), &data);
+            let found = session.infer(&[model.logits], images, &data);
+            prop_assert!(found == one, "{threads} threads");
+        }
+        Ok(())
+    });
+}
