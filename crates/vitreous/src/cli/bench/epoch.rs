@@ -8,9 +8,9 @@ use std::time::Instant;
 use serde::Serialize;
 use vitreous_engine::{Adam, Examples, Parameters, Session, Step};
 
-use super::super::CliError;
 use super::super::reading::reading;
 use super::super::settings::square_facts;
+use super::super::{CliError, json, show};
 use super::{Noise, STEPS_MIN};
 use crate::config::CheckedConfig;
 use crate::config::train::Optimizer;
@@ -47,7 +47,7 @@ struct EpochTiming {
 }
 
 /// Runs the command.
-pub fn run(checked: &CheckedConfig, name: String, json: bool) -> Result<(), CliError> {
+pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), CliError> {
     let begin = Instant::now();
     let spec = &checked.config().data;
     let facts = data::inspect(spec)?;
@@ -115,10 +115,10 @@ pub fn run(checked: &CheckedConfig, name: String, json: bool) -> Result<(), CliE
         ratio: (read_s + epoch_s) / ready_s,
         images_per_s: last as f64 / (read_s + epoch_s),
     };
-    if json {
-        println!("{}", serde_json::json!(timing));
+    if as_json {
+        show(&json(&timing))?;
     } else {
-        println!("{}", text(&timing));
+        show(&text(&timing))?;
     }
     Ok(())
 }
@@ -127,7 +127,7 @@ fn text(timing: &EpochTiming) -> String {
     let EpochTiming { model, images, steps, read_s, epoch_s, ready_s, ratio, images_per_s, .. } = timing;
     format!(
         "{model}: {:.2} s for an epoch of {} images in {steps} steps (reading {read_s:.2} s, steps {epoch_s:.2} s)\n\
-         {ready_s:.2} s for the same steps on images that lie ready: ratio {ratio:.3}, {} images/s",
+         {ready_s:.2} s for the same steps on images that lie ready: ratio {ratio:.3}, {} images/s\n",
         read_s + epoch_s,
         units::count(*images as u64),
         units::count(*images_per_s as u64),

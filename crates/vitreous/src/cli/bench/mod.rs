@@ -11,8 +11,8 @@ use clap::ValueEnum;
 use serde::Serialize;
 use vitreous_engine::{Adam, Examples, Parameters, Session, Step};
 
-use super::CliError;
 use super::settings::{SettingsArgs, image_facts};
+use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
 use crate::models::{self, Model, summary};
 use crate::random::{Key, Purpose, stream};
@@ -101,9 +101,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let config = checked.resolve(image_facts(&checked)?.0)?;
     let timing = measure(args.what, args.settings.name(), &config, length)?;
     if args.json {
-        println!("{}", serde_json::json!(timing));
+        show(&json(&timing))?;
     } else {
-        println!("{}", text(&timing));
+        show(&text(&timing))?;
     }
     Ok(())
 }
@@ -176,7 +176,7 @@ fn text(timing: &Timing) -> String {
     format!(
         "{model}: {ms:.2} ms for one {what} of {batch} images, median of {steps} ({ms_min:.2} least, {ms_p10:.2} 10th \
          percentile, {ms_max:.2} greatest)\n{} images/s, {:.1} GFLOP/s; {} parameters, {threads} threads, \
-         {instruction_set}",
+         {instruction_set}\n",
         units::count(timing.images_per_s as u64),
         timing.gflops,
         units::count(*params as u64),
