@@ -73,10 +73,13 @@ pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     Ok(if outcome.status == Status::Interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// What a run is called after: its config file, else its preset, else its data.
+/// What a run is called after: its config file (of a run's own config, that run), else its preset, else its data.
 fn base(settings: &SettingsArgs) -> String {
-    let file = settings.config.as_ref().and_then(|path| path.file_stem());
-    let named = file.map(|stem| stem.to_string_lossy().into_owned()).or_else(|| settings.preset.clone());
+    let file = settings.config.as_ref().and_then(|path| match path.file_name() {
+        Some(name) if name == "config.toml" => path.parent()?.file_name(),
+        _ => path.file_stem(),
+    });
+    let named = file.map(|name| name.to_string_lossy().into_owned()).or_else(|| settings.preset.clone());
     named.or_else(|| settings.data.clone()).unwrap_or_else(|| presets::DEFAULT.to_string())
 }
 
