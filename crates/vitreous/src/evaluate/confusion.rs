@@ -210,6 +210,14 @@ true \\ predicted 0 1
     }
 
     #[test]
+    fn more_than_ten_columns_have_numbers() {
+        let names: Vec<String> = (0..11).map(|class| format!("bird{class}")).collect();
+        let text = ConfusionMatrix::new(&names, vec![7; 121]).text();
+        assert_eq!(text.lines().next(), Some("true \\ predicted  0  1  2  3  4  5  6  7  8  9 10"));
+        assert_eq!(text.lines().last(), Some("10 bird10         7  7  7  7  7  7  7  7  7  7  7"));
+    }
+
+    #[test]
     fn csv_quotes_what_needs_it() {
         let csv = matrix(&["cat, big", "dog"], &[3, 2, 0, 5]).csv();
         assert_eq!(csv, "true\\predicted,\"cat, big\",dog\n\"cat, big\",3,2\ndog,0,5\n");
