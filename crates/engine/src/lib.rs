@@ -1,4 +1,4 @@
-//! Static graphs of tensors, compiled to fast CPU programs for training and inference.
+#![doc = include_str!("../README.md")]
 
 pub mod autodiff;
 mod cpu;
@@ -10,4 +10,5 @@ mod session;
 
 pub use cpu::{Isa, Parameters, Session, training_memory};
 pub use graph::{Graph, GraphError, Init, NodeId, ParamId, Shape};
+pub use random::Key;
 pub use session::{Adam, Examples, Memory, Step, StepReport};

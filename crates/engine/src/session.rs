@@ -3,9 +3,17 @@
 use crate::random::Key;
 
 /// Gives the inputs of a graph for each example of a step; threads ask for them as they come to them.
+///
+/// A closure of the same arguments as [`Examples::fill`] does as well.
 pub trait Examples: Sync {
     /// Writes the values of one example for the graph's input number `input` (in the order of the input nodes).
     fn fill(&self, input: usize, example: usize, values: &mut [f32]);
+}
+
+impl<F: Fn(usize, usize, &mut [f32]) + Sync> Examples for F {
+    fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
+        self(input, example, values);
+    }
 }
 
 /// One optimiser step.
@@ -20,6 +28,13 @@ pub struct Step<'a> {
     pub dropout: Key,
     /// Place of the step's first image in the epoch's order.
     pub first: u64,
+}
+
+impl<'a> Step<'a> {
+    /// Makes a step at the start of an epoch whose dropout key is made from seed 0.
+    pub fn new(images: usize, examples: &'a dyn Examples, learning_rate: f64) -> Self {
+        Step { images, examples, learning_rate, dropout: Key::new(0), first: 0 }
+    }
 }
 
 /// What a step came to.

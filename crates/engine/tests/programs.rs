@@ -62,7 +62,7 @@ fn mean_of_first(values: &[f64], images: usize) -> f64 {
 
 #[test]
 fn losses_and_gradients_are_those_of_the_reference() {
-    check(120, 1, |spec, images| {
+    check(200, 1, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
         let parameters = Parameters::initialise(&model.graph, Key::new(5));
@@ -101,7 +101,7 @@ fn losses_and_gradients_are_those_of_the_reference() {
 
 #[test]
 fn inferred_values_are_those_of_the_reference() {
-    check(120, 2, |spec, images| {
+    check(150, 2, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
         let parameters = Parameters::initialise(&model.graph, Key::new(5));

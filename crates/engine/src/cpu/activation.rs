@@ -114,3 +114,85 @@ isa_kernel! {
     /// Applies an activation, or its derivative to a gradient.
     apply, apply_generic, Apply
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Isa;
+    use crate::cpu::testing::{Guarded, check, numbers, wide};
+    use crate::reference::activation;
+
+    const ALL: [Activation; 4] = [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Tanh];
+
+    #[test]
+    fn values_and_gradients_are_those_of_the_reference_also_in_place() {
+        for len in [1, 2, 5, 13, 15, 16, 17, 31, 33, 97] {
+            let x: Vec<f32> = numbers(1, len).iter().map(|x| 3.0 * x).collect();
+            let dy = numbers(2, len);
+            for function in ALL {
+                let values = wide(&x).iter().map(|&x| activation::value(function, x)).collect();
+                let slopes = wide(&x).into_iter().map(|x| activation::derivative(function, x));
+                let expected = [values, slopes.zip(&dy).map(|(slope, &dy)| slope * f64::from(dy)).collect()];
+                for in_place in [false, true] {
+                    let what = format_args!("{function:?} of {len}, in place {in_place}");
+                    check(what, &expected, 2e-6, |isa| {
+                        let run = |x: &mut Guarded, dy: Option<&mut Guarded>| {
+                            let mut out = Guarded::unset(len);
+                            let from = x.read();
+                            let (dy, to) = match dy {
+                                Some(dy) if in_place => (dy.read(), dy.pointer()),
+                                Some(dy) => (dy.read(), out.pointer()),
+                                None if in_place => (std::ptr::null(), x.pointer()),
+                                None => (std::ptr::null(), out.pointer()),
+                            };
+                            let args = Apply { activation: function, len, x: from, dy, out: to };
+                            unsafe { apply(isa, &args) };
+                            out
+                        };
+                        let (mut a, mut b, mut gradient) = (Guarded::new(&x), Guarded::new(&x), Guarded::new(&dy));
+                        let value = run(&mut a, None);
+                        let slope = run(&mut b, Some(&mut gradient));
+                        if in_place {
+                            vec![a.values(), gradient.values()]
+                        } else {
+                            vec![value.values(), slope.values()]
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// The largest errors allowed, of value and derivative, in the order of `ALL`. A tanh near 0 is a difference of
+    /// numbers near 1, so its error is small only beside 1.
+    const MOST: [[f64; 2]; 4] = [[0.0, 0.0], [1.2e-7, 2.0e-7], [1.5e-7, 4.5e-7], [2.0e-7, 3.0e-7]];
+
+    /// Largest error of value and derivative for x in -16 ... 16, as part of max(1, |x|).
+    fn largest_errors(isa: Isa, function: Activation) -> [f64; 2] {
+        let x: Vec<f32> = (-16 * 2048..=16 * 2048).map(|i| i as f32 / 2048.0 + 1e-5).collect();
+        let (input, ones) = (Guarded::new(&x), Guarded::new(&vec![1.0; x.len()]));
+        [std::ptr::null(), ones.read()].map(|dy| {
+            let mut out = Guarded::unset(x.len());
+            let args = Apply { activation: function, len: x.len(), x: input.read(), dy, out: out.pointer() };
+            unsafe { apply(isa, &args) };
+            let exact = |x: f64| {
+                if dy.is_null() { activation::value(function, x) } else { activation::derivative(function, x) }
+            };
+            let errors = x.iter().zip(out.values()).map(|(&x, y)| {
+                let x = f64::from(x);
+                (f64::from(y) - exact(x)).abs() / x.abs().max(1.0)
+            });
+            errors.fold(0.0, f64::max)
+        })
+    }
+
+    #[test]
+    fn errors_are_a_few_roundings_at_most() {
+        for isa in Isa::available() {
+            for (function, [value, derivative]) in ALL.into_iter().zip(MOST) {
+                let found = largest_errors(isa, function);
+                assert!(found[0] <= value && found[1] <= derivative, "{isa:?} {function:?}: {found:?}");
+            }
+        }
+    }
+}

@@ -280,3 +280,134 @@ unsafe fn softmax_gradient<S: Simd>(args: &RowGradient, dropout: bool, dscores: 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Isa;
+    use crate::cpu::testing::{Draws, Guarded, check, numbers, same_bits, wide};
+    use crate::ops::Attention;
+    use crate::reference;
+
+    /// One attention with everything that its kernels read.
+    struct Case {
+        /// Images, tokens, heads, width of a head.
+        size: [usize; 4],
+        rate: f32,
+        qkv: Vec<f32>,
+        dy: Vec<f32>,
+        draws: Draws,
+    }
+
+    impl Case {
+        fn new(size: [usize; 4], rate: f32) -> Self {
+            let [images, tokens, heads, head_dim] = size;
+            let len = images * tokens * heads * head_dim;
+            let qkv = numbers(1, 3 * len).iter().map(|x| 2.0 * x).collect();
+            Case { size, rate, qkv, dy: numbers(2, len), draws: Draws::new(rate, images) }
+        }
+
+        fn sizes(&self) -> Sizes {
+            let [images, tokens, heads, head_dim] = self.size;
+            let dropout = (self.rate > 0.0).then(|| self.draws.mask(heads * tokens, tokens));
+            Sizes { images, tokens, heads, head_dim, scale: self.scale(), dropout }
+        }
+
+        fn scale(&self) -> f32 {
+            1.0 / (self.size[3] as f32).sqrt()
+        }
+
+        /// The context, and the gradient of query, key and value.
+        fn expected(&self) -> [Vec<f64>; 2] {
+            let [images, tokens, heads, head_dim] = self.size;
+            let embed_dim = heads * head_dim;
+            let dropout = Some(self.draws.dropout).filter(|_| self.rate > 0.0);
+            let attention = Attention { heads, scale: self.scale(), dropout };
+            let (qkv, dy) = (wide(&self.qkv), wide(&self.dy));
+            let mut expected = [vec![], vec![]];
+            for image in 0..images {
+                let key = Some(self.draws.images[image]);
+                let qkv = &qkv[image * tokens * 3 * embed_dim..][..tokens * 3 * embed_dim];
+                let dy = &dy[image * tokens * embed_dim..][..tokens * embed_dim];
+                expected[0].extend(reference::attention::forward(attention, key, qkv, embed_dim));
+                expected[1].extend(reference::attention::grad(attention, key, dy, qkv, embed_dim));
+            }
+            expected
+        }
+
+        fn scratch(&self) -> Guarded {
+            Guarded::unset(Sizes::scratch_len(self.size[1], self.size[3]))
+        }
+
+        /// The context, and the weights if they are kept.
+        fn forward(&self, isa: Isa, keeps: bool) -> [Guarded; 2] {
+            let len = if keeps { self.size[0] * Sizes::weights_len(self.size[1], self.size[2]) } else { 0 };
+            let (qkv, mut scratch) = (Guarded::new(&self.qkv), self.scratch());
+            let (mut context, mut weights) = (Guarded::unset(self.dy.len()), Guarded::unset(len));
+            let args = Forward {
+                sizes: self.sizes(),
+                qkv: qkv.read(),
+                context: context.pointer(),
+                weights: if keeps { weights.pointer() } else { std::ptr::null_mut() },
+                scratch: scratch.pointer(),
+            };
+            unsafe { forward(isa, &args) };
+            scratch.values();
+            [context, weights]
+        }
+
+        fn backward(&self, isa: Isa) -> Vec<Vec<f32>> {
+            let [context, weights] = self.forward(isa, true);
+            let (qkv, dy) = (Guarded::new(&self.qkv), Guarded::new(&self.dy));
+            let (mut dqkv, mut scratch) = (Guarded::unset(self.qkv.len()), self.scratch());
+            let args = Backward {
+                sizes: self.sizes(),
+                qkv: qkv.read(),
+                context: context.read(),
+                weights: weights.read(),
+                dcontext: dy.read(),
+                dqkv: dqkv.pointer(),
+                scratch: scratch.pointer(),
+            };
+            unsafe { backward(isa, &args) };
+            scratch.values();
+            weights.values();
+            vec![context.values(), dqkv.values()]
+        }
+    }
+
+    fn check_all(sizes: impl IntoIterator<Item = [usize; 4]>) {
+        for size in sizes {
+            for rate in [0.0, 0.3] {
+                let case = Case::new(size, rate);
+                let what = format_args!("images, tokens, heads, head_dim {size:?}, dropout {rate}");
+                check(what, &case.expected(), 2e-6, |isa| case.backward(isa));
+                for isa in Isa::available() {
+                    let [kept, not_kept] = [true, false].map(|keeps| vec![case.forward(isa, keeps)[0].values()]);
+                    assert!(same_bits(&kept, &not_kept), "{isa:?} {size:?}: kept weights show in the context");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn context_and_gradients_are_those_of_the_reference_for_all_widths() {
+        for head_dim in [1, 2, 5, 16, 17, 32, 64, 67] {
+            check_all([[2, 5, 3, head_dim], [1, 17, 2, head_dim]]);
+        }
+    }
+
+    #[test]
+    fn context_and_gradients_are_those_of_the_reference_for_all_numbers_of_tokens() {
+        check_all([1, 2, 15, 16, 31, 33, 50, 65].map(|tokens| [2, tokens, 2, 7]));
+        check_all([[1, 197, 1, 5]]);
+    }
+
+    #[test]
+    fn great_scores_overflow_nothing() {
+        let mut case = Case::new([1, 17, 1, 5], 0.0);
+        case.qkv.iter_mut().for_each(|x| *x *= 40.0);
+        // Scores of thousands: their rounding alone is worth 1e-3 of a weight.
+        check(format_args!("great scores"), &case.expected(), 2e-3, |isa| case.backward(isa));
+    }
+}

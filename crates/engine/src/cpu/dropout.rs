@@ -105,3 +105,31 @@ isa_kernel! {
     /// Zeroes values at random and scales the others.
     drop_values, drop_generic, Drop
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::{Draws, Guarded, check, numbers, wide};
+
+    #[test]
+    fn the_same_values_are_dropped_as_the_graph_says() {
+        for features in [1, 2, 15, 16, 17, 31, 32, 33, 47, 65, 97] {
+            for (images, rows_per_image) in [(1, 1), (1, 5), (3, 7)] {
+                let rows = images * rows_per_image;
+                let (x, draws) = (numbers(1, rows * features), Draws::new(0.3, images));
+                let expected = [draws.apply(&wide(&x), features)];
+                for in_place in [false, true] {
+                    let what = format_args!("{images} x {rows_per_image} x {features}, in place {in_place}");
+                    // One rounding: the mask itself has to be exact.
+                    check(what, &expected, 6e-8, |isa| {
+                        let (mut input, mut out) = (Guarded::new(&x), Guarded::unset(x.len()));
+                        let to = if in_place { input.pointer() } else { out.pointer() };
+                        let mask = draws.mask(rows_per_image, features);
+                        unsafe { drop_values(isa, &Drop { mask, rows, x: input.read(), out: to }) };
+                        vec![if in_place { input.values() } else { out.values() }]
+                    });
+                }
+            }
+        }
+    }
+}

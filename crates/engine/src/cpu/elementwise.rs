@@ -72,3 +72,65 @@ isa_kernel! {
     /// Multiplies values with factors.
     scale, scale_generic, Scale
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::{Guarded, check, numbers};
+
+    const LENS: [usize; 8] = [1, 5, 15, 16, 17, 31, 33, 97];
+
+    #[test]
+    fn sums_are_exact_shared_or_not_and_in_place() {
+        let images = 3;
+        for len in LENS {
+            for shared in [false, true] {
+                let a = numbers(1, images * len);
+                let b = numbers(2, if shared { len } else { images * len });
+                let sum = a.iter().enumerate().map(|(i, a)| f64::from(a + b[i % b.len()])).collect();
+                // Where the result goes: apart, over a, over b.
+                for place in 0..if shared { 2 } else { 3 } {
+                    check(
+                        format_args!("{len}, shared {shared}, place {place}"),
+                        std::slice::from_ref(&sum),
+                        0.0,
+                        |isa| {
+                            let mut all = [Guarded::unset(a.len()), Guarded::new(&a), Guarded::new(&b)];
+                            let out = all[place].pointer();
+                            let args = Add { images, len, a: all[1].read(), b: all[2].read(), shared, out };
+                            unsafe { add(isa, &args) };
+                            vec![all[place].values()]
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_scaled_by_factors_or_where_they_are_positive() {
+        for len in LENS {
+            let (x, mut factors) = (numbers(1, len), numbers(2, len));
+            factors[0] = 0.0;
+            for where_positive in [None, Some(1.75f32)] {
+                let scaled = x.iter().zip(&factors).map(|(&x, &factor)| match where_positive {
+                    None => f64::from(x * factor),
+                    Some(number) if factor > 0.0 => f64::from(x * number),
+                    Some(_) => 0.0,
+                });
+                let expected = [scaled.collect()];
+                for in_place in [false, true] {
+                    let what = format_args!("{len}, {where_positive:?}, in place {in_place}");
+                    check(what, &expected, 0.0, |isa| {
+                        let (mut input, mut out) = (Guarded::new(&x), Guarded::unset(len));
+                        let factors = Guarded::new(&factors);
+                        let to = if in_place { input.pointer() } else { out.pointer() };
+                        let args = Scale { len, x: input.read(), factors: factors.read(), where_positive, out: to };
+                        unsafe { scale(isa, &args) };
+                        vec![if in_place { input.values() } else { out.values() }]
+                    });
+                }
+            }
+        }
+    }
+}

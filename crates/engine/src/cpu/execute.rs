@@ -267,7 +267,7 @@ impl Session {
         let training = self.training.as_mut().expect("training was started");
         let count = parts(images);
         let compiled = &mut training.compiled;
-        compiled.fit(greatest_chunk(&compiled, images, count));
+        compiled.fit(greatest_chunk(compiled, images, count));
         let per_image = compiled.program.outputs.iter();
         let mut moved = false;
         for (out, per_image) in training.outputs.iter_mut().zip(per_image) {

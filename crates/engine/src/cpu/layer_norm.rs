@@ -133,3 +133,142 @@ isa_kernel! {
     /// Takes a gradient through a layer norm.
     backward, backward_generic, Backward
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::{Guarded, check, numbers, wide};
+    use crate::reference::layer_norm;
+
+    const FEATURES: [usize; 13] = [1, 2, 3, 5, 7, 13, 15, 16, 17, 31, 33, 65, 97];
+    const EPS: f32 = 1e-2;
+
+    /// Rows whose mean is far from 0.
+    fn rows(len: usize) -> Vec<f32> {
+        numbers(1, len).iter().map(|x| 2.0 * x + 3.0).collect()
+    }
+
+    /// Mean and 1 / deviation of each row.
+    fn stats(x: &[f64], features: usize) -> Vec<f64> {
+        let of = |row: &[f64]| {
+            let mean = row.iter().sum::<f64>() / features as f64;
+            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / features as f64;
+            [mean, 1.0 / (variance + f64::from(EPS)).sqrt()]
+        };
+        x.chunks_exact(features).flat_map(of).collect()
+    }
+
+    #[test]
+    fn rows_are_normalised_as_in_the_reference_also_in_place_and_with_a_relu() {
+        for features in FEATURES {
+            for rows_count in [1, 2, 5, 13] {
+                let x = rows(rows_count * features);
+                let (weight, bias) = (numbers(2, features), numbers(3, features));
+                let y = layer_norm::forward(&wide(&x), &wide(&weight), &wide(&bias), f64::from(EPS));
+                for (relu, in_place, keeps) in [(false, false, true), (true, false, true), (true, true, false)] {
+                    let y = y.iter().map(|&y| if relu { y.max(0.0) } else { y }).collect();
+                    let kept = if keeps { stats(&wide(&x), features) } else { vec![] };
+                    let what = format_args!("{rows_count} x {features}, relu {relu}, in place {in_place}");
+                    check(what, &[y, kept], 2e-6, |isa| {
+                        let (mut input, mut out) = (Guarded::new(&x), Guarded::unset(x.len()));
+                        let (weight, bias) = (Guarded::new(&weight), Guarded::new(&bias));
+                        let mut stats = Guarded::unset(if keeps { 2 * rows_count } else { 0 });
+                        let args = Forward {
+                            rows: rows_count,
+                            features,
+                            eps: EPS,
+                            x: input.read(),
+                            weight: weight.read(),
+                            bias: bias.read(),
+                            out: if in_place { input.pointer() } else { out.pointer() },
+                            stats: if keeps { stats.pointer() } else { std::ptr::null_mut() },
+                            relu,
+                        };
+                        unsafe { forward(isa, &args) };
+                        vec![if in_place { input.values() } else { out.values() }, stats.values()]
+                    });
+                }
+            }
+        }
+    }
+
+    /// Where the gradient of the input goes.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Place {
+        Nowhere,
+        Apart,
+        OverDy,
+        OverResidual,
+    }
+
+    #[test]
+    fn gradients_are_those_of_the_reference_with_residual_in_place_and_continued() {
+        for features in FEATURES {
+            for rows_count in [1, 2, 13] {
+                let (x, dy) = (rows(rows_count * features), numbers(2, rows_count * features));
+                let (weight, residual) = (numbers(3, features), numbers(4, x.len()));
+                let before = [numbers(5, features), numbers(6, features)];
+                let dx = layer_norm::input_grad(&wide(&dy), &wide(&x), &wide(&weight), f64::from(EPS));
+                let params = layer_norm::param_grads(&wide(&dy), &wide(&x), features, f64::from(EPS));
+                let kept: Vec<f32> = stats(&wide(&x), features).iter().map(|&x| x as f32).collect();
+                let places = [
+                    (Place::Nowhere, false),
+                    (Place::Apart, false),
+                    (Place::Apart, true),
+                    (Place::OverDy, false),
+                    (Place::OverDy, true),
+                    (Place::OverResidual, true),
+                ];
+                for ((place, adds), continues) in places.into_iter().flat_map(|place| [(place, false), (place, true)]) {
+                    let sum = |x: &[f64], more: &[f32], counts: bool| -> Vec<f64> {
+                        x.iter().zip(more).map(|(x, &more)| x + if counts { f64::from(more) } else { 0.0 }).collect()
+                    };
+                    let mut expected: Vec<_> = (0..2).map(|i| sum(&params[i], &before[i], continues)).collect();
+                    if place != Place::Nowhere {
+                        expected.push(sum(&dx, &residual, adds));
+                    }
+                    let what =
+                        format_args!("{rows_count} x {features}, {place:?}, residual {adds}, continues {continues}");
+                    check(what, &expected, 2e-6, |isa| {
+                        let mut all = [Guarded::unset(x.len()), Guarded::new(&dy), Guarded::new(&residual)];
+                        let mut params = before
+                            .each_ref()
+                            .map(|before| if continues { Guarded::new(before) } else { Guarded::unset(features) });
+                        let (x, stats, weight) = (Guarded::new(&x), Guarded::new(&kept), Guarded::new(&weight));
+                        let [apart, over_dy, over_residual] = all.each_mut().map(Guarded::pointer);
+                        let [dweight, dbias] = params.each_mut().map(Guarded::pointer);
+                        let dx = match place {
+                            Place::Nowhere => std::ptr::null_mut(),
+                            Place::Apart => apart,
+                            Place::OverDy => over_dy,
+                            Place::OverResidual => over_residual,
+                        };
+                        let args = Backward {
+                            rows: rows_count,
+                            features,
+                            dy: over_dy,
+                            x: x.read(),
+                            stats: stats.read(),
+                            weight: weight.read(),
+                            dweight,
+                            dbias,
+                            continues,
+                            residual: if adds { over_residual } else { std::ptr::null() },
+                            dx,
+                        };
+                        unsafe { backward(isa, &args) };
+                        let mut found: Vec<_> = params.iter().map(Guarded::values).collect();
+                        let values = all.each_ref().map(Guarded::values);
+                        match place {
+                            Place::Nowhere => {}
+                            Place::Apart => found.push(values[0].clone()),
+                            Place::OverDy => found.push(values[1].clone()),
+                            Place::OverResidual => found.push(values[2].clone()),
+                        }
+                        found
+                    });
+                }
+            }
+        }
+    }
+}

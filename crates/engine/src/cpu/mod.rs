@@ -27,6 +27,8 @@ mod program;
 mod scalar;
 mod simd;
 mod split;
+#[cfg(test)]
+mod testing;
 mod tile;
 
 pub use execute::{Session, training_memory};

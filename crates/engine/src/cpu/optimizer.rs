@@ -96,3 +96,68 @@ isa_kernel! {
     /// Updates a range of parameters.
     adam, adam_generic, Adam
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::{Guarded, check, numbers};
+
+    #[test]
+    fn sums_are_exact_and_squares_those_of_the_sum() {
+        for len in [16, 32, 48, BLOCK] {
+            let (a, b) = (numbers(1, len), numbers(2, len));
+            for adds in [false, true] {
+                let sum: Vec<f64> = (0..len).map(|i| f64::from(if adds { a[i] + b[i] } else { a[i] })).collect();
+                let squares = vec![sum.iter().map(|x| x * x).sum()];
+                check(format_args!("{len}, adds {adds}"), &[sum, squares], 3e-7, |isa| {
+                    let (mut into, from, mut squares) = (Guarded::new(&a), Guarded::new(&b), f64::NAN);
+                    let from = if adds { from.read() } else { std::ptr::null() };
+                    unsafe { super::sum(isa, &Sum { len, into: into.pointer(), from, squares: &raw mut squares }) };
+                    vec![into.values(), vec![squares as f32]]
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn one_update_is_that_of_the_formulas() {
+        let len = 48;
+        let (values, gradient) = (numbers(1, len), numbers(2, len));
+        let (first, second) = (numbers(3, len), numbers(4, len).iter().map(|x| x.abs()).collect::<Vec<_>>());
+        let (factor, beta1, beta2, eps, step_size, correction) = (0.7, 0.9, 0.99, 1e-3, 0.02, 1.3);
+        for (l2, keep) in [(0.0, 1.0), (0.1, 1.0), (0.0, 0.98)] {
+            let mut expected = [vec![], vec![], vec![]];
+            for i in 0..len {
+                let value = f64::from(values[i]);
+                let g = f64::from(gradient[i]) * factor + l2 * value;
+                let m = beta1 * f64::from(first[i]) + (1.0 - beta1) * g;
+                let v = beta2 * f64::from(second[i]) + (1.0 - beta2) * g * g;
+                expected[0].push(value * keep - step_size * m / (v.sqrt() * correction + eps));
+                expected[1].push(m);
+                expected[2].push(v);
+            }
+            check(format_args!("l2 {l2}, keep {keep}"), &expected, 3e-7, |isa| {
+                let mut all = [&values, &first, &second].map(|x| Guarded::new(x));
+                let gradient = Guarded::new(&gradient);
+                let [values, first_moment, second_moment] = all.each_mut().map(Guarded::pointer);
+                let args = Adam {
+                    len,
+                    values,
+                    gradient: gradient.read(),
+                    first_moment,
+                    second_moment,
+                    gradient_factor: factor as f32,
+                    betas: [beta1 as f32, beta2 as f32],
+                    rests: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+                    eps: eps as f32,
+                    step_size: step_size as f32,
+                    root_correction: correction as f32,
+                    l2: l2 as f32,
+                    keep: keep as f32,
+                };
+                unsafe { adam(isa, &args) };
+                all.iter().map(Guarded::values).collect()
+            });
+        }
+    }
+}

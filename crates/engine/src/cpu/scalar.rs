@@ -90,3 +90,53 @@ fn class_of(label: f32, classes: usize) -> usize {
     assert!(class < classes && class as f32 == label, "label {label} is no class of {classes}");
     class
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::{numbers, wide};
+    use crate::reference;
+
+    #[test]
+    fn patches_are_those_of_the_reference() {
+        for (image, patch) in [([1, 1, 1], 1), ([3, 4, 6], 2), ([2, 15, 5], 5), ([5, 7, 14], 7)] {
+            let x = numbers(1, image.iter().product());
+            let mut out = vec![f32::NAN; x.len()];
+            patches(&x, image, patch, &mut out);
+            assert_eq!(wide(&out), reference::patches::forward(&wide(&x), &image, patch));
+        }
+    }
+
+    #[test]
+    fn losses_and_their_gradients_are_those_of_the_reference() {
+        for classes in [2, 3, 10, 97] {
+            let logits: Vec<f32> = numbers(classes as u64, classes).iter().map(|x| 9.0 * x).collect();
+            for (label, smoothing) in [(0, 0.0), (1, 0.1), (classes - 1, 0.3)] {
+                let exact = reference::loss::cross_entropy(&wide(&logits), label as f64, f64::from(smoothing));
+                let found = cross_entropy(&logits, label as f32, smoothing);
+                assert!((f64::from(found) - exact).abs() <= 1e-7 * exact.max(1.0), "{found} {exact}");
+                let mut gradient = vec![f32::NAN; classes];
+                cross_entropy_grad(&logits, label as f32, smoothing, 1.0 / 7.0, &mut gradient);
+                let exact = reference::loss::cross_entropy_grad(&wide(&logits), label as f64, f64::from(smoothing), 7);
+                for (found, exact) in gradient.iter().zip(exact) {
+                    assert!((f64::from(*found) - exact).abs() <= 1e-8, "{found} {exact}");
+                }
+                assert_eq!(
+                    f64::from(correct(&logits, label as f32)),
+                    reference::loss::correct(&wide(&logits), label as f64)
+                );
+            }
+        }
+        assert_eq!(
+            [0.0, 1.0, 2.0].map(|label| correct(&[1.0, 3.0, 3.0], label)),
+            [0.0, 1.0, 0.0],
+            "the first of equals"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "label 2.5 is no class of 3")]
+    fn a_label_that_is_no_class_is_refused() {
+        correct(&[0.0; 3], 2.5);
+    }
+}

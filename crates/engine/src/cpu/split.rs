@@ -59,16 +59,22 @@ pub(super) fn free_buffer(pending: &[Subtree], buffers: Range<usize>) -> usize {
     buffers.into_iter().find(|b| pending.iter().all(|tree| tree.buffer != *b)).expect("buffers_needed counted them")
 }
 
-/// Returns how many gradient buffers a thread needs for these parts at most.
+/// Returns how many gradient buffers a thread needs for these parts at most: one for the part at work, and one for
+/// each complete sub-tree before it.
 pub(super) fn buffers_needed(parts: Range<usize>) -> usize {
-    let mut pending = Vec::new();
-    let mut most = 0;
-    for part in parts {
-        pending.push(Subtree { first: part, level: 0, buffer: 0 });
-        most = most.max(pending.len());
-        merge(&mut pending, |_, _| {});
+    parts.clone().map(|part| 1 + subtrees(parts.start..part)).max().unwrap_or(0)
+}
+
+/// Number of greatest complete sub-trees in a range of parts.
+fn subtrees(mut parts: Range<usize>) -> usize {
+    let mut count = 0;
+    while !parts.is_empty() {
+        // As great as the first part's place and the range's length allow.
+        let level = parts.start.trailing_zeros().min(parts.len().ilog2());
+        parts.start += 1 << level;
+        count += 1;
     }
-    most
+    count
 }
 
 #[cfg(test)]
@@ -108,6 +114,22 @@ mod tests {
         for threads in 1..=7 {
             assert_eq!(tree(16, threads), tree(16, 1), "{threads} threads");
         }
+    }
+
+    #[test]
+    fn buffers_are_counted_as_they_are_used() {
+        for start in 0..16 {
+            for end in start..=16 {
+                let (mut pending, mut most) = (Vec::new(), 0);
+                for part in start..end {
+                    pending.push(Subtree { first: part, level: 0, buffer: 0 });
+                    most = most.max(pending.len());
+                    merge(&mut pending, |_, _| {});
+                }
+                assert_eq!(buffers_needed(start..end), most, "{start}..{end}");
+            }
+        }
+        assert_eq!(buffers_needed(0..16), 5);
     }
 
     #[test]

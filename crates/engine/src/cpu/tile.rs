@@ -224,3 +224,86 @@ pub(super) unsafe fn product<S: Simd, T: Target<S>>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::simd::isa_kernel;
+    use crate::cpu::testing::{Guarded, check, numbers};
+
+    pub(in crate::cpu) struct Multiply {
+        size: [usize; 3],
+        a: Broadcast,
+        b: Panel,
+        to: *mut f32,
+        stride: usize,
+        /// A factor for sums that are stored; none for sums that go on.
+        factor: Option<f32>,
+    }
+
+    unsafe fn multiply_generic<S: Simd>(args: &Multiply) {
+        let &Multiply { size: [rows, columns, steps], a, b, to, stride, factor } = args;
+        unsafe {
+            match factor {
+                Some(factor) => product::<S, _>(rows, columns, steps, a, b, &Store { to, stride, factor }),
+                None => {
+                    let target = Accumulate { to, stride, continues: true };
+                    product::<S, _>(rows, columns, steps, a, b, &target);
+                }
+            }
+        }
+    }
+
+    isa_kernel! {
+        /// C = A B, all ways.
+        multiply, multiply_generic, Multiply
+    }
+
+    #[test]
+    fn products_of_any_size_and_stride_are_those_of_a_plain_loop() {
+        for rows in [1, 2, 3, 5, 6, 7, 13] {
+            for columns in [1, 2, 5, 15, 16, 17, 31, 33, 47, 63, 65, 97] {
+                for steps in [1, 2, 7, 33] {
+                    // A as it is and turned; B and C with gaps between their rows.
+                    for (across, factor) in [(false, Some(0.7)), (true, None)] {
+                        let (a_row, a_step) = if across { (1, rows + 2) } else { (steps + 1, 1) };
+                        let (b_step, stride) = (columns + 3, columns + 1);
+                        let a = numbers(1, (rows - 1) * a_row + (steps - 1) * a_step + 1);
+                        let b = numbers(2, (steps - 1) * b_step + columns);
+                        let c = numbers(3, (rows - 1) * stride + columns);
+                        let mut expected: Vec<f64> = c.iter().map(|&x| f64::from(x)).collect();
+                        for row in 0..rows {
+                            for column in 0..columns {
+                                let terms = (0..steps).map(|step| {
+                                    f64::from(a[row * a_row + step * a_step]) * f64::from(b[step * b_step + column])
+                                });
+                                let c = &mut expected[row * stride + column];
+                                *c = factor.map_or(*c, |_| 0.0) + terms.sum::<f64>();
+                                *c *= factor.map_or(1.0, f64::from);
+                            }
+                        }
+                        // What lies between C's rows must stay: it is compared too.
+                        check(
+                            format_args!("{rows} x {columns} x {steps}, across {across}"),
+                            &[expected],
+                            1e-6,
+                            |isa| {
+                                let (a, b, mut c) = (Guarded::new(&a), Guarded::new(&b), Guarded::new(&c));
+                                let args = Multiply {
+                                    size: [rows, columns, steps],
+                                    a: Broadcast { at: a.read(), row: a_row, step: a_step },
+                                    b: Panel { at: b.read(), step: b_step },
+                                    to: c.pointer(),
+                                    stride,
+                                    factor,
+                                };
+                                unsafe { multiply(isa, &args) };
+                                vec![c.values()]
+                            },
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -55,3 +55,18 @@ pub(super) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId, eps
         backward.add_gradient(inputs[0], dx);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weight_and_bias_are_two_parameters() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", [3, 5]).expect("a new name");
+        let [weight, bias] = graph.layer_norm_parameters("norm", 5).expect("new names");
+        graph.layer_norm("norm1", x, [weight, bias], 1e-5).expect("it fits");
+        let error = graph.layer_norm("norm2", x, [weight, weight], 1e-5).expect_err("one for both");
+        assert_eq!(error.to_string(), "bias `norm.weight` is not another parameter than the weight (norm2)");
+    }
+}

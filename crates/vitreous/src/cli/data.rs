@@ -2,11 +2,12 @@
 
 use clap::Subcommand;
 
-use super::CliError;
 use super::reading::reading;
-use super::settings::{SettingsArgs, threads};
+use super::settings::SettingsArgs;
 use super::table::{Align, table};
+use super::{CliError, json, show};
 use crate::data::{self, DataSummary, Normalization, Wanted};
+use crate::train::threads;
 use crate::units;
 
 /// Looks at data sets
@@ -44,9 +45,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let train = loaded.train.as_ref().ok_or_else(|| CliError::failure("no train split was loaded", None))?;
     let summary = data::describe(&facts, &loaded, &Normalization::new(&spec, train));
     if args.json {
-        println!("{}", serde_json::json!(summary));
+        show(&json(&summary))?;
     } else {
-        print!("{}", text(&summary));
+        show(&text(&summary))?;
     }
     Ok(())
 }
@@ -64,11 +65,14 @@ fn text(summary: &DataSummary) -> String {
         ["memory".to_string(), format!("{} for train and validation", units::bytes(summary.memory_bytes))],
         ["fingerprint".to_string(), summary.fingerprint.clone()],
     ];
+    let some = |n: usize, one: &str, more: &str| format!("{} {}", count(n), if n == 1 { one } else { more });
     if summary.ignored_files > 0 {
-        rows.push(["ignored".to_string(), format!("{} files that are no pictures", count(summary.ignored_files))]);
+        let text = some(summary.ignored_files, "file that is no picture", "files that are no pictures");
+        rows.push(["ignored".to_string(), text]);
     }
     if !summary.skipped.is_empty() {
-        rows.push(["skipped".to_string(), format!("{} pictures that cannot be decoded", count(summary.skipped.len()))]);
+        let text = some(summary.skipped.len(), "picture that cannot be decoded", "pictures that cannot be decoded");
+        rows.push(["skipped".to_string(), text]);
     }
     let mut text = table(&rows, &[Align::Left, Align::Left]);
     text.push('\n');

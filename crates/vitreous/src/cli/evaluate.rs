@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::CliError;
 use super::reading::{evaluating, reading};
-use super::settings::{data_dir, threads};
+use super::settings::data_dir;
 use super::table::{Align, table};
+use super::{CliError, json, show};
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::data::{self, Facts, SplitName, Wanted};
 use crate::evaluate::{ClassMap, Classifier, Report, Scores, shortened};
 use crate::record::{Run, Weights};
+use crate::train::threads;
 use crate::units;
 
 /// Most classes whose whole confusion matrix is shown on the screen.
@@ -128,9 +129,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
     };
     let folder = report.save(run.folder(), &predictions)?;
     if args.json {
-        println!("{}", serde_json::json!(report));
+        show(&json(&report))?;
     } else {
-        print!("{}", text(&report));
+        show(&text(&report))?;
     }
     eprintln!("written to {}", folder.display());
     if split == SplitName::Test && report.test_evaluations > 1 {
@@ -202,14 +203,14 @@ fn text(report: &Report) -> String {
     }
     let [low, high] = scores.top1_interval.map(units::percent);
     text.push_str(&format!(
-        "\n{} of {}, {} images; weights {} of {} (epoch {})\nloss {:.4}, top-1 {} (95 % interval {low} to {high}), \
+        "\n{} of {}, {} images; weights {} of {} (step {})\nloss {:.4}, top-1 {} (95 % interval {low} to {high}), \
          top-5 {}\n",
         report.split,
         report.data,
         units::count(scores.images),
         report.weights,
         report.run,
-        report.epoch,
+        units::count(report.step),
         scores.loss,
         units::percent(scores.top1),
         units::percent(scores.top5),

@@ -16,6 +16,7 @@ mod summary;
 mod table;
 mod train;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -58,4 +59,18 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Bench(args) => bench::run(args)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A result as one line of JSON; what is no number becomes `null`.
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("results are plain numbers, texts and lists") + "\n"
+}
+
+/// Writes a result to stdout. Who reads it may stop early, as `head` does: the program then ends without complaint.
+fn show(text: &str) -> Result<(), CliError> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.map_err(|error| CliError::failure(format!("cannot write to stdout: {error}"), None)),
+    }
 }

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::CliError;
-use super::settings::threads;
+use super::{CliError, json, show};
 use crate::data::DataError;
 use crate::evaluate::Classifier;
 use crate::predict::{Guess, predict};
 use crate::record::{Run, Weights};
+use crate::train::threads;
 use crate::units;
 
 /// Names the classes of pictures
@@ -32,18 +32,31 @@ pub struct Args {
     json: bool,
 }
 
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Answer {
+    weights: String,
+    predictions: Vec<PictureAnswer>,
+}
+
+#[derive(Serialize)]
+struct PictureAnswer {
+    image: String,
+    top: Vec<Guess>,
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     let path = weights_path(&args)?;
     let mut classifier = Classifier::load(&path, threads(0).min(args.images.len()))?;
-    let mut predictions: Vec<Value> = Vec::new();
+    let mut predictions = Vec::new();
     let mut errors = Vec::new();
     for image in &args.images {
         match predict(&mut classifier, image, args.top) {
             Ok(guesses) if args.json => {
-                predictions.push(json!({ "image": image.display().to_string(), "top": guesses }));
+                predictions.push(PictureAnswer { image: image.display().to_string(), top: guesses });
             }
-            Ok(guesses) => print!("{}", text(&image.display().to_string(), &guesses)),
+            Ok(guesses) => show(&text(&image.display().to_string(), &guesses))?,
             Err(error) => {
                 let error = picture_error(&error);
                 // The last word of the command is its status: with one picture that is this error.
@@ -55,7 +68,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         }
     }
     if args.json {
-        println!("{}", json!({ "weights": path.display().to_string(), "predictions": predictions }));
+        show(&json(&Answer { weights: path.display().to_string(), predictions }))?;
     }
     match (errors.len(), args.images.len()) {
         (0, _) => Ok(()),

@@ -11,7 +11,6 @@ use crate::config::layers::Layers;
 use crate::config::vit::ImageFacts;
 use crate::config::{CheckedConfig, presets};
 use crate::data::{self, DataError, Facts, ImageShape};
-pub use crate::train::threads;
 
 /// The variable that says where data sets are when `--data-dir` does not.
 const DATA_DIR: &str = "VITREOUS_DATA_DIR";

@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde::Serialize;
 use vitreous_engine::{Memory, training_memory};
 
-use super::CliError;
-use super::settings::{SettingsArgs, image_facts, threads};
+use super::settings::{SettingsArgs, image_facts};
+use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
 use crate::config::vit::ImageFacts;
-use crate::models::{self, summary};
+use crate::models;
+use crate::models::summary::{Summary, summarise};
 use crate::record::Run;
+use crate::train::threads;
 use crate::units;
 
 /// Images of timm's named sizes: ImageNet's.
@@ -36,32 +38,43 @@ pub struct Args {
     json: bool,
 }
 
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Answer {
+    batch_size: usize,
+    threads: usize,
+    memory_bytes: MemoryBytes,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+#[derive(Serialize)]
+struct MemoryBytes {
+    parameters: u64,
+    optimizer: u64,
+    gradients: u64,
+    packed: u64,
+    activations: u64,
+    total: u64,
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     let config = config(&args)?;
     let model = models::vit(&config.model, config.train.smoothing as f32)?;
-    let summary = summary::summarise(&model);
+    let summary = summarise(&model);
     let (batch_size, threads) = (config.train.batch_size, threads(config.train.threads));
     let memory = training_memory(&model.graph, model.loss, &[model.correct], batch_size, threads);
     if args.json {
         let Memory { parameters, optimizer, gradients, packed, activations } = memory;
-        let mut all = json!(summary);
-        all["batch_size"] = json!(batch_size);
-        all["threads"] = json!(threads);
-        all["memory_bytes"] = json!({
-            "parameters": parameters, "optimizer": optimizer, "gradients": gradients, "packed": packed,
-            "activations": activations, "total": memory.total(),
-        });
-        println!("{all}");
+        let memory_bytes = MemoryBytes { parameters, optimizer, gradients, packed, activations, total: memory.total() };
+        show(&json(&Answer { batch_size, threads, memory_bytes, summary }))?;
         return Ok(());
     }
     let table = summary.table();
     // The number of parameters stays the last thing to be read.
     let (layers, parameters) = table.trim_end().rsplit_once('\n').unwrap_or(("", &table));
-    println!("{layers}");
-    println!("{}", memory_line(&memory, batch_size, threads));
-    println!("{parameters}");
-    Ok(())
+    show(&format!("{layers}\n{}\n{parameters}\n", memory_line(&memory, batch_size, threads)))
 }
 
 fn config(args: &Args) -> Result<ResolvedConfig, CliError> {
@@ -104,7 +117,7 @@ fn memory_line(memory: &Memory, batch_size: usize, threads: usize) -> String {
     ];
     let parts: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {}", units::bytes(*bytes))).collect();
     format!(
-        "training memory  {} for steps of {} images on {threads} threads ({})",
+        "training memory  {} for steps of {} images on {threads} threads:\n                 {}",
         units::bytes(memory.total()),
         units::count(batch_size as u64),
         parts.join(", ")

@@ -189,3 +189,79 @@ fn shape_of(config: &ResolvedConfig) -> ImageShape {
     let side = config.model.image_size();
     ImageShape { channels: config.model.channels(), height: side, width: side }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::model::VitSpec;
+    use crate::data::Normalization;
+    use crate::random::{Purpose, stream};
+    use vitreous_engine::Parameters;
+
+    fn spec() -> VitSpec {
+        let sizes = VitSpec { patch_size: 5, embed_dim: 14, depth: 1, num_heads: 2, ..VitSpec::default() };
+        VitSpec { image_size: Some(15), channels: Some(1), num_classes: Some(3), ..sizes }
+    }
+
+    fn metadata() -> Metadata {
+        Metadata {
+            class_names: ["cat", "dog", "emu"].map(str::to_string).to_vec(),
+            normalization: Normalization { mean: vec![0.3], std: vec![0.7] },
+            config: Config { model: spec(), ..Config::default() }.to_toml(),
+            epoch: 2,
+            step: 7,
+        }
+    }
+
+    /// Saves weights with a header and loads them again.
+    fn loaded(metadata: &Metadata) -> Result<Classifier, EvaluateError> {
+        let facts = ImageFacts { image_size: 15, channels: 1, num_classes: 3 };
+        let model = models::vit(&spec().with_facts(facts).unwrap(), 0.0).unwrap();
+        let parameters = Parameters::initialise(&model.graph, stream(5, Purpose::Initialise));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        checkpoint::save(&path, &model.graph, &parameters, metadata).unwrap();
+        Classifier::load(&path, 2)
+    }
+
+    /// The error's text without the place.
+    fn refused(metadata: &Metadata) -> String {
+        let text = loaded(metadata).err().expect("the header lies").to_string();
+        text.rsplit_once(" (").expect("a place").0.to_string()
+    }
+
+    #[test]
+    fn a_file_of_weights_is_enough() {
+        let mut classifier = loaded(&metadata()).unwrap();
+        assert_eq!(classifier.shape(), ImageShape { channels: 1, height: 15, width: 15 });
+        assert_eq!(classifier.class_names(), ["cat", "dog", "emu"]);
+        let (dark, bright) = (classifier.logits(&[3; 225]), classifier.logits(&[251; 225]));
+        assert!(dark.len() == 3 && dark != bright, "{dark:?} {bright:?}");
+        assert_eq!(classifier.logits(&[3; 225]), dark);
+    }
+
+    #[test]
+    fn a_header_that_contradicts_itself_is_refused() {
+        let lie = "the header of the weights contradicts itself: ";
+        let names = Metadata { class_names: vec!["cat".to_string()], ..metadata() };
+        assert_eq!(refused(&names), format!("{lie}1 class names for 3 classes"));
+        let normalized = |mean: &[f32], std: &[f32]| Metadata {
+            normalization: Normalization { mean: mean.to_vec(), std: std.to_vec() },
+            ..metadata()
+        };
+        let gray = refused(&normalized(&[0.1; 3], &[0.7]));
+        assert_eq!(gray, format!("{lie}3 means and 1 deviations for 1 channels"));
+        assert_eq!(refused(&normalized(&[0.1], &[0.0])), format!("{lie}images cannot be normalised by 0"));
+        let config = Config { model: VitSpec { image_size: None, ..spec() }, ..Config::default() }.to_toml();
+        let unsaid = format!("{lie}the config does not say which images the model sees");
+        assert_eq!(refused(&Metadata { config, ..metadata() }), unsaid);
+    }
+
+    #[test]
+    fn a_config_of_a_later_version_names_the_file() {
+        let config = "[model]\nembed_dims = 3\n".to_string();
+        let text = loaded(&Metadata { config, ..metadata() }).err().unwrap().to_string();
+        assert!(text.starts_with("unknown key `embed_dims` (") && text.contains("a.safetensors, [model]"), "{text}");
+    }
+}

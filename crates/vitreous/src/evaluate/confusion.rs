@@ -175,7 +175,7 @@ mod tests {
     fn rows_are_true_and_columns_predicted() {
         let pets = pets();
         assert_eq!((pets.count(0, 1), pets.count(1, 0)), (2, 5));
-        assert_eq!((pets.support(1), pets.predicted(1), pets.total()), (13, 12, 1149));
+        assert_eq!((pets.support(1), pets.predicted(1), pets.total()), (13, 12, 1148));
     }
 
     #[test]
@@ -207,6 +207,14 @@ true \\ predicted 0 1
         let text = matrix(&clothes, &[1000; 100]).text();
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         assert!(text.starts_with("true \\ predicted T-shir~ Trouser Pullov~   Dress    Coat"), "{text}");
+    }
+
+    #[test]
+    fn more_than_ten_columns_have_numbers() {
+        let names: Vec<String> = (0..11).map(|class| format!("bird{class}")).collect();
+        let text = ConfusionMatrix::new(&names, vec![7; 121]).text();
+        assert_eq!(text.lines().next(), Some("true \\ predicted  0  1  2  3  4  5  6  7  8  9 10"));
+        assert_eq!(text.lines().last(), Some("10 bird10         7  7  7  7  7  7  7  7  7  7  7"));
     }
 
     #[test]

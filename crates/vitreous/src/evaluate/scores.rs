@@ -170,7 +170,7 @@ fn rank(logits: &[f32], class: usize) -> usize {
 
 fn log_sum_exp(logits: &[f32]) -> f64 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    f64::from(most) + logits.iter().map(|&logit| f64::from(logit - most).exp()).sum::<f64>().ln()
+    f64::from(most) + logits.iter().map(|&logit| (f64::from(logit) - f64::from(most)).exp()).sum::<f64>().ln()
 }
 
 /// Returns the softmax of one class.

@@ -9,9 +9,12 @@ use crate::data::augment::{Augment, Scratch};
 use crate::random::Key;
 
 /// The images of a step.
-pub(super) struct StepExamples<'a> {
+pub struct StepExamples<'a> {
+    /// Where the images are.
     pub split: &'a Split,
+    /// What is done to them.
     pub augment: &'a Augment,
+    /// Where it is done.
     pub rooms: &'a Rooms,
     /// Places in the split, in the epoch's order.
     pub order: &'a [u32],
@@ -36,7 +39,7 @@ impl Examples for StepExamples<'_> {
 
 /// Room to work on images: as many as threads have worked at once, made when first needed and kept.
 #[derive(Default)]
-pub(super) struct Rooms {
+pub struct Rooms {
     free: Mutex<Vec<Scratch>>,
 }
 

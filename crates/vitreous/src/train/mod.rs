@@ -12,6 +12,7 @@ mod training;
 
 pub use error::TrainError;
 pub use event::{Event, StepEvent};
+pub use examples::{Rooms, StepExamples};
 pub use job::{Job, threads};
 pub use memory::{available_memory, check_memory, memory_needed};
 pub use training::{Outcome, Training};

@@ -4,6 +4,8 @@
 mod gradient;
 mod pack;
 mod product;
+#[cfg(test)]
+mod tests;
 
 pub(super) use gradient::{ParamGrad, param_grad};
 pub(super) use pack::{Pack, pack, packed_len};

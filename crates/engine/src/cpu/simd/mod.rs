@@ -133,3 +133,102 @@ pub(super) unsafe fn load_up_to<S: Simd>(from: *const f32, n: usize) -> S::V {
 pub(super) unsafe fn store_up_to<S: Simd>(to: *mut f32, n: usize, x: S::V) {
     unsafe { if n >= LANES { S::store(to, x) } else { S::store_first(to, n, x) } }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Isa;
+    use crate::cpu::testing::{Guarded, numbers, same_bits};
+
+    pub(in crate::cpu) struct Exp2 {
+        len: usize,
+        x: *const f32,
+        out: *mut f32,
+    }
+
+    unsafe fn exp2_generic<S: Simd>(args: &Exp2) {
+        for at in (0..args.len).step_by(LANES) {
+            let n = args.len - at;
+            unsafe { store_up_to::<S>(args.out.add(at), n, exp2::<S>(load_up_to::<S>(args.x.add(at), n))) };
+        }
+    }
+
+    isa_kernel! {
+        /// 2^x of many values.
+        all_exp2, exp2_generic, Exp2
+    }
+
+    #[test]
+    fn exp2_is_right_to_two_roundings_and_clamped_at_both_ends() {
+        let mut x: Vec<f32> = (-126 * 1024..=127 * 1024).map(|i| i as f32 / 1024.0 + 1e-4).collect();
+        x.extend([-126.0, 127.0, 0.0, -0.0, 0.5, -0.5, f32::MIN_POSITIVE]);
+        let good = x.len();
+        x.extend([-126.5, -1e9, f32::NEG_INFINITY]);
+        for isa in Isa::available() {
+            let (input, mut out) = (Guarded::new(&x), Guarded::unset(x.len()));
+            unsafe { all_exp2(isa, &Exp2 { len: x.len(), x: input.read(), out: out.pointer() }) };
+            let out = out.values();
+            for (x, y) in x.iter().zip(&out).take(good) {
+                let exact = f64::from(x.min(127.0)).exp2();
+                let error = (f64::from(*y) / exact - 1.0).abs();
+                assert!(error <= 1.2e-7, "{isa:?}: 2^{x} is off by {error:e} of its value");
+            }
+            assert!(out[good..].iter().all(|&y| y == f32::MIN_POSITIVE), "{isa:?}: {:?}", &out[good..]);
+        }
+    }
+
+    pub(in crate::cpu) struct Lanes {
+        n: usize,
+        rows: *const f32,
+        out: *mut f32,
+    }
+
+    /// Everything that moves lanes: 16 rows turned, the first `n` of a row, sum, greatest, selection.
+    unsafe fn lanes_generic<S: Simd>(args: &Lanes) {
+        unsafe {
+            let mut rows = [S::splat(0.0); LANES];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = S::load(args.rows.add(i * LANES));
+            }
+            let first = rows[0];
+            S::transpose(&mut rows);
+            for (i, row) in rows.iter().enumerate() {
+                S::store(args.out.add(i * LANES), *row);
+            }
+            let rest = args.out.add(LANES * LANES);
+            S::store(rest, S::select(S::first(args.n), first, S::splat(7.0)));
+            *rest.add(16) = S::sum(first);
+            *rest.add(17) = S::greatest(first);
+            // Only as many lanes as are asked for: the last call of all writes right up to the guard.
+            store_up_to::<S>(rest.add(18), args.n, load_up_to::<S>(args.rows.add(LANES * LANES - args.n), args.n));
+        }
+    }
+
+    isa_kernel! {
+        /// Moves lanes about.
+        move_lanes, lanes_generic, Lanes
+    }
+
+    #[test]
+    fn lanes_are_turned_summed_and_cut_the_same_on_every_path() {
+        let rows = numbers(1, LANES * LANES);
+        for n in 1..=LANES {
+            let mut expected: Vec<f32> = (0..LANES * LANES).map(|i| rows[i % LANES * LANES + i / LANES]).collect();
+            expected.extend((0..LANES).map(|i| if i < n { rows[i] } else { 7.0 }));
+            // Halves are added lane by lane.
+            let mut sum = rows[..LANES].to_vec();
+            while sum.len() > 1 {
+                let half = sum.len() / 2;
+                sum = (0..half).map(|i| sum[i] + sum[half + i]).collect();
+            }
+            expected.push(sum[0]);
+            expected.push(rows[..LANES].iter().copied().fold(f32::MIN, f32::max));
+            expected.extend(&rows[LANES * LANES - n..]);
+            for isa in Isa::available() {
+                let (input, mut out) = (Guarded::new(&rows), Guarded::unset(expected.len()));
+                unsafe { move_lanes(isa, &Lanes { n, rows: input.read(), out: out.pointer() }) };
+                assert!(same_bits(&[out.values()], std::slice::from_ref(&expected)), "{isa:?}, {n} lanes");
+            }
+        }
+    }
+}

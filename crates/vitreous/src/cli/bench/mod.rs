@@ -1,6 +1,9 @@
-//! `vitreous bench`: how long a training step or an inference takes, on random images that lie in memory.
+//! `vitreous bench`: how long a training step or an inference takes, on random images that lie in memory; and what the
+//! work on data adds to an epoch (`epoch.rs`).
 //!
 //! A step is all of it: gradients from zero, forward, loss, backward, optimiser, and the loss read back.
+
+mod epoch;
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +11,12 @@ use clap::ValueEnum;
 use serde::Serialize;
 use vitreous_engine::{Adam, Examples, Parameters, Session, Step};
 
-use super::CliError;
-use super::settings::{SettingsArgs, image_facts, threads};
+use super::settings::{SettingsArgs, image_facts};
+use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
 use crate::models::{self, Model, summary};
 use crate::random::{Key, Purpose, stream};
+use crate::train::threads;
 use crate::units;
 
 /// Steps before the first that is timed, and the least number that are.
@@ -37,7 +41,7 @@ pub struct Args {
     /// Numbers to compute with
     #[arg(long, value_name = "NAME", default_value = "f32")]
     precision: String,
-    /// How long to measure at least
+    /// How long to measure at least; an epoch takes as long as it takes
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
     /// Threads [default: one for each processor]
@@ -55,6 +59,8 @@ enum What {
     Step,
     /// The logits of a batch, without dropout
     Infer,
+    /// One epoch from disk with augmentation, against the same steps on images that lie ready
+    Epoch,
 }
 
 /// What was measured.
@@ -89,12 +95,15 @@ pub fn run(args: Args) -> Result<(), CliError> {
     };
     let numbers = [("train.batch_size", args.batch_size, "--batch-size"), ("train.threads", args.threads, "--threads")];
     let checked = args.settings.checked(&numbers)?;
+    if args.what == What::Epoch {
+        return epoch::run(&checked, args.settings.name(), args.json);
+    }
     let config = checked.resolve(image_facts(&checked)?.0)?;
     let timing = measure(args.what, args.settings.name(), &config, length)?;
     if args.json {
-        println!("{}", serde_json::json!(timing));
+        show(&json(&timing))?;
     } else {
-        println!("{}", text(&timing));
+        show(&text(&timing))?;
     }
     Ok(())
 }
@@ -118,7 +127,7 @@ fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) 
                 std::hint::black_box(report.loss);
             })
         }
-        What::Infer => times(length, || {
+        _ => times(length, || {
             std::hint::black_box(session.infer(&[model.logits], batch, &noise));
         }),
     };
@@ -167,7 +176,7 @@ fn text(timing: &Timing) -> String {
     format!(
         "{model}: {ms:.2} ms for one {what} of {batch} images, median of {steps} ({ms_min:.2} least, {ms_p10:.2} 10th \
          percentile, {ms_max:.2} greatest)\n{} images/s, {:.1} GFLOP/s; {} parameters, {threads} threads, \
-         {instruction_set}",
+         {instruction_set}\n",
         units::count(timing.images_per_s as u64),
         timing.gflops,
         units::count(*params as u64),

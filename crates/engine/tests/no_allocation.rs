@@ -1,0 +1,84 @@
+//! A training step allocates nothing once its memory is there. The only test of its binary: it counts for all threads.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
+use vitreous_engine::ops::{Activation, LinearInit};
+use vitreous_engine::random::Key;
+use vitreous_engine::{Adam, Parameters, Session, Step};
+
+/// Counts what the system's allocator is asked for.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(start, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A small vision transformer with everything that a step can meet.
+fn model() -> Result<(Graph, NodeId, NodeId), GraphError> {
+    let mut graph = Graph::new();
+    let image = graph.input("image", [2, 6, 9])?;
+    let label = graph.input("label", [])?;
+    let x = graph.patches("patches", image, 3)?;
+    let x = graph.linear("proj", x, 14, LinearInit::pytorch(18))?;
+    let token = graph.new_parameter("token", [1, 1, 14], Init::Constant(0.1))?;
+    let x = graph.prepend_token("prepend", x, token)?;
+    let table = graph.new_parameter("table", [1, 11, 14], Init::Constant(0.1))?;
+    let x = graph.add_table("positions", x, table)?;
+    let norm = graph.layer_norm_parameters("norm", 14)?;
+    let y = graph.layer_norm("norm1", x, norm, 1e-5)?;
+    let y = graph.linear("qkv", y, 42, LinearInit::pytorch(14))?;
+    let y = graph.attention("attention", y, 2, 0.4, 0.1)?;
+    let x = graph.add("sum1", x, y)?;
+    let y = graph.layer_norm("norm2", x, norm, 1e-5)?;
+    let y = graph.linear("fc1", y, 33, LinearInit::pytorch(14))?;
+    let y = graph.activation("act", y, Activation::Gelu)?;
+    let y = graph.dropout("drop", y, 0.1)?;
+    let y = graph.linear("fc2", y, 14, LinearInit::pytorch(33))?;
+    let x = graph.add("sum2", x, y)?;
+    let x = graph.select_token("first", x, 0)?;
+    let logits = graph.linear("head", x, 5, LinearInit::pytorch(14))?;
+    let loss = graph.cross_entropy("loss", logits, label, 0.1)?;
+    let correct = graph.correct("correct", logits, label)?;
+    Ok((graph, loss, correct))
+}
+
+#[test]
+fn a_step_allocates_nothing_after_two_of_each_size() {
+    let examples = |input: usize, example: usize, values: &mut [f32]| {
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = if input == 0 { ((i * 7 + example * 13) % 11) as f32 * 0.1 } else { (example % 5) as f32 };
+        }
+    };
+    for threads in [1, 2] {
+        let (graph, loss, correct) = model().expect("the shapes fit");
+        let parameters = Parameters::initialise(&graph, Key::new(1));
+        let mut session = Session::new(graph, parameters, threads);
+        session.start_training(loss, &[correct], Adam { clip: Some(1.0), ..Adam::default() });
+        // 65 images make 16 parts, of which one is greater than the others; 23 are the rest of an epoch.
+        let mut step = |images| session.train_step(&Step::new(images, &examples, 1e-3));
+        for images in [65, 23, 65, 23] {
+            step(images);
+        }
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        for images in [65, 65, 23, 65] {
+            step(images);
+        }
+        let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        assert_eq!(count, 0, "allocations of four steps on {threads} threads");
+    }
+}
