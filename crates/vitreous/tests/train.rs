@@ -197,6 +197,24 @@ fn a_small_model_learns_a_few_images_by_heart() {
     assert!(accuracy > 0.9, "{accuracy}");
 }
 
+#[test]
+fn the_best_weights_are_those_of_the_most_accurate_epoch_and_of_the_lowest_loss_among_equals() {
+    let folder = Folder::new();
+    folder.train(&["--epochs", "7", "--lr", "1e-2", "--sched", "constant"]);
+    let results = folder.text("runs/digits/results.csv");
+    let rows = results.lines().skip(1).map(|row| row.split(',').map(|x| x.parse().unwrap()).collect::<Vec<f64>>());
+    let best = rows.max_by(|a, b| a[5].total_cmp(&b[5]).then(b[4].total_cmp(&a[4]))).unwrap();
+    let reached = &folder.manifest("digits")["results"];
+    assert_eq!(reached["best_epoch"].as_f64(), Some(best[0]), "{results}");
+    assert_eq!(reached["best_val_acc"].as_f64(), Some(best[5]));
+    let epoch = |weights: &str| {
+        let bytes = folder.read(&format!("runs/digits/weights/{weights}.safetensors"));
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        header.metadata().as_ref().unwrap()["vitreous.epoch"].clone()
+    };
+    assert_eq!((epoch("best"), epoch("last")), (best[0].to_string(), "7".to_string()));
+}
+
 /// Three classes of pictures of one colour each, of odd sizes.
 fn write_photos(folder: &Folder) {
     for (class, color) in [("ant", [200u8, 30, 20]), ("bee", [20, 190, 40]), ("cow", [10, 40, 220])] {
