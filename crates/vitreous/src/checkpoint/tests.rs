@@ -147,7 +147,7 @@ fn places_that_overlap_or_reach_beyond_the_file_are_damage() {
         let error = load_lie(&format!("{first},{second}"), &[0; 88]);
         assert!(error.starts_with("the weights are damaged: "), "{error}");
     }
-    let error = load_lie(&first.replace("blocks.0", "blocks.0"), &[0; 64]);
+    let error = load_lie(first, &[0; 64]);
     assert!(error.starts_with("the weights are damaged: the header promises another size than "), "{error}");
 }
 

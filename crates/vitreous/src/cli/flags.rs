@@ -128,7 +128,7 @@ mod tests {
             "--epochs",
             "3",
             "--lr",
-            "-1e-3",
+            "-0.5",
             "--opt",
             "5",
             "--drop-last",
@@ -140,7 +140,7 @@ mod tests {
         let expected = [
             ("train.epochs", Value::Integer(3), "--epochs"),
             ("train.drop_last", Value::Boolean(true), "--drop-last"),
-            ("train.lr", Value::Float(-1e-3), "--lr"),
+            ("train.lr", Value::Float(-0.5), "--lr"),
             ("train.opt", Value::String("5".to_string()), "--opt"),
             ("train.seed", Value::String("x".to_string()), "--seed"),
         ];

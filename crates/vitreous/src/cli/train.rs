@@ -9,11 +9,11 @@ use std::time::Instant;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::CliError;
 use super::flags::Flags;
 use super::progress::TrainProgress;
 use super::reading::reading;
 use super::settings::{SettingsArgs, square_facts};
+use super::{CliError, json, show};
 use crate::config::presets;
 use crate::data::{self, Wanted};
 use crate::models;
@@ -65,11 +65,7 @@ pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let outcome = training.run(&mut run, started, &stop, &mut |event| progress.show(event));
     progress.finish();
     let outcome = outcome?;
-    if args.json {
-        println!("{}", json(&run, &outcome));
-    } else {
-        print!("{}", report(&run, &outcome));
-    }
+    show(&if args.json { json(&result(&run, &outcome)) } else { report(&run, &outcome) })?;
     Ok(if outcome.status == Status::Interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
@@ -147,7 +143,8 @@ fn report(run: &Run, outcome: &Outcome) -> String {
     )
 }
 
-fn json(run: &Run, outcome: &Outcome) -> serde_json::Value {
+/// The same for programs.
+fn result(run: &Run, outcome: &Outcome) -> serde_json::Value {
     let mut value = serde_json::json!(outcome.results);
     value["run"] = run.folder().display().to_string().into();
     value["status"] = serde_json::json!(outcome.status);

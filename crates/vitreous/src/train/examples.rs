@@ -52,3 +52,34 @@ impl Rooms {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::augment::AugmentSpec;
+    use crate::config::data::DataSpec;
+    use crate::data::{Wanted, inspect, load};
+    use crate::random::{Purpose, stream};
+
+    #[test]
+    fn an_image_depends_on_its_place_in_the_epoch_and_not_on_the_step() {
+        let spec = DataSpec { limit_train: Some(23), ..DataSpec::default() };
+        let loaded = load(&spec, &inspect(&spec).unwrap(), Wanted::TrainAndValidation, 1, &|_, _| ()).unwrap();
+        let split = loaded.train.unwrap();
+        let changes = AugmentSpec { horizontal_flip: 0.5, crop_padding: 4, ..AugmentSpec::default() };
+        let augment = Augment::new(changes, 1, 28, 28, &[0.2], &[0.2]);
+        let (rooms, order) = (Rooms::default(), stream(3, Purpose::Shuffle).permutation(split.len()));
+        let image = |first: usize, example: usize, epoch: u64| {
+            let key = stream(3, Purpose::Augment).with(epoch);
+            let step = StepExamples { split: &split, augment: &augment, rooms: &rooms, order: &order, first, key };
+            let (mut pixels, mut label) = (vec![f32::NAN; 28 * 28], [f32::NAN]);
+            step.fill(0, example, &mut pixels);
+            step.fill(1, example, &mut label);
+            assert_eq!(label[0] as usize, split.label(order[first + example] as usize));
+            pixels
+        };
+        assert_eq!(image(0, 17, 5), image(13, 4, 5));
+        assert_ne!(image(0, 17, 5), image(0, 17, 6), "each epoch changes images anew");
+        assert_ne!(image(0, 17, 5), image(0, 16, 5));
+    }
+}

@@ -69,6 +69,8 @@ struct Surroundings<'a> {
     run: &'a Run,
     journal: Journal,
     started: Instant,
+    /// When the last line of `timing.jsonl` about steps was written.
+    line: Instant,
     stop: &'a AtomicBool,
     listen: &'a mut dyn FnMut(Event),
 }
@@ -173,7 +175,7 @@ impl Training {
         listen: &mut dyn FnMut(Event),
     ) -> Result<Status, TrainError> {
         let journal = Journal::start(run.folder())?;
-        let mut around = Surroundings { run, journal, started, stop, listen };
+        let mut around = Surroundings { run, journal, started, line: Instant::now(), stop, listen };
         let mut status = Status::Running;
         let mut epoch = 0;
         while status == Status::Running {
@@ -267,14 +269,16 @@ impl Training {
         let accuracy = self.session.metric_mean(0, images);
         mean.add(images, loss, accuracy);
         self.since_line.add(images, loss, accuracy);
-        let seconds = around.started.elapsed().as_secs_f64();
-        if step == 1 {
-            around.journal.timing(&StepTiming { step, epoch, seconds, images_per_s: images as f64 / seconds })?;
+        let logged = step.is_multiple_of(config.train.log_interval);
+        if step == 1 || logged {
+            let seconds = around.started.elapsed().as_secs_f64();
+            let images_per_s = self.since_line.images / around.line.elapsed().as_secs_f64();
+            around.journal.timing(&StepTiming { step, epoch, seconds, images_per_s })?;
         }
-        if step.is_multiple_of(config.train.log_interval) {
+        if logged {
             let [loss, accuracy] = self.since_line.values();
             around.journal.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr })?;
-            self.since_line = Mean::default();
+            (self.since_line, around.line) = (Mean::default(), Instant::now());
         }
         let [train_loss, train_acc] = mean.values();
         (around.listen)(Event::Step(StepEvent { step, epoch, images, train_loss, train_acc }));
