@@ -247,7 +247,7 @@ mod tests {
         let cifar = ImageFacts { image_size: 32, channels: 3, num_classes: 10 };
         let photos = ImageFacts { image_size: 64, channels: 3, num_classes: 5 };
         let counts = [
-            ("digits", gray, 139_018),
+            ("digits", gray, 105_418),
             ("mnist-vit", gray, 106_122),
             ("fashion-vit-128", gray, 805_130),
             ("cifar-vit-64", cifar, 159_498),
