@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One training step of vitreous against one of PyTorch (eager, f32), side by side on this machine.
 
-    python3 -m venv torch && torch/bin/pip install torch --index-url https://download.pytorch.org/whl/cpu
+    python3 -m venv torch && torch/bin/pip install torch
     torch/bin/python benches/compare_pytorch.py --ours target/release/vitreous
 
 A step is the whole of it on both sides: gradients from zero, forward, cross-entropy, backward, Adam (lr 1e-4), the loss

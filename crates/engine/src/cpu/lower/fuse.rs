@@ -47,20 +47,8 @@ impl Lowering<'_> {
         let (rows, out_features) = (node.shape.rows(), node.shape.features());
         let param = node.params[0].index();
         let weight = self.packed(PackedWeight { param, out_features, in_features, forward: true });
-        let mut product = Product {
-            x: self.slot(id, 0),
-            weight,
-            rows,
-            steps: in_features,
-            columns: out_features,
-            bias: node.params.get(1).map(|bias| bias.index()),
-            activation: None,
-            derivative: None,
-            factor: None,
-            dropout: None,
-            residual: None,
-            out: 0,
-        };
+        let mut product = Product::new(self.slot(id, 0), weight, [rows, in_features, out_features]);
+        product.bias = node.params.get(1).map(|bias| bias.index());
         let mut covers = vec![id];
         let mut scale = 1.0;
         if let Some((activated, activation)) = self.following_activation(id) {
@@ -120,20 +108,7 @@ impl Lowering<'_> {
         let (rows, in_features) = (node.shape.rows(), node.shape.features());
         let param = node.params[0].index();
         let weight = self.packed(PackedWeight { param, out_features, in_features, forward: false });
-        let mut product = Product {
-            x: self.slot(id, 0),
-            weight,
-            rows,
-            steps: out_features,
-            columns: in_features,
-            bias: None,
-            activation: None,
-            derivative: None,
-            factor: None,
-            dropout: None,
-            residual: None,
-            out: 0,
-        };
+        let mut product = Product::new(self.slot(id, 0), weight, [rows, out_features, in_features]);
         let mut covers = vec![id];
         if let Some(next) = self.only_use(id)
             && let Op::DropoutGrad(dropout) = self.node(next).op
