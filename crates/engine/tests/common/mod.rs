@@ -10,6 +10,15 @@ use vitreous_engine::{Examples, Parameters, Step, autodiff};
 /// One operation of a random model. A number of an operand counts back from the value made last.
 #[derive(Clone, Copy, Debug)]
 pub enum Piece {
+    /// A layer that two functions read, so that neither may be fused into it.
+    Twice {
+        of: usize,
+        activations: [Activation; 2],
+    },
+    /// Two norms of one value, which have different statistics.
+    TwoNorms {
+        of: usize,
+    },
     Linear {
         of: usize,
         bias: bool,
@@ -174,6 +183,20 @@ impl Builder {
                 if add { self.graph.add(&format!("{name}.sum"), x, y) } else { Ok(y) }
             }
             Piece::Activate { of, activation } => self.graph.activation(&name, self.operand(of), activation),
+            Piece::Twice { of, activations } => {
+                let y = self.linear(self.operand(of), self.features, true)?;
+                let [a, b] = activations;
+                let a = self.graph.activation(&format!("{name}.a"), y, a)?;
+                let b = self.graph.activation(&format!("{name}.b"), y, b)?;
+                self.graph.add(&name, a, b)
+            }
+            Piece::TwoNorms { of } => {
+                let x = self.operand(of);
+                let [a, b] = [self.norm_parameters(NormShare::Nothing)?, self.norm_parameters(NormShare::Both)?];
+                let a = self.graph.layer_norm(&format!("{name}.a"), x, a, 1e-2)?;
+                let b = self.graph.layer_norm(&format!("{name}.b"), x, b, 0.5)?;
+                self.graph.add(&name, a, b)
+            }
             Piece::LayerNorm { of, eps, share, relu } => {
                 let params = self.norm_parameters(share)?;
                 let y = self.graph.layer_norm(&name, self.operand(of), params, eps)?;
@@ -282,6 +305,8 @@ fn piece() -> impl Strategy<Value = Piece> {
             |(of, hidden, activation, drop, bias, add)| Piece::Mlp { of, hidden, activation, drop, bias, add }
         ),
         2 => (of(), activation()).prop_map(|(of, activation)| Piece::Activate { of, activation }),
+        1 => (of(), [activation(), activation()]).prop_map(|(of, activations)| Piece::Twice { of, activations }),
+        1 => of().prop_map(|of| Piece::TwoNorms { of }),
         3 => (of(), eps, share, any::<bool>()).prop_map(
             |(of, eps, share, relu)| Piece::LayerNorm { of, eps, share, relu }
         ),
