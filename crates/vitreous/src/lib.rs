@@ -10,4 +10,14 @@ pub mod config;
 pub mod data;
 pub mod models;
 
+pub mod record;
+
+pub mod checkpoint;
+
+pub mod evaluate;
+
+pub mod train;
+
+pub mod predict;
+
 pub mod cli;

@@ -7,7 +7,7 @@
 use super::activation::LOG2_E;
 use super::dropout::Mask;
 use super::simd::{LANES, Simd, exp2, isa_kernel, load_up_to};
-use super::tile::{Broadcast, Panel, Store, product};
+use super::tile::{Broadcast, MatrixProduct, Panel, Store, matrix_product};
 
 /// Sizes of an attention over the images of a chunk, and what both passes share.
 #[derive(Clone, Copy)]
@@ -77,7 +77,7 @@ unsafe fn forward_generic<S: Simd>(args: &Forward) {
                 transpose::<S>(tokens, head_dim, k, qkv_stride, scale * LOG2_E, keys);
                 let scores = Store { to: weights, stride, factor: 1.0 };
                 let rows = Broadcast { at: q, row: qkv_stride, step: 1 };
-                product::<S, _>(tokens, stride, head_dim, rows, Panel { at: keys, step: stride }, &scores);
+                multiply::<S>([tokens, stride, head_dim], rows, Panel { at: keys, step: stride }, scores);
                 let mut multiplied = weights;
                 let mut factor = 1.0;
                 if let Some(mask) = &args.sizes.dropout {
@@ -89,7 +89,7 @@ unsafe fn forward_generic<S: Simd>(args: &Forward) {
                 let to = args.context.add(image * tokens * embed_dim + head * head_dim);
                 let context = Store { to, stride: embed_dim, factor };
                 let rows = Broadcast { at: multiplied, row: stride, step: 1 };
-                product::<S, _>(tokens, head_dim, tokens, rows, Panel { at: v, step: qkv_stride }, &context);
+                multiply::<S>([tokens, head_dim, tokens], rows, Panel { at: v, step: qkv_stride }, context);
             }
         }
     }
@@ -98,6 +98,12 @@ unsafe fn forward_generic<S: Simd>(args: &Forward) {
 isa_kernel! {
     /// Lets every token gather from all tokens of its image.
     forward, forward_generic, Forward
+}
+
+/// Multiplies matrices of so many rows, columns and steps along the inner axis.
+#[inline(always)]
+unsafe fn multiply<S: Simd>([rows, columns, steps]: [usize; 3], a: Broadcast, b: Panel, target: Store) {
+    unsafe { matrix_product(S::ISA, &MatrixProduct { rows, columns, steps, a, b, target }) }
 }
 
 /// Writes `[tokens, head_dim]` as `[head_dim, stride]` times a factor, 0 beyond the last token.
@@ -216,7 +222,7 @@ unsafe fn backward_generic<S: Simd>(args: &Backward) {
                 transpose::<S>(tokens, head_dim, v, qkv_stride, factor, values);
                 let rows = Broadcast { at: dcontext, row: embed_dim, step: 1 };
                 let dweights = Store { to: dscores, stride, factor: 1.0 };
-                product::<S, _>(tokens, stride, head_dim, rows, Panel { at: values, step: stride }, &dweights);
+                multiply::<S>([tokens, stride, head_dim], rows, Panel { at: values, step: stride }, dweights);
                 let gradient = RowGradient { tokens, head_dim, embed_dim, context, dcontext, weights };
                 softmax_gradient::<S>(&gradient, dropout.is_some(), dscores, kept);
 
@@ -224,11 +230,12 @@ unsafe fn backward_generic<S: Simd>(args: &Backward) {
                 let across = |at| Broadcast { at, row: 1, step: stride };
                 let store = |to, factor| Store { to, stride: qkv_stride, factor };
                 let panel = |at| Panel { at, step: qkv_stride };
-                product::<S, _>(tokens, head_dim, tokens, along(dscores), panel(k), &store(dq, scale));
-                product::<S, _>(tokens, head_dim, tokens, across(dscores), panel(q), &store(dk, scale));
+                let size = [tokens, head_dim, tokens];
+                multiply::<S>(size, along(dscores), panel(k), store(dq, scale));
+                multiply::<S>(size, across(dscores), panel(q), store(dk, scale));
                 let left = if dropout.is_some() { kept.cast_const() } else { weights };
                 let dcontext = Panel { at: dcontext, step: embed_dim };
-                product::<S, _>(tokens, head_dim, tokens, across(left), dcontext, &store(dv, factor));
+                multiply::<S>(size, across(left), dcontext, store(dv, factor));
             }
         }
     }

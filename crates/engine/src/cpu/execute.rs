@@ -12,10 +12,11 @@ use super::compiled::Compiled;
 use super::linear::{Pack, pack};
 use super::lower::Mode;
 use super::memory::{Buffer, Shared};
-use super::optimizer::{self, BLOCK};
+use super::optimizer;
 use super::parameters::{Layout, Parameters};
 use super::pool::Pool;
-use super::split::{Subtree, buffers_needed, free_buffer, merge, parts, share};
+use super::split::{Subtree, buffers_needed, free_buffer, merge, parts, parts_of, share};
+use super::training::Training;
 use crate::autodiff;
 use crate::graph::{Graph, NodeId};
 use crate::random::Key;
@@ -49,25 +50,6 @@ struct Worker {
     pending: Vec<Subtree>,
 }
 
-/// What only training needs.
-struct Training {
-    compiled: Compiled,
-    adam: Adam,
-    steps: u64,
-    moments: [Buffer; 2],
-    /// Gradients: a fixed number for each thread, that of thread 0 first.
-    gradients: Vec<Buffer>,
-    /// The same as pointers.
-    gradient_pointers: Vec<Shared<f32>>,
-    /// Sums left to do when all threads are done.
-    merges: Vec<[usize; 2]>,
-    pending: Vec<Subtree>,
-    /// Sum of squares of each block of the gradient.
-    squares: Vec<f64>,
-    outputs: Vec<Vec<f32>>,
-    output_pointers: Vec<Shared<f32>>,
-}
-
 /// The memory that training takes for steps of so many images, known before anything is allocated.
 pub fn training_memory(graph: &Graph, loss: NodeId, metrics: &[NodeId], images: usize, threads: usize) -> Memory {
     let isa = Isa::best();
@@ -77,8 +59,7 @@ pub fn training_memory(graph: &Graph, loss: NodeId, metrics: &[NodeId], images: 
     compiled.fit(greatest_chunk(&compiled, images, count));
     let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
     let parameters = Layout::new(graph).len();
-    let threads = threads.clamp(1, count);
-    let buffers = threads * most_buffers(count, threads);
+    let buffers = threads * buffers_per_thread(count, threads);
     Memory {
         parameters: bytes(parameters),
         optimizer: bytes(2 * parameters),
@@ -86,6 +67,11 @@ pub fn training_memory(graph: &Graph, loss: NodeId, metrics: &[NodeId], images: 
         packed: bytes(compiled.packed_len),
         activations: bytes(threads * compiled.plan.len),
     }
+}
+
+/// Gradient buffers that each thread gets.
+fn buffers_per_thread(parts: usize, threads: usize) -> usize {
+    (0..threads).map(|thread| buffers_needed(parts_of(parts, threads, thread))).max().unwrap_or(0)
 }
 
 impl Session {
@@ -146,20 +132,7 @@ impl Session {
         let training_graph = autodiff::differentiate(&self.graph, loss);
         let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
         let compiled = Compiled::new(&training_graph.graph, &outputs, Mode::Train, self.isa);
-        let len = self.parameters.layout().len();
-        self.training = Some(Training {
-            outputs: vec![Vec::new(); outputs.len()],
-            output_pointers: Vec::new(),
-            compiled,
-            adam,
-            steps: 0,
-            moments: [Buffer::new(len), Buffer::new(len)],
-            gradients: Vec::new(),
-            gradient_pointers: Vec::new(),
-            merges: Vec::with_capacity(64),
-            pending: Vec::with_capacity(64),
-            squares: vec![0.0; len.div_ceil(BLOCK)],
-        });
+        self.training = Some(Training::new(compiled, outputs.len(), adam, self.parameters.layout().len()));
         self.packed_for = None;
     }
 
@@ -275,7 +248,7 @@ impl Session {
         if moved {
             training.output_pointers = training.outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
         }
-        let needed = threads * most_buffers(count, threads.min(count));
+        let needed = threads * buffers_per_thread(count, threads);
         if training.gradients.len() < needed {
             let len = self.parameters.layout().len();
             training.gradients.resize_with(needed, || Buffer::new(len));
@@ -352,8 +325,7 @@ impl Session {
         let count = parts(step.images);
         let training = self.training.as_mut().expect("training was started");
         let per_thread = training.gradients.len() / self.pool.threads();
-        // Thread 0 has the first part, so that the whole sum ends up in buffer 0.
-        let threads = self.pool.threads().min(count);
+        let threads = self.pool.threads();
         let run = Run {
             isa: self.isa,
             step,
@@ -370,8 +342,7 @@ impl Session {
             let worker = unsafe { &mut *workers.get().add(thread) };
             let buffers = thread * per_thread..(thread + 1) * per_thread;
             worker.pending.clear();
-            let own = if thread < threads { share(count, threads, thread) } else { 0..0 };
-            for part in own {
+            for part in parts_of(count, threads, thread) {
                 run.part(part, count, worker, buffers.clone());
             }
         });
@@ -438,106 +409,10 @@ impl Run<'_> {
     }
 }
 
-impl Training {
-    /// Does the sums that are left; the whole gradient is then in buffer 0. Returns its norm.
-    fn finish_sums(&mut self, pool: &mut Pool, isa: Isa) -> f64 {
-        let len = self.moments[0].as_slice().len();
-        let (merges, gradients) = (&self.merges, &self.gradient_pointers);
-        let squares = Shared::new(self.squares.as_mut_ptr());
-        let blocks = len.div_ceil(BLOCK);
-        let threads = pool.threads();
-        pool.run(&|thread| {
-            for block in share(blocks, threads, thread) {
-                // SAFETY: threads have different blocks, and all buffers have `len` values.
-                unsafe { sum_block(isa, block, len, merges, gradients, squares.get().add(block)) };
-            }
-        });
-        self.squares.iter().sum::<f64>().sqrt()
-    }
-
-    /// Updates the parameters; returns the gradient's norm.
-    fn update(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, learning_rate: f64) -> f64 {
-        let mut factor = 1.0;
-        if let Some(limit) = self.adam.clip {
-            let norm = self.finish_sums(pool, isa);
-            self.merges.clear();
-            // PyTorch's clip_grad_norm_ adds the same small number.
-            factor = (limit / (norm + 1e-6)).min(1.0);
-        }
-        let adam = &self.adam;
-        let corrections = adam.betas.map(|beta| 1.0 - beta.powf(self.steps as f64));
-        let len = parameters.layout().len();
-        let blocks = len.div_ceil(BLOCK);
-        let threads = pool.threads();
-        let values = Shared::new(parameters.buffer_mut().pointer());
-        let [first_moment, second_moment] = &mut self.moments;
-        let (first, second) = (Shared::new(first_moment.pointer()), Shared::new(second_moment.pointer()));
-        let (merges, gradients) = (&self.merges, &self.gradient_pointers);
-        let squares = Shared::new(self.squares.as_mut_ptr());
-        let decay = learning_rate * adam.weight_decay;
-        pool.run(&|thread| {
-            for block in share(blocks, threads, thread) {
-                let start = block * BLOCK;
-                // SAFETY: threads have different blocks, and all buffers have `len` values.
-                unsafe {
-                    sum_block(isa, block, len, merges, gradients, squares.get().add(block));
-                    let args = optimizer::Adam {
-                        len: BLOCK.min(len - start),
-                        values: values.get().add(start),
-                        gradient: gradients[0].get().add(start),
-                        first_moment: first.get().add(start),
-                        second_moment: second.get().add(start),
-                        gradient_factor: factor as f32,
-                        betas: adam.betas.map(|beta| beta as f32),
-                        rests: adam.betas.map(|beta| (1.0 - beta) as f32),
-                        eps: adam.eps as f32,
-                        step_size: (learning_rate / corrections[0]) as f32,
-                        root_correction: (1.0 / corrections[1].sqrt()) as f32,
-                        l2: if adam.decoupled { 0.0 } else { adam.weight_decay as f32 },
-                        keep: if adam.decoupled { (1.0 - decay) as f32 } else { 1.0 },
-                    };
-                    optimizer::adam(isa, &args);
-                }
-            }
-        });
-        self.squares.iter().sum::<f64>().sqrt()
-    }
-}
-
-/// Does one block of the sums that are left, and takes the squares of the result.
-///
-/// # Safety
-/// All gradients have `len` values, and nobody else touches the block.
-unsafe fn sum_block(
-    isa: Isa,
-    block: usize,
-    len: usize,
-    merges: &[[usize; 2]],
-    gradients: &[Shared<f32>],
-    squares: *mut f64,
-) {
-    let start = block * BLOCK;
-    let len = BLOCK.min(len - start);
-    let at = |buffer: usize| unsafe { gradients[buffer].get().add(start) };
-    let last = merges.len().wrapping_sub(1);
-    for (i, &[into, from]) in merges.iter().enumerate() {
-        let squares = if i == last { squares } else { std::ptr::null_mut() };
-        unsafe { optimizer::sum(isa, &optimizer::Sum { len, into: at(into), from: at(from), squares }) };
-    }
-    if merges.is_empty() {
-        unsafe { optimizer::sum(isa, &optimizer::Sum { len, into: at(0), from: std::ptr::null(), squares }) };
-    }
-}
-
 /// Images of the greatest chunk of any part. Parts differ by one image, and it may be the smaller part that is cut
 /// into fewer and so greater chunks.
 fn greatest_chunk(compiled: &Compiled, images: usize, parts: usize) -> usize {
     compiled.greatest_chunk(images / parts).max(compiled.greatest_chunk(images.div_ceil(parts)))
-}
-
-/// Gradient buffers that each of so many threads needs at most for its share of the parts.
-fn most_buffers(parts: usize, threads: usize) -> usize {
-    (0..threads).map(|thread| buffers_needed(share(parts, threads, thread))).max().unwrap_or(0)
 }
 
 /// The mean of values that come in a fixed order.

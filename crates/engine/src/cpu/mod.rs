@@ -30,6 +30,7 @@ mod split;
 #[cfg(test)]
 mod testing;
 mod tile;
+mod training;
 
 pub use execute::{Session, training_memory};
 pub use parameters::Parameters;

@@ -95,6 +95,26 @@ pub(super) struct Product {
     pub out: Slot,
 }
 
+impl Product {
+    /// A product with nothing fused in and no place for its result yet.
+    pub fn new(x: Slot, weight: usize, [rows, steps, columns]: [usize; 3]) -> Self {
+        Product {
+            x,
+            weight,
+            rows,
+            steps,
+            columns,
+            bias: None,
+            activation: None,
+            derivative: None,
+            factor: None,
+            dropout: None,
+            residual: None,
+            out: Slot::MAX,
+        }
+    }
+}
+
 /// The gradient of a layer norm.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct LayerNormGrad {

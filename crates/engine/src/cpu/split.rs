@@ -19,6 +19,13 @@ pub(super) fn share(n: usize, count: usize, i: usize) -> Range<usize> {
     i * n / count..(i + 1) * n / count
 }
 
+/// The parts that a thread takes; where there are more threads than parts, the last threads take none, so that the
+/// tree's root is always the work of thread 0 and in its first buffer.
+pub(super) fn parts_of(count: usize, threads: usize, thread: usize) -> Range<usize> {
+    let busy = threads.min(count);
+    if thread < busy { share(count, busy, thread) } else { count..count }
+}
+
 /// A complete sub-tree: the sum over parts `first .. first + 2^level`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Subtree {
@@ -76,31 +83,32 @@ mod tests {
 
     /// Adds up part numbers as text, so that the order and nesting of additions show.
     fn tree(count: usize, threads: usize) -> String {
-        let mut buffers = vec![String::new(); 64];
+        let mut buffers = vec![String::new(); 23 * 8];
         let mut all: Vec<Subtree> = Vec::new();
         for thread in 0..threads {
             let mut pending = Vec::new();
             let own = thread * 8..(thread + 1) * 8;
-            for part in share(count, threads, thread) {
+            for part in parts_of(count, threads, thread) {
                 let buffer = free_buffer(&pending, own.clone());
                 buffers[buffer] = part.to_string();
                 pending.push(Subtree { first: part, level: 0, buffer });
                 merge(&mut pending, |into, from| buffers[into] = format!("({}+{})", buffers[into], buffers[from]));
             }
-            assert!(buffers_needed(share(count, threads, thread)) <= 8);
+            assert!(buffers_needed(parts_of(count, threads, thread)) <= 8);
             for subtree in pending {
                 all.push(subtree);
                 merge(&mut all, |into, from| buffers[into] = format!("({}+{})", buffers[into], buffers[from]));
             }
         }
         assert_eq!(all.len(), 1);
+        assert_eq!(all[0].buffer, 0, "the sum is taken from the first buffer");
         buffers[all[0].buffer].clone()
     }
 
     #[test]
     fn any_number_of_threads_adds_along_the_same_tree() {
         let expected = "(((0+1)+(2+3))+((4+5)+(6+7)))";
-        for threads in 1..=8 {
+        for threads in 1..=23 {
             assert_eq!(tree(8, threads), expected, "{threads} threads");
         }
         for threads in 1..=7 {

@@ -4,7 +4,7 @@
 //! strides. Each element of C is one chain of multiply-adds in the order of the inner axis, whatever the tile's
 //! size, so the blocking of a product never shows in its bits.
 
-use super::simd::{LANES, Simd, load_up_to, store_up_to};
+use super::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 
 /// Rows of a full tile.
 pub(super) const TILE_ROWS: usize = 6;
@@ -225,10 +225,30 @@ pub(super) unsafe fn product<S: Simd, T: Target<S>>(
     }
 }
 
+/// A product of matrices on its own: `to = factor A B`.
+pub(super) struct MatrixProduct {
+    pub rows: usize,
+    pub columns: usize,
+    /// Length of the inner axis.
+    pub steps: usize,
+    pub a: Broadcast,
+    pub b: Panel,
+    pub target: Store,
+}
+
+#[inline(always)]
+unsafe fn matrix_product_generic<S: Simd>(args: &MatrixProduct) {
+    unsafe { product::<S, _>(args.rows, args.columns, args.steps, args.a, args.b, &args.target) }
+}
+
+isa_kernel! {
+    /// Multiplies two matrices. One copy of the code serves every product of attention.
+    matrix_product, matrix_product_generic, MatrixProduct
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::simd::isa_kernel;
     use crate::cpu::testing::{Guarded, check, numbers};
 
     pub(in crate::cpu) struct Multiply {

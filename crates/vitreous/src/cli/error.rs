@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::train::TrainError;
+
 /// An error as it is shown.
 #[derive(Debug)]
 pub struct CliError {
@@ -42,4 +44,29 @@ macro_rules! from_module_error {
     };
 }
 
-from_module_error!(crate::data::DataError);
+from_module_error!(
+    crate::checkpoint::CheckpointError,
+    crate::config::error::ConfigError,
+    crate::data::DataError,
+    crate::evaluate::EvaluateError,
+    crate::record::RecordError,
+);
+
+impl From<TrainError> for CliError {
+    fn from(error: TrainError) -> Self {
+        let (message, hint) = (error.to_string(), error.hint());
+        match error {
+            // Hours of work may lie before these two: that is no bad input.
+            TrainError::NotFinite { .. } | TrainError::GradientNotFinite { .. } => CliError::failure(message, hint),
+            TrainError::Batch { .. } | TrainError::Memory { .. } | TrainError::Record(_) => {
+                CliError::user(message, hint)
+            }
+        }
+    }
+}
+
+impl From<vitreous_engine::GraphError> for CliError {
+    fn from(error: vitreous_engine::GraphError) -> Self {
+        CliError::user(error.to_string(), None)
+    }
+}

@@ -1,11 +1,24 @@
 //! The `vitreous` command: the only place that prints, exits and reads the environment.
 //!
 //! Data goes to stdout, progress and messages to stderr. Exit status: 0 for success, 2 for what the user can mend,
-//! 1 for anything else.
+//! 130 after Ctrl-C or SIGTERM, when what was reached is saved, 1 for anything else.
 
+mod bench;
+mod data;
 mod error;
+mod evaluate;
+mod flags;
+mod predict;
+mod progress;
+mod reading;
+mod settings;
+mod summary;
+mod table;
+mod train;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
@@ -21,16 +34,43 @@ struct Cli {
 
 /// What to do; one module for each.
 #[derive(Subcommand)]
-enum Verb {}
+enum Verb {
+    Train(train::Args),
+    Evaluate(evaluate::Args),
+    Predict(predict::Args),
+    Summary(summary::Args),
+    Data(data::Args),
+    Bench(bench::Args),
+}
 
 /// Runs the command line and returns the exit status.
 pub fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
-    }
+    let started = Instant::now();
+    run(Cli::parse(), started).unwrap_or_else(|error| error.report())
 }
 
-fn run(cli: Cli) -> Result<(), CliError> {
-    match cli.verb {}
+fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
+    match cli.verb {
+        Verb::Train(args) => return train::run(args, started),
+        Verb::Evaluate(args) => evaluate::run(args)?,
+        Verb::Predict(args) => predict::run(args)?,
+        Verb::Summary(args) => summary::run(args)?,
+        Verb::Data(args) => data::run(args)?,
+        Verb::Bench(args) => bench::run(args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A result as one line of JSON; what is no number becomes `null`.
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("results are plain numbers, texts and lists") + "\n"
+}
+
+/// Writes a result to stdout. Who reads it may stop early, as `head` does: the program then ends without complaint.
+fn show(text: &str) -> Result<(), CliError> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.map_err(|error| CliError::failure(format!("cannot write to stdout: {error}"), None)),
+    }
 }

@@ -1,14 +1,24 @@
 //! What a run does, as written in TOML and flags: a [`Config`] of four tables, checked before anything is opened.
+//!
+//! [`Layers`](layers::Layers) puts one together, [`CheckedConfig`] has kept every rule by itself, and
+//! [`ResolvedConfig`] agrees with the data too: that one trains, and is saved with the run.
 
 pub mod augment;
 pub mod data;
+pub mod error;
+pub mod layers;
 pub mod model;
+pub mod model_rules;
+pub mod presets;
 pub mod train;
 pub mod vit;
 
 use serde::{Deserialize, Serialize};
 
-/// Everything that decides a run. The resolved one is saved with it as `config.toml`.
+use error::ConfigError;
+use layers::Origins;
+
+/// Everything that decides a run, as written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -20,4 +30,272 @@ pub struct Config {
     pub model: model::VitSpec,
     /// How it is trained.
     pub train: train::TrainSpec,
+}
+
+/// A config whose tables are each good by themselves; nothing was opened to know that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckedConfig {
+    config: Config,
+    origins: Origins,
+}
+
+/// A config that is good, and agrees with the data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolvedConfig {
+    /// Which images, and how they become numbers.
+    pub data: data::DataSpec,
+    /// Random changes to training images.
+    pub augment: augment::AugmentSpec,
+    /// The network.
+    pub model: vit::VitConfig,
+    /// How it is trained.
+    pub train: train::TrainConfig,
+}
+
+impl Config {
+    /// Writes the config as TOML, from which [`layers::Layers::add_toml`] reads the same config.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a checked config is plain numbers, texts and lists")
+    }
+}
+
+impl CheckedConfig {
+    fn new(config: Config, origins: Origins) -> Result<Self, ConfigError> {
+        config.data.check().map_err(|error| origins.locate("data", &error, error.hint()))?;
+        config.augment.check().map_err(|error| origins.locate("augment", &error, error.hint()))?;
+        config.model.check().map_err(|error| origins.locate("model", &error, error.hint()))?;
+        config.train.check().map_err(|error| origins.locate("train", &error, error.hint()))?;
+        Ok(CheckedConfig { config, origins })
+    }
+
+    /// The config as written, defaults filled in.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Fills in what follows from the data and checks the whole again; no picture need be decoded for that.
+    ///
+    /// # Errors
+    /// When the config contradicts the data, or breaks a rule now that all sizes are known.
+    pub fn resolve(&self, facts: vit::ImageFacts) -> Result<ResolvedConfig, ConfigError> {
+        let Config { data, augment, model, train } = self.config.clone();
+        augment
+            .check_size(facts.image_size, facts.image_size)
+            .map_err(|error| self.origins.locate("augment", &error, error.hint()))?;
+        let model = model.with_facts(facts).map_err(|error| self.origins.locate("model", &error, error.hint()))?;
+        let train =
+            train::TrainConfig::try_from(train).map_err(|error| self.origins.locate("train", &error, error.hint()))?;
+        Ok(ResolvedConfig { data, augment, model, train })
+    }
+}
+
+impl ResolvedConfig {
+    /// Writes the config as it is saved with a run: every key, the facts of the data among them.
+    pub fn to_toml(&self) -> String {
+        let ResolvedConfig { data, augment, model, train } = self.clone();
+        Config { data, augment, model: model.spec().clone(), train: (*train).clone() }.to_toml()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::layers::Layers;
+    use super::*;
+    use std::path::Path;
+    use vit::ImageFacts;
+
+    const FACTS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
+
+    fn layers(text: &str) -> Result<Layers, ConfigError> {
+        let mut layers = Layers::new();
+        layers.add_toml(text, "my.toml")?;
+        Ok(layers)
+    }
+
+    /// The error's text and its hint.
+    fn refused(text: &str) -> [String; 2] {
+        shown(layers(text).and_then(Layers::finish).expect_err("the config is bad"))
+    }
+
+    fn refused_set(assignment: &str) -> [String; 2] {
+        let mut layers = Layers::new();
+        shown(layers.set(assignment).and_then(|()| layers.finish()).expect_err("the config is bad"))
+    }
+
+    fn shown(error: ConfigError) -> [String; 2] {
+        [error.to_string(), error.hint().unwrap_or_default()]
+    }
+
+    #[test]
+    fn a_misspelled_key_finds_its_neighbour() {
+        let [text, hint] = refused("[model]\nembed_dm = 64");
+        assert_eq!(text, "unknown key `embed_dm` (my.toml, [model])");
+        assert_eq!(hint, "did you mean `embed_dim`?");
+        let [text, hint] = refused("[augment]\nrandom_resized_crop = { scal = [0.8, 1.0], ratio = [0.9, 1.1] }");
+        assert_eq!(text, "unknown key `scal` (my.toml, [augment.random_resized_crop])");
+        assert_eq!(hint, "did you mean `scale`?");
+        let [text, hint] = refused_set("model.dept=4");
+        assert_eq!(text, "unknown key `dept` (--set, [model])");
+        assert_eq!(hint, "did you mean `depth`?");
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_table_is_sent_home() {
+        let [text, hint] = refused("[model]\nlr = 0.1");
+        assert_eq!(text, "unknown key `lr` (my.toml, [model])");
+        assert_eq!(hint, "`lr` belongs to [train]");
+        let [text, hint] = refused("depth = 3");
+        assert_eq!(text, "unknown key `depth` (my.toml)");
+        assert_eq!(hint, "`depth` belongs to [model]");
+        let [_, hint] = refused("quux = 3");
+        assert_eq!(hint, "keys stand in one of the tables data, augment, model, train");
+        let [_, hint] = refused("[augment]\nzebra = 3");
+        assert!(hint.starts_with("the keys of [augment] are horizontal_flip, "), "{hint}");
+    }
+
+    #[test]
+    fn tables_have_neighbours_too() {
+        let [text, hint] = refused("[modle]\ndepth = 3");
+        assert_eq!(text, "unknown table `modle` (my.toml)");
+        assert_eq!(hint, "did you mean `model`?");
+        let [text, hint] = refused("model = 3");
+        assert_eq!(text, "model 3 is not a table (my.toml)");
+        assert_eq!(hint, "write its keys under [model]");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_told_what_would_do() {
+        let cases = [
+            (
+                "[model]\ndepth = \"four\"",
+                "depth \"four\" is not a whole number of at least 0",
+                "write it as depth = 4",
+            ),
+            ("[model]\ndepth = 4.5", "depth 4.5 is not a whole number of at least 0", "write it as depth = 4"),
+            ("[train]\nepochs = -1", "epochs -1 is not a whole number of at least 0", "write it as epochs = 10"),
+            ("[train]\nlr = \"high\"", "lr \"high\" is not a number", "write it as lr = 0.001"),
+            ("[train]\nclip_grad = true", "clip_grad true is not a number", "write it as clip_grad = 0.5"),
+            ("[model]\nqkv_bias = 1", "qkv_bias 1 is not true or false", "write it as qkv_bias = true"),
+            ("[data]\nname = 5", "name 5 is not a text in quotes", "write it as name = \"digits\""),
+            ("[data]\ndir = 5", "dir 5 is not a path in quotes", "write it as dir = \"folder\""),
+            ("[data]\nmean = [\"a\"]", "mean [\"a\"] is not a list of numbers", "write it as mean = [0.5]"),
+            ("[data]\nmean = 0.5", "mean 0.5 is not a list", "write it as mean = [0.5]"),
+            (
+                "[model]\nactivation = \"gelo\"",
+                "activation \"gelo\" is not one of relu, gelu, gelu-tanh, tanh",
+                "did you mean \"gelu\"?",
+            ),
+            ("[train]\nopt = \"sgd\"", "opt \"sgd\" is not one of adam, adamw", "use opt = \"adam\""),
+        ];
+        for (toml, expected_text, expected_hint) in cases {
+            let [text, hint] = refused(toml);
+            let table = &toml[..toml.find('\n').unwrap()];
+            assert_eq!(text, format!("{expected_text} (my.toml, {table})"));
+            assert_eq!(hint, expected_hint);
+        }
+        let [text, hint] = refused("[augment]\nrandom_resized_crop = { scale = [0.8, 1.0] }");
+        assert_eq!(text, "random_resized_crop has no `ratio` (my.toml, [augment])");
+        assert_eq!(hint, "add ratio to random_resized_crop");
+    }
+
+    #[test]
+    fn a_broken_rule_names_the_layer_that_broke_it() {
+        let heads = "embed_dim 190 is not a multiple of num_heads 12";
+        let [text, hint] = refused("[model]\nembed_dim = 190\nnum_heads = 12");
+        assert_eq!(text, format!("{heads} (my.toml, [model])"));
+        assert_eq!(hint, "use embed_dim 192, or num_heads 10");
+        let mut last = layers("[model]\nembed_dim = 190\nnum_heads = 10").unwrap();
+        last.put("model.num_heads", 12, "--num-heads").unwrap();
+        assert_eq!(shown(last.finish().unwrap_err())[0], format!("{heads} (--num-heads, [model])"));
+        assert_eq!(refused("[train]\nlr = -1")[0], "lr -1 is not a positive number (my.toml, [train])");
+        assert_eq!(refused_set("train.lr=0")[0], "lr 0 is not a positive number (--set, [train])");
+        assert_eq!(refused("[data]\nlimit_train = 0")[0], "limit_train 0 leaves nothing to train on (my.toml, [data])");
+        assert_eq!(
+            refused("[augment]\nhorizontal_flip = 2.0")[0],
+            "horizontal_flip 2 is not between 0 and 1 (my.toml, [augment])"
+        );
+        let [text, _] = refused("[model]\nembed_dim = 63");
+        assert_eq!(text, "embed_dim 63 is not a multiple of num_heads 4 (my.toml, [model])");
+    }
+
+    #[test]
+    fn a_syntax_error_names_its_line() {
+        let [text, _] = refused("[model]\ndepth = 3\nembed_dim 64\n");
+        assert!(text.ends_with(" (my.toml, line 3)"), "{text}");
+        assert!(text.starts_with(|c: char| c.is_lowercase()), "{text}");
+    }
+
+    #[test]
+    fn an_absent_file_is_named_and_a_preset_recognised() {
+        let error = Layers::new().add_file(Path::new("no/such.toml")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("cannot read the config: ") && text.ends_with(" (no/such.toml)"), "{text}");
+        let error = Layers::new().add_file(Path::new("mnist-vit")).unwrap_err();
+        assert_eq!(error.hint().as_deref(), Some("mnist-vit is a preset: use --preset mnist-vit"));
+    }
+
+    #[test]
+    fn later_layers_win_and_keep_the_rest() {
+        let mut layers = Layers::preset("mnist-vit").unwrap();
+        layers.add_toml("[model]\ndepth = 5\n[train]\nepochs = 3", "my.toml").unwrap();
+        layers.set("train.epochs = 2").unwrap();
+        layers.set("model.activation=relu").unwrap();
+        layers.set("model.dropout_places=['embed']").unwrap();
+        layers.put("train.lr", 0.25, "--lr").unwrap();
+        layers.set("augment.random_resized_crop.scale=[0.5, 1.0]").unwrap();
+        let config = layers.finish().unwrap().config().clone();
+        assert_eq!((config.model.depth, config.train.epochs, config.train.lr), (5, 2, 0.25));
+        assert_eq!(config.model.activation, model::Activation::Relu);
+        assert_eq!(config.model.dropout_places, [model::DropoutPlace::Embed]);
+        assert_eq!((config.model.num_positions, config.data.name.as_str()), (Some(65), "mnist"));
+        let crop = config.augment.random_resized_crop.unwrap();
+        assert_eq!((crop.scale, crop.ratio), ([0.5, 1.0], [0.9, 1.1]));
+    }
+
+    #[test]
+    fn an_empty_value_brings_the_default_back() {
+        let mut layers = Layers::preset("mnist-vit").unwrap();
+        layers.set("model.num_positions=").unwrap();
+        assert_eq!(layers.finish().unwrap().config().model.num_positions, None);
+        assert_eq!(refused_set("model.dept=")[0], "unknown key `dept` (--set, [model])");
+        assert_eq!(refused_set("modle.depth=")[0], "unknown table `modle` (--set)");
+    }
+
+    #[test]
+    fn an_assignment_needs_a_key_and_a_value() {
+        for text in ["depth", "=4", "model.=4", ".depth=4"] {
+            let [error, hint] = refused_set(text);
+            assert_eq!(error, format!("`{text}` is not a key and its value (--set)"));
+            assert_eq!(hint, "write it as --set model.depth=4");
+        }
+        assert_eq!(refused_set("depth=4"), ["unknown key `depth` (--set)", "`depth` belongs to [model]"]);
+    }
+
+    #[test]
+    fn a_named_model_replaces_the_one_before() {
+        let mut layers = Layers::preset("mnist-vit").unwrap();
+        layers.model("vit-small").unwrap();
+        layers.put("model.patch_size", 7, "--patch-size").unwrap();
+        let expected = model::VitSpec { patch_size: 7, ..model::VitSpec::named("vit-small").unwrap() };
+        assert_eq!(layers.clone().finish().unwrap().config().model, expected);
+        let error = layers.model("vit-tny").unwrap_err();
+        assert_eq!(shown(error), ["unknown model `vit-tny` (--model)", "did you mean `vit-tiny`?"]);
+        let error = Layers::preset("cifar").unwrap_err();
+        assert_eq!(error.to_string(), "unknown preset `cifar` (--preset)");
+    }
+
+    #[test]
+    fn the_data_fills_in_what_was_left_out() {
+        let checked = Layers::preset("mnist-vit").unwrap().finish().unwrap();
+        let resolved = checked.resolve(FACTS).unwrap();
+        assert_eq!(resolved.model.spec().image_size, Some(28));
+        let mut again = Layers::new();
+        again.add_toml(&resolved.to_toml(), "config.toml").unwrap();
+        assert_eq!(again.finish().unwrap().resolve(FACTS).unwrap(), resolved);
+        let error = layers("[model]\nimage_size = 32").unwrap().finish().unwrap().resolve(FACTS).unwrap_err();
+        assert_eq!(error.to_string(), "image_size 32 is not what the data has, 28 (my.toml, [model])");
+        let padded = layers("[augment]\ncrop_padding = 28").unwrap().finish().unwrap();
+        let text = "crop_padding 28 is not below the image's shorter side 28 (my.toml, [augment])";
+        assert_eq!(padded.resolve(FACTS).unwrap_err().to_string(), text);
+    }
 }

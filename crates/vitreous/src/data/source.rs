@@ -12,7 +12,7 @@ use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
 use crate::units;
 
 /// Size of a folder's images where the config gives none, in pixels.
-const FOLDER_IMAGE_SIZE: usize = 64;
+pub const FOLDER_IMAGE_SIZE: usize = 64;
 
 const GARMENTS: [&str; 10] =
     ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];

@@ -3,6 +3,7 @@
 //! Names of nodes and parameters are timm's, so that the name in a table is the name on disk.
 
 pub mod layers;
+pub mod summary;
 pub mod vit;
 
 use vitreous_engine::{Graph, GraphError, NodeId};

@@ -27,7 +27,9 @@ pub fn vit(config: &VitConfig, smoothing: f32) -> Result<Model, GraphError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::layers::Layers;
     use crate::config::model::{Activation, Block, DropoutPlace, Init, Pooling, Position, VitSpec};
+    use crate::config::presets;
     use crate::config::vit::ImageFacts;
     use vitreous_engine::{Init as Start, NodeId};
 
@@ -235,6 +237,28 @@ mod tests {
         for (name, count) in [("vit-tiny", 5_717_416), ("vit-small", 22_050_664), ("vit-base", 86_567_656)] {
             let spec = VitSpec::named(name).expect("a named size");
             let model = vit(&spec.with_facts(facts).expect("a good spec"), 0.0).expect("a checked config");
+            assert_eq!(model.graph.parameter_count(), count, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_preset_has_its_parameter_count() {
+        let gray = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
+        let cifar = ImageFacts { image_size: 32, channels: 3, num_classes: 10 };
+        let photos = ImageFacts { image_size: 64, channels: 3, num_classes: 5 };
+        let counts = [
+            ("digits", gray, 105_418),
+            ("mnist-vit", gray, 106_122),
+            ("fashion-vit-128", gray, 805_130),
+            ("cifar-vit-64", cifar, 159_498),
+            ("vit-lite-7-4", cifar, 3_716_874),
+            ("photos", photos, 828_933),
+        ];
+        assert_eq!(counts.map(|(name, ..)| name).to_vec(), presets::names().collect::<Vec<_>>());
+        for (name, facts, count) in counts {
+            let checked = Layers::preset(name).and_then(Layers::finish).expect("a good preset");
+            let resolved = checked.resolve(facts).expect("it fits its data");
+            let model = vit(&resolved.model, resolved.train.smoothing as f32).expect("a checked config");
             assert_eq!(model.graph.parameter_count(), count, "{name}");
         }
     }

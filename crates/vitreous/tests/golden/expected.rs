@@ -45,8 +45,8 @@ struct Sample {
 
 /// What a run under test came to.
 pub struct Found {
-    /// Intermediate values of the batch by node name; absent where the run kept none.
-    pub outputs: Option<BTreeMap<String, Vec<f64>>>,
+    /// Intermediate values of the batch, by node name.
+    pub outputs: BTreeMap<String, Vec<f64>>,
     /// `[batch, classes]`
     pub logits: Vec<f64>,
     /// Gradients of the mean loss, before the first step.
@@ -105,10 +105,7 @@ impl Golden {
 
     /// Compares all there is, and says in a sentence each what is not equal.
     pub fn complaints(&self, found: &Found, tolerance: Tolerance) -> Vec<String> {
-        let mut complaints = Vec::new();
-        if let Some(outputs) = &found.outputs {
-            complaints.extend(compare_all(&self.outputs, outputs, OUTPUT_PLACES, tolerance.value, 0.0));
-        }
+        let mut complaints = compare_all(&self.outputs, &found.outputs, OUTPUT_PLACES, tolerance.value, 0.0);
         let largest = largest(&self.logits).1.abs();
         complaints.extend(compare_values("logits", &self.logits, &found.logits, tolerance.value * largest));
         let largest = self.gradients.iter().fold(0.0f64, |a, gradient| a.max(gradient.largest.abs()));

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
+use crate::cpu::Isa;
 
 /// AVX2 and FMA.
 #[derive(Clone, Copy)]
@@ -59,6 +60,7 @@ impl Simd for Avx2 {
     type V = Pair;
     type U = [__m256i; 2];
     type M = Pair;
+    const ISA: Isa = Isa::Avx2;
     const TILE_VECTORS: usize = 1;
 
     #[inline(always)]

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
+use crate::cpu::Isa;
 
 /// AVX-512 F, BW, DQ and VL.
 #[derive(Clone, Copy)]
@@ -13,6 +14,7 @@ impl Simd for Avx512 {
     type V = __m512;
     type U = __m512i;
     type M = __mmask16;
+    const ISA: Isa = Isa::Avx512;
     const TILE_VECTORS: usize = 4;
 
     #[inline(always)]

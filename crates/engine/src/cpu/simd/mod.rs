@@ -13,6 +13,8 @@ pub(super) mod avx2;
 pub(super) mod avx512;
 pub(super) mod portable;
 
+use super::Isa;
+
 /// Number of lanes.
 pub(super) const LANES: usize = 16;
 
@@ -24,6 +26,8 @@ pub(super) trait Simd: Copy {
     type U: Copy;
     /// 16 truth values.
     type M: Copy;
+    /// The instruction set.
+    const ISA: Isa;
     /// Vectors that a matrix product's tile is wide.
     const TILE_VECTORS: usize;
 

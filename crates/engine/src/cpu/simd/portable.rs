@@ -1,6 +1,7 @@
 //! Plain arrays, which the compiler turns into whatever vectors every processor of the target has.
 
 use super::{LANES, Simd};
+use crate::cpu::Isa;
 
 /// No instruction set beyond the target's own.
 #[derive(Clone, Copy)]
@@ -36,6 +37,7 @@ impl Simd for Portable {
     type V = Lanes;
     type U = [u32; LANES];
     type M = [bool; LANES];
+    const ISA: Isa = Isa::Portable;
     const TILE_VECTORS: usize = 1;
 
     #[inline(always)]

@@ -1,0 +1,171 @@
+//! What can be wrong with a file of weights, and the way out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensorError};
+use thiserror::Error;
+use vitreous_engine::Shape;
+
+use crate::units;
+
+/// Says what is wrong with a file of weights.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CheckpointError {
+    /// The file cannot be read.
+    #[error("cannot read the weights: {reason} ({})", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// The file is no safetensors file, or was cut off.
+    #[error("the weights are damaged: {reason} ({})", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file holds tensors, but was not made by this program.
+    #[error("the file does not say how to use its weights: it has no `{key}` ({})", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What its header lacks.
+        key: &'static str,
+    },
+    /// The header's own text is damaged, or of a later version.
+    #[error("`{key}` in the header is unreadable: {reason} ({})", path.display())]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// Which text.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The model has a tensor that the file lacks.
+    #[error("the tensor `{tensor}` is missing ({})", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// A tensor of the file with a similar name.
+        nearest: Option<String>,
+    },
+    /// The file has a tensor that the model lacks.
+    #[error("the model has no tensor `{tensor}` ({})", path.display())]
+    Unexpected {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor has another shape than in the model.
+    #[error("the tensor `{tensor}` has shape {found}, but the model's has {expected} ({})", path.display())]
+    TensorShape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape in the model.
+        expected: Shape,
+        /// Its shape in the file.
+        found: Shape,
+    },
+    /// A tensor does not hold 32-bit floats.
+    #[error("the tensor `{tensor}` holds {found}, not F32 ({})", path.display())]
+    TensorType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What it holds.
+        found: String,
+    },
+    /// A tensor holds infinities or what is no number.
+    #[error("the tensor `{tensor}` holds values that are not finite ({})", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+}
+
+impl CheckpointError {
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            CheckpointError::Read { .. } => return None,
+            CheckpointError::Damaged { .. } | CheckpointError::NotFinite { .. } => {
+                "the file is cut off, damaged or another one: get it again, or train again".to_string()
+            }
+            CheckpointError::Foreign { .. } => "use a file from weights/ of a run of vitreous".to_string(),
+            CheckpointError::Metadata { .. } => "the file was changed, or made by a later version".to_string(),
+            CheckpointError::Missing { nearest: Some(nearest), .. } => format!("the file has `{nearest}` instead"),
+            CheckpointError::Missing { .. }
+            | CheckpointError::Unexpected { .. }
+            | CheckpointError::TensorShape { .. } => {
+                "these are the weights of another model: use the config they were trained with".to_string()
+            }
+            CheckpointError::TensorType { .. } => "convert it to 32-bit floats".to_string(),
+        })
+    }
+
+    pub(super) fn read(path: &Path, error: &io::Error) -> Self {
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => "no such file".to_string(),
+            io::ErrorKind::IsADirectory => "this is a folder".to_string(),
+            io::ErrorKind::PermissionDenied => "permission denied".to_string(),
+            _ => error.to_string(),
+        };
+        CheckpointError::Read { path: path.to_path_buf(), reason }
+    }
+
+    pub(super) fn damaged(path: &Path, bytes: &[u8], error: &SafeTensorError) -> Self {
+        let reason = match error {
+            SafeTensorError::HeaderTooSmall => format!("{} bytes are too few", bytes.len()),
+            SafeTensorError::InvalidHeaderLength | SafeTensorError::HeaderTooLarge => {
+                format!("the header is longer than the file, {}", units::bytes(bytes.len() as u64))
+            }
+            SafeTensorError::MetadataIncompleteBuffer => {
+                format!("the header promises another size than {} bytes", bytes.len())
+            }
+            other => other.to_string(),
+        };
+        CheckpointError::Damaged { path: path.to_path_buf(), reason }
+    }
+
+    pub(super) fn foreign(path: &Path, key: &'static str) -> Self {
+        CheckpointError::Foreign { path: path.to_path_buf(), key }
+    }
+
+    pub(super) fn metadata(path: &Path, key: &'static str, reason: &str) -> Self {
+        CheckpointError::Metadata { path: path.to_path_buf(), key, reason: reason.to_string() }
+    }
+
+    pub(super) fn missing(path: &Path, tensor: &str, found: &[String]) -> Self {
+        let nearest = units::nearest(tensor, found.iter().map(String::as_str)).map(str::to_string);
+        CheckpointError::Missing { path: path.to_path_buf(), tensor: tensor.to_string(), nearest }
+    }
+
+    pub(super) fn unexpected(path: &Path, tensor: &str) -> Self {
+        CheckpointError::Unexpected { path: path.to_path_buf(), tensor: tensor.to_string() }
+    }
+
+    pub(super) fn shape(path: &Path, tensor: &str, expected: Shape, found: Shape) -> Self {
+        CheckpointError::TensorShape { path: path.to_path_buf(), tensor: tensor.to_string(), expected, found }
+    }
+
+    pub(super) fn dtype(path: &Path, tensor: &str, found: Dtype) -> Self {
+        CheckpointError::TensorType { path: path.to_path_buf(), tensor: tensor.to_string(), found: found.to_string() }
+    }
+
+    pub(super) fn not_finite(path: &Path, tensor: &str) -> Self {
+        CheckpointError::NotFinite { path: path.to_path_buf(), tensor: tensor.to_string() }
+    }
+}

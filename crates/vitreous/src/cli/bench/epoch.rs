@@ -1,0 +1,135 @@
+//! `vitreous bench epoch`: what reading, shuffling and augmenting images adds to the steps of an epoch.
+//!
+//! Steps on the epoch's images and steps on images that lie ready take turns in blocks, so that a processor that slows
+//! down meanwhile slows both.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use vitreous_engine::{Adam, Examples, Parameters, Session, Step};
+
+use super::super::reading::reading;
+use super::super::settings::square_facts;
+use super::super::{CliError, json, show};
+use super::{Noise, STEPS_MIN};
+use crate::config::CheckedConfig;
+use crate::config::train::Optimizer;
+use crate::data::augment::Augment;
+use crate::data::{self, Normalization, Wanted};
+use crate::models;
+use crate::random::{Purpose, stream};
+use crate::train::{Job, Rooms, StepExamples, threads};
+use crate::units;
+
+/// Steps of one kind before it is the other's turn.
+const BLOCK: usize = 16;
+
+/// What was measured, in seconds.
+#[derive(Serialize)]
+struct EpochTiming {
+    bench: &'static str,
+    model: String,
+    batch: usize,
+    params: usize,
+    threads: usize,
+    instruction_set: &'static str,
+    images: usize,
+    steps: usize,
+    /// Reading the images from disk.
+    read_s: f64,
+    /// The epoch's steps, with augmentation.
+    epoch_s: f64,
+    /// As many steps on images that lie ready.
+    ready_s: f64,
+    /// `(read_s + epoch_s) / ready_s`
+    ratio: f64,
+    images_per_s: f64,
+}
+
+/// Runs the command.
+pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), CliError> {
+    let begin = Instant::now();
+    let spec = &checked.config().data;
+    let facts = data::inspect(spec)?;
+    let config = checked.resolve(square_facts(&facts)?)?;
+    Job::check_batch(&config, facts.train)?;
+    let threads = threads(config.train.threads);
+    let loaded = reading(|progress| data::load(spec, &facts, Wanted::TrainAndValidation, threads, progress))?;
+    let split = loaded.train.ok_or_else(|| CliError::failure("no train split was loaded", None))?;
+    let Normalization { mean, std } = Normalization::new(spec, &split);
+    let read_s = begin.elapsed().as_secs_f64();
+
+    let (recipe, shape) = (&config.train, split.shape());
+    let model = models::vit(&config.model, recipe.smoothing as f32)?;
+    let parameters = Parameters::initialise(&model.graph, stream(recipe.seed, Purpose::Initialise));
+    let mut session = Session::new(model.graph.clone(), parameters, threads);
+    let adam = Adam {
+        betas: recipe.betas,
+        eps: recipe.opt_eps,
+        weight_decay: recipe.weight_decay,
+        decoupled: recipe.opt == Optimizer::Adamw,
+        clip: recipe.clip_grad,
+    };
+    session.start_training(model.loss, &[model.correct], adam);
+    let mut step = |images: usize, examples: &dyn Examples, first: usize| {
+        let begin = Instant::now();
+        let dropout = stream(recipe.seed, Purpose::Dropout);
+        let step = Step { images, examples, learning_rate: recipe.lr, dropout, first: first as u64 };
+        std::hint::black_box(session.train_step(&step).loss);
+        begin.elapsed().as_secs_f64()
+    };
+
+    let augment = Augment::new(config.augment.clone(), shape.channels, shape.height, shape.width, &mean, &std);
+    let (ready, rooms) = (Noise::new(&model, recipe.batch_size), Rooms::default());
+    for _ in 0..STEPS_MIN {
+        step(recipe.batch_size, &ready, 0);
+    }
+    let begin = Instant::now();
+    let order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(split.len());
+    let (mut epoch_s, mut ready_s) = (begin.elapsed().as_secs_f64(), 0.0);
+    let key = stream(recipe.seed, Purpose::Augment).with(0);
+    let last = if recipe.drop_last { split.len() / recipe.batch_size * recipe.batch_size } else { split.len() };
+    let firsts: Vec<usize> = (0..last).step_by(recipe.batch_size).collect();
+    let images = |first: usize| recipe.batch_size.min(last - first);
+    for block in firsts.chunks(BLOCK) {
+        for &first in block {
+            let examples = StepExamples { split: &split, augment: &augment, rooms: &rooms, order: &order, first, key };
+            epoch_s += step(images(first), &examples, first);
+        }
+        for &first in block {
+            ready_s += step(images(first), &ready, first);
+        }
+    }
+    let timing = EpochTiming {
+        bench: "epoch",
+        model: name,
+        batch: recipe.batch_size,
+        params: model.graph.parameter_count(),
+        threads,
+        instruction_set: session.isa().name(),
+        images: last,
+        steps: firsts.len(),
+        read_s,
+        epoch_s,
+        ready_s,
+        ratio: (read_s + epoch_s) / ready_s,
+        images_per_s: last as f64 / (read_s + epoch_s),
+    };
+    if as_json {
+        show(&json(&timing))?;
+    } else {
+        show(&text(&timing))?;
+    }
+    Ok(())
+}
+
+fn text(timing: &EpochTiming) -> String {
+    let EpochTiming { model, images, steps, read_s, epoch_s, ready_s, ratio, images_per_s, .. } = timing;
+    format!(
+        "{model}: {:.2} s for an epoch of {} images in {steps} steps (reading {read_s:.2} s, steps {epoch_s:.2} s)\n\
+         {ready_s:.2} s for the same steps on images that lie ready: ratio {ratio:.3}, {} images/s\n",
+        read_s + epoch_s,
+        units::count(*images as u64),
+        units::count(*images_per_s as u64),
+    )
+}

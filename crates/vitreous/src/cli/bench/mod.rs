@@ -1,0 +1,231 @@
+//! `vitreous bench`: how long a training step or an inference takes, on random images that lie in memory; and what the
+//! work on data adds to an epoch (`epoch.rs`).
+//!
+//! A step is all of it: gradients from zero, forward, loss, backward, optimiser, and the loss read back.
+
+mod epoch;
+
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use serde::Serialize;
+use vitreous_engine::{Adam, Examples, Parameters, Session, Step};
+
+use super::settings::{SettingsArgs, image_facts};
+use super::{CliError, json, show};
+use crate::config::ResolvedConfig;
+use crate::models::{self, Model, summary};
+use crate::random::{Key, Purpose, stream};
+use crate::train::threads;
+use crate::units;
+
+/// Steps before the first that is timed, and the least number that are.
+const STEPS_MIN: usize = 3;
+
+/// Learning rate of timed steps.
+const LEARNING_RATE: f64 = 1e-4;
+
+/// Seed of images, labels and weights.
+const SEED: u64 = 42;
+
+/// Measures how long training steps and inference take
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to measure
+    what: What,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Images in one step [default: the preset's]
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Numbers to compute with
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    precision: String,
+    /// How long to measure at least; an epoch takes as long as it takes
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    seconds: f64,
+    /// Threads [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum What {
+    /// One training step
+    Step,
+    /// The logits of a batch, without dropout
+    Infer,
+    /// One epoch from disk with augmentation, against the same steps on images that lie ready
+    Epoch,
+}
+
+/// What was measured.
+#[derive(Serialize)]
+struct Timing {
+    bench: What,
+    model: String,
+    batch: usize,
+    params: usize,
+    threads: usize,
+    precision: &'static str,
+    instruction_set: &'static str,
+    steps: usize,
+    /// Median.
+    ms: f64,
+    ms_min: f64,
+    ms_p10: f64,
+    ms_max: f64,
+    images_per_s: f64,
+    gflops: f64,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), CliError> {
+    if args.precision != "f32" {
+        let error = format!("precision {} is not there (--precision)", args.precision);
+        return Err(CliError::user(error, Some("use --precision f32".to_string())));
+    }
+    let Ok(length) = Duration::try_from_secs_f64(args.seconds) else {
+        let error = format!("{} is no length of time (--seconds)", args.seconds);
+        return Err(CliError::user(error, Some("use --seconds 5".to_string())));
+    };
+    let numbers = [("train.batch_size", args.batch_size, "--batch-size"), ("train.threads", args.threads, "--threads")];
+    let checked = args.settings.checked(&numbers)?;
+    if args.what == What::Epoch {
+        return epoch::run(&checked, args.settings.name(), args.json);
+    }
+    let config = checked.resolve(image_facts(&checked)?.0)?;
+    let timing = measure(args.what, args.settings.name(), &config, length)?;
+    if args.json {
+        show(&json(&timing))?;
+    } else {
+        show(&text(&timing))?;
+    }
+    Ok(())
+}
+
+fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) -> Result<Timing, CliError> {
+    let batch = config.train.batch_size;
+    let model = models::vit(&config.model, config.train.smoothing as f32)?;
+    let parameters = Parameters::initialise(&model.graph, stream(SEED, Purpose::Initialise));
+    let summary = summary::summarise(&model);
+    let mut session = Session::new(model.graph.clone(), parameters, threads(config.train.threads));
+    let noise = Noise::new(&model, batch);
+    let times = match what {
+        What::Step => {
+            session.start_training(model.loss, &[], Adam::default());
+            let dropout = stream(SEED, Purpose::Dropout);
+            let mut first = 0;
+            times(length, || {
+                let step = Step { images: batch, examples: &noise, learning_rate: LEARNING_RATE, dropout, first };
+                let report = session.train_step(&step);
+                first += batch as u64;
+                std::hint::black_box(report.loss);
+            })
+        }
+        _ => times(length, || {
+            std::hint::black_box(session.infer(&[model.logits], batch, &noise));
+        }),
+    };
+    let flops = summary.flops_forward + if what == What::Step { summary.flops_backward } else { 0 };
+    let ms = quantile(&times, 0.5);
+    Ok(Timing {
+        bench: what,
+        model: name,
+        batch,
+        params: model.graph.parameter_count(),
+        threads: session.threads(),
+        precision: "f32",
+        instruction_set: session.isa().name(),
+        steps: times.len(),
+        ms,
+        ms_min: times[0],
+        ms_p10: quantile(&times, 0.1),
+        ms_max: times[times.len() - 1],
+        images_per_s: batch as f64 / ms * 1e3,
+        gflops: flops as f64 * batch as f64 / ms / 1e6,
+    })
+}
+
+/// Repeats some work until the time is over; returns the times in ms, the shortest first.
+fn times(length: Duration, mut work: impl FnMut()) -> Vec<f64> {
+    (0..STEPS_MIN).for_each(|_| work());
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while times.len() < STEPS_MIN || start.elapsed() < length {
+        let begin = Instant::now();
+        work();
+        times.push(begin.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+/// Returns the value below which a part of sorted values lies.
+fn quantile(sorted: &[f64], part: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * part).round() as usize]
+}
+
+fn text(timing: &Timing) -> String {
+    let Timing { model, batch, params, threads, instruction_set, steps, ms, ms_min, ms_p10, ms_max, .. } = timing;
+    let what = if timing.bench == What::Step { "training step" } else { "inference" };
+    format!(
+        "{model}: {ms:.2} ms for one {what} of {batch} images, median of {steps} ({ms_min:.2} least, {ms_p10:.2} 10th \
+         percentile, {ms_max:.2} greatest)\n{} images/s, {:.1} GFLOP/s; {} parameters, {threads} threads, \
+         {instruction_set}\n",
+        units::count(timing.images_per_s as u64),
+        timing.gflops,
+        units::count(*params as u64),
+    )
+}
+
+/// A batch of random images and labels.
+struct Noise {
+    pixels: Vec<f32>,
+    labels: Vec<f32>,
+}
+
+impl Noise {
+    fn new(model: &Model, batch: usize) -> Noise {
+        let len = model.graph.node(model.image).shape.len();
+        let classes = model.graph.node(model.logits).shape.len() as u64;
+        let key = Key::new(SEED);
+        let (pixels, labels) = (key.with(0), key.with(1));
+        Noise {
+            pixels: (0..(batch * len) as u64).map(|i| pixels.normal(i) as f32).collect(),
+            labels: (0..batch as u64).map(|i| labels.below(i, classes) as f32).collect(),
+        }
+    }
+}
+
+impl Examples for Noise {
+    fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
+        match input {
+            0 => values.copy_from_slice(&self.pixels[example * values.len()..][..values.len()]),
+            _ => values[0] = self.labels[example],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let sorted: Vec<f64> = (0..11).map(f64::from).collect();
+        assert_eq!([0.0, 0.1, 0.5, 1.0].map(|part| quantile(&sorted, part)), [0.0, 1.0, 5.0, 10.0]);
+        assert_eq!(quantile(&[7.0], 0.5), 7.0);
+    }
+
+    #[test]
+    fn at_least_three_are_timed_after_three_that_are_not() {
+        let mut calls = 0;
+        let times = times(Duration::ZERO, || calls += 1);
+        assert_eq!((times.len(), calls), (3, 6));
+    }
+}

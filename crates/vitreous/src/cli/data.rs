@@ -1,0 +1,88 @@
+//! `vitreous data info`: what a data set holds, before anything is trained on it.
+
+use clap::Subcommand;
+
+use super::reading::reading;
+use super::settings::SettingsArgs;
+use super::table::{Align, table};
+use super::{CliError, json, show};
+use crate::data::{self, DataSummary, Normalization, Wanted};
+use crate::train::threads;
+use crate::units;
+
+/// Looks at data sets
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: DataVerb,
+}
+
+#[derive(Subcommand)]
+enum DataVerb {
+    /// Shows classes, splits, shape and numbers of a data set
+    Info(InfoArgs),
+}
+
+#[derive(clap::Args)]
+struct InfoArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Go on without pictures that cannot be decoded, and count them
+    #[arg(long)]
+    skip_bad_images: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), CliError> {
+    let DataVerb::Info(args) = args.verb;
+    let mut spec = args.settings.checked(&[])?.config().data.clone();
+    spec.skip_bad_images |= args.skip_bad_images;
+    let facts = data::inspect(&spec)?;
+    let loaded = reading(|progress| data::load(&spec, &facts, Wanted::TrainAndValidation, threads(0), progress))?;
+    let train = loaded.train.as_ref().ok_or_else(|| CliError::failure("no train split was loaded", None))?;
+    let summary = data::describe(&facts, &loaded, &Normalization::new(&spec, train));
+    if args.json {
+        show(&json(&summary))?;
+    } else {
+        show(&text(&summary))?;
+    }
+    Ok(())
+}
+
+fn text(summary: &DataSummary) -> String {
+    let list = |values: &[f32]| values.iter().map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(", ");
+    let count = |n: usize| units::count(n as u64);
+    let maybe = |n: Option<usize>| n.map_or("-".to_string(), count);
+    let mut rows = vec![
+        ["data", &summary.name].map(str::to_string),
+        ["shape".to_string(), format!("{} (channels x height x width)", summary.shape)],
+        ["classes".to_string(), count(summary.classes.len())],
+        ["mean".to_string(), list(&summary.normalization.mean)],
+        ["std".to_string(), list(&summary.normalization.std)],
+        ["memory".to_string(), format!("{} for train and validation", units::bytes(summary.memory_bytes))],
+        ["fingerprint".to_string(), summary.fingerprint.clone()],
+    ];
+    let some = |n: usize, one: &str, more: &str| format!("{} {}", count(n), if n == 1 { one } else { more });
+    if summary.ignored_files > 0 {
+        let text = some(summary.ignored_files, "file that is no picture", "files that are no pictures");
+        rows.push(["ignored".to_string(), text]);
+    }
+    if !summary.skipped.is_empty() {
+        let text = some(summary.skipped.len(), "picture that cannot be decoded", "pictures that cannot be decoded");
+        rows.push(["skipped".to_string(), text]);
+    }
+    let mut text = table(&rows, &[Align::Left, Align::Left]);
+    text.push('\n');
+    let mut rows = vec![["class", "train", "validation", "test"].map(str::to_string)];
+    let classes = summary.classes.iter();
+    rows.extend(classes.map(|c| [c.name.clone(), count(c.train), count(c.validation), maybe(c.test)]));
+    rows.push(["all".to_string(), count(summary.train), count(summary.validation), maybe(summary.test)]);
+    text.push_str(&table(&rows, &[Align::Left, Align::Right, Align::Right, Align::Right]));
+    for skipped in &summary.skipped {
+        text.push_str(&format!("skipped {}: {}\n", skipped.name, skipped.reason));
+    }
+    text
+}

@@ -1,0 +1,231 @@
+//! `vitreous evaluate`: what a run's weights reach on images they were not trained on.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::reading::{evaluating, reading};
+use super::settings::data_dir;
+use super::table::{Align, table};
+use super::{CliError, json, show};
+use crate::config::data::DataSpec;
+use crate::config::layers::Layers;
+use crate::data::{self, Facts, SplitName, Wanted};
+use crate::evaluate::{ClassMap, Classifier, Report, Scores, shortened};
+use crate::record::{Run, Weights};
+use crate::train::threads;
+use crate::units;
+
+/// Most classes whose whole confusion matrix is shown on the screen.
+const MATRIX_CLASSES_MAX: usize = 20;
+
+/// Confusions that are shown instead of a larger matrix.
+const CONFUSIONS_SHOWN: usize = 10;
+
+/// Longest class name in the table of classes, in characters.
+const NAME_MAX: usize = 40;
+
+/// Measures a trained model on a split of its data
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run's folder, such as runs/digits
+    run: PathBuf,
+    /// Which images [default: test, or val where there is no test split]
+    #[arg(long, value_name = "NAME")]
+    split: Option<SplitArg>,
+    /// Which weights [default: best, or last where there are no best]
+    #[arg(long, value_name = "NAME")]
+    weights: Option<WeightsArg>,
+    /// Other images than the run's: a data set's name, or a folder with a folder of pictures for each class
+    #[arg(long, value_name = "NAME|FOLDER")]
+    data: Option<String>,
+    /// The folder in which data sets are [default: the run's, else $VITREOUS_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Go on without pictures that cannot be decoded, and count them
+    #[arg(long)]
+    skip_bad_images: bool,
+    /// Threads [default: one for each processor]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SplitArg {
+    /// Images that training never sees
+    Test,
+    /// Images by which the best weights were chosen
+    Val,
+    /// Images that were trained on
+    Train,
+}
+
+/// Which weights of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WeightsArg {
+    /// Those that did best on the validation split
+    Best,
+    /// Those at the end
+    Last,
+}
+
+impl From<WeightsArg> for Weights {
+    fn from(weights: WeightsArg) -> Weights {
+        match weights {
+            WeightsArg::Best => Weights::Best,
+            WeightsArg::Last => Weights::Last,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), CliError> {
+    let mut run = Run::open(&args.run)?;
+    let (weights, path) = run.find_weights(args.weights.map(Weights::from))?;
+    let threads = threads(args.threads);
+    let mut classifier = Classifier::load(&path, threads)?;
+    let spec = data_spec(&args, &run, &classifier)?;
+    let facts = data::inspect(&spec)?;
+    let classes = ClassMap::new(classifier.class_names(), &facts.class_names)?;
+    let split = choose_split(args.split, &facts)?;
+    // Only all that training loaded has a fingerprint to compare with.
+    let wanted = if split == SplitName::Test { Wanted::Only(split) } else { Wanted::TrainAndValidation };
+    let mut loaded = reading(|progress| data::load(&spec, &facts, wanted, threads, progress))?;
+    let images = match split {
+        SplitName::Train => loaded.train.take(),
+        SplitName::Validation => loaded.validation.take(),
+        SplitName::Test => loaded.test.take(),
+    };
+    let Some(images) = images else {
+        // Nothing but the validation split may be missing without an error.
+        let hint = Some("use --split train, or --split test".to_string());
+        return Err(CliError::user(format!("{} has no {split} split", facts.name), hint));
+    };
+    if split == SplitName::Test {
+        run.update(|manifest| manifest.test_evaluations += 1)?;
+    }
+    let fingerprint = loaded.fingerprint.clone();
+    note_other_data(&run, split, &fingerprint);
+    if !loaded.skipped.is_empty() {
+        eprintln!("note: {} pictures that cannot be decoded were left out", loaded.skipped.len());
+    }
+    let (scores, predictions) = evaluating(images.len(), |progress| classifier.evaluate(&images, &classes, progress))?;
+    if !scores.loss.is_finite() {
+        eprintln!("note: the loss is no finite number: the model has diverged");
+    }
+    let report = Report {
+        run: run.name(),
+        weights,
+        epoch: classifier.metadata().epoch,
+        step: classifier.metadata().step,
+        data: facts.name.clone(),
+        fingerprint,
+        split,
+        test_evaluations: run.manifest().test_evaluations,
+        scores,
+    };
+    let folder = report.save(run.folder(), &predictions)?;
+    if args.json {
+        show(&json(&report))?;
+    } else {
+        show(&text(&report))?;
+    }
+    eprintln!("written to {}", folder.display());
+    if split == SplitName::Test && report.test_evaluations > 1 {
+        let times = report.test_evaluations;
+        eprintln!("note: the test split was looked at {times} times: what is chosen by it is no longer tested by it");
+    }
+    Ok(())
+}
+
+/// The run's own images, unless others are asked for.
+fn data_spec(args: &Args, run: &Run, classifier: &Classifier) -> Result<DataSpec, CliError> {
+    let mut layers = Layers::new();
+    layers.add_file(&run.config_path())?;
+    let mut spec = layers.finish()?.config().data.clone();
+    if let Some(name) = &args.data {
+        spec.name = name.clone();
+        let shape = classifier.shape();
+        let folder = !spec.is_known_data_set();
+        spec.image_size = folder.then_some(shape.height);
+        spec.channels = folder.then_some(shape.channels);
+    }
+    spec.dir = args.data_dir.clone().or(spec.dir).or_else(|| data_dir(None));
+    spec.skip_bad_images |= args.skip_bad_images;
+    Ok(spec)
+}
+
+fn choose_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, CliError> {
+    match asked {
+        Some(SplitArg::Test) => Ok(SplitName::Test),
+        Some(SplitArg::Val) => Ok(SplitName::Validation),
+        Some(SplitArg::Train) => Ok(SplitName::Train),
+        None if facts.test.is_some() => Ok(SplitName::Test),
+        None if facts.validation > 0 => {
+            eprintln!("note: {} has no test split: evaluated on the validation split", facts.name);
+            Ok(SplitName::Validation)
+        }
+        None => {
+            let error = format!("{} has neither a test split nor a validation split", facts.name);
+            Err(CliError::user(error, Some("use --split train".to_string())))
+        }
+    }
+}
+
+/// Says so when the images are not those of the training, or of the last evaluation.
+fn note_other_data(run: &Run, split: SplitName, fingerprint: &str) {
+    let earlier = Report::earlier(run.folder(), split);
+    if split == SplitName::Test {
+        if earlier.is_some_and(|earlier| earlier.fingerprint != fingerprint) {
+            eprintln!("note: these images are not those of the last evaluation");
+        }
+    } else if run.manifest().data.fingerprint != fingerprint {
+        eprintln!("note: these images are not those of the training: other files, or other settings of [data]");
+    }
+}
+
+fn text(report: &Report) -> String {
+    let scores = &report.scores;
+    let mut text = class_table(scores);
+    text.push('\n');
+    if scores.classes.len() <= MATRIX_CLASSES_MAX {
+        text.push_str(&scores.confusion.text());
+    } else {
+        text.push_str("most often taken for another class\n");
+        let mut rows = vec![["images", "true class", "taken for"].map(str::to_string)];
+        let confused = scores.confusion.most_confused(CONFUSIONS_SHOWN);
+        let name = |name: &str| shortened(name, NAME_MAX);
+        rows.extend(confused.iter().map(|c| [units::count(c.images), name(c.label), name(c.prediction)]));
+        text.push_str(&table(&rows, &[Align::Right, Align::Left, Align::Left]));
+    }
+    let [low, high] = scores.top1_interval.map(units::percent);
+    text.push_str(&format!(
+        "\n{} of {}, {} images; weights {} of {} (step {})\nloss {:.4}, top-1 {} (95 % interval {low} to {high}), \
+         top-5 {}\n",
+        report.split,
+        report.data,
+        units::count(scores.images),
+        report.weights,
+        report.run,
+        units::count(report.step),
+        scores.loss,
+        units::percent(scores.top1),
+        units::percent(scores.top5),
+    ));
+    text
+}
+
+fn class_table(scores: &Scores) -> String {
+    let row = |name: &str, values: [f64; 3], images: u64| {
+        let [precision, recall, f1] = values.map(units::percent);
+        [shortened(name, NAME_MAX), precision, recall, f1, units::count(images)]
+    };
+    let mut rows = vec![["class", "precision", "recall", "F1", "images"].map(str::to_string)];
+    rows.extend(scores.classes.iter().map(|c| row(&c.name, [c.precision, c.recall, c.f1], c.support)));
+    rows.push(row("mean", [scores.precision_mean, scores.recall_mean, scores.f1_mean], scores.images));
+    let right = Align::Right;
+    table(&rows, &[Align::Left, right, right, right, right])
+}

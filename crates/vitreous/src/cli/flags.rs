@@ -1,0 +1,149 @@
+//! Flags of `train` that say what a key of the config says: one table feeds the parser, the help and the config.
+//!
+//! Names are timm's where timm has the flag.
+
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
+use toml::Value;
+
+/// A flag and the key it stands for.
+struct Flag {
+    name: &'static str,
+    key: &'static str,
+    takes: Takes,
+    help: &'static str,
+}
+
+/// What stands after a flag.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// A number, called so in the help.
+    Number(&'static str),
+    /// A word, called so in the help.
+    Word(&'static str),
+    /// Nothing: the flag alone says true.
+    Nothing,
+}
+
+const fn flag(name: &'static str, key: &'static str, takes: Takes, help: &'static str) -> Flag {
+    Flag { name, key, takes, help }
+}
+
+const FLAGS: [Flag; 22] = [
+    flag("epochs", "train.epochs", Takes::Number("N"), "Passes over the train split"),
+    flag("max-steps", "train.max_steps", Takes::Number("N"), "Stop after so many optimiser steps"),
+    flag("batch-size", "train.batch_size", Takes::Number("N"), "Images in one optimiser step"),
+    flag("drop-last", "train.drop_last", Takes::Nothing, "Leave out an epoch's last batch when it is smaller"),
+    flag("lr", "train.lr", Takes::Number("RATE"), "Learning rate after warm-up"),
+    flag("opt", "train.opt", Takes::Word("NAME"), "Optimiser: adam, adamw"),
+    flag("weight-decay", "train.weight_decay", Takes::Number("X"), "Weight decay: of adamw decoupled, of adam not"),
+    flag("sched", "train.sched", Takes::Word("NAME"), "Learning rate after warm-up: constant, cosine"),
+    flag("warmup-epochs", "train.warmup_epochs", Takes::Number("N"), "Epochs in which the learning rate rises"),
+    flag("min-lr", "train.min_lr", Takes::Number("RATE"), "Learning rate at which a cosine ends"),
+    flag("clip-grad", "train.clip_grad", Takes::Number("NORM"), "Greatest norm of the gradient"),
+    flag("smoothing", "train.smoothing", Takes::Number("X"), "Label smoothing, from 0 to 1"),
+    flag("seed", "train.seed", Takes::Number("N"), "Seed of everything random but the split"),
+    flag("threads", "train.threads", Takes::Number("N"), "Threads; 0 takes one for each processor"),
+    flag("log-interval", "train.log_interval", Takes::Number("N"), "Steps between two lines of metrics.jsonl"),
+    flag("val-fraction", "data.val_fraction", Takes::Number("X"), "Part of the train set that validates; 0 for none"),
+    flag("limit-train", "data.limit_train", Takes::Number("N"), "Train on so many images only"),
+    flag("img-size", "data.image_size", Takes::Number("N"), "Pixels to which a folder's pictures are brought"),
+    flag("skip-bad-images", "data.skip_bad_images", Takes::Nothing, "Go on without pictures that cannot be decoded"),
+    flag("patch-size", "model.patch_size", Takes::Number("N"), "Height and width of a patch, in pixels"),
+    flag("drop", "model.dropout", Takes::Number("X"), "Probability that dropout zeroes a value"),
+    flag("hflip", "augment.horizontal_flip", Takes::Number("X"), "Probability of a mirror image"),
+];
+
+/// The flags that were given.
+#[derive(Clone, Debug, Default)]
+pub struct Flags(Vec<(&'static str, Value, String)>);
+
+impl Flags {
+    /// Keys, their values, and what the flags are called.
+    pub fn values(&self) -> impl Iterator<Item = (&str, Value, &str)> {
+        self.0.iter().map(|(key, value, flag)| (*key, value.clone(), flag.as_str()))
+    }
+}
+
+impl clap::Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        command.args(FLAGS.iter().map(|flag| {
+            let arg = Arg::new(flag.name).long(flag.name).help(flag.help).help_heading("Recipe");
+            match flag.takes {
+                Takes::Number(name) => arg.value_name(name).allow_negative_numbers(true),
+                Takes::Word(name) => arg.value_name(name),
+                Takes::Nothing => arg.action(ArgAction::SetTrue),
+            }
+        }))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Flags::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let value = |flag: &Flag| match flag.takes {
+            Takes::Nothing => matches.get_flag(flag.name).then_some(Value::Boolean(true)),
+            Takes::Word(_) => matches.get_one::<String>(flag.name).map(|word| Value::String(word.clone())),
+            Takes::Number(_) => matches.get_one::<String>(flag.name).map(|text| number(text)),
+        };
+        let given = FLAGS.iter().filter_map(|flag| Some((flag.key, value(flag)?, format!("--{}", flag.name))));
+        Ok(Flags(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Flags::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// A number as TOML has it; what is none stays a text, and the config says what it should be.
+fn number(text: &str) -> Value {
+    let whole = text.parse().map(Value::Integer);
+    whole.or_else(|_| text.parse().map(Value::Float)).unwrap_or_else(|_| Value::String(text.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::layers::Layers;
+
+    #[test]
+    fn every_flag_has_a_key_of_its_own_that_exists() {
+        let mut keys: Vec<&str> = FLAGS.iter().map(|flag| flag.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), FLAGS.len());
+        for flag in &FLAGS {
+            assert!(Layers::new().set(&format!("{}=", flag.key)).is_ok(), "{}", flag.key);
+        }
+    }
+
+    #[test]
+    fn what_is_given_becomes_a_value_of_its_kind() {
+        let command = <Flags as clap::Args>::augment_args(Command::new("train"));
+        let matches = command.get_matches_from([
+            "train",
+            "--epochs",
+            "3",
+            "--lr",
+            "-0.5",
+            "--opt",
+            "5",
+            "--drop-last",
+            "--seed",
+            "x",
+        ]);
+        let flags = Flags::from_arg_matches(&matches).unwrap();
+        let given: Vec<(&str, Value, &str)> = flags.values().collect();
+        let expected = [
+            ("train.epochs", Value::Integer(3), "--epochs"),
+            ("train.drop_last", Value::Boolean(true), "--drop-last"),
+            ("train.lr", Value::Float(-0.5), "--lr"),
+            ("train.opt", Value::String("5".to_string()), "--opt"),
+            ("train.seed", Value::String("x".to_string()), "--seed"),
+        ];
+        assert_eq!(given, expected);
+    }
+}

@@ -1,0 +1,158 @@
+//! Flags that choose a config, shared by the commands that need one but do not train.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use toml::Value;
+
+use super::CliError;
+use crate::config::data::DataSpec;
+use crate::config::layers::Layers;
+use crate::config::vit::ImageFacts;
+use crate::config::{CheckedConfig, presets};
+use crate::data::{self, DataError, Facts, ImageShape};
+
+/// The variable that says where data sets are when `--data-dir` does not.
+const DATA_DIR: &str = "VITREOUS_DATA_DIR";
+
+/// Classes of a folder that is not there, so that its model can be counted all the same.
+const CLASSES_UNKNOWN: usize = 10;
+
+/// Which config.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SettingsArgs {
+    /// A named experiment to start from, such as mnist-vit
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// A config file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A model of timm's sizes: vit-tiny, vit-small, vit-base
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// digits, mnist, fashion-mnist, cifar10, or a folder with a folder of pictures for each class
+    #[arg(long, value_name = "NAME|FOLDER")]
+    pub data: Option<String>,
+    /// The folder in which data sets are [default: $VITREOUS_DATA_DIR, else the current folder]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// One key of the config, such as model.depth=4; may be repeated
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Returns where data sets are, from the flag or else the environment.
+pub fn data_dir(flag: Option<PathBuf>) -> Option<PathBuf> {
+    flag.or_else(|| std::env::var_os(DATA_DIR).filter(|dir| !dir.is_empty()).map(PathBuf::from))
+}
+
+impl SettingsArgs {
+    /// Puts the layers together: preset, file, then flags, `numbers` among them: key, value, name of the flag.
+    pub fn checked(&self, numbers: &[(&str, Option<usize>, &str)]) -> Result<CheckedConfig, CliError> {
+        let value = |number: usize| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+        self.with_flags(numbers.iter().filter_map(|&(key, number, flag)| Some((key, value(number?), flag))))
+    }
+
+    /// Puts the layers together: preset, file, then flags, `flags` among them: key, value, name of the flag.
+    pub fn with_flags<'a>(
+        &self,
+        flags: impl IntoIterator<Item = (&'a str, Value, &'a str)>,
+    ) -> Result<CheckedConfig, CliError> {
+        let mut layers = match (&self.preset, &self.config, &self.data) {
+            (Some(preset), ..) => Layers::preset(preset)?,
+            (None, Some(_), _) => Layers::new(),
+            (None, None, Some(data)) if !is_known(data) => Layers::preset(presets::FOLDER)?,
+            (None, None, _) => Layers::preset(presets::DEFAULT)?,
+        };
+        if let Some(path) = &self.config {
+            layers.add_file(path)?;
+        }
+        if let Some(name) = &self.model {
+            layers.model(name)?;
+        }
+        if let Some(name) = &self.data {
+            if layers.clone().finish().is_ok_and(|before| before.config().data.name != *name) {
+                forget_other_data(&mut layers, name)?;
+            }
+            layers.put("data.name", name.as_str(), "--data")?;
+        }
+        if let Some(dir) = data_dir(self.data_dir.clone()) {
+            let dir = dir.to_str().ok_or_else(|| {
+                CliError::user(format!("the folder's name is not valid Unicode ({})", dir.display()), None)
+            })?;
+            layers.put("data.dir", dir, "--data-dir")?;
+        }
+        for assignment in &self.set {
+            layers.set(assignment)?;
+        }
+        for (key, value, flag) in flags {
+            layers.put(key, value, flag)?;
+        }
+        Ok(layers.finish()?)
+    }
+
+    /// Names what was chosen: the preset, else the model, else the config file.
+    pub fn name(&self) -> String {
+        let file = || self.config.as_ref().and_then(|path| path.file_stem()).map(|stem| stem.display().to_string());
+        let folder = || self.data.as_ref().filter(|data| !is_known(data)).map(|_| presets::FOLDER.to_string());
+        let named = self.preset.clone().or_else(|| self.model.clone()).or_else(file).or_else(folder);
+        named.unwrap_or_else(|| presets::DEFAULT.to_string())
+    }
+}
+
+/// Forgets what a preset or a file says of the images of another data set: how bright they are, how large.
+fn forget_other_data(layers: &mut Layers, name: &str) -> Result<(), CliError> {
+    let of_folders: &[&str] = if is_known(name) { &["data.image_size=", "data.channels="] } else { &[] };
+    for key in ["data.mean=", "data.std="].iter().chain(of_folders) {
+        layers.set(key)?;
+    }
+    Ok(())
+}
+
+fn is_known(name: &str) -> bool {
+    DataSpec { name: name.to_string(), ..DataSpec::default() }.is_known_data_set()
+}
+
+/// What a model is made for, known without any data file; with a remark where it had to be guessed.
+///
+/// What the config says of the model itself comes first, so that a model can be looked at for any images.
+pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String>), CliError> {
+    let (data, model) = (&checked.config().data, &checked.config().model);
+    let mut remark = None;
+    let (image_size, channels, num_classes) = match data.name.as_str() {
+        "digits" | "mnist" | "fashion-mnist" => (28, 1, 10),
+        "cifar10" => (32, 3, 10),
+        _ => match data::inspect(data) {
+            Ok(facts) => {
+                let found = square_facts(&facts)?;
+                (found.image_size, found.channels, found.num_classes)
+            }
+            // A folder that is there but wrong is an error; one that is not there can be imagined.
+            Err(DataError::UnknownName { name, .. }) => {
+                if model.num_classes.is_none() {
+                    remark = Some(format!(
+                        "{name} is not there: counted with {CLASSES_UNKNOWN} classes (--set model.num_classes=N)"
+                    ));
+                }
+                (data.image_size.unwrap_or(data::FOLDER_IMAGE_SIZE), data.channels.unwrap_or(3), CLASSES_UNKNOWN)
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let facts = ImageFacts {
+        image_size: model.image_size.unwrap_or(image_size),
+        channels: model.channels.unwrap_or(channels),
+        num_classes: model.num_classes.unwrap_or(num_classes),
+    };
+    Ok((facts, remark))
+}
+
+/// What a model must be made for, from the data itself.
+pub fn square_facts(facts: &Facts) -> Result<ImageFacts, CliError> {
+    let ImageShape { channels, height, width } = facts.shape;
+    if height != width {
+        let error = format!("the images of {} have {width}x{height} pixels, a model takes square ones", facts.name);
+        return Err(CliError::user(error, Some("bring them to a square, 28x28 for instance".to_string())));
+    }
+    Ok(ImageFacts { image_size: height, channels, num_classes: facts.class_names.len() })
+}

@@ -1,0 +1,125 @@
+//! `vitreous summary`: the layers of a model, and the memory that training takes. No data file is needed.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use vitreous_engine::{Memory, training_memory};
+
+use super::settings::{SettingsArgs, image_facts};
+use super::{CliError, json, show};
+use crate::config::ResolvedConfig;
+use crate::config::layers::Layers;
+use crate::config::vit::ImageFacts;
+use crate::models;
+use crate::models::summary::{Summary, summarise};
+use crate::record::Run;
+use crate::train::threads;
+use crate::units;
+
+/// Images of timm's named sizes: ImageNet's.
+const NAMED_MODEL_IMAGES: ImageFacts = ImageFacts { image_size: 224, channels: 3, num_classes: 1000 };
+
+/// Shows a model's layers with their shapes, parameters and floating-point operations
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// The folder of a run, to show its model
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["preset", "config", "model", "data"])]
+    run: Option<PathBuf>,
+    /// Images in one optimiser step, for the memory
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Threads, for the memory [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Answer {
+    batch_size: usize,
+    threads: usize,
+    memory_bytes: MemoryBytes,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+#[derive(Serialize)]
+struct MemoryBytes {
+    parameters: u64,
+    optimizer: u64,
+    gradients: u64,
+    packed: u64,
+    activations: u64,
+    total: u64,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), CliError> {
+    let config = config(&args)?;
+    let model = models::vit(&config.model, config.train.smoothing as f32)?;
+    let summary = summarise(&model);
+    let (batch_size, threads) = (config.train.batch_size, threads(config.train.threads));
+    let memory = training_memory(&model.graph, model.loss, &[model.correct], batch_size, threads);
+    if args.json {
+        let Memory { parameters, optimizer, gradients, packed, activations } = memory;
+        let memory_bytes = MemoryBytes { parameters, optimizer, gradients, packed, activations, total: memory.total() };
+        show(&json(&Answer { batch_size, threads, memory_bytes, summary }))?;
+        return Ok(());
+    }
+    let table = summary.table();
+    // The number of parameters stays the last thing to be read.
+    let (layers, parameters) = table.trim_end().rsplit_once('\n').unwrap_or(("", &table));
+    show(&format!("{layers}\n{}\n{parameters}\n", memory_line(&memory, batch_size, threads)))
+}
+
+fn config(args: &Args) -> Result<ResolvedConfig, CliError> {
+    let numbers = [("train.batch_size", args.batch_size, "--batch-size"), ("train.threads", args.threads, "--threads")];
+    if let Some(folder) = &args.run {
+        let mut layers = Layers::new();
+        layers.add_file(&Run::open(folder)?.config_path())?;
+        args.settings.set.iter().try_for_each(|assignment| layers.set(assignment))?;
+        for (key, value, flag) in numbers {
+            value.map_or(Ok(()), |value| layers.put(key, i64::try_from(value).unwrap_or(i64::MAX), flag))?;
+        }
+        let checked = layers.finish()?;
+        return Ok(checked.resolve(image_facts(&checked)?.0)?);
+    }
+    let checked = args.settings.checked(&numbers)?;
+    let settings = &args.settings;
+    let model_alone = settings.model.is_some() && settings.preset.is_none() && settings.config.is_none();
+    if model_alone && settings.data.is_none() {
+        let (spec, of) = (&checked.config().model, NAMED_MODEL_IMAGES);
+        return Ok(checked.resolve(ImageFacts {
+            image_size: spec.image_size.unwrap_or(of.image_size),
+            channels: spec.channels.unwrap_or(of.channels),
+            num_classes: spec.num_classes.unwrap_or(of.num_classes),
+        })?);
+    }
+    let (facts, remark) = image_facts(&checked)?;
+    if let Some(remark) = remark {
+        eprintln!("note: {remark}");
+    }
+    Ok(checked.resolve(facts)?)
+}
+
+fn memory_line(memory: &Memory, batch_size: usize, threads: usize) -> String {
+    let parts = [
+        ("parameters", memory.parameters),
+        ("optimiser", memory.optimizer),
+        ("gradients", memory.gradients),
+        ("packed weights", memory.packed),
+        ("activations", memory.activations),
+    ];
+    let parts: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {}", units::bytes(*bytes))).collect();
+    format!(
+        "training memory  {} for steps of {} images on {threads} threads:\n                 {}",
+        units::bytes(memory.total()),
+        units::count(batch_size as u64),
+        parts.join(", ")
+    )
+}

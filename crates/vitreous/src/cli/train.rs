@@ -1,0 +1,153 @@
+//! `vitreous train`: a config becomes a run. Everything is checked and loaded before a folder is made.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use super::flags::Flags;
+use super::progress::TrainProgress;
+use super::reading::reading;
+use super::settings::{SettingsArgs, square_facts};
+use super::{CliError, json, show};
+use crate::config::presets;
+use crate::data::{self, Wanted};
+use crate::models;
+use crate::record::{Place, Run, Status};
+use crate::train::{Job, Outcome, Training, available_memory, check_memory, memory_needed};
+use crate::units;
+
+/// Exit status of a run that was interrupted and has saved what it had reached, as shells have it for SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Trains a model and saves it with its records; without arguments, a small one on built-in digits
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    flags: Flags,
+    /// The run's name, which no other run has [default: the preset's or the data's, with the next free number]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The folder in which runs are
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    out: PathBuf,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command; `started` is when the program did.
+pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
+    let checked = args.settings.with_flags(args.flags.values())?;
+    let place = Place::choose(&args.out, args.name.as_deref(), &base(&args.settings))?;
+    let spec = &checked.config().data;
+    let facts = data::inspect(spec)?;
+    let config = checked.resolve(square_facts(&facts)?)?;
+    Job::check_batch(&config, facts.train)?;
+    let model = models::vit(&config.model, config.train.smoothing as f32)?;
+    check_memory(memory_needed(&config, &model, &facts), available_memory())?;
+    let threads = crate::train::threads(config.train.threads);
+    let loaded = reading(|progress| data::load(spec, &facts, Wanted::TrainAndValidation, threads, progress))?;
+    let job = Job::new(config, model, &facts, loaded)?;
+    say_what(&job);
+
+    let (config_toml, manifest) = (job.config().to_toml(), job.manifest(std::env::args().collect()));
+    let mut progress = TrainProgress::start(job.config().train.epochs, job.steps());
+    let mut training = Training::new(job);
+    let stop = watch_signals()?;
+    let mut run = place.create(&config_toml, manifest)?;
+    let outcome = training.run(&mut run, started, &stop, &mut |event| progress.show(event));
+    progress.finish();
+    let outcome = outcome?;
+    show(&if args.json { json(&result(&run, &outcome)) } else { report(&run, &outcome) })?;
+    Ok(if outcome.status == Status::Interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// What a run is called after: its config file (of a run's own config, that run), else its preset, else its data.
+fn base(settings: &SettingsArgs) -> String {
+    let file = settings.config.as_ref().and_then(|path| match path.file_name() {
+        Some(name) if name == "config.toml" => path.parent()?.file_name(),
+        _ => path.file_stem(),
+    });
+    let named = file.map(|name| name.to_string_lossy().into_owned()).or_else(|| settings.preset.clone());
+    named.or_else(|| settings.data.clone()).unwrap_or_else(|| presets::DEFAULT.to_string())
+}
+
+/// The first SIGINT or SIGTERM asks the training to stop, the second one ends the program at once.
+fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal must not find the flag set by itself.
+        flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), stop.clone())
+            .and_then(|_| flag::register(signal, stop.clone()))
+            .map_err(|error| CliError::failure(format!("cannot watch for Ctrl-C: {error}"), None))?;
+    }
+    Ok(stop)
+}
+
+fn say_what(job: &Job) {
+    let (config, data) = (job.config(), job.data());
+    let (model, shape) = (config.model.spec(), config.model.image_size());
+    eprintln!(
+        "ViT of {} blocks, width {}, {} heads, patches of {}x{}: {} parameters",
+        model.depth,
+        model.embed_dim,
+        model.num_heads,
+        model.patch_size,
+        model.patch_size,
+        units::count(job.model().graph.parameter_count() as u64),
+    );
+    let skipped = match data.skipped.len() {
+        0 => String::new(),
+        count => format!(", {} that cannot be decoded left out", units::count(count as u64)),
+    };
+    eprintln!(
+        "{}: {} images train, {} validate, {} classes, {shape}x{shape} pixels{skipped}; {} {}",
+        data.name,
+        units::count(data.train as u64),
+        units::count(data.validation as u64),
+        units::count(data.class_names.len() as u64),
+        job.threads(),
+        if job.threads() == 1 { "thread" } else { "threads" },
+    );
+}
+
+/// What was reached, where it is, and what to do next.
+fn report(run: &Run, outcome: &Outcome) -> String {
+    let (results, data, folder) = (&outcome.results, &run.manifest().data, run.folder().display());
+    let how = match outcome.status {
+        Status::Interrupted => format!("interrupted after step {}; ", units::count(results.steps)),
+        Status::MaxSteps => format!("stopped after step {} as asked; ", units::count(results.steps)),
+        _ => String::new(),
+    };
+    let reached = match (results.best_val_acc, results.best_epoch, results.train_acc) {
+        (Some(accuracy), Some(epoch), _) => format!(
+            "{} of {} validation images right (best epoch: {epoch})",
+            units::percent(accuracy),
+            units::count(data.validation as u64)
+        ),
+        (_, _, Some(accuracy)) => format!("{} of training images right", units::percent(accuracy)),
+        _ => "the first epoch was not completed".to_string(),
+    };
+    format!(
+        "{how}{reached}, in {}\n\
+         config, records and weights are in {folder}\n\
+         next: vitreous evaluate {folder}\n      vitreous predict IMAGE --run {folder}\n",
+        units::duration(results.seconds)
+    )
+}
+
+/// The same for programs.
+fn result(run: &Run, outcome: &Outcome) -> serde_json::Value {
+    let mut value = serde_json::json!(outcome.results);
+    value["run"] = run.folder().display().to_string().into();
+    value["status"] = serde_json::json!(outcome.status);
+    value["parameters"] = run.manifest().parameters.into();
+    value
+}

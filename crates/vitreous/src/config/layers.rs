@@ -1,0 +1,300 @@
+//! A config from layers: a preset, then a file, then flags, each keeping what it does not mention.
+//!
+//! Layers are merged as TOML, before anything is given a type, so that a file may hold a single key. Which layer wrote
+//! a key is remembered: an error says where to look.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::augment::AugmentSpec;
+use super::data::DataSpec;
+use super::error::{ConfigError, Place};
+use super::model::VitSpec;
+use super::train::TrainSpec;
+use super::{CheckedConfig, Config, presets};
+use crate::units;
+
+/// Tables of a config, in the order in which they are written.
+pub const TABLES: [&str; 4] = ["data", "augment", "model", "train"];
+
+/// A config that is being put together; a later layer wins.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    merged: Table,
+    origins: Origins,
+}
+
+/// Which layer wrote which key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Origins {
+    count: usize,
+    /// From (table, key) to the layer's number and name.
+    written: BTreeMap<(String, String), (usize, String)>,
+}
+
+impl Layers {
+    /// Starts from the defaults of every key.
+    pub fn new() -> Self {
+        Layers::default()
+    }
+
+    /// Starts from a preset.
+    ///
+    /// # Errors
+    /// When there is no preset of that name.
+    pub fn preset(name: &str) -> Result<Self, ConfigError> {
+        let Some(text) = presets::text(name) else {
+            let hint = suggest(name, presets::names(), "the presets are");
+            return Err(ConfigError::UnknownPreset { name: name.to_string(), hint });
+        };
+        let mut layers = Layers::new();
+        layers.add_toml(text, &format!("preset {name}"))?;
+        Ok(layers)
+    }
+
+    /// Adds a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no TOML, or holds an unknown key or a value of the wrong kind.
+    pub fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
+            hint: presets::text(&shown).map(|_| format!("{shown} is a preset: use --preset {shown}")),
+            path: shown.clone(),
+            reason: error.to_string(),
+        })?;
+        self.add_toml(&text, &shown)
+    }
+
+    /// Adds the text of a file; `source` is what errors call it.
+    ///
+    /// # Errors
+    /// When it is no TOML, or holds an unknown key or a value of the wrong kind.
+    pub fn add_toml(&mut self, text: &str, source: &str) -> Result<(), ConfigError> {
+        let table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+            let message = error.message().lines().next().unwrap_or("not TOML").to_string();
+            ConfigError::Syntax { message, source_name: source.to_string(), line: 1 + before.matches('\n').count() }
+        })?;
+        self.add(table, source)
+    }
+
+    /// Adds one key from a `--set table.key=value`; without a value, the key goes back to its default.
+    ///
+    /// # Errors
+    /// When there is no `=` or no key of that name, or the value is of the wrong kind.
+    pub fn set(&mut self, assignment: &str) -> Result<(), ConfigError> {
+        let wrong = || ConfigError::Assignment { text: assignment.to_string() };
+        let (key, value) = assignment.split_once('=').ok_or_else(wrong)?;
+        let (key, value) = (key.trim(), value.trim());
+        if key.split('.').any(str::is_empty) {
+            return Err(wrong());
+        }
+        if value.is_empty() {
+            return self.unset(key);
+        }
+        // What is no TOML value is a text: --set model.activation=relu needs no quotes inside quotes.
+        let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok().filter(|table| table.len() == 1);
+        let parsed = parsed.and_then(|mut table| table.remove("value")).filter(|value| !value.is_datetime());
+        self.put(key, parsed.unwrap_or_else(|| Value::String(value.to_string())), "--set")
+    }
+
+    /// Adds one key, such as `model.depth`, from a flag; `source` is what errors call it.
+    ///
+    /// # Errors
+    /// When there is no key of that name, or the value is of the wrong kind.
+    pub fn put(&mut self, key: &str, value: impl Into<Value>, source: &str) -> Result<(), ConfigError> {
+        let nested = key
+            .rsplit('.')
+            .fold(value.into(), |inner, part| Value::Table(Table::from_iter([(part.to_string(), inner)])));
+        let Value::Table(table) = nested else { return Ok(()) };
+        self.add(table, source)
+    }
+
+    /// Takes the model of a name (`--model vit-tiny`) in place of all that was said of the model before.
+    ///
+    /// # Errors
+    /// When there is no model of that name.
+    pub fn model(&mut self, name: &str) -> Result<(), ConfigError> {
+        let Some(spec) = VitSpec::named(name) else {
+            let hint = suggest(name, VitSpec::names(), "the models are");
+            return Err(ConfigError::UnknownModel { name: name.to_string(), hint });
+        };
+        self.merged.remove("model");
+        self.origins.written.retain(|(table, _), _| table != "model");
+        let spec = Table::try_from(spec).expect("a spec is plain numbers, texts and lists");
+        self.add(Table::from_iter([("model".to_string(), Value::Table(spec))]), "--model")
+    }
+
+    /// Gives the config its types and checks it by itself; nothing is opened.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn finish(self) -> Result<CheckedConfig, ConfigError> {
+        let config = self.merged.try_into::<Config>().expect("every key was read by itself when it was added");
+        CheckedConfig::new(config, self.origins)
+    }
+
+    fn unset(&mut self, key: &str) -> Result<(), ConfigError> {
+        let (table, key) = key.split_once('.').unwrap_or(("", key));
+        let place = Place { source: Some("--set".to_string()), table: None };
+        let known = known_keys(table).ok_or_else(|| unknown_table(table, place.clone()))?;
+        if !known.iter().any(|name| name == key) {
+            let place = Place { table: Some(table.to_string()), ..place };
+            return Err(unknown_key(key, &known, place));
+        }
+        if let Some(Value::Table(written)) = self.merged.get_mut(table) {
+            written.remove(key);
+        }
+        self.origins.written.remove(&(table.to_string(), key.to_string()));
+        Ok(())
+    }
+
+    fn add(&mut self, layer: Table, source: &str) -> Result<(), ConfigError> {
+        self.origins.count += 1;
+        let top = Place { source: Some(source.to_string()), table: None };
+        for (name, value) in layer {
+            let Some(known) = known_keys(&name) else {
+                return Err(match value {
+                    Value::Table(_) => unknown_table(&name, top),
+                    _ => unknown_key(&name, &[], top),
+                });
+            };
+            let Value::Table(written) = value else {
+                let hint = format!("write its keys under [{name}]");
+                let (value, expected) = (value.to_string(), "a table".to_string());
+                return Err(ConfigError::Kind { key: name, value, expected, place: Box::new(top), hint });
+            };
+            let place = Place { table: Some(name.clone()), ..top.clone() };
+            for (key, value) in written {
+                if !known.contains(&key) {
+                    return Err(unknown_key(&key, &known, place));
+                }
+                let table = self.merged.entry(name.clone()).or_insert_with(|| Value::Table(Table::new()));
+                let table = table.as_table_mut().expect("only tables are merged in");
+                merge(table, key.clone(), value);
+                try_key(&name, &key, &table[&key])
+                    .map_err(|error| wrong_kind(&name, &key, &table[&key], &error, &place))?;
+                self.origins.written.insert((name.clone(), key), (self.origins.count, source.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Origins {
+    /// Says where a broken rule was written: by the last layer among those of the keys that its text names.
+    pub(super) fn locate(&self, table: &str, error: &impl std::error::Error, hint: Option<String>) -> ConfigError {
+        let full = error.to_string();
+        let text = full.strip_suffix(&format!(" ([{table}])")).unwrap_or(&full).to_string();
+        let source = text
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter_map(|word| self.written.get(&(table.to_string(), word.to_string())))
+            .max_by_key(|(layer, _)| *layer)
+            .map(|(_, source)| source.clone());
+        ConfigError::Rule { text, place: Place { source, table: Some(table.to_string()) }, hint }
+    }
+}
+
+fn merge(into: &mut Table, key: String, value: Value) {
+    match (into.get_mut(&key), value) {
+        (Some(Value::Table(old)), Value::Table(new)) => new.into_iter().for_each(|(key, value)| merge(old, key, value)),
+        (_, value) => {
+            into.insert(key, value);
+        }
+    }
+}
+
+/// Reads one key of a table by itself.
+fn try_key(table: &str, key: &str, value: &Value) -> Result<(), toml::de::Error> {
+    fn read<T: DeserializeOwned>(one: Table) -> Result<(), toml::de::Error> {
+        one.try_into::<T>().map(drop)
+    }
+    let one = Table::from_iter([(key.to_string(), value.clone())]);
+    match table {
+        "data" => read::<DataSpec>(one),
+        "augment" => read::<AugmentSpec>(one),
+        "model" => read::<VitSpec>(one),
+        "train" => read::<TrainSpec>(one),
+        _ => Ok(()),
+    }
+}
+
+/// The keys of a table, as serde lists them when it meets one it does not know.
+fn known_keys(table: &str) -> Option<Vec<String>> {
+    let error = TABLES.contains(&table).then(|| try_key(table, "", &Value::Boolean(true)))?.err()?;
+    Some(quoted(error.message()).into_iter().skip(1).map(str::to_string).collect())
+}
+
+/// The words in backquotes.
+fn quoted(message: &str) -> Vec<&str> {
+    message.split('`').skip(1).step_by(2).collect()
+}
+
+fn unknown_table(table: &str, place: Place) -> ConfigError {
+    let hint = suggest(table, TABLES.into_iter(), "the tables are");
+    ConfigError::UnknownTable { table: table.to_string(), place, hint }
+}
+
+fn unknown_key(key: &str, known: &[String], place: Place) -> ConfigError {
+    let home = TABLES.into_iter().find(|table| known_keys(table).is_some_and(|keys| keys.iter().any(|k| k == key)));
+    let hint = match (units::nearest(key, known.iter().map(String::as_str)), home, &place.table) {
+        (_, Some(home), _) => format!("`{key}` belongs to [{home}]"),
+        (Some(near), ..) => format!("did you mean `{near}`?"),
+        (None, None, Some(table)) => format!("the keys of [{table}] are {}", known.join(", ")),
+        (None, None, None) => format!("keys stand in one of the tables {}", TABLES.join(", ")),
+    };
+    ConfigError::UnknownKey { key: key.to_string(), place, hint }
+}
+
+/// Puts serde's complaint about the value of one key into our words.
+fn wrong_kind(table: &str, key: &str, value: &Value, error: &toml::de::Error, place: &Place) -> ConfigError {
+    let message = error.message();
+    let names = quoted(message);
+    if message.starts_with("unknown field") {
+        let known: Vec<String> = names.iter().skip(1).map(|name| name.to_string()).collect();
+        let place = Place { table: Some(format!("{table}.{key}")), ..place.clone() };
+        return unknown_key(names.first().unwrap_or(&""), &known, place);
+    }
+    if message.starts_with("missing field") {
+        let missing = names.first().unwrap_or(&"").to_string();
+        return ConfigError::Missing { key: key.to_string(), missing, place: place.clone() };
+    }
+    if message.starts_with("unknown variant") {
+        let found = names.first().unwrap_or(&"");
+        let choices = &names[1.min(names.len())..];
+        let hint = match units::nearest(found, choices.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("use {key} = \"{}\"", choices.first().unwrap_or(&"")),
+        };
+        let (value, expected) = (format!("\"{found}\""), format!("one of {}", choices.join(", ")));
+        return ConfigError::Kind { key: key.to_string(), value, expected, place: Box::new(place.clone()), hint };
+    }
+    let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected);
+    let (expected, example) = match expected {
+        "usize" | "u64" => ("a whole number of at least 0", "1"),
+        "f64" | "f32" if value.is_array() => ("a list of numbers", "[0.5]"),
+        "f64" | "f32" => ("a number", "0.5"),
+        "a boolean" => ("true or false", "true"),
+        "a string" => ("a text in quotes", "\"text\""),
+        "path string" => ("a path in quotes", "\"folder\""),
+        "a sequence" => ("a list", "[0.5]"),
+        other => (other, "..."),
+    };
+    let default = Value::try_from(Config::default()).ok().and_then(|config| config.get(table)?.get(key).cloned());
+    let example = default.map_or(example.to_string(), |default| default.to_string());
+    let hint = format!("write it as {key} = {example}");
+    let (key, value, expected) = (key.to_string(), value.to_string(), expected.to_string());
+    ConfigError::Kind { key, value, expected, place: Box::new(place.clone()), hint }
+}
+
+fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>, list: &str) -> String {
+    let known: Vec<&str> = known.collect();
+    match units::nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("{list} {}", known.join(", ")),
+    }
+}

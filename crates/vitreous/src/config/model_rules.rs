@@ -1,0 +1,373 @@
+//! The rules that the `[model]` table must keep, and what an error says about a broken one.
+
+use thiserror::Error;
+
+use super::model::{Pooling, Position, VitSpec};
+
+/// Greatest height and width of an image, in pixels.
+pub const IMAGE_SIZE_MAX: usize = 4096;
+/// Greatest number of channels.
+pub const CHANNELS_MAX: usize = 64;
+/// Greatest number of classes.
+pub const NUM_CLASSES_MAX: usize = 1_000_000;
+/// Greatest width of a token and of an MLP's hidden layer.
+pub const WIDTH_MAX: usize = 65_536;
+/// Greatest number of encoder blocks.
+pub const DEPTH_MAX: usize = 1_000;
+/// Greatest number of tokens and of learned positions; attention grows with its square.
+pub const TOKENS_MAX: usize = 65_536;
+/// Greatest probability of dropout: close to 1 nothing is left to scale up.
+pub const DROPOUT_MAX: f64 = 0.999;
+
+impl VitSpec {
+    /// Checks the table by itself; sizes that are to come from the data are not missed.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(&self) -> Result<(), VitSpecError> {
+        self.check_ranges()?;
+        if !self.embed_dim.is_multiple_of(self.num_heads) {
+            return Err(VitSpecError::Heads { embed_dim: self.embed_dim, num_heads: self.num_heads });
+        }
+        if self.position == Position::SineCosine && !self.embed_dim.is_multiple_of(2) {
+            return Err(VitSpecError::OddWidth { embed_dim: self.embed_dim, num_heads: self.num_heads });
+        }
+        let hidden = self.mlp_ratio * self.embed_dim as f64;
+        // A ratio such as 8/3 is written in decimal, so its product is an integer only to within rounding.
+        if hidden.round() < 1.0 || (hidden - hidden.round()).abs() > 1e-9 * hidden {
+            return Err(VitSpecError::MlpRatio { mlp_ratio: self.mlp_ratio, embed_dim: self.embed_dim });
+        }
+        if hidden > WIDTH_MAX as f64 {
+            return Err(VitSpecError::MlpWidth { hidden: hidden.round() as u64, mlp_ratio: self.mlp_ratio });
+        }
+        match self.image_size {
+            Some(image_size) => self.check_tokens(image_size, false),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn check_ranges(&self) -> Result<(), VitSpecError> {
+        let integer = |key, value: usize, least: usize, greatest: usize, fix: usize| {
+            let holds = (least..=greatest).contains(&value);
+            let must = || format!("between {least} and {greatest}");
+            if holds { Ok(()) } else { Err(out_of_range(key, value, must(), fix)) }
+        };
+        let real = |key, value: f64, least: f64, greatest: f64, fix: f64| {
+            let holds = (least..=greatest).contains(&value);
+            let must = || format!("between {least} and {greatest}");
+            if holds { Ok(()) } else { Err(out_of_range(key, value, must(), fix)) }
+        };
+        for (key, value, least, greatest, fix) in [
+            ("image_size", self.image_size, 1, IMAGE_SIZE_MAX, 28),
+            ("channels", self.channels, 1, CHANNELS_MAX, 3),
+            ("num_classes", self.num_classes, 0, NUM_CLASSES_MAX, 10),
+            ("num_positions", self.num_positions, 1, TOKENS_MAX, 65),
+        ] {
+            value.map_or(Ok(()), |value| integer(key, value, least, greatest, fix))?;
+        }
+        if let Some(num_classes) = self.num_classes.filter(|&n| n < 2) {
+            return Err(VitSpecError::Classes { num_classes });
+        }
+        integer("patch_size", self.patch_size, 1, IMAGE_SIZE_MAX, 4)?;
+        integer("embed_dim", self.embed_dim, 1, WIDTH_MAX, 64)?;
+        integer("depth", self.depth, 1, DEPTH_MAX, 4)?;
+        integer("num_heads", self.num_heads, 1, WIDTH_MAX, 4)?;
+        real("dropout", self.dropout, 0.0, DROPOUT_MAX, 0.1)?;
+        real("norm_eps", self.norm_eps, 1e-12, 1.0, 1e-5)?;
+        real("token_init_std", self.token_init_std, 0.0, 1e3, 0.02)?;
+        if self.mlp_ratio.is_finite() && self.mlp_ratio > 0.0 {
+            return Ok(());
+        }
+        Err(out_of_range("mlp_ratio", self.mlp_ratio, "a positive number".to_string(), 4))
+    }
+
+    pub(super) fn check_tokens(&self, image_size: usize, size_is_fixed: bool) -> Result<(), VitSpecError> {
+        let patch_size = self.patch_size;
+        if !image_size.is_multiple_of(patch_size) {
+            return Err(VitSpecError::Patches { image_size, patch_size, size_is_fixed });
+        }
+        let tokens = (image_size / patch_size).pow(2) + usize::from(self.pooling == Pooling::Cls);
+        if tokens > TOKENS_MAX {
+            return Err(VitSpecError::Tokens { image_size, patch_size, tokens });
+        }
+        match self.num_positions {
+            Some(num_positions) if self.position == Position::Learned && num_positions < tokens => {
+                Err(VitSpecError::Positions { num_positions, tokens })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Says which rule a [`VitSpec`] breaks.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum VitSpecError {
+    /// A number is outside its range.
+    #[error("{key} {value} is not {must} ([model])")]
+    Range {
+        /// The number's key.
+        key: &'static str,
+        /// The number.
+        value: String,
+        /// The range.
+        must: String,
+        /// A number that would work.
+        fix: String,
+    },
+    /// There is nothing to classify.
+    #[error("num_classes {num_classes} leaves nothing to tell apart ([model])")]
+    Classes {
+        /// Number of classes.
+        num_classes: usize,
+    },
+    /// The heads cannot share the width evenly.
+    #[error("embed_dim {embed_dim} is not a multiple of num_heads {num_heads} ([model])")]
+    Heads {
+        /// Length of one token vector.
+        embed_dim: usize,
+        /// Number of heads.
+        num_heads: usize,
+    },
+    /// A sine has no cosine beside it.
+    #[error("embed_dim {embed_dim} is odd, but position \"sine-cosine\" fills pairs ([model])")]
+    OddWidth {
+        /// Length of one token vector.
+        embed_dim: usize,
+        /// Number of heads.
+        num_heads: usize,
+    },
+    /// The MLP's hidden width is no integer.
+    #[error("mlp_ratio {mlp_ratio} times embed_dim {embed_dim} is not a whole number of at least 1 ([model])")]
+    MlpRatio {
+        /// The ratio.
+        mlp_ratio: f64,
+        /// Length of one token vector.
+        embed_dim: usize,
+    },
+    /// The MLP's hidden width is absurd.
+    #[error("mlp_ratio {mlp_ratio} makes the MLP {hidden} wide, more than {WIDTH_MAX} ([model])")]
+    MlpWidth {
+        /// The hidden width.
+        hidden: u64,
+        /// The ratio.
+        mlp_ratio: f64,
+    },
+    /// Patches do not cover the image.
+    #[error("image_size {image_size} is not a multiple of patch_size {patch_size} ([model])")]
+    Patches {
+        /// Height and width of the image.
+        image_size: usize,
+        /// Height and width of a patch.
+        patch_size: usize,
+        /// Whether the image size comes from the data.
+        size_is_fixed: bool,
+    },
+    /// The sequence is absurdly long.
+    #[error(
+        "patch_size {patch_size} cuts image_size {image_size} into {tokens} tokens, more than {TOKENS_MAX} ([model])"
+    )]
+    Tokens {
+        /// Height and width of the image.
+        image_size: usize,
+        /// Height and width of a patch.
+        patch_size: usize,
+        /// How many tokens that makes.
+        tokens: usize,
+    },
+    /// The table of positions is shorter than the sequence.
+    #[error("num_positions {num_positions} is less than the {tokens} tokens of an image ([model])")]
+    Positions {
+        /// Rows of the table.
+        num_positions: usize,
+        /// Length of the sequence.
+        tokens: usize,
+    },
+    /// The data says something else.
+    #[error("{key} {written} is not what the data has, {found} ([model])")]
+    Contradiction {
+        /// The key that contradicts.
+        key: &'static str,
+        /// What the table says.
+        written: usize,
+        /// What the data says.
+        found: usize,
+    },
+}
+
+impl VitSpecError {
+    /// Says what would work instead.
+    pub fn hint(&self) -> Option<String> {
+        Some(match *self {
+            VitSpecError::Range { key, ref fix, .. } => format!("use {key} {fix}"),
+            VitSpecError::Classes { .. } => "a classifier needs images of at least 2 classes".to_string(),
+            VitSpecError::Heads { embed_dim, num_heads } => {
+                let (width, heads) = (nearest_multiple(num_heads, embed_dim), nearest_divisor(embed_dim, num_heads));
+                format!("use embed_dim {width}, or num_heads {heads}")
+            }
+            VitSpecError::OddWidth { embed_dim, num_heads } => {
+                let width = nearest_multiple(if num_heads % 2 == 0 { num_heads } else { 2 * num_heads }, embed_dim);
+                format!("use embed_dim {width}, or position \"learned\"")
+            }
+            VitSpecError::MlpRatio { mlp_ratio, embed_dim } => {
+                let hidden = (mlp_ratio * embed_dim as f64).round().max(1.0);
+                format!("use mlp_ratio {}, which makes the MLP {hidden} wide", hidden / embed_dim as f64)
+            }
+            VitSpecError::MlpWidth { .. } => "use mlp_ratio 4".to_string(),
+            VitSpecError::Patches { image_size, patch_size, size_is_fixed: true } => {
+                format!("the image size is the data's: use patch_size {}", nearest_divisor(image_size, patch_size))
+            }
+            VitSpecError::Patches { image_size, patch_size, size_is_fixed: false } => {
+                let (patch, image) =
+                    (nearest_divisor(image_size, patch_size), nearest_multiple(patch_size, image_size));
+                format!("use patch_size {patch}, or image_size {image}")
+            }
+            VitSpecError::Tokens { image_size, .. } => {
+                let few = |patch: &usize| image_size.is_multiple_of(*patch) && (image_size / patch).pow(2) < 1025;
+                format!("use patch_size {}", (1..=image_size).find(few).unwrap_or(image_size))
+            }
+            VitSpecError::Positions { tokens, .. } => format!("use num_positions {tokens}, or leave it out"),
+            VitSpecError::Contradiction { key, found, .. } => format!("use {key} {found}, or leave it out"),
+        })
+    }
+}
+
+fn out_of_range(key: &'static str, value: impl ToString, must: String, fix: impl ToString) -> VitSpecError {
+    VitSpecError::Range { key, value: value.to_string(), must, fix: fix.to_string() }
+}
+
+fn nearest_multiple(of: usize, to: usize) -> usize {
+    ((to + of / 2) / of).max(1) * of
+}
+
+/// The divisor of `n` closest to `to`; the smaller of two.
+fn nearest_divisor(n: usize, to: usize) -> usize {
+    (1..=n).filter(|&d| n.is_multiple_of(d)).min_by_key(|d| d.abs_diff(to)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::vit::ImageFacts;
+
+    const FACTS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
+
+    /// The error's text and its hint, of a default spec after a change, checked by itself.
+    fn alone(change: impl FnOnce(&mut VitSpec)) -> [String; 2] {
+        let mut spec = VitSpec::default();
+        assert_eq!(spec.check(), Ok(()));
+        change(&mut spec);
+        let error = spec.check().expect_err("a rule is broken");
+        [error.to_string(), error.hint().expect("every rule has a way out")]
+    }
+
+    /// The same, checked with the facts of the data.
+    fn with_data(change: impl FnOnce(&mut VitSpec)) -> [String; 2] {
+        let mut spec = VitSpec::default();
+        change(&mut spec);
+        assert_eq!(spec.check(), Ok(()));
+        let error = spec.with_facts(FACTS).expect_err("a rule is broken");
+        [error.to_string(), error.hint().expect("every rule has a way out")]
+    }
+
+    #[test]
+    fn heads_divide_the_width() {
+        let [text, hint] = alone(|s| (s.embed_dim, s.num_heads) = (190, 12));
+        assert_eq!(text, "embed_dim 190 is not a multiple of num_heads 12 ([model])");
+        assert_eq!(hint, "use embed_dim 192, or num_heads 10");
+        let [_, hint] = alone(|s| (s.embed_dim, s.num_heads) = (2, 5));
+        assert_eq!(hint, "use embed_dim 5, or num_heads 2");
+    }
+
+    #[test]
+    fn sine_and_cosine_come_in_pairs() {
+        let [text, hint] =
+            alone(|s| (s.embed_dim, s.num_heads, s.position, s.mlp_ratio) = (63, 3, Position::SineCosine, 2.0));
+        assert_eq!(text, "embed_dim 63 is odd, but position \"sine-cosine\" fills pairs ([model])");
+        assert_eq!(hint, "use embed_dim 66, or position \"learned\"");
+    }
+
+    #[test]
+    fn the_hidden_width_is_a_whole_number() {
+        let [text, hint] = alone(|s| s.mlp_ratio = 1.33);
+        assert_eq!(text, "mlp_ratio 1.33 times embed_dim 64 is not a whole number of at least 1 ([model])");
+        assert_eq!(hint, "use mlp_ratio 1.328125, which makes the MLP 85 wide");
+        let [_, hint] = alone(|s| s.mlp_ratio = 0.001);
+        assert_eq!(hint, "use mlp_ratio 0.015625, which makes the MLP 1 wide");
+        let [text, hint] = alone(|s| s.mlp_ratio = 2000.0);
+        assert_eq!(text, "mlp_ratio 2000 makes the MLP 128000 wide, more than 65536 ([model])");
+        assert_eq!(hint, "use mlp_ratio 4");
+        let third = VitSpec { embed_dim: 12, mlp_ratio: 8.0 / 3.0, ..VitSpec::default() };
+        assert_eq!(third.with_facts(FACTS).expect("32 wide").hidden_dim(), 32);
+    }
+
+    #[test]
+    fn numbers_stay_in_their_ranges() {
+        let cases: [([String; 2], [&str; 2]); 14] = [
+            (alone(|s| s.image_size = Some(0)), ["image_size 0 is not between 1 and 4096", "use image_size 28"]),
+            (alone(|s| s.channels = Some(0)), ["channels 0 is not between 1 and 64", "use channels 3"]),
+            (
+                alone(|s| s.num_classes = Some(1 << 20)),
+                ["num_classes 1048576 is not between 0 and 1000000", "use num_classes 10"],
+            ),
+            (
+                alone(|s| s.num_positions = Some(0)),
+                ["num_positions 0 is not between 1 and 65536", "use num_positions 65"],
+            ),
+            (alone(|s| s.patch_size = 0), ["patch_size 0 is not between 1 and 4096", "use patch_size 4"]),
+            (alone(|s| s.embed_dim = 0), ["embed_dim 0 is not between 1 and 65536", "use embed_dim 64"]),
+            (
+                alone(|s| s.embed_dim = 1 << 40),
+                ["embed_dim 1099511627776 is not between 1 and 65536", "use embed_dim 64"],
+            ),
+            (alone(|s| s.depth = 0), ["depth 0 is not between 1 and 1000", "use depth 4"]),
+            (alone(|s| s.num_heads = 0), ["num_heads 0 is not between 1 and 65536", "use num_heads 4"]),
+            (alone(|s| s.mlp_ratio = f64::INFINITY), ["mlp_ratio inf is not a positive number", "use mlp_ratio 4"]),
+            (alone(|s| s.dropout = 1.0), ["dropout 1 is not between 0 and 0.999", "use dropout 0.1"]),
+            (alone(|s| s.dropout = f64::NAN), ["dropout NaN is not between 0 and 0.999", "use dropout 0.1"]),
+            (alone(|s| s.norm_eps = 0.0), ["norm_eps 0 is not between 0.000000000001 and 1", "use norm_eps 0.00001"]),
+            (
+                alone(|s| s.token_init_std = -1.0),
+                ["token_init_std -1 is not between 0 and 1000", "use token_init_std 0.02"],
+            ),
+        ];
+        for ([text, hint], [expected_text, expected_hint]) in cases {
+            assert_eq!(text, format!("{expected_text} ([model])"));
+            assert_eq!(hint, expected_hint);
+        }
+    }
+
+    #[test]
+    fn patches_cover_the_image() {
+        let [text, hint] = alone(|s| (s.image_size, s.patch_size) = (Some(28), 5));
+        assert_eq!(text, "image_size 28 is not a multiple of patch_size 5 ([model])");
+        assert_eq!(hint, "use patch_size 4, or image_size 30");
+        let [text, hint] = with_data(|s| s.patch_size = 16);
+        assert_eq!(text, "image_size 28 is not a multiple of patch_size 16 ([model])");
+        assert_eq!(hint, "the image size is the data's: use patch_size 14");
+        let [text, hint] = alone(|s| (s.image_size, s.patch_size) = (Some(2048), 4));
+        assert_eq!(text, "patch_size 4 cuts image_size 2048 into 262145 tokens, more than 65536 ([model])");
+        assert_eq!(hint, "use patch_size 64");
+    }
+
+    #[test]
+    fn the_table_of_positions_is_as_long_as_the_sequence() {
+        let [text, hint] = with_data(|s| s.num_positions = Some(49));
+        assert_eq!(text, "num_positions 49 is less than the 50 tokens of an image ([model])");
+        assert_eq!(hint, "use num_positions 50, or leave it out");
+        let mean = VitSpec { num_positions: Some(49), pooling: Pooling::Mean, ..VitSpec::default() };
+        assert!(mean.with_facts(FACTS).is_ok());
+    }
+
+    #[test]
+    fn the_data_has_the_last_word_on_its_own_shape() {
+        let [text, hint] = with_data(|s| s.image_size = Some(32));
+        assert_eq!(text, "image_size 32 is not what the data has, 28 ([model])");
+        assert_eq!(hint, "use image_size 28, or leave it out");
+        assert_eq!(with_data(|s| s.channels = Some(3))[0], "channels 3 is not what the data has, 1 ([model])");
+        assert_eq!(with_data(|s| s.num_classes = Some(7))[0], "num_classes 7 is not what the data has, 10 ([model])");
+        let one_class = VitSpec::default().with_facts(ImageFacts { num_classes: 1, ..FACTS });
+        let error = one_class.expect_err("nothing to tell apart");
+        assert_eq!(error.to_string(), "num_classes 1 leaves nothing to tell apart ([model])");
+        assert_eq!(error.hint().as_deref(), Some("a classifier needs images of at least 2 classes"));
+    }
+}

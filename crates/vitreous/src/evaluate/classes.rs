@@ -1,0 +1,57 @@
+//! Classes of a data set and classes of a model, matched by name: the order of folders means nothing.
+
+use super::EvaluateError;
+use crate::units;
+
+/// Which class of a model each class of a data set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassMap {
+    places: Vec<usize>,
+}
+
+impl ClassMap {
+    /// Finds every class of the data among the model's; the model may know more.
+    ///
+    /// # Errors
+    /// When the model does not know a class of the data.
+    pub fn new(model: &[String], data: &[String]) -> Result<Self, EvaluateError> {
+        let find = |name: &String| {
+            model.iter().position(|known| known == name).ok_or_else(|| EvaluateError::UnknownClass {
+                class: name.clone(),
+                nearest: units::nearest(name, model.iter().map(String::as_str)).map(str::to_string),
+                known: model.to_vec(),
+            })
+        };
+        Ok(ClassMap { places: data.iter().map(find).collect::<Result<_, _>>()? })
+    }
+
+    /// Returns the model's number of the data set's class.
+    pub fn of(&self, label: usize) -> usize {
+        self.places[label]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn another_order_and_a_subset_find_their_places() {
+        let map = ClassMap::new(&names(&["cat", "dog", "emu"]), &names(&["emu", "cat"])).unwrap();
+        assert_eq!([map.of(0), map.of(1)], [2, 0]);
+    }
+
+    #[test]
+    fn a_class_the_model_does_not_know_is_named() {
+        let known = names(&["cat", "dog"]);
+        let error = ClassMap::new(&known, &names(&["cat", "lynx"])).unwrap_err();
+        assert_eq!(error.to_string(), "the model does not know the class `lynx` of the data");
+        assert_eq!(error.hint().unwrap(), "its classes are cat, dog");
+        let error = ClassMap::new(&known, &names(&["dogs"])).unwrap_err();
+        assert_eq!(error.hint().unwrap(), "it knows `dog`: give the folder that name");
+    }
+}

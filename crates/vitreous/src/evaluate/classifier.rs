@@ -1,0 +1,267 @@
+//! A trained model with everything that it takes to use it, from one file of weights.
+
+use std::path::Path;
+
+use vitreous_engine::{Examples, Session};
+
+use super::{ClassMap, EvaluateError, Prediction, Scores, Tally, Verdict};
+use crate::checkpoint::{self, Metadata};
+use crate::config::ResolvedConfig;
+use crate::config::layers::Layers;
+use crate::config::vit::ImageFacts;
+use crate::data::augment::Augment;
+use crate::data::{ImageShape, Split};
+use crate::models::{self, Model};
+
+/// Images that go through the model at a time; the number changes no result.
+pub const BATCH: usize = 512;
+
+/// A trained model, ready to be asked.
+pub struct Classifier {
+    config: ResolvedConfig,
+    metadata: Metadata,
+    model: Model,
+    session: Session,
+    /// Normalises; makes no random changes.
+    augment: Augment,
+}
+
+impl Classifier {
+    /// Reads a file of weights and makes the model that it describes, to run on so many threads.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is damaged, or what it says of itself does not agree.
+    pub fn load(path: &Path, threads: usize) -> Result<Self, EvaluateError> {
+        let metadata = checkpoint::load_metadata(path)?;
+        let config = resolve(path, &metadata)?;
+        let shape = shape_of(&config);
+        let contradiction = |reason: String| EvaluateError::Contradiction { path: path.to_path_buf(), reason };
+        let model = models::vit(&config.model, 0.0).map_err(|error| contradiction(error.to_string()))?;
+        let (classes, named) = (config.model.num_classes(), metadata.class_names.len());
+        if classes != named {
+            return Err(contradiction(format!("{named} class names for {classes} classes")));
+        }
+        let (mean, std) = (&metadata.normalization.mean, &metadata.normalization.std);
+        if [mean.len(), std.len()] != [shape.channels; 2] {
+            let (means, stds, channels) = (mean.len(), std.len(), shape.channels);
+            return Err(contradiction(format!("{means} means and {stds} deviations for {channels} channels")));
+        }
+        let bad = |&&value: &&f32| !(value > 0.0 && value.is_finite());
+        if let Some(value) = std.iter().find(bad).or_else(|| mean.iter().find(|mean| !mean.is_finite())) {
+            return Err(contradiction(format!("images cannot be normalised by {value}")));
+        }
+        let (parameters, _) = checkpoint::load(path, &model.graph)?;
+        let augment = Augment::new(Default::default(), shape.channels, shape.height, shape.width, mean, std);
+        let session = Session::new(model.graph.clone(), parameters, threads);
+        Ok(Classifier { config, metadata, model, session, augment })
+    }
+
+    /// The config the model was trained with.
+    pub fn config(&self) -> &ResolvedConfig {
+        &self.config
+    }
+
+    /// What the file of weights says of itself.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Names of the classes, by number.
+    pub fn class_names(&self) -> &[String] {
+        &self.metadata.class_names
+    }
+
+    /// Shape of the images that the model sees.
+    pub fn shape(&self) -> ImageShape {
+        shape_of(&self.config)
+    }
+
+    /// Asks the model about every image of a split. `progress` is called with the number of images done.
+    ///
+    /// # Errors
+    /// When the images have another shape than those the model was made for.
+    pub fn evaluate(
+        &mut self,
+        split: &Split,
+        classes: &ClassMap,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(Scores, Vec<Prediction>), EvaluateError> {
+        if split.shape() != self.shape() {
+            return Err(EvaluateError::ImageShape { found: split.shape(), expected: self.shape() });
+        }
+        let names = &self.metadata.class_names;
+        let mut tally = Tally::new(names.len());
+        let mut predictions = Vec::with_capacity(split.len());
+        for_each_logits(&mut self.session, &self.model, split, &self.augment, &mut |i, logits| {
+            let label = classes.of(split.label(i));
+            let Verdict { class, probability } = tally.add(logits, label);
+            predictions.push(Prediction { image: split.image_name(i), label, prediction: class, probability });
+            if (i + 1) % BATCH == 0 || i + 1 == split.len() {
+                progress(i + 1);
+            }
+        });
+        Ok((tally.finish(names), predictions))
+    }
+
+    /// Computes the logits of one image.
+    ///
+    /// # Shapes
+    /// - `pixels`: `[channels, height, width]`
+    /// - returned: `[num_classes]`
+    pub fn logits(&mut self, pixels: &[u8]) -> Vec<f32> {
+        assert_eq!(pixels.len(), self.shape().len(), "an image of the model's shape");
+        let one = One { pixels, augment: &self.augment };
+        self.session.infer(&[self.model.logits], 1, &one).swap_remove(0)
+    }
+}
+
+/// Calls `each` with the place and the logits of every image of a split, in order.
+///
+/// `augment` normalises; its random changes are not made.
+pub fn for_each_logits(
+    session: &mut Session,
+    model: &Model,
+    split: &Split,
+    augment: &Augment,
+    each: &mut dyn FnMut(usize, &[f32]),
+) {
+    let num_classes = session.graph().node(model.logits).shape.len();
+    for first in (0..split.len()).step_by(BATCH) {
+        let images = BATCH.min(split.len() - first);
+        let outputs = session.infer(&[model.logits], images, &Plain { split, augment, first });
+        for (i, logits) in (first..).zip(outputs[0].chunks_exact(num_classes)) {
+            each(i, logits);
+        }
+    }
+}
+
+/// Images of a split from the place `first` on.
+struct Plain<'a> {
+    split: &'a Split,
+    augment: &'a Augment,
+    first: usize,
+}
+
+impl Examples for Plain<'_> {
+    fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
+        match input {
+            0 => self.augment.plain(self.split.pixels(self.first + example), values),
+            _ => values[0] = self.split.label(self.first + example) as f32,
+        }
+    }
+}
+
+/// One image of which no class is known.
+struct One<'a> {
+    pixels: &'a [u8],
+    augment: &'a Augment,
+}
+
+impl Examples for One<'_> {
+    fn fill(&self, input: usize, _example: usize, values: &mut [f32]) {
+        match input {
+            0 => self.augment.plain(self.pixels, values),
+            // Logits do not depend on the label.
+            _ => values[0] = 0.0,
+        }
+    }
+}
+
+/// Makes the config that a file of weights holds, and with it all sizes of its model.
+fn resolve(path: &Path, metadata: &Metadata) -> Result<ResolvedConfig, EvaluateError> {
+    let mut layers = Layers::new();
+    layers.add_toml(&metadata.config, &path.display().to_string())?;
+    let checked = layers.finish()?;
+    let model = &checked.config().model;
+    let missing = || EvaluateError::Contradiction {
+        path: path.to_path_buf(),
+        reason: "the config does not say which images the model sees".to_string(),
+    };
+    let facts = ImageFacts {
+        image_size: model.image_size.ok_or_else(missing)?,
+        channels: model.channels.ok_or_else(missing)?,
+        num_classes: model.num_classes.ok_or_else(missing)?,
+    };
+    Ok(checked.resolve(facts)?)
+}
+
+fn shape_of(config: &ResolvedConfig) -> ImageShape {
+    let side = config.model.image_size();
+    ImageShape { channels: config.model.channels(), height: side, width: side }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::model::VitSpec;
+    use crate::data::Normalization;
+    use crate::random::{Purpose, stream};
+    use vitreous_engine::Parameters;
+
+    fn spec() -> VitSpec {
+        let sizes = VitSpec { patch_size: 5, embed_dim: 14, depth: 1, num_heads: 2, ..VitSpec::default() };
+        VitSpec { image_size: Some(15), channels: Some(1), num_classes: Some(3), ..sizes }
+    }
+
+    fn metadata() -> Metadata {
+        Metadata {
+            class_names: ["cat", "dog", "emu"].map(str::to_string).to_vec(),
+            normalization: Normalization { mean: vec![0.3], std: vec![0.7] },
+            config: Config { model: spec(), ..Config::default() }.to_toml(),
+            epoch: 2,
+            step: 7,
+        }
+    }
+
+    /// Saves weights with a header and loads them again.
+    fn loaded(metadata: &Metadata) -> Result<Classifier, EvaluateError> {
+        let facts = ImageFacts { image_size: 15, channels: 1, num_classes: 3 };
+        let model = models::vit(&spec().with_facts(facts).unwrap(), 0.0).unwrap();
+        let parameters = Parameters::initialise(&model.graph, stream(5, Purpose::Initialise));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        checkpoint::save(&path, &model.graph, &parameters, metadata).unwrap();
+        Classifier::load(&path, 2)
+    }
+
+    /// The error's text without the place.
+    fn refused(metadata: &Metadata) -> String {
+        let text = loaded(metadata).err().expect("the header lies").to_string();
+        text.rsplit_once(" (").expect("a place").0.to_string()
+    }
+
+    #[test]
+    fn a_file_of_weights_is_enough() {
+        let mut classifier = loaded(&metadata()).unwrap();
+        assert_eq!(classifier.shape(), ImageShape { channels: 1, height: 15, width: 15 });
+        assert_eq!(classifier.class_names(), ["cat", "dog", "emu"]);
+        let (dark, bright) = (classifier.logits(&[3; 225]), classifier.logits(&[251; 225]));
+        assert!(dark.len() == 3 && dark != bright, "{dark:?} {bright:?}");
+        assert_eq!(classifier.logits(&[3; 225]), dark);
+    }
+
+    #[test]
+    fn a_header_that_contradicts_itself_is_refused() {
+        let lie = "the header of the weights contradicts itself: ";
+        let names = Metadata { class_names: vec!["cat".to_string()], ..metadata() };
+        assert_eq!(refused(&names), format!("{lie}1 class names for 3 classes"));
+        let normalized = |mean: &[f32], std: &[f32]| Metadata {
+            normalization: Normalization { mean: mean.to_vec(), std: std.to_vec() },
+            ..metadata()
+        };
+        let gray = refused(&normalized(&[0.1; 3], &[0.7]));
+        assert_eq!(gray, format!("{lie}3 means and 1 deviations for 1 channels"));
+        assert_eq!(refused(&normalized(&[0.1], &[0.0])), format!("{lie}images cannot be normalised by 0"));
+        let config = Config { model: VitSpec { image_size: None, ..spec() }, ..Config::default() }.to_toml();
+        let unsaid = format!("{lie}the config does not say which images the model sees");
+        assert_eq!(refused(&Metadata { config, ..metadata() }), unsaid);
+    }
+
+    #[test]
+    fn a_config_of_a_later_version_names_the_file() {
+        let config = "[model]\nembed_dims = 3\n".to_string();
+        let text = loaded(&Metadata { config, ..metadata() }).err().unwrap().to_string();
+        assert!(text.starts_with("unknown key `embed_dims` (") && text.contains("a.safetensors, [model]"), "{text}");
+    }
+}

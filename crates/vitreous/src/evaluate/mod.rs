@@ -1,0 +1,84 @@
+//! What a trained model reaches on images it did not learn from.
+//!
+//! Images come without augmentation, in the order of the split. A [`Classifier`] is read from a file of weights alone;
+//! [`Scores`] follow from logits and labels; a [`Report`] is what is kept of it in the run's folder.
+
+mod classes;
+mod classifier;
+mod confusion;
+mod csv;
+mod report;
+mod scores;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+pub use classes::ClassMap;
+pub use classifier::{BATCH, Classifier, for_each_logits};
+pub use confusion::{Confused, ConfusionMatrix, shortened};
+pub use report::Report;
+pub use scores::{ClassScores, Scores, Tally, Verdict, top, wilson_interval};
+
+use crate::checkpoint::CheckpointError;
+use crate::config::error::ConfigError;
+use crate::data::ImageShape;
+
+/// What a model says of one image of a split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// The image's name.
+    pub image: String,
+    /// The image's class, by the model's table.
+    pub label: usize,
+    /// The class the model gives it.
+    pub prediction: usize,
+    /// The probability the model gives that class.
+    pub probability: f64,
+}
+
+/// Writes predictions as CSV: `image,label,prediction,probability`, classes by name.
+pub fn predictions_csv(predictions: &[Prediction], names: &[String]) -> String {
+    let mut text = csv::line(["image", "label", "prediction", "probability"]);
+    for one in predictions {
+        let probability = format!("{:.6}", one.probability);
+        text.push_str(&csv::line([&one.image, &names[one.label], &names[one.prediction], &probability].map(|s| &**s)));
+    }
+    text
+}
+
+/// Says why a model cannot be used, or not on some images.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum EvaluateError {
+    /// A class of the data is none of the model's.
+    #[error("the model does not know the class `{class}` of the data")]
+    UnknownClass { class: String, nearest: Option<String>, known: Vec<String> },
+    /// The images have another shape than the model's.
+    #[error("the images are {found}, but the model sees {expected}")]
+    ImageShape { found: ImageShape, expected: ImageShape },
+    /// What the header of a file of weights says does not agree.
+    #[error("the header of the weights contradicts itself: {reason} ({})", path.display())]
+    Contradiction { path: PathBuf, reason: String },
+    /// The file of weights is bad.
+    #[error(transparent)]
+    Weights(#[from] CheckpointError),
+    /// The config in the file of weights is bad.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl EvaluateError {
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            EvaluateError::UnknownClass { nearest: Some(nearest), .. } => {
+                Some(format!("it knows `{nearest}`: give the folder that name"))
+            }
+            EvaluateError::UnknownClass { known, .. } => Some(format!("its classes are {}", known.join(", "))),
+            EvaluateError::ImageShape { .. } => Some("use images like those it was trained on".to_string()),
+            EvaluateError::Contradiction { .. } => Some("the file was changed: get it again".to_string()),
+            EvaluateError::Weights(error) => error.hint(),
+            EvaluateError::Config(error) => error.hint(),
+        }
+    }
+}

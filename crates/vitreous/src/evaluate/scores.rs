@@ -1,0 +1,307 @@
+//! What logits and labels come to: loss, accuracy with its interval, scores of each class, confusion matrix.
+//!
+//! Conventions are scikit-learn's with `zero_division=0`: a class that is never predicted has precision 0, one without
+//! images has recall 0, one with neither has F1 0, and means over classes leave out those with neither. Of equal
+//! logits the first counts as the greatest. A label whose logit is not a number is never right.
+
+use serde::{Deserialize, Serialize};
+
+use super::confusion::ConfusionMatrix;
+
+/// How many of the greatest logits the second accuracy looks at.
+const TOP: usize = 5;
+
+/// 97.5 % point of the normal distribution: a two-sided 95 % interval.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// Adds up what a model says of images, one after the other.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    num_classes: usize,
+    loss: f64,
+    top5: u64,
+    /// Counts by (true class, predicted class).
+    confusion: Vec<u64>,
+}
+
+/// What a model says of one image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// The class of the greatest logit.
+    pub class: usize,
+    /// The probability that the model gives it.
+    pub probability: f64,
+}
+
+/// What a model reaches on some images. Accuracies, precision, recall and F1 are fractions of 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Number of images.
+    pub images: u64,
+    /// Mean cross-entropy, without label smoothing.
+    pub loss: f64,
+    /// Part of the images whose class has the greatest logit.
+    pub top1: f64,
+    /// Wilson's 95 % interval of `top1`.
+    pub top1_interval: [f64; 2],
+    /// Part of the images whose class is among the five greatest logits.
+    pub top5: f64,
+    /// Mean precision over the classes.
+    pub precision_mean: f64,
+    /// Mean recall over the classes.
+    pub recall_mean: f64,
+    /// Mean F1 over the classes.
+    pub f1_mean: f64,
+    /// The classes, in the order of the model's table.
+    pub classes: Vec<ClassScores>,
+    /// Which classes are taken for which.
+    pub confusion: ConfusionMatrix,
+}
+
+/// What a model reaches on one class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassScores {
+    /// The class's name.
+    pub name: String,
+    /// Part of the images predicted as this class that are of it.
+    pub precision: f64,
+    /// Part of the images of this class that are predicted as it.
+    pub recall: f64,
+    /// Harmonic mean of precision and recall.
+    pub f1: f64,
+    /// Number of images of this class.
+    pub support: u64,
+}
+
+impl Tally {
+    /// Starts without images.
+    pub fn new(num_classes: usize) -> Self {
+        Tally { num_classes, loss: 0.0, top5: 0, confusion: vec![0; num_classes * num_classes] }
+    }
+
+    /// Adds an image of class `label` and returns what the model says of it.
+    ///
+    /// # Shapes
+    /// - `logits`: `[num_classes]`
+    pub fn add(&mut self, logits: &[f32], label: usize) -> Verdict {
+        assert_eq!(logits.len(), self.num_classes, "a logit for each class");
+        let class = greatest(logits);
+        self.loss += log_sum_exp(logits) - f64::from(logits[label]);
+        self.top5 += u64::from(rank(logits, label) < TOP);
+        self.confusion[label * self.num_classes + class] += 1;
+        Verdict { class, probability: probability(logits, class) }
+    }
+
+    /// Returns the scores, with the names of the classes.
+    pub fn finish(self, names: &[String]) -> Scores {
+        let confusion = ConfusionMatrix::new(names, self.confusion);
+        let images = confusion.total();
+        let right: u64 = (0..names.len()).map(|class| confusion.count(class, class)).sum();
+        let classes: Vec<ClassScores> = (0..names.len()).map(|class| class_scores(&confusion, class)).collect();
+        let seen = |class: &usize| confusion.support(*class) + confusion.predicted(*class) > 0;
+        let mean = |score: fn(&ClassScores) -> f64| {
+            let seen: Vec<f64> = (0..names.len()).filter(seen).map(|class| score(&classes[class])).collect();
+            seen.iter().sum::<f64>() / seen.len().max(1) as f64
+        };
+        Scores {
+            images,
+            loss: self.loss / images.max(1) as f64,
+            top1: part(right, images),
+            top1_interval: wilson_interval(right, images),
+            top5: part(self.top5, images),
+            precision_mean: mean(|class| class.precision),
+            recall_mean: mean(|class| class.recall),
+            f1_mean: mean(|class| class.f1),
+            classes,
+            confusion,
+        }
+    }
+}
+
+fn class_scores(confusion: &ConfusionMatrix, class: usize) -> ClassScores {
+    let (right, support, predicted) =
+        (confusion.count(class, class), confusion.support(class), confusion.predicted(class));
+    ClassScores {
+        name: confusion.names()[class].clone(),
+        precision: part(right, predicted),
+        recall: part(right, support),
+        f1: part(2 * right, support + predicted),
+        support,
+    }
+}
+
+/// A quotient, 0 where there is nothing to divide by.
+fn part(count: u64, of: u64) -> f64 {
+    if of == 0 { 0.0 } else { count as f64 / of as f64 }
+}
+
+/// Returns the 95 % interval of a proportion (Wilson 1927); everything is possible when nothing was counted.
+pub fn wilson_interval(count: u64, of: u64) -> [f64; 2] {
+    if of == 0 {
+        return [0.0, 1.0];
+    }
+    let (n, p) = (of as f64, part(count, of));
+    let centre = p + Z * Z / (2.0 * n);
+    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    // Rounding must not carry the interval past the proportion it is of.
+    [((centre - half) / scale).clamp(0.0, p), ((centre + half) / scale).clamp(p, 1.0)]
+}
+
+/// Returns the place of the greatest logit, the first of equal ones; 0 where none is a number.
+fn greatest(logits: &[f32]) -> usize {
+    let mut best = None;
+    for (class, &logit) in logits.iter().enumerate() {
+        if !logit.is_nan() && best.is_none_or(|best: usize| logit > logits[best]) {
+            best = Some(class);
+        }
+    }
+    best.unwrap_or(0)
+}
+
+/// Counts the classes that stand before one when the greatest logit comes first.
+fn rank(logits: &[f32], class: usize) -> usize {
+    let own = logits[class];
+    if own.is_nan() {
+        return logits.len().max(TOP);
+    }
+    (0..logits.len()).filter(|&other| logits[other] > own || (logits[other] == own && other < class)).count()
+}
+
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    f64::from(most) + logits.iter().map(|&logit| (f64::from(logit) - f64::from(most)).exp()).sum::<f64>().ln()
+}
+
+/// Returns the softmax of one class.
+fn probability(logits: &[f32], class: usize) -> f64 {
+    (f64::from(logits[class]) - log_sum_exp(logits)).exp()
+}
+
+/// Returns the classes with the greatest probabilities, the greatest first, at most `count` of them.
+///
+/// # Shapes
+/// - `logits`: `[num_classes]`
+pub fn top(logits: &[f32], count: usize) -> Vec<Verdict> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    order.truncate(count);
+    order.into_iter().map(|class| Verdict { class, probability: probability(logits, class) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("c{i}")).collect()
+    }
+
+    /// Logits over `classes` that put classes in the given order, the first the greatest.
+    fn ordered(classes: usize, order: &[usize]) -> Vec<f32> {
+        let mut logits = vec![-100.0; classes];
+        order.iter().enumerate().for_each(|(place, &class)| logits[class] = -(place as f32));
+        logits
+    }
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-12
+    }
+
+    #[test]
+    fn the_loss_is_the_mean_negative_log_likelihood() {
+        let mut tally = Tally::new(3);
+        // exp gives 1, 2, 5, then 4, 4, 8: likelihoods 5/8 and 1/4.
+        tally.add(&[0.0, 2f32.ln(), 5f32.ln()], 2);
+        tally.add(&[4f32.ln(), 4f32.ln(), 8f32.ln()], 0);
+        let expected = -((5.0f64 / 8.0).ln() + 0.25f64.ln()) / 2.0;
+        let loss = tally.finish(&names(3)).loss;
+        assert!((loss - expected).abs() < 1e-7, "{loss} is not {expected}");
+    }
+
+    #[test]
+    fn a_large_logit_does_not_overflow_the_loss() {
+        let mut tally = Tally::new(3);
+        let verdict = tally.add(&[1000.0, 0.0, 0.0], 1);
+        assert_eq!(verdict, Verdict { class: 0, probability: 1.0 });
+        assert!(close(tally.finish(&names(3)).loss, 1000.0));
+    }
+
+    #[test]
+    fn scores_of_classes_are_those_computed_by_hand() {
+        // Of class 0: three right, one taken for 1. Of class 1: one right, two taken for 0. Class 2: never predicted.
+        // Class 3: neither there nor predicted.
+        let mut tally = Tally::new(4);
+        for (label, class) in [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, 0), (1, 0), (2, 1)] {
+            tally.add(&ordered(4, &[class]), label);
+        }
+        let scores = tally.finish(&names(4));
+        let rows: Vec<[f64; 3]> = scores.classes.iter().map(|c| [c.precision, c.recall, c.f1]).collect();
+        let expected = [[3.0 / 5.0, 3.0 / 4.0, 2.0 / 3.0], [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0], [0.0; 3], [0.0; 3]];
+        for (row, expected) in rows.iter().flatten().zip(expected.iter().flatten()) {
+            assert!(close(*row, *expected), "{rows:?}");
+        }
+        assert_eq!(scores.classes.iter().map(|c| c.support).collect::<Vec<_>>(), [4, 3, 1, 0]);
+        assert!(close(scores.top1, 0.5));
+        // Class 3 is in no mean.
+        assert!(close(scores.f1_mean, (2.0 / 3.0 + 1.0 / 3.0) / 3.0), "{}", scores.f1_mean);
+        assert!(close(scores.precision_mean, (0.6 + 1.0 / 3.0) / 3.0));
+        assert!(close(scores.recall_mean, (0.75 + 1.0 / 3.0) / 3.0));
+    }
+
+    #[test]
+    fn the_fifth_place_counts_and_the_sixth_does_not() {
+        let mut tally = Tally::new(7);
+        for label in [6, 3, 2, 5, 1, 0, 4] {
+            tally.add(&ordered(7, &[6, 5, 4, 3, 2, 1, 0]), label);
+        }
+        let scores = tally.finish(&names(7));
+        assert!(close(scores.top5, 5.0 / 7.0) && close(scores.top1, 1.0 / 7.0), "{scores:?}");
+    }
+
+    #[test]
+    fn of_equal_logits_the_first_is_the_greatest() {
+        let mut tally = Tally::new(7);
+        assert_eq!(tally.add(&[0.0; 7], 4).class, 0);
+        tally.add(&[0.0; 7], 5);
+        assert!(close(tally.finish(&names(7)).top5, 0.5));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_never_right() {
+        let mut tally = Tally::new(3);
+        tally.add(&[f32::NAN; 3], 1);
+        tally.add(&[f32::NAN, 0.0, -1.0], 0);
+        let scores = tally.finish(&names(3));
+        assert!(scores.loss.is_nan());
+        assert_eq!((scores.top1, scores.top5), (0.0, 0.0));
+        assert_eq!(scores.confusion.count(0, 1), 1);
+    }
+
+    #[test]
+    fn wilsons_interval_is_that_of_the_formula() {
+        // The formula once more, in Python.
+        let cases = [
+            (9_712, 10_000, [0.967_736_775_9, 0.974_301_344_0]),
+            (3, 7, [0.158_219_855_3, 0.749_541_635_5]),
+            (0, 5, [0.0, 0.434_482_464_8]),
+            (5, 5, [0.565_517_535_2, 1.0]),
+        ];
+        for (count, of, expected) in cases {
+            let interval = wilson_interval(count, of);
+            let near = interval.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9);
+            assert!(near, "{count} of {of}: {interval:?} is not {expected:?}");
+        }
+        assert_eq!(wilson_interval(0, 0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn the_top_comes_in_order_and_adds_up_to_one() {
+        let verdicts = top(&[3f32.ln(), 7f32.ln(), 0.0], 5);
+        assert_eq!(verdicts.iter().map(|v| v.class).collect::<Vec<_>>(), [1, 0, 2]);
+        for (verdict, expected) in verdicts.iter().zip([7.0 / 11.0, 3.0 / 11.0, 1.0 / 11.0]) {
+            assert!((verdict.probability - expected).abs() < 1e-7);
+        }
+        assert_eq!(top(&[0.0; 7], 2).len(), 2);
+    }
+}

@@ -1,0 +1,252 @@
+//! What a model is made of: its layers with their shapes, parameters and floating-point operations.
+//!
+//! Counted on the graphs that run, so that a row is what is computed: an operation of the backward pass belongs to the
+//! layer whose gradient it is. A parameter that several layers read is counted with the first.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use vitreous_engine::{autodiff, ops};
+
+use super::Model;
+use crate::units;
+
+/// A model's layers and their sums.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Number of trained values.
+    pub params: u64,
+    /// Floating-point operations of the forward pass, for one image; a multiply-add is two.
+    pub flops_forward: u64,
+    /// Floating-point operations of the backward pass, for one image.
+    pub flops_backward: u64,
+    /// The layers, in the order in which they are computed.
+    pub layers: Vec<LayerSummary>,
+}
+
+/// One layer of a model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerSummary {
+    /// Its name, with a dot for each level: `blocks.3.attn.qkv`.
+    pub name: String,
+    /// What it computes.
+    pub op: &'static str,
+    /// Axes of its result, without the batch.
+    pub shape: Vec<usize>,
+    /// Number of trained values that are its own.
+    pub params: u64,
+    /// Floating-point operations of the forward pass, for one image.
+    pub flops_forward: u64,
+    /// Floating-point operations of its part of the backward pass, for one image.
+    pub flops_backward: u64,
+}
+
+/// Counts a model.
+pub fn summarise(model: &Model) -> Summary {
+    let mut counted = vec![false; model.graph.parameters().len()];
+    let mut layers: Vec<LayerSummary> = Vec::with_capacity(model.graph.nodes().len());
+    for node in model.graph.nodes() {
+        let own = node.params.iter().filter(|id| !std::mem::replace(&mut counted[id.index()], true));
+        layers.push(LayerSummary {
+            name: node.name.clone(),
+            op: node.op.name(),
+            shape: node.shape.0.clone(),
+            params: own.map(|&id| model.graph.parameter(id).shape.len() as u64).sum(),
+            flops_forward: ops::cost(&model.graph, node).flops,
+            flops_backward: 0,
+        });
+    }
+    let training = autodiff::differentiate(&model.graph, model.loss);
+    for node in &training.graph.nodes()[training.forward_len..] {
+        let layer = layers.iter_mut().find(|layer| layer.name == differentiated(&node.name));
+        let layer = layer.expect("a gradient is named after the layer that it is of");
+        layer.flops_backward += ops::cost(&training.graph, node).flops;
+    }
+    let sum = |part: fn(&LayerSummary) -> u64| layers.iter().map(part).sum();
+    Summary {
+        params: sum(|layer| layer.params),
+        flops_forward: sum(|layer| layer.flops_forward),
+        flops_backward: sum(|layer| layer.flops_backward),
+        layers,
+    }
+}
+
+/// The name of the layer of which a node of the backward pass computes a gradient.
+fn differentiated(name: &str) -> &str {
+    let plain = [".param_grad", ".input_grad", ".grad"].iter().find_map(|suffix| name.strip_suffix(suffix));
+    plain.or_else(|| name.rsplit_once(".grad_sum.").map(|(layer, _)| layer)).unwrap_or(name)
+}
+
+impl Summary {
+    /// Writes the layers as an indented table, the sums below; the last line ends with the number of parameters.
+    pub fn table(&self) -> String {
+        let mut rows = vec![["layer", "op", "output", "parameters", "forward", "backward"].map(str::to_string)];
+        let mut open: Vec<&str> = Vec::new();
+        for layer in &self.layers {
+            let path: Vec<&str> = layer.name.split('.').collect();
+            let (last, groups) = path.split_last().expect("a name has at least one part");
+            let shared = open.iter().zip(groups).take_while(|(a, b)| a == b).count();
+            // A layer with layers inside, such as the norm before `norm1.act`, already stands there as their group.
+            for (depth, group) in groups.iter().enumerate().skip(shared) {
+                rows.push([
+                    indented(depth, group),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                ]);
+            }
+            let shape: Vec<String> = layer.shape.iter().map(usize::to_string).collect();
+            let number = |n: u64, text: fn(u64) -> String| if n == 0 { String::new() } else { text(n) };
+            rows.push([
+                indented(groups.len(), last),
+                layer.op.to_string(),
+                format!("[{}]", shape.join(", ")),
+                number(layer.params, units::count),
+                number(layer.flops_forward, units::flops),
+                number(layer.flops_backward, units::flops),
+            ]);
+            open = path;
+        }
+        let mut text = aligned(&rows);
+        let (forward, backward) = (units::flops(self.flops_forward), units::flops(self.flops_backward));
+        writeln!(text, "for one image    {forward} forward, {backward} backward").expect("a string takes all");
+        writeln!(text, "total parameters {}", units::count(self.params)).expect("a string takes all");
+        text
+    }
+}
+
+fn indented(depth: usize, name: &str) -> String {
+    format!("{}{name}", "  ".repeat(depth))
+}
+
+/// Sets columns side by side: the first three to the left, numbers to the right, a rule below the head and the foot.
+fn aligned(rows: &[[String; 6]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let rule = "-".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1));
+    let mut text = String::new();
+    for (i, row) in rows.iter().enumerate() {
+        let cells: Vec<String> = (row.iter().zip(widths).enumerate())
+            .map(
+                |(column, (cell, width))| {
+                    if column < 3 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                },
+            )
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+        if i == 0 {
+            text.push_str(&rule);
+            text.push('\n');
+        }
+    }
+    text.push_str(&rule);
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Block, VitSpec};
+    use crate::config::vit::ImageFacts;
+    use crate::models::vit;
+
+    /// One block of width 14 over 9 patches of 5x5, two heads, hidden width 21.
+    fn summary(block: Block) -> Summary {
+        let facts = ImageFacts { image_size: 15, channels: 2, num_classes: 11 };
+        let sizes =
+            VitSpec { patch_size: 5, embed_dim: 14, depth: 1, num_heads: 2, mlp_ratio: 1.5, ..VitSpec::default() };
+        let config = VitSpec { block, dropout: 0.1, ..sizes }.with_facts(facts).expect("a good spec");
+        summarise(&vit(&config, 0.0).expect("a checked config"))
+    }
+
+    fn layer<'a>(summary: &'a Summary, name: &str) -> &'a LayerSummary {
+        summary.layers.iter().find(|layer| layer.name == name).expect("a layer of that name")
+    }
+
+    #[test]
+    fn a_row_is_what_one_layer_computes() {
+        let summary = summary(Block::PreNorm);
+        let fc1 = layer(&summary, "blocks.0.mlp.fc1");
+        assert_eq!((fc1.op, fc1.shape.as_slice(), fc1.params), ("linear", [10, 21].as_slice(), 14 * 21 + 21));
+        // 10 rows: two for each weight, one for each bias.
+        assert_eq!(fc1.flops_forward, 10 * (2 * 14 * 21 + 21));
+        // The gradients of weight and bias cost the same again, that of the input has no bias.
+        assert_eq!(fc1.flops_backward, 10 * (2 * 14 * 21 + 21) + 10 * 2 * 14 * 21);
+        // The pixels need no gradient, so the first layer has one product only.
+        let patches = layer(&summary, "patch_embed.proj");
+        assert_eq!(patches.flops_backward, 9 * (2 * 50 * 14 + 14));
+        // The sum of a residual connection's two gradients belongs to the layer whose result was used twice.
+        assert_eq!(layer(&summary, "blocks.0.add1").flops_backward, 10 * 14);
+    }
+
+    #[test]
+    fn totals_are_the_sums_of_the_rows_and_of_the_graph() {
+        for block in [Block::PreNorm, Block::SharedNorm, Block::NormActivation] {
+            let facts = ImageFacts { image_size: 15, channels: 2, num_classes: 11 };
+            let config = VitSpec { patch_size: 5, depth: 11, block, ..VitSpec::default() }.with_facts(facts);
+            let model = vit(&config.expect("a good spec"), 0.0).expect("a checked config");
+            let summary = summarise(&model);
+            let training = autodiff::differentiate(&model.graph, model.loss);
+            let flops = |nodes: &[vitreous_engine::graph::Node]| -> u64 {
+                nodes.iter().map(|node| ops::cost(&training.graph, node).flops).sum()
+            };
+            let (forward, backward) = training.graph.nodes().split_at(training.forward_len);
+            assert_eq!(summary.params, model.graph.parameter_count() as u64);
+            assert_eq!(summary.params, summary.layers.iter().map(|layer| layer.params).sum::<u64>());
+            assert_eq!(summary.flops_forward, flops(forward));
+            assert_eq!(summary.flops_forward, summary.layers.iter().map(|layer| layer.flops_forward).sum::<u64>());
+            assert_eq!(summary.flops_backward, flops(backward));
+            assert_eq!(summary.flops_backward, summary.layers.iter().map(|layer| layer.flops_backward).sum::<u64>());
+            let costs = |i: usize| layer(&summary, &format!("blocks.{i}.attn.qkv")).flops_backward;
+            assert!((1..11).all(|i| costs(i) == costs(1)), "block 1 and block 10 are told apart");
+        }
+    }
+
+    #[test]
+    fn a_shared_norm_is_counted_once() {
+        let summary = summary(Block::SharedNorm);
+        assert_eq!(layer(&summary, "blocks.0.norm1").params, 28);
+        assert_eq!(layer(&summary, "blocks.0.norm2").params, 0);
+    }
+
+    #[test]
+    fn the_table_is_a_tree_with_its_sums_below() {
+        let text = summary(Block::NormActivation).table();
+        let lines: Vec<&str> = text.lines().collect();
+        let expected = [
+            "layer          op             output       parameters     forward    backward",
+            "-----------------------------------------------------------------------------",
+            "image          input          [2, 15, 15]",
+            "label          input          []",
+            "patch_embed",
+            "  patches      patches        [9, 50]",
+            "  proj         linear         [9, 14]             714  12.7 kFLOP  12.7 kFLOP",
+            "cls_token      prepend_token  [10, 14]             14                 14 FLOP",
+            "pos_embed      add_table      [10, 14]            140    140 FLOP    140 FLOP",
+            "pos_drop       dropout        [10, 14]                   140 FLOP    280 FLOP",
+            "blocks",
+            "  0",
+            "    norm1      layer_norm     [10, 14]             28    980 FLOP   1.8 kFLOP",
+            "      act      gelu           [10, 14]                  2.0 kFLOP   2.1 kFLOP",
+            "    attn",
+            "      qkv      linear         [10, 42]            630  12.2 kFLOP  23.9 kFLOP",
+        ];
+        assert_eq!(lines[..expected.len()], expected, "{text}");
+        let end = ["for one image    59.6 kFLOP forward, 96.0 kFLOP backward", "total parameters 2,622"];
+        assert_eq!(lines[lines.len() - 3], lines[1]);
+        assert_eq!(lines[lines.len() - 2..], end, "{text}");
+    }
+
+    #[test]
+    fn json_has_the_promised_fields() {
+        let json = serde_json::to_value(summary(Block::PreNorm)).expect("plain numbers");
+        let mut keys: Vec<&str> = json["layers"][3].as_object().expect("a layer").keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["flops_backward", "flops_forward", "name", "op", "params", "shape"]);
+        assert_eq!(json["params"], 2_580);
+    }
+}

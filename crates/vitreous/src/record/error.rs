@@ -1,0 +1,105 @@
+//! What can be wrong with a run folder, and the way out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Says what is wrong with a run folder.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// The name is no name of a folder.
+    #[error("`{name}` is no name of a run (--name)")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// There is a run of that name.
+    #[error("a run named `{name}` exists ({})", path.display())]
+    Exists {
+        /// The name.
+        name: String,
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// A file or folder cannot be written.
+    #[error("cannot write: {reason} ({})", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// A file cannot be read.
+    #[error("cannot read: {reason} ({})", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// The folder is none of a run.
+    #[error("this is no run folder: it has no {file} ({})", path.display())]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+        /// The file it lacks.
+        file: &'static str,
+    },
+    /// A manifest is damaged, or of a later version.
+    #[error("the manifest is damaged: {reason} ({})", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What the parser says.
+        reason: String,
+    },
+    /// The run has no weights of that kind.
+    #[error("the run has no {file} ({})", path.display())]
+    NoWeights {
+        /// The run folder.
+        path: PathBuf,
+        /// The file it lacks.
+        file: String,
+    },
+}
+
+impl RecordError {
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            RecordError::Name { .. } => "use letters, digits, `-`, `_` and `.`, such as --name deeper".to_string(),
+            RecordError::Exists { .. } => "choose another --name, or leave it out for the next free one".to_string(),
+            RecordError::Write { .. } => "choose another folder with --out DIR, or make room in this one".to_string(),
+            RecordError::Read { .. } => return None,
+            RecordError::NoRun { .. } => "name a folder that `vitreous train` made, such as runs/digits".to_string(),
+            RecordError::Manifest { .. } => "the file was changed by hand or by another version".to_string(),
+            RecordError::NoWeights { file, .. } if file.contains("best") => "use --weights last".to_string(),
+            RecordError::NoWeights { .. } => "the run ended before its first weights were saved".to_string(),
+        })
+    }
+
+    pub(crate) fn write(path: &Path, error: &io::Error) -> RecordError {
+        RecordError::Write { path: path.to_path_buf(), reason: plain(error) }
+    }
+
+    pub(super) fn read(path: &Path, error: &io::Error) -> RecordError {
+        RecordError::Read { path: path.to_path_buf(), reason: plain(error) }
+    }
+}
+
+/// What the system says, without its number.
+fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or folder".to_string(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_string(),
+        io::ErrorKind::NotADirectory => "a file is in the way".to_string(),
+        io::ErrorKind::AlreadyExists => "a file is in the way".to_string(),
+        io::ErrorKind::StorageFull => "no space is left".to_string(),
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_string(),
+        _ => {
+            let text = error.to_string().to_lowercase();
+            text.split(" (os error").next().unwrap_or(&text).to_string()
+        }
+    }
+}

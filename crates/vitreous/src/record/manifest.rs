@@ -1,0 +1,114 @@
+//! `manifest.json`: the facts under which a run was made, and what came of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Normalization, SkippedImage};
+
+/// The facts of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this file's layout.
+    pub format: u32,
+    /// Version of the program.
+    pub version: String,
+    /// The command as it was given.
+    pub command: Vec<String>,
+    /// How far the run is.
+    pub status: Status,
+    /// When it started, UTC.
+    pub started: String,
+    /// When it ended, UTC.
+    pub finished: Option<String>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Number of trained values.
+    pub parameters: usize,
+    /// The images.
+    pub data: DataRecord,
+    /// Where it ran.
+    pub machine: MachineRecord,
+    /// What it reached.
+    pub results: Option<Results>,
+    /// How often the test split was looked at.
+    pub test_evaluations: u64,
+}
+
+impl Manifest {
+    /// The version of the layout that this program writes.
+    pub const FORMAT: u32 = 1;
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It has started. A run that says so and does not run was killed.
+    Running,
+    /// All epochs are done.
+    Finished,
+    /// It was told to stop after so many steps, and did.
+    MaxSteps,
+    /// It was interrupted, and has saved what it had reached.
+    Interrupted,
+    /// It stopped with an error.
+    Failed,
+}
+
+/// The images of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// The data set's name or folder.
+    pub name: String,
+    /// SHA-256 of the images and labels that were loaded.
+    pub fingerprint: String,
+    /// Names of the classes, by label.
+    pub class_names: Vec<String>,
+    /// Images that trained.
+    pub train: usize,
+    /// Images that validated.
+    pub validation: usize,
+    /// Images of the test split, which `train` does not open; absent without one.
+    pub test: Option<usize>,
+    /// How bytes became numbers.
+    pub normalization: Normalization,
+    /// Pictures that could not be decoded.
+    pub skipped: Vec<SkippedImage>,
+}
+
+/// Where a run was made: on one kind of machine, equal runs give equal bits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineRecord {
+    /// Operating system.
+    pub os: String,
+    /// Kind of processor.
+    pub arch: String,
+    /// Instruction set of the kernels.
+    pub instruction_set: String,
+    /// Threads that computed.
+    pub threads: usize,
+    /// Processors that there are.
+    pub processors: usize,
+}
+
+/// What a run reached. Accuracies are fractions of 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// Epochs that were completed.
+    pub epochs: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Mean loss over the steps of the last epoch.
+    pub train_loss: Option<f64>,
+    /// Mean accuracy over the steps of the last epoch.
+    pub train_acc: Option<f64>,
+    /// Accuracy on the validation split, last.
+    pub val_acc: Option<f64>,
+    /// Best accuracy on the validation split: that of `weights/best.safetensors`.
+    pub best_val_acc: Option<f64>,
+    /// The epoch that reached it, counted from 1.
+    pub best_epoch: Option<u64>,
+    /// SHA-256 of `weights/last.safetensors`.
+    pub last_sha256: Option<String>,
+    /// Wall-clock time of the training, in seconds.
+    pub seconds: f64,
+}

@@ -1,0 +1,18 @@
+//! The run folder: what a run was told, what it met and what it reached, each file whole or not there.
+//!
+//! `runs/<name>/{config.toml, manifest.json, metrics.jsonl, timing.jsonl, results.csv, weights/{best,last}.safetensors}`.
+//! Clocks are read into `timing.jsonl` and the manifest only: everything else is equal bit for bit between equal runs.
+
+mod error;
+mod files;
+mod journal;
+mod manifest;
+mod run;
+mod time;
+
+pub use error::RecordError;
+pub use files::{replace_file, sha256_of, write_atomically};
+pub use journal::{EpochRow, Journal, MetricsLine};
+pub use manifest::{DataRecord, MachineRecord, Manifest, Results, Status};
+pub use run::{Place, Run, Weights, base_name};
+pub use time::now_utc;

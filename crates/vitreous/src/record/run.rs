@@ -1,0 +1,338 @@
+//! A run's folder: a place for it, made when everything is known to be good, and opened again.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Manifest, RecordError, write_atomically};
+
+const CONFIG: &str = "config.toml";
+const MANIFEST: &str = "manifest.json";
+const WEIGHTS: &str = "weights";
+
+/// Where a run is to be written; nothing is there yet.
+#[derive(Clone, Debug)]
+pub struct Place {
+    out: PathBuf,
+    name: RunName,
+}
+
+#[derive(Clone, Debug)]
+enum RunName {
+    /// This and no other.
+    Given(String),
+    /// This, or else with the next free number.
+    Free(String),
+}
+
+/// Which weights of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weights {
+    /// Those that did best on the validation split.
+    Best,
+    /// Those at the end.
+    Last,
+}
+
+impl fmt::Display for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Weights::Best => "best",
+            Weights::Last => "last",
+        })
+    }
+}
+
+/// A run's folder.
+#[derive(Clone, Debug)]
+pub struct Run {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+impl Place {
+    /// Chooses a place in the folder `out`: that of the name, else the next free one of `base`, `base-2`, ...
+    /// Looks only; nothing is made.
+    ///
+    /// # Errors
+    /// When the name is taken or no name of a folder, or `out` is no folder.
+    pub fn choose(out: &Path, name: Option<&str>, base: &str) -> Result<Place, RecordError> {
+        if out.exists() && !out.is_dir() {
+            return Err(RecordError::write(out, &io::ErrorKind::NotADirectory.into()));
+        }
+        let name = match name {
+            None => RunName::Free(base_name(base)),
+            Some(name) => {
+                let allowed = |c: char| c.is_alphanumeric() || "-_.+= ".contains(c);
+                let sound = name.chars().all(allowed) && name.trim() == name && !name.starts_with(['.', '-']);
+                if !sound || name.is_empty() {
+                    return Err(RecordError::Name { name: name.to_string() });
+                }
+                let path = out.join(name);
+                if path.exists() {
+                    return Err(RecordError::Exists { name: name.to_string(), path });
+                }
+                RunName::Given(name.to_string())
+            }
+        };
+        Ok(Place { out: out.to_path_buf(), name })
+    }
+
+    /// Makes the folder with its config and manifest. When that cannot be finished, nothing is left.
+    ///
+    /// # Errors
+    /// When the folder cannot be written, or another run has taken the name in the meantime.
+    pub fn create(self, config_toml: &str, manifest: Manifest) -> Result<Run, RecordError> {
+        fs::create_dir_all(&self.out).map_err(|error| RecordError::write(&self.out, &error))?;
+        let folder = self.claim()?;
+        let run = Run { folder, manifest };
+        let filled = run.fill(config_toml);
+        if filled.is_err() {
+            // The first error is the one to tell.
+            let _ = fs::remove_dir_all(&run.folder);
+        }
+        filled.map(|()| run)
+    }
+
+    /// Making a folder succeeds for one process only, so two runs never share one.
+    fn claim(&self) -> Result<PathBuf, RecordError> {
+        let candidates: Box<dyn Iterator<Item = String>> = match &self.name {
+            RunName::Given(name) => Box::new(std::iter::once(name.clone())),
+            RunName::Free(base) => {
+                Box::new(std::iter::once(base.clone()).chain((2..).map(move |number| format!("{base}-{number}"))))
+            }
+        };
+        for name in candidates {
+            let path = self.out.join(&name);
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(path),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(RecordError::write(&path, &error));
+                }
+                Err(_) if matches!(self.name, RunName::Given(_)) => return Err(RecordError::Exists { name, path }),
+                Err(_) => {}
+            }
+        }
+        unreachable!("some number is free")
+    }
+}
+
+/// Makes the name of a run from that of a preset, a data set or a file: its last part, without odd characters.
+pub fn base_name(of: &str) -> String {
+    let last = Path::new(of).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let plain: String = last.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+    let plain = plain.trim_matches(['-', '.']);
+    if plain.is_empty() { "run".to_string() } else { plain.to_string() }
+}
+
+impl Run {
+    /// Opens the folder of a run.
+    ///
+    /// # Errors
+    /// When it is none, or its manifest cannot be read.
+    pub fn open(folder: &Path) -> Result<Run, RecordError> {
+        let path = folder.join(MANIFEST);
+        if !path.is_file() {
+            return Err(RecordError::NoRun { path: folder.to_path_buf(), file: MANIFEST });
+        }
+        let text = fs::read_to_string(&path).map_err(|error| RecordError::read(&path, &error))?;
+        let damaged = |reason: String| RecordError::Manifest { path: path.clone(), reason };
+        let manifest: Manifest = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        if manifest.format > Manifest::FORMAT {
+            return Err(damaged(format!("format {} is later than {}", manifest.format, Manifest::FORMAT)));
+        }
+        Ok(Run { folder: folder.to_path_buf(), manifest })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The run's name: that of the folder.
+    pub fn name(&self) -> String {
+        self.folder.file_name().map_or_else(|| ".".to_string(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// The facts of the run.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Changes the manifest, here and on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn update(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<(), RecordError> {
+        change(&mut self.manifest);
+        self.save_manifest()
+    }
+
+    /// The file with the resolved config.
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.join(CONFIG)
+    }
+
+    /// Where the weights of one kind are, or will be.
+    pub fn weights_path(&self, weights: Weights) -> PathBuf {
+        self.folder.join(WEIGHTS).join(format!("{weights}.safetensors"))
+    }
+
+    /// Finds weights to read: those asked for, else the best, else the last.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn find_weights(&self, wanted: Option<Weights>) -> Result<(Weights, PathBuf), RecordError> {
+        let candidates = wanted.map_or(vec![Weights::Best, Weights::Last], |weights| vec![weights]);
+        let found = candidates.iter().map(|&weights| (weights, self.weights_path(weights)));
+        found.into_iter().find(|(_, path)| path.is_file()).ok_or_else(|| RecordError::NoWeights {
+            path: self.folder.clone(),
+            file: format!("{WEIGHTS}/{}.safetensors", candidates[candidates.len() - 1]),
+        })
+    }
+
+    fn fill(&self, config_toml: &str) -> Result<(), RecordError> {
+        let weights = self.folder.join(WEIGHTS);
+        fs::create_dir(&weights).map_err(|error| RecordError::write(&weights, &error))?;
+        write_atomically(&self.config_path(), config_toml.as_bytes())?;
+        self.save_manifest()
+    }
+
+    fn save_manifest(&self) -> Result<(), RecordError> {
+        let mut text = serde_json::to_string_pretty(&self.manifest).expect("a manifest is plain numbers and texts");
+        text.push('\n');
+        write_atomically(&self.folder.join(MANIFEST), text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Normalization;
+    use crate::record::{DataRecord, MachineRecord, Status};
+
+    fn manifest() -> Manifest {
+        Manifest {
+            format: Manifest::FORMAT,
+            version: "1.2.3".to_string(),
+            command: vec!["vitreous".to_string(), "train".to_string()],
+            status: Status::Running,
+            started: "2025-03-09T17:04:05Z".to_string(),
+            finished: None,
+            seed: 7,
+            parameters: 11,
+            data: DataRecord {
+                name: "photos".to_string(),
+                fingerprint: "ab".to_string(),
+                class_names: vec!["cat".to_string(), "dog".to_string()],
+                train: 13,
+                validation: 5,
+                test: None,
+                normalization: Normalization { mean: vec![0.1], std: vec![0.7] },
+                skipped: Vec::new(),
+            },
+            machine: MachineRecord {
+                os: "linux".to_string(),
+                arch: "x86_64".to_string(),
+                instruction_set: "avx2".to_string(),
+                threads: 2,
+                processors: 3,
+            },
+            results: None,
+            test_evaluations: 0,
+        }
+    }
+
+    fn create(out: &Path, name: Option<&str>) -> Result<Run, RecordError> {
+        Place::choose(out, name, "some/digits")?.create("[model]\n", manifest())
+    }
+
+    #[test]
+    fn a_run_without_a_name_takes_the_next_free_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("runs");
+        let names: Vec<String> = (0..3).map(|_| create(&out, None).unwrap().name()).collect();
+        assert_eq!(names, ["digits", "digits-2", "digits-3"]);
+    }
+
+    #[test]
+    fn a_name_is_taken_once() {
+        let folder = tempfile::tempdir().unwrap();
+        // Both chose before either made it.
+        let place = || Place::choose(folder.path(), Some("deeper"), "digits").unwrap();
+        let (first, second) = (place(), place());
+        first.create("", manifest()).unwrap();
+        let expected = format!("a run named `deeper` exists ({})", folder.path().join("deeper").display());
+        assert_eq!(second.create("", manifest()).unwrap_err().to_string(), expected);
+        assert_eq!(Place::choose(folder.path(), Some("deeper"), "digits").unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn a_name_stays_inside_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["", "..", "../x", "a/b", "/tmp", ".hidden", "-x", "a\\b", " a", "a\n"] {
+            let error = Place::choose(folder.path(), Some(name), "digits").unwrap_err();
+            assert_eq!(error, RecordError::Name { name: name.to_string() });
+        }
+        for name in ["a", "größer", "v1.5", "lr=0.1"] {
+            assert!(create(folder.path(), Some(name)).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_come_from_the_last_part() {
+        let cases =
+            [("digits", "digits"), ("my photos/", "my-photos"), ("/", "run"), ("..", "run"), ("a/b.toml", "b.toml")];
+        for (of, name) in cases {
+            assert_eq!(base_name(of), name);
+        }
+    }
+
+    #[test]
+    fn what_is_opened_is_what_was_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = create(folder.path(), None).unwrap();
+        run.update(|manifest| manifest.test_evaluations += 1).unwrap();
+        let again = Run::open(run.folder()).unwrap();
+        assert_eq!(*again.manifest(), Manifest { test_evaluations: 1, ..manifest() });
+        assert_eq!(fs::read_to_string(again.config_path()).unwrap(), "[model]\n");
+    }
+
+    #[test]
+    fn a_folder_that_is_no_run_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let shown = folder.path().display();
+        let error = Run::open(folder.path()).unwrap_err();
+        assert_eq!(error.to_string(), format!("this is no run folder: it has no manifest.json ({shown})"));
+        fs::write(folder.path().join(MANIFEST), "{").unwrap();
+        let error = Run::open(folder.path()).unwrap_err().to_string();
+        assert!(error.starts_with("the manifest is damaged: "), "{error}");
+    }
+
+    #[test]
+    fn the_best_weights_are_read_before_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = create(folder.path(), None).unwrap();
+        let none = run.find_weights(None).unwrap_err().to_string();
+        assert_eq!(none, format!("the run has no weights/last.safetensors ({})", run.folder().display()));
+        fs::write(run.weights_path(Weights::Last), "").unwrap();
+        assert_eq!(run.find_weights(None).unwrap().0, Weights::Last);
+        assert!(run.find_weights(Some(Weights::Best)).is_err());
+        fs::write(run.weights_path(Weights::Best), "").unwrap();
+        assert_eq!(run.find_weights(None).unwrap().0, Weights::Best);
+        assert_eq!(run.find_weights(Some(Weights::Last)).unwrap().0, Weights::Last);
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("runs");
+        fs::write(&out, "").unwrap();
+        let expected = format!("cannot write: a file is in the way ({})", out.display());
+        assert_eq!(create(&out, None).unwrap_err().to_string(), expected);
+    }
+}

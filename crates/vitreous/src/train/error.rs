@@ -1,0 +1,81 @@
+//! Why a training cannot start or go on.
+
+use thiserror::Error;
+
+use crate::record::RecordError;
+use crate::units;
+
+/// Says why a training cannot start or go on.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum TrainError {
+    /// A step needs more images than there are.
+    #[error("batch_size {batch_size} is more than the {images} images that train ([train])")]
+    Batch {
+        /// Images of a step.
+        batch_size: usize,
+        /// Images that train.
+        images: usize,
+    },
+    /// There is not enough memory.
+    #[error(
+        "training needs {} of memory, but {} are available",
+        units::bytes(*needed),
+        units::bytes(*available)
+    )]
+    Memory {
+        /// Bytes that training takes.
+        needed: u64,
+        /// Bytes that there are.
+        available: u64,
+        /// The part of `needed` that grows with the batch.
+        activations: u64,
+    },
+    /// The loss or the gradient is no number any more.
+    #[error("the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr})")]
+    NotFinite {
+        /// The loss.
+        loss: f64,
+        /// Counted from 1.
+        step: u64,
+        /// Counted from 1.
+        epoch: u64,
+        /// Learning rate of the step.
+        lr: f64,
+    },
+    /// The gradient is no number any more, the loss still is.
+    #[error("the gradient's norm is {norm} at step {step} (epoch {epoch}, learning rate {lr})")]
+    GradientNotFinite {
+        /// The norm.
+        norm: f64,
+        /// Counted from 1.
+        step: u64,
+        /// Counted from 1.
+        epoch: u64,
+        /// Learning rate of the step.
+        lr: f64,
+    },
+    /// A record cannot be written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl TrainError {
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            TrainError::Batch { images, .. } => {
+                format!("use --batch-size {} or less", 1usize << images.max(&1).ilog2())
+            }
+            TrainError::Memory { needed, activations, .. } if *activations > needed / 2 => {
+                "use a smaller --batch-size, fewer --threads, or a smaller model".to_string()
+            }
+            TrainError::Memory { .. } => {
+                "use a smaller model (embed_dim, depth), or fewer images with --limit-train".to_string()
+            }
+            TrainError::NotFinite { lr, .. } | TrainError::GradientNotFinite { lr, .. } => {
+                format!("use a smaller --lr than {lr}, a longer --warmup-epochs, or --clip-grad 1")
+            }
+            TrainError::Record(error) => return error.hint(),
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! The images of an epoch in its own order, changed at random on the threads that are about to use them.
+
+use std::sync::{Mutex, PoisonError};
+
+use vitreous_engine::Examples;
+
+use crate::data::Split;
+use crate::data::augment::{Augment, Scratch};
+use crate::random::Key;
+
+/// The images of a step.
+pub struct StepExamples<'a> {
+    /// Where the images are.
+    pub split: &'a Split,
+    /// What is done to them.
+    pub augment: &'a Augment,
+    /// Where it is done.
+    pub rooms: &'a Rooms,
+    /// Places in the split, in the epoch's order.
+    pub order: &'a [u32],
+    /// Place of the step's first image in that order.
+    pub first: usize,
+    /// Key of the epoch's changes.
+    pub key: Key,
+}
+
+impl Examples for StepExamples<'_> {
+    fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
+        let place = self.first + example;
+        let image = self.order[place] as usize;
+        match input {
+            0 => self.rooms.with(self.augment, |scratch| {
+                self.augment.apply(self.split.pixels(image), self.key.with(place as u64), scratch, values);
+            }),
+            _ => values[0] = self.split.label(image) as f32,
+        }
+    }
+}
+
+/// Room to work on images: as many as threads have worked at once, made when first needed and kept.
+#[derive(Default)]
+pub struct Rooms {
+    free: Mutex<Vec<Scratch>>,
+}
+
+impl Rooms {
+    fn with(&self, augment: &Augment, work: impl FnOnce(&mut Scratch)) {
+        // The lock is held for one push or pop an image. What a panic left is a list of rooms like any other.
+        let taken = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut scratch = taken.unwrap_or_else(|| augment.scratch());
+        work(&mut scratch);
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::augment::AugmentSpec;
+    use crate::config::data::DataSpec;
+    use crate::data::{Wanted, inspect, load};
+    use crate::random::{Purpose, stream};
+
+    #[test]
+    fn an_image_depends_on_its_place_in_the_epoch_and_not_on_the_step() {
+        let spec = DataSpec { limit_train: Some(23), ..DataSpec::default() };
+        let loaded = load(&spec, &inspect(&spec).unwrap(), Wanted::TrainAndValidation, 1, &|_, _| ()).unwrap();
+        let split = loaded.train.unwrap();
+        let changes = AugmentSpec { horizontal_flip: 0.5, crop_padding: 4, ..AugmentSpec::default() };
+        let augment = Augment::new(changes, 1, 28, 28, &[0.2], &[0.2]);
+        let (rooms, order) = (Rooms::default(), stream(3, Purpose::Shuffle).permutation(split.len()));
+        let image = |first: usize, example: usize, epoch: u64| {
+            let key = stream(3, Purpose::Augment).with(epoch);
+            let step = StepExamples { split: &split, augment: &augment, rooms: &rooms, order: &order, first, key };
+            let (mut pixels, mut label) = (vec![f32::NAN; 28 * 28], [f32::NAN]);
+            step.fill(0, example, &mut pixels);
+            step.fill(1, example, &mut label);
+            assert_eq!(label[0] as usize, split.label(order[first + example] as usize));
+            pixels
+        };
+        assert_eq!(image(0, 17, 5), image(13, 4, 5));
+        assert_ne!(image(0, 17, 5), image(0, 17, 6), "each epoch changes images anew");
+        assert_ne!(image(0, 17, 5), image(0, 16, 5));
+    }
+}

@@ -1,0 +1,134 @@
+//! What a training is made of: everything is checked and loaded, nothing has begun and nothing was written.
+
+use vitreous_engine::Isa;
+
+use super::TrainError;
+use crate::checkpoint::Metadata;
+use crate::config::data::DataSpec;
+use crate::config::train::TrainSpec;
+use crate::config::{Config, ResolvedConfig};
+use crate::data::{Facts, Loaded, Normalization, Split};
+use crate::models::Model;
+use crate::record::{DataRecord, MachineRecord, Manifest, Status, now_utc};
+
+/// A model, its recipe and its images.
+pub struct Job {
+    pub(super) config: ResolvedConfig,
+    pub(super) model: Model,
+    pub(super) train: Split,
+    pub(super) validation: Option<Split>,
+    pub(super) threads: usize,
+    data: DataRecord,
+}
+
+impl Job {
+    /// Puts a job together.
+    ///
+    /// # Errors
+    /// When a step takes more images than were loaded.
+    ///
+    /// # Panics
+    /// When `loaded` has no train split.
+    pub fn new(config: ResolvedConfig, model: Model, facts: &Facts, loaded: Loaded) -> Result<Self, TrainError> {
+        let train = loaded.train.expect("the train split was asked for");
+        Job::check_batch(&config, train.len())?;
+        let data = DataRecord {
+            name: facts.name.clone(),
+            fingerprint: loaded.fingerprint,
+            class_names: facts.class_names.clone(),
+            train: train.len(),
+            validation: loaded.validation.as_ref().map_or(0, Split::len),
+            test: facts.test,
+            normalization: Normalization::new(&config.data, &train),
+            skipped: loaded.skipped,
+        };
+        let threads = threads(config.train.threads);
+        Ok(Job { config, model, train, validation: loaded.validation, threads, data })
+    }
+
+    /// Checks the batch against the number of images, which is known before one is loaded.
+    ///
+    /// # Errors
+    /// When a step takes more images than there are.
+    pub fn check_batch(config: &ResolvedConfig, images: usize) -> Result<(), TrainError> {
+        let batch_size = config.train.batch_size;
+        if batch_size > images { Err(TrainError::Batch { batch_size, images }) } else { Ok(()) }
+    }
+
+    /// The images.
+    pub fn data(&self) -> &DataRecord {
+        &self.data
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The recipe.
+    pub fn config(&self) -> &ResolvedConfig {
+        &self.config
+    }
+
+    /// Threads that will compute.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Optimiser steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        let (images, batch) = (self.train.len(), self.config.train.batch_size);
+        (if self.config.train.drop_last { images / batch } else { images.div_ceil(batch) }) as u64
+    }
+
+    /// Optimiser steps of the whole run.
+    pub fn steps(&self) -> u64 {
+        let all = (self.config.train.epochs as u64).saturating_mul(self.steps_per_epoch());
+        all.min(self.config.train.max_steps.unwrap_or(u64::MAX))
+    }
+
+    /// The manifest of a run that starts now, by this command.
+    pub fn manifest(&self, command: Vec<String>) -> Manifest {
+        Manifest {
+            format: Manifest::FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            command,
+            status: Status::Running,
+            started: now_utc(),
+            finished: None,
+            seed: self.config.train.seed,
+            parameters: self.model.graph.parameter_count(),
+            data: self.data.clone(),
+            machine: MachineRecord {
+                os: std::env::consts::OS.to_string(),
+                arch: std::env::consts::ARCH.to_string(),
+                instruction_set: Isa::best().name().to_string(),
+                threads: self.threads,
+                processors: threads(0),
+            },
+            results: None,
+            test_evaluations: 0,
+        }
+    }
+
+    /// What files of weights say of themselves.
+    pub(super) fn metadata(&self) -> Metadata {
+        let ResolvedConfig { data, augment, model, train } = self.config.clone();
+        // Where the images lie and how many threads there were is no part of the model.
+        let data = DataSpec { dir: None, ..data };
+        let train = TrainSpec { threads: 0, ..(*train).clone() };
+        let config = Config { data, augment, model: model.spec().clone(), train };
+        Metadata {
+            class_names: self.data.class_names.clone(),
+            normalization: self.data.normalization.clone(),
+            config: config.to_toml(),
+            epoch: 0,
+            step: 0,
+        }
+    }
+}
+
+/// Returns the number of threads asked for; 0 asks for one for each processor.
+pub fn threads(asked: usize) -> usize {
+    if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}

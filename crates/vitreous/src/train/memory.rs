@@ -1,0 +1,131 @@
+//! Whether there is memory enough, asked before any of it is taken.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vitreous_engine::{Memory, training_memory};
+
+use super::{TrainError, threads};
+use crate::config::ResolvedConfig;
+use crate::data::Facts;
+use crate::models::Model;
+
+/// What the program takes besides images and training: its own code, the images being decoded, outputs.
+const MARGIN_BYTES: u64 = 32 << 20;
+
+/// Returns what the engine takes for a training, and the bytes of the images.
+pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (Memory, u64) {
+    let threads = threads(config.train.threads);
+    let memory = training_memory(&model.graph, model.loss, &[model.correct], config.train.batch_size, threads);
+    (memory, (facts.train + facts.validation) as u64 * facts.shape.len() as u64)
+}
+
+/// Checks that a training fits into the memory that there is; where that cannot be known, it does.
+///
+/// # Errors
+/// When it does not fit.
+pub fn check_memory((memory, images): (Memory, u64), available: Option<u64>) -> Result<(), TrainError> {
+    let needed = memory.total().saturating_add(images).saturating_add(MARGIN_BYTES);
+    match available {
+        Some(available) if needed > available => {
+            Err(TrainError::Memory { needed, available, activations: memory.activations })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the bytes that a program may still take: what the system has left, or less in a container with a limit.
+pub fn available_memory() -> Option<u64> {
+    let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_available(&text));
+    let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| group_left(&text, "/sys/fs/cgroup"));
+    system.into_iter().chain(group).min()
+}
+
+/// Reads `MemAvailable` of `/proc/meminfo`.
+fn mem_available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Returns the least that any control group above this process has left.
+fn group_left(own_groups: &str, mount: &str) -> Option<u64> {
+    let mount = Path::new(mount);
+    let lines = own_groups.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        Some((parts.next()?, parts.next()?))
+    });
+    let left = lines.filter_map(|(controllers, path)| {
+        if controllers.is_empty() {
+            least(mount, path, ["memory.max", "memory.current", "inactive_file"])
+        } else if controllers.split(',').any(|name| name == "memory") {
+            let names = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"];
+            least(&mount.join("memory"), path, names)
+        } else {
+            None
+        }
+    });
+    left.min()
+}
+
+/// Walks from a group up to the root: every limit on the way holds. Files that can be dropped do not count as used.
+fn least(root: &Path, group: &str, [limit, usage, droppable]: [&str; 3]) -> Option<u64> {
+    let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let start = root.join(group.trim_start_matches('/'));
+    let folders = start.ancestors().take_while(|folder| folder.starts_with(root));
+    let left = folders.filter_map(|folder| {
+        let (limit, used) = (number(folder.join(limit))?, number(folder.join(usage))?);
+        let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+        let files = stat.lines().find_map(|line| line.strip_prefix(droppable)?.trim().parse::<u64>().ok());
+        Some(limit.saturating_sub(used.saturating_sub(files.unwrap_or(0))))
+    });
+    left.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_systems_figure_is_in_kibibytes() {
+        let text = "MemTotal:       24000000 kB\nMemFree:  1 kB\nMemAvailable:   12345678 kB\n";
+        assert_eq!(mem_available(text), Some(12_345_678 * 1024));
+        assert_eq!(mem_available("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn every_group_on_the_way_up_counts_and_files_that_can_be_dropped_are_free() {
+        let root = tempfile::tempdir().unwrap();
+        let group = |path: &str, files: [(&str, &str); 3]| {
+            let folder = root.path().join(path);
+            fs::create_dir_all(&folder).unwrap();
+            files.iter().for_each(|(name, text)| fs::write(folder.join(name), text).unwrap());
+        };
+        let v2 = |max, current, stat| [("memory.max", max), ("memory.current", current), ("memory.stat", stat)];
+        group("a/b", v2("max\n", "50\n", "anon 1\n"));
+        group("a", v2("1000\n", "700\n", "anon 1\ninactive_file 100\n"));
+        let mount = root.path().to_str().unwrap();
+        assert_eq!(group_left("0::/a/b\n", mount), Some(400));
+        assert_eq!(group_left("0::/elsewhere\n", mount), None);
+        let v1 = |limit, usage| {
+            [
+                ("memory.limit_in_bytes", limit),
+                ("memory.usage_in_bytes", usage),
+                ("memory.stat", "total_inactive_file 5\n"),
+            ]
+        };
+        group("memory/c", v1("300\n", "100\n"));
+        assert_eq!(group_left("4:cpu,cpuacct:/c\n3:memory:/c\n", mount), Some(205));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_with_both_numbers() {
+        let memory = Memory { activations: 900_000_000, parameters: 50_000_000, ..Memory::default() };
+        let needed = (memory, 17_000_000);
+        assert_eq!(check_memory(needed, Some(2_000_000_000)), Ok(()));
+        assert_eq!(check_memory(needed, None), Ok(()));
+        let error = check_memory(needed, Some(500_000_000)).unwrap_err();
+        assert_eq!(error.to_string(), "training needs 1.0 GB of memory, but 500.0 MB are available");
+        assert_eq!(error.hint().unwrap(), "use a smaller --batch-size, fewer --threads, or a smaller model");
+    }
+}

@@ -1,0 +1,18 @@
+//! Training: epochs of steps, validation after each, records of all of it. Prints nothing: whoever calls listens.
+//!
+//! A run is a function of config, seed and data. What happens outside (a signal, a limit of steps) decides only where
+//! it ends.
+
+mod error;
+mod event;
+mod examples;
+mod job;
+mod memory;
+mod training;
+
+pub use error::TrainError;
+pub use event::{Event, StepEvent};
+pub use examples::{Rooms, StepExamples};
+pub use job::{Job, threads};
+pub use memory::{available_memory, check_memory, memory_needed};
+pub use training::{Outcome, Training};

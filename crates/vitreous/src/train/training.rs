@@ -1,0 +1,326 @@
+//! The loop: epochs of steps, validation, the best and the last weights, and how a run ends.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde::Serialize;
+use vitreous_engine::{Adam, Parameters, Session, Step, StepReport};
+
+use super::examples::{Rooms, StepExamples};
+use super::{Event, Job, StepEvent, TrainError};
+use crate::checkpoint::{self, Metadata};
+use crate::config::train::Optimizer;
+use crate::data::augment::Augment;
+use crate::evaluate::{BATCH, Tally, for_each_logits};
+use crate::random::{Purpose, stream};
+use crate::record::{EpochRow, Journal, MetricsLine, Results, Run, Status, Weights, now_utc, sha256_of};
+
+/// A model that is being trained.
+pub struct Training {
+    job: Job,
+    session: Session,
+    augment: Augment,
+    rooms: Rooms,
+    metadata: Metadata,
+    results: Results,
+    best: Option<Best>,
+    /// Since the last line of `metrics.jsonl`.
+    since_line: Mean,
+}
+
+/// How a run ended, and what it reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Finished, stopped at the limit of steps, or interrupted.
+    pub status: Status,
+    /// What was reached.
+    pub results: Results,
+}
+
+/// What the best weights reached on the validation split.
+#[derive(Clone, Copy)]
+struct Best {
+    accuracy: f64,
+    loss: f64,
+}
+
+/// A mean over images of loss and accuracy, step by step.
+#[derive(Clone, Copy, Default)]
+struct Mean {
+    images: f64,
+    loss: f64,
+    accuracy: f64,
+}
+
+impl Mean {
+    fn add(&mut self, images: usize, loss: f64, accuracy: f64) {
+        self.images += images as f64;
+        self.loss += images as f64 * loss;
+        self.accuracy += images as f64 * accuracy;
+    }
+
+    fn values(&self) -> [f64; 2] {
+        [self.loss / self.images, self.accuracy / self.images]
+    }
+}
+
+/// Where a run is recorded, who may end it, and who watches.
+struct Surroundings<'a> {
+    run: &'a Run,
+    journal: Journal,
+    started: Instant,
+    /// When the last line of `timing.jsonl` about steps was written.
+    line: Instant,
+    stop: &'a AtomicBool,
+    listen: &'a mut dyn FnMut(Event),
+}
+
+/// What a clock says of some steps; a line of `timing.jsonl`.
+#[derive(Serialize)]
+struct StepTiming {
+    step: u64,
+    epoch: u64,
+    /// Since the start of the program.
+    seconds: f64,
+    images_per_s: f64,
+}
+
+/// What a clock says of an epoch; a line of `timing.jsonl`.
+#[derive(Serialize)]
+struct EpochTiming {
+    epoch: u64,
+    step: u64,
+    train_s: f64,
+    validation_s: f64,
+    save_s: f64,
+}
+
+impl Training {
+    /// Gives a job its first weights.
+    pub fn new(job: Job) -> Self {
+        let (config, normalization) = (&job.config, &job.data().normalization);
+        let shape = job.train.shape();
+        let augment = Augment::new(
+            config.augment.clone(),
+            shape.channels,
+            shape.height,
+            shape.width,
+            &normalization.mean,
+            &normalization.std,
+        );
+        let parameters = Parameters::initialise(&job.model.graph, stream(config.train.seed, Purpose::Initialise));
+        let mut session = Session::new(job.model.graph.clone(), parameters, job.threads);
+        let adam = Adam {
+            betas: config.train.betas,
+            eps: config.train.opt_eps,
+            weight_decay: config.train.weight_decay,
+            decoupled: config.train.opt == Optimizer::Adamw,
+            clip: config.train.clip_grad,
+        };
+        session.start_training(job.model.loss, &[job.model.correct], adam);
+        let results = Results {
+            epochs: 0,
+            steps: 0,
+            train_loss: None,
+            train_acc: None,
+            val_acc: None,
+            best_val_acc: None,
+            best_epoch: None,
+            last_sha256: None,
+            seconds: 0.0,
+        };
+        let metadata = job.metadata();
+        Training {
+            job,
+            session,
+            augment,
+            rooms: Rooms::default(),
+            metadata,
+            results,
+            best: None,
+            since_line: Mean::default(),
+        }
+    }
+
+    /// Trains until all is done, or the limit of steps is reached, or `stop` is set: then the step under way is the
+    /// last. `started` is the time from which `timing.jsonl` counts.
+    ///
+    /// # Errors
+    /// When the loss is no number any more, or a record cannot be written. The run's manifest says so.
+    pub fn run(
+        &mut self,
+        run: &mut Run,
+        started: Instant,
+        stop: &AtomicBool,
+        listen: &mut dyn FnMut(Event),
+    ) -> Result<Outcome, TrainError> {
+        let clock = Instant::now();
+        let ended = self.train(run, started, stop, listen);
+        self.results.seconds = clock.elapsed().as_secs_f64();
+        let recorded = run.update(|manifest| {
+            manifest.status = *ended.as_ref().unwrap_or(&Status::Failed);
+            manifest.finished = Some(now_utc());
+            manifest.results = Some(self.results.clone());
+        });
+        let status = ended?;
+        recorded?;
+        Ok(Outcome { status, results: self.results.clone() })
+    }
+
+    fn train(
+        &mut self,
+        run: &Run,
+        started: Instant,
+        stop: &AtomicBool,
+        listen: &mut dyn FnMut(Event),
+    ) -> Result<Status, TrainError> {
+        let journal = Journal::start(run.folder())?;
+        let mut around = Surroundings { run, journal, started, line: Instant::now(), stop, listen };
+        let mut status = Status::Running;
+        let mut epoch = 0;
+        while status == Status::Running {
+            status = self.epoch(epoch, &mut around)?;
+            epoch += 1;
+        }
+        self.results.last_sha256 = Some(sha256_of(&run.weights_path(Weights::Last))?);
+        Ok(status)
+    }
+
+    /// Takes the steps of an epoch, then looks at the validation split and saves. Returns whether to go on
+    /// ([`Status::Running`]) or how the run ended.
+    fn epoch(&mut self, epoch: u64, around: &mut Surroundings) -> Result<Status, TrainError> {
+        let clock = Instant::now();
+        let seed = self.job.config.train.seed;
+        let order = stream(seed, Purpose::Shuffle).with(epoch).permutation(self.job.train.len());
+        let steps = self.job.steps_per_epoch();
+        let (mut mean, mut lr) = (Mean::default(), 0.0);
+        let mut limited = false;
+        for index in 0..steps {
+            let first = index as usize * self.job.config.train.batch_size;
+            lr = self.job.config.train.learning_rate(self.results.steps, steps);
+            self.step(epoch, &order, first, lr, &mut mean, around)?;
+            limited = self.results.steps >= self.job.steps();
+            let whole = index + 1 == steps;
+            if around.stop.load(Ordering::Relaxed) && !whole {
+                self.save(Weights::Last, around)?;
+                return Ok(Status::Interrupted);
+            }
+            self.results.epochs += u64::from(whole);
+            if limited {
+                break;
+            }
+        }
+        let train_s = clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
+        let validation = self.validate(around);
+        let validation_s = clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
+        let [train_loss, train_acc] = mean.values();
+        let row = EpochRow { epoch: epoch + 1, step: self.results.steps, train_loss, train_acc, validation, lr };
+        let best = self.note(&row);
+        if best {
+            self.save(Weights::Best, around)?;
+        }
+        self.save(Weights::Last, around)?;
+        let save_s = clock.elapsed().as_secs_f64();
+        let timing = EpochTiming { epoch: row.epoch, step: row.step, train_s, validation_s, save_s };
+        around.journal.timing(&timing)?;
+        around.journal.epoch(&row)?;
+        (around.listen)(Event::Epoch { row: &row, best });
+        Ok(if self.results.epochs == self.job.config.train.epochs as u64 {
+            Status::Finished
+        } else if limited {
+            Status::MaxSteps
+        } else if around.stop.load(Ordering::Relaxed) {
+            Status::Interrupted
+        } else {
+            Status::Running
+        })
+    }
+
+    fn step(
+        &mut self,
+        epoch: u64,
+        order: &[u32],
+        first: usize,
+        lr: f64,
+        mean: &mut Mean,
+        around: &mut Surroundings,
+    ) -> Result<(), TrainError> {
+        let Job { config, train: split, .. } = &self.job;
+        let images = config.train.batch_size.min(order.len() - first);
+        let key = stream(config.train.seed, Purpose::Augment).with(epoch);
+        let examples = StepExamples { split, augment: &self.augment, rooms: &self.rooms, order, first, key };
+        let StepReport { loss, gradient_norm } = self.session.train_step(&Step {
+            images,
+            examples: &examples,
+            learning_rate: lr,
+            dropout: stream(config.train.seed, Purpose::Dropout).with(epoch),
+            first: first as u64,
+        });
+        self.results.steps += 1;
+        let (step, epoch) = (self.results.steps, epoch + 1);
+        if !loss.is_finite() {
+            return Err(TrainError::NotFinite { loss, step, epoch, lr });
+        }
+        if !gradient_norm.is_finite() {
+            return Err(TrainError::GradientNotFinite { norm: gradient_norm, step, epoch, lr });
+        }
+        let accuracy = self.session.metric_mean(0, images);
+        mean.add(images, loss, accuracy);
+        self.since_line.add(images, loss, accuracy);
+        let logged = step.is_multiple_of(config.train.log_interval);
+        if step == 1 || logged {
+            let seconds = around.started.elapsed().as_secs_f64();
+            let images_per_s = self.since_line.images / around.line.elapsed().as_secs_f64();
+            around.journal.timing(&StepTiming { step, epoch, seconds, images_per_s })?;
+        }
+        if logged {
+            let [loss, accuracy] = self.since_line.values();
+            around.journal.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr })?;
+            (self.since_line, around.line) = (Mean::default(), Instant::now());
+        }
+        let [train_loss, train_acc] = mean.values();
+        (around.listen)(Event::Step(StepEvent { step, epoch, images, train_loss, train_acc }));
+        Ok(())
+    }
+
+    /// Returns loss, top-1 and top-5 accuracy on the validation split, where there is one.
+    fn validate(&mut self, around: &mut Surroundings) -> Option<[f64; 3]> {
+        let split = self.job.validation.as_ref()?;
+        let names = &self.job.data().class_names;
+        let mut tally = Tally::new(names.len());
+        for_each_logits(&mut self.session, &self.job.model, split, &self.augment, &mut |i, logits| {
+            tally.add(logits, split.label(i));
+            if (i + 1) % BATCH == 0 {
+                (around.listen)(Event::Validated { done: i + 1, total: split.len() });
+            }
+        });
+        let scores = tally.finish(names);
+        Some([scores.loss, scores.top1, scores.top5])
+    }
+
+    /// Notes what an epoch came to, and returns whether no earlier one was as good.
+    fn note(&mut self, row: &EpochRow) -> bool {
+        self.results.train_loss = Some(row.train_loss);
+        self.results.train_acc = Some(row.train_acc);
+        let Some([loss, accuracy, _]) = row.validation else { return false };
+        self.results.val_acc = Some(accuracy);
+        let better = |best: &Best| accuracy > best.accuracy || (accuracy == best.accuracy && loss < best.loss);
+        let is_best = self.best.as_ref().is_none_or(better);
+        if is_best {
+            self.best = Some(Best { accuracy, loss });
+            self.results.best_val_acc = Some(accuracy);
+            self.results.best_epoch = Some(row.epoch);
+        }
+        is_best
+    }
+
+    fn save(&mut self, weights: Weights, around: &Surroundings) -> Result<(), TrainError> {
+        self.metadata.epoch = self.results.epochs;
+        self.metadata.step = self.results.steps;
+        let path = around.run.weights_path(weights);
+        checkpoint::save(&path, self.session.graph(), self.session.parameters(), &self.metadata)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,245 @@
+//! The commands that look at a trained model, end to end: `train`, then `evaluate` and `predict` as a user types them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const COLOURS: [(&str, [u8; 3]); 3] = [("blue", [10, 20, 230]), ("green", [15, 220, 25]), ("red", [240, 5, 10])];
+
+/// Runs the program in a folder.
+fn vitreous(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("vitreous").expect("the program is built");
+    command.current_dir(folder).env_remove("VITREOUS_DATA_DIR").args(arguments);
+    command.output().expect("the program runs")
+}
+
+/// Runs the program, which must succeed, and returns what it says on stdout.
+fn said(folder: &Path, arguments: &[&str]) -> String {
+    let output = vitreous(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    serde_json::from_str(&said(folder, &[arguments, &["--json"]].concat())).expect("one JSON object")
+}
+
+/// Runs the program, which must refuse with status 2, and returns what it says on stderr.
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let output = vitreous(folder, arguments);
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+    stderr
+}
+
+fn picture(path: &Path, color: [u8; 3]) {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder can be made");
+    image::RgbImage::from_pixel(13, 11, image::Rgb(color)).save(path).expect("a picture can be written");
+}
+
+/// Writes pictures of the given colours, all of them a little different.
+fn pictures(folder: &Path, split: &str, colours: &[(&str, [u8; 3])], count: u8) {
+    for (name, color) in colours {
+        for number in 0..count {
+            let color = color.map(|value| value.saturating_add(number));
+            picture(&folder.join(split).join(name).join(format!("{number}.png")), color);
+        }
+    }
+}
+
+/// Trains on pictures of three colours until it tells them apart.
+fn colours() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    pictures(folder.path(), "colours/train", &COLOURS, 11);
+    pictures(folder.path(), "colours/val", &COLOURS, 3);
+    pictures(folder.path(), "colours/test", &COLOURS, 5);
+    let small = [
+        "--img-size=8",
+        "--patch-size=4",
+        "--set=model.embed_dim=16",
+        "--set=model.depth=1",
+        "--set=model.num_heads=2",
+    ];
+    let recipe =
+        ["--epochs=10", "--batch-size=11", "--lr=1e-2", "--warmup-epochs=0", "--set=augment.horizontal_flip=0"];
+    let train = ["train", "--data=colours", "--name=colours"];
+    said(folder.path(), &[train.as_slice(), &small, &recipe].concat());
+    folder
+}
+
+#[test]
+fn digits_are_trained_evaluated_and_every_look_at_the_test_split_counts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let small = ["--set=model.depth=1", "--limit-train=600", "--val-fraction=0.01", "--batch-size=32"];
+    said(folder, &[["train", "--max-steps=30", "--name=d"].as_slice(), &small].concat());
+
+    let text = said(folder, &["evaluate", "runs/d"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "class  precision   recall       F1  images");
+    assert!(lines[11].starts_with("mean") && lines[11].ends_with("4,000"), "{text}");
+    assert!(lines[13].starts_with("true \\ predicted"), "{text}");
+    assert!(lines[lines.len() - 2].starts_with("test of digits, 4,000 images; weights best of d (step "), "{text}");
+    assert!(lines[lines.len() - 1].starts_with("loss ") && lines[lines.len() - 1].contains(", top-1 "), "{text}");
+
+    let output = vitreous(folder, &["evaluate", "runs/d", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let expected = "written to runs/d/evaluation/test\n\
+                    note: the test split was looked at 2 times: what is chosen by it is no longer tested by it\n";
+    assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+    assert_eq!(report["test_evaluations"], 2);
+    assert_eq!((&report["split"], &report["images"]), (&"test".into(), &4000.into()));
+    let rows = report["confusion"]["rows"].as_array().expect("rows");
+    let right: u64 = (0..10).map(|class| rows[class][class].as_u64().expect("a count")).sum();
+    assert_eq!(report["top1"], right as f64 / 4000.0);
+
+    // The validation split may be looked at as often as one likes.
+    let report = json(folder, &["evaluate", "runs/d", "--split", "val", "--weights", "last"]);
+    assert_eq!((&report["split"], &report["weights"]), (&"validation".into(), &"last".into()));
+    let manifest: Value = serde_json::from_slice(&fs::read(folder.join("runs/d/manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["test_evaluations"], 2);
+
+    let kept = folder.join("runs/d/evaluation/test");
+    let predictions = fs::read_to_string(kept.join("predictions.csv")).unwrap();
+    assert!(predictions.starts_with("image,label,prediction,probability\ndigits/16000,0,"), "{}", &predictions[..99]);
+    assert_eq!(predictions.lines().count(), 4001);
+    let confusion = fs::read_to_string(kept.join("confusion.csv")).unwrap();
+    assert!(confusion.starts_with("true\\predicted,0,1,2,3,4,5,6,7,8,9\n0,"), "{confusion}");
+    assert!(text.contains(&fs::read_to_string(kept.join("confusion.txt")).unwrap()));
+}
+
+#[test]
+fn the_validation_accuracy_of_training_is_that_of_evaluate() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let small = ["--set=model.depth=1", "--limit-train=320", "--val-fraction=0.04", "--batch-size=32", "--epochs=1"];
+    let trained = json(folder, &[["train", "--name=d"].as_slice(), &small].concat());
+    let report = json(folder, &["evaluate", "runs/d", "--split=val", "--weights=last"]);
+    assert_eq!(report["top1"], trained["val_acc"]);
+    let results = fs::read_to_string(folder.join("runs/d/results.csv")).unwrap();
+    let loss: f64 = results.lines().nth(1).unwrap().split(',').nth(4).unwrap().parse().unwrap();
+    assert_eq!(report["loss"].as_f64(), Some(loss));
+}
+
+#[test]
+fn classes_are_matched_by_name_and_not_by_the_order_of_folders() {
+    let run = colours();
+    let folder = run.path();
+    let report = json(folder, &["evaluate", "runs/colours"]);
+    assert_eq!((&report["top1"], &report["images"]), (&1.0.into(), &15.into()), "{report}");
+
+    // Of another folder `green` is the first class and `red` the second.
+    pictures(folder, "others/train", &COLOURS[1..], 1);
+    pictures(folder, "others/test", &COLOURS[1..], 7);
+    let report = json(folder, &["evaluate", "runs/colours", "--data", "others"]);
+    assert_eq!((&report["top1"], &report["images"]), (&1.0.into(), &14.into()), "{report}");
+    assert_eq!(report["confusion"]["rows"], serde_json::json!([[0, 0, 0], [0, 7, 0], [0, 0, 7]]));
+    let predictions = fs::read_to_string(folder.join("runs/colours/evaluation/test/predictions.csv")).unwrap();
+    assert!(predictions.lines().nth(1).unwrap().starts_with("test/green/0.png,green,green,"), "{predictions}");
+
+    picture(&folder.join("others/train/blu/0.png"), COLOURS[0].1);
+    let expected = "error: the model does not know the class `blu` of the data\n\
+                    hint: it knows `blue`: give the folder that name\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/colours", "--data", "others"]), expected);
+}
+
+#[test]
+fn other_images_and_missing_splits_are_said() {
+    let run = colours();
+    let folder = run.path();
+    let stderr = |arguments: &[&str]| String::from_utf8(vitreous(folder, arguments).stderr).unwrap();
+    let written = "written to runs/colours/evaluation/val\n";
+    assert_eq!(stderr(&["evaluate", "runs/colours", "--split=val"]), written);
+    picture(&folder.join("colours/val/red/new.png"), [200, 0, 0]);
+    let note = "note: these images are not those of the training: other files, or other settings of [data]\n";
+    assert_eq!(stderr(&["evaluate", "runs/colours", "--split=val"]), format!("{note}{written}"));
+
+    fs::remove_dir_all(folder.join("colours/test")).unwrap();
+    let expected = format!("note: colours has no test split: evaluated on the validation split\n{note}{written}");
+    assert_eq!(stderr(&["evaluate", "runs/colours"]), expected);
+    let missing = refused(folder, &["evaluate", "runs/colours", "--split=test"]);
+    assert_eq!(missing.lines().next(), Some("error: colours has no test split (looked for colours/test)"));
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(folder.join("runs/colours/manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["test_evaluations"], 0);
+}
+
+#[test]
+fn pictures_of_any_size_are_predicted_and_a_bad_one_is_named() {
+    let run = colours();
+    let folder = run.path();
+    image::RgbImage::from_pixel(71, 53, image::Rgb([230, 0, 0])).save(folder.join("a.png")).unwrap();
+    fs::write(folder.join("b.png"), "no picture").unwrap();
+    picture(&folder.join("c.png"), [0, 0, 240]);
+
+    let text = said(folder, &["predict", "a.png", "--run", "runs/colours", "--top", "2"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("a.png", 3), "{text}");
+    assert!(lines[1].ends_with(" %  red"), "{text}");
+
+    let output = vitreous(folder, &["predict", "a.png", "b.png", "c.png", "--run=runs/colours", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let expected = "error: the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)\n\
+                    hint: give whole JPEG, PNG, WebP or BMP files\n\
+                    error: 1 of 3 pictures have no prediction\n";
+    assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let first =
+        |place: usize| (&answer["predictions"][place]["image"], &answer["predictions"][place]["top"][0]["class"]);
+    assert_eq!(first(0), (&"a.png".into(), &"red".into()));
+    assert_eq!(first(1), (&"c.png".into(), &"blue".into()));
+    let top = answer["predictions"][0]["top"].as_array().expect("classes");
+    let sum: f64 = top.iter().map(|guess| guess["probability"].as_f64().expect("a number")).sum();
+    assert!(top.len() == 3 && (sum - 1.0).abs() < 1e-9, "{answer}");
+
+    assert_eq!(refused(folder, &["predict", "b.png", "--run=runs/colours"]).matches("error:").count(), 1);
+    let absent = refused(folder, &["predict", "d.png", "--run=runs/colours"]);
+    assert_eq!(absent, "error: no such file or folder (d.png)\n");
+}
+
+#[test]
+fn a_file_of_weights_is_enough_to_predict() {
+    let run = colours();
+    let elsewhere = tempfile::tempdir().unwrap();
+    picture(&elsewhere.path().join("a.png"), [9, 230, 8]);
+    let weights = run.path().join("runs/colours/weights/best.safetensors");
+    fs::copy(&weights, elsewhere.path().join("mine.safetensors")).unwrap();
+    let runs_folder = run.path().join("runs/colours");
+    let by_run = said(elsewhere.path(), &["predict", "a.png", "--run", runs_folder.to_str().unwrap()]);
+    let by_file = said(elsewhere.path(), &["predict", "a.png", "--weights", "mine.safetensors"]);
+    assert!(by_file.lines().nth(1).unwrap().ends_with("green"), "{by_file}");
+    assert_eq!(by_file, by_run);
+}
+
+#[test]
+fn what_is_no_run_or_has_no_such_weights_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let no_run = "error: this is no run folder: it has no manifest.json (runs/none)\n\
+                  hint: name a folder that `vitreous train` made, such as runs/digits\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/none"]), no_run);
+    assert_eq!(refused(folder, &["predict", "a.png", "--run", "runs/none"]), no_run);
+    let weights = "error: a run has no weights `bst` (--weights)\nhint: did you mean best?\n";
+    assert_eq!(refused(folder, &["predict", "a.png", "--run", "r", "--weights", "bst"]), weights);
+    let absent = refused(folder, &["predict", "a.png", "--weights", "none.safetensors"]);
+    assert_eq!(absent, "error: cannot read the weights: no such file (none.safetensors)\n");
+    fs::write(folder.join("cut.safetensors"), [9, 0, 0]).unwrap();
+    let damaged = refused(folder, &["predict", "a.png", "--weights", "cut.safetensors"]);
+    assert!(
+        damaged.starts_with("error: the weights are damaged: 3 bytes are too few (cut.safetensors)\n"),
+        "{damaged}"
+    );
+
+    let small = ["--set=model.depth=1", "--limit-train=64", "--val-fraction=0", "--batch-size=32", "--max-steps=1"];
+    said(folder, &[["train", "--name=d"].as_slice(), &small].concat());
+    let report = json(folder, &["evaluate", "runs/d", "--split=train"]);
+    assert_eq!((&report["weights"], &report["images"]), (&"last".into(), &64.into()));
+    let best = "error: the run has no weights/best.safetensors (runs/d)\nhint: use --weights last\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/d", "--weights=best"]), best);
+    let validation = refused(folder, &["evaluate", "runs/d", "--split=val"]);
+    assert!(validation.starts_with("error: digits has no validation split\n"), "{validation}");
+}

@@ -1,0 +1,176 @@
+//! The commands that look at models and data without training: `summary`, `data info`, `bench`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+/// Runs the program in a folder.
+fn vitreous(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("vitreous").expect("the program is built");
+    command.current_dir(folder).env_remove("VITREOUS_DATA_DIR").args(arguments);
+    command.output().expect("the program runs")
+}
+
+/// Runs the program in an empty folder; it must succeed.
+fn said(arguments: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = vitreous(folder.path(), arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&said(&[arguments, &["--json"]].concat())).expect("one JSON object")
+}
+
+/// Runs the program in an empty folder; it must refuse with status 2.
+fn refused(arguments: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = vitreous(folder.path(), arguments);
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+    stderr
+}
+
+/// Writes `count` pictures into each of two class folders.
+fn pictures(folder: &Path, count: u8) {
+    for (class, red) in [("cat", 255), ("dog", 0)] {
+        fs::create_dir_all(folder.join(class)).expect("a folder can be made");
+        for number in 0..count {
+            let picture = image::RgbImage::from_pixel(13, 11, image::Rgb([red, number, 0]));
+            picture.save(folder.join(class).join(format!("{number}.png"))).expect("a picture can be written");
+        }
+    }
+}
+
+#[test]
+fn a_summary_needs_no_data_and_ends_with_the_parameters() {
+    let counts = [
+        ("--preset=mnist-vit", "106,122"),
+        ("--preset=fashion-vit-128", "805,130"),
+        ("--preset=cifar-vit-64", "159,498"),
+        ("--preset=vit-lite-7-4", "3,716,874"),
+        ("--model=vit-tiny", "5,717,416"),
+        ("--model=vit-small", "22,050,664"),
+    ];
+    for (which, count) in counts {
+        let text = said(&["summary", which, "--threads=2"]);
+        assert_eq!(text.lines().last(), Some(format!("total parameters {count}").as_str()), "{which}");
+    }
+    let cifar = said(&["summary", "--model=vit-tiny", "--data=cifar10", "--set=model.patch_size=4"]);
+    assert_eq!(row(&cifar, "image"), ["image", "input", "[3,", "32,", "32]"]);
+    let folder = said(&["summary", "--preset=photos", "--set=model.num_classes=3"]);
+    assert_eq!(row(&folder, "head")[..4], ["head", "linear", "[3]", "387"]);
+}
+
+/// The words of a layer's row.
+fn row<'a>(summary: &'a str, layer: &str) -> Vec<&'a str> {
+    let words = summary.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    words.into_iter().find(|words| words.first() == Some(&layer)).expect("a row of that layer")
+}
+
+#[test]
+fn a_summary_in_json_has_the_promised_fields() {
+    let summary = json(&["summary", "--preset=mnist-vit", "--batch-size=7", "--threads=3"]);
+    assert_eq!(
+        (&summary["params"], &summary["batch_size"], &summary["threads"]),
+        (&106_122.into(), &7.into(), &3.into())
+    );
+    let qkv = summary["layers"].as_array().unwrap().iter().find(|layer| layer["name"] == "blocks.2.attn.qkv").unwrap();
+    assert_eq!(
+        (&qkv["op"], &qkv["shape"], &qkv["params"]),
+        (&"linear".into(), &serde_json::json!([50, 192]), &12_480.into())
+    );
+    assert!(qkv["flops_backward"].as_u64() > qkv["flops_forward"].as_u64());
+    let memory = &summary["memory_bytes"];
+    let parts = ["parameters", "optimizer", "gradients", "packed", "activations"];
+    let sum: u64 = parts.iter().map(|part| memory[part].as_u64().unwrap()).sum();
+    assert_eq!(memory["total"].as_u64(), Some(sum));
+}
+
+#[test]
+fn a_summary_refuses_what_cannot_be() {
+    let heads = "error: embed_dim 190 is not a multiple of num_heads 4 (--set, [model])\n\
+                 hint: use embed_dim 192, or num_heads 5\n";
+    assert_eq!(refused(&["summary", "--set", "model.embed_dim=190"]), heads);
+    let batch = refused(&["summary", "--batch-size", "0"]);
+    assert!(batch.starts_with("error: batch_size 0 is not between 1 and "), "{batch}");
+}
+
+#[test]
+fn a_folder_of_pictures_is_described() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(&folder.path().join("pets"), 11);
+    fs::write(folder.path().join("pets/cat/notes.txt"), "").unwrap();
+    let output = vitreous(folder.path(), &["data", "info", "--data=pets", "--set=data.image_size=8"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..3], ["data         pets", "shape        3x8x8 (channels x height x width)", "classes      2"]);
+    assert!(lines[3].starts_with("mean         0.5000, 0.0") && lines[3].ends_with(", 0.0000"), "{text}");
+    assert_eq!(lines[7], "ignored      1 file that is no picture");
+    let table = ["class  train  validation  test", "cat        9           2     -", "dog        9           2     -"];
+    assert_eq!(lines[9..12], table, "{text}");
+
+    let output = vitreous(folder.path(), &["data", "info", "--data=pets", "--json"]);
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&summary["train"], &summary["validation"], &summary["test"]), (&18.into(), &4.into(), &Value::Null));
+    assert_eq!(summary["fingerprint"].as_str().map(str::len), Some(64));
+}
+
+#[test]
+fn a_picture_that_is_broken_is_named_or_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(&folder.path().join("pets"), 5);
+    fs::write(folder.path().join("pets/dog/bad.jpg"), "no picture").unwrap();
+    let output = vitreous(folder.path(), &["data", "info", "--data=pets"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let expected = "error: the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (pets/dog/bad.jpg)\n";
+    assert!(stderr.starts_with(expected), "{stderr}");
+    let output = vitreous(folder.path(), &["data", "info", "--data=pets", "--skip-bad-images"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("skipped      1 picture that cannot be decoded\n"), "{text}");
+    assert!(text.ends_with("skipped dog/bad.jpg: it is no JPEG, PNG, WebP or BMP picture\n"), "{text}");
+}
+
+#[test]
+fn a_step_and_an_inference_are_timed() {
+    let arguments = ["--preset=mnist-vit", "--batch-size=5", "--precision=f32", "--seconds=0", "--threads=2"];
+    let step = json(&[["bench", "step"].as_slice(), &arguments].concat());
+    assert_eq!((&step["model"], &step["batch"], &step["threads"]), (&"mnist-vit".into(), &5.into(), &2.into()));
+    assert_eq!((&step["params"], &step["steps"]), (&106_122.into(), &3.into()));
+    let ms = |key: &str| step[key].as_f64().expect("a time");
+    assert!(0.0 < ms("ms_min") && ms("ms_min") <= ms("ms_p10") && ms("ms_p10") <= ms("ms") && ms("ms") <= ms("ms_max"));
+    assert!((ms("images_per_s") - 5e3 / ms("ms")).abs() < 1e-6 * ms("images_per_s"));
+    let infer = json(&[["bench", "infer"].as_slice(), &arguments].concat());
+    assert_eq!((&infer["bench"], &infer["batch"]), (&"infer".into(), &5.into()));
+}
+
+#[test]
+fn an_epoch_is_timed_against_its_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(&folder.path().join("pets"), 23);
+    let small = ["--set=data.image_size=8", "--set=model.patch_size=4", "--set=model.depth=1"];
+    let epoch = ["bench", "epoch", "--data=pets", "--batch-size=7", "--json"];
+    let output = vitreous(folder.path(), &[epoch.as_slice(), &small].concat());
+    let timing: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // A fifth of 46 validates; the last batch is smaller.
+    assert_eq!((&timing["images"], &timing["steps"], &timing["batch"]), (&37.into(), &6.into(), &7.into()));
+    let s = |key: &str| timing[key].as_f64().expect("a number");
+    assert!((s("ratio") - (s("read_s") + s("epoch_s")) / s("ready_s")).abs() < 1e-9);
+}
+
+#[test]
+fn a_bench_that_cannot_be_is_refused() {
+    let preset = "error: unknown preset `mnist-vt` (--preset)\nhint: did you mean `mnist-vit`?\n";
+    assert_eq!(refused(&["bench", "step", "--preset=mnist-vt"]), preset);
+    let precision = "error: precision bf16 is not there (--precision)\nhint: use --precision f32\n";
+    assert_eq!(refused(&["bench", "step", "--preset=mnist-vit", "--precision=bf16"]), precision);
+    let seconds = "error: -1 is no length of time (--seconds)\nhint: use --seconds 5\n";
+    assert_eq!(refused(&["bench", "step", "--seconds=-1"]), seconds);
+    let data = refused(&["bench", "epoch", "--preset=mnist-vit"]);
+    assert!(data.starts_with("error: mnist needs the file train-images-idx3-ubyte.gz (looked in "), "{data}");
+}
