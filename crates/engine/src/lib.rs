@@ -1,3 +1,5 @@
+//! Graphs of tensors, trained and evaluated fast on the CPU.
+//!
 #![doc = include_str!("../README.md")]
 
 pub mod autodiff;
