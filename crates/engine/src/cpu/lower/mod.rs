@@ -342,6 +342,20 @@ impl<'a> Lowering<'a> {
                 let (dy, out) = (self.slot(id, 0), self.value_slot(id));
                 self.emit(Call::MeanTokensGrad { dy, out, size: size(&node.shape) }, &[id]);
             }
+            // convolution
+            Op::ChannelsLast
+            | Op::ChannelsFirst
+            | Op::Conv2d(_)
+            | Op::Conv2dInputGrad(_)
+            | Op::Conv2dParamGrad(_)
+            | Op::MaxPool2d(_)
+            | Op::MaxPool2dGrad(_)
+            | Op::AvgPool2d(_)
+            | Op::AvgPool2dGrad(_)
+            | Op::GroupNorm { .. }
+            | Op::GroupNormGrad { .. }
+            | Op::BatchNorm { .. }
+            | Op::BatchNormGrad { .. } => unimplemented!("{}", node.op.name()),
             Op::CrossEntropy { smoothing } => {
                 let (logits, label, classes) = self.logits(id);
                 let out = self.value_slot(id);
