@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use vitreous::config::ResolvedConfig;
 use vitreous::config::layers::Layers;
 use vitreous::config::train::{Optimizer, TrainConfig};
-use vitreous::config::vit::ImageFacts;
+use vitreous::config::model::ImageFacts;
 use vitreous::models::{Model, vit};
 use vitreous_engine::autodiff::differentiate;
 use vitreous_engine::random::Key;

@@ -51,8 +51,11 @@ impl Job {
     /// # Errors
     /// When a step takes more images than there are.
     pub fn check_batch(config: &ResolvedConfig, images: usize) -> Result<(), TrainError> {
-        let batch_size = config.train.batch_size;
-        if batch_size > images { Err(TrainError::Batch { batch_size, images }) } else { Ok(()) }
+        let TrainSpec { batch_size, grad_accum_steps, .. } = *config.train;
+        if config.train.step_images() > images {
+            return Err(TrainError::Batch { batch_size, grad_accum_steps, images });
+        }
+        Ok(())
     }
 
     /// The images.
@@ -77,7 +80,7 @@ impl Job {
 
     /// Optimiser steps of an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
-        let (images, batch) = (self.train.len(), self.config.train.batch_size);
+        let (images, batch) = (self.train.len(), self.config.train.step_images());
         (if self.config.train.drop_last { images / batch } else { images.div_ceil(batch) }) as u64
     }
 
@@ -117,7 +120,7 @@ impl Job {
         // Where the images lie and how many threads there were is no part of the model.
         let data = DataSpec { dir: None, ..data };
         let train = TrainSpec { threads: 0, ..(*train).clone() };
-        let config = Config { data, augment, model: model.spec().clone(), train };
+        let config = Config { data, augment, model: model.spec(), train };
         Metadata {
             class_names: self.data.class_names.clone(),
             normalization: self.data.normalization.clone(),
