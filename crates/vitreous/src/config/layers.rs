@@ -164,7 +164,9 @@ impl Layers {
         self.origins.count += 1;
         let top = Place { source: Some(source.to_string()), table: None };
         for (name, value) in layer {
-            if name == "model" && let Some(written) = value.get("kind") {
+            if name == "model"
+                && let Some(written) = value.get("kind")
+            {
                 self.choose_kind(written, &top)?;
             }
             let kind = self.kind();

@@ -23,7 +23,8 @@ pub fn sequence_vit(config: &SequenceVitConfig, smoothing: f32) -> Result<Model,
     let label = graph.input("label", [])?;
     let init = LinearInit::pytorch(facts.channels * spec.patch_size.pow(2));
     let patches = embedding::strided_convolution(&mut graph, image, spec.patch_size, spec.embed_dim, init)?;
-    let token = graph.new_parameter("cls_token", [1, 1, spec.embed_dim], Init::Between { least: 0.0, greatest: 1.0 })?;
+    let token =
+        graph.new_parameter("cls_token", [1, 1, spec.embed_dim], Init::Between { least: 0.0, greatest: 1.0 })?;
     let mut tokens = graph.prepend_token("cls_token", patches, token)?;
     let table = graph.new_parameter("pos_embed", [1, config.tokens(), spec.embed_dim], Init::Normal { std: 1.0 })?;
     tokens = graph.add_table("pos_embed", tokens, table)?;
@@ -160,6 +161,8 @@ mod tests {
             &"blocks.1.attn.context concat_features(blocks.1.attn.heads.0.context blocks.1.attn.heads.1.context) [5, 6]"
                 .to_string()
         ));
-        assert!(lines.iter().any(|line| line.starts_with("blocks.0.mlp.fc1 linear(blocks.0.mlp.flat; blocks.0.mlp.fc1.weight[60, 30]")));
+        assert!(lines.iter().any(|line| {
+            line.starts_with("blocks.0.mlp.fc1 linear(blocks.0.mlp.flat; blocks.0.mlp.fc1.weight[60, 30]")
+        }));
     }
 }

@@ -27,12 +27,7 @@ pub fn stack(config: &StackConfig, smoothing: f32) -> Result<Model, GraphError> 
     Model::classifier(graph, image, label, logits, smoothing)
 }
 
-fn layers(
-    graph: &mut Graph,
-    placed: &[Placed],
-    mut x: NodeId,
-    config: &StackConfig,
-) -> Result<NodeId, GraphError> {
+fn layers(graph: &mut Graph, placed: &[Placed], mut x: NodeId, config: &StackConfig) -> Result<NodeId, GraphError> {
     for Placed { name, kind, input, .. } in placed {
         x = match kind {
             PlacedKind::Layer(one) => layer(graph, name, *one, x, *input, config)?,
@@ -128,7 +123,7 @@ mod tests {
             "layers.7 layer_norm(layers.6; layers.7.weight[15] layers.7.bias[15]) [3, 3, 15]",
             "layers.8 avg_pool2d(layers.7) [1, 1, 15]",
             "layers.9 dropout(layers.8) [1, 1, 15]",
-            "layers.10 channels_first_flat(layers.9) [15]",
+            "layers.10 channels_first(layers.9) [15]",
             "layers.11 linear(layers.10; layers.11.weight[11, 15]) [11]",
             "layers.12 tanh(layers.11) [11]",
             "layers.13 linear(layers.12; layers.13.weight[7, 11] layers.13.bias[7]) [7]",
@@ -151,7 +146,7 @@ mod tests {
             "layers.1.residual.0 conv2d(layers.0; layers.1.residual.0.weight[5, 3, 3, 3] layers.1.residual.0.bias[5]) [7, 7, 5]",
             "layers.1.shortcut.0 conv2d(layers.0; layers.1.shortcut.0.weight[5, 3, 1, 1] layers.1.shortcut.0.bias[5]) [7, 7, 5]",
             "layers.1 add(layers.1.shortcut.0 layers.1.residual.0) [7, 7, 5]",
-            "layers.2 global_avg_pool(layers.1) [5]",
+            "layers.2 mean_tokens(layers.1) [5]",
         ];
         assert_eq!(wiring(&model)[3..10], expected);
     }

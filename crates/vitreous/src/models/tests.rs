@@ -18,9 +18,8 @@ pub(super) fn wiring(model: &Model) -> Vec<String> {
     let describe = |id: NodeId| {
         let node = graph.node(id);
         let inputs: Vec<&str> = node.inputs.iter().map(|&i| graph.node(i).name.as_str()).collect();
-        let params: Vec<String> = (node.params.iter())
-            .map(|&p| format!("{}{}", graph.parameter(p).name, graph.parameter(p).shape))
-            .collect();
+        let params: Vec<String> =
+            (node.params.iter()).map(|&p| format!("{}{}", graph.parameter(p).name, graph.parameter(p).shape)).collect();
         let params = if params.is_empty() { String::new() } else { format!("; {}", params.join(" ")) };
         format!("{} {}({}{params}) {}", node.name, node.op.name(), inputs.join(" "), node.shape)
     };
@@ -72,7 +71,7 @@ fn every_preset_has_its_parameter_count() {
         ("cifar-vit-128", CIFAR, 713_354),
         ("vit-lite-7-4", CIFAR, 3_716_874),
         ("photos-vit-52m", PHOTOS, 52_213_253),
-        ("photos-cnn", PHOTOS, 0),
+        ("photos-cnn", PHOTOS, 868_069),
         ("photos", PHOTOS, 828_933),
     ];
     assert_eq!(counts.map(|(name, ..)| name).to_vec(), presets::names().collect::<Vec<_>>());

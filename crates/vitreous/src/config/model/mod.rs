@@ -254,10 +254,7 @@ impl ModelConfig {
 }
 
 /// Looks for a written size that the data contradicts: key, what is written, what the data has.
-fn contradiction(
-    facts: ImageFacts,
-    written: [Option<usize>; 3],
-) -> Option<(&'static str, usize, usize)> {
+fn contradiction(facts: ImageFacts, written: [Option<usize>; 3]) -> Option<(&'static str, usize, usize)> {
     let keys = ["image_size", "channels", "num_classes"];
     let found = [facts.image_size, facts.channels, facts.num_classes];
     let all = keys.into_iter().zip(written).zip(found);

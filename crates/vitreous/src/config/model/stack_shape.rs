@@ -192,9 +192,12 @@ impl Fit<'_> {
             Layer::GlobalPool => Extent::Features(self.map()?.0),
             Layer::GroupNorm { groups } => {
                 let (channels, ..) = self.map()?;
-                self.divisor(channels, groups, format!("cannot divide {channels} channels into {groups} groups"), |n| {
-                    format!("use groupnorm {n}")
-                })?;
+                self.divisor(
+                    channels,
+                    groups,
+                    format!("cannot divide {channels} channels into {groups} groups"),
+                    |n| format!("use groupnorm {n}"),
+                )?;
                 input
             }
             Layer::Attention { reduction } => {

@@ -141,7 +141,12 @@ pub fn read(name: &str, line: &str) -> Result<Layer, StackError> {
             let stride = rest.option('s', 1)?.unwrap_or(1);
             let padding = rest.option('p', 0)?.unwrap_or(kernel / 2);
             let groups = rest.groups()?.unwrap_or(1);
-            Layer::Convolution { channels, window: Window { kernel, stride, padding }, groups, bias: !rest.has("nobias") }
+            Layer::Convolution {
+                channels,
+                window: Window { kernel, stride, padding },
+                groups,
+                bias: !rest.has("nobias"),
+            }
         }
         "relu" => Layer::Activation(Activation::Relu),
         "gelu" => Layer::Activation(Activation::Gelu),
@@ -215,7 +220,9 @@ impl Parts<'_> {
         let stride = self.option('s', 1)?.unwrap_or(kernel);
         let padding = self.option('p', 0)?.unwrap_or(0);
         if padding > kernel / 2 {
-            return Err(self.out_of_range(&format!("p{padding}"), format!("at most half of the kernel, {}", kernel / 2)));
+            return Err(
+                self.out_of_range(&format!("p{padding}"), format!("at most half of the kernel, {}", kernel / 2))
+            );
         }
         Ok(Window { kernel, stride, padding })
     }

@@ -22,9 +22,8 @@ pub fn encoder_block(
     config: &VitConfig,
 ) -> Result<NodeId, GraphError> {
     let mut part = Part::new(graph, name, index, config)?;
-    let tokens = part.apply(graph, tokens, |graph, seen| {
-        attention::self_attention(graph, &format!("{name}.attn"), seen, config)
-    })?;
+    let tokens = part
+        .apply(graph, tokens, |graph, seen| attention::self_attention(graph, &format!("{name}.attn"), seen, config))?;
     part.apply(graph, tokens, |graph, seen| mlp::mlp(graph, &format!("{name}.mlp"), seen, config))
 }
 
@@ -45,9 +44,8 @@ pub fn decoder_block(
     config: &VitConfig,
 ) -> Result<NodeId, GraphError> {
     let mut part = Part::new(graph, name, index, config)?;
-    let queries = part.apply(graph, queries, |graph, seen| {
-        attention::self_attention(graph, &format!("{name}.attn"), seen, config)
-    })?;
+    let queries = part
+        .apply(graph, queries, |graph, seen| attention::self_attention(graph, &format!("{name}.attn"), seen, config))?;
     let queries = part.apply(graph, queries, |graph, seen| {
         attention::cross_attention(graph, &format!("{name}.cross_attn"), seen, memory, config)
     })?;

@@ -176,9 +176,8 @@ fn scores_are_divided_by_the_root_of_the_heads_width() {
 
 #[test]
 fn parameters_start_as_the_rule_says() {
-    let start = |model: &Model, name: &str| {
-        model.graph.parameter(model.graph.find_parameter(name).expect("a parameter")).init
-    };
+    let start =
+        |model: &Model, name: &str| model.graph.parameter(model.graph.find_parameter(name).expect("a parameter")).init;
     let model = build(VitSpec { init: Init::PytorchMha, token_init_std: 1.0, ..small() });
     assert_eq!(start(&model, "patch_embed.proj.bias"), Start::fan_in_uniform(50));
     assert_eq!(start(&model, "blocks.0.attn.qkv.weight"), Start::xavier_uniform(14, 42));
@@ -277,7 +276,8 @@ fn a_head_with_softmax_gives_its_probabilities_to_the_loss() {
 
 #[test]
 fn flat_patches_are_neighbours_in_memory() {
-    let [new, _] = difference(&wiring(&build(small())), &wiring(&build(VitSpec { patching: Patching::Flat, ..small() })));
+    let [new, _] =
+        difference(&wiring(&build(small())), &wiring(&build(VitSpec { patching: Patching::Flat, ..small() })));
     assert_eq!(new, ["patch_embed.patches reshape(image) [9, 50]"]);
 }
 
