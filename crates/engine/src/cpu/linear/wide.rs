@@ -78,16 +78,16 @@ unsafe fn dot_tile<S: Simd, const O: usize, const R: usize>(
     unsafe {
         let [out_features, in_features] = args.size;
         let (weight, x) = (args.weight.add(out * in_features), args.x.add(row * in_features));
-        let mut sums = [[S::splat(0.0); R]; O];
+        let mut sums = [[S::splat(0.0); O]; R];
         let mut step = |at: usize, n: usize| {
             let mut w = [S::splat(0.0); O];
             for (i, w) in w.iter_mut().enumerate() {
                 *w = load_up_to::<S>(weight.add(i * in_features + at), n);
             }
-            for j in 0..R {
+            for (j, sums) in sums.iter_mut().enumerate() {
                 let x = load_up_to::<S>(x.add(j * in_features + at), n);
-                for i in 0..O {
-                    sums[i][j] = S::mul_add(w[i], x, sums[i][j]);
+                for (w, sum) in w.iter().zip(sums) {
+                    *sum = S::mul_add(*w, x, *sum);
                 }
             }
         };
@@ -106,9 +106,9 @@ unsafe fn dot_tile<S: Simd, const O: usize, const R: usize>(
         if whole < in_features {
             step(whole, in_features - whole);
         }
-        for (i, sums) in sums.iter().enumerate() {
-            let bias = if args.bias.is_null() { 0.0 } else { *args.bias.add(out + i) };
-            for (j, sum) in sums.iter().enumerate() {
+        for (j, sums) in sums.iter().enumerate() {
+            for (i, sum) in sums.iter().enumerate() {
+                let bias = if args.bias.is_null() { 0.0 } else { *args.bias.add(out + i) };
                 *args.out.add((row + j) * out_features + out + i) = S::sum(*sum) + bias;
             }
         }
