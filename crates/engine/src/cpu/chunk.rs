@@ -1,5 +1,7 @@
 //! Takes the images of one chunk through a program: each call's slots and parameters become pointers for its kernel.
 
+mod convolution;
+
 use std::ptr::{null, null_mut};
 use std::slice::{from_raw_parts, from_raw_parts_mut};
 
@@ -260,6 +262,8 @@ impl Chunk<'_> {
                         scalar::mean_rows_grad(dy, out);
                     }
                 }
+                // convolution
+                Call::Convolution(ref call) => self.convolution_call(call),
                 Call::CrossEntropy { logits, label, out, classes, smoothing } => {
                     let out = self.write(out, 1);
                     for (i, (logits, &label)) in self.examples_of(logits, label, classes).enumerate() {

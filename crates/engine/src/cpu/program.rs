@@ -1,5 +1,12 @@
 //! A compiled graph: kernels to call one after the other on the images of a chunk, and where their values lie.
 
+pub(super) mod convolution;
+
+use convolution::ConvolutionCall;
+
+use super::Isa;
+use super::convolution::Geometry;
+use super::linear::packed_len;
 use crate::ops::{Activation, Dropout};
 
 /// A value of a program: its number in [`Program::slots`].
@@ -44,6 +51,8 @@ pub(super) struct PackedWeight {
     pub in_features: usize,
     /// For the forward product, else for the input's gradient.
     pub forward: bool,
+    /// Of a convolution: number in [`Program::geometries`].
+    pub geometry: Option<usize>,
 }
 
 /// One kernel call. Counts of rows and values are for one image. `starts` marks the first call of a program that
@@ -71,6 +80,8 @@ pub(super) enum Call {
     SelectTokenGrad { dy: Slot, out: Slot, index: usize, size: [usize; 2] },
     MeanTokens { x: Slot, out: Slot, size: [usize; 2] },
     MeanTokensGrad { dy: Slot, out: Slot, size: [usize; 2] },
+    // convolution
+    Convolution(ConvolutionCall),
     CrossEntropy { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
     CrossEntropyGrad { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
     Correct { logits: Slot, label: Slot, out: Slot, classes: usize },
@@ -158,8 +169,28 @@ pub(super) struct Program {
     pub packed: Vec<PackedWeight>,
     pub constants: Vec<std::sync::Arc<[f32]>>,
     pub dropouts: Vec<ProgramDropout>,
+    pub geometries: Vec<Geometry>,
     /// Values of each output for one image.
     pub outputs: Vec<usize>,
+}
+
+impl Program {
+    /// Panels of a packed weight.
+    pub fn panels(&self, weight: &PackedWeight, isa: Isa) -> usize {
+        let columns = if weight.forward { weight.out_features } else { weight.in_features };
+        weight.geometry.map_or(columns.div_ceil(isa.panel()), |geometry| self.geometries[geometry].panels(isa))
+    }
+
+    /// Numbers in a packed weight.
+    pub fn packed_len(&self, weight: &PackedWeight, isa: Isa) -> usize {
+        let (steps, columns) = if weight.forward {
+            (weight.in_features, weight.out_features)
+        } else {
+            (weight.out_features, weight.in_features)
+        };
+        let linear = || packed_len(isa, steps, columns);
+        weight.geometry.map_or_else(linear, |geometry| self.geometries[geometry].packed_len(isa))
+    }
 }
 
 impl Call {
@@ -188,6 +219,8 @@ impl Call {
             Call::Scale { x, factor, .. } => vec![x, factor.slot()],
             Call::Add { a, b: Addend::Value(b), .. } => vec![a, b],
             Call::Add { a, .. } => vec![a],
+            // convolution
+            Call::Convolution(ref call) => call.reads(),
             Call::CrossEntropy { logits, label, .. }
             | Call::CrossEntropyGrad { logits, label, .. }
             | Call::Correct { logits, label, .. } => vec![logits, label],
@@ -221,6 +254,8 @@ impl Call {
             Call::LayerNormGrad(ref grad) => some(&[grad.out]),
             Call::Attention { out, weights, scratch, .. } => some(&[Some(out), weights, Some(scratch)]),
             Call::PrependTokenGrad { out, .. } => some(&[out]),
+            // convolution
+            Call::Convolution(ref call) => call.writes(),
         }
     }
 
@@ -243,6 +278,8 @@ impl Call {
             Call::Activate { dy: Some(dy), out, .. } => vec![[dy, out]],
             Call::Add { a, b: Addend::Value(b), out, .. } => vec![[a, out], [b, out]],
             Call::Add { a, out, .. } => vec![[a, out]],
+            // convolution
+            Call::Convolution(ref call) => call.in_place(),
             _ => vec![],
         }
     }
