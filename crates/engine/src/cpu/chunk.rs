@@ -30,7 +30,7 @@ pub(super) struct Chunk<'a> {
     /// Key of the step's dropout, and place of the step's first image in the epoch.
     pub dropout: Key,
     pub epoch_place: u64,
-    /// 1 over the number of the step's images.
+    /// 1 over what the sum of the losses is divided by.
     pub share: f64,
     pub scratch: *mut f32,
     pub parameters: *const f32,

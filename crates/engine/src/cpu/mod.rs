@@ -32,6 +32,7 @@ mod split;
 mod testing;
 mod tile;
 mod training;
+mod update;
 
 pub use execute::{Session, training_memory};
 pub use parameters::Parameters;

@@ -144,7 +144,7 @@ pub enum Op {
         /// Part of the target spread evenly over all classes.
         smoothing: f32,
     },
-    /// From `(logits, label)`: the gradient of the mean loss over the images of a step.
+    /// From `(logits, label)`: the gradient of the loss's share in the loss of a step.
     CrossEntropyGrad {
         /// Part of the target spread evenly over all classes.
         smoothing: f32,

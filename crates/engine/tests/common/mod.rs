@@ -374,7 +374,7 @@ impl Examples for Data {
 
 /// A step whose images do not stand at the start of the epoch.
 pub fn step(data: &Data, images: usize) -> Step<'_> {
-    Step { images, examples: data, learning_rate: 0.01, dropout: Key::new(77), first: 1009 }
+    Step { dropout: Key::new(77), first: 1009, ..Step::new(images, data, 0.01) }
 }
 
 /// The keys that dropout has in such a step.
