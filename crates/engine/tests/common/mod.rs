@@ -1,5 +1,8 @@
 //! Random small models, numbers for them, and their comparison with the reference in f64.
 
+mod maps;
+
+use maps::{MapSpec, map_spec};
 use proptest::prelude::*;
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId, ParamId};
 use vitreous_engine::ops::{Activation, LinearInit, Op};
@@ -92,9 +95,16 @@ pub enum Stem {
     Patches { channels: usize, patch: usize, rows: usize, columns: usize },
 }
 
-/// A random model.
+/// A random model: on tokens, or on maps.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub enum Spec {
+    Tokens(TokenSpec),
+    Maps(MapSpec),
+}
+
+/// A random model on tokens.
+#[derive(Clone, Debug)]
+pub struct TokenSpec {
     pub stem: Stem,
     pub tokens: usize,
     pub heads: usize,
@@ -242,9 +252,15 @@ impl Builder {
 impl Spec {
     /// Builds the model.
     pub fn build(&self) -> Model {
-        self.try_build().expect("a spec's shapes fit")
+        let model = match self {
+            Spec::Tokens(spec) => spec.try_build(),
+            Spec::Maps(spec) => spec.try_build(),
+        };
+        model.expect("a spec's shapes fit")
     }
+}
 
+impl TokenSpec {
     fn try_build(&self) -> Result<Model, GraphError> {
         let features = self.heads * self.head_dim;
         let graph = Graph::new();
@@ -332,6 +348,10 @@ fn stem() -> impl Strategy<Value = Stem> {
 
 /// Any small model.
 pub fn spec() -> impl Strategy<Value = Spec> {
+    prop_oneof![token_spec().prop_map(Spec::Tokens), map_spec().prop_map(Spec::Maps)]
+}
+
+fn token_spec() -> impl Strategy<Value = TokenSpec> {
     let widths =
         prop::sample::select(vec![(1usize, 1usize), (1, 5), (2, 3), (3, 5), (1, 17), (2, 16), (5, 7), (1, 67)]);
     let pool = prop_oneof![Just(Pool::Mean), (0usize..5).prop_map(Pool::Select)];
@@ -341,7 +361,7 @@ pub fn spec() -> impl Strategy<Value = Spec> {
         let (stem, tokens, (heads, head_dim), class_token) = size;
         let (pieces, pool, classes, smooth) = rest;
         let smoothing = if smooth { 0.1 } else { 0.0 };
-        Spec { stem, tokens, heads, head_dim, class_token, pieces, pool, classes, smoothing, taps }
+        TokenSpec { stem, tokens, heads, head_dim, class_token, pieces, pool, classes, smoothing, taps }
     })
 }
 
@@ -400,8 +420,9 @@ pub fn reference_infer(model: &Model, parameters: &Parameters, data: &Data) -> V
     Reference::new(&model.graph, params_of(&model.graph, parameters)).run(&data.inputs, Mode::Infer)
 }
 
-/// Whether some ReLU's argument is so near 0 that rounding decides its slope.
+/// Whether some ReLU's argument is so near 0, or two values of a window so near each other, that rounding decides.
 pub fn is_near_a_kink(model: &Model, values: &Values) -> bool {
     let relus = model.graph.nodes().iter().filter(|node| node.op == Op::Activation(Activation::Relu));
     relus.flat_map(|node| values.of(node.inputs[0])).any(|&x| x != 0.0 && x.abs() < 1e-5)
+        || maps::is_near_a_tie(model, values)
 }
