@@ -26,6 +26,7 @@ mod plan;
 mod pool;
 mod program;
 mod scalar;
+mod sequence;
 mod simd;
 mod split;
 #[cfg(test)]

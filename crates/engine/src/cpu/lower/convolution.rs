@@ -47,6 +47,7 @@ impl Lowering<'_> {
             param: self.node(id).params[0].index(),
             out_features: convolution.out_channels,
             in_features: map[2],
+            heads: 1,
             forward,
             geometry: Some(geometry),
         };
