@@ -20,4 +20,6 @@ pub mod train;
 
 pub mod predict;
 
+pub mod compare;
+
 pub mod cli;

@@ -1,6 +1,6 @@
 //! `vitreous evaluate`: what a run's weights reach on images they were not trained on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
@@ -82,13 +82,58 @@ impl From<WeightsArg> for Weights {
     }
 }
 
+/// What came of an evaluation.
+pub struct Measured {
+    /// What was reached.
+    pub report: Report,
+    /// Where it was written.
+    pub folder: PathBuf,
+}
+
+impl Args {
+    /// Asks for a split of a run's own images.
+    pub fn of(run: &Path, split: SplitName, threads: usize) -> Args {
+        let split = match split {
+            SplitName::Train => SplitArg::Train,
+            SplitName::Validation => SplitArg::Val,
+            SplitName::Test => SplitArg::Test,
+        };
+        Args {
+            run: run.to_path_buf(),
+            split: Some(split),
+            weights: None,
+            data: None,
+            data_dir: None,
+            skip_bad_images: false,
+            threads,
+            json: false,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
+    let Measured { report, folder } = measure(&args, true)?;
+    if args.json {
+        show(&json(&report))?;
+    } else {
+        show(&text(&report))?;
+    }
+    eprintln!("written to {}", folder.display());
+    if report.split == SplitName::Test && report.test_evaluations > 1 {
+        let times = report.test_evaluations;
+        eprintln!("note: the test split was looked at {times} times: what is chosen by it is no longer tested by it");
+    }
+    Ok(())
+}
+
+/// Measures and records; with a bar on stderr where one is wanted.
+pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let mut run = Run::open(&args.run)?;
     let (weights, path) = run.find_weights(args.weights.map(Weights::from))?;
     let threads = threads(args.threads);
     let mut classifier = Classifier::load(&path, threads)?;
-    let spec = data_spec(&args, &run, &classifier)?;
+    let spec = data_spec(args, &run, &classifier)?;
     let facts = data::inspect(&spec)?;
     let classes = ClassMap::new(classifier.class_names(), &facts.class_names)?;
     let split = choose_split(args.split, &facts)?;
@@ -113,7 +158,11 @@ pub fn run(args: Args) -> Result<(), CliError> {
     if !loaded.skipped.is_empty() {
         eprintln!("note: {} pictures that cannot be decoded were left out", loaded.skipped.len());
     }
-    let (scores, predictions) = evaluating(images.len(), |progress| classifier.evaluate(&images, &classes, progress))?;
+    let (scores, predictions) = if bar {
+        evaluating(images.len(), |progress| classifier.evaluate(&images, &classes, progress))?
+    } else {
+        classifier.evaluate(&images, &classes, &mut |_| ())?
+    };
     if !scores.loss.is_finite() {
         eprintln!("note: the loss is no finite number: the model has diverged");
     }
@@ -129,17 +178,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
         scores,
     };
     let folder = report.save(run.folder(), &predictions)?;
-    if args.json {
-        show(&json(&report))?;
-    } else {
-        show(&text(&report))?;
-    }
-    eprintln!("written to {}", folder.display());
-    if split == SplitName::Test && report.test_evaluations > 1 {
-        let times = report.test_evaluations;
-        eprintln!("note: the test split was looked at {times} times: what is chosen by it is no longer tested by it");
-    }
-    Ok(())
+    run.update(|manifest| manifest.note_evaluation(report.record()))?;
+    Ok(Measured { report, folder })
 }
 
 /// The run's own images, unless others are asked for.

@@ -4,6 +4,7 @@
 //! 130 after Ctrl-C or SIGTERM, when what was reached is saved, 1 for anything else.
 
 mod bench;
+mod compare;
 mod data;
 mod error;
 mod evaluate;
@@ -38,6 +39,7 @@ enum Verb {
     Train(train::Args),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
+    Compare(compare::Args),
     Summary(summary::Args),
     Data(data::Args),
     Bench(bench::Args),
@@ -54,6 +56,7 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Train(args) => return train::run(args, started),
         Verb::Evaluate(args) => evaluate::run(args)?,
         Verb::Predict(args) => predict::run(args)?,
+        Verb::Compare(args) => compare::run(args)?,
         Verb::Summary(args) => summary::run(args)?,
         Verb::Data(args) => data::run(args)?,
         Verb::Bench(args) => bench::run(args)?,
