@@ -20,7 +20,7 @@ use super::training::Training;
 use crate::autodiff;
 use crate::graph::{Graph, NodeId};
 use crate::random::Key;
-use crate::session::{Adam, Examples, Memory, Step, StepReport};
+use crate::session::{Examples, Memory, Optimizer, Step, StepReport};
 
 /// A model that can be trained and asked.
 pub struct Session {
@@ -51,7 +51,14 @@ struct Worker {
 }
 
 /// The memory that training takes for steps of so many images, known before anything is allocated.
-pub fn training_memory(graph: &Graph, loss: NodeId, metrics: &[NodeId], images: usize, threads: usize) -> Memory {
+pub fn training_memory(
+    graph: &Graph,
+    loss: NodeId,
+    metrics: &[NodeId],
+    optimizer: &Optimizer,
+    images: usize,
+    threads: usize,
+) -> Memory {
     let isa = Isa::best();
     let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
     let mut compiled = Compiled::new(&autodiff::differentiate(graph, loss).graph, &outputs, Mode::Train, isa);
@@ -62,7 +69,7 @@ pub fn training_memory(graph: &Graph, loss: NodeId, metrics: &[NodeId], images: 
     let buffers = threads * buffers_per_thread(count, threads);
     Memory {
         parameters: bytes(parameters),
-        optimizer: bytes(2 * parameters),
+        optimizer: bytes(optimizer.moments() * parameters),
         gradients: bytes(buffers * parameters),
         packed: bytes(compiled.packed_len),
         activations: bytes(threads * compiled.plan.len),
@@ -128,11 +135,12 @@ impl Session {
     ///
     /// # Panics
     /// When `loss` is no cross-entropy node.
-    pub fn start_training(&mut self, loss: NodeId, metrics: &[NodeId], adam: Adam) {
+    pub fn start_training(&mut self, loss: NodeId, metrics: &[NodeId], optimizer: impl Into<Optimizer>) {
         let training_graph = autodiff::differentiate(&self.graph, loss);
         let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
         let compiled = Compiled::new(&training_graph.graph, &outputs, Mode::Train, self.isa);
-        self.training = Some(Training::new(compiled, outputs.len(), adam, self.parameters.layout().len()));
+        let layout = self.parameters.layout();
+        self.training = Some(Training::new(compiled, outputs.len(), optimizer.into(), &self.graph, layout));
         self.packed_for = None;
     }
 
@@ -146,26 +154,26 @@ impl Session {
         let training = self.training.as_mut().expect("training was started");
         training.steps += 1;
         let gradient_norm = training.update(&mut self.pool, self.isa, &mut self.parameters, step.learning_rate);
-        StepReport { loss: mean(&training.outputs[0][..step.images]), gradient_norm }
+        StepReport { loss: sum(&training.outputs[0][..step.images]) / step.divisor(), gradient_norm }
     }
 
     /// The mean over a step's images of metric number `metric`, as given to [`Session::start_training`].
     pub fn metric_mean(&self, metric: usize, images: usize) -> f64 {
         let training = self.training.as_ref().expect("training was started");
-        mean(&training.outputs[1 + metric][..images])
+        sum(&training.outputs[1 + metric][..images]) / images as f64
     }
 
-    /// Returns the gradient of the mean loss without taking a step, and the loss.
+    /// Returns the gradient of the loss (see [`StepReport::loss`]) without taking a step, and the loss.
     ///
     /// # Panics
     /// When training was not started or the step has no images.
     pub fn gradients(&mut self, step: &Step) -> (Parameters, f64) {
         self.accumulate_gradients(step);
         let training = self.training.as_mut().expect("training was started");
-        let mut sum = Parameters::zeros(&self.graph);
+        let mut gradient = Parameters::zeros(&self.graph);
         training.finish_sums(&mut self.pool, self.isa);
-        sum.buffer_mut().as_mut_slice().copy_from_slice(training.gradients[0].as_slice());
-        (sum, mean(&training.outputs[0][..step.images]))
+        gradient.buffer_mut().as_mut_slice().copy_from_slice(training.gradients[0].as_slice());
+        (gradient, sum(&training.outputs[0][..step.images]) / step.divisor())
     }
 
     /// Computes the values of nodes for examples that are not trained on; dropout does nothing.
@@ -305,6 +313,7 @@ impl Session {
                         weight: from.get().add(layout.start(weight.param)),
                         out_features: weight.out_features,
                         in_features: weight.in_features,
+                        heads: weight.heads,
                         transposed: weight.forward,
                         first: panels.start,
                         count: panels.len(),
@@ -387,7 +396,7 @@ impl Run<'_> {
                 first: images.start + range.start,
                 dropout: self.step.dropout,
                 epoch_place: self.step.first,
-                share: 1.0 / self.step.images as f64,
+                share: 1.0 / self.step.divisor(),
                 scratch: worker.scratch.pointer(),
                 parameters: self.parameters.get(),
                 packed: self.packed.get(),
@@ -415,7 +424,7 @@ fn greatest_chunk(compiled: &Compiled, images: usize, parts: usize) -> usize {
     compiled.greatest_chunk(images / parts).max(compiled.greatest_chunk(images.div_ceil(parts)))
 }
 
-/// The mean of values that come in a fixed order.
-fn mean(values: &[f32]) -> f64 {
-    values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len() as f64
+/// The sum of values that come in a fixed order.
+fn sum(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x)).sum()
 }

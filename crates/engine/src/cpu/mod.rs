@@ -25,12 +25,14 @@ mod plan;
 mod pool;
 mod program;
 mod scalar;
+mod sequence;
 mod simd;
 mod split;
 #[cfg(test)]
 mod testing;
 mod tile;
 mod training;
+mod update;
 
 pub use execute::{Session, training_memory};
 pub use parameters::Parameters;
