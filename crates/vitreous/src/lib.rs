@@ -22,4 +22,6 @@ pub mod predict;
 
 pub mod compare;
 
+pub mod sweep;
+
 pub mod cli;

@@ -54,14 +54,25 @@ pub struct Args {
     json: bool,
 }
 
+/// Which images of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SplitArg {
+pub enum SplitArg {
     /// Images that training never sees
     Test,
     /// Images by which the best weights were chosen
     Val,
     /// Images that were trained on
     Train,
+}
+
+impl From<SplitArg> for SplitName {
+    fn from(split: SplitArg) -> SplitName {
+        match split {
+            SplitArg::Test => SplitName::Test,
+            SplitArg::Val => SplitName::Validation,
+            SplitArg::Train => SplitName::Train,
+        }
+    }
 }
 
 /// Which weights of a run.
@@ -213,9 +224,7 @@ fn data_spec(args: &Args, run: &Run, classifier: &Classifier) -> Result<DataSpec
 
 fn choose_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, CliError> {
     match asked {
-        Some(SplitArg::Test) => Ok(SplitName::Test),
-        Some(SplitArg::Val) => Ok(SplitName::Validation),
-        Some(SplitArg::Train) => Ok(SplitName::Train),
+        Some(split) => Ok(split.into()),
         None if facts.has_test() => Ok(SplitName::Test),
         None if facts.validation > 0 => {
             eprintln!("note: {} has no test split: evaluated on the validation split", facts.name);

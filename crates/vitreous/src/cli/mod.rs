@@ -14,6 +14,7 @@ mod progress;
 mod reading;
 mod settings;
 mod summary;
+mod sweep;
 mod table;
 mod train;
 
@@ -40,6 +41,7 @@ enum Verb {
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Compare(compare::Args),
+    Sweep(Box<sweep::Args>),
     Summary(summary::Args),
     Data(data::Args),
     Bench(bench::Args),
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
     match cli.verb {
         Verb::Train(args) => return train::run(args, started),
+        Verb::Sweep(args) => return sweep::run(*args),
         Verb::Evaluate(args) => evaluate::run(args)?,
         Verb::Predict(args) => predict::run(args)?,
         Verb::Compare(args) => compare::run(args)?,

@@ -48,6 +48,15 @@ pub enum TrainAccuracy {
     Running(f64),
 }
 
+impl TrainAccuracy {
+    /// The accuracy, however it was come by.
+    pub fn value(self) -> f64 {
+        match self {
+            TrainAccuracy::Measured(accuracy) | TrainAccuracy::Running(accuracy) => accuracy,
+        }
+    }
+}
+
 /// A folder that is not compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LeftOut {

@@ -55,7 +55,7 @@ impl Measure {
         let value = |run: &RunFacts| match self {
             Measure::Test => run.test,
             Measure::Validation => run.validation,
-            Measure::Train => run.train.map(|TrainAccuracy::Measured(acc) | TrainAccuracy::Running(acc)| acc),
+            Measure::Train => run.train.map(TrainAccuracy::value),
         };
         Spread::of(&setting.runs.iter().filter_map(value).collect::<Vec<_>>())
     }
@@ -105,7 +105,13 @@ fn overall(done: &[Setting], measure: Measure, jobs: usize) -> String {
         text.push_str(&format!("Runs were made {jobs} side by side, so their times are those of a shared machine. "));
     }
     if let [(best, spread), (second, next), ..] = ranked[..] {
-        text.push_str(&format!("The highest mean is that of `{}` ({}), then `{}` ({})", best.name, figure(&spread), second.name, figure(&next)));
+        text.push_str(&format!(
+            "The highest mean is that of `{}` ({}), then `{}` ({})",
+            best.name,
+            figure(&spread),
+            second.name,
+            figure(&next)
+        ));
         text.push_str(&match Difference::of(&next, &spread).seeds {
             Some(seeds) if seeds.is_exceeded() => ", more than chance apart".to_string(),
             Some(_) => ", no more apart than seeds are".to_string(),
@@ -157,7 +163,8 @@ fn chance(seeds: Option<SeedSpread>) -> String {
         return "One seed each: whether that is more than chance cannot be said.\n".to_string();
     };
     let [low, high] = seeds.interval.map(|x| format!("{:+.2}", 100.0 * x));
-    let verdict = if seeds.is_exceeded() { "more than the seeds account for" } else { "no more than the seeds account for" };
+    let verdict =
+        if seeds.is_exceeded() { "more than the seeds account for" } else { "no more than the seeds account for" };
     format!(
         "That is {verdict}: seeds of one setting have a standard deviation of {} (pooled), the difference a 95 % interval \
          of {low} to {high} points.\n",
@@ -259,7 +266,10 @@ Training time: 20 s, 1.00 times the base's 20 s.
     fn seeds_tell_chance_from_more() {
         let base = setting("base", 0.5, &[0.70, 0.71, 0.72]);
         let far = told(&[base.clone(), setting("far", 0.25, &[0.80, 0.81, 0.82])]);
-        assert!(far.contains("Test accuracy: 81.00 % (mean of 3 seeds, 80.00 to 82.00), 10.00 points above the base.\n"), "{far}");
+        assert!(
+            far.contains("Test accuracy: 81.00 % (mean of 3 seeds, 80.00 to 82.00), 10.00 points above the base.\n"),
+            "{far}"
+        );
         let expected = "That is more than the seeds account for: seeds of one setting have a standard deviation of 1.00 \
                         points (pooled), the difference a 95 % interval of +7.73 to +12.27 points.\n";
         assert!(far.contains(expected), "{far}");

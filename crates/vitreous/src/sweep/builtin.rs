@@ -1,10 +1,8 @@
 //! Sweeps with a name. Each is a file in `sweeps/`, kept inside the program, to be run, copied and edited.
 
 /// Names and texts.
-const SWEEPS: [(&str, &str); 2] = [
-    ("e1", include_str!("../../../../sweeps/e1.toml")),
-    ("fashion", include_str!("../../../../sweeps/fashion.toml")),
-];
+const SWEEPS: [(&str, &str); 2] =
+    [("e1", include_str!("../../../../sweeps/e1.toml")), ("fashion", include_str!("../../../../sweeps/fashion.toml"))];
 
 /// Names of all sweeps.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -109,7 +109,8 @@ impl SweepFile {
                     return Err(SweepError::Twice { name });
                 }
                 let own_start = entry.preset.is_some() || entry.config.is_some();
-                let (preset, config) = if own_start { (&entry.preset, &entry.config) } else { (&self.preset, &self.config) };
+                let (preset, config) =
+                    if own_start { (&entry.preset, &entry.config) } else { (&self.preset, &self.config) };
                 let set = self.set.iter().chain(&entry.set).chain(cell.iter().map(|(assignment, _)| assignment));
                 variations.push(Variation {
                     name,
@@ -218,7 +219,10 @@ mod tests {
         assert_eq!(names(text), ["b_lr=1", "b_lr=2", "a_lr=1", "a_lr=2"]);
         let variations = file(text).expand().unwrap();
         assert_eq!(variations[1].set, ["model.depth=3", "train.lr=2"]);
-        assert_eq!((variations[0].preset.as_deref(), variations[3].preset.as_deref()), (Some("digits"), Some("photos")));
+        assert_eq!(
+            (variations[0].preset.as_deref(), variations[3].preset.as_deref()),
+            (Some("digits"), Some("photos"))
+        );
         assert_eq!(variations[2].why.as_deref(), Some("because"));
     }
 
