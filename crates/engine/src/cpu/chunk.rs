@@ -1,5 +1,6 @@
 //! Takes the images of one chunk through a program: each call's slots and parameters become pointers for its kernel.
 
+mod convolution;
 mod sequence;
 
 use std::ptr::{null, null_mut};
@@ -242,6 +243,8 @@ impl Chunk<'_> {
                 }
                 // attention
                 Call::Sequence(ref call) => self.sequence(call),
+                // convolution
+                Call::Convolution(ref call) => self.convolution_call(call),
                 Call::CrossEntropy { logits, label, out, classes, smoothing } => {
                     let out = self.write(out, 1);
                     for (i, (logits, &label)) in self.examples_of(logits, label, classes).enumerate() {

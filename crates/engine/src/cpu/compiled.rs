@@ -1,7 +1,6 @@
 //! A program with everything fixed that does not change from step to step: chunk, memory, packed weights.
 
 use super::Isa;
-use super::linear::packed_len;
 use super::lower::{Mode, lower};
 use super::plan::{Plan, plan};
 use super::program::Program;
@@ -28,16 +27,11 @@ pub(super) struct Compiled {
 
 impl Compiled {
     pub fn new(graph: &Graph, outputs: &[NodeId], mode: Mode, isa: Isa) -> Self {
-        let program = lower(graph, outputs, mode);
+        let program = lower(graph, outputs, mode, isa);
         let mut packed_len_so_far = 0;
         let packed_offsets = program.packed.iter().map(|weight| {
             let start = packed_len_so_far;
-            let (steps, columns) = if weight.forward {
-                (weight.in_features, weight.out_features)
-            } else {
-                (weight.out_features, weight.in_features)
-            };
-            packed_len_so_far += packed_len(isa, steps, columns);
+            packed_len_so_far += program.packed_len(weight, isa);
             start
         });
         let packed_offsets = packed_offsets.collect();

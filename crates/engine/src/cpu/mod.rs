@@ -12,6 +12,7 @@ mod activation;
 mod attention;
 mod chunk;
 mod compiled;
+mod convolution;
 mod dropout;
 mod elementwise;
 mod execute;

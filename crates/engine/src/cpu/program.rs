@@ -1,7 +1,13 @@
 //! A compiled graph: kernels to call one after the other on the images of a chunk, and where their values lie.
 
+pub(super) mod convolution;
 mod sequence;
 
+use convolution::ConvolutionCall;
+
+use super::Isa;
+use super::convolution::Geometry;
+use super::linear::packed_len;
 use crate::ops::{Activation, Dropout};
 
 pub(super) use sequence::{Attend, AttendGrad, AttendSizes, PerHeadParamGrad, SequenceCall, Strips, View};
@@ -51,6 +57,8 @@ pub(super) struct PackedWeight {
     pub heads: usize,
     /// For the forward product, else for the input's gradient.
     pub forward: bool,
+    /// Of a convolution: number in [`Program::geometries`].
+    pub geometry: Option<usize>,
 }
 
 /// One kernel call. Counts of rows and values are for one image. `starts` marks the first call of a program that
@@ -78,6 +86,8 @@ pub(super) enum Call {
     MeanTokensGrad { dy: Slot, out: Slot, size: [usize; 2] },
     // attention
     Sequence(SequenceCall),
+    // convolution
+    Convolution(ConvolutionCall),
     CrossEntropy { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
     CrossEntropyGrad { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
     Correct { logits: Slot, label: Slot, out: Slot, classes: usize },
@@ -154,8 +164,28 @@ pub(super) struct Program {
     pub packed: Vec<PackedWeight>,
     pub constants: Vec<std::sync::Arc<[f32]>>,
     pub dropouts: Vec<ProgramDropout>,
+    pub geometries: Vec<Geometry>,
     /// Values of each output for one image.
     pub outputs: Vec<usize>,
+}
+
+impl Program {
+    /// Panels of a packed weight.
+    pub fn panels(&self, weight: &PackedWeight, isa: Isa) -> usize {
+        let columns = if weight.forward { weight.out_features } else { weight.in_features };
+        weight.geometry.map_or(columns.div_ceil(isa.panel()), |geometry| self.geometries[geometry].panels(isa))
+    }
+
+    /// Numbers in a packed weight.
+    pub fn packed_len(&self, weight: &PackedWeight, isa: Isa) -> usize {
+        let (steps, columns) = if weight.forward {
+            (weight.in_features, weight.out_features)
+        } else {
+            (weight.out_features, weight.in_features)
+        };
+        let linear = || packed_len(isa, steps, columns);
+        weight.geometry.map_or_else(linear, |geometry| self.geometries[geometry].packed_len(isa))
+    }
 }
 
 impl Call {
@@ -184,6 +214,8 @@ impl Call {
             Call::Add { a, .. } => vec![a],
             // attention
             Call::Sequence(ref call) => call.reads(),
+            // convolution
+            Call::Convolution(ref call) => call.reads(),
             Call::CrossEntropy { logits, label, .. }
             | Call::CrossEntropyGrad { logits, label, .. }
             | Call::Correct { logits, label, .. } => vec![logits, label],
@@ -217,6 +249,8 @@ impl Call {
             Call::PrependTokenGrad { out, .. } => some(&[out]),
             // attention
             Call::Sequence(ref call) => call.writes(),
+            // convolution
+            Call::Convolution(ref call) => call.writes(),
         }
     }
 
@@ -241,6 +275,8 @@ impl Call {
             Call::Add { a, out, .. } => vec![[a, out]],
             // attention
             Call::Sequence(ref call) => call.in_place(),
+            // convolution
+            Call::Convolution(ref call) => call.in_place(),
             _ => vec![],
         }
     }

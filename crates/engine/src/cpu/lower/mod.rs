@@ -5,11 +5,13 @@
 //! - The gradient of a linear layer's input takes along the derivative, the dropout and the sum that follow it.
 //! - Layer norm takes along a ReLU, its gradient the sum that follows.
 
+mod convolution;
 mod fuse;
 mod sequence;
 
 use std::collections::HashMap;
 
+use super::Isa;
 use super::program::{Addend, Call, Factor, PackedWeight, Program, ProgramDropout, Slot, SlotSize};
 use crate::graph::{Graph, Node, NodeId};
 use crate::ops::{Dropout, Op};
@@ -22,8 +24,8 @@ pub(super) enum Mode {
 }
 
 /// Compiles what the outputs need and, when training, every gradient of a parameter.
-pub(super) fn lower(graph: &Graph, outputs: &[NodeId], mode: Mode) -> Program {
-    let mut lowering = Lowering::new(graph, outputs, mode);
+pub(super) fn lower(graph: &Graph, outputs: &[NodeId], mode: Mode, isa: Isa) -> Program {
+    let mut lowering = Lowering::new(graph, outputs, mode, isa);
     for id in graph.ids() {
         if lowering.needed[id.index()] && !lowering.covered[id.index()] {
             lowering.lower(id);
@@ -44,6 +46,7 @@ struct Lowering<'a> {
     graph: &'a Graph,
     outputs: &'a [NodeId],
     mode: Mode,
+    isa: Isa,
     /// For each node, the one that stands for it: dropout is nothing in inference.
     stands_for: Vec<NodeId>,
     needed: Vec<bool>,
@@ -62,7 +65,7 @@ struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, outputs: &'a [NodeId], mode: Mode) -> Self {
+    fn new(graph: &'a Graph, outputs: &'a [NodeId], mode: Mode, isa: Isa) -> Self {
         let nodes = graph.nodes();
         let mut stands_for: Vec<NodeId> = Vec::with_capacity(nodes.len());
         for id in graph.ids() {
@@ -80,6 +83,10 @@ impl<'a> Lowering<'a> {
                     | Op::PrependTokenGrad
                     | Op::PerHeadLinearParamGrad { .. }
                     | Op::EmbeddingGrad
+                    // convolution
+                    | Op::Conv2dParamGrad(_)
+                    | Op::GroupNormGrad { .. }
+                    | Op::BatchNormGrad { .. }
             );
             if outputs.iter().any(|out| stands_for[out.index()] == id) || adds_gradient && mode == Mode::Train {
                 needed[id.index()] = true;
@@ -102,6 +109,7 @@ impl<'a> Lowering<'a> {
             graph,
             outputs,
             mode,
+            isa,
             stands_for,
             needed,
             uses,
@@ -349,6 +357,18 @@ impl<'a> Lowering<'a> {
             | Op::CrossEntropyTokens { .. }
             | Op::CrossEntropyTokensGrad { .. }
             | Op::CorrectTokens => self.sequence(id),
+            // convolution
+            Op::ChannelsLast | Op::ChannelsFirst => self.order(id),
+            Op::Conv2d(convolution) => self.conv2d(id, convolution),
+            Op::Conv2dInputGrad(convolution) => self.conv2d_input_grad(id, convolution),
+            Op::Conv2dParamGrad(convolution) => self.conv2d_param_grad(id, convolution),
+            Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => self.pool(id, pool),
+            Op::MaxPool2dGrad(pool) => self.max_pool_grad(id, pool),
+            Op::AvgPool2dGrad(pool) => self.avg_pool_grad(id, pool),
+            Op::GroupNorm { groups, eps } => self.group_norm(id, groups, eps),
+            Op::GroupNormGrad { groups, eps } => self.group_norm_grad(id, groups, eps),
+            Op::BatchNorm { eps, .. } => self.batch_norm(id, eps),
+            Op::BatchNormGrad { .. } => unimplemented!(),
             Op::CrossEntropy { smoothing } => {
                 let (logits, label, classes) = self.logits(id);
                 let out = self.value_slot(id);
