@@ -68,7 +68,10 @@ fn a_grid_over_seeds_is_made_once_and_told() {
     }
     let analysis = fs::read_to_string(folder.join("runs/g/analysis.md")).unwrap();
     assert!(analysis.starts_with("# Sweep g\n\nMade by `vitreous sweep --set-each=train.lr=1e-3,1e-5 "), "{analysis}");
-    assert!(analysis.contains("\n## `lr=1e-5`\n\nChanged: `train.lr` 0.001 → 1e-5.\nTest accuracy: "), "{analysis}");
+    assert!(
+        analysis.contains("\n## `lr=1e-5`\n\n- Changed: `train.lr` 0.001 → 1e-5.\n- Test accuracy: "),
+        "{analysis}"
+    );
     assert!(
         analysis.contains("the seeds account for: seeds of one setting have a standard deviation of "),
         "{analysis}"
@@ -154,8 +157,9 @@ fn a_file_of_runs_side_by_side_gives_the_bits_of_single_runs() {
     let analysis = fs::read_to_string(folder.join("runs/mine/analysis.md")).unwrap();
     assert!(analysis.contains("Without a finished run, and left out: `wild`.\n"), "{analysis}");
     assert!(
-        analysis
-            .contains("## `relu`\n\nIt is cheaper.\n\nChanged: `model.activation` gelu → relu.\nValidation accuracy: "),
+        analysis.contains(
+            "## `relu`\n\nIt is cheaper.\n\n- Changed: `model.activation` gelu → relu.\n- Validation accuracy: "
+        ),
         "{analysis}"
     );
     assert!(

@@ -60,9 +60,7 @@ pub fn shown(value: Option<&Value>) -> String {
     match value {
         None => "-".to_string(),
         Some(Value::String(text)) => text.clone(),
-        // A number may be as short as it can: 1e-5 is no 0.00001.
-        Some(Value::Float(number)) if *number != 0.0 && number.abs() < 1e-3 => format!("{number:e}"),
-        Some(Value::Float(number)) => number.to_string(),
+        Some(Value::Float(number)) => shortest(*number),
         Some(Value::Array(items)) => {
             let items: Vec<String> = items.iter().map(|item| shown(Some(item))).collect();
             format!("[{}]", items.join(", "))
@@ -71,10 +69,21 @@ pub fn shown(value: Option<&Value>) -> String {
     }
 }
 
-/// Tables in the order in which they are told: what is seen, what sees, how it learns.
+/// A number as short as it can be: 1e-5 is no 0.00001, and what once was an `f32` has the digits of one.
+fn shortest(number: f64) -> String {
+    let single = number as f32;
+    match (f64::from(single) == number, number != 0.0 && number.abs() < 1e-3) {
+        (true, true) => format!("{single:e}"),
+        (true, false) => single.to_string(),
+        (false, true) => format!("{number:e}"),
+        (false, false) => number.to_string(),
+    }
+}
+
+/// Keys in the order in which they are told: what is seen, what sees, how it learns; then how images are prepared.
 fn table_number(key: &str) -> usize {
-    let tables = ["data.", "model.", "augment."];
-    tables.iter().position(|table| key.starts_with(table)).unwrap_or(tables.len())
+    let first = ["data.name", "data.classes", "model.", "train.", "augment."];
+    first.iter().position(|start| key.starts_with(start)).unwrap_or(first.len())
 }
 
 fn flat(config: &Config) -> Settings {
@@ -123,6 +132,8 @@ mod tests {
 
     #[test]
     fn values_are_short() {
+        let mean = settings("[data]\nmean = [0.1307, 0.5]\n");
+        assert_eq!(shown(mean.get("data.mean")), "[0.1307, 0.5]");
         let lr = settings("[train]\nlr = 3e-4\nopt_eps = 1e-8\nwarmup_epochs = 2.0\n");
         assert_eq!(
             ["lr", "opt_eps", "warmup_epochs", "max_steps"].map(|key| shown(lr.get(&format!("train.{key}")))),

@@ -1,5 +1,7 @@
 //! A comparison in cells: for people as columns and notes, as Markdown, and as CSV with every figure.
 
+use toml::Value;
+
 use super::settings::shown;
 use super::{Comparison, Row, Spread};
 use crate::evaluate::{csv_line, shortened};
@@ -13,6 +15,9 @@ const KEYS_NAMED: usize = 8;
 
 /// Longest cell of a setting or a name, in characters.
 const CELL_MAX: usize = 36;
+
+/// Longest number of a setting, in characters.
+const DIGITS_MAX: usize = 8;
 
 /// One column.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +58,7 @@ impl Sheet {
             let mut cells = vec![shortened(&row.name, CELL_MAX)];
             cells.extend(several.then(|| row.seeds.len().to_string()));
             cells.push(row.model.as_deref().map_or("-".to_string(), |model| shortened(model, CELL_MAX)));
-            cells.extend(own.iter().map(|key| shortened(&shown(row.settings.get(key)), CELL_MAX)));
+            cells.extend(own.iter().map(|key| cell(row.settings.get(key))));
             cells.push(units::count(row.parameters as u64));
             cells.push(row.flops_forward.map_or("-".to_string(), units::flops));
             cells.push(time(row.seconds));
@@ -137,6 +142,15 @@ fn title(key: &str, keys: &[String]) -> String {
     }
 }
 
+/// A value, of a long number the first digits.
+fn cell(value: Option<&Value>) -> String {
+    let text = shown(value);
+    match value {
+        Some(Value::Float(number)) if text.len() > DIGITS_MAX && !text.contains('e') => format!("{number:.4}"),
+        _ => shortened(&text, CELL_MAX),
+    }
+}
+
 fn time(seconds: Option<Spread>) -> String {
     let Some(Spread { mean, sd, .. }) = seconds else { return "-".to_string() };
     match sd {
@@ -171,7 +185,7 @@ fn notes(rows: &[Row], further: &[String], several: bool) -> Vec<String> {
     }
     if rows.iter().any(|row| row.train_acc.is_some() && !row.train_acc_measured) {
         let text =
-            "~ is the mean over the last epoch's steps, while learning; `vitreous evaluate RUN --split train` measures";
+            "~ is the mean over the last epoch's steps, while learning; `evaluate RUN --split train` measures it";
         notes.push(text.to_string());
     }
     if rows.iter().any(|row| row.test_acc.is_none()) {
@@ -194,7 +208,6 @@ fn notes(rows: &[Row], further: &[String], several: bool) -> Vec<String> {
 mod tests {
     use super::*;
     use std::path::PathBuf;
-    use toml::Value;
 
     fn row(name: &str, test: &[f64]) -> Row {
         Row {
@@ -275,6 +288,8 @@ mod tests {
     #[test]
     fn keys_of_one_name_keep_their_tables() {
         let keys = ["model.scale", "augment.scale", "train.lr", "data.name"].map(str::to_string);
+        let third = Value::Float(1.0 / 12.0);
+        assert_eq!([cell(Some(&third)), cell(Some(&Value::Float(1e-9 / 3.0)))], ["0.0833", "3.3333333333333335e-10"]);
         assert_eq!(keys.each_ref().map(|key| title(key, &keys)), ["model.scale", "augment.scale", "lr", "data"]);
     }
 }

@@ -78,7 +78,7 @@ pub fn analysis(settings: &[Setting], telling: &Telling) -> String {
     text.push_str(&format!("## `{}`, the base\n\n{}", base.name, why(base)));
     if let Some(spread) = measure.spread(base) {
         let figure = figure(&spread);
-        text.push_str(&format!("{}: {figure}, in {}.\n", capital(measure.name()), units::duration(seconds(base))));
+        text.push_str(&format!("- {}: {figure}, in {}.\n", capital(measure.name()), units::duration(seconds(base))));
     }
     for setting in others {
         text.push_str(&format!("\n## `{}`\n\n{}", setting.name, why(setting)));
@@ -95,7 +95,10 @@ fn overall(done: &[Setting], measure: Measure, jobs: usize) -> String {
     let mut text = format!("Each setting is held against the first, `{}`, by its {}. ", done[0].name, measure.name());
     let most = done.iter().map(|setting| setting.runs.len()).max().unwrap_or(0);
     text.push_str(&if most > 1 {
-        format!("A difference counts as more than chance where its 95 % interval over up to {most} seeds leaves out 0. ")
+        format!(
+            "A difference counts as more than chance where its 95 % interval over the seeds, up to {most} a setting, \
+             leaves out 0. "
+        )
     } else {
         "There is one seed only, so nothing here says how much of a difference is chance: the same setting with another \
          seed may differ as much. Repeat the sweep with --seeds for that. "
@@ -105,19 +108,14 @@ fn overall(done: &[Setting], measure: Measure, jobs: usize) -> String {
         text.push_str(&format!("Runs were made {jobs} side by side, so their times are those of a shared machine. "));
     }
     if let [(best, spread), (second, next), ..] = ranked[..] {
-        text.push_str(&format!(
-            "The highest mean is that of `{}` ({}), then `{}` ({})",
-            best.name,
-            figure(&spread),
-            second.name,
-            figure(&next)
-        ));
-        text.push_str(&match Difference::of(&next, &spread).seeds {
-            Some(seeds) if seeds.is_exceeded() => ", more than chance apart".to_string(),
-            Some(_) => ", no more apart than seeds are".to_string(),
-            None => String::new(),
+        let highest = if most > 1 { "The highest mean is" } else { "The highest is" };
+        let (first, then) = (figure(&spread), figure(&next));
+        text.push_str(&format!("{highest} that of `{}`, {first}, then `{}`, {then}", best.name, second.name));
+        text.push_str(match Difference::of(&next, &spread).seeds {
+            Some(seeds) if seeds.is_exceeded() => ": more than chance apart. ",
+            Some(_) => ": no more apart than seeds are. ",
+            None => ". ",
         });
-        text.push_str(". ");
     }
     format!("{}\n\n", text.trim_end())
 }
@@ -130,13 +128,13 @@ fn against(base: &Setting, setting: &Setting, measure: Measure) -> String {
         .map(|(key, before, after)| format!("`{key}` {} → {}", shown(before), shown(after)))
         .collect();
     let mut text = if changed.is_empty() {
-        "Changed: nothing against the base.\n".to_string()
+        "- Changed: nothing against the base.\n".to_string()
     } else {
-        format!("Changed: {}.\n", changed.join("; "))
+        format!("- Changed: {}.\n", changed.join("; "))
     };
     if own.parameters != first.parameters {
         let [own, first] = [own.parameters, first.parameters].map(|n| units::count(n as u64));
-        text.push_str(&format!("Parameters: {own}, the base has {first}.\n"));
+        text.push_str(&format!("- Parameters: {own}, the base has {first}.\n"));
     }
     if let (Some(before), Some(after)) = (measure.spread(base), measure.spread(setting)) {
         let difference = Difference::of(&before, &after);
@@ -146,13 +144,13 @@ fn against(base: &Setting, setting: &Setting, measure: Measure) -> String {
             x if x < 0.0 => format!("{by} below the base"),
             _ => "the same as the base".to_string(),
         };
-        text.push_str(&format!("{}: {}, {how}.\n", capital(measure.name()), figure(&after)));
+        text.push_str(&format!("- {}: {}, {how}.\n", capital(measure.name()), figure(&after)));
         text.push_str(&chance(difference.seeds));
     }
     let [own, first] = [setting, base].map(seconds);
     if first > 0.0 {
         let [own_text, first_text] = [own, first].map(units::duration);
-        text.push_str(&format!("Training time: {own_text}, {:.2} times the base's {first_text}.\n", own / first));
+        text.push_str(&format!("- Training time: {own_text}, {:.2} times the base's {first_text}.\n", own / first));
     }
     text
 }
@@ -160,13 +158,13 @@ fn against(base: &Setting, setting: &Setting, measure: Measure) -> String {
 /// Whether the seeds alone may account for a difference.
 fn chance(seeds: Option<SeedSpread>) -> String {
     let Some(seeds) = seeds else {
-        return "One seed each: whether that is more than chance cannot be said.\n".to_string();
+        return "- One seed each: whether that is more than chance cannot be said.\n".to_string();
     };
     let [low, high] = seeds.interval.map(|x| format!("{:+.2}", 100.0 * x));
     let verdict =
         if seeds.is_exceeded() { "more than the seeds account for" } else { "no more than the seeds account for" };
     format!(
-        "That is {verdict}: seeds of one setting have a standard deviation of {} (pooled), the difference a 95 % interval \
+        "- That is {verdict}: seeds of one setting have a standard deviation of {} (pooled), the difference a 95 % interval \
          of {low} to {high} points.\n",
         points(seeds.sd)
     )
@@ -239,25 +237,25 @@ Made by `vitreous sweep s`.
 
 Each setting is held against the first, `base`, by its test accuracy. There is one seed only, so nothing here says how \
 much of a difference is chance: the same setting with another seed may differ as much. Repeat the sweep with --seeds \
-for that. The highest mean is that of `base` (75.00 %), then `same` (75.00 %).
+for that. The highest is that of `base`, 75.00 %, then `same`, 75.00 %.
 
 ## `base`, the base
 
-Test accuracy: 75.00 %, in 20 s.
+- Test accuracy: 75.00 %, in 20 s.
 
 ## `low`
 
-Changed: `train.lr` 0.5 → 0.25.
-Test accuracy: 70.00 %, 5.00 points below the base.
-One seed each: whether that is more than chance cannot be said.
-Training time: 10 s, 0.50 times the base's 20 s.
+- Changed: `train.lr` 0.5 → 0.25.
+- Test accuracy: 70.00 %, 5.00 points below the base.
+- One seed each: whether that is more than chance cannot be said.
+- Training time: 10 s, 0.50 times the base's 20 s.
 
 ## `same`
 
-Changed: nothing against the base.
-Test accuracy: 75.00 %, the same as the base.
-One seed each: whether that is more than chance cannot be said.
-Training time: 20 s, 1.00 times the base's 20 s.
+- Changed: nothing against the base.
+- Test accuracy: 75.00 %, the same as the base.
+- One seed each: whether that is more than chance cannot be said.
+- Training time: 20 s, 1.00 times the base's 20 s.
 ";
         assert_eq!(text, expected);
     }
@@ -273,11 +271,11 @@ Training time: 20 s, 1.00 times the base's 20 s.
         let expected = "That is more than the seeds account for: seeds of one setting have a standard deviation of 1.00 \
                         points (pooled), the difference a 95 % interval of +7.73 to +12.27 points.\n";
         assert!(far.contains(expected), "{far}");
-        assert!(far.contains("`far` (81.00 % (mean of 3 seeds, 80.00 to 82.00)), then `base`"), "{far}");
-        assert!(far.contains("more than chance apart. ") || far.contains("more than chance apart.\n"), "{far}");
+        assert!(far.contains("`far`, 81.00 % (mean of 3 seeds, 80.00 to 82.00), then `base`, "), "{far}");
+        assert!(far.contains(": more than chance apart.\n"), "{far}");
         let near = told(&[base, setting("near", 0.25, &[0.705, 0.715, 0.725])]);
         assert!(near.contains("That is no more than the seeds account for: "), "{near}");
-        assert!(near.contains(", no more apart than seeds are.\n"), "{near}");
+        assert!(near.contains(": no more apart than seeds are.\n"), "{near}");
     }
 
     #[test]
@@ -285,7 +283,10 @@ Training time: 20 s, 1.00 times the base's 20 s.
         let unfinished = Setting { runs: Vec::new(), ..setting("gone", 0.5, &[]) };
         let text = told(&[setting("base", 0.5, &[0.75]), setting("low", 0.25, &[0.0]), unfinished]);
         assert!(text.contains("Without a finished run, and left out: `gone`.\n"), "{text}");
-        assert!(text.contains("## `low`\n\nChanged: `train.lr` 0.5 → 0.25.\nValidation accuracy: 50.00 %, "), "{text}");
+        assert!(
+            text.contains("## `low`\n\n- Changed: `train.lr` 0.5 → 0.25.\n- Validation accuracy: 50.00 %, "),
+            "{text}"
+        );
         assert!(told(&[]).ends_with("No setting has an accuracy that could be compared.\n"));
     }
 }
