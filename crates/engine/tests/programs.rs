@@ -66,7 +66,7 @@ fn mean_of_first(values: &[f64], images: usize) -> f64 {
 
 #[test]
 fn losses_and_gradients_are_those_of_the_reference() {
-    check_gradients(200, 1, WideRule::default());
+    check_gradients(400, 1, WideRule::default());
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn check_gradients(cases: u32, seed: u64, rule: WideRule) {
 
 #[test]
 fn inferred_values_are_those_of_the_reference() {
-    check(150, 2, |spec, images| {
+    check(300, 2, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
         let parameters = Parameters::initialise(&model.graph, Key::new(5));
@@ -156,7 +156,7 @@ fn train(
 
 #[test]
 fn the_number_of_threads_never_shows_and_avx2_has_the_bits_of_avx512() {
-    check(40, 3, |spec, images| {
+    check(70, 3, |spec, images| {
         // More images than otherwise, so that there are up to 16 parts.
         let images = 3 * images;
         let model = spec.build();
@@ -191,7 +191,7 @@ fn a_gradient_that_is_kept_for_its_norm_makes_the_update_of_one_that_is_not() {
 
 #[test]
 fn inference_does_not_depend_on_threads_nor_on_what_was_asked_before() {
-    check(40, 4, |spec, images| {
+    check(70, 4, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
         let one = session(&model, 1, Isa::best()).infer(&[model.logits], images, &data);

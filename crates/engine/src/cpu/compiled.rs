@@ -1,7 +1,6 @@
 //! A program with everything fixed that does not change from step to step: regions, chunk, memory, packed weights.
 
 use super::Isa;
-use super::linear::packed_len;
 use super::lower::{Mode, lower, wide_weights};
 use super::parameters::Layout;
 use super::plan::{Capacity, Plan, plan};
@@ -43,17 +42,12 @@ impl Compiled {
             Mode::Train => wide_weights(graph, rule),
             Mode::Infer => vec![false; graph.parameters().len()],
         };
-        let program = lower(graph, outputs, mode, &wide);
+        let program = lower(graph, outputs, mode, isa, &wide);
         let (regions, divided) = (regions(&program), program.calls.iter().any(Call::whole));
         let mut packed_len_so_far = 0;
         let packed_offsets = program.packed.iter().map(|weight| {
             let start = packed_len_so_far;
-            let (steps, columns) = if weight.forward {
-                (weight.in_features, weight.out_features)
-            } else {
-                (weight.out_features, weight.in_features)
-            };
-            packed_len_so_far += packed_len(isa, steps, columns);
+            packed_len_so_far += program.packed_len(weight, isa);
             start
         });
         let packed_offsets = packed_offsets.collect();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::Isa;
 use super::chunk::Chunk;
 use super::compiled::Compiled;
+use super::convolution;
 use super::late::Late;
 use super::linear::{Pack, pack};
 use super::lower::Mode;
@@ -296,14 +297,25 @@ impl Session {
         let (isa, layout, threads) = (self.isa, self.parameters.layout(), self.pool.threads());
         self.pool.run(&|thread| {
             for (weight, offset) in compiled.program.packed.iter().zip(&compiled.packed_offsets) {
-                let columns = if weight.forward { weight.out_features } else { weight.in_features };
-                let panels = share(columns.div_ceil(isa.panel()), threads, thread);
+                let panels = share(compiled.program.panels(weight, isa), threads, thread);
                 // SAFETY: offsets lie inside the buffers, and threads write different panels.
                 unsafe {
+                    if let Some(geometry) = weight.geometry {
+                        let args = convolution::Pack {
+                            geometry: &compiled.program.geometries[geometry],
+                            weight: from.get().add(layout.start(weight.param)),
+                            first: panels.start,
+                            count: panels.len(),
+                            to: to.get().add(*offset),
+                        };
+                        convolution::pack(isa, &args);
+                        continue;
+                    }
                     let args = Pack {
                         weight: from.get().add(layout.start(weight.param)),
                         out_features: weight.out_features,
                         in_features: weight.in_features,
+                        heads: weight.heads,
                         transposed: weight.forward,
                         first: panels.start,
                         count: panels.len(),

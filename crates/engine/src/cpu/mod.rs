@@ -12,6 +12,7 @@ mod activation;
 mod attention;
 mod chunk;
 mod compiled;
+mod convolution;
 mod dropout;
 mod elementwise;
 mod execute;
@@ -28,6 +29,7 @@ mod program;
 mod region;
 mod run;
 mod scalar;
+mod sequence;
 mod simd;
 mod split;
 #[cfg(test)]
