@@ -88,6 +88,8 @@ pub(super) enum Call {
     Sequence(SequenceCall),
     // convolution
     Convolution(ConvolutionCall),
+    // wide layers
+    Wide(Wide),
     CrossEntropy { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
     CrossEntropyGrad { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
     Correct { logits: Slot, label: Slot, out: Slot, classes: usize },
@@ -146,6 +148,41 @@ pub(super) struct LayerNormGrad {
     pub starts: bool,
 }
 
+/// A linear layer that is cut by columns, all rows of the batch in each piece. Sizes are `[out, in]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Wide {
+    Product {
+        x: Slot,
+        out: Slot,
+        weight: Param,
+        bias: Option<Param>,
+        rows: usize,
+        size: [usize; 2],
+    },
+    InputGrad {
+        dy: Slot,
+        out: Slot,
+        weight: Param,
+        rows: usize,
+        size: [usize; 2],
+    },
+    /// Of a weight that no other call gives a gradient.
+    WeightGrad {
+        dy: Slot,
+        x: Slot,
+        weight: Param,
+        rows: usize,
+        size: [usize; 2],
+    },
+    /// Of a bias that no other call gives a gradient.
+    BiasGrad {
+        dy: Slot,
+        bias: Param,
+        rows: usize,
+        len: usize,
+    },
+}
+
 /// A dropout with the rows and values it numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ProgramDropout {
@@ -167,6 +204,8 @@ pub(super) struct Program {
     pub geometries: Vec<Geometry>,
     /// Values of each output for one image.
     pub outputs: Vec<usize>,
+    /// The parameters to whose gradients the parts of a region add, each with the number of the first such call.
+    pub gradients: Vec<(usize, Param)>,
 }
 
 impl Program {
@@ -189,6 +228,18 @@ impl Program {
 }
 
 impl Call {
+    /// Whether the call sees the whole batch (or one micro-batch after the other), so that all threads meet for it
+    /// and divide the work inside it. Others see one chunk.
+    pub fn whole(&self) -> bool {
+        matches!(self, Call::Wide(_))
+    }
+
+    /// Whether the call gives the gradient of a parameter that is its alone, block by block, right before the update.
+    /// Late calls stand at the end of a program.
+    pub fn late(&self) -> bool {
+        matches!(self, Call::Wide(Wide::WeightGrad { .. } | Wide::BiasGrad { .. }))
+    }
+
     /// The values that are read.
     pub fn reads(&self) -> Vec<Slot> {
         let some = |slots: &[Option<Slot>]| slots.iter().flatten().copied().collect();
@@ -209,6 +260,7 @@ impl Call {
             Call::ParamGrad { dy, x, .. } => vec![dy, x],
             Call::LayerNormGrad(ref grad) => some(&[Some(grad.dy), Some(grad.x), Some(grad.stats), grad.residual]),
             Call::Activate { x, dy, .. } => some(&[Some(x), dy]),
+            Call::Wide(ref wide) => wide.reads(),
             Call::Scale { x, factor, .. } => vec![x, factor.slot()],
             Call::Add { a, b: Addend::Value(b), .. } => vec![a, b],
             Call::Add { a, .. } => vec![a],
@@ -244,6 +296,7 @@ impl Call {
             | Call::CrossEntropyGrad { out, .. }
             | Call::Correct { out, .. } => vec![out],
             Call::Product(ref product) => some(&[Some(product.out), product.derivative]),
+            Call::Wide(ref wide) => wide.writes(),
             Call::LayerNorm { out, stats, .. } => some(&[Some(out), stats]),
             Call::LayerNormGrad(ref grad) => some(&[grad.out]),
             Call::PrependTokenGrad { out, .. } => some(&[out]),
@@ -278,6 +331,23 @@ impl Call {
             // convolution
             Call::Convolution(ref call) => call.in_place(),
             _ => vec![],
+        }
+    }
+}
+
+impl Wide {
+    fn reads(&self) -> Vec<Slot> {
+        match *self {
+            Wide::Product { x, .. } => vec![x],
+            Wide::InputGrad { dy, .. } | Wide::BiasGrad { dy, .. } => vec![dy],
+            Wide::WeightGrad { dy, x, .. } => vec![dy, x],
+        }
+    }
+
+    fn writes(&self) -> Vec<Slot> {
+        match *self {
+            Wide::Product { out, .. } | Wide::InputGrad { out, .. } => vec![out],
+            Wide::WeightGrad { .. } | Wide::BiasGrad { .. } => vec![],
         }
     }
 }

@@ -5,6 +5,7 @@
 //! `dscores = weights * (dweights - sum(dcontext * context))`, which needs no second pass over the weights; softmax
 //! over the queries needs one, column by column.
 
+use super::turn::turn;
 use super::{Backward, Forward, Memory, RowsMut, Sizes};
 use crate::cpu::activation::LOG2_E;
 use crate::cpu::dropout::Mask;
@@ -15,19 +16,16 @@ use crate::ops::Over;
 /// Returns what an attention needs: the stride of scores and weights is the keys rounded up to whole vectors.
 pub(super) fn memory(queries: usize, keys: usize, heads: usize, head_dim: usize) -> Memory {
     let stride = keys.next_multiple_of(LANES);
-    Memory {
-        kept: heads * queries * stride,
-        scratch: head_dim.next_multiple_of(LANES) * stride + 2 * queries * stride + stride,
-    }
+    Memory { kept: heads * queries * stride, scratch: head_dim * stride + 2 * queries * stride + stride }
 }
 
 #[inline(always)]
 unsafe fn forward_generic<S: Simd>(args: &Forward) {
     unsafe {
-        let Sizes { images, queries, keys, head_dim, attention, dropout } = args.sizes;
+        let Sizes { images, queries, keys, head_dim, attention, dropout, .. } = args.sizes;
         let (stride, embed_dim) = (keys.next_multiple_of(LANES), args.sizes.embed_dim());
         let turned = args.scratch;
-        let own_weights = turned.add(head_dim.next_multiple_of(LANES) * stride);
+        let own_weights = turned.add(head_dim * stride);
         let dropped = own_weights.add(queries * stride);
         let column = dropped.add(queries * stride);
         for image in 0..images {
@@ -40,7 +38,7 @@ unsafe fn forward_generic<S: Simd>(args: &Forward) {
                 } else {
                     args.kept.add((image * attention.heads + head) * queries * stride)
                 };
-                transpose::<S>(keys, head_dim, k, args.k.stride, attention.scale * LOG2_E, turned);
+                turn::<S>([keys, head_dim], k, args.k.stride, attention.scale * LOG2_E, turned);
                 let scores = Store { to: weights, stride, factor: 1.0 };
                 let rows = Broadcast { at: q, row: args.q.stride, step: 1 };
                 multiply::<S>([queries, stride, head_dim], rows, Panel { at: turned, step: stride }, scores);
@@ -81,39 +79,6 @@ isa_kernel! {
 #[inline(always)]
 unsafe fn multiply<S: Simd>([rows, columns, steps]: [usize; 3], a: Broadcast, b: Panel, target: Store) {
     unsafe { matrix_product(S::ISA, &MatrixProduct { rows, columns, steps, a, b, target }) }
-}
-
-/// Writes `[tokens, head_dim]` as `[head_dim, stride]` times a factor, 0 beyond the last token.
-#[inline(always)]
-unsafe fn transpose<S: Simd>(
-    tokens: usize,
-    head_dim: usize,
-    from: *const f32,
-    from_stride: usize,
-    factor: f32,
-    to: *mut f32,
-) {
-    unsafe {
-        let stride = tokens.next_multiple_of(LANES);
-        let factor = S::splat(factor);
-        let mut token = 0;
-        while token < tokens {
-            let mut column = 0;
-            while column < head_dim {
-                let mut block = [S::splat(0.0); LANES];
-                for (i, lanes) in block.iter_mut().enumerate().take(tokens - token) {
-                    let x = load_up_to::<S>(from.add((token + i) * from_stride + column), head_dim - column);
-                    *lanes = S::mul(x, factor);
-                }
-                S::transpose(&mut block);
-                for (i, lanes) in block.iter().enumerate() {
-                    S::store(to.add((column + i) * stride + token), *lanes);
-                }
-                column += LANES;
-            }
-            token += LANES;
-        }
-    }
 }
 
 /// What turns the scores of one head into weights, in place.
@@ -238,10 +203,10 @@ unsafe fn softmax_columns<S: Simd>(args: &Softmax, scores: *mut f32, column: *mu
 #[inline(always)]
 unsafe fn backward_generic<S: Simd>(args: &Backward) {
     unsafe {
-        let Sizes { images, queries, keys, head_dim, attention, dropout } = args.sizes;
+        let Sizes { images, queries, keys, head_dim, attention, dropout, .. } = args.sizes;
         let (stride, embed_dim) = (keys.next_multiple_of(LANES), args.sizes.embed_dim());
         let values = args.scratch;
-        let dscores = values.add(head_dim.next_multiple_of(LANES) * stride);
+        let dscores = values.add(head_dim * stride);
         let kept = dscores.add(queries * stride);
         for image in 0..images {
             for head in 0..attention.heads {
@@ -253,7 +218,7 @@ unsafe fn backward_generic<S: Simd>(args: &Backward) {
                 let weights = args.kept.add((image * attention.heads + head) * queries * stride);
 
                 let factor = attention.out_scale * dropout.map_or(1.0, |mask| mask.scale);
-                transpose::<S>(keys, head_dim, v, args.v.stride, factor, values);
+                turn::<S>([keys, head_dim], v, args.v.stride, factor, values);
                 let rows = Broadcast { at: dcontext, row: embed_dim, step: 1 };
                 let dweights = Store { to: dscores, stride, factor: 1.0 };
                 multiply::<S>([queries, stride, head_dim], rows, Panel { at: values, step: stride }, dweights);

@@ -36,7 +36,7 @@ impl Case {
     fn sizes(&self, draws: &Draws) -> Sizes {
         let [images, queries, keys, heads, head_dim] = self.size;
         let dropout = self.attention.dropout.map(|_| draws.mask(heads * queries, keys));
-        Sizes { images, queries, keys, head_dim, attention: self.attention, dropout }
+        Sizes { images, queries, keys, head_dim, attention: self.attention, masked: self.mask.is_some(), dropout }
     }
 
     fn draws(&self) -> Draws {
@@ -45,7 +45,14 @@ impl Case {
 
     fn memory(&self) -> Memory {
         let [_, queries, keys, _, head_dim] = self.size;
-        Memory::of(&AttendSizes { queries, keys, head_dim, attention: self.attention, dropout: None })
+        Memory::of(&AttendSizes {
+            queries,
+            keys,
+            head_dim,
+            attention: self.attention,
+            masked: self.mask.is_some(),
+            dropout: None,
+        })
     }
 
     /// The context, and the gradients of query, key and value.

@@ -144,9 +144,9 @@ impl Chunk<'_> {
     }
 
     fn attend_sizes(&self, sizes: AttendSizes) -> Sizes {
-        let AttendSizes { queries, keys, head_dim, attention, dropout } = sizes;
+        let AttendSizes { queries, keys, head_dim, attention, masked, dropout } = sizes;
         let dropout = dropout.map(|index| self.mask(index));
-        Sizes { images: self.images, queries, keys, head_dim, attention, dropout }
+        Sizes { images: self.images, queries, keys, head_dim, attention, masked, dropout }
     }
 
     /// The logits and labels of each image.

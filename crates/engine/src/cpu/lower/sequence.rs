@@ -159,7 +159,8 @@ impl Lowering<'_> {
         let keys = node.inputs.get(1).map_or(queries, |&k| self.node(k).shape.rows());
         let dropout = attention.dropout.filter(|_| self.mode == Mode::Train);
         let dropout = dropout.map(|dropout| self.new_dropout(dropout, attention.heads * queries, keys));
-        AttendSizes { queries, keys, head_dim: embed_dim / attention.heads, attention, dropout }
+        let masked = node.inputs.len() == 4;
+        AttendSizes { queries, keys, head_dim: embed_dim / attention.heads, attention, masked, dropout }
     }
 
     fn attend(&mut self, id: NodeId, attention: Attention, qkv: [View; 3]) {

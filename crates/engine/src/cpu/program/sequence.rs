@@ -10,6 +10,8 @@ pub(in crate::cpu) struct AttendSizes {
     pub keys: usize,
     pub head_dim: usize,
     pub attention: Attention,
+    /// Whether there is a mask of the keys.
+    pub masked: bool,
     /// Number in [`super::Program::dropouts`].
     pub dropout: Option<usize>,
 }
