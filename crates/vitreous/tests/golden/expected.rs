@@ -120,12 +120,7 @@ impl Golden {
 }
 
 /// Compares each tensor's norm, largest element and elements at fixed places.
-fn compare_all(
-    expected: &[Sample],
-    found: &BTreeMap<String, Vec<f64>>,
-    tolerance: f64,
-    floor: f64,
-) -> Vec<String> {
+fn compare_all(expected: &[Sample], found: &BTreeMap<String, Vec<f64>>, tolerance: f64, floor: f64) -> Vec<String> {
     let mut complaints: Vec<String> = found
         .keys()
         .filter(|name| expected.iter().all(|sample| sample.name != **name))

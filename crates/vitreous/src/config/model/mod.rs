@@ -243,7 +243,7 @@ impl ModelConfig {
         self.facts().num_classes
     }
 
-    /// Says in a few words what it is, as `ViT of 6 blocks, width 128, 8 heads, patches of 4x4`.
+    /// Says in a few words what it is, as `ViT 6 blocks, 8 heads, width 128`.
     pub fn describe(&self) -> String {
         match self {
             ModelConfig::Vit(config) => config.describe(),
@@ -259,6 +259,11 @@ fn contradiction(facts: ImageFacts, written: [Option<usize>; 3]) -> Option<(&'st
     let found = [facts.image_size, facts.channels, facts.num_classes];
     let all = keys.into_iter().zip(written).zip(found);
     all.filter_map(|((key, written), found)| Some((key, written?, found))).find(|(_, written, found)| written != found)
+}
+
+/// Writes a number of things, as `1 block` or `6 blocks`.
+fn counted(n: usize, word: &str) -> String {
+    if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::vit_rules::{VitSpecError, WIDTH_MAX};
-use super::{ImageFacts, Pooling, VitSpec};
+use super::{ImageFacts, Pooling, VitSpec, counted};
 
 /// Sizes of a transformer over whole sequences as written, not yet checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,12 +180,9 @@ impl SequenceVitConfig {
 
     /// Says in a few words what it is.
     pub fn describe(&self) -> String {
-        let SequenceVitSpec { depth, num_heads, patch_size, .. } = self.spec;
-        format!(
-            "whole-sequence ViT of {depth} blocks, {num_heads} heads, {} numbers a sequence, patches of \
-             {patch_size}x{patch_size}",
-            self.tokens() * self.spec.embed_dim
-        )
+        let SequenceVitSpec { depth, num_heads, embed_dim, .. } = self.spec;
+        let (blocks, heads) = (counted(depth, "block"), counted(num_heads, "head"));
+        format!("whole-sequence ViT {blocks}, {heads}, width {embed_dim}")
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::stack_error::StackError;
 use super::stack_shape::{Extent, Placed, place};
 use super::stack_text::{self, CHANNELS_MAX};
-use super::{ImageFacts, contradiction};
+use super::{ImageFacts, contradiction, counted};
 
 /// Greatest number of layers, those inside residual connections counted.
 pub const LAYERS_MAX: usize = 1_000;
@@ -156,10 +156,10 @@ impl StackConfig {
 
     /// Says in a few words what it is.
     pub fn describe(&self) -> String {
-        let words = |layers: &[Placed], word: &str| count_words(layers, word);
-        let counts = ["conv", "attention", "linear"].map(|word| (word, words(&self.layers, word)));
-        let parts = counts.iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}"));
-        format!("stack of {} layers ({})", count(&self.spec.layers), parts.collect::<Vec<_>>().join(", "))
+        let of = |word: &'static str| (count_words(&self.layers, word), word);
+        let parts = ["conv", "attention", "linear"].map(of).into_iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<String> = parts.map(|(count, word)| format!("{count} {word}")).collect();
+        format!("stack of {} ({})", counted(count(&self.spec.layers), "layer"), parts.join(", "))
     }
 }
 

@@ -5,7 +5,7 @@
 use super::vit_rules::VitSpecError;
 use super::{
     Activation, Attention, AttentionScale, Block, DropoutPlace, ImageFacts, Init, PatchEmbed, Patching, Pooling,
-    Position, VitSpec, contradiction,
+    Position, VitSpec, contradiction, counted,
 };
 
 /// A checked [`VitSpec`] and the facts of its data: model code accepts only this, so it never meets a bad size.
@@ -208,9 +208,9 @@ impl VitConfig {
 
     /// Says in a few words what it is.
     pub fn describe(&self) -> String {
-        let VitSpec { depth, embed_dim, num_heads, patch_size, decoder, .. } = self.spec;
-        let blocks = if decoder { format!("{depth} + {depth} blocks") } else { format!("{depth} blocks") };
-        format!("ViT of {blocks}, width {embed_dim}, {num_heads} heads, patches of {patch_size}x{patch_size}")
+        let VitSpec { depth, embed_dim, num_heads, decoder, .. } = self.spec;
+        let blocks = if decoder { format!("{depth} + {depth} blocks") } else { counted(depth, "block") };
+        format!("ViT {blocks}, {}, width {embed_dim}", counted(num_heads, "head"))
     }
 }
 
