@@ -267,7 +267,7 @@ is_pytorchs!(cifar_vit_64_in_f64_is_pytorchs, cifar_vit_64_is_pytorchs, CIFAR, 1
 is_pytorchs!(flat_tokens_in_f64_are_pytorchs, flat_tokens_are_pytorchs, FLAT, 3, F32);
 is_pytorchs!(cosine_vit_in_f64_is_pytorchs, cosine_vit_is_pytorchs, COSINE, 10, F32);
 is_pytorchs!(learned_vit_in_f64_is_pytorchs, learned_vit_is_pytorchs, LEARNED, 10, F32);
-is_pytorchs!(decoder_in_f64_is_pytorchs, decoder_is_pytorchs, DECODER, 10, F32);
+is_pytorchs!(decoder_in_f64_is_pytorchs, decoder_is_pytorchs, DECODER, 10, expected::DECODER);
 is_pytorchs!(cnn4_in_f64_is_pytorchs, cnn4_is_pytorchs, CNN4, 2, CONVOLUTION);
 is_pytorchs!(vgg16_in_f64_is_pytorchs, vgg16_is_pytorchs, VGG16, 2, CONVOLUTION);
 is_pytorchs!(attention_cnn_in_f64_is_pytorchs, attention_cnn_is_pytorchs, ATTENTION_CNN, 1, CONVOLUTION);

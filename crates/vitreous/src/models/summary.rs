@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use vitreous_engine::graph::ParameterKind;
 use vitreous_engine::{autodiff, ops};
 
 use super::Model;
@@ -51,7 +52,10 @@ pub fn summarise(model: &Model) -> Summary {
             name: node.name.clone(),
             op: node.op.name(),
             shape: node.shape.0.clone(),
-            params: own.map(|&id| model.graph.parameter(id).shape.len() as u64).sum(),
+            params: (own.map(|&id| model.graph.parameter(id)))
+                .filter(|param| param.kind == ParameterKind::Trained)
+                .map(|param| param.shape.len() as u64)
+                .sum(),
             flops_forward: ops::cost(&model.graph, node).flops,
             flops_backward: 0,
         });
@@ -71,10 +75,14 @@ pub fn summarise(model: &Model) -> Summary {
     }
 }
 
-/// The name of the layer of which a node of the backward pass computes a gradient.
+/// The name of the layer of which a node of the backward pass computes a gradient: `attn.context` of
+/// `attn.context.key_grad`, of `attn.context.grad1` and of `attn.context.grad_sum.2`.
 fn differentiated(name: &str) -> &str {
-    let plain = [".param_grad", ".input_grad", ".grad"].iter().find_map(|suffix| name.strip_suffix(suffix));
-    plain.or_else(|| name.rsplit_once(".grad_sum.").map(|(layer, _)| layer)).unwrap_or(name)
+    if let Some((layer, _)) = name.rsplit_once(".grad_sum.") {
+        return layer;
+    }
+    let is_gradient = |part: &str| part.trim_end_matches(|c: char| c.is_ascii_digit()).ends_with("grad");
+    name.rsplit_once('.').filter(|(_, part)| is_gradient(part)).map_or(name, |(layer, _)| layer)
 }
 
 impl Summary {
@@ -202,6 +210,30 @@ mod tests {
             assert_eq!(summary.flops_backward, summary.layers.iter().map(|layer| layer.flops_backward).sum::<u64>());
             let costs = |i: usize| layer(&summary, &format!("blocks.{i}.attn.qkv")).flops_backward;
             assert!((1..11).all(|i| costs(i) == costs(1)), "block 1 and block 10 are told apart");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_model_is_counted_whole() {
+        let stack = "kind = 'stack'\nlayers = ['conv 16', 'batchnorm', 'groupnorm 2', 'attention', { residual = ['conv 16 g4', 'gelu'] },
+            'maxpool 2', 'avgpool 2', 'flatten', 'linear classes']";
+        let kinds = [
+            "decoder = true\nattention = 'per-head'\nhead_softmax = true\npatch_embed = 'conv'\ndrop_path = 0.1",
+            "patching = 'flat'\nblock = 'post-norm'\nposition = 'sine-cosine-2d'\npooling = 'mean'",
+            stack,
+            "kind = 'sequence-vit'\npatch_size = 5\nembed_dim = 12",
+            "kind = 'sequence-vit'\npatch_size = 5\nembed_dim = 12\nattention_form = 'einsum'",
+        ];
+        for text in kinds {
+            let facts = ImageFacts { image_size: 20, channels: 3, num_classes: 11 };
+            let spec: crate::config::model::ModelSpec = toml::from_str(text).expect("a good table");
+            let model = crate::models::build(&spec.with_facts(facts).expect("it fits"), 0.0).expect("a checked config");
+            let summary = summarise(&model);
+            let training = autodiff::differentiate(&model.graph, model.loss);
+            let flops = training.graph.nodes().iter().map(|node| ops::cost(&training.graph, node).flops).sum::<u64>();
+            assert_eq!(summary.flops_forward + summary.flops_backward, flops, "{text}");
+            assert_eq!(summary.params, model.graph.parameter_count() as u64, "{text}");
+            assert!(summary.table().ends_with(&format!("total parameters {}\n", units::count(summary.params))));
         }
     }
 

@@ -243,7 +243,7 @@ class Learned(PerHead):
 
 
 class Decoder(PerHead):
-    name, seed = "cifar-vit-learned-4b6h12d-decoder", 134
+    name, seed = "cifar-vit-learned-4b6h12d-decoder", 23
     width, heads, depth, learned, activation = 12, 6, 4, True, staticmethod(torch.relu)
     decoder = True
 
