@@ -132,8 +132,8 @@ mod tests {
 
     #[test]
     fn values_are_short() {
-        let mean = settings("[data]\nmean = [0.1307, 0.5]\n");
-        assert_eq!(shown(mean.get("data.mean")), "[0.1307, 0.5]");
+        let mean = settings("[data]\nmean = [0.1307, 0.5, 0.25]\n");
+        assert_eq!(shown(mean.get("data.mean")), "[0.1307, 0.5, 0.25]");
         let lr = settings("[train]\nlr = 3e-4\nopt_eps = 1e-8\nwarmup_epochs = 2.0\n");
         assert_eq!(
             ["lr", "opt_eps", "warmup_epochs", "max_steps"].map(|key| shown(lr.get(&format!("train.{key}")))),

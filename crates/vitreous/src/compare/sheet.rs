@@ -146,7 +146,8 @@ fn title(key: &str, keys: &[String]) -> String {
 fn cell(value: Option<&Value>) -> String {
     let text = shown(value);
     match value {
-        Some(Value::Float(number)) if text.len() > DIGITS_MAX && !text.contains('e') => format!("{number:.4}"),
+        Some(Value::Float(number)) if text.len() > DIGITS_MAX && text.contains('e') => format!("{number:.2e}"),
+        Some(Value::Float(number)) if text.len() > DIGITS_MAX => format!("{number:.4}"),
         _ => shortened(&text, CELL_MAX),
     }
 }
@@ -289,7 +290,7 @@ mod tests {
     fn keys_of_one_name_keep_their_tables() {
         let keys = ["model.scale", "augment.scale", "train.lr", "data.name"].map(str::to_string);
         let third = Value::Float(1.0 / 12.0);
-        assert_eq!([cell(Some(&third)), cell(Some(&Value::Float(1e-9 / 3.0)))], ["0.0833", "3.3333333333333335e-10"]);
+        assert_eq!([cell(Some(&third)), cell(Some(&Value::Float(1e-9 / 3.0)))], ["0.0833", "3.33e-10"]);
         assert_eq!(keys.each_ref().map(|key| title(key, &keys)), ["model.scale", "augment.scale", "lr", "data"]);
     }
 }

@@ -27,7 +27,7 @@ impl Memory {
         if is_narrow(head_dim, attention, masked) {
             narrow::memory(queries, keys, attention.heads, head_dim)
         } else {
-            dense::memory(queries, keys, attention.heads, head_dim)
+            dense::memory(queries, keys, head_dim, attention)
         }
     }
 }
@@ -93,6 +93,7 @@ pub(super) struct Backward {
     pub q: Rows,
     pub k: Rows,
     pub v: Rows,
+    pub mask: *const f32,
     /// `[images, queries, embed_dim]`
     pub context: *const f32,
     /// As the forward pass left it.

@@ -44,6 +44,7 @@ impl Chunk<'_> {
                         q,
                         k,
                         v,
+                        mask: grad.mask.map_or(null(), |mask| self.at(mask).cast_const()),
                         context: self.at(grad.context),
                         kept: self.at(grad.kept),
                         dcontext: self.at(grad.dy),

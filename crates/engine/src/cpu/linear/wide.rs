@@ -5,7 +5,7 @@
 //! are then added), so neither the tiles nor the cut show in its bits.
 
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to};
-use crate::cpu::tile::{Accumulate, Broadcast, Panel, TILE_ROWS, any_tile, product};
+use crate::cpu::tile::{Accumulate, Broadcast, Panel, TILE_ROWS, Target, product};
 
 /// `out = x W^T + bias` for a range of outputs.
 pub(in crate::cpu) struct WideProduct {
@@ -79,7 +79,15 @@ unsafe fn dot_tile<S: Simd, const O: usize, const R: usize>(
         let [out_features, in_features] = args.size;
         let (weight, x) = (args.weight.add(out * in_features), args.x.add(row * in_features));
         let mut sums = [[S::splat(0.0); O]; R];
-        let mut step = |at: usize, n: usize| {
+        // Outputs lie one after the other, so what follows this tile's weights are the next tile's.
+        let mut next = weight.wrapping_add((O + first_ahead) * in_features);
+        let mut at = 0;
+        while at < in_features {
+            for _ in 0..ahead {
+                prefetch(next);
+                next = next.wrapping_add(LANES);
+            }
+            let n = in_features - at;
             let mut w = [S::splat(0.0); O];
             for (i, w) in w.iter_mut().enumerate() {
                 *w = load_up_to::<S>(weight.add(i * in_features + at), n);
@@ -90,21 +98,7 @@ unsafe fn dot_tile<S: Simd, const O: usize, const R: usize>(
                     *sum = S::mul_add(*w, x, *sum);
                 }
             }
-        };
-        let whole = in_features / LANES * LANES;
-        // Outputs lie one after the other, so what follows this tile's weights are the next tile's.
-        let mut next = weight.wrapping_add((O + first_ahead) * in_features);
-        let mut at = 0;
-        while at < whole {
-            for _ in 0..ahead {
-                prefetch(next);
-                next = next.wrapping_add(LANES);
-            }
-            step(at, LANES);
             at += LANES;
-        }
-        if whole < in_features {
-            step(whole, in_features - whole);
         }
         for (j, sums) in sums.iter().enumerate() {
             for (i, sum) in sums.iter().enumerate() {
@@ -115,13 +109,13 @@ unsafe fn dot_tile<S: Simd, const O: usize, const R: usize>(
     }
 }
 
-/// Asks for a cache line; any address will do.
+/// Asks for a cache line in the second-level cache; any address will do.
 #[inline(always)]
 fn prefetch(at: *const f32) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint that never faults, and part of every processor of the target.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
@@ -154,33 +148,91 @@ const OUT_BLOCK: usize = 32;
 #[inline(always)]
 unsafe fn wide_input_grad_generic<S: Simd>(args: &WideInputGrad) {
     unsafe {
-        let [out_features, in_features] = args.size;
         let panel = LANES * S::TILE_VECTORS;
-        let tiles = args.rows.div_ceil(TILE_ROWS);
         let mut first = 0;
-        while first < out_features {
-            let steps = OUT_BLOCK.min(out_features - first);
-            let target = Accumulate { to: args.dx, stride: in_features, continues: first > 0 };
+        while first < args.size[0] {
+            let steps = OUT_BLOCK.min(args.size[0] - first);
             let mut column = args.first;
             while column < args.first + args.count {
                 let width = panel.min(args.first + args.count - column);
-                let b = Panel { at: args.weight.add(first * in_features + column), step: in_features };
-                let next = b.at.wrapping_add(OUT_BLOCK * in_features);
-                for tile in 0..tiles {
-                    // The next block's rows come in while these are in use.
-                    for step in tile * OUT_BLOCK / tiles..(tile + 1) * OUT_BLOCK / tiles {
-                        for line in 0..S::TILE_VECTORS {
-                            prefetch(next.wrapping_add(step * in_features + line * LANES));
-                        }
-                    }
-                    let row = tile * TILE_ROWS;
-                    let a = Broadcast { at: args.dy.add(row * out_features + first), row: out_features, step: 1 };
-                    any_tile::<S, _>([TILE_ROWS.min(args.rows - row), row], [width, column], steps, a, b, &target);
-                }
+                input_grad_panel::<S>(args, [steps, first], [width, column]);
                 column += panel;
             }
             first += OUT_BLOCK;
         }
+    }
+}
+
+/// One block of the weight's rows and one panel of its columns, with all rows of dy.
+#[inline(always)]
+unsafe fn input_grad_panel<S: Simd>(args: &WideInputGrad, block: [usize; 2], columns: [usize; 2]) {
+    macro_rules! rows {
+        ($rows:expr, $row:expr, $n:literal) => {
+            match $rows {
+                1 => input_grad_tile::<S, 1, $n>(args, block, $row, columns),
+                2 => input_grad_tile::<S, 2, $n>(args, block, $row, columns),
+                3 => input_grad_tile::<S, 3, $n>(args, block, $row, columns),
+                4 => input_grad_tile::<S, 4, $n>(args, block, $row, columns),
+                5 => input_grad_tile::<S, 5, $n>(args, block, $row, columns),
+                _ => input_grad_tile::<S, 6, $n>(args, block, $row, columns),
+            }
+        };
+    }
+    unsafe {
+        let mut row = 0;
+        while row < args.rows {
+            let rows = TILE_ROWS.min(args.rows - row);
+            if S::TILE_VECTORS == 1 {
+                rows!(rows, row, 1);
+            } else {
+                match columns[0].div_ceil(LANES) {
+                    1 => rows!(rows, row, 1),
+                    2 => rows!(rows, row, 2),
+                    3 => rows!(rows, row, 3),
+                    _ => rows!(rows, row, 4),
+                }
+            }
+            row += TILE_ROWS;
+        }
+    }
+}
+
+/// One tile of M rows and N vectors. Rows of a weight are far apart, which no processor foresees: meanwhile the next
+/// block's part of the panel is asked for, line by line, divided among the tiles.
+#[inline(always)]
+unsafe fn input_grad_tile<S: Simd, const M: usize, const N: usize>(
+    args: &WideInputGrad,
+    [steps, first]: [usize; 2],
+    row: usize,
+    [width, column]: [usize; 2],
+) {
+    unsafe {
+        let [out_features, in_features] = args.size;
+        let lines = N.div_ceil(args.rows.div_ceil(TILE_ROWS));
+        let mut weight = args.weight.add(first * in_features + column);
+        let mut next = weight.wrapping_add(OUT_BLOCK * in_features + row / TILE_ROWS * lines * LANES);
+        let dy = args.dy.add(row * out_features + first);
+        let target = Accumulate { to: args.dx, stride: in_features, continues: first > 0 };
+        let mut sums: [[S::V; N]; M] = Target::<S>::start(&target, row, column, width);
+        for step in 0..steps {
+            for line in 0..lines {
+                prefetch(next.wrapping_add(line * LANES));
+            }
+            let mut w = [S::splat(0.0); N];
+            for (j, w) in w.iter_mut().enumerate() {
+                *w = S::load(weight.add(j * LANES));
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let dy = S::splat(*dy.add(i * out_features + step));
+                for (w, sum) in w.iter().zip(sums) {
+                    *sum = S::mul_add(dy, *w, *sum);
+                }
+            }
+            // Wrapping: after the last step these point outside.
+            weight = weight.wrapping_add(in_features);
+            next = next.wrapping_add(in_features);
+        }
+        Target::<S>::finish(&target, sums, row, column, width);
     }
 }
 

@@ -187,7 +187,7 @@ impl Lowering<'_> {
         let context = self.slot(id, 2);
         let scratch = self.new_slot(0, attention::Memory::of(&sizes).scratch);
         let out = qkv.map(|view| Some(View { slot, ..view }));
-        let grad = AttendGrad { sizes, dy, qkv, context, kept, out, scratch };
+        let grad = AttendGrad { sizes, dy, qkv, mask: None, context, kept, out, scratch };
         self.emit(Call::Sequence(SequenceCall::AttendGrad(grad)), &[id]);
     }
 
@@ -197,6 +197,7 @@ impl Lowering<'_> {
         let context = self.input(id, 1);
         let (sizes, qkv) = (self.attend_sizes(attention, context), self.separate(id, 2));
         let (dy, kept) = (self.slot(id, 0), self.weights[&context]);
+        let mask = (inputs.len() == 6).then(|| self.slot(id, 5));
         let mut covers = Vec::new();
         let out = [AttendInput::Query, AttendInput::Key, AttendInput::Value].map(|part| {
             let op = Op::AttendGrad(attention, part);
@@ -207,7 +208,7 @@ impl Lowering<'_> {
         });
         let context = self.slot(id, 1);
         let scratch = self.new_slot(0, attention::Memory::of(&sizes).scratch);
-        let grad = AttendGrad { sizes, dy, qkv, context, kept, out, scratch };
+        let grad = AttendGrad { sizes, dy, qkv, mask, context, kept, out, scratch };
         self.emit(Call::Sequence(SequenceCall::AttendGrad(grad)), &covers);
     }
 }

@@ -45,6 +45,7 @@ pub(in crate::cpu) struct AttendGrad {
     pub sizes: AttendSizes,
     pub dy: Slot,
     pub qkv: [View; 3],
+    pub mask: Option<Slot>,
     pub context: Slot,
     pub kept: Slot,
     /// Gradients of queries, keys and values, as far as they are asked for.
@@ -107,7 +108,7 @@ impl SequenceCall {
             SequenceCall::Attend(ref attend) => attend.qkv.iter().map(|view| view.slot).chain(attend.mask).collect(),
             SequenceCall::AttendGrad(ref grad) => {
                 let views = grad.qkv.iter().map(|view| view.slot);
-                views.chain([grad.dy, grad.context, grad.kept]).collect()
+                views.chain(grad.mask).chain([grad.dy, grad.context, grad.kept]).collect()
             }
             SequenceCall::PerHeadParamGrad(ref grad) => vec![grad.dy, grad.x],
             SequenceCall::Strips(ref strips) => vec![strips.x],
