@@ -228,6 +228,9 @@ fn weight_gradients_do_not_depend_on_how_images_are_cut() {
     }
 }
 
+/// What the reference makes of one image's map and gradient.
+type ImageFunction<'a> = dyn Fn(&[f64], &[f64]) -> Vec<f64> + 'a;
+
 #[test]
 fn pooling_and_its_gradients_are_those_of_the_reference() {
     let images = 2;
@@ -247,7 +250,7 @@ fn pooling_and_its_gradients_are_those_of_the_reference() {
             let (wide_x, wide_dy) = (wide(&x), wide(&dy));
             let axes: [&[usize]; 2] = [&input, &output];
             let of = |image: usize| (&wide_x[image * in_len..][..in_len], &wide_dy[image * out_len..][..out_len]);
-            let all = |f: &dyn Fn(&[f64], &[f64]) -> Vec<f64>| -> Vec<f64> {
+            let all = |f: &ImageFunction<'_>| -> Vec<f64> {
                 (0..images).flat_map(|image| f(of(image).0, of(image).1)).collect()
             };
             let expected = [
