@@ -4,10 +4,16 @@ use super::{CUT, Run};
 use std::ptr::{null, null_mut};
 
 use crate::cpu::convolution::{self, ParamGrad, batch_norm};
+use crate::cpu::program::Slot;
 use crate::cpu::program::convolution::{BatchNorm, BatchNormPart, ConvolutionCall, ConvolutionProduct};
 use crate::cpu::split::share;
 
 impl Run<'_> {
+    /// Where a value starts: none of these calls has a value of its own.
+    fn in_batch(&self, slot: Slot) -> *mut f32 {
+        self.at(slot, null_mut())
+    }
+
     /// Does a thread's share of a call.
     ///
     /// # Safety
@@ -33,7 +39,7 @@ impl Run<'_> {
     ) {
         let ConvolutionCall::LateGrad { dy, x, geometry, .. } = *call else { unreachable!("not a late call") };
         let geometry = &self.compiled.program.geometries[geometry];
-        let (images, dy, x) = (self.step.images, self.at(dy), self.at(x));
+        let (images, dy, x) = (self.step.images, self.in_batch(dy), self.in_batch(x));
         let args = ParamGrad { images, geometry, channels, dy, x, dweight, room, continues: false };
         let len = channels[1] * geometry.steps();
         // SAFETY: whole vectors belong to the block.
@@ -50,14 +56,14 @@ impl Run<'_> {
             images: self.step.images,
             geometry,
             panels: [own.start, own.len()],
-            x: self.at(product.x),
+            x: self.in_batch(product.x),
             // SAFETY: the offsets lie inside the packed weights.
             packed: unsafe { self.packed.get().add(self.compiled.packed_offsets[product.weight]) },
             bias: product.bias.map_or(null(), |bias| self.parameter(bias)),
             relu: product.relu,
-            multiply: product.multiply(|slot| self.at(slot)),
-            residual: product.residual.map_or(null_mut(), |slot| self.at(slot)),
-            out: self.at(product.out),
+            multiply: product.multiply(|slot| self.in_batch(slot)),
+            residual: product.residual.map_or(null_mut(), |slot| self.in_batch(slot)),
+            out: self.in_batch(product.out),
         };
         // SAFETY: memory was fitted to the step, and threads write to different channels.
         unsafe { convolution::product(self.isa, &args) };
@@ -74,8 +80,8 @@ impl Run<'_> {
             }
             // SAFETY: sums have room for all images, statistics for all micro-batches; threads have other channels.
             unsafe {
-                let sums = self.at(norm.sums).add(images.start * 2 * channels);
-                let own = |slot| self.at(slot).add(number * 2 * channels);
+                let sums = self.in_batch(norm.sums).add(images.start * 2 * channels);
+                let own = |slot| self.in_batch(slot).add(number * 2 * channels);
                 let images = images.len();
                 match does {
                     BatchNormPart::Statistics { momentum } => {
