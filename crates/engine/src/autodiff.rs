@@ -6,7 +6,7 @@
 use crate::graph::{Graph, Node, NodeId, ParamId, Shape};
 use crate::ops::{self, Op};
 
-/// A graph that also computes the gradient of the mean loss with respect to every parameter.
+/// A graph that also computes the gradient of a step's loss with respect to every parameter.
 #[derive(Clone, Debug)]
 pub struct TrainingGraph {
     /// The model's nodes, unchanged, then the gradients' nodes.

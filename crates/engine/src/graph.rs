@@ -142,7 +142,16 @@ impl Init {
     }
 }
 
-/// A tensor that training changes.
+/// What changes a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterKind {
+    /// The optimiser, by its gradient.
+    Trained,
+    /// An operation that keeps count of what it sees, such as batch norm; it has no gradient.
+    Statistic,
+}
+
+/// A tensor that is kept from step to step and saved with the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
     /// Unique in the graph, and the tensor's name on disk.
@@ -151,6 +160,10 @@ pub struct Parameter {
     pub shape: Shape,
     /// How it starts.
     pub init: Init,
+    /// What changes it.
+    pub kind: ParameterKind,
+    /// Whether the optimiser's weight decay acts on it.
+    pub decay: bool,
 }
 
 /// One operation and its result.
@@ -249,9 +262,10 @@ impl Graph {
         self.params.iter().position(|param| param.name == name).map(ParamId)
     }
 
-    /// Number of trained values.
+    /// Number of trained values; statistics are not among them.
     pub fn parameter_count(&self) -> usize {
-        self.params.iter().map(|param| param.shape.len()).sum()
+        let trained = self.params.iter().filter(|param| param.kind == ParameterKind::Trained);
+        trained.map(|param| param.shape.len()).sum()
     }
 
     /// Adds a value that the caller gives for each example.
@@ -266,16 +280,35 @@ impl Graph {
         self.push(name, Op::Input, &[], &[], shape)
     }
 
-    /// Adds a parameter.
+    /// Adds a parameter that is trained, with weight decay.
     ///
     /// # Errors
     /// When the name is taken.
     pub fn new_parameter(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<ParamId, GraphError> {
-        if self.find_parameter(name).is_some() {
-            return Err(GraphError::Name { name: name.to_string() });
+        let kind = ParameterKind::Trained;
+        self.add_parameter(Parameter { name: name.to_string(), shape: shape.into(), init, kind, decay: true })
+    }
+
+    /// Adds a parameter that no gradient changes, but the operations that read it may.
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub fn new_statistic(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<ParamId, GraphError> {
+        let kind = ParameterKind::Statistic;
+        self.add_parameter(Parameter { name: name.to_string(), shape: shape.into(), init, kind, decay: false })
+    }
+
+    fn add_parameter(&mut self, param: Parameter) -> Result<ParamId, GraphError> {
+        if self.find_parameter(&param.name).is_some() {
+            return Err(GraphError::Name { name: param.name });
         }
-        self.params.push(Parameter { name: name.to_string(), shape: shape.into(), init });
+        self.params.push(param);
         Ok(ParamId(self.params.len() - 1))
+    }
+
+    /// Says whether the optimiser's weight decay acts on a parameter.
+    pub fn set_decay(&mut self, param: ParamId, decay: bool) {
+        self.params[param.0].decay = decay;
     }
 
     /// Adds a node whose shape its operation has worked out.
@@ -322,6 +355,15 @@ mod tests {
         graph.input("x", [3]).expect("a new name");
         let error = graph.input("x", [3]).expect_err("the name is taken");
         assert_eq!(error.to_string(), "the name `x` is used twice");
+    }
+
+    #[test]
+    fn a_statistic_is_a_parameter_that_is_not_counted() {
+        let mut graph = Graph::new();
+        graph.new_parameter("weight", [3, 5], Init::Constant(1.0)).expect("a new name");
+        let mean = graph.new_statistic("mean", [7], Init::Constant(0.0)).expect("a new name");
+        assert_eq!(graph.parameter_count(), 15);
+        assert_eq!((graph.parameters().len(), graph.find_parameter("mean")), (2, Some(mean)));
     }
 
     #[test]

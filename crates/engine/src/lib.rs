@@ -11,6 +11,6 @@ pub mod reference;
 mod session;
 
 pub use cpu::{Isa, Parameters, Session, training_memory};
-pub use graph::{Graph, GraphError, Init, NodeId, ParamId, Shape};
+pub use graph::{Graph, GraphError, Init, NodeId, ParamId, ParameterKind, Shape};
 pub use random::Key;
-pub use session::{Adam, Examples, Memory, Step, StepReport};
+pub use session::{Adam, Examples, Memory, Optimizer, Sgd, Step, StepReport, WideRule};

@@ -28,19 +28,53 @@ pub struct Step<'a> {
     pub dropout: Key,
     /// Place of the step's first image in the epoch's order.
     pub first: u64,
+    /// What the sum of the examples' losses is divided by; the number of images where nothing is said.
+    ///
+    /// A loss that is itself a sum, over the words of a sequence, becomes a mean over all words of the step this way.
+    pub targets: Option<f64>,
+    /// Parts of the step, of nearly the same size, that operations over a whole batch (batch norm) see one at a time.
+    ///
+    /// Nothing else depends on it: gradients are accumulated whatever the number of images.
+    pub micro_batches: usize,
 }
 
 impl<'a> Step<'a> {
     /// Makes a step at the start of an epoch whose dropout key is made from seed 0.
     pub fn new(images: usize, examples: &'a dyn Examples, learning_rate: f64) -> Self {
-        Step { images, examples, learning_rate, dropout: Key::new(0), first: 0 }
+        Step { images, examples, learning_rate, dropout: Key::new(0), first: 0, targets: None, micro_batches: 1 }
+    }
+
+    /// What the sum of the losses is divided by.
+    pub(crate) fn divisor(&self) -> f64 {
+        self.targets.unwrap_or(self.images as f64)
+    }
+}
+
+/// Which layers are wide: cut by columns among the threads, with all images of the step in each piece, because their
+/// weights outweigh what they compute on. Others are taken by each thread for its own images.
+///
+/// The choice is part of what makes results repeatable: it changes the order of sums.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WideRule {
+    /// Numbers that a weight has at least.
+    pub least: usize,
+    /// The same for each number of one image that goes in or comes out.
+    pub each: usize,
+    /// Part of the model's trained values that such weights have together, at least: else there are none, because
+    /// the others would pay for it.
+    pub part: f64,
+}
+
+impl Default for WideRule {
+    fn default() -> Self {
+        WideRule { least: 256 << 10, each: 64, part: 0.5 }
     }
 }
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// Mean loss over the step's images, before the update.
+    /// Sum of the images' losses over the step's targets (so their mean, unless told otherwise), before the update.
     pub loss: f64,
     /// Norm of the gradient, before clipping.
     pub gradient_norm: f64,
@@ -64,6 +98,58 @@ pub struct Adam {
 impl Default for Adam {
     fn default() -> Self {
         Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false, clip: None }
+    }
+}
+
+/// Gradient descent, with momentum as `torch.optim.SGD` has it: `buffer = momentum * buffer + gradient`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sgd {
+    /// What is kept of the buffer at each step; at 0 there is no buffer.
+    pub momentum: f64,
+    /// Whether to step along the gradient plus momentum times the buffer, rather than along the buffer.
+    pub nesterov: bool,
+    /// Weight decay, added to the gradient.
+    pub weight_decay: f64,
+    /// Greatest norm of the gradient.
+    pub clip: Option<f64>,
+}
+
+/// How gradients change parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Optimizer {
+    /// Adam or AdamW.
+    Adam(Adam),
+    /// Gradient descent.
+    Sgd(Sgd),
+}
+
+impl From<Adam> for Optimizer {
+    fn from(adam: Adam) -> Self {
+        Optimizer::Adam(adam)
+    }
+}
+
+impl From<Sgd> for Optimizer {
+    fn from(sgd: Sgd) -> Self {
+        Optimizer::Sgd(sgd)
+    }
+}
+
+impl Optimizer {
+    /// Greatest norm of the gradient.
+    pub(crate) fn clip(&self) -> Option<f64> {
+        match self {
+            Optimizer::Adam(adam) => adam.clip,
+            Optimizer::Sgd(sgd) => sgd.clip,
+        }
+    }
+
+    /// Numbers that it keeps for each parameter.
+    pub(crate) fn moments(&self) -> usize {
+        match self {
+            Optimizer::Adam(_) => 2,
+            Optimizer::Sgd(sgd) => usize::from(sgd.momentum != 0.0),
+        }
     }
 }
 

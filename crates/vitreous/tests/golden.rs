@@ -128,11 +128,9 @@ impl Case {
         };
         session.start_training(self.model.loss, &[self.model.correct], adam);
         let step = |number: u64| Step {
-            images: self.golden.batch,
-            examples: &batch,
-            learning_rate: train.learning_rate(number, 1),
             dropout: dropout_key(),
             first: FIRST,
+            ..Step::new(self.golden.batch, &batch, train.learning_rate(number, 1))
         };
         let (gradients, loss) = session.gradients(&step(0));
         let gradients = self.graph().parameters().iter().map(|param| {

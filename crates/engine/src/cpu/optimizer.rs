@@ -1,7 +1,8 @@
-//! Gradients of all parts to new parameters: the last sums of the tree, the gradient's norm, and Adam, in one pass
-//! over blocks that stay in the first-level cache.
-//! Source: Kingma and Ba 2015, algorithm 1; decoupled decay: Loshchilov and Hutter 2019, algorithm 2. The
-//! formulas are PyTorch's: `eps` is added outside the root, after the bias correction of the second moment.
+//! Gradients of all parts to new parameters: the last sums of the tree, the gradient's norm, and Adam or gradient
+//! descent, in one pass over blocks that stay in the first-level cache.
+//! Source: Kingma and Ba 2015, algorithm 1; decoupled decay: Loshchilov and Hutter 2019, algorithm 2; momentum:
+//! Sutskever et al. 2013. The formulas are PyTorch's: `eps` is added outside the root, after the bias correction of
+//! the second moment; the learning rate is no part of the momentum's buffer.
 
 use super::simd::{LANES, Simd, isa_kernel};
 
@@ -97,6 +98,49 @@ isa_kernel! {
     adam, adam_generic, Adam
 }
 
+/// One update of a range of parameters by gradient descent.
+pub(super) struct Sgd {
+    /// Number of values, a multiple of 16.
+    pub len: usize,
+    pub values: *mut f32,
+    pub gradient: *const f32,
+    /// Null without momentum.
+    pub buffer: *mut f32,
+    /// What the gradient is multiplied by first (clipping).
+    pub gradient_factor: f32,
+    pub momentum: f32,
+    pub nesterov: bool,
+    pub learning_rate: f32,
+    /// Added to the gradient, times the value.
+    pub l2: f32,
+}
+
+#[inline(always)]
+unsafe fn sgd_generic<S: Simd>(args: &Sgd) {
+    unsafe {
+        let momentum = S::splat(args.momentum);
+        let mut at = 0;
+        while at < args.len {
+            let value = S::load(args.values.add(at));
+            let gradient = S::mul(S::load(args.gradient.add(at)), S::splat(args.gradient_factor));
+            let gradient = S::mul_add(value, S::splat(args.l2), gradient);
+            let mut along = gradient;
+            if !args.buffer.is_null() {
+                let buffer = S::mul_add(S::load(args.buffer.add(at)), momentum, gradient);
+                S::store(args.buffer.add(at), buffer);
+                along = if args.nesterov { S::mul_add(buffer, momentum, gradient) } else { buffer };
+            }
+            S::store(args.values.add(at), S::sub(value, S::mul(along, S::splat(args.learning_rate))));
+            at += LANES;
+        }
+    }
+}
+
+isa_kernel! {
+    /// Updates a range of parameters by gradient descent.
+    sgd, sgd_generic, Sgd
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +201,44 @@ mod tests {
                 };
                 unsafe { adam(isa, &args) };
                 all.iter().map(Guarded::values).collect()
+            });
+        }
+    }
+    #[test]
+    fn one_descent_is_that_of_the_formulas() {
+        let len = 48;
+        let [values, gradient, buffer] = [1, 2, 3].map(|seed| numbers(seed, len));
+        let (factor, learning_rate, l2) = (0.7, 0.03, 0.2);
+        for (momentum, nesterov) in [(None, false), (Some(0.9), false), (Some(0.9), true)] {
+            let mut expected = [vec![], vec![]];
+            for i in 0..len {
+                let value = f64::from(values[i]);
+                let g = f64::from(gradient[i]) * factor + l2 * value;
+                let b = momentum.map_or(f64::from(buffer[i]), |momentum| momentum * f64::from(buffer[i]) + g);
+                let along = match momentum {
+                    None => g,
+                    Some(momentum) if nesterov => g + momentum * b,
+                    Some(_) => b,
+                };
+                expected[0].push(value - learning_rate * along);
+                expected[1].push(b);
+            }
+            check(format_args!("momentum {momentum:?}, nesterov {nesterov}"), &expected, 3e-7, |isa| {
+                let [mut values, mut buffer] = [&values, &buffer].map(|x| Guarded::new(x));
+                let gradient = Guarded::new(&gradient);
+                let args = Sgd {
+                    len,
+                    values: values.pointer(),
+                    gradient: gradient.read(),
+                    buffer: momentum.map_or(std::ptr::null_mut(), |_| buffer.pointer()),
+                    gradient_factor: factor as f32,
+                    momentum: momentum.unwrap_or(0.0) as f32,
+                    nesterov,
+                    learning_rate: learning_rate as f32,
+                    l2: l2 as f32,
+                };
+                unsafe { sgd(isa, &args) };
+                vec![values.values(), buffer.values()]
             });
         }
     }

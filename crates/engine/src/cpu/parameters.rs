@@ -1,4 +1,5 @@
-//! The values of a graph's parameters, side by side in one buffer; optimiser moments and gradients lie the same way.
+//! The values of a graph's parameters, statistics included, side by side in one buffer; optimiser moments and gradients
+//! lie the same way.
 
 use std::ops::Range;
 
@@ -7,7 +8,7 @@ use super::simd::LANES;
 use crate::graph::{Graph, ParamId};
 use crate::random::Key;
 
-/// One number for each trained value of a graph.
+/// The values of all parameters of a graph: those that are trained, and the statistics.
 pub struct Parameters {
     buffer: Buffer,
     layout: Layout,
@@ -34,6 +35,17 @@ impl Layout {
     /// Where a parameter starts.
     pub fn start(&self, param: usize) -> usize {
         self.ranges[param].start
+    }
+
+    /// Where a parameter and the gap behind it lie.
+    pub fn padded(&self, param: usize) -> Range<usize> {
+        let Range { start, end } = self.ranges[param];
+        start..end.next_multiple_of(LANES)
+    }
+
+    /// Number of parameters.
+    pub fn count(&self) -> usize {
+        self.ranges.len()
     }
 
     /// Numbers in all, the gaps included; a multiple of 16.

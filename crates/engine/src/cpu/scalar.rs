@@ -67,7 +67,7 @@ pub(super) fn cross_entropy(logits: &[f32], label: f32, smoothing: f32) -> f32 {
     terms.map(|(i, &x)| target(i, label, logits.len(), smoothing) * (total - f64::from(x))).sum::<f64>() as f32
 }
 
-/// The gradient of one example's share of the mean loss.
+/// The gradient of one example's share of the step's loss.
 pub(super) fn cross_entropy_grad(logits: &[f32], label: f32, smoothing: f32, share: f64, out: &mut [f32]) {
     let label = class_of(label, logits.len());
     let total = log_sum_exp(logits);

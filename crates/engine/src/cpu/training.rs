@@ -1,138 +1,235 @@
 //! What a session needs to train: moments, gradients, and the last phase of a step, in which the sums that are left
 //! are done and parameters are updated.
 
+use std::ptr::null_mut;
+
 use super::Isa;
 use super::compiled::Compiled;
+use super::late::{Late, LatePiece, gradient_of};
 use super::memory::{Buffer, Shared};
-use super::optimizer::{self, BLOCK};
-use super::parameters::Parameters;
+use super::optimizer::{self, Sum};
+use super::parameters::{Layout, Parameters};
 use super::pool::Pool;
+use super::run::Run;
 use super::split::{Subtree, share};
-use crate::session::Adam;
+use super::update::{Block, Update, blocks};
+use crate::graph::Graph;
+use crate::session::{Optimizer, Step};
 
 /// What only training needs.
 pub(super) struct Training {
     pub compiled: Compiled,
-    pub adam: Adam,
+    optimizer: Optimizer,
     pub steps: u64,
-    pub moments: [Buffer; 2],
-    /// Gradients: a fixed number for each thread, that of thread 0 first.
+    /// As many as the optimiser keeps.
+    moments: Vec<Buffer>,
+    /// Gradients of parts: a fixed number for each thread, that of thread 0 first.
     pub gradients: Vec<Buffer>,
     /// The same as pointers.
     pub gradient_pointers: Vec<Shared<f32>>,
+    /// The whole gradient, where it is not the sum in the first of `gradients`: in a program of several regions.
+    total: Buffer,
+    pub total_pointer: Shared<f32>,
+    /// Values that outlive a region.
+    batch: Buffer,
+    pub batch_pointer: Shared<f32>,
     /// Sums left to do when all threads are done.
     pub merges: Vec<[usize; 2]>,
     pub pending: Vec<Subtree>,
-    /// Sum of squares of each block of the gradient.
-    pub squares: Vec<f64>,
+    /// What is summed and updated at a time.
+    blocks: Vec<Block>,
+    /// Gradients that are not there yet.
+    late: Late,
+    /// For each thread, room for a piece of these.
+    room: Vec<Buffer>,
+    room_pointers: Vec<Shared<f32>>,
+    /// Sum of squares of each block of the gradient, then of each late piece.
+    squares: Vec<f64>,
     pub outputs: Vec<Vec<f32>>,
     pub output_pointers: Vec<Shared<f32>>,
 }
 
 impl Training {
-    /// Starts with moments of zero for `len` parameters.
-    pub fn new(compiled: Compiled, outputs: usize, adam: Adam, len: usize) -> Self {
+    /// Starts with moments of zero.
+    pub fn new(compiled: Compiled, outputs: usize, optimizer: Optimizer, graph: &Graph, layout: &Layout) -> Self {
+        let late_params: Vec<usize> =
+            compiled.program.calls.iter().filter_map(gradient_of).map(|(param, ..)| param).collect();
+        let blocks = blocks(graph, layout, |id| late_params.contains(&id.index()));
+        let late = Late::new(&compiled.program, graph, layout);
+        let mut total = Buffer::new(if compiled.divided { layout.len() } else { 0 });
         Training {
             outputs: vec![Vec::new(); outputs],
             output_pointers: Vec::new(),
-            compiled,
-            adam,
+            optimizer,
             steps: 0,
-            moments: [Buffer::new(len), Buffer::new(len)],
+            moments: (0..optimizer.moments()).map(|_| Buffer::new(layout.len())).collect(),
             gradients: Vec::new(),
             gradient_pointers: Vec::new(),
+            total_pointer: Shared::new(total.pointer()),
+            total,
+            batch: Buffer::new(0),
+            batch_pointer: Shared::new(null_mut()),
             merges: Vec::with_capacity(64),
             pending: Vec::with_capacity(64),
-            squares: vec![0.0; len.div_ceil(BLOCK)],
+            squares: vec![0.0; blocks.len() + late.pieces.len()],
+            blocks,
+            late,
+            room: Vec::new(),
+            room_pointers: Vec::new(),
+            compiled,
         }
     }
 
-    /// Does the sums that are left; the whole gradient is then in buffer 0. Returns its norm.
-    pub fn finish_sums(&mut self, pool: &mut Pool, isa: Isa) -> f64 {
-        let len = self.moments[0].as_slice().len();
-        let (merges, gradients) = (&self.merges, &self.gradient_pointers);
-        let squares = Shared::new(self.squares.as_mut_ptr());
-        let blocks = len.div_ceil(BLOCK);
-        let threads = pool.threads();
-        pool.run(&|thread| {
-            for block in share(blocks, threads, thread) {
-                // SAFETY: threads have different blocks, and all buffers have `len` values.
-                unsafe { sum_block(isa, block, len, merges, gradients, squares.get().add(block)) };
+    /// Makes all memory big enough for a step of so many images, with so many buffers for gradients.
+    pub fn fit(&mut self, images: usize, threads: usize, buffers: usize) {
+        let mut moved = false;
+        for (out, per_image) in self.outputs.iter_mut().zip(&self.compiled.program.outputs) {
+            if out.len() < images * per_image {
+                out.resize(images * per_image, 0.0);
+                moved = true;
             }
-        });
+        }
+        if moved {
+            self.output_pointers = self.outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
+        }
+        if self.gradients.len() < buffers {
+            let len = self.compiled.gradient_len;
+            self.gradients.resize_with(buffers, || Buffer::new(len));
+            self.gradient_pointers = self.gradients.iter_mut().map(|buffer| Shared::new(buffer.pointer())).collect();
+            if !self.compiled.divided {
+                self.total_pointer = self.gradient_pointers[0];
+            }
+        }
+        if self.batch.as_slice().len() < self.compiled.plan.batch_len {
+            self.batch = Buffer::new(self.compiled.plan.batch_len);
+            self.batch_pointer = Shared::new(self.batch.pointer());
+        }
+        if self.room.len() < threads {
+            self.room.resize_with(threads, || Buffer::new(self.late.longest()));
+            self.room_pointers = self.room.iter_mut().map(|buffer| Shared::new(buffer.pointer())).collect();
+        }
+    }
+
+    /// The whole gradient, once all sums are done.
+    pub fn total(&self) -> &[f32] {
+        if self.compiled.divided { self.total.as_slice() } else { self.gradients[0].as_slice() }
+    }
+
+    /// Does the sums that are left, and computes what comes late; the whole gradient is then there. Returns its norm.
+    pub fn finish_sums(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step) -> f64 {
+        self.last_phase(pool, isa, parameters, step, Last::Sums);
+        // None of it is to be done again.
+        self.merges.clear();
         self.squares.iter().sum::<f64>().sqrt()
     }
 
     /// Updates the parameters; returns the gradient's norm.
-    pub fn update(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, learning_rate: f64) -> f64 {
-        let mut factor = 1.0;
-        if let Some(limit) = self.adam.clip {
-            let norm = self.finish_sums(pool, isa);
-            self.merges.clear();
-            // PyTorch's clip_grad_norm_ adds the same small number.
-            factor = (limit / (norm + 1e-6)).min(1.0);
+    pub fn update(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step) -> f64 {
+        match self.optimizer.clip() {
+            Some(limit) => {
+                let norm = self.finish_sums(pool, isa, parameters, step);
+                // PyTorch's clip_grad_norm_ adds the same small number.
+                let factor = (limit / (norm + 1e-6)).min(1.0);
+                let update = Update::new(self.optimizer, self.steps, step.learning_rate, factor);
+                self.last_phase(pool, isa, parameters, step, Last::Update(&update));
+            }
+            None => {
+                let update = Update::new(self.optimizer, self.steps, step.learning_rate, 1.0);
+                self.last_phase(pool, isa, parameters, step, Last::SumsAndUpdate(&update));
+            }
         }
-        let adam = &self.adam;
-        let corrections = adam.betas.map(|beta| 1.0 - beta.powf(self.steps as f64));
-        let len = parameters.layout().len();
-        let blocks = len.div_ceil(BLOCK);
-        let threads = pool.threads();
+        self.squares.iter().sum::<f64>().sqrt()
+    }
+
+    fn last_phase(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step, last: Last) {
         let values = Shared::new(parameters.buffer_mut().pointer());
-        let [first_moment, second_moment] = &mut self.moments;
-        let (first, second) = (Shared::new(first_moment.pointer()), Shared::new(second_moment.pointer()));
-        let (merges, gradients) = (&self.merges, &self.gradient_pointers);
+        let mut moments = [Shared::new(null_mut()); 2];
+        for (pointer, buffer) in moments.iter_mut().zip(&mut self.moments) {
+            *pointer = Shared::new(buffer.pointer());
+        }
         let squares = Shared::new(self.squares.as_mut_ptr());
-        let decay = learning_rate * adam.weight_decay;
+        let (merges, blocks, late, room) = (&self.merges, &self.blocks, &self.late, &self.room_pointers);
+        let run = Run {
+            isa,
+            step,
+            compiled: &self.compiled,
+            layout: parameters.layout(),
+            parameters: values,
+            packed: Shared::new(null_mut()),
+            batch: self.batch_pointer,
+            gradients: &self.gradient_pointers,
+            total: self.total_pointer,
+            outputs: &[],
+        };
+        let threads = pool.threads();
+        let update = |block: &Block, gradient: *const f32, update: &Update| {
+            let (start, len) = (block.range.start, block.range.len());
+            // Wrapping: a moment that the optimiser does not keep is null.
+            let moments = moments.map(|moment| moment.get().wrapping_add(start));
+            // SAFETY: threads have different blocks, which lie inside all buffers.
+            unsafe { update.apply(isa, len, block.decay, values.get().add(start), gradient, moments) };
+        };
         pool.run(&|thread| {
-            for block in share(blocks, threads, thread) {
-                let start = block * BLOCK;
-                // SAFETY: threads have different blocks, and all buffers have `len` values.
+            for index in share(blocks.len(), threads, thread) {
+                let block = &blocks[index];
+                // SAFETY: threads have different blocks, which lie inside all buffers.
+                let total = unsafe {
+                    if !matches!(last, Last::Update(_)) {
+                        run.sum_block(block, merges, squares.get().add(index));
+                    }
+                    run.total.get().add(block.range.start)
+                };
+                if let Last::Update(how) | Last::SumsAndUpdate(how) = last {
+                    update(block, total, how);
+                }
+            }
+            for index in late.share(threads, thread) {
+                let LatePiece { call, rows, block, .. } = &late.pieces[index];
+                // SAFETY: threads have different pieces and their own room.
                 unsafe {
-                    sum_block(isa, block, len, merges, gradients, squares.get().add(block));
-                    let args = optimizer::Adam {
-                        len: BLOCK.min(len - start),
-                        values: values.get().add(start),
-                        gradient: gradients[0].get().add(start),
-                        first_moment: first.get().add(start),
-                        second_moment: second.get().add(start),
-                        gradient_factor: factor as f32,
-                        betas: adam.betas.map(|beta| beta as f32),
-                        rests: adam.betas.map(|beta| (1.0 - beta) as f32),
-                        eps: adam.eps as f32,
-                        step_size: (learning_rate / corrections[0]) as f32,
-                        root_correction: (1.0 / corrections[1].sqrt()) as f32,
-                        l2: if adam.decoupled { 0.0 } else { adam.weight_decay as f32 },
-                        keep: if adam.decoupled { (1.0 - decay) as f32 } else { 1.0 },
-                    };
-                    optimizer::adam(isa, &args);
+                    let total = run.total.get().add(block.range.start);
+                    let to = if matches!(last, Last::SumsAndUpdate(_)) { room[thread].get() } else { total };
+                    if !matches!(last, Last::Update(_)) {
+                        run.late(&run.compiled.program.calls[*call], rows.start, rows.len(), to);
+                        let squares = squares.get().add(blocks.len() + index);
+                        optimizer::sum(isa, &Sum { len: block.range.len(), into: to, from: std::ptr::null(), squares });
+                    }
+                    if let Last::Update(how) | Last::SumsAndUpdate(how) = last {
+                        update(block, to, how);
+                    }
                 }
             }
         });
-        self.squares.iter().sum::<f64>().sqrt()
     }
 }
 
-/// Does one block of the sums that are left, and takes the squares of the result.
-///
-/// # Safety
-/// All gradients have `len` values, and nobody else touches the block.
-unsafe fn sum_block(
-    isa: Isa,
-    block: usize,
-    len: usize,
-    merges: &[[usize; 2]],
-    gradients: &[Shared<f32>],
-    squares: *mut f64,
-) {
-    let start = block * BLOCK;
-    let len = BLOCK.min(len - start);
-    let at = |buffer: usize| unsafe { gradients[buffer].get().add(start) };
-    let last = merges.len().wrapping_sub(1);
-    for (i, &[into, from]) in merges.iter().enumerate() {
-        let squares = if i == last { squares } else { std::ptr::null_mut() };
-        unsafe { optimizer::sum(isa, &optimizer::Sum { len, into: at(into), from: at(from), squares }) };
-    }
-    if merges.is_empty() {
-        unsafe { optimizer::sum(isa, &optimizer::Sum { len, into: at(0), from: std::ptr::null(), squares }) };
+/// What the last phase has left to do.
+#[derive(Clone, Copy)]
+enum Last<'a> {
+    /// Sums and late gradients.
+    Sums,
+    /// Both, and the update; late gradients need not be kept.
+    SumsAndUpdate(&'a Update),
+    /// The update alone.
+    Update(&'a Update),
+}
+
+impl Run<'_> {
+    /// Does one block of the sums that are left, and takes the squares of the result.
+    ///
+    /// # Safety
+    /// The block lies inside all gradients, and nobody else touches it.
+    unsafe fn sum_block(&self, block: &Block, merges: &[[usize; 2]], squares: *mut f64) {
+        let (start, len) = (block.range.start, block.range.len());
+        let at = |buffer: usize| unsafe { self.gradients[buffer].get().add(start) };
+        let last = merges.len().wrapping_sub(1);
+        for (i, &[into, from]) in merges.iter().enumerate() {
+            let squares = if i == last { squares } else { null_mut() };
+            unsafe { optimizer::sum(self.isa, &Sum { len, into: at(into), from: at(from), squares }) };
+        }
+        if merges.is_empty() {
+            let into = unsafe { self.total.get().add(start) };
+            unsafe { optimizer::sum(self.isa, &Sum { len, into, from: std::ptr::null(), squares }) };
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `vitreous evaluate`: what a run's weights reach on images they were not trained on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
@@ -8,6 +8,7 @@ use super::reading::{evaluating, reading};
 use super::settings::data_dir;
 use super::table::{Align, table};
 use super::{CliError, json, show};
+use crate::config::classes::ClassSubset;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::data::{self, Facts, SplitName, Wanted};
@@ -53,14 +54,25 @@ pub struct Args {
     json: bool,
 }
 
+/// Which images of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SplitArg {
+pub enum SplitArg {
     /// Images that training never sees
     Test,
     /// Images by which the best weights were chosen
     Val,
     /// Images that were trained on
     Train,
+}
+
+impl From<SplitArg> for SplitName {
+    fn from(split: SplitArg) -> SplitName {
+        match split {
+            SplitArg::Test => SplitName::Test,
+            SplitArg::Val => SplitName::Validation,
+            SplitArg::Train => SplitName::Train,
+        }
+    }
 }
 
 /// Which weights of a run.
@@ -81,13 +93,58 @@ impl From<WeightsArg> for Weights {
     }
 }
 
+/// What came of an evaluation.
+pub struct Measured {
+    /// What was reached.
+    pub report: Report,
+    /// Where it was written.
+    pub folder: PathBuf,
+}
+
+impl Args {
+    /// Asks for a split of a run's own images.
+    pub fn of(run: &Path, split: SplitName, threads: usize) -> Args {
+        let split = match split {
+            SplitName::Train => SplitArg::Train,
+            SplitName::Validation => SplitArg::Val,
+            SplitName::Test => SplitArg::Test,
+        };
+        Args {
+            run: run.to_path_buf(),
+            split: Some(split),
+            weights: None,
+            data: None,
+            data_dir: None,
+            skip_bad_images: false,
+            threads,
+            json: false,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
+    let Measured { report, folder } = measure(&args, true)?;
+    if args.json {
+        show(&json(&report))?;
+    } else {
+        show(&text(&report))?;
+    }
+    eprintln!("written to {}", folder.display());
+    if report.split == SplitName::Test && report.test_evaluations > 1 {
+        let times = report.test_evaluations;
+        eprintln!("note: the test split was looked at {times} times: what is chosen by it is no longer tested by it");
+    }
+    Ok(())
+}
+
+/// Measures and records; with a bar on stderr where one is wanted.
+pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let mut run = Run::open(&args.run)?;
     let (weights, path) = run.find_weights(args.weights.map(Weights::from))?;
     let threads = threads(args.threads);
     let mut classifier = Classifier::load(&path, threads)?;
-    let spec = data_spec(&args, &run, &classifier)?;
+    let spec = data_spec(args, &run, &classifier)?;
     let facts = data::inspect(&spec)?;
     let classes = ClassMap::new(classifier.class_names(), &facts.class_names)?;
     let split = choose_split(args.split, &facts)?;
@@ -112,7 +169,11 @@ pub fn run(args: Args) -> Result<(), CliError> {
     if !loaded.skipped.is_empty() {
         eprintln!("note: {} pictures that cannot be decoded were left out", loaded.skipped.len());
     }
-    let (scores, predictions) = evaluating(images.len(), |progress| classifier.evaluate(&images, &classes, progress))?;
+    let (scores, predictions) = if bar {
+        evaluating(images.len(), |progress| classifier.evaluate(&images, &classes, progress))?
+    } else {
+        classifier.evaluate(&images, &classes, &mut |_| ())?
+    };
     if !scores.loss.is_finite() {
         eprintln!("note: the loss is no finite number: the model has diverged");
     }
@@ -128,17 +189,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
         scores,
     };
     let folder = report.save(run.folder(), &predictions)?;
-    if args.json {
-        show(&json(&report))?;
-    } else {
-        show(&text(&report))?;
-    }
-    eprintln!("written to {}", folder.display());
-    if split == SplitName::Test && report.test_evaluations > 1 {
-        let times = report.test_evaluations;
-        eprintln!("note: the test split was looked at {times} times: what is chosen by it is no longer tested by it");
-    }
-    Ok(())
+    run.update(|manifest| manifest.note_evaluation(report.record()))?;
+    Ok(Measured { report, folder })
 }
 
 /// The run's own images, unless others are asked for.
@@ -155,15 +207,25 @@ fn data_spec(args: &Args, run: &Run, classifier: &Classifier) -> Result<DataSpec
     }
     spec.dir = args.data_dir.clone().or(spec.dir).or_else(|| data_dir(None));
     spec.skip_bad_images |= args.skip_bad_images;
+    if spec.classes.take().is_some() {
+        // By name: other data may number its classes otherwise, or lack some.
+        let known = classifier.class_names();
+        let of_others = args.data.is_some().then(|| data::inspect(&spec)).transpose()?;
+        let found = of_others.map_or_else(|| known.to_vec(), |facts| facts.class_names);
+        let chosen: Vec<String> = found.into_iter().filter(|name| known.contains(name)).collect();
+        if chosen.is_empty() {
+            let error = format!("no class of {} is one that {} was trained on", spec.name, run.name());
+            return Err(CliError::user(error, Some(format!("its classes are {}", known.join(", ")))));
+        }
+        spec.classes = Some(ClassSubset::Listed(chosen));
+    }
     Ok(spec)
 }
 
 fn choose_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, CliError> {
     match asked {
-        Some(SplitArg::Test) => Ok(SplitName::Test),
-        Some(SplitArg::Val) => Ok(SplitName::Validation),
-        Some(SplitArg::Train) => Ok(SplitName::Train),
-        None if facts.test.is_some() => Ok(SplitName::Test),
+        Some(split) => Ok(split.into()),
+        None if facts.has_test() => Ok(SplitName::Test),
         None if facts.validation > 0 => {
             eprintln!("note: {} has no test split: evaluated on the validation split", facts.name);
             Ok(SplitName::Validation)

@@ -69,7 +69,7 @@ impl clap::Args for Flags {
         command.args(FLAGS.iter().map(|flag| {
             let arg = Arg::new(flag.name).long(flag.name).help(flag.help).help_heading("Recipe");
             match flag.takes {
-                Takes::Number(name) => arg.value_name(name).allow_negative_numbers(true),
+                Takes::Number(name) => arg.value_name(name).allow_hyphen_values(true),
                 Takes::Word(name) => arg.value_name(name),
                 Takes::Nothing => arg.action(ArgAction::SetTrue),
             }
@@ -128,7 +128,7 @@ mod tests {
             "--epochs",
             "3",
             "--lr",
-            "-0.5",
+            "-1e-3",
             "--opt",
             "5",
             "--drop-last",
@@ -140,7 +140,7 @@ mod tests {
         let expected = [
             ("train.epochs", Value::Integer(3), "--epochs"),
             ("train.drop_last", Value::Boolean(true), "--drop-last"),
-            ("train.lr", Value::Float(-0.5), "--lr"),
+            ("train.lr", Value::Float(-1e-3), "--lr"),
             ("train.opt", Value::String("5".to_string()), "--opt"),
             ("train.seed", Value::String("x".to_string()), "--seed"),
         ];

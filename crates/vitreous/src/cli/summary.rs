@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use vitreous_engine::{Memory, training_memory};
+use vitreous_engine::{Adam, Memory, training_memory};
 
 use super::settings::{SettingsArgs, image_facts};
 use super::{CliError, json, show};
@@ -64,7 +64,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let model = models::vit(&config.model, config.train.smoothing as f32)?;
     let summary = summarise(&model);
     let (batch_size, threads) = (config.train.batch_size, threads(config.train.threads));
-    let memory = training_memory(&model.graph, model.loss, &[model.correct], batch_size, threads);
+    let optimizer = Adam::default().into();
+    let memory = training_memory(&model.graph, model.loss, &[model.correct], &optimizer, batch_size, threads);
     if args.json {
         let Memory { parameters, optimizer, gradients, packed, activations } = memory;
         let memory_bytes = MemoryBytes { parameters, optimizer, gradients, packed, activations, total: memory.total() };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Prediction, Scores, predictions_csv};
 use crate::data::SplitName;
-use crate::record::{RecordError, Weights, write_atomically};
+use crate::record::{EvaluationRecord, RecordError, Weights, write_atomically};
 
 /// An evaluation and what it was made with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,13 @@ impl Report {
     pub fn earlier(run: &Path, split: SplitName) -> Option<Report> {
         let text = fs::read_to_string(Report::folder(run, split).join("report.json")).ok()?;
         serde_json::from_str(&text).ok()
+    }
+
+    /// Returns what the run's manifest keeps of it.
+    pub fn record(&self) -> EvaluationRecord {
+        let Scores { images, loss, top1, top5, .. } = self.scores;
+        let loss = loss.is_finite().then_some(loss);
+        EvaluationRecord { split: self.split, weights: self.weights, data: self.data.clone(), images, loss, top1, top5 }
     }
 
     /// Writes all files into the folder of a run; returns the folder they are in.

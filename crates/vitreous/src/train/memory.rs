@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vitreous_engine::{Memory, training_memory};
+use vitreous_engine::{Adam, Memory, training_memory};
 
 use super::{TrainError, threads};
 use crate::config::ResolvedConfig;
@@ -16,7 +16,8 @@ const MARGIN_BYTES: u64 = 32 << 20;
 /// Returns what the engine takes for a training, and the bytes of the images.
 pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (Memory, u64) {
     let threads = threads(config.train.threads);
-    let memory = training_memory(&model.graph, model.loss, &[model.correct], config.train.batch_size, threads);
+    let (optimizer, images) = (Adam::default().into(), config.train.batch_size);
+    let memory = training_memory(&model.graph, model.loss, &[model.correct], &optimizer, images, threads);
     (memory, (facts.train + facts.validation) as u64 * facts.shape.len() as u64)
 }
 

@@ -252,11 +252,9 @@ impl Training {
         let key = stream(config.train.seed, Purpose::Augment).with(epoch);
         let examples = StepExamples { split, augment: &self.augment, rooms: &self.rooms, order, first, key };
         let StepReport { loss, gradient_norm } = self.session.train_step(&Step {
-            images,
-            examples: &examples,
-            learning_rate: lr,
             dropout: stream(config.train.seed, Purpose::Dropout).with(epoch),
             first: first as u64,
+            ..Step::new(images, &examples, lr)
         });
         self.results.steps += 1;
         let (step, epoch) = (self.results.steps, epoch + 1);

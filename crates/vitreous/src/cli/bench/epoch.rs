@@ -74,7 +74,7 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let mut step = |images: usize, examples: &dyn Examples, first: usize| {
         let begin = Instant::now();
         let dropout = stream(recipe.seed, Purpose::Dropout);
-        let step = Step { images, examples, learning_rate: recipe.lr, dropout, first: first as u64 };
+        let step = Step { dropout, first: first as u64, ..Step::new(images, examples, recipe.lr) };
         std::hint::black_box(session.train_step(&step).loss);
         begin.elapsed().as_secs_f64()
     };

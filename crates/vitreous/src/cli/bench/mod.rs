@@ -121,7 +121,7 @@ fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) 
             let dropout = stream(SEED, Purpose::Dropout);
             let mut first = 0;
             times(length, || {
-                let step = Step { images: batch, examples: &noise, learning_rate: LEARNING_RATE, dropout, first };
+                let step = Step { dropout, first, ..Step::new(batch, &noise, LEARNING_RATE) };
                 let report = session.train_step(&step);
                 first += batch as u64;
                 std::hint::black_box(report.loss);

@@ -1,0 +1,155 @@
+//! Adam, AdamW and SGD with weight decay and clipping against the formulas in f64, over five steps of a small network.
+
+use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
+use vitreous_engine::ops::{Activation, LinearInit};
+use vitreous_engine::{Adam, Key, Optimizer, Parameters, Session, Sgd, Step};
+
+const STEPS: i32 = 5;
+const IMAGES: usize = 23;
+
+/// Decay acts on some parameters only, and there is a statistic, which nothing changes.
+fn network() -> Result<(Graph, NodeId), GraphError> {
+    let mut graph = Graph::new();
+    let x = graph.input("x", [7])?;
+    let label = graph.input("label", [])?;
+    let x = graph.linear("fc1", x, 67, LinearInit::pytorch(7))?;
+    let x = graph.activation("act", x, Activation::Gelu)?;
+    graph.new_statistic("mean", [19], Init::Constant(0.25))?;
+    let x = graph.linear("fc2", x, 31, LinearInit::pytorch(67))?;
+    let x = graph.activation("act2", x, Activation::Tanh)?;
+    let logits = graph.linear("head", x, 3, LinearInit::pytorch(31))?;
+    let loss = graph.cross_entropy("loss", logits, label, 0.1)?;
+    for name in ["fc1.bias", "fc2.weight"] {
+        graph.set_decay(graph.find_parameter(name).expect("it was made"), false);
+    }
+    Ok((graph, loss))
+}
+
+/// All values one after the other.
+fn flat(graph: &Graph, parameters: &Parameters) -> Vec<f64> {
+    let ids = graph.parameters().iter().map(|param| graph.find_parameter(&param.name).expect("its own"));
+    ids.flat_map(|id| parameters.get(id).iter().map(|&x| f64::from(x)).collect::<Vec<_>>()).collect()
+}
+
+/// Whether each value is trained, and whether decay acts on it.
+fn treatment(graph: &Graph) -> Vec<[bool; 2]> {
+    let trained = |name: &str| name != "mean";
+    let decays = |name: &str| !["fc1.bias", "fc2.weight"].contains(&name);
+    let params = graph.parameters().iter();
+    params.flat_map(|param| vec![[trained(&param.name), decays(&param.name)]; param.shape.len()]).collect()
+}
+
+/// Gives inputs and labels that do not depend on the session.
+fn fill(input: usize, example: usize, values: &mut [f32]) {
+    for (i, value) in values.iter_mut().enumerate() {
+        let draw = Key::new(4).with(example as u64).range(i as u64, -1.0, 1.0);
+        *value = if input == 0 { draw as f32 } else { (example % 3) as f32 };
+    }
+}
+
+/// What the optimiser does to one value: gradient (clipped), decay, learning rate, step, and what it keeps.
+type Formula<'a> = &'a dyn Fn(&mut f64, &mut [f64; 2], f64, f64, f64, i32);
+
+/// Five steps as `torch.optim` takes them, each with the gradient that the session has at the same point.
+fn check(optimizer: impl Into<Optimizer>, threads: usize, [decay, clip]: [f64; 2], formula: Formula) {
+    let optimizer = optimizer.into();
+    let (graph, loss) = network().expect("the shapes fit");
+    let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), threads);
+    session.start_training(loss, &[], optimizer);
+    let mut values = flat(&graph, session.parameters());
+    let mut kept = vec![[0.0; 2]; values.len()];
+    for t in 1..=STEPS {
+        let learning_rate = 0.01 / f64::from(t);
+        let step = Step::new(IMAGES, &fill, learning_rate);
+        let (gradient, loss) = session.gradients(&step);
+        let gradient = flat(&graph, &gradient);
+        let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+        let factor = (clip / (norm + 1e-6)).min(1.0);
+        for (i, [_, decays]) in treatment(&graph).into_iter().enumerate().filter(|(_, [trained, _])| *trained) {
+            let decay = if decays { decay } else { 0.0 };
+            formula(&mut values[i], &mut kept[i], factor * gradient[i], decay, learning_rate, t);
+        }
+        let report = session.train_step(&step);
+        assert_eq!(report.loss, loss);
+        assert!((report.gradient_norm / norm - 1.0).abs() < 1e-6, "norm {} is not {norm}", report.gradient_norm);
+        for (i, (found, expected)) in flat(&graph, session.parameters()).iter().zip(&values).enumerate() {
+            // A value is below 1 and is rounded once a step; so are the moments of an update of at most 0.01.
+            assert!((found - expected).abs() < 4e-7, "{optimizer:?}, step {t}: value {i} is {found}, not {expected}");
+        }
+    }
+}
+
+fn check_adam(adam: Adam, threads: usize) {
+    let [beta1, beta2] = adam.betas;
+    check(adam, threads, [adam.weight_decay, adam.clip.unwrap_or(f64::MAX)], &|value, moments, g, decay, lr, t| {
+        let mut g = g;
+        if adam.decoupled {
+            *value *= 1.0 - lr * decay;
+        } else {
+            g += decay * *value;
+        }
+        moments[0] = beta1 * moments[0] + (1.0 - beta1) * g;
+        moments[1] = beta2 * moments[1] + (1.0 - beta2) * g * g;
+        let corrected = moments[0] / (1.0 - beta1.powi(t));
+        let root = (moments[1] / (1.0 - beta2.powi(t))).sqrt();
+        *value -= lr * corrected / (root + adam.eps);
+    });
+}
+
+fn check_sgd(sgd: Sgd, threads: usize) {
+    check(sgd, threads, [sgd.weight_decay, sgd.clip.unwrap_or(f64::MAX)], &|value, kept, g, decay, lr, t| {
+        let g = g + decay * *value;
+        let mut along = g;
+        if sgd.momentum != 0.0 {
+            kept[0] = if t == 1 { g } else { sgd.momentum * kept[0] + g };
+            along = if sgd.nesterov { g + sgd.momentum * kept[0] } else { kept[0] };
+        }
+        *value -= lr * along;
+    });
+}
+
+#[test]
+fn adam_without_decay() {
+    check_adam(Adam::default(), 1);
+}
+
+#[test]
+fn weight_decay_in_the_gradient_and_apart_from_it() {
+    for decoupled in [false, true] {
+        check_adam(Adam { weight_decay: 0.3, decoupled, ..Adam::default() }, 2);
+    }
+}
+
+#[test]
+fn clipping_where_the_norm_is_above_the_limit_and_where_it_is_not() {
+    for limit in [0.01, 100.0] {
+        // The update forgets the gradient's length but for eps.
+        let adam = Adam { clip: Some(limit), eps: 1e-3, betas: [0.8, 0.95], ..Adam::default() };
+        check_adam(adam, 3);
+        check_adam(Adam { weight_decay: 0.1, decoupled: true, ..adam }, 1);
+    }
+}
+
+#[test]
+fn descent_with_and_without_momentum_decay_and_clipping() {
+    for (momentum, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
+        let sgd = Sgd { momentum, nesterov, ..Sgd::default() };
+        check_sgd(sgd, 1);
+        check_sgd(Sgd { weight_decay: 0.3, clip: Some(0.05), ..sgd }, 2);
+    }
+}
+
+#[test]
+fn the_loss_is_divided_by_the_targets_that_a_step_names() {
+    let (graph, loss) = network().expect("the shapes fit");
+    let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), 2);
+    session.start_training(loss, &[], Sgd::default());
+    let step = Step::new(IMAGES, &fill, 0.1);
+    let (mean, mean_loss) = session.gradients(&step);
+    let (shared, shared_loss) = session.gradients(&Step { targets: Some(61.0), ..step });
+    let ratio = IMAGES as f64 / 61.0;
+    assert!((shared_loss / mean_loss - ratio).abs() < 1e-12);
+    for (found, mean) in flat(&graph, &shared).iter().zip(flat(&graph, &mean)) {
+        assert!((found - ratio * mean).abs() < 1e-8, "{found} is not {ratio} of {mean}");
+    }
+}
