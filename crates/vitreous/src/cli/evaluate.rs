@@ -8,6 +8,7 @@ use super::reading::{evaluating, reading};
 use super::settings::data_dir;
 use super::table::{Align, table};
 use super::{CliError, json, show};
+use crate::config::classes::ClassSubset;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::data::{self, Facts, SplitName, Wanted};
@@ -155,6 +156,18 @@ fn data_spec(args: &Args, run: &Run, classifier: &Classifier) -> Result<DataSpec
     }
     spec.dir = args.data_dir.clone().or(spec.dir).or_else(|| data_dir(None));
     spec.skip_bad_images |= args.skip_bad_images;
+    if spec.classes.take().is_some() {
+        // By name: other data may number its classes otherwise, or lack some.
+        let known = classifier.class_names();
+        let of_others = args.data.is_some().then(|| data::inspect(&spec)).transpose()?;
+        let found = of_others.map_or_else(|| known.to_vec(), |facts| facts.class_names);
+        let chosen: Vec<String> = found.into_iter().filter(|name| known.contains(name)).collect();
+        if chosen.is_empty() {
+            let error = format!("no class of {} is one that {} was trained on", spec.name, run.name());
+            return Err(CliError::user(error, Some(format!("its classes are {}", known.join(", ")))));
+        }
+        spec.classes = Some(ClassSubset::Listed(chosen));
+    }
     Ok(spec)
 }
 
@@ -163,7 +176,7 @@ fn choose_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, Cli
         Some(SplitArg::Test) => Ok(SplitName::Test),
         Some(SplitArg::Val) => Ok(SplitName::Validation),
         Some(SplitArg::Train) => Ok(SplitName::Train),
-        None if facts.test.is_some() => Ok(SplitName::Test),
+        None if facts.has_test() => Ok(SplitName::Test),
         None if facts.validation > 0 => {
             eprintln!("note: {} has no test split: evaluated on the validation split", facts.name);
             Ok(SplitName::Validation)

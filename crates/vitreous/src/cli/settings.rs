@@ -33,6 +33,9 @@ pub struct SettingsArgs {
     /// digits, mnist, fashion-mnist, cifar10, or a folder with a folder of pictures for each class
     #[arg(long, value_name = "NAME|FOLDER")]
     pub data: Option<String>,
+    /// Use some of the classes: even, odd, or names or numbers from 0 with commas, such as cat,dog or 0,2,4
+    #[arg(long, value_name = "LIST")]
+    pub classes: Option<String>,
     /// The folder in which data sets are [default: $VITREOUS_DATA_DIR, else the current folder]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -82,6 +85,9 @@ impl SettingsArgs {
             })?;
             layers.put("data.dir", dir, "--data-dir")?;
         }
+        if let Some(classes) = &self.classes {
+            layers.put("data.classes", classes.as_str(), "--classes")?;
+        }
         for assignment in &self.set {
             layers.set(assignment)?;
         }
@@ -100,10 +106,10 @@ impl SettingsArgs {
     }
 }
 
-/// Forgets what a preset or a file says of the images of another data set: how bright they are, how large.
+/// Forgets what a preset or a file says of the images of another data set: their classes, how bright they are, how large.
 fn forget_other_data(layers: &mut Layers, name: &str) -> Result<(), CliError> {
     let of_folders: &[&str] = if is_known(name) { &["data.image_size=", "data.channels="] } else { &[] };
-    for key in ["data.mean=", "data.std="].iter().chain(of_folders) {
+    for key in ["data.classes=", "data.mean=", "data.std="].iter().chain(of_folders) {
         layers.set(key)?;
     }
     Ok(())
@@ -120,8 +126,8 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
     let (data, model) = (&checked.config().data, &checked.config().model);
     let mut remark = None;
     let (image_size, channels, num_classes) = match data.name.as_str() {
-        "digits" | "mnist" | "fashion-mnist" => (28, 1, 10),
-        "cifar10" => (32, 3, 10),
+        "digits" | "mnist" | "fashion-mnist" => (28, 1, known_classes(data)?),
+        "cifar10" => (32, 3, known_classes(data)?),
         _ => match data::inspect(data) {
             Ok(facts) => {
                 let found = square_facts(&facts)?;
@@ -129,12 +135,13 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
             }
             // A folder that is there but wrong is an error; one that is not there can be imagined.
             Err(DataError::UnknownName { name, .. }) => {
+                let classes = data.classes.as_ref().map_or(CLASSES_UNKNOWN, |subset| subset.count(CLASSES_UNKNOWN));
                 if model.num_classes.is_none() {
                     remark = Some(format!(
-                        "{name} is not there: counted with {CLASSES_UNKNOWN} classes (--set model.num_classes=N)"
+                        "{name} is not there: counted with {classes} classes (--set model.num_classes=N)"
                     ));
                 }
-                (data.image_size.unwrap_or(data::FOLDER_IMAGE_SIZE), data.channels.unwrap_or(3), CLASSES_UNKNOWN)
+                (data.image_size.unwrap_or(data::FOLDER_IMAGE_SIZE), data.channels.unwrap_or(3), classes)
             }
             Err(error) => return Err(error.into()),
         },
@@ -145,6 +152,10 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
         num_classes: model.num_classes.unwrap_or(num_classes),
     };
     Ok((facts, remark))
+}
+
+fn known_classes(data: &DataSpec) -> Result<usize, CliError> {
+    Ok(data::class_count(data)?.unwrap_or(CLASSES_UNKNOWN))
 }
 
 /// What a model must be made for, from the data itself.

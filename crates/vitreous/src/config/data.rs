@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::classes::{ClassSubset, ClassSubsetError};
+
 /// Names of the data sets the program knows; any other name is the path of a folder.
 pub const KNOWN_DATA_SETS: [&str; 4] = ["digits", "mnist", "fashion-mnist", "cifar10"];
 
@@ -20,6 +22,8 @@ pub struct DataSpec {
     /// Folder that holds the data sets (`DIR/mnist/*.gz`, `DIR/photos/cat/1.jpg`) or one data set's files themselves.
     /// The folder the program runs in when absent.
     pub dir: Option<PathBuf>,
+    /// The classes to use: `even`, `odd`, or a list of names or of numbers counted from 0. All when absent.
+    pub classes: Option<ClassSubset>,
     /// Height and width to which a folder's images are brought, in pixels. Only for folders; default 64.
     pub image_size: Option<usize>,
     /// 1 (gray) or 3 (RGB). Only for folders; default 3.
@@ -56,6 +60,7 @@ impl Default for DataSpec {
         DataSpec {
             name: "digits".to_string(),
             dir: None,
+            classes: None,
             image_size: None,
             channels: None,
             resize: Resize::Crop,
@@ -83,6 +88,7 @@ impl DataSpec {
         if self.name.is_empty() {
             return Err(DataSpecError::NoName);
         }
+        self.classes.as_ref().map_or(Ok(()), ClassSubset::check)?;
         for (key, given) in [("image_size", self.image_size), ("channels", self.channels)] {
             if let (Some(value), true) = (given, self.is_known_data_set()) {
                 return Err(DataSpecError::ShapeOfKnownDataSet { key, value, name: self.name.clone() });
@@ -133,6 +139,9 @@ pub enum DataSpecError {
     /// `name` is empty.
     #[error("name is empty ([data])")]
     NoName,
+    /// `classes` cannot be, whatever the data.
+    #[error("{0} ([data])")]
+    Classes(#[from] ClassSubsetError),
     /// A key that only folders have was given with a known data set.
     #[error("{key} {value} is given, but the images of {name} have a shape of their own ([data])")]
     ShapeOfKnownDataSet { key: &'static str, value: usize, name: String },
@@ -164,6 +173,7 @@ impl DataSpecError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             DataSpecError::NoName => format!("use {}, or the path of a folder", KNOWN_DATA_SETS.join(", ")),
+            DataSpecError::Classes(error) => return error.hint(),
             DataSpecError::ShapeOfKnownDataSet { key, .. } => format!("leave {key} out"),
             DataSpecError::ImageSize(_) => "use image_size = 64".to_string(),
             DataSpecError::Channels(_) => "use channels = 3".to_string(),
@@ -201,6 +211,10 @@ mod tests {
     #[test]
     fn every_rule_names_key_and_value() {
         assert_eq!(broken(|s| s.name.clear()), "name is empty ([data])");
+        assert_eq!(
+            broken(|s| s.classes = Some(ClassSubset::parse("cat"))),
+            "classes lists 1 class, where a classifier needs at least 2 ([data])"
+        );
         assert_eq!(broken(|s| s.image_size = Some(0)), "image_size 0 is not between 1 and 4096 ([data])");
         assert_eq!(broken(|s| s.image_size = Some(5000)), "image_size 5000 is not between 1 and 4096 ([data])");
         assert_eq!(broken(|s| s.channels = Some(2)), "channels 2 is neither 1 (gray) nor 3 (RGB) ([data])");

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::augment::AugmentSpec;
+use super::classes;
 use super::data::DataSpec;
 use super::error::{ConfigError, Place};
 use super::model::VitSpec;
@@ -281,6 +282,7 @@ fn wrong_kind(table: &str, key: &str, value: &Value, error: &toml::de::Error, pl
         "a boolean" => ("true or false", "true"),
         "a string" => ("a text in quotes", "\"text\""),
         "path string" => ("a path in quotes", "\"folder\""),
+        classes::EXPECTED => (classes::EXPECTED, "\"even\""),
         "a sequence" => ("a list", "[0.5]"),
         other => (other, "..."),
     };

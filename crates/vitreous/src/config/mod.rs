@@ -4,6 +4,7 @@
 //! [`ResolvedConfig`] agrees with the data too: that one trains, and is saved with the run.
 
 pub mod augment;
+pub mod classes;
 pub mod data;
 pub mod error;
 pub mod layers;
@@ -179,6 +180,11 @@ mod tests {
             ("[data]\nname = 5", "name 5 is not a text in quotes", "write it as name = \"digits\""),
             ("[data]\ndir = 5", "dir 5 is not a path in quotes", "write it as dir = \"folder\""),
             ("[data]\nmean = [\"a\"]", "mean [\"a\"] is not a list of numbers", "write it as mean = [0.5]"),
+            (
+                "[data]\nclasses = true",
+                "classes true is not even, odd, or a list of class names or numbers",
+                "write it as classes = \"even\"",
+            ),
             ("[data]\nmean = 0.5", "mean 0.5 is not a list", "write it as mean = [0.5]"),
             (
                 "[model]\nactivation = \"gelo\"",

@@ -4,7 +4,7 @@
 //! The files carry neither header nor checksum: their sizes are compared with the record's and with each other.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::idx::{BYTES_MAX, zeros};
@@ -21,7 +21,8 @@ pub const TRAIN_FILES: [&str; 5] =
 pub const TEST_FILE: &str = "test_batch.bin";
 
 const NAMES_FILE: &str = "batches.meta.txt";
-const CLASS_NAMES: [&str; 10] =
+/// Names of the classes where no file has others, by label.
+pub const CLASS_NAMES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 const RECORD_LEN: u64 = 1 + SHAPE.channels as u64 * SHAPE.height as u64 * SHAPE.width as u64;
 
@@ -76,19 +77,10 @@ impl CifarFiles {
         let mut images = pixels.chunks_exact_mut(SHAPE.len());
         let per_file = self.count / self.paths.len();
         for path in &self.paths {
-            let read_error = |error: io::Error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => DataError::Changed { path: path.clone() },
-                _ => DataError::read(path, &error),
-            };
+            let read_error = |error: io::Error| read_error(path, &error);
             let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(read_error)?);
             for (index, image) in images.by_ref().take(per_file).enumerate() {
-                let mut label = [0];
-                file.read_exact(&mut label).map_err(read_error)?;
-                if usize::from(label[0]) >= CLASS_NAMES.len() {
-                    let (label, classes) = (label[0], CLASS_NAMES.len());
-                    return Err(DataError::Label { path: path.clone(), index, label, classes });
-                }
-                labels.push(u16::from(label[0]));
+                labels.push(read_label(&mut file, path, index)?);
                 file.read_exact(image).map_err(read_error)?;
                 if labels.len().is_multiple_of(1000) || labels.len() == self.count {
                     progress(labels.len(), self.count);
@@ -97,6 +89,42 @@ impl CifarFiles {
         }
         Ok(Packed { shape: SHAPE, pixels, labels, names: Names::Numbered(prefix) })
     }
+
+    /// Reads all labels and passes over the images.
+    ///
+    /// # Errors
+    /// When a file has become shorter, or holds a label that is no class.
+    pub fn read_labels(&self) -> Result<Vec<u16>, DataError> {
+        let mut labels = Vec::with_capacity(self.count);
+        let per_file = self.count / self.paths.len();
+        for path in &self.paths {
+            let mut file = File::open(path).map_err(|error| read_error(path, &error))?;
+            for index in 0..per_file {
+                let at = SeekFrom::Start(index as u64 * RECORD_LEN);
+                file.seek(at).map_err(|error| read_error(path, &error))?;
+                labels.push(read_label(&mut file, path, index)?);
+            }
+        }
+        Ok(labels)
+    }
+}
+
+fn read_error(path: &Path, error: &io::Error) -> DataError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => DataError::Changed { path: path.to_path_buf() },
+        _ => DataError::read(path, error),
+    }
+}
+
+/// Reads the label of an image, `index` in its file.
+fn read_label(file: &mut impl Read, path: &Path, index: usize) -> Result<u16, DataError> {
+    let mut label = [0];
+    file.read_exact(&mut label).map_err(|error| read_error(path, &error))?;
+    if usize::from(label[0]) >= CLASS_NAMES.len() {
+        let (label, classes) = (label[0], CLASS_NAMES.len());
+        return Err(DataError::Label { path: path.to_path_buf(), index, label, classes });
+    }
+    Ok(u16::from(label[0]))
 }
 
 /// Reads the class names beside a file; without such a file they are the official ones.

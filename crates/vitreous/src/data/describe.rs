@@ -17,7 +17,7 @@ pub struct DataSummary {
     pub train: usize,
     /// Images that validate.
     pub validation: usize,
-    /// Images of the test split; absent without one.
+    /// Images of the test split; absent without one, or where it would have to be opened to count them.
     pub test: Option<usize>,
     /// Mean and standard deviation of each channel.
     pub normalization: Normalization,

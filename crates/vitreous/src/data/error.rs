@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::{ImageShape, SplitName};
+use crate::config::classes::ClassSubsetError;
 use crate::config::data::KNOWN_DATA_SETS;
 use crate::units;
 
@@ -79,7 +80,7 @@ pub enum DataError {
     BrokenClass { class: String, path: PathBuf },
     /// A class has no pictures to learn from.
     #[error("class `{class}` is in {split}/ but not in train/ ({})", path.display())]
-    ClassNotInTrain { class: String, split: String, path: PathBuf, train: PathBuf },
+    ClassNotInTrain { class: String, split: String, path: PathBuf, train: PathBuf, known: Vec<String> },
     /// `val/` or `test/` without `train/`.
     #[error("{split}/ is there, but train/ is not ({})", path.display())]
     NoTrainFolder { split: String, path: PathBuf },
@@ -93,6 +94,9 @@ pub enum DataError {
     #[error("the picture cannot be decoded: {reason} ({})", path.display())]
     Picture { path: PathBuf, reason: String },
 
+    /// The subset of classes does not fit the data set.
+    #[error("{error} ({name}, [data])")]
+    Classes { name: String, error: ClassSubsetError },
     /// The data set lacks a split that was asked for.
     #[error("{name} has no {split} split{}", looked_for(file))]
     NoSplit { name: String, split: SplitName, file: Option<PathBuf> },
@@ -135,8 +139,8 @@ impl DataError {
                 format!("put pictures ({}) into {}, or remove it", super::folder::EXTENSIONS.join(", "), path.display())
             }
             DataError::BrokenClass { path, .. } => format!("replace the pictures in {}, or remove it", path.display()),
-            DataError::ClassNotInTrain { class, path, train, .. } => {
-                format!("add {}, or remove {}", train.join(class).display(), path.display())
+            DataError::ClassNotInTrain { class, train, known, .. } => {
+                format!("add {}, or leave it out with --classes {}", train.join(class).display(), known.join(","))
             }
             DataError::NoTrainFolder { path, .. } => {
                 format!(
@@ -158,6 +162,7 @@ impl DataError {
                 let values = vec!["0.5"; *channels].join(", ");
                 format!("use {key} = [{values}], or leave it out to measure it")
             }
+            DataError::Classes { error, .. } => return error.hint(),
             DataError::Memory { .. } => "use a smaller image_size, or limit_train".to_string(),
             DataError::Read { .. } | DataError::TooManyClasses { .. } => return None,
             DataError::NoSplit { file: None, .. } => return None,

@@ -16,6 +16,7 @@ use super::decode::decode_picture;
 use super::idx::zeros;
 use super::split::{Names, Packed};
 use super::{DataError, ImageShape, Progress};
+use crate::config::classes::ClassSubset;
 use crate::config::data::Resize;
 
 /// Endings of picture files, in any case.
@@ -44,7 +45,7 @@ pub struct Picture {
 pub struct Listing {
     /// The data set's folder.
     pub root: PathBuf,
-    /// Names of the classes, sorted.
+    /// Names of the classes in use, sorted.
     pub class_names: Vec<String>,
     /// Pictures to train on, and to validate on where there is no such folder.
     pub train: Vec<Picture>,
@@ -57,11 +58,12 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Lists a folder.
+    /// Lists a folder; other classes than those asked for are passed over.
     ///
     /// # Errors
-    /// When it has no classes, a class has no pictures, or a class is in another split but not in `train/`.
-    pub fn of(root: &Path) -> Result<Listing, DataError> {
+    /// When it has no classes, a class has no pictures, a class is in another split but not in `train/`, or a class
+    /// that is asked for is not there.
+    pub fn of(root: &Path, classes: Option<&ClassSubset>) -> Result<Listing, DataError> {
         let folders = subfolders(root)?;
         let has = |name: &str| folders.iter().any(|folder| folder == name);
         let validations: Vec<&str> = VALIDATION.into_iter().filter(|name| has(name)).collect();
@@ -81,8 +83,8 @@ impl Listing {
                     return Err(DataError::NoTrainFolder { split: name.to_string(), path });
                 }
             }
-            listing.class_names = class_folders(root, folders)?;
-            listing.train = listing.split("")?;
+            listing.class_names = chosen(root, class_folders(root, folders)?, classes)?;
+            listing.train = listing.split("", classes.is_some())?;
             return Ok(listing);
         }
         if let [first, second, ..] = validations[..] {
@@ -90,15 +92,16 @@ impl Listing {
             return Err(DataError::TwoValidationFolders { first, second, path: root.to_path_buf() });
         }
         let train = root.join(TRAIN);
-        listing.class_names = class_folders(&train, subfolders(&train)?)?;
-        listing.train = listing.split(TRAIN)?;
-        listing.validation = validations.first().map(|name| listing.split(name)).transpose()?;
-        listing.test = has(TEST).then(|| listing.split(TEST)).transpose()?;
+        listing.class_names = chosen(root, class_folders(&train, subfolders(&train)?)?, classes)?;
+        let others = classes.is_some();
+        listing.train = listing.split(TRAIN, others)?;
+        listing.validation = validations.first().map(|name| listing.split(name, others)).transpose()?;
+        listing.test = has(TEST).then(|| listing.split(TEST, others)).transpose()?;
         Ok(listing)
     }
 
-    /// Lists the pictures of one split's folder, class by class.
-    fn split(&mut self, split: &str) -> Result<Vec<Picture>, DataError> {
+    /// Lists the pictures of one split's folder, class by class; there may be `others` than those of the table.
+    fn split(&mut self, split: &str, others: bool) -> Result<Vec<Picture>, DataError> {
         let folder = if split.is_empty() { self.root.clone() } else { self.root.join(split) };
         let mut pictures = Vec::new();
         let classes = subfolders(&folder)?;
@@ -108,8 +111,11 @@ impl Listing {
         for class in classes {
             let path = folder.join(&class);
             let Ok(label) = self.class_names.binary_search(&class) else {
-                let (split, train) = (split.to_string(), self.root.join(TRAIN));
-                return Err(DataError::ClassNotInTrain { class, split, path, train });
+                if others {
+                    continue;
+                }
+                let (split, train, known) = (split.to_string(), self.root.join(TRAIN), self.class_names.clone());
+                return Err(DataError::ClassNotInTrain { class, split, path, train, known });
             };
             let prefix = if split.is_empty() { class.clone() } else { format!("{split}/{class}") };
             let before = pictures.len();
@@ -144,6 +150,14 @@ fn class_folders(folder: &Path, names: Vec<String>) -> Result<Vec<String>, DataE
         2..=CLASSES_MAX => Ok(names),
         _ => Err(DataError::TooManyClasses { path, found, limit: CLASSES_MAX }),
     }
+}
+
+/// The classes asked for, sorted as before.
+fn chosen(root: &Path, names: Vec<String>, classes: Option<&ClassSubset>) -> Result<Vec<String>, DataError> {
+    let Some(classes) = classes else { return Ok(names) };
+    let name = root.display().to_string();
+    let places = classes.places(&names).map_err(|error| DataError::Classes { name, error })?;
+    Ok(places.into_iter().map(|place| names[place].clone()).collect())
 }
 
 /// Hands over the pictures in a folder and below it; returns how many files are none.
@@ -282,7 +296,7 @@ mod tests {
 
     /// The error and the hint of listing a folder that is called `photos`.
     fn refused(root: &TempDir) -> (String, String) {
-        let error = Listing::of(root.path()).expect_err("the folder is bad");
+        let error = Listing::of(root.path(), None).expect_err("the folder is bad");
         let as_photos = |text: String| text.replace(root.path().to_str().unwrap(), "photos").replace('\\', "/");
         (as_photos(error.to_string()), as_photos(error.hint().unwrap()))
     }
@@ -294,7 +308,7 @@ mod tests {
     #[test]
     fn classes_are_matched_by_name_and_not_by_place() {
         let root = folder(&["train/dog", "train/cat", "train/bee", "val/dog", "test/bee", "test/cat"]);
-        let listing = Listing::of(root.path()).unwrap();
+        let listing = Listing::of(root.path(), None).unwrap();
         assert_eq!(listing.class_names, ["bee", "cat", "dog"]);
         assert_eq!(names(&listing.validation.unwrap()), [("val/dog/0.png", 2), ("val/dog/1.png", 2)]);
         let test = listing.test.unwrap();
@@ -305,7 +319,7 @@ mod tests {
     #[test]
     fn one_folder_of_classes_is_a_train_set() {
         let root = folder(&["cat", "dog"]);
-        let listing = Listing::of(root.path()).unwrap();
+        let listing = Listing::of(root.path(), None).unwrap();
         assert_eq!(names(&listing.train)[1..3], [("cat/1.png", 0), ("dog/0.png", 1)]);
         assert_eq!((listing.validation, listing.test), (None, None));
     }
@@ -316,7 +330,7 @@ mod tests {
         for name in ["cat/notes.txt", "cat/movie.gif", "dog/.hidden.png", ".cache/1.png", "dog/Upper.JPG", "list.csv"] {
             write(&root.path().join(name), b"");
         }
-        let listing = Listing::of(root.path()).unwrap();
+        let listing = Listing::of(root.path(), None).unwrap();
         assert_eq!(listing.class_names, ["cat", "dog"]);
         assert_eq!(
             names(&listing.train),
@@ -335,9 +349,24 @@ mod tests {
     fn a_class_that_train_lacks_is_refused() {
         let (error, hint) = refused(&folder(&["train/cat", "train/dog", "val/cat", "val/lynx"]));
         assert_eq!(error, "class `lynx` is in val/ but not in train/ (photos/val/lynx)");
-        assert_eq!(hint, "add photos/train/lynx, or remove photos/val/lynx");
+        assert_eq!(hint, "add photos/train/lynx, or leave it out with --classes cat,dog");
         let (error, _) = refused(&folder(&["train/cat", "train/dog", "test/lynx"]));
         assert_eq!(error, "class `lynx` is in test/ but not in train/ (photos/test/lynx)");
+    }
+
+    #[test]
+    fn classes_that_are_not_asked_for_are_passed_over_whatever_is_wrong_with_them() {
+        let root = folder(&["train/ant", "train/cat", "train/dog", "val/lynx", "val/dog", "test/ant"]);
+        write(&root.path().join("train/bee/notes.txt"), b"no picture");
+        let listing = Listing::of(root.path(), Some(&ClassSubset::parse("dog,cat"))).unwrap();
+        assert_eq!(listing.class_names, ["cat", "dog"]);
+        assert_eq!(names(&listing.train)[1..3], [("train/cat/1.png", 0), ("train/dog/0.png", 1)]);
+        assert_eq!(names(&listing.validation.unwrap())[0], ("val/dog/0.png", 1));
+        assert_eq!((listing.test.unwrap().len(), listing.ignored_files), (0, 0));
+        let error = Listing::of(root.path(), Some(&ClassSubset::parse("cat,lynx"))).unwrap_err();
+        let shown = root.path().display();
+        assert_eq!(error.to_string(), format!("classes lists `lynx`, which is no class of the data ({shown}, [data])"));
+        assert_eq!(error.hint().unwrap(), "the classes are ant, bee, cat, dog");
     }
 
     #[test]
@@ -371,7 +400,7 @@ mod tests {
             "val/ and valid/ both hold a validation split (photos)"
         );
         // A class of this name is no split.
-        assert_eq!(Listing::of(folder(&["test", "photo"]).path()).unwrap().class_names, ["photo", "test"]);
+        assert_eq!(Listing::of(folder(&["test", "photo"]).path(), None).unwrap().class_names, ["photo", "test"]);
     }
 
     #[test]
@@ -381,7 +410,7 @@ mod tests {
         for name in ["cat/3.png", "cat/7.png", "dog/1.png"] {
             write(&root.path().join(name), b"no picture");
         }
-        let listing = Listing::of(root.path()).unwrap();
+        let listing = Listing::of(root.path(), None).unwrap();
         let pictures: Vec<&Picture> = listing.train.iter().collect();
         let shape = ImageShape { channels: 3, height: 5, width: 7 };
         let decode = |skip, threads| {

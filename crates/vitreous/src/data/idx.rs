@@ -75,20 +75,30 @@ impl IdxPair {
     /// # Errors
     /// When a file is damaged, is longer or shorter than its header says, or holds a label that is no class.
     pub fn load(&self, prefix: &'static str, classes: usize, progress: Progress) -> Result<Packed, DataError> {
-        let (labels_file, label_count) = self.labels()?;
+        let labels = self.read_labels(classes)?;
         let (images_file, [count, height, width]) = self.images()?;
-        if [count, height, width, label_count].map(|n| n as usize) != [self.count, self.height, self.width, self.count]
-        {
+        if [count, height, width].map(|n| n as usize) != [self.count, self.height, self.width] {
+            return Err(DataError::Changed { path: self.images.clone() });
+        }
+        let image_len = self.shape().len();
+        let pixels = images_file.read_all(self.count * image_len, |bytes| progress(bytes / image_len, self.count))?;
+        Ok(Packed { shape: self.shape(), pixels, labels, names: Names::Numbered(prefix) })
+    }
+
+    /// Reads all labels.
+    ///
+    /// # Errors
+    /// When the file is damaged, is longer or shorter than its header says, or holds a label that is no class.
+    pub fn read_labels(&self, classes: usize) -> Result<Vec<u16>, DataError> {
+        let (labels_file, label_count) = self.labels()?;
+        if label_count as usize != self.count {
             return Err(DataError::Changed { path: self.images.clone() });
         }
         let labels = labels_file.read_all(self.count, |_| ())?;
         if let Some((index, &label)) = labels.iter().enumerate().find(|(_, label)| usize::from(**label) >= classes) {
             return Err(DataError::Label { path: self.labels.clone(), index, label, classes });
         }
-        let image_len = self.shape().len();
-        let pixels = images_file.read_all(self.count * image_len, |bytes| progress(bytes / image_len, self.count))?;
-        let labels = labels.into_iter().map(u16::from).collect();
-        Ok(Packed { shape: self.shape(), pixels, labels, names: Names::Numbered(prefix) })
+        Ok(labels.into_iter().map(u16::from).collect())
     }
 
     fn images(&self) -> Result<(IdxFile, [u32; 3]), DataError> {

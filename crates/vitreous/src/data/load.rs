@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::digits::{Digits, TEST_IMAGES, TRAIN_IMAGES};
+use super::digits::{CLASS_NAMES, Digits, TEST_IMAGES, TRAIN_IMAGES};
 use super::folder::{self, Listing, Picture, SkippedImage};
 use super::source::{Facts, Source};
-use super::split::{Packed, Store, divide};
+use super::split::{Drawn, Numbers, Packed, Store, divide};
 use super::{DataError, Progress, Split, SplitName};
 use crate::config::data::DataSpec;
 
@@ -66,22 +66,26 @@ pub fn load(
     }
     let is_test = wanted == Wanted::Only(SplitName::Test);
     let mut skipped = Vec::new();
+    let numbers = facts.numbers();
+    let classes = numbers.as_ref().map_or(facts.class_names.len(), Numbers::classes);
+    let chosen = |packed: Packed| match &numbers {
+        Some(numbers) => packed.keep(numbers),
+        None => packed,
+    };
     let splits = match &facts.source {
         Source::Idx { test, test_file, .. } if is_test => {
             let test = test.as_ref().ok_or_else(|| no_split(SplitName::Test, Some(test_file)))?;
-            whole_test(test.load("test", facts.class_names.len(), progress)?)
+            whole_test(chosen(test.load("test", classes, progress)?))
         }
         Source::Cifar { test, test_file, .. } if is_test => {
             let test = test.as_ref().ok_or_else(|| no_split(SplitName::Test, Some(test_file)))?;
-            whole_test(test.load("test", progress)?)
+            whole_test(chosen(test.load("test", progress)?))
         }
-        Source::Idx { train, .. } => {
-            divided_train(spec, facts, train.load("train", facts.class_names.len(), progress)?)
-        }
-        Source::Cifar { train, .. } => divided_train(spec, facts, train.load("train", progress)?),
+        Source::Idx { train, .. } => divided_train(spec, facts, chosen(train.load("train", classes, progress)?)),
+        Source::Cifar { train, .. } => divided_train(spec, facts, chosen(train.load("train", progress)?)),
         Source::Digits => digits(spec, facts),
         Source::Folder(listing) => {
-            if is_test && listing.test.is_none() {
+            if is_test && !facts.has_test() {
                 return Err(no_split(SplitName::Test, Some(&listing.root.join("test"))));
             }
             load_folder(spec, facts, listing, wanted, threads, progress, &mut skipped)?
@@ -117,10 +121,16 @@ fn divided_train(spec: &DataSpec, facts: &Facts, packed: Packed) -> Vec<(SplitNa
 
 fn digits(spec: &DataSpec, facts: &Facts) -> Vec<(SplitName, Split)> {
     let digits = Digits::new(DIGITS_SEED, TRAIN_IMAGES + TEST_IMAGES);
-    let labels: Vec<u16> = (0..TRAIN_IMAGES).map(|index| digits.label(index) as u16).collect();
+    let all: Vec<usize> = (0..CLASS_NAMES.len()).collect();
+    let numbers = Numbers::new(facts.places.as_ref().unwrap_or(&all), all.len());
+    let in_use = |index: &u32| numbers.of(digits.label(*index as usize)).is_some();
+    let images: Vec<u32> = (0..TRAIN_IMAGES as u32).filter(in_use).collect();
+    let test = (TRAIN_IMAGES as u32..(TRAIN_IMAGES + TEST_IMAGES) as u32).filter(in_use).collect();
+    let labels: Vec<u16> = images.iter().filter_map(|index| numbers.of(digits.label(*index as usize))).collect();
     let (train, validation) = divide(&labels, facts.class_names.len(), spec, false);
-    let test = (TRAIN_IMAGES as u32..(TRAIN_IMAGES + TEST_IMAGES) as u32).collect();
-    let store = Arc::new(Store::Digits(digits));
+    let [train, validation] =
+        [train, validation].map(|places| places.into_iter().map(|place| images[place as usize]).collect());
+    let store = Arc::new(Store::Digits(Drawn { digits, numbers }));
     vec![
         (SplitName::Train, Split::new(store.clone(), train)),
         (SplitName::Validation, Split::new(store.clone(), validation)),
@@ -190,6 +200,7 @@ mod tests {
     use super::super::samples::{idx_images, loaded, spec, write, write_cifar, write_class, write_mnist};
     use super::super::{Normalization, describe, inspect};
     use super::*;
+    use crate::config::classes::ClassSubset;
 
     fn classes_of(split: &Split) -> Vec<usize> {
         (0..split.len()).map(|i| split.label(i)).collect()
@@ -218,6 +229,61 @@ mod tests {
             }
         }
         assert_eq!(mnist.test.map(|test| test.len()), None);
+    }
+
+    #[test]
+    fn of_some_classes_every_image_keeps_its_name_and_bytes_under_a_new_label() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(folder.path());
+        write_cifar(folder.path());
+        write_photos(folder.path());
+        let of = |name: &str, wanted| {
+            let classes = Some(ClassSubset::parse(if name == "photos" { "bee,cow" } else { "1,4,7" }));
+            loaded(&DataSpec { classes, ..spec(name, folder.path()) }, wanted).unwrap()
+        };
+        let whole = idx_images(53, 7, 5);
+        for name in ["mnist", "cifar10", "digits"] {
+            let (facts, some) = of(name, Wanted::TrainAndValidation);
+            let (train, validation) = (some.train.unwrap(), some.validation.unwrap());
+            assert_eq!((train.len(), validation.len()), (facts.train, facts.validation), "{name}");
+            for split in [&train, &validation] {
+                for i in 0..split.len() {
+                    let name_of_image = split.image_name(i);
+                    let index: usize = name_of_image.rsplit('/').next().unwrap().parse().unwrap();
+                    assert_eq!(index % 10, [1, 4, 7][split.label(i)], "{name}");
+                    match name {
+                        "mnist" => assert_eq!(split.pixels(i), &whole[16 + 35 * index..][..35]),
+                        "cifar10" => assert_eq!(split.pixels(i), [index as u8; 3072]),
+                        _ => {}
+                    }
+                }
+            }
+            let test = of(name, Wanted::Only(SplitName::Test)).1.test.unwrap();
+            let expected: Vec<usize> = (0..)
+                .zip((0..10).cycle())
+                .filter(|(_, class)| [1, 4, 7].contains(class))
+                .map(|(index, _)| index)
+                .take(test.len())
+                .collect();
+            let first = if name == "digits" { TRAIN_IMAGES } else { 0 };
+            let names: Vec<String> = (0..test.len()).map(|i| test.image_name(i)).collect();
+            assert!(
+                names.iter().zip(expected).all(|(name, index)| name.ends_with(&format!("/{}", first + index))),
+                "{names:?}"
+            );
+            assert_eq!(
+                test.len(),
+                match name {
+                    "mnist" => 7,
+                    "cifar10" => 2,
+                    _ => 1200,
+                }
+            );
+        }
+        let (facts, photos) = of("photos", Wanted::TrainAndValidation);
+        let train = photos.train.unwrap();
+        assert_eq!((facts.class_names, facts.train, facts.validation), (vec!["bee".into(), "cow".into()], 36, 4));
+        assert!((0..train.len()).all(|i| usize::from(train.pixels(i)[64 * 64]) == 100 * (train.label(i) + 1)));
     }
 
     #[test]
@@ -319,6 +385,8 @@ mod tests {
         let before = fingerprint(&photos);
         assert_eq!((before.len(), fingerprint(&photos)), (64, before.clone()));
         assert_ne!(fingerprint(&DataSpec { split_seed: 1, ..photos.clone() }), before);
+        let classes = Some(ClassSubset::parse("ant,bee"));
+        assert_ne!(fingerprint(&DataSpec { classes, ..photos.clone() }), before);
         let place = folder.path().join("photos");
         fs::rename(place.join("ant/3.png"), place.join("bee/3.png")).unwrap();
         assert_ne!(fingerprint(&photos), before);

@@ -6,13 +6,16 @@ use super::cifar::{self, CifarFiles};
 use super::digits;
 use super::folder::Listing;
 use super::idx::IdxPair;
-use super::split::validation_count;
+use super::split::{Numbers, validation_count};
 use super::{DataError, ImageShape};
 use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
 use crate::units;
 
 /// Size of a folder's images where the config gives none, in pixels.
 pub const FOLDER_IMAGE_SIZE: usize = 64;
+
+/// Classes of every packed data set and of the built-in digits.
+const PACKED_CLASSES: usize = 10;
 
 const GARMENTS: [&str; 10] =
     ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
@@ -22,7 +25,7 @@ const GARMENTS: [&str; 10] =
 pub struct Facts {
     /// The data set's name or folder, as in the config.
     pub name: String,
-    /// Names of the classes; a label is a place in this table.
+    /// Names of the classes in use; a label is a place in this table.
     pub class_names: Vec<String>,
     /// Shape of every image.
     pub shape: ImageShape,
@@ -30,10 +33,13 @@ pub struct Facts {
     pub train: usize,
     /// Number of images that validate; 0 without a validation split.
     pub validation: usize,
-    /// Number of images of the test split; absent without one.
+    /// Number of images of the test split; absent without one, and where only its labels could tell: when some classes
+    /// of a packed file are in use.
     pub test: Option<usize>,
     /// Files in class folders that are no pictures by their ending.
     pub ignored_files: usize,
+    /// Places of the classes in use among all of a packed file's or of the built-in digits; absent when all are.
+    pub(super) places: Option<Vec<usize>>,
     pub(super) source: Source,
 }
 
@@ -47,6 +53,21 @@ pub enum Source {
 }
 
 impl Facts {
+    /// Whether there is a test split.
+    pub fn has_test(&self) -> bool {
+        match &self.source {
+            Source::Idx { test, .. } => test.is_some(),
+            Source::Cifar { test, .. } => test.is_some(),
+            Source::Folder(listing) => listing.test.as_ref().is_some_and(|test| !test.is_empty()),
+            Source::Digits => true,
+        }
+    }
+
+    /// New numbers of a packed file's classes where only some are in use.
+    pub(super) fn numbers(&self) -> Option<Numbers> {
+        self.places.as_ref().map(|places| Numbers::new(places, PACKED_CLASSES))
+    }
+
     /// Number of images of each class in the test split, where the listing tells it.
     pub fn test_class_counts(&self) -> Option<Vec<usize>> {
         let Source::Folder(Listing { test: Some(test), .. }) = &self.source else { return None };
@@ -56,6 +77,21 @@ impl Facts {
     }
 }
 
+/// Returns the number of classes of a known data set that a spec uses, without opening it; absent for a folder.
+///
+/// # Errors
+/// When the spec's subset of classes does not fit.
+pub fn class_count(spec: &DataSpec) -> Result<Option<usize>, DataError> {
+    let names = match spec.name.as_str() {
+        "digits" | "mnist" => digits::CLASS_NAMES,
+        "fashion-mnist" => GARMENTS,
+        "cifar10" => cifar::CLASS_NAMES,
+        _ => return Ok(None),
+    };
+    let places = chosen_places(spec, &names.map(str::to_string))?;
+    Ok(Some(places.map_or(names.len(), |places| places.len())))
+}
+
 /// Reads listings and file headers.
 ///
 /// # Errors
@@ -63,7 +99,7 @@ impl Facts {
 /// have not one value for each channel.
 pub fn inspect(spec: &DataSpec) -> Result<Facts, DataError> {
     let facts = match spec.name.as_str() {
-        "digits" => inspect_digits(spec),
+        "digits" => inspect_digits(spec)?,
         "mnist" => inspect_idx(spec, digits::CLASS_NAMES, &["mnist", "MNIST/raw"])?,
         "fashion-mnist" => inspect_idx(spec, GARMENTS, &["fashion-mnist", "FashionMNIST/raw"])?,
         "cifar10" => inspect_cifar(spec)?,
@@ -78,13 +114,30 @@ pub fn inspect(spec: &DataSpec) -> Result<Facts, DataError> {
     Ok(facts)
 }
 
-fn inspect_digits(spec: &DataSpec) -> Facts {
+fn inspect_digits(spec: &DataSpec) -> Result<Facts, DataError> {
     let class_names = digits::CLASS_NAMES.map(str::to_string).to_vec();
     let shape = ImageShape { channels: 1, height: digits::SIDE, width: digits::SIDE };
-    packed_facts(spec, class_names, shape, digits::TRAIN_IMAGES, Some(digits::TEST_IMAGES), Source::Digits)
+    let places = chosen_places(spec, &class_names)?;
+    // Ten images in a row hold each class once.
+    let part = places.as_ref().map_or(PACKED_CLASSES, Vec::len);
+    let [count, test] = [digits::TRAIN_IMAGES, digits::TEST_IMAGES].map(|all| all / PACKED_CLASSES * part);
+    Ok(packed_facts(spec, class_names, places, shape, count, Some(test), Source::Digits))
+}
+
+/// Places of the classes in use, where not all are.
+fn chosen_places(spec: &DataSpec, names: &[String]) -> Result<Option<Vec<usize>>, DataError> {
+    let places = spec.classes.as_ref().map(|classes| classes.places(names)).transpose();
+    places.map_err(|error| DataError::Classes { name: spec.name.clone(), error })
+}
+
+/// How many of these labels are of classes in use.
+fn count_of(labels: &[u16], places: &[usize]) -> usize {
+    labels.iter().filter(|label| places.contains(&usize::from(**label))).count()
 }
 
 fn inspect_idx(spec: &DataSpec, names: [&str; 10], folders: &[&str]) -> Result<Facts, DataError> {
+    let class_names = names.map(str::to_string).to_vec();
+    let places = chosen_places(spec, &class_names)?;
     let train_images = Places::new(spec, folders).find(&idx_spellings("train-images-idx3-ubyte"))?;
     let here = Places::beside(spec, &train_images);
     let train = IdxPair::open(&train_images, &here.find(&idx_spellings("train-labels-idx1-ubyte"))?)?;
@@ -98,10 +151,14 @@ fn inspect_idx(spec: &DataSpec, names: [&str; 10], folders: &[&str]) -> Result<F
         let path = test.images_path().to_path_buf();
         return Err(DataError::TestShape { path, train: train.shape(), test: test.shape() });
     }
-    let class_names = names.map(str::to_string).to_vec();
     let test_file = train_images.with_file_name("t10k-images-idx3-ubyte.gz");
-    let (shape, count, test_count) = (train.shape(), train.count(), test.as_ref().map(IdxPair::count));
-    Ok(packed_facts(spec, class_names, shape, count, test_count, Source::Idx { train, test, test_file }))
+    let (count, test_count) = match &places {
+        // Of the test split not even the labels are read here.
+        Some(places) => (count_of(&train.read_labels(PACKED_CLASSES)?, places), None),
+        None => (train.count(), test.as_ref().map(IdxPair::count)),
+    };
+    let shape = train.shape();
+    Ok(packed_facts(spec, class_names, places, shape, count, test_count, Source::Idx { train, test, test_file }))
 }
 
 /// The spellings under which an IDX file is found in the wild.
@@ -111,8 +168,10 @@ fn idx_spellings(official: &str) -> [String; 4] {
 }
 
 fn inspect_cifar(spec: &DataSpec) -> Result<Facts, DataError> {
-    let places = Places::new(spec, &["cifar10", "cifar-10-batches-bin", "cifar10/cifar-10-batches-bin"]);
-    let first = places.find(&[cifar::TRAIN_FILES[0].to_string()])?;
+    let folders = Places::new(spec, &["cifar10", "cifar-10-batches-bin", "cifar10/cifar-10-batches-bin"]);
+    let first = folders.find(&[cifar::TRAIN_FILES[0].to_string()])?;
+    let names = cifar::class_names(&first)?;
+    let places = chosen_places(spec, &names)?;
     let here = Places::beside(spec, &first);
     let paths = cifar::TRAIN_FILES.iter().map(|file| here.find(&[file.to_string()])).collect::<Result<_, _>>()?;
     let train = CifarFiles::open(paths)?;
@@ -120,23 +179,30 @@ fn inspect_cifar(spec: &DataSpec) -> Result<Facts, DataError> {
         Ok(path) => Some(CifarFiles::open(vec![path])?),
         Err(_) => None,
     };
-    let names = cifar::class_names(&first)?;
     let test_file = first.with_file_name(cifar::TEST_FILE);
-    let (count, test_count) = (train.count(), test.as_ref().map(CifarFiles::count));
-    Ok(packed_facts(spec, names, cifar::SHAPE, count, test_count, Source::Cifar { train, test, test_file }))
+    let (count, test_count) = match &places {
+        Some(places) => (count_of(&train.read_labels()?, places), None),
+        None => (train.count(), test.as_ref().map(CifarFiles::count)),
+    };
+    Ok(packed_facts(spec, names, places, cifar::SHAPE, count, test_count, Source::Cifar { train, test, test_file }))
 }
 
 fn packed_facts(
     spec: &DataSpec,
     class_names: Vec<String>,
+    places: Option<Vec<usize>>,
     shape: ImageShape,
     count: usize,
     test: Option<usize>,
     source: Source,
 ) -> Facts {
+    let class_names = match &places {
+        Some(places) => places.iter().map(|&place| class_names[place].clone()).collect(),
+        None => class_names,
+    };
     let validation = validation_count(count, class_names.len(), spec.val_fraction);
     let train = (count - validation).min(spec.limit_train.unwrap_or(usize::MAX));
-    Facts { name: spec.name.clone(), class_names, shape, train, validation, test, ignored_files: 0, source }
+    Facts { name: spec.name.clone(), class_names, shape, train, validation, test, ignored_files: 0, places, source }
 }
 
 fn inspect_folder(spec: &DataSpec) -> Result<Facts, DataError> {
@@ -151,14 +217,14 @@ fn inspect_folder(spec: &DataSpec) -> Result<Facts, DataError> {
     if !root.is_dir() {
         return Err(DataError::NotAFolder { path: root });
     }
-    let listing = Listing::of(&root)?;
+    let listing = Listing::of(&root, spec.classes.as_ref())?;
     let side = spec.image_size.unwrap_or(FOLDER_IMAGE_SIZE);
     let shape = ImageShape { channels: spec.channels.unwrap_or(3), height: side, width: side };
     let class_names = listing.class_names.clone();
     let (count, test) = (listing.train.len(), listing.test.as_ref().map(Vec::len));
     let own_validation = listing.validation.as_ref().map(Vec::len);
     let ignored_files = listing.ignored_files;
-    let facts = packed_facts(spec, class_names, shape, count, test, Source::Folder(listing));
+    let facts = packed_facts(spec, class_names, None, shape, count, test, Source::Folder(listing));
     Ok(match own_validation {
         Some(validation) => {
             let train = count.min(spec.limit_train.unwrap_or(usize::MAX));
@@ -214,6 +280,7 @@ mod tests {
         self, gzip, idx_images, idx_labels, spec, write, write_cifar, write_class, write_mnist,
     };
     use super::*;
+    use crate::config::classes::ClassSubset;
 
     fn refused(spec: &DataSpec) -> String {
         let error = inspect(spec).expect_err("the data is bad");
@@ -250,6 +317,43 @@ mod tests {
         // The files of Fashion-MNIST have the same names.
         let error = refused(&spec("fashion-mnist", &folder.path().join("mnist")));
         assert!(error.starts_with("fashion-mnist needs the file train-images-idx3-ubyte.gz (looked in "), "{error}");
+    }
+
+    #[test]
+    fn some_classes_are_counted_without_opening_a_picture_or_the_test_split() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(&folder.path().join("mnist"));
+        write_cifar(&folder.path().join("cifar-10-batches-bin"));
+        // Good headers, bad labels: seen only by who reads them.
+        let bad_labels = [&[0, 0, 8, 1, 0, 0, 0, 23][..], &[99; 23]].concat();
+        write(&folder.path().join("mnist/t10k-labels-idx1-ubyte"), &bad_labels);
+        let of = |name: &str, classes: &str| {
+            let classes = Some(ClassSubset::parse(classes));
+            inspect(&DataSpec { classes, ..spec(name, folder.path()) }).unwrap()
+        };
+        // 53 images of the classes 0, 1, ..., 9, 0, ...: six of 0 and of 2.
+        let mnist = of("mnist", "0,2,7");
+        assert_eq!(mnist.class_names, ["0", "2", "7"]);
+        assert_eq!((mnist.train, mnist.validation, mnist.test, mnist.has_test()), (15, 2, None, true));
+        let cifar = of("cifar10", "even");
+        assert_eq!(cifar.class_names, ["airplane", "bird", "deer", "frog", "ship"]);
+        assert_eq!((cifar.train, cifar.validation, cifar.test, cifar.has_test()), (25, 3, None, true));
+        let digits = of("digits", "odd");
+        assert_eq!((digits.train, digits.validation, digits.test), (7200, 800, Some(2000)));
+        for (name, expected) in [("digits", 5), ("mnist", 5), ("fashion-mnist", 5), ("cifar10", 5)] {
+            let spec = DataSpec { classes: Some(ClassSubset::Odd), ..spec(name, folder.path()) };
+            assert_eq!(class_count(&spec).unwrap(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn classes_that_are_not_there_are_refused_before_files_are() {
+        let nowhere = std::path::Path::new("no/such/folder");
+        let classes = Some(ClassSubset::parse("Coat,Trousers"));
+        let error = inspect(&DataSpec { classes, ..spec("fashion-mnist", nowhere) }).unwrap_err();
+        let expected = "classes lists `Trousers`, which is no class of the data (fashion-mnist, [data])";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.hint().unwrap(), "did you mean `Trouser`?");
     }
 
     #[test]

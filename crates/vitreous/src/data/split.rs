@@ -18,7 +18,37 @@ pub enum Store {
     /// Bytes read from files.
     Packed(Packed),
     /// Built-in digits, drawn when first asked for.
-    Digits(Digits),
+    Digits(Drawn),
+}
+
+/// Built-in digits, of which some classes may be used.
+pub struct Drawn {
+    /// All of them.
+    pub digits: Digits,
+    /// What became of the numbers of the classes.
+    pub numbers: Numbers,
+}
+
+/// The numbers of a data set's classes when only some of them are used: those count on from 0.
+pub struct Numbers(Vec<Option<u16>>);
+
+impl Numbers {
+    /// Numbers the classes at `places` of `classes`.
+    pub fn new(places: &[usize], classes: usize) -> Numbers {
+        let mut numbers = vec![None; classes];
+        (0..).zip(places).for_each(|(number, &place)| numbers[place] = Some(number));
+        Numbers(numbers)
+    }
+
+    /// Number of all classes, used or not.
+    pub fn classes(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The new number of a class, if it is used.
+    pub fn of(&self, class: usize) -> Option<u16> {
+        self.0[class]
+    }
 }
 
 /// Images one after the other, each `[channels, height, width]`.
@@ -37,6 +67,8 @@ pub struct Packed {
 pub enum Names {
     /// By the split's name in the files and the place in it: `train/123`.
     Numbered(&'static str),
+    /// As `Numbered`, for images of which some were left out: their places before that.
+    Chosen(&'static str, Vec<u32>),
     /// By the file, relative to the data set's folder.
     Files(Vec<String>),
 }
@@ -46,6 +78,33 @@ pub enum Names {
 pub struct Split {
     store: Arc<Store>,
     indices: Vec<u32>,
+}
+
+impl Packed {
+    /// Keeps the images of some classes, under their names, and numbers those classes anew.
+    pub fn keep(self, numbers: &Numbers) -> Packed {
+        let Packed { shape, mut pixels, labels, names } = self;
+        let len = shape.len();
+        let kept: Vec<u32> = (0..)
+            .zip(&labels)
+            .filter(|(_, label)| numbers.of(usize::from(**label)).is_some())
+            .map(|(i, _)| i)
+            .collect();
+        for (to, &from) in kept.iter().enumerate() {
+            pixels.copy_within(from as usize * len..(from as usize + 1) * len, to * len);
+        }
+        pixels.truncate(kept.len() * len);
+        pixels.shrink_to_fit();
+        let labels = labels.into_iter().filter_map(|label| numbers.of(usize::from(label))).collect();
+        let names = match names {
+            Names::Numbered(prefix) => Names::Chosen(prefix, kept),
+            Names::Chosen(prefix, places) => {
+                Names::Chosen(prefix, kept.iter().map(|&place| places[place as usize]).collect())
+            }
+            Names::Files(files) => Names::Files(kept.iter().map(|&place| files[place as usize].clone()).collect()),
+        };
+        Packed { shape, pixels, labels, names }
+    }
 }
 
 impl fmt::Debug for Split {
@@ -83,7 +142,9 @@ impl Split {
         let index = self.indices[i] as usize;
         match &*self.store {
             Store::Packed(packed) => usize::from(packed.labels[index]),
-            Store::Digits(digits) => digits.label(index),
+            Store::Digits(Drawn { digits, numbers }) => {
+                usize::from(numbers.of(digits.label(index)).expect("a split has images of the classes in use"))
+            }
         }
     }
 
@@ -98,7 +159,7 @@ impl Split {
                 let len = packed.shape.len();
                 &packed.pixels[index * len..][..len]
             }
-            Store::Digits(digits) => digits.pixels(index),
+            Store::Digits(drawn) => drawn.digits.pixels(index),
         }
     }
 
@@ -108,6 +169,7 @@ impl Split {
         match &*self.store {
             Store::Packed(Packed { names: Names::Files(files), .. }) => files[index].clone(),
             Store::Packed(Packed { names: Names::Numbered(prefix), .. }) => format!("{prefix}/{index}"),
+            Store::Packed(Packed { names: Names::Chosen(prefix, places), .. }) => format!("{prefix}/{}", places[index]),
             Store::Digits(_) => format!("digits/{index}"),
         }
     }

@@ -67,7 +67,7 @@ pub struct DataRecord {
     pub train: usize,
     /// Images that validated.
     pub validation: usize,
-    /// Images of the test split, which `train` does not open; absent without one.
+    /// Images of the test split, which `train` does not open; absent without one, or where that leaves them uncounted.
     pub test: Option<usize>,
     /// How bytes became numbers.
     pub normalization: Normalization,
