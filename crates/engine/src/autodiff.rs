@@ -23,15 +23,18 @@ pub struct TrainingGraph {
 /// When `loss` is not a cross-entropy node.
 pub fn differentiate(graph: &Graph, loss: NodeId) -> TrainingGraph {
     let node = graph.node(loss);
-    let Op::CrossEntropy { smoothing } = node.op else { panic!("`{}` is no cross-entropy loss", node.name) };
+    let grad = match node.op {
+        Op::CrossEntropy { smoothing } => Op::CrossEntropyGrad { smoothing },
+        Op::CrossEntropyTokens { smoothing } => Op::CrossEntropyTokensGrad { smoothing },
+        _ => panic!("`{}` is no cross-entropy loss", node.name),
+    };
     let logits = node.inputs[0];
     let forward_len = graph.nodes().len();
     let mut backward =
         Backward { graph: graph.clone(), needs_gradient: needs_gradient(graph), gradients: vec![None; forward_len] };
     if backward.needs_gradient[logits.0] {
         let shape = graph.shape(logits).clone();
-        let dy =
-            backward.push(&format!("{}.grad", node.name), Op::CrossEntropyGrad { smoothing }, &node.inputs, &[], shape);
+        let dy = backward.push(&format!("{}.grad", node.name), grad, &node.inputs, &[], shape);
         backward.add_gradient(logits, dy);
     }
     for id in graph.ids().rev() {

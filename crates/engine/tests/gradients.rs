@@ -5,7 +5,7 @@
 
 use vitreous_engine::autodiff::differentiate;
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
-use vitreous_engine::ops::{Activation, LinearInit};
+use vitreous_engine::ops::{Activation, AttentionOptions, LinearInit, Over};
 use vitreous_engine::random::Key;
 use vitreous_engine::reference::{Mode, Reference, Values};
 
@@ -53,12 +53,16 @@ fn check_of_width(
 }
 
 fn check_graph(graph: &Graph, loss: NodeId) {
-    let params = numbers(1, graph.parameters().iter().map(|param| param.shape.len()));
     let inputs = vec![numbers(2, [EXAMPLES * graph.nodes()[0].shape.len()]).remove(0), vec![2.0, 0.0]];
+    check_with(graph, loss, &inputs);
+}
+
+fn check_with(graph: &Graph, loss: NodeId, inputs: &[Vec<f64>]) {
+    let params = numbers(1, graph.parameters().iter().map(|param| param.shape.len()));
     let keys = [Key::new(3), Key::new(4)];
     let mode = Mode::Train { image_keys: Some(&keys), batch: EXAMPLES };
     let training = differentiate(graph, loss);
-    let found = Reference::new(&training.graph, params.clone()).run(&inputs, mode).gradients;
+    let found = Reference::new(&training.graph, params.clone()).run(inputs, mode).gradients;
     let mut reference = Reference::new(graph, params);
     let mean_loss = |values: &Values| values.of(loss).iter().sum::<f64>() / EXAMPLES as f64;
     for (p, param) in graph.parameters().iter().enumerate() {
@@ -67,7 +71,7 @@ fn check_graph(graph: &Graph, loss: NodeId) {
             let start = reference.params[p][i];
             let mut loss_at = |x: f64| {
                 reference.params[p][i] = x;
-                mean_loss(&reference.run(&inputs, mode))
+                mean_loss(&reference.run(inputs, mode))
             };
             let difference = loss_at(start + STEP) - loss_at(start - STEP);
             expected.push(difference / (2.0 * STEP));
@@ -199,4 +203,137 @@ fn a_linear_layer_on_patches_of_an_image() {
     };
     let (graph, loss) = build().expect("the shapes fit");
     check_graph(&graph, loss);
+}
+
+/// Queries, keys and values from one input, the latter two with a token less.
+fn operands(graph: &mut Graph, x: NodeId, width: usize, keys: usize) -> Result<[NodeId; 3], GraphError> {
+    let fewer = graph.slice_tokens("fewer", x, TOKENS - keys, keys)?;
+    // No biases: one of the keys changes nothing when softmax goes over them.
+    let init = LinearInit { bias: None, ..LinearInit::pytorch(FEATURES) };
+    let mut linear = |name: &str, x| graph.linear(name, x, width, init);
+    Ok([linear("q", x)?, linear("k", fewer)?, linear("v", fewer)?])
+}
+
+#[test]
+fn attention_of_separate_operands_causal_and_over_either_axis() {
+    for softmax in [Over::Keys, Over::Queries] {
+        for (keys, causal, dropout_rate) in [(TOKENS, true, 0.0), (TOKENS - 2, false, 0.3)] {
+            check_of_width(FEATURES, 0.0, |graph, x| {
+                let [q, k, v] = operands(graph, x, 6, keys)?;
+                let options =
+                    AttentionOptions { dropout_rate, causal, softmax, out_scale: 0.7, ..AttentionOptions::new(2, 1.3) };
+                let y = graph.attend("attn", q, k, v, options, None)?;
+                graph.linear("back", y, FEATURES, LinearInit::pytorch(6))
+            });
+        }
+    }
+}
+
+#[test]
+fn attention_with_a_mask_and_of_a_value_with_itself() {
+    for softmax in [Over::Keys, Over::Queries] {
+        let build = || -> Result<(Graph, NodeId), GraphError> {
+            let mut graph = Graph::new();
+            let x = graph.input("x", [TOKENS, FEATURES])?;
+            let label = graph.input("label", [])?;
+            let mask = graph.input("mask", [TOKENS])?;
+            let x = graph.linear("fc", x, 6, LinearInit::pytorch(FEATURES))?;
+            let options = AttentionOptions { softmax, ..AttentionOptions::new(3, 0.9) };
+            let y = graph.attend("attn", x, x, x, options, Some(mask))?;
+            let y = graph.linear("head", y, CLASSES, LinearInit::pytorch(6))?;
+            let y = graph.activation("act", y, Activation::Tanh)?;
+            let logits = graph.mean_tokens("logits", y)?;
+            let loss = graph.cross_entropy("loss", logits, label, 0.0)?;
+            Ok((graph, loss))
+        };
+        let (graph, loss) = build().expect("the shapes fit");
+        let x = numbers(2, [EXAMPLES * TOKENS * FEATURES]).remove(0);
+        let mask = vec![1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0];
+        check_with(&graph, loss, &[x, vec![2.0, 0.0], mask]);
+    }
+}
+
+#[test]
+fn layers_that_map_each_head_on_its_own() {
+    for (heads, count, bias) in [(1, 2, true), (3, 1, false), (6, 3, true)] {
+        check_of_width(6, 0.0, |graph, x| {
+            let init = LinearInit { bias: Some(Init::Constant(0.0)).filter(|_| bias), ..LinearInit::pytorch(6) };
+            let y = graph.per_head_linear("qkv", x, heads, count, init)?;
+            let y = graph.activation("act", y, Activation::Tanh)?;
+            graph.linear("back", y, 6, LinearInit::pytorch(6 * count))
+        });
+    }
+}
+
+#[test]
+fn softmax_over_the_features() {
+    check(|graph, x| graph.softmax("softmax", x));
+}
+
+#[test]
+fn a_loss_of_probabilities() {
+    let build = || -> Result<(Graph, NodeId), GraphError> {
+        let mut graph = Graph::new();
+        let x = graph.input("x", [FEATURES])?;
+        let label = graph.input("label", [])?;
+        let x = graph.linear("fc", x, CLASSES, LinearInit::pytorch(FEATURES))?;
+        let x = graph.softmax("softmax", x)?;
+        let loss = graph.cross_entropy("loss", x, label, 0.0)?;
+        Ok((graph, loss))
+    };
+    let (graph, loss) = build().expect("the shapes fit");
+    check_graph(&graph, loss);
+}
+
+#[test]
+fn slices_joins_and_other_axes() {
+    check(|graph, x| {
+        let a = graph.slice_features("a", x, 2, 3)?;
+        let b = graph.slice_features("b", x, 0, 4)?;
+        let y = graph.concat_features("join", &[a, b, a])?;
+        let y = graph.slice_tokens("some", y, 1, 3)?;
+        let y = graph.reshape("flat", y, [30])?;
+        let y = graph.linear("fc", y, 2 * FEATURES, LinearInit::pytorch(30))?;
+        graph.reshape("rows", y, [2, FEATURES])
+    });
+}
+
+#[test]
+fn multiplication_by_a_number() {
+    check(|graph, x| graph.scale("scale", x, -1.7));
+}
+
+#[test]
+fn a_path_that_is_dropped_for_some_examples() {
+    for rate in [0.3, 0.6] {
+        check(|graph, x| {
+            let y = graph.linear("fc", x, FEATURES, LinearInit::pytorch(FEATURES))?;
+            let y = graph.activation("act", y, Activation::Tanh)?;
+            let y = graph.drop_path("path", y, rate)?;
+            graph.add("sum", x, y)
+        });
+    }
+}
+
+#[test]
+fn looked_up_vectors_a_trained_value_and_a_loss_over_tokens() {
+    for smoothing in [0.0, 0.2] {
+        let build = || -> Result<(Graph, NodeId), GraphError> {
+            let mut graph = Graph::new();
+            let table = graph.trained_constant("query", [TOKENS, FEATURES], Init::Constant(0.0))?;
+            let ids = graph.input("ids", [TOKENS])?;
+            let labels = graph.input("labels", [TOKENS])?;
+            let x = graph.embedding("embed", ids, 4, FEATURES, Init::Constant(0.0))?;
+            let x = graph.add("sum", x, table)?;
+            let x = graph.activation("act", x, Activation::Tanh)?;
+            let logits = graph.linear("head", x, CLASSES, LinearInit::pytorch(FEATURES))?;
+            let loss = graph.cross_entropy_tokens("loss", logits, labels, smoothing)?;
+            Ok((graph, loss))
+        };
+        let (graph, loss) = build().expect("the shapes fit");
+        let ids = vec![0.0, 2.0, 2.0, 3.0, 1.0, 1.0, 0.0, 3.0, 0.0, 2.0];
+        let labels = vec![2.0, -1.0, 0.0, 1.0, -1.0, 1.0, 1.0, 2.0, -1.0, -1.0];
+        // The reference's gradient is that of the loss over the number it is given: here the examples.
+        check_with(&graph, loss, &[ids, labels]);
+    }
 }

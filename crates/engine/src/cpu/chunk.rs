@@ -1,14 +1,16 @@
 //! Takes the images of one chunk through a program: each call's slots and parameters become pointers for its kernel.
 
+mod sequence;
+
 use std::ptr::{null, null_mut};
 use std::slice::{from_raw_parts, from_raw_parts_mut};
 
 use super::compiled::Compiled;
 use super::dropout::Mask;
 use super::parameters::Layout;
-use super::program::{Addend, AttentionSizes, Call, Factor, LayerNormGrad, Param, Product, Slot};
+use super::program::{Addend, Call, Factor, LayerNormGrad, Param, Product, Slot};
 use super::simd::LANES;
-use super::{Isa, activation, attention, dropout, elementwise, layer_norm, linear, scalar};
+use super::{Isa, activation, dropout, elementwise, layer_norm, linear, scalar};
 use crate::random::Key;
 use crate::session::Examples;
 
@@ -152,28 +154,6 @@ impl Chunk<'_> {
                     layer_norm::forward(self.isa, &args);
                 }
                 Call::LayerNormGrad(ref grad) => self.layer_norm_grad(grad, continues(grad.starts)),
-                Call::Attention { sizes, qkv, out, weights, scratch } => {
-                    let args = attention::Forward {
-                        sizes: self.attention_sizes(sizes),
-                        qkv: self.at(qkv),
-                        context: self.at(out),
-                        weights: self.at_any(weights),
-                        scratch: self.at(scratch),
-                    };
-                    attention::forward(self.isa, &args);
-                }
-                Call::AttentionGrad { sizes, dy, qkv, context, weights, out, scratch } => {
-                    let args = attention::Backward {
-                        sizes: self.attention_sizes(sizes),
-                        qkv: self.at(qkv),
-                        context: self.at(context),
-                        weights: self.at(weights),
-                        dcontext: self.at(dy),
-                        dqkv: self.at(out),
-                        scratch: self.at(scratch),
-                    };
-                    attention::backward(self.isa, &args);
-                }
                 Call::Activate { activation, x, dy, out, len } => {
                     let (x, dy, out) = (self.at(x), self.at_any(dy), self.at(out));
                     activation::apply(self.isa, &activation::Apply { activation, len: images * len, x, dy, out });
@@ -260,6 +240,8 @@ impl Chunk<'_> {
                         scalar::mean_rows_grad(dy, out);
                     }
                 }
+                // attention
+                Call::Sequence(ref call) => self.sequence(call),
                 Call::CrossEntropy { logits, label, out, classes, smoothing } => {
                     let out = self.write(out, 1);
                     for (i, (logits, &label)) in self.examples_of(logits, label, classes).enumerate() {
@@ -325,12 +307,6 @@ impl Chunk<'_> {
             dx: self.at_any(grad.out),
         };
         unsafe { layer_norm::backward(self.isa, &args) };
-    }
-
-    fn attention_sizes(&self, sizes: AttentionSizes) -> attention::Sizes {
-        let AttentionSizes { tokens, heads, head_dim, scale, dropout } = sizes;
-        let dropout = dropout.map(|index| self.mask(index));
-        attention::Sizes { images: self.images, tokens, heads, head_dim, scale, dropout }
     }
 }
 

@@ -313,6 +313,7 @@ impl Session {
                         weight: from.get().add(layout.start(weight.param)),
                         out_features: weight.out_features,
                         in_features: weight.in_features,
+                        heads: weight.heads,
                         transposed: weight.forward,
                         first: panels.start,
                         count: panels.len(),

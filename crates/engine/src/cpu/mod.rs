@@ -25,6 +25,7 @@ mod plan;
 mod pool;
 mod program;
 mod scalar;
+mod sequence;
 mod simd;
 mod split;
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! A compiled graph: kernels to call one after the other on the images of a chunk, and where their values lie.
 
+mod sequence;
+
 use crate::ops::{Activation, Dropout};
+
+pub(super) use sequence::{Attend, AttendGrad, AttendSizes, PerHeadParamGrad, SequenceCall, Strips, View};
 
 /// A value of a program: its number in [`Program::slots`].
 pub(super) type Slot = usize;
@@ -42,6 +46,9 @@ pub(super) struct PackedWeight {
     pub param: Param,
     pub out_features: usize,
     pub in_features: usize,
+    /// 1 for a whole matrix, else the number of blocks on the diagonal of each square of `in_features` rows: the
+    /// parameter holds these alone.
+    pub heads: usize,
     /// For the forward product, else for the input's gradient.
     pub forward: bool,
 }
@@ -57,8 +64,6 @@ pub(super) enum Call {
     ParamGrad { dy: Slot, x: Slot, rows: usize, size: [usize; 2], weight: Param, bias: Option<Param>, starts: bool },
     LayerNorm { x: Slot, out: Slot, stats: Option<Slot>, params: [Param; 2], size: [usize; 2], eps: f32, relu: bool },
     LayerNormGrad(LayerNormGrad),
-    Attention { sizes: AttentionSizes, qkv: Slot, out: Slot, weights: Option<Slot>, scratch: Slot },
-    AttentionGrad { sizes: AttentionSizes, dy: Slot, qkv: Slot, context: Slot, weights: Slot, out: Slot, scratch: Slot },
     Activate { activation: Activation, x: Slot, dy: Option<Slot>, out: Slot, len: usize },
     Scale { x: Slot, factor: Factor, out: Slot, len: usize },
     Drop { dropout: usize, x: Slot, out: Slot },
@@ -71,6 +76,8 @@ pub(super) enum Call {
     SelectTokenGrad { dy: Slot, out: Slot, index: usize, size: [usize; 2] },
     MeanTokens { x: Slot, out: Slot, size: [usize; 2] },
     MeanTokensGrad { dy: Slot, out: Slot, size: [usize; 2] },
+    // attention
+    Sequence(SequenceCall),
     CrossEntropy { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
     CrossEntropyGrad { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
     Correct { logits: Slot, label: Slot, out: Slot, classes: usize },
@@ -129,17 +136,6 @@ pub(super) struct LayerNormGrad {
     pub starts: bool,
 }
 
-/// Sizes of an attention.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct AttentionSizes {
-    pub tokens: usize,
-    pub heads: usize,
-    pub head_dim: usize,
-    pub scale: f32,
-    /// Number in [`Program::dropouts`].
-    pub dropout: Option<usize>,
-}
-
 /// A dropout with the rows and values it numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ProgramDropout {
@@ -182,12 +178,12 @@ impl Call {
             Call::Product(ref product) => some(&[Some(product.x), product.factor.map(Factor::slot), product.residual]),
             Call::ParamGrad { dy, x, .. } => vec![dy, x],
             Call::LayerNormGrad(ref grad) => some(&[Some(grad.dy), Some(grad.x), Some(grad.stats), grad.residual]),
-            Call::Attention { qkv, .. } => vec![qkv],
-            Call::AttentionGrad { dy, qkv, context, weights, .. } => vec![dy, qkv, context, weights],
             Call::Activate { x, dy, .. } => some(&[Some(x), dy]),
             Call::Scale { x, factor, .. } => vec![x, factor.slot()],
             Call::Add { a, b: Addend::Value(b), .. } => vec![a, b],
             Call::Add { a, .. } => vec![a],
+            // attention
+            Call::Sequence(ref call) => call.reads(),
             Call::CrossEntropy { logits, label, .. }
             | Call::CrossEntropyGrad { logits, label, .. }
             | Call::Correct { logits, label, .. } => vec![logits, label],
@@ -215,12 +211,12 @@ impl Call {
             | Call::CrossEntropy { out, .. }
             | Call::CrossEntropyGrad { out, .. }
             | Call::Correct { out, .. } => vec![out],
-            Call::AttentionGrad { out, scratch, .. } => vec![out, scratch],
             Call::Product(ref product) => some(&[Some(product.out), product.derivative]),
             Call::LayerNorm { out, stats, .. } => some(&[Some(out), stats]),
             Call::LayerNormGrad(ref grad) => some(&[grad.out]),
-            Call::Attention { out, weights, scratch, .. } => some(&[Some(out), weights, Some(scratch)]),
             Call::PrependTokenGrad { out, .. } => some(&[out]),
+            // attention
+            Call::Sequence(ref call) => call.writes(),
         }
     }
 
@@ -243,6 +239,8 @@ impl Call {
             Call::Activate { dy: Some(dy), out, .. } => vec![[dy, out]],
             Call::Add { a, b: Addend::Value(b), out, .. } => vec![[a, out], [b, out]],
             Call::Add { a, out, .. } => vec![[a, out]],
+            // attention
+            Call::Sequence(ref call) => call.in_place(),
             _ => vec![],
         }
     }

@@ -1,32 +1,96 @@
-//! Multi-head self-attention without its projections: every token gathers values from all tokens of its image.
-//! Source: Vaswani et al. 2017, section 3.2. Query, key and value lie side by side, as timm's `qkv` layer gives them.
+//! Multi-head attention without its projections: every query gathers from all keys of its image.
+//! Source: Vaswani et al. 2017, section 3.2. Fused query, key and value lie side by side, as timm's `qkv` layer
+//! gives them.
 
 use crate::autodiff::Backward;
-use crate::graph::{Graph, GraphError, Node, NodeId, Shape, wrong_value};
+use crate::graph::{Graph, GraphError, Node, NodeId, wrong_value};
 use crate::ops::{Dropout, Op};
 
-/// The sizes and options of an attention.
+/// The axis over which softmax makes weights that sum to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Over {
+    /// Each query's weights sum to 1, as usual.
+    Keys,
+    /// Each key's weights sum to 1.
+    Queries,
+}
+
+/// What an attention does besides its products.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionOptions {
+    /// Number of heads; each takes `embed_dim / heads` neighbouring columns of query, key and value.
+    pub heads: usize,
+    /// What the scores are multiplied by before softmax.
+    pub scale: f32,
+    /// Dropout of the weights, after softmax.
+    pub dropout_rate: f32,
+    /// Whether a query sees only keys up to its own place.
+    pub causal: bool,
+    /// The axis of softmax.
+    pub softmax: Over,
+    /// What the result is multiplied by.
+    pub out_scale: f32,
+}
+
+impl AttentionOptions {
+    /// Every query sees every key, softmax over the keys, no dropout.
+    pub fn new(heads: usize, scale: f32) -> Self {
+        AttentionOptions { heads, scale, dropout_rate: 0.0, causal: false, softmax: Over::Keys, out_scale: 1.0 }
+    }
+}
+
+/// The options of an attention, checked, with the random numbers that its dropout draws.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Number of heads; each takes `embed_dim / heads` neighbouring columns of query, key and value.
     pub heads: usize,
     /// What the scores are multiplied by before softmax.
     pub scale: f32,
-    /// Dropout of the weights, after softmax; values are numbered as rows of `tokens`, head by head.
+    /// Dropout of the weights, after softmax; values are numbered as rows of `keys`, head by head.
     pub dropout: Option<Dropout>,
+    /// Whether a query sees only keys up to its own place.
+    pub causal: bool,
+    /// The axis of softmax.
+    pub softmax: Over,
+    /// What the result is multiplied by.
+    pub out_scale: f32,
+}
+
+/// The input of an attention whose gradient a node computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttendInput {
+    /// The queries.
+    Query,
+    /// The keys.
+    Key,
+    /// The values.
+    Value,
 }
 
 impl Attention {
-    /// Scores, softmax (maximum, difference, exponential, sum, quotient), weighted sum; for `[tokens, embed_dim]`.
-    pub(super) fn flops(self, context: &Shape) -> u64 {
-        let (tokens, embed_dim) = (context.rows() as u64, context.features() as u64);
-        tokens * tokens * (4 * embed_dim + 6 * self.heads as u64)
+    /// Plain attention: every query sees every key, softmax over the keys.
+    pub fn new(heads: usize, scale: f32, dropout: Option<Dropout>) -> Self {
+        Attention { heads, scale, dropout, causal: false, softmax: Over::Keys, out_scale: 1.0 }
+    }
+
+    /// Scores, softmax (maximum, difference, exponential, sum, quotient), weighted sum.
+    pub(super) fn flops(self, queries: usize, keys: usize, embed_dim: usize) -> u64 {
+        (queries * keys * (4 * embed_dim + 6 * self.heads)) as u64
     }
 
     /// Four products and the softmax's own gradient.
-    pub(super) fn grad_flops(self, context: &Shape) -> u64 {
-        let (tokens, embed_dim) = (context.rows() as u64, context.features() as u64);
-        tokens * tokens * (8 * embed_dim + 4 * self.heads as u64)
+    pub(super) fn grad_flops(self, queries: usize, keys: usize, embed_dim: usize) -> u64 {
+        (queries * keys * (8 * embed_dim + 4 * self.heads)) as u64
+    }
+
+    /// The part that the gradient of one input takes: one product, for query and key also half of what the gradient
+    /// of the scores takes.
+    pub(super) fn grad_flops_of(self, input: AttendInput, queries: usize, keys: usize, embed_dim: usize) -> u64 {
+        let flops = match input {
+            AttendInput::Value => 2 * embed_dim,
+            AttendInput::Query | AttendInput::Key => 3 * embed_dim + 2 * self.heads,
+        };
+        (queries * keys * flops) as u64
     }
 
     pub(super) fn differentiate(self, backward: &mut Backward, id: NodeId, dy: NodeId) {
@@ -34,6 +98,23 @@ impl Attention {
         let shape = backward.node(inputs[0]).shape.clone();
         let dx = backward.push(&format!("{name}.grad"), Op::AttentionGrad(self), &[dy, inputs[0], id], &[], shape);
         backward.add_gradient(inputs[0], dx);
+    }
+
+    pub(super) fn differentiate_attend(self, backward: &mut Backward, id: NodeId, dy: NodeId) {
+        let Node { inputs, name, .. } = backward.node(id).clone();
+        let read: Vec<NodeId> = [dy, id].iter().chain(&inputs).copied().collect();
+        let parts =
+            [(AttendInput::Query, "query"), (AttendInput::Key, "key"), (AttendInput::Value, "value")].into_iter();
+        // All nodes first: one kernel computes them together.
+        let asked: Vec<_> = parts.zip(inputs).filter(|(_, input)| backward.needs_gradient(*input)).collect();
+        let made = asked.into_iter().map(|((part, word), input)| {
+            let shape = backward.node(input).shape.clone();
+            let dx = backward.push(&format!("{name}.{word}_grad"), Op::AttendGrad(self, part), &read, &[], shape);
+            (input, dx)
+        });
+        for (input, dx) in made.collect::<Vec<_>>() {
+            backward.add_gradient(input, dx);
+        }
     }
 }
 
@@ -62,9 +143,56 @@ impl Graph {
             return Err(self.wrong_shape(name, &shape, expected));
         }
         let dropout = Some(self.new_dropout(name, dropout_rate)?).filter(|dropout| dropout.rate > 0.0);
-        let attention = Attention { heads, scale, dropout };
         let context = shape.with_features(shape.features() / 3);
-        self.push(name, Op::Attention(attention), &[qkv], &[], context)
+        self.push(name, Op::Attention(Attention::new(heads, scale, dropout)), &[qkv], &[], context)
+    }
+
+    /// Lets every query gather values from the keys it sees; a query that sees none gets zeros.
+    ///
+    /// # Shapes
+    /// - `q`: `[queries, embed_dim]`; `k` and `v`: `[keys, embed_dim]`; returned: `[queries, embed_dim]`
+    /// - `key_mask`: `[keys]`, positive where a key may be seen
+    ///
+    /// # Errors
+    /// When the shapes do not fit, `embed_dim` is not a multiple of the heads, causal attention has another number of
+    /// keys than queries, or the dropout rate is outside [0, 1).
+    pub fn attend(
+        &mut self,
+        name: &str,
+        q: NodeId,
+        k: NodeId,
+        v: NodeId,
+        options: AttentionOptions,
+        key_mask: Option<NodeId>,
+    ) -> Result<NodeId, GraphError> {
+        let AttentionOptions { heads, scale, dropout_rate, causal, softmax, out_scale } = options;
+        if heads == 0 {
+            return Err(wrong_value(name, "heads", heads, "at least 1"));
+        }
+        let (shape, keys) = (self.shape(q).clone(), self.shape(k).clone());
+        if shape.0.len() != 2 || !shape.features().is_multiple_of(heads) {
+            let expected = format!("[queries, embed_dim] with embed_dim a multiple of {heads} heads");
+            return Err(self.wrong_shape(name, &shape, expected));
+        }
+        if keys.0.len() != 2 || keys.features() != shape.features() {
+            return Err(self.wrong_shape(name, &keys, format!("[keys, embed_dim] for queries of {shape}")));
+        }
+        if *self.shape(v) != keys {
+            return Err(self.wrong_shape(name, self.shape(v), format!("the keys' {keys} for the values")));
+        }
+        if causal && keys != shape {
+            return Err(self.wrong_shape(name, &keys, format!("the queries' {shape} for causal attention")));
+        }
+        if let Some(mask) = key_mask {
+            let found = self.shape(mask);
+            if found.0 != [keys.rows()] {
+                return Err(self.wrong_shape(name, found, format!("[keys] of {keys} for the mask")));
+            }
+        }
+        let dropout = Some(self.new_dropout(name, dropout_rate)?).filter(|dropout| dropout.rate > 0.0);
+        let attention = Attention { heads, scale, dropout, causal, softmax, out_scale };
+        let inputs: Vec<NodeId> = [q, k, v].into_iter().chain(key_mask).collect();
+        self.push(name, Op::Attend(attention), &inputs, &[], shape)
     }
 }
 
@@ -80,5 +208,36 @@ mod tests {
         let text =
             "shape [5, 21] does not fit, expected [tokens, 3 * embed_dim] with embed_dim a multiple of 2 heads (attn)";
         assert_eq!(error.to_string(), text);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_with_what_would() {
+        let mut graph = Graph::new();
+        let q = graph.input("q", [5, 14]).expect("a new name");
+        let k = graph.input("k", [3, 14]).expect("a new name");
+        let v = graph.input("v", [2, 14]).expect("a new name");
+        let narrow = graph.input("narrow", [3, 13]).expect("a new name");
+        let mask = graph.input("mask", [5]).expect("a new name");
+        let plain = AttentionOptions::new(2, 1.0);
+        let mut error = |k, v, options, mask| graph.attend("attn", q, k, v, options, mask).expect_err("a misfit");
+        let known = [
+            (error(k, v, plain, None), "shape [2, 14] does not fit, expected the keys' [3, 14] for the values (attn)"),
+            (
+                error(narrow, narrow, plain, None),
+                "shape [3, 13] does not fit, expected [keys, embed_dim] for queries of [5, 14] (attn)",
+            ),
+            (error(k, k, plain, Some(mask)), "shape [5] does not fit, expected [keys] of [3, 14] for the mask (attn)"),
+            (
+                error(k, k, AttentionOptions { causal: true, ..plain }, None),
+                "shape [3, 14] does not fit, expected the queries' [5, 14] for causal attention (attn)",
+            ),
+            (
+                error(k, k, AttentionOptions { heads: 3, ..plain }, None),
+                "shape [5, 14] does not fit, expected [queries, embed_dim] with embed_dim a multiple of 3 heads (attn)",
+            ),
+        ];
+        for (found, expected) in known {
+            assert_eq!(found.to_string(), expected);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Cross-entropy with label smoothing (Szegedy et al. 2016, section 7), and whether the prediction was right.
 //!
 //! The target of an example with label `l` is `(1 - smoothing) [class = l] + smoothing / classes`, as in PyTorch.
+//! A sequence has a label for each token; a label of -1 is no target, and its token counts for nothing.
 
 use crate::graph::{Graph, GraphError, NodeId, Shape, wrong_value};
 use crate::ops::Op;
@@ -37,6 +38,47 @@ impl Graph {
     pub fn correct(&mut self, name: &str, logits: NodeId, label: NodeId) -> Result<NodeId, GraphError> {
         self.check_logits(name, logits, label)?;
         self.push(name, Op::Correct, &[logits, label], &[], Shape(vec![]))
+    }
+
+    /// Returns the sum of the cross-entropy losses of an example's real targets; a label of -1 is none.
+    ///
+    /// # Shapes
+    /// - `logits`: `[tokens, classes]`; `labels`: `[tokens]`, class numbers or -1; returned: `[]`
+    ///
+    /// # Errors
+    /// When the shapes do not fit or `smoothing` is outside [0, 1).
+    pub fn cross_entropy_tokens(
+        &mut self,
+        name: &str,
+        logits: NodeId,
+        labels: NodeId,
+        smoothing: f32,
+    ) -> Result<NodeId, GraphError> {
+        self.check_token_logits(name, logits, labels)?;
+        if !(0.0..1.0).contains(&smoothing) {
+            return Err(wrong_value(name, "smoothing", smoothing, "in [0, 1)"));
+        }
+        self.push(name, Op::CrossEntropyTokens { smoothing }, &[logits, labels], &[], Shape(vec![]))
+    }
+
+    /// Returns how many of an example's real targets have the greatest logit; the first of equal logits counts.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn correct_tokens(&mut self, name: &str, logits: NodeId, labels: NodeId) -> Result<NodeId, GraphError> {
+        self.check_token_logits(name, logits, labels)?;
+        self.push(name, Op::CorrectTokens, &[logits, labels], &[], Shape(vec![]))
+    }
+
+    fn check_token_logits(&self, name: &str, logits: NodeId, labels: NodeId) -> Result<(), GraphError> {
+        let (found, labels) = (self.shape(logits), self.shape(labels));
+        if found.0.len() != 2 {
+            return Err(self.wrong_shape(name, found, "[tokens, classes]"));
+        }
+        if labels.0 != [found.rows()] {
+            return Err(self.wrong_shape(name, labels, format!("[tokens] of {found}, one label for each token")));
+        }
+        Ok(())
     }
 
     fn check_logits(&self, name: &str, logits: NodeId, label: NodeId) -> Result<(), GraphError> {

@@ -7,17 +7,22 @@ mod activation;
 mod add;
 mod attention;
 mod dropout;
+mod embedding;
 mod layer_norm;
+mod layout;
 mod linear;
 mod loss;
 mod patches;
+mod per_head;
+mod pointwise;
 mod tokens;
 
 pub use activation::Activation;
-pub use attention::Attention;
+pub use attention::{AttendInput, Attention, AttentionOptions, Over};
 pub use dropout::Dropout;
 pub(crate) use dropout::dropout_hash;
 pub use linear::LinearInit;
+pub(crate) use pointwise::path_is_kept;
 
 use crate::autodiff::Backward;
 use crate::graph::{Graph, Node, NodeId};
@@ -86,6 +91,85 @@ pub enum Op {
     MeanTokens,
     /// From `dy`: `dy / tokens` for each token.
     MeanTokensGrad,
+    // attention
+    /// Multi-head attention of `(q, k, v)`, and of a mask of the keys where there is one.
+    Attend(Attention),
+    /// From `(dy, context, q, k, v)`, and the mask: the gradient of one of the three.
+    AttendGrad(Attention, AttendInput),
+    /// `count` linear maps of each head's columns; weight and bias hold the heads' own blocks.
+    PerHeadLinear {
+        /// Number of heads.
+        heads: usize,
+        /// Number of results, side by side.
+        count: usize,
+    },
+    /// The gradient of such a layer's input.
+    PerHeadLinearInputGrad {
+        /// Number of heads.
+        heads: usize,
+        /// Number of results.
+        count: usize,
+    },
+    /// From `(dy, x)`: adds to the gradients of its weight and bias.
+    PerHeadLinearParamGrad {
+        /// Number of heads.
+        heads: usize,
+        /// Number of results.
+        count: usize,
+    },
+    /// Softmax over the last axis.
+    Softmax,
+    /// From `(dy, y)`: the gradient of the numbers before softmax.
+    SoftmaxGrad,
+    /// Neighbouring features of each row.
+    SliceFeatures {
+        /// The first one.
+        start: usize,
+    },
+    /// From `dy`: zeros but for these features.
+    SliceFeaturesGrad {
+        /// The first one.
+        start: usize,
+    },
+    /// Neighbouring tokens.
+    SliceTokens {
+        /// The first one.
+        start: usize,
+    },
+    /// From `dy`: zeros but for these tokens.
+    SliceTokensGrad {
+        /// The first one.
+        start: usize,
+    },
+    /// The features of all inputs side by side.
+    ConcatFeatures,
+    /// The same values with other axes; its own gradient.
+    Reshape,
+    /// The rows of a trained table that have the given numbers.
+    Embedding,
+    /// From `(dy, ids)`: adds to the table's gradient; has no value of its own.
+    EmbeddingGrad,
+    /// A parameter as a value.
+    TrainedConstant,
+    /// Each value times a number; its own gradient.
+    Scale {
+        /// The number.
+        factor: f32,
+    },
+    /// Zeroes whole examples at random while training and scales the others up; its own gradient.
+    DropPath(Dropout),
+    /// From `(logits, labels)`: the sum of the cross-entropy losses of an example's real targets.
+    CrossEntropyTokens {
+        /// Part of the target spread evenly over all classes.
+        smoothing: f32,
+    },
+    /// From `(logits, labels)`: the gradient of the mean loss over the real targets of a step.
+    CrossEntropyTokensGrad {
+        /// Part of the target spread evenly over all classes.
+        smoothing: f32,
+    },
+    /// From `(logits, labels)`: how many real targets have the greatest logit.
+    CorrectTokens,
     /// From `(logits, label)`: the cross-entropy loss of one example.
     CrossEntropy {
         /// Part of the target spread evenly over all classes.
@@ -130,6 +214,28 @@ impl Op {
             Op::SelectTokenGrad { .. } => "select_token_grad",
             Op::MeanTokens => "mean_tokens",
             Op::MeanTokensGrad => "mean_tokens_grad",
+            // attention
+            Op::Attend(_) => "attend",
+            Op::AttendGrad(..) => "attend_grad",
+            Op::PerHeadLinear { .. } => "per_head_linear",
+            Op::PerHeadLinearInputGrad { .. } => "per_head_linear_input_grad",
+            Op::PerHeadLinearParamGrad { .. } => "per_head_linear_param_grad",
+            Op::Softmax => "softmax",
+            Op::SoftmaxGrad => "softmax_grad",
+            Op::SliceFeatures { .. } => "slice_features",
+            Op::SliceFeaturesGrad { .. } => "slice_features_grad",
+            Op::SliceTokens { .. } => "slice_tokens",
+            Op::SliceTokensGrad { .. } => "slice_tokens_grad",
+            Op::ConcatFeatures => "concat_features",
+            Op::Reshape => "reshape",
+            Op::Embedding => "embedding",
+            Op::EmbeddingGrad => "embedding_grad",
+            Op::TrainedConstant => "trained_constant",
+            Op::Scale { .. } => "scale",
+            Op::DropPath(_) => "drop_path",
+            Op::CrossEntropyTokens { .. } => "cross_entropy_tokens",
+            Op::CrossEntropyTokensGrad { .. } => "cross_entropy_tokens_grad",
+            Op::CorrectTokens => "correct_tokens",
             Op::CrossEntropy { .. } => "cross_entropy",
             Op::CrossEntropyGrad { .. } => "cross_entropy_grad",
             Op::Correct => "correct",
@@ -167,13 +273,40 @@ pub fn cost(graph: &Graph, node: &Node) -> Cost {
         Op::LayerNormGrad { .. } => layer_norm::GRAD_FLOPS * out,
         Op::Activation(activation) => activation.flops() * out,
         Op::ActivationGrad(activation) => (activation.flops() + 1) * out,
-        Op::Attention(attention) => attention.flops(&node.shape),
-        Op::AttentionGrad(attention) => attention.grad_flops(graph.shape(node.inputs[0])),
+        Op::Attention(attention) => attention.flops(node.shape.rows(), node.shape.rows(), node.shape.features()),
+        Op::AttentionGrad(attention) => {
+            let context = graph.shape(node.inputs[0]);
+            attention.grad_flops(context.rows(), context.rows(), context.features())
+        }
         Op::Dropout(_) | Op::DropoutGrad(_) | Op::Add | Op::AddTable | Op::AddConstant(_) => out,
         Op::PrependToken => 0,
         Op::PrependTokenGrad => graph.shape(node.inputs[0]).features() as u64,
         Op::AddTableGrad | Op::MeanTokens => input(0),
         Op::MeanTokensGrad => out,
+        // attention
+        Op::Attend(attention) => {
+            attention.flops(node.shape.rows(), graph.shape(node.inputs[1]).rows(), node.shape.features())
+        }
+        Op::AttendGrad(attention, of) => {
+            let [context, keys] = [1, 3].map(|i| graph.shape(node.inputs[i]));
+            attention.grad_flops_of(*of, context.rows(), keys.rows(), context.features())
+        }
+        Op::PerHeadLinear { .. } => linear::flops(graph, node),
+        Op::PerHeadLinearInputGrad { .. } => linear::input_grad_flops(graph, node),
+        Op::PerHeadLinearParamGrad { .. } => linear::param_grad_flops(graph, node),
+        Op::Softmax => pointwise::SOFTMAX_FLOPS * out,
+        Op::SoftmaxGrad => pointwise::SOFTMAX_GRAD_FLOPS * out,
+        Op::SliceFeatures { .. }
+        | Op::SliceFeaturesGrad { .. }
+        | Op::SliceTokens { .. }
+        | Op::SliceTokensGrad { .. }
+        | Op::ConcatFeatures
+        | Op::Reshape
+        | Op::Embedding
+        | Op::TrainedConstant => 0,
+        Op::EmbeddingGrad | Op::CorrectTokens => input(0),
+        Op::Scale { .. } | Op::DropPath(_) => out,
+        Op::CrossEntropyTokens { .. } | Op::CrossEntropyTokensGrad { .. } => loss::FLOPS * input(0),
         Op::CrossEntropy { .. } | Op::CrossEntropyGrad { .. } => loss::FLOPS * input(0),
         Op::Correct => input(0),
     };
@@ -198,6 +331,20 @@ pub(crate) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId) {
         Op::AddConstant(_) => backward.add_gradient(backward.node(id).inputs[0], dy),
         Op::SelectToken { index } => tokens::differentiate_select(backward, id, dy, index),
         Op::MeanTokens => tokens::differentiate_mean(backward, id, dy),
+        // attention
+        Op::Attend(attention) => attention.differentiate_attend(backward, id, dy),
+        Op::PerHeadLinear { heads, count } => per_head::differentiate(backward, id, dy, heads, count),
+        Op::Softmax => pointwise::differentiate_softmax(backward, id, dy),
+        Op::SliceFeatures { start } => {
+            layout::differentiate_slice(backward, id, dy, Op::SliceFeaturesGrad { start });
+        }
+        Op::SliceTokens { start } => layout::differentiate_slice(backward, id, dy, Op::SliceTokensGrad { start }),
+        Op::ConcatFeatures => layout::differentiate_concat(backward, id, dy),
+        Op::Embedding => embedding::differentiate(backward, id, dy),
+        Op::TrainedConstant => embedding::differentiate_constant(backward, id, dy),
+        Op::Reshape | Op::Scale { .. } | Op::DropPath(_) => {
+            pointwise::differentiate_symmetric(backward, id, dy);
+        }
         op => unreachable!("{} is never between a parameter and the loss", op.name()),
     }
 }

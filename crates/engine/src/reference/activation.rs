@@ -34,6 +34,28 @@ pub(crate) fn derivative(activation: Activation, x: f64) -> f64 {
     }
 }
 
+/// y[i] = exp(x[i]) / sum over j of exp(x[j]), for each row.
+pub(crate) fn softmax(x: &[f64], features: usize) -> Vec<f64> {
+    x.chunks_exact(features)
+        .flat_map(|x| {
+            let greatest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = x.iter().map(|x| (x - greatest).exp()).sum();
+            x.iter().map(move |x| (x - greatest).exp() / sum)
+        })
+        .collect()
+}
+
+/// dx[i] = y[i] * (dy[i] - sum over j of y[j] * dy[j]), for each row.
+pub(crate) fn softmax_grad(dy: &[f64], y: &[f64], features: usize) -> Vec<f64> {
+    dy.chunks_exact(features)
+        .zip(y.chunks_exact(features))
+        .flat_map(|(dy, y)| {
+            let mean: f64 = dy.iter().zip(y).map(|(dy, y)| dy * y).sum();
+            dy.iter().zip(y).map(move |(dy, y)| y * (dy - mean))
+        })
+        .collect()
+}
+
 /// Phi(x) = (1 + erf(x / sqrt(2))) / 2.
 fn normal_distribution(x: f64) -> f64 {
     0.5 * (1.0 + erf(x * FRAC_1_SQRT_2))

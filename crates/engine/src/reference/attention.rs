@@ -1,75 +1,100 @@
-//! Multi-head self-attention and its gradient, one head and one query at a time.
+//! Multi-head attention and its gradient, one head at a time.
 
-use crate::ops::Attention;
+use crate::ops::{Attention, Over};
 use crate::random::Key;
 use crate::reference::dropout;
 
-/// Where query, key and value of one head lie in the rows of `qkv`, and how often each weight counts.
+/// What an attention reads for one example: rows of `embed_dim` values, and a number for each key that is positive
+/// where the key may be seen.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands<'a> {
+    pub q: &'a [f64],
+    pub k: &'a [f64],
+    pub v: &'a [f64],
+    pub mask: Option<&'a [f64]>,
+    pub embed_dim: usize,
+}
+
+/// One head of an attention.
 struct Head<'a> {
     attention: Attention,
     image: Option<Key>,
-    qkv: &'a [f64],
-    embed_dim: usize,
+    of: Operands<'a>,
     head: usize,
 }
 
 impl Head<'_> {
-    fn tokens(&self) -> usize {
-        self.qkv.len() / (3 * self.embed_dim)
+    fn queries(&self) -> usize {
+        self.of.q.len() / self.of.embed_dim
+    }
+
+    fn keys(&self) -> usize {
+        self.of.k.len() / self.of.embed_dim
     }
 
     fn head_dim(&self) -> usize {
-        self.embed_dim / self.attention.heads
+        self.of.embed_dim / self.attention.heads
     }
 
-    /// The column of the head's first value, in rows of `embed_dim`.
-    fn first_column(&self) -> usize {
-        self.head * self.head_dim()
+    /// The place of a head's value in rows of `embed_dim`.
+    fn place(&self, row: usize, column: usize) -> usize {
+        row * self.of.embed_dim + self.head * self.head_dim() + column
     }
 
-    /// The place in `qkv` of a token's query (`which` 0), key (1) or value (2).
-    fn place(&self, which: usize, token: usize, column: usize) -> usize {
-        token * 3 * self.embed_dim + which * self.embed_dim + self.first_column() + column
+    /// Whether a query may see a key.
+    fn sees(&self, query: usize, key: usize) -> bool {
+        self.of.mask.is_none_or(|mask| mask[key] > 0.0) && (!self.attention.causal || key <= query)
     }
 
-    fn at(&self, which: usize, token: usize, column: usize) -> f64 {
-        self.qkv[self.place(which, token, column)]
+    /// s[query][key] = scale * (q[query] . k[key])
+    fn score(&self, query: usize, key: usize) -> f64 {
+        let (q, k) = (self.place(query, 0), self.place(key, 0));
+        let product: f64 = (0..self.head_dim()).map(|c| self.of.q[q + c] * self.of.k[k + c]).sum();
+        f64::from(self.attention.scale) * product
     }
 
-    /// weights[key] = exp(s[key]) / sum over j of exp(s[j]), with s[key] = scale * (q . k[key])
-    fn weights(&self, query: usize) -> Vec<f64> {
-        let scores: Vec<f64> = (0..self.tokens())
-            .map(|key| {
-                let product: f64 = (0..self.head_dim()).map(|c| self.at(0, query, c) * self.at(1, key, c)).sum();
-                f64::from(self.attention.scale) * product
-            })
-            .collect();
-        let greatest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let exponentials: Vec<f64> = scores.iter().map(|score| (score - greatest).exp()).collect();
-        let sum: f64 = exponentials.iter().sum();
-        exponentials.iter().map(|e| e / sum).collect()
+    /// weights[query][key] = exp(s[query][key]) / sum of exp(s), over the keys that the query sees or over the queries
+    /// that see the key; 0 where a query does not see a key.
+    fn weights(&self) -> Vec<Vec<f64>> {
+        let (queries, keys) = (self.queries(), self.keys());
+        let mut weights = vec![vec![0.0; keys]; queries];
+        let groups: Vec<Vec<(usize, usize)>> = match self.attention.softmax {
+            Over::Keys => (0..queries).map(|query| (0..keys).map(|key| (query, key)).collect()).collect(),
+            Over::Queries => (0..keys).map(|key| (0..queries).map(|query| (query, key)).collect()).collect(),
+        };
+        for group in groups {
+            let seen: Vec<(usize, usize)> = group.into_iter().filter(|&(query, key)| self.sees(query, key)).collect();
+            let scores: Vec<f64> = seen.iter().map(|&(query, key)| self.score(query, key)).collect();
+            let greatest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|score| (score - greatest).exp()).sum();
+            for (&(query, key), score) in seen.iter().zip(&scores) {
+                weights[query][key] = (score - greatest).exp() / sum;
+            }
+        }
+        weights
     }
 
-    /// What dropout multiplies the weight of `key` by.
+    /// What dropout and the last scale multiply a weight by.
     fn factor(&self, query: usize, key: usize) -> f64 {
-        let row = self.head * self.tokens() + query;
-        self.attention.dropout.map_or(1.0, |dropout| dropout::factor(dropout, self.image, row, self.tokens(), key))
+        let (row, keys) = (self.head * self.queries() + query, self.keys());
+        let kept = self.attention.dropout.map_or(1.0, |dropout| dropout::factor(dropout, self.image, row, keys, key));
+        f64::from(self.attention.out_scale) * kept
     }
 }
 
-/// context[query] = sum over keys of factor[key] * weights[key] * v[key]
+/// context[query] = sum over keys of factor * weight * v[key]
 ///
 /// # Shapes
-/// - `qkv`: `[tokens, 3 * embed_dim]`; returned: `[tokens, embed_dim]`
-pub(crate) fn forward(attention: Attention, image: Option<Key>, qkv: &[f64], embed_dim: usize) -> Vec<f64> {
-    let mut context = vec![0.0; qkv.len() / 3];
+/// - returned: `[queries, embed_dim]`
+pub(crate) fn attend(attention: Attention, image: Option<Key>, of: Operands) -> Vec<f64> {
+    let mut context = vec![0.0; of.q.len()];
     for number in 0..attention.heads {
-        let head = Head { attention, image, qkv, embed_dim, head: number };
-        for query in 0..head.tokens() {
-            for (key, weight) in head.weights(query).iter().enumerate() {
+        let head = Head { attention, image, of, head: number };
+        for (query, weights) in head.weights().iter().enumerate() {
+            for (key, weight) in weights.iter().enumerate() {
                 for column in 0..head.head_dim() {
-                    context[query * embed_dim + head.first_column() + column] +=
-                        head.factor(query, key) * weight * head.at(2, key, column);
+                    context[head.place(query, column)] +=
+                        head.factor(query, key) * weight * of.v[head.place(key, column)];
                 }
             }
         }
@@ -77,39 +102,73 @@ pub(crate) fn forward(attention: Attention, image: Option<Key>, qkv: &[f64], emb
     context
 }
 
-/// The gradient of query, key and value.
+/// The gradients of queries, keys and values.
 ///
 /// - dv[key] = sum over queries of factor * weight * dy[query]
-/// - dweight[key] = factor * (dy[query] . v[key])
-/// - ds[key] = weight[key] * (dweight[key] - sum over j of weight[j] * dweight[j])
+/// - dweight = factor * (dy[query] . v[key])
+/// - ds = weight * (dweight - sum of weight * dweight), the sum over the axis of softmax
 /// - dq[query] = scale * sum over keys of ds * k[key]; dk[key] = scale * sum over queries of ds * q[query]
 ///
 /// # Shapes
-/// - `dy`: `[tokens, embed_dim]`; `qkv`: `[tokens, 3 * embed_dim]`, and the same is returned
-pub(crate) fn grad(attention: Attention, image: Option<Key>, dy: &[f64], qkv: &[f64], embed_dim: usize) -> Vec<f64> {
-    let mut dqkv = vec![0.0; qkv.len()];
+/// - `dy`: `[queries, embed_dim]`; returned: as the operands
+pub(crate) fn attend_grad(attention: Attention, image: Option<Key>, dy: &[f64], of: Operands) -> [Vec<f64>; 3] {
+    let (mut dq, mut dk, mut dv) = (vec![0.0; of.q.len()], vec![0.0; of.k.len()], vec![0.0; of.v.len()]);
     let scale = f64::from(attention.scale);
     for number in 0..attention.heads {
-        let head = Head { attention, image, qkv, embed_dim, head: number };
-        let columns = 0..head.head_dim();
-        for query in 0..head.tokens() {
-            let weights = head.weights(query);
-            let dy = |column: usize| dy[query * embed_dim + head.first_column() + column];
-            let dweights: Vec<f64> = (0..head.tokens())
-                .map(|key| head.factor(query, key) * columns.clone().map(|c| dy(c) * head.at(2, key, c)).sum::<f64>())
-                .collect();
-            let mean: f64 = weights.iter().zip(&dweights).map(|(weight, dweight)| weight * dweight).sum();
-            for key in 0..head.tokens() {
-                let ds = weights[key] * (dweights[key] - mean);
+        let head = Head { attention, image, of, head: number };
+        let (queries, keys, columns) = (head.queries(), head.keys(), 0..head.head_dim());
+        let weights = head.weights();
+        let dweight = |query: usize, key: usize| {
+            let product = columns.clone().map(|c| dy[head.place(query, c)] * of.v[head.place(key, c)]);
+            head.factor(query, key) * product.sum::<f64>()
+        };
+        let dweights: Vec<Vec<f64>> =
+            (0..queries).map(|query| (0..keys).map(|key| dweight(query, key)).collect()).collect();
+        let product = |query: usize, key: usize| weights[query][key] * dweights[query][key];
+        for query in 0..queries {
+            for key in 0..keys {
+                let mean: f64 = match attention.softmax {
+                    Over::Keys => (0..keys).map(|key| product(query, key)).sum(),
+                    Over::Queries => (0..queries).map(|query| product(query, key)).sum(),
+                };
+                let ds = weights[query][key] * (dweights[query][key] - mean);
                 for c in columns.clone() {
-                    dqkv[head.place(0, query, c)] += scale * ds * head.at(1, key, c);
-                    dqkv[head.place(1, key, c)] += scale * ds * head.at(0, query, c);
-                    dqkv[head.place(2, key, c)] += head.factor(query, key) * weights[key] * dy(c);
+                    let (at_query, at_key) = (head.place(query, c), head.place(key, c));
+                    dq[at_query] += scale * ds * of.k[at_key];
+                    dk[at_key] += scale * ds * of.q[at_query];
+                    dv[at_key] += head.factor(query, key) * weights[query][key] * dy[at_query];
                 }
             }
         }
     }
-    dqkv
+    [dq, dk, dv]
+}
+
+/// Query, key and value that lie side by side in rows of `3 * embed_dim`.
+fn split(qkv: &[f64], embed_dim: usize) -> [Vec<f64>; 3] {
+    [0, 1, 2].map(|part| {
+        qkv.chunks_exact(3 * embed_dim).flat_map(|row| &row[part * embed_dim..][..embed_dim]).copied().collect()
+    })
+}
+
+/// Attention of fused queries, keys and values.
+///
+/// # Shapes
+/// - `qkv`: `[tokens, 3 * embed_dim]`; returned: `[tokens, embed_dim]`
+pub(crate) fn forward(attention: Attention, image: Option<Key>, qkv: &[f64], embed_dim: usize) -> Vec<f64> {
+    let [q, k, v] = split(qkv, embed_dim);
+    attend(attention, image, Operands { q: &q, k: &k, v: &v, mask: None, embed_dim })
+}
+
+/// The gradient of fused queries, keys and values.
+///
+/// # Shapes
+/// - `dy`: `[tokens, embed_dim]`; `qkv`: `[tokens, 3 * embed_dim]`, and the same is returned
+pub(crate) fn grad(attention: Attention, image: Option<Key>, dy: &[f64], qkv: &[f64], embed_dim: usize) -> Vec<f64> {
+    let [q, k, v] = split(qkv, embed_dim);
+    let parts = attend_grad(attention, image, dy, Operands { q: &q, k: &k, v: &v, mask: None, embed_dim });
+    let rows = 0..qkv.len() / (3 * embed_dim);
+    rows.flat_map(|row| parts.iter().flat_map(move |part| &part[row * embed_dim..][..embed_dim])).copied().collect()
 }
 
 #[cfg(test)]
@@ -123,7 +182,7 @@ mod tests {
         let qkv: Vec<f64> = (0..tokens * 3 * embed_dim).map(|i| (i * i % 101) as f64).collect();
         let dropout = Dropout { rate: 0.25, stream: 5 };
         // A scale of 0 makes all scores equal.
-        let attention = Attention { heads, scale: 0.0, dropout: Some(dropout) };
+        let attention = Attention::new(heads, 0.0, Some(dropout));
         let image = Key::new(11);
         let context = forward(attention, Some(image), &qkv, embed_dim);
         let keys = dropout.keys(image);

@@ -37,6 +37,34 @@ pub(crate) fn correct(logits: &[f64], label: f64) -> f64 {
     f64::from(right)
 }
 
+/// The tokens of an example that have a real target: their logits and labels.
+fn real<'a>(logits: &'a [f64], labels: &'a [f64]) -> impl Iterator<Item = (&'a [f64], f64)> {
+    let classes = logits.len() / labels.len();
+    logits.chunks_exact(classes).zip(labels.iter().copied()).filter(|(_, label)| *label != -1.0)
+}
+
+/// The sum of the losses of the real targets.
+pub(crate) fn cross_entropy_tokens(logits: &[f64], labels: &[f64], smoothing: f64) -> f64 {
+    real(logits, labels).map(|(logits, label)| cross_entropy(logits, label, smoothing)).sum()
+}
+
+/// dlogits of each token: 0 without a target, else as for one label.
+pub(crate) fn cross_entropy_tokens_grad(logits: &[f64], labels: &[f64], smoothing: f64, batch: usize) -> Vec<f64> {
+    let classes = logits.len() / labels.len();
+    let tokens = logits.chunks_exact(classes).zip(labels);
+    tokens
+        .flat_map(|(logits, &label)| match label {
+            -1.0 => vec![0.0; classes],
+            label => cross_entropy_grad(logits, label, smoothing, batch),
+        })
+        .collect()
+}
+
+/// How many of the real targets have the greatest logit.
+pub(crate) fn correct_tokens(logits: &[f64], labels: &[f64]) -> f64 {
+    real(logits, labels).map(|(logits, label)| correct(logits, label)).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +78,18 @@ mod tests {
         assert!((cross_entropy(&logits, 3.0, 0.2) - (0.8 * losses[3] + 0.2 * mean)).abs() < 1e-15);
         // exp(-loss) are the probabilities.
         assert!((losses.iter().map(|loss| (-loss).exp()).sum::<f64>() - 1.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn a_token_without_a_target_counts_for_nothing() {
+        let logits = [0.5, 2.0, -1.0, 4.0, 0.0, 1.0, 7.0, 0.0, 0.0];
+        let labels = [1.0, -1.0, 2.0];
+        let expected = cross_entropy(&logits[..3], 1.0, 0.0) + cross_entropy(&logits[6..], 2.0, 0.0);
+        assert_eq!(cross_entropy_tokens(&logits, &labels, 0.0), expected);
+        assert_eq!(correct_tokens(&logits, &labels), 1.0);
+        let gradient = cross_entropy_tokens_grad(&logits, &labels, 0.0, 2);
+        assert_eq!(gradient[3..6], [0.0; 3]);
+        assert_eq!(gradient[..3], cross_entropy_grad(&logits[..3], 1.0, 0.0, 2));
     }
 
     #[test]

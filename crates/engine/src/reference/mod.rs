@@ -11,10 +11,11 @@ pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod loss;
 pub(crate) mod patches;
+pub(crate) mod per_head;
 mod tokens;
 
 use crate::graph::{Graph, Node, NodeId};
-use crate::ops::Op;
+use crate::ops::{self, AttendInput, Op};
 use crate::random::Key;
 
 /// Computes a graph, forward and backward alike, with given parameters.
@@ -34,7 +35,7 @@ pub enum Mode<'a> {
     Train {
         /// The dropout key of each example; without keys, dropout keeps everything.
         image_keys: Option<&'a [Key]>,
-        /// Images of the whole step, by which the loss's gradient is divided.
+        /// Images of the whole step, or its real targets: by how many the loss's gradient is divided.
         batch: usize,
     },
 }
@@ -78,18 +79,17 @@ impl<'a> Reference<'a> {
         let mut given = inputs.iter();
         let mut gradients: Vec<Vec<f64>> = self.params.iter().map(|param| vec![0.0; param.len()]).collect();
         let mut nodes: Vec<Vec<f64>> = Vec::with_capacity(self.graph.nodes().len());
-        let mut examples = None;
+        let first = self.graph.nodes().iter().find(|node| node.op == Op::Input).zip(inputs.first());
+        let examples = first.map_or(0, |(node, values)| values.len() / node.shape.len());
         for node in self.graph.nodes() {
             if node.op == Op::Input {
                 let values = given.next().expect("one vector for each input node");
-                let count = values.len() / node.shape.len();
-                assert_eq!(count * node.shape.len(), values.len(), "values of input `{}`", node.name);
-                assert_eq!(*examples.get_or_insert(count), count, "examples of input `{}`", node.name);
+                assert_eq!(values.len(), examples * node.shape.len(), "values of input `{}`", node.name);
                 nodes.push(values.clone());
                 continue;
             }
             let mut values = Vec::new();
-            for example in 0..examples.expect("an input comes first") {
+            for example in 0..examples {
                 let x: Vec<&[f64]> = node
                     .inputs
                     .iter()
@@ -110,6 +110,7 @@ impl<'a> Reference<'a> {
     /// Returns a node's value for one example and adds what the node gives to the parameters' gradients.
     fn compute(&self, node: &Node, x: &[&[f64]], mode: Mode, example: usize, gradients: &mut [Vec<f64>]) -> Vec<f64> {
         let param = |i: usize| self.params[node.params[i].index()].as_slice();
+        let shape = |i: usize| &self.graph.node(node.inputs[i]).shape;
         let features = node.shape.features();
         let (image, batch) = match mode {
             Mode::Infer => (None, None),
@@ -166,6 +167,71 @@ impl<'a> Reference<'a> {
             Op::SelectTokenGrad { index } => tokens::select_grad(x[0], *index, node.shape.rows()),
             Op::MeanTokens => tokens::mean(x[0], features),
             Op::MeanTokensGrad => tokens::mean_grad(x[0], node.shape.rows()),
+            // attention
+            Op::Attend(attention) => {
+                let of =
+                    attention::Operands { q: x[0], k: x[1], v: x[2], mask: x.get(3).copied(), embed_dim: features };
+                attention::attend(*attention, image, of)
+            }
+            Op::AttendGrad(attention, part) => {
+                let of =
+                    attention::Operands { q: x[2], k: x[3], v: x[4], mask: x.get(5).copied(), embed_dim: features };
+                let [dq, dk, dv] = attention::attend_grad(*attention, image, x[0], of);
+                match part {
+                    AttendInput::Query => dq,
+                    AttendInput::Key => dk,
+                    AttendInput::Value => dv,
+                }
+            }
+            Op::PerHeadLinear { heads, count } => {
+                let sizes = per_head::Sizes { count: *count, heads: *heads, width: features / count / heads };
+                per_head::forward(x[0], param(0), (node.params.len() == 2).then(|| param(1)), sizes)
+            }
+            Op::PerHeadLinearInputGrad { heads, count } => per_head::input_grad(
+                x[0],
+                param(0),
+                per_head::Sizes { count: *count, heads: *heads, width: features / heads },
+            ),
+            Op::PerHeadLinearParamGrad { heads, count } => {
+                let outputs = self.graph.node(node.inputs[0]).shape.features();
+                let sizes = per_head::Sizes { count: *count, heads: *heads, width: outputs / count / heads };
+                add_to_gradient(0, &per_head::weight_grad(x[0], x[1], sizes));
+                if node.params.len() == 2 {
+                    add_to_gradient(1, &linear::bias_grad(x[0], outputs));
+                }
+                Vec::new()
+            }
+            Op::Softmax => activation::softmax(x[0], features),
+            Op::SoftmaxGrad => activation::softmax_grad(x[0], x[1], features),
+            Op::SliceFeatures { start } => tokens::slice(x[0], shape(0).features(), *start, features),
+            Op::SliceFeaturesGrad { start } => tokens::slice_grad(x[0], features, *start, shape(0).features()),
+            Op::SliceTokens { start } => tokens::slice(x[0], x[0].len(), start * features, node.shape.len()),
+            Op::SliceTokensGrad { start } => tokens::slice_grad(x[0], node.shape.len(), start * features, x[0].len()),
+            Op::ConcatFeatures => {
+                let features: Vec<usize> = (0..x.len()).map(|i| shape(i).features()).collect();
+                tokens::concat(x, &features)
+            }
+            Op::Reshape => x[0].to_vec(),
+            Op::Embedding => tokens::embedding(x[0], param(0), features),
+            Op::EmbeddingGrad => {
+                add_to_gradient(0, &tokens::embedding_grad(x[0], x[1], param(0).len()));
+                Vec::new()
+            }
+            Op::TrainedConstant => param(0).to_vec(),
+            Op::Scale { factor } => x[0].iter().map(|x| f64::from(*factor) * x).collect(),
+            Op::DropPath(dropout) => {
+                let kept = image.map(|image| ops::path_is_kept(*dropout, dropout.keys(image)));
+                let factor = kept.map_or(1.0, |kept| if kept { f64::from(dropout.scale()) } else { 0.0 });
+                x[0].iter().map(|x| factor * x).collect()
+            }
+            Op::CrossEntropyTokens { smoothing } => {
+                vec![loss::cross_entropy_tokens(x[0], x[1], f64::from(*smoothing))]
+            }
+            Op::CrossEntropyTokensGrad { smoothing } => {
+                let batch = batch.expect("gradients are computed in train mode");
+                loss::cross_entropy_tokens_grad(x[0], x[1], f64::from(*smoothing), batch)
+            }
+            Op::CorrectTokens => vec![loss::correct_tokens(x[0], x[1])],
             Op::CrossEntropy { smoothing } => vec![loss::cross_entropy(x[0], x[1][0], f64::from(*smoothing))],
             Op::CrossEntropyGrad { smoothing } => {
                 let batch = batch.expect("gradients are computed in train mode");

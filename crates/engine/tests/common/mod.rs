@@ -1,11 +1,14 @@
 //! Random small models, numbers for them, and their comparison with the reference in f64.
 
-use proptest::prelude::*;
+mod strategy;
+
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId, ParamId};
-use vitreous_engine::ops::{Activation, LinearInit, Op};
+use vitreous_engine::ops::{Activation, AttentionOptions, LinearInit, Op, Over};
 use vitreous_engine::random::Key;
 use vitreous_engine::reference::{Mode, Reference, Values};
 use vitreous_engine::{Examples, Parameters, Step, autodiff};
+
+pub use strategy::spec;
 
 /// One operation of a random model. A number of an operand counts back from the value made last.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +67,40 @@ pub enum Piece {
         dropout: f32,
         bias: bool,
         add: bool,
+    },
+    /// Attention whose queries are one value and whose keys are some tokens of another.
+    Attend {
+        of: [usize; 2],
+        keys: usize,
+        axis: Over,
+        causal: bool,
+        masked: bool,
+        dropout: f32,
+        drop_path: bool,
+    },
+    /// Projections of each head on its own, with attention when there are three.
+    PerHead {
+        of: usize,
+        count: usize,
+        bias: bool,
+        add: bool,
+    },
+    /// Features and tokens cut apart, put together in another order, and given other axes.
+    Move {
+        of: usize,
+        cut: usize,
+    },
+    Softmax {
+        of: usize,
+        factor: f32,
+    },
+    /// A value that is a parameter.
+    Trained {
+        of: usize,
+    },
+    /// Vectors looked up by number.
+    Embedding {
+        of: usize,
     },
 }
 
@@ -125,6 +162,8 @@ struct Builder {
     features: usize,
     heads: usize,
     names: usize,
+    ids: NodeId,
+    mask: NodeId,
 }
 
 fn linear_init(fan_in: usize, bias: bool) -> LinearInit {
@@ -235,9 +274,78 @@ impl Builder {
                 let y = self.linear(y, self.features, bias)?;
                 if add { self.graph.add(&format!("{name}.sum"), x, y) } else { Ok(y) }
             }
+            Piece::Attend { of, keys, axis, causal, masked, dropout, drop_path } => {
+                let [x, other] = of.map(|of| self.operand(of));
+                let tokens = self.graph.node(other).shape.rows();
+                let keys = if causal { tokens } else { 1 + keys % tokens };
+                let some = self.graph.slice_tokens(&format!("{name}.some"), other, tokens - keys, keys)?;
+                let mask = masked
+                    .then_some(self.mask)
+                    .map(|mask| self.graph.slice_features(&format!("{name}.mask"), mask, 0, keys));
+                let q = self.linear(x, self.features, true)?;
+                let kv = self.linear(some, 2 * self.features, true)?;
+                let k = self.graph.slice_features(&format!("{name}.k"), kv, 0, self.features)?;
+                let v = self.graph.slice_features(&format!("{name}.v"), kv, self.features, self.features)?;
+                let options = AttentionOptions {
+                    dropout_rate: dropout,
+                    causal,
+                    softmax: axis,
+                    out_scale: 0.7,
+                    ..AttentionOptions::new(self.heads, 0.5)
+                };
+                let y = self.graph.attend(&name, q, k, v, options, mask.transpose()?)?;
+                let y = self.graph.drop_path(&format!("{name}.path"), y, if drop_path { 0.4 } else { 0.0 })?;
+                self.graph.add(&format!("{name}.sum"), x, y)
+            }
+            Piece::PerHead { of, count, bias, add } => {
+                let x = self.operand(of);
+                let init = linear_init(self.features / self.heads, bias);
+                let y = self.graph.per_head_linear(&format!("{name}.maps"), x, self.heads, count, init)?;
+                let y = match count {
+                    1 => self.graph.activation(&name, y, Activation::Relu)?,
+                    3 => self.graph.attention(&name, y, self.heads, 0.8, 0.0)?,
+                    _ => self.linear(y, self.features, true)?,
+                };
+                if add { self.graph.add(&format!("{name}.sum"), x, y) } else { Ok(y) }
+            }
+            Piece::Move { of, cut } => {
+                let x = self.operand(of);
+                let shape = self.graph.node(x).shape.clone();
+                let cut = 1 + cut % self.features;
+                let mut parts = vec![self.graph.slice_features(&format!("{name}.left"), x, 0, cut)?];
+                if cut < self.features {
+                    let left = self.features - cut;
+                    parts.insert(0, self.graph.slice_features(&format!("{name}.right"), x, cut, left)?);
+                }
+                let y = self.graph.concat_features(&format!("{name}.join"), &parts)?;
+                let y = self.graph.reshape(&format!("{name}.flat"), y, [1, shape.len()])?;
+                let y = self.graph.activation(&format!("{name}.act"), y, Activation::Tanh)?;
+                self.graph.reshape(&name, y, shape)
+            }
+            Piece::Softmax { of, factor } => {
+                let y = self.graph.scale(&format!("{name}.scale"), self.operand(of), factor)?;
+                self.graph.softmax(&name, y)
+            }
+            Piece::Trained { of } => {
+                let x = self.operand(of);
+                let shape = self.graph.node(x).shape.clone();
+                let y = self.graph.trained_constant(&format!("{name}.value"), shape, Init::Normal { std: 0.5 })?;
+                self.graph.add(&name, x, y)
+            }
+            Piece::Embedding { of } => {
+                let x = self.operand(of);
+                let tokens = self.graph.node(x).shape.rows();
+                let init = Init::Normal { std: 0.5 };
+                let y = self.graph.embedding(&format!("{name}.embed"), self.ids, VOCABULARY, self.features, init)?;
+                let y = self.graph.slice_tokens(&format!("{name}.some"), y, 0, tokens)?;
+                self.graph.add(&name, x, y)
+            }
         }
     }
 }
+
+/// Numbers that an embedding knows.
+const VOCABULARY: usize = 5;
 
 impl Spec {
     /// Builds the model.
@@ -247,13 +355,30 @@ impl Spec {
 
     fn try_build(&self) -> Result<Model, GraphError> {
         let features = self.heads * self.head_dim;
-        let graph = Graph::new();
-        let mut builder =
-            Builder { graph, values: vec![], tables: vec![], norms: vec![], features, heads: self.heads, names: 0 };
-        let mut x = match self.stem {
-            Stem::Tokens => builder.graph.input("x", [self.tokens, features])?,
+        let mut graph = Graph::new();
+        let (x, tokens) = match self.stem {
+            Stem::Tokens => (graph.input("x", [self.tokens, features])?, self.tokens),
             Stem::Patches { channels, patch, rows, columns } => {
-                let image = builder.graph.input("image", [channels, patch * rows, patch * columns])?;
+                (graph.input("image", [channels, patch * rows, patch * columns])?, rows * columns)
+            }
+        };
+        let label = graph.input("label", [])?;
+        let [ids, mask] = ["ids", "mask"].map(|name| graph.input(name, [tokens + usize::from(self.class_token)]));
+        let mut builder = Builder {
+            graph,
+            values: vec![],
+            tables: vec![],
+            norms: vec![],
+            features,
+            heads: self.heads,
+            names: 0,
+            ids: ids?,
+            mask: mask?,
+        };
+        let mut x = match self.stem {
+            Stem::Tokens => x,
+            Stem::Patches { patch, .. } => {
+                let image = x;
                 let patches = builder.graph.patches("patches", image, patch)?;
                 builder.linear(patches, features, true)?
             }
@@ -262,7 +387,6 @@ impl Spec {
             let token = builder.graph.new_parameter("class_token", [1, 1, features], Init::Normal { std: 0.3 })?;
             x = builder.graph.prepend_token("prepend", x, token)?;
         }
-        let label = builder.graph.input("label", [])?;
         builder.values.push(x);
         for &piece in &self.pieces {
             let value = builder.piece(piece)?;
@@ -285,66 +409,6 @@ impl Spec {
     }
 }
 
-fn activation() -> impl Strategy<Value = Activation> {
-    prop::sample::select(vec![Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Tanh])
-}
-
-/// Mostly the value made last, so that there is something to fuse.
-fn operand() -> impl Strategy<Value = usize> {
-    prop_oneof![5 => Just(0usize), 2 => Just(1), 1 => 0usize..7]
-}
-
-fn piece() -> impl Strategy<Value = Piece> {
-    let of = operand;
-    let width = prop::sample::select(vec![1usize, 5, 16, 17, 31, 33, 65, 97]);
-    let eps = prop::sample::select(vec![1e-2f32, 3e-2]);
-    let share = prop::sample::select(vec![NormShare::Nothing, NormShare::Both, NormShare::Weight, NormShare::Bias]);
-    prop_oneof![
-        2 => (of(), any::<[bool; 2]>()).prop_map(|(of, [bias, add])| Piece::Linear { of, bias, add }),
-        3 => (of(), width, activation(), any::<[bool; 2]>(), any::<bool>(), any::<bool>()).prop_map(
-            |(of, hidden, activation, drop, bias, add)| Piece::Mlp { of, hidden, activation, drop, bias, add }
-        ),
-        2 => (of(), activation()).prop_map(|(of, activation)| Piece::Activate { of, activation }),
-        1 => (of(), [activation(), activation()]).prop_map(|(of, activations)| Piece::Twice { of, activations }),
-        1 => of().prop_map(|of| Piece::TwoNorms { of }),
-        3 => (of(), eps, share, any::<bool>()).prop_map(
-            |(of, eps, share, relu)| Piece::LayerNorm { of, eps, share, relu }
-        ),
-        1 => of().prop_map(|of| Piece::Dropout { of, rate: 0.25 }),
-        3 => [of(), of()].prop_map(|of| Piece::Add { of }),
-        1 => (of(), 0usize..3, any::<bool>()).prop_map(|(of, extra, shared)| Piece::Table { of, extra, shared }),
-        1 => of().prop_map(|of| Piece::Constant { of }),
-        2 => (of(), any::<[bool; 3]>()).prop_map(|(of, [dropout, bias, add])| Piece::Attention {
-            of,
-            scale: 0.5,
-            dropout: if dropout { 0.2 } else { 0.0 },
-            bias,
-            add,
-        }),
-    ]
-}
-
-fn stem() -> impl Strategy<Value = Stem> {
-    let patches = (1usize..3, 1usize..4, 1usize..3, 1usize..4)
-        .prop_map(|(channels, patch, rows, columns)| Stem::Patches { channels, patch, rows, columns });
-    prop_oneof![Just(Stem::Tokens), patches]
-}
-
-/// Any small model.
-pub fn spec() -> impl Strategy<Value = Spec> {
-    let widths =
-        prop::sample::select(vec![(1usize, 1usize), (1, 5), (2, 3), (3, 5), (1, 17), (2, 16), (5, 7), (1, 67)]);
-    let pool = prop_oneof![Just(Pool::Mean), (0usize..5).prop_map(Pool::Select)];
-    let size = (stem(), prop::sample::select(vec![1usize, 2, 5, 7]), widths, any::<bool>());
-    let rest = (prop::collection::vec(piece(), 0..7), pool, 2usize..12, any::<bool>());
-    (size, rest, prop::collection::vec(any::<usize>(), 0..3)).prop_map(|(size, rest, taps)| {
-        let (stem, tokens, (heads, head_dim), class_token) = size;
-        let (pieces, pool, classes, smooth) = rest;
-        let smoothing = if smooth { 0.1 } else { 0.0 };
-        Spec { stem, tokens, heads, head_dim, class_token, pieces, pool, classes, smoothing, taps }
-    })
-}
-
 /// Numbers for a model's inputs: pixels or tokens, then labels.
 pub struct Data {
     pub inputs: Vec<Vec<f64>>,
@@ -359,7 +423,12 @@ impl Data {
         let classes = model.graph.node(model.logits).shape.len() as u64;
         let x = (0..(images * lens[0]) as u64).map(|i| f64::from(Key::new(11).range(i, -1.0, 1.0) as f32)).collect();
         let labels = (0..images as u64).map(|i| Key::new(12).below(i, classes) as f64).collect();
-        Data { inputs: vec![x, labels], lens }
+        // Numbers to look up, and the keys of each image that may be seen, where a model asks for them.
+        let [ids, mask] = [13, 14].map(|seed| {
+            let most = if seed == 13 { VOCABULARY as u64 } else { 2 };
+            (0..(images * lens.get(2).unwrap_or(&0)) as u64).map(|i| Key::new(seed).below(i, most) as f64).collect()
+        });
+        Data { inputs: vec![x, labels, ids, mask], lens }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Copies a weight matrix into panels that a product reads from front to back.
 
 use crate::cpu::Isa;
+use crate::cpu::sequence::block_start;
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to};
 
 /// Copies a range of panels of B, where `product` computes A B.
@@ -11,6 +12,8 @@ pub(in crate::cpu) struct Pack {
     pub weight: *const f32,
     pub out_features: usize,
     pub in_features: usize,
+    /// 1, or the number of blocks on the diagonal that the weight holds: `[out, in / heads]`, zeros elsewhere.
+    pub heads: usize,
     /// B is the weight's transpose `[in, out]` (forward), else the weight itself (the input's gradient).
     pub transposed: bool,
     /// First panel.
@@ -34,6 +37,10 @@ unsafe fn pack_generic<S: Simd>(args: &Pack) {
             if args.transposed { (args.out_features, args.in_features) } else { (args.in_features, args.out_features) };
         for panel in args.first..args.first + args.count {
             let to = args.to.add(panel * width * steps);
+            if args.heads > 1 {
+                pack_blocks(args, panel * width, width, to);
+                continue;
+            }
             for vector in 0..S::TILE_VECTORS {
                 let column = panel * width + vector * LANES;
                 let n = columns.saturating_sub(column).min(LANES);
@@ -68,6 +75,24 @@ unsafe fn transpose_columns<S: Simd>(args: &Pack, row: usize, n: usize, to: *mut
                 S::store(to.add((step + i) * width), *lanes);
             }
             step += LANES;
+        }
+    }
+}
+
+/// Packs one panel of a weight of which only blocks are there.
+unsafe fn pack_blocks(args: &Pack, first: usize, width: usize, to: *mut f32) {
+    let steps = if args.transposed { args.in_features } else { args.out_features };
+    let block = args.in_features / args.heads;
+    unsafe {
+        std::slice::from_raw_parts_mut(to, steps * width).fill(0.0);
+        for o in 0..args.out_features {
+            let column = block_start(o, args.heads, block) - o * args.in_features;
+            for i in 0..block {
+                let (step, column) = if args.transposed { (column + i, o) } else { (o, column + i) };
+                if (first..first + width).contains(&column) {
+                    *to.add(step * width + column - first) = *args.weight.add(o * block + i);
+                }
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ fn packed(isa: Isa, weight: &[f32], [out_features, in_features]: [usize; 2], tra
     let panels = columns.div_ceil(isa.panel());
     for (first, count) in [(0, panels / 2), (panels / 2, panels - panels / 2)] {
         let (weight, to) = (from.read(), to.pointer());
-        unsafe { pack(isa, &Pack { weight, out_features, in_features, transposed, first, count, to }) };
+        unsafe { pack(isa, &Pack { weight, out_features, in_features, heads: 1, transposed, first, count, to }) };
     }
     to.values();
     to

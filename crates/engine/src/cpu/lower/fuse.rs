@@ -7,6 +7,14 @@ use super::{Derivative, Lowering};
 use crate::graph::NodeId;
 use crate::ops::{Activation, Op};
 
+/// The blocks of a layer's weight: 1 for a whole matrix.
+fn heads_of(op: &Op) -> usize {
+    match *op {
+        Op::PerHeadLinear { heads, .. } | Op::PerHeadLinearInputGrad { heads, .. } => heads,
+        _ => 1,
+    }
+}
+
 impl Lowering<'_> {
     /// The only reader of a node that is no output.
     fn only_use(&self, id: NodeId) -> Option<NodeId> {
@@ -46,7 +54,8 @@ impl Lowering<'_> {
         let in_features = self.node(self.input(id, 0)).shape.features();
         let (rows, out_features) = (node.shape.rows(), node.shape.features());
         let param = node.params[0].index();
-        let weight = self.packed(PackedWeight { param, out_features, in_features, forward: true });
+        let heads = heads_of(&node.op);
+        let weight = self.packed(PackedWeight { param, out_features, in_features, heads, forward: true });
         let mut product = Product::new(self.slot(id, 0), weight, [rows, in_features, out_features]);
         product.bias = node.params.get(1).map(|bias| bias.index());
         let mut covers = vec![id];
@@ -107,7 +116,8 @@ impl Lowering<'_> {
         let out_features = self.node(self.input(id, 0)).shape.features();
         let (rows, in_features) = (node.shape.rows(), node.shape.features());
         let param = node.params[0].index();
-        let weight = self.packed(PackedWeight { param, out_features, in_features, forward: false });
+        let heads = heads_of(&node.op);
+        let weight = self.packed(PackedWeight { param, out_features, in_features, heads, forward: false });
         let mut product = Product::new(self.slot(id, 0), weight, [rows, out_features, in_features]);
         let mut covers = vec![id];
         if let Some(next) = self.only_use(id)

@@ -6,10 +6,11 @@
 //! - Layer norm takes along a ReLU, its gradient the sum that follows.
 
 mod fuse;
+mod sequence;
 
 use std::collections::HashMap;
 
-use super::program::{Addend, AttentionSizes, Call, Factor, PackedWeight, Program, ProgramDropout, Slot, SlotSize};
+use super::program::{Addend, Call, Factor, PackedWeight, Program, ProgramDropout, Slot, SlotSize};
 use crate::graph::{Graph, Node, NodeId};
 use crate::ops::{Dropout, Op};
 
@@ -65,7 +66,7 @@ impl<'a> Lowering<'a> {
         let nodes = graph.nodes();
         let mut stands_for: Vec<NodeId> = Vec::with_capacity(nodes.len());
         for id in graph.ids() {
-            let skip = mode == Mode::Infer && matches!(graph.node(id).op, Op::Dropout(_));
+            let skip = mode == Mode::Infer && matches!(graph.node(id).op, Op::Dropout(_) | Op::DropPath(_));
             stands_for.push(if skip { stands_for[graph.node(id).inputs[0].index()] } else { id });
         }
         let mut needed = vec![false; nodes.len()];
@@ -73,7 +74,12 @@ impl<'a> Lowering<'a> {
             let node = graph.node(id);
             let adds_gradient = matches!(
                 node.op,
-                Op::LinearParamGrad | Op::LayerNormGrad { .. } | Op::AddTableGrad | Op::PrependTokenGrad
+                Op::LinearParamGrad
+                    | Op::LayerNormGrad { .. }
+                    | Op::AddTableGrad
+                    | Op::PrependTokenGrad
+                    | Op::PerHeadLinearParamGrad { .. }
+                    | Op::EmbeddingGrad
             );
             if outputs.iter().any(|out| stands_for[out.index()] == id) || adds_gradient && mode == Mode::Train {
                 needed[id.index()] = true;
@@ -144,6 +150,18 @@ impl<'a> Lowering<'a> {
         }
         self.program.calls.push(call);
         self.program.names.push(covers.iter().map(|&id| self.node(id).name.clone()).collect());
+        self.emit_outputs(covers);
+    }
+
+    /// Gives a node the value of another under the same number, so that nothing is computed.
+    fn alias(&mut self, id: NodeId, slot: Slot) {
+        self.slot_of[id.index()] = Some(slot);
+        self.covered[id.index()] = true;
+        self.emit_outputs(&[id]);
+    }
+
+    /// Hands out the values among these that are asked for.
+    fn emit_outputs(&mut self, covers: &[NodeId]) {
         for &id in covers {
             for (output, &wanted) in self.outputs.iter().enumerate() {
                 if self.stands_for[wanted.index()] == id {
@@ -213,8 +231,8 @@ impl<'a> Lowering<'a> {
                 let (x, out) = (self.slot(id, 0), self.value_slot(id));
                 self.emit(Call::Patches { x, out, image, patch }, &[id]);
             }
-            Op::Linear => self.linear(id),
-            Op::LinearInputGrad => self.linear_input_grad(id),
+            Op::Linear | Op::PerHeadLinear { .. } => self.linear(id),
+            Op::LinearInputGrad | Op::PerHeadLinearInputGrad { .. } => self.linear_input_grad(id),
             Op::LinearParamGrad => {
                 let (dy, x) = (self.slot(id, 0), self.slot(id, 1));
                 let [rows, out_features] = size(&self.node(self.input(id, 0)).shape);
@@ -226,37 +244,6 @@ impl<'a> Lowering<'a> {
             }
             Op::LayerNorm { eps } => self.layer_norm(id, eps),
             Op::LayerNormGrad { eps } => self.layer_norm_grad(id, eps),
-            Op::Attention(attention) => {
-                let context = &node.shape;
-                let (tokens, head_dim) = (context.rows(), context.features() / attention.heads);
-                let dropout = attention.dropout.filter(|_| self.mode == Mode::Train);
-                let dropout = dropout.map(|d| self.new_dropout(d, attention.heads * tokens, tokens));
-                let sizes =
-                    AttentionSizes { tokens, heads: attention.heads, head_dim, scale: attention.scale, dropout };
-                let kept = self.uses[id.index()].iter().any(|&user| matches!(self.node(user).op, Op::AttentionGrad(_)));
-                let qkv = self.slot(id, 0);
-                let out = self.value_slot(id);
-                let len = super::attention::Sizes::weights_len(tokens, attention.heads);
-                let weights = kept.then(|| self.new_slot(len, 0));
-                if let Some(weights) = weights {
-                    self.weights.insert(id, weights);
-                }
-                let scratch = self.new_slot(0, super::attention::Sizes::scratch_len(tokens, head_dim));
-                self.emit(Call::Attention { sizes, qkv, out, weights, scratch }, &[id]);
-            }
-            Op::AttentionGrad(attention) => {
-                let forward = self.input(id, 2);
-                let context = &self.node(forward).shape;
-                let (tokens, head_dim) = (context.rows(), context.features() / attention.heads);
-                let dropout = attention.dropout.map(|d| self.new_dropout(d, attention.heads * tokens, tokens));
-                let sizes =
-                    AttentionSizes { tokens, heads: attention.heads, head_dim, scale: attention.scale, dropout };
-                let (dy, qkv, context) = (self.slot(id, 0), self.slot(id, 1), self.slot(id, 2));
-                let weights = self.weights[&forward];
-                let out = self.value_slot(id);
-                let scratch = self.new_slot(0, super::attention::Sizes::scratch_len(tokens, head_dim));
-                self.emit(Call::AttentionGrad { sizes, dy, qkv, context, weights, out, scratch }, &[id]);
-            }
             Op::Activation(activation) => {
                 let (x, out) = (self.slot(id, 0), self.value_slot(id));
                 self.emit(Call::Activate { activation, x, dy: None, out, len: node.shape.len() }, &[id]);
@@ -283,9 +270,7 @@ impl<'a> Lowering<'a> {
             Op::DropoutGrad(dropout) => {
                 let x = self.slot(id, 0);
                 if self.dropout_is_in_derivative(id) {
-                    self.slot_of[id.index()] = Some(x);
-                    self.covered[id.index()] = true;
-                    return;
+                    return self.alias(id, x);
                 }
                 let out = self.value_slot(id);
                 let dropout = self.node_dropout(id, dropout);
@@ -342,6 +327,28 @@ impl<'a> Lowering<'a> {
                 let (dy, out) = (self.slot(id, 0), self.value_slot(id));
                 self.emit(Call::MeanTokensGrad { dy, out, size: size(&node.shape) }, &[id]);
             }
+            // attention
+            Op::Attention(_)
+            | Op::AttentionGrad(_)
+            | Op::Attend(_)
+            | Op::AttendGrad(..)
+            | Op::PerHeadLinearParamGrad { .. }
+            | Op::Softmax
+            | Op::SoftmaxGrad
+            | Op::SliceFeatures { .. }
+            | Op::SliceFeaturesGrad { .. }
+            | Op::SliceTokens { .. }
+            | Op::SliceTokensGrad { .. }
+            | Op::ConcatFeatures
+            | Op::Reshape
+            | Op::Embedding
+            | Op::EmbeddingGrad
+            | Op::TrainedConstant
+            | Op::Scale { .. }
+            | Op::DropPath(_)
+            | Op::CrossEntropyTokens { .. }
+            | Op::CrossEntropyTokensGrad { .. }
+            | Op::CorrectTokens => self.sequence(id),
             Op::CrossEntropy { smoothing } => {
                 let (logits, label, classes) = self.logits(id);
                 let out = self.value_slot(id);
