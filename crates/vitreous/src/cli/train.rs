@@ -51,13 +51,16 @@ pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let config = checked.resolve(square_facts(&facts)?)?;
     Job::check_batch(&config, facts.train)?;
     let model = models::vit(&config.model, config.train.smoothing as f32)?;
-    check_memory(memory_needed(&config, &model, &facts), available_memory())?;
+    check_memory("training", memory_needed(&config, &model, &facts), facts.is_folder(), available_memory())?;
     let threads = crate::train::threads(config.train.threads);
     let loaded = reading(|progress| data::load(spec, &facts, Wanted::TrainAndValidation, threads, progress))?;
     let job = Job::new(config, model, &facts, loaded)?;
     say_what(&job);
+    for folder in &facts.ignored_folders {
+        say!("note: {} is passed over: splits are called train/, val/ and test/", folder.display());
+    }
 
-    let (config_toml, manifest) = (job.config().to_toml(), job.manifest(std::env::args().collect()));
+    let (config_toml, manifest) = (job.config().to_toml(), job.manifest(command()));
     let mut progress = TrainProgress::start(job.config().train.epochs, job.steps());
     let mut training = Training::new(job);
     let stop = watch_signals()?;
@@ -67,6 +70,11 @@ pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let outcome = outcome?;
     show(&if args.json { json(&result(&run, &outcome)) } else { report(&run, &outcome) })?;
     Ok(if outcome.status == Status::Interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// The command as it was given; what is no Unicode in it cannot be kept.
+fn command() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// What a run is called after: its config file (of a run's own config, that run), else its preset, else its data.
@@ -94,7 +102,7 @@ fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
 fn say_what(job: &Job) {
     let (config, data) = (job.config(), job.data());
     let (model, shape) = (config.model.spec(), config.model.image_size());
-    eprintln!(
+    say!(
         "ViT of {} blocks, width {}, {} heads, patches of {}x{}: {} parameters",
         model.depth,
         model.embed_dim,
@@ -107,7 +115,7 @@ fn say_what(job: &Job) {
         0 => String::new(),
         count => format!(", {} that cannot be decoded left out", units::count(count as u64)),
     };
-    eprintln!(
+    say!(
         "{}: {} images train, {} validate, {} classes, {shape}x{shape} pixels{skipped}; {} {}",
         data.name,
         units::count(data.train as u64),
