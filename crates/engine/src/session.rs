@@ -50,6 +50,27 @@ impl<'a> Step<'a> {
     }
 }
 
+/// Which layers are wide: cut by columns among the threads, with all images of the step in each piece, because their
+/// weights outweigh what they compute on. Others are taken by each thread for its own images.
+///
+/// The choice is part of what makes results repeatable: it changes the order of sums.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WideRule {
+    /// Numbers that a weight has at least.
+    pub least: usize,
+    /// The same for each number of one image that goes in or comes out.
+    pub each: usize,
+    /// Part of the model's trained values that such weights have together, at least: else there are none, because
+    /// the others would pay for it.
+    pub part: f64,
+}
+
+impl Default for WideRule {
+    fn default() -> Self {
+        WideRule { least: 256 << 10, each: 64, part: 0.5 }
+    }
+}
+
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {

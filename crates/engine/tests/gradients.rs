@@ -4,8 +4,8 @@
 //! by value, and a layer that makes every value of its result matter differently. Sizes are distinct primes.
 
 use vitreous_engine::autodiff::differentiate;
-use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
-use vitreous_engine::ops::{Activation, AttentionOptions, LinearInit, Over};
+use vitreous_engine::graph::{Graph, GraphError, Init, NodeId, ParameterKind};
+use vitreous_engine::ops::{Activation, AttentionOptions, Convolution, LinearInit, Over, Pool};
 use vitreous_engine::random::Key;
 use vitreous_engine::reference::{Mode, Reference, Values};
 
@@ -65,7 +65,8 @@ fn check_with(graph: &Graph, loss: NodeId, inputs: &[Vec<f64>]) {
     let found = Reference::new(&training.graph, params.clone()).run(inputs, mode).gradients;
     let mut reference = Reference::new(graph, params);
     let mean_loss = |values: &Values| values.of(loss).iter().sum::<f64>() / EXAMPLES as f64;
-    for (p, param) in graph.parameters().iter().enumerate() {
+    let trained = |param: &vitreous_engine::graph::Parameter| param.kind == ParameterKind::Trained;
+    for (p, param) in graph.parameters().iter().enumerate().filter(|(_, param)| trained(param)) {
         let mut expected = Vec::with_capacity(param.shape.len());
         for i in 0..param.shape.len() {
             let start = reference.params[p][i];
@@ -336,4 +337,78 @@ fn looked_up_vectors_a_trained_value_and_a_loss_over_tokens() {
         // The reference's gradient is that of the loss over the number it is given: here the examples.
         check_with(&graph, loss, &[ids, labels]);
     }
+}
+
+/// Builds a picture, a layer whose gradients show those of the map, what `operation` adds, linear layer, tanh, mean, loss.
+fn check_map(operation: impl Fn(&mut Graph, NodeId) -> Result<NodeId, GraphError>) {
+    let build = || -> Result<(Graph, NodeId), GraphError> {
+        let mut graph = Graph::new();
+        let image = graph.input("image", [2, 5, 7])?;
+        let label = graph.input("label", [])?;
+        let map = graph.channels_last("map", image)?;
+        let map = graph.linear("stem", map, 6, LinearInit::pytorch(2))?;
+        let y = operation(&mut graph, map)?;
+        let y = graph.linear("head", y, CLASSES, LinearInit::pytorch(6))?;
+        let mut logits = graph.activation("tanh", y, Activation::Tanh)?;
+        if graph.node(logits).shape.0.len() == 3 {
+            logits = graph.global_avg_pool("logits", logits)?;
+        }
+        let loss = graph.cross_entropy("loss", logits, label, 0.0)?;
+        Ok((graph, loss))
+    };
+    let (graph, loss) = build().expect("the shapes fit");
+    check_graph(&graph, loss);
+}
+
+#[test]
+fn convolutions_of_every_kernel_stride_padding_and_groups() {
+    for convolution in [
+        Convolution::new(3, 1),
+        Convolution::new(3, 1).stride(2).padding(1),
+        Convolution::new(4, 2),
+        Convolution::new(4, 3).padding(1),
+        Convolution::new(4, 3).padding(1).groups(2),
+        Convolution::new(6, 3).stride(2).groups(6),
+        Convolution::new(2, 2).stride(3).padding(1),
+        Convolution::new(2, 5).stride(2).padding(3),
+    ] {
+        for bias in [Some(Init::Constant(0.0)), None] {
+            let init = LinearInit { weight: Init::Constant(0.0), bias };
+            check_map(|graph, x| graph.conv2d("conv", x, convolution, init));
+        }
+    }
+}
+
+#[test]
+fn pooling_with_and_without_overlap_and_padding() {
+    for pool in [Pool::new(2), Pool { kernel: 3, stride: 2, padding: 1 }, Pool { kernel: 2, stride: 3, padding: 0 }] {
+        check_map(|graph, x| graph.max_pool2d("pool", x, pool));
+        check_map(|graph, x| graph.avg_pool2d("pool", x, pool));
+    }
+    check_map(|graph, x| {
+        let y = graph.activation("act", x, Activation::Tanh)?;
+        graph.global_avg_pool("pool", y)
+    });
+}
+
+#[test]
+fn both_orders_of_a_map() {
+    check_map(|graph, x| graph.channels_first_flat("flat", x));
+    // A change of order in the middle takes the map's first axis for channels.
+    check_map(|graph, x| graph.channels_last("turned", x));
+}
+
+#[test]
+fn norms_over_groups_of_channels_and_over_the_images_of_a_step() {
+    // Without tanh before it, a norm would take away what a bias adds.
+    for groups in [1, 2, 3, 6] {
+        check_map(|graph, x| {
+            let y = graph.activation("act", x, Activation::Tanh)?;
+            graph.group_norm("norm", y, groups, 1e-2)
+        });
+    }
+    check_map(|graph, x| {
+        let y = graph.activation("act", x, Activation::Tanh)?;
+        graph.batch_norm("norm", y, 1e-2, 0.1)
+    });
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, LinearInit};
 use vitreous_engine::random::Key;
-use vitreous_engine::{Adam, Parameters, Session, Step};
+use vitreous_engine::{Adam, Parameters, Session, Step, WideRule};
 
 /// Counts what the system's allocator is asked for.
 struct Counting;
@@ -64,10 +64,14 @@ fn a_step_allocates_nothing_after_two_of_each_size() {
             *value = if input == 0 { ((i * 7 + example * 13) % 11) as f32 * 0.1 } else { (example % 5) as f32 };
         }
     };
-    for threads in [1, 2] {
+    let some_are_wide = WideRule { least: 300, each: 0, part: 0.0 };
+    for (threads, rule) in
+        [1, 2].into_iter().flat_map(|threads| [WideRule::default(), some_are_wide].map(|rule| (threads, rule)))
+    {
         let (graph, loss, correct) = model().expect("the shapes fit");
         let parameters = Parameters::initialise(&graph, Key::new(1));
         let mut session = Session::new(graph, parameters, threads);
+        session.set_wide_rule(rule);
         session.start_training(loss, &[correct], Adam { clip: Some(1.0), ..Adam::default() });
         // 65 images make 16 parts, of which one is greater than the others; 23 are the rest of an epoch.
         let mut step = |images| session.train_step(&Step::new(images, &examples, 1e-3));
@@ -79,6 +83,6 @@ fn a_step_allocates_nothing_after_two_of_each_size() {
             step(images);
         }
         let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
-        assert_eq!(count, 0, "allocations of four steps on {threads} threads");
+        assert_eq!(count, 0, "allocations of four steps on {threads} threads, {rule:?}");
     }
 }

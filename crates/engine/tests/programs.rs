@@ -10,12 +10,15 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, LinearInit};
 use vitreous_engine::random::Key;
-use vitreous_engine::{Adam, Isa, Parameters, Session, Step, StepReport};
+use vitreous_engine::{Adam, Isa, Parameters, Session, Step, StepReport, WideRule};
 
 /// Largest error, as part of a tensor's largest value: f32 rounds to 6e-8, and sums, divisions and deep models add.
 const TOLERANCE: f64 = 2e-5;
 /// The same as part of the largest of all gradients: some are differences that should be 0.
 const FLOOR: f64 = 1e-6;
+
+/// Cuts all layers by columns but the smallest, so that programs have regions.
+const WIDE: WideRule = WideRule { least: 50, each: 0, part: 0.0 };
 
 fn check(cases: u32, seed: u64, test: impl Fn(Spec, usize) -> Result<(), TestCaseError>) {
     let config = Config {
@@ -63,7 +66,16 @@ fn mean_of_first(values: &[f64], images: usize) -> f64 {
 
 #[test]
 fn losses_and_gradients_are_those_of_the_reference() {
-    check(200, 1, |spec, images| {
+    check_gradients(400, 1, WideRule::default());
+}
+
+#[test]
+fn losses_and_gradients_of_layers_cut_by_columns_are_those_of_the_reference() {
+    check_gradients(200, 5, WIDE);
+}
+
+fn check_gradients(cases: u32, seed: u64, rule: WideRule) {
+    check(cases, seed, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
         let parameters = Parameters::initialise(&model.graph, Key::new(5));
@@ -75,6 +87,7 @@ fn losses_and_gradients_are_those_of_the_reference() {
         for (i, isa) in Isa::available().into_iter().enumerate() {
             let threads = 1 + (images + i) % 5;
             let mut session = session(&model, threads, isa);
+            session.set_wide_rule(rule);
             // A shape with many values is asked for by its first ones only.
             let mut metrics: Vec<NodeId> = vec![model.correct];
             metrics.extend(model.taps.iter().filter(|&&tap| expected.of(tap).len() >= images));
@@ -102,7 +115,7 @@ fn losses_and_gradients_are_those_of_the_reference() {
 
 #[test]
 fn inferred_values_are_those_of_the_reference() {
-    check(150, 2, |spec, images| {
+    check(300, 2, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
         let parameters = Parameters::initialise(&model.graph, Key::new(5));
@@ -125,9 +138,16 @@ fn inferred_values_are_those_of_the_reference() {
 }
 
 /// Takes three steps of different sizes; returns reports and parameters as bits.
-fn train(model: &Model, data: &Data, images: usize, threads: usize, isa: Isa) -> (Vec<StepReport>, Vec<u32>) {
+fn train(
+    model: &Model,
+    data: &Data,
+    images: usize,
+    (threads, isa): (usize, Isa),
+    (rule, clip): (WideRule, Option<f64>),
+) -> (Vec<StepReport>, Vec<u32>) {
     let mut session = session(model, threads, isa);
-    session.start_training(model.loss, &[], Adam { clip: Some(0.5), weight_decay: 0.1, ..Adam::default() });
+    session.set_wide_rule(rule);
+    session.start_training(model.loss, &[], Adam { clip, weight_decay: 0.1, ..Adam::default() });
     let sizes = [images, images.div_ceil(2), images];
     let reports = sizes.map(|images| session.train_step(&Step { images, ..step(data, images) })).to_vec();
     let bits = |(id, _)| session.parameters().get(id).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -136,18 +156,22 @@ fn train(model: &Model, data: &Data, images: usize, threads: usize, isa: Isa) ->
 
 #[test]
 fn the_number_of_threads_never_shows_and_avx2_has_the_bits_of_avx512() {
-    check(40, 3, |spec, images| {
+    check(70, 3, |spec, images| {
         // More images than otherwise, so that there are up to 16 parts.
         let images = 3 * images;
         let model = spec.build();
         let data = Data::new(&model, images);
-        for isa in Isa::available() {
-            let one = train(&model, &data, images, 1, isa);
-            for threads in [2, 3, 5, 7] {
-                prop_assert!(train(&model, &data, images, threads, isa) == one, "{isa:?}: {threads} threads");
-            }
-            if isa != Isa::Portable {
-                prop_assert!(train(&model, &data, images, 1, Isa::best()) == one, "{isa:?} against the best");
+        for how in [(WideRule::default(), Some(0.5)), (WIDE, None)] {
+            for isa in Isa::available() {
+                let one = train(&model, &data, images, (1, isa), how);
+                for threads in [2, 3, 5, 7] {
+                    let many = train(&model, &data, images, (threads, isa), how);
+                    prop_assert!(many == one, "{isa:?}: {threads} threads, {how:?}");
+                }
+                if isa != Isa::Portable {
+                    let best = train(&model, &data, images, (1, Isa::best()), how);
+                    prop_assert!(best == one, "{isa:?} against the best, {how:?}");
+                }
             }
         }
         Ok(())
@@ -155,8 +179,19 @@ fn the_number_of_threads_never_shows_and_avx2_has_the_bits_of_avx512() {
 }
 
 #[test]
+fn a_gradient_that_is_kept_for_its_norm_makes_the_update_of_one_that_is_not() {
+    check(40, 6, |spec, images| {
+        let model = spec.build();
+        let data = Data::new(&model, images);
+        let [kept, late] = [Some(1e30), None].map(|clip| train(&model, &data, images, (2, Isa::best()), (WIDE, clip)));
+        prop_assert!(kept == late);
+        Ok(())
+    });
+}
+
+#[test]
 fn inference_does_not_depend_on_threads_nor_on_what_was_asked_before() {
-    check(40, 4, |spec, images| {
+    check(70, 4, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
         let one = session(&model, 1, Isa::best()).infer(&[model.logits], images, &data);

@@ -20,4 +20,8 @@ pub mod train;
 
 pub mod predict;
 
+pub mod compare;
+
+pub mod sweep;
+
 pub mod cli;

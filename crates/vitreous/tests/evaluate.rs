@@ -155,6 +155,50 @@ fn classes_are_matched_by_name_and_not_by_the_order_of_folders() {
 }
 
 #[test]
+fn a_run_on_some_classes_is_measured_on_these_and_keeps_their_names() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let small = ["--set=model.depth=1", "--limit-train=200", "--batch-size=25", "--max-steps=3"];
+    said(folder, &[["train", "--classes=3,8,1", "--name=d"].as_slice(), &small].concat());
+    let manifest: Value = serde_json::from_slice(&fs::read(folder.join("runs/d/manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["data"]["class_names"], serde_json::json!(["1", "3", "8"]));
+    assert_eq!((&manifest["data"]["validation"], &manifest["data"]["test"]), (&480.into(), &1200.into()));
+    let config = fs::read_to_string(folder.join("runs/d/config.toml")).unwrap();
+    assert!(config.contains("classes = [\"3\", \"8\", \"1\"]\n") && config.contains("num_classes = 3\n"), "{config}");
+
+    let report = json(folder, &["evaluate", "runs/d"]);
+    assert_eq!(
+        (&report["images"], &report["confusion"]["classes"]),
+        (&1200.into(), &serde_json::json!(["1", "3", "8"]))
+    );
+    let predictions = fs::read_to_string(folder.join("runs/d/evaluation/test/predictions.csv")).unwrap();
+    let labels: Vec<&str> = predictions.lines().skip(1).map(|line| line.split(',').nth(1).unwrap()).collect();
+    assert_eq!(labels[..4], ["1", "3", "8", "1"]);
+    assert!(predictions.lines().nth(1).unwrap().starts_with("digits/16001,1,"), "{}", &predictions[..99]);
+    // The saved config alone makes the same run.
+    said(folder, &["train", "--config=runs/d/config.toml", "--name=again"]);
+    let weights = |run: &str| fs::read(folder.join(format!("runs/{run}/weights/last.safetensors"))).unwrap();
+    assert!(weights("d") == weights("again"));
+}
+
+#[test]
+fn other_data_is_measured_on_the_classes_that_the_run_has() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    pictures(folder, "colours", &COLOURS, 11);
+    let small = ["--img-size=8", "--set=model.embed_dim=16", "--set=model.depth=1", "--max-steps=1"];
+    let train = ["train", "--data=colours", "--classes=red,blue", "--batch-size=5", "--set=model.patch_size=4"];
+    said(folder, &[train.as_slice(), &small].concat());
+    pictures(folder, "others/train", &COLOURS, 2);
+    pictures(folder, "others/test", &COLOURS, 7);
+    let report = json(folder, &["evaluate", "runs/colours", "--data=others"]);
+    assert_eq!((&report["images"], &report["confusion"]["classes"]), (&14.into(), &serde_json::json!(["blue", "red"])));
+    pictures(folder, "none/train", &[("gray", [3; 3]), ("pink", [9; 3])], 2);
+    let expected = "error: no class of none is one that colours was trained on\nhint: its classes are blue, red\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/colours", "--data=none"]), expected);
+}
+
+#[test]
 fn other_images_and_missing_splits_are_said() {
     let run = colours();
     let folder = run.path();

@@ -71,8 +71,26 @@ fn a_summary_needs_no_data_and_ends_with_the_parameters() {
     }
     let cifar = said(&["summary", "--model=vit-tiny", "--data=cifar10", "--set=model.patch_size=4"]);
     assert_eq!(row(&cifar, "image"), ["image", "input", "[3,", "32,", "32]"]);
+    let even = said(&["summary", "--preset=cifar-vit-64", "--classes=even"]);
+    assert_eq!(row(&even, "head")[..4], ["head", "linear", "[5]", "325"]);
+    let named = said(&["summary", "--preset=photos", "--classes=cat,dog,emu"]);
+    assert_eq!(row(&named, "head")[..3], ["head", "linear", "[3]"]);
     let folder = said(&["summary", "--preset=photos", "--set=model.num_classes=3"]);
     assert_eq!(row(&folder, "head")[..4], ["head", "linear", "[3]", "387"]);
+}
+
+#[test]
+fn data_info_counts_the_classes_asked_for() {
+    let text = said(&["data", "info", "--data=digits", "--classes=odd"]);
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(rows.contains(&vec!["classes", "5"]), "{text}");
+    assert!(
+        rows.contains(&vec!["3", "1,440", "160", "-"]) && !rows.iter().any(|row| row.first() == Some(&"2")),
+        "{text}"
+    );
+    assert!(rows.contains(&vec!["all", "7,200", "800", "2,000"]), "{text}");
+    let refused = refused(&["data", "info", "--data=digits", "--classes=3,33"]);
+    assert!(refused.starts_with("error: classes lists the number 33, but the classes of the data are "), "{refused}");
 }
 
 /// The words of a layer's row.

@@ -415,6 +415,22 @@ fn presets_start_with_their_command_and_are_in_the_readme() {
     assert_none("a preset says how it is run", &broken);
 }
 
+#[test]
+fn sweeps_start_with_their_command_and_are_in_the_readme() {
+    let all = sources();
+    let readme = read("README.md");
+    let sweeps: Vec<&Source> = all.iter().filter(|source| source.is_under("sweeps/")).collect();
+    assert!(sweeps.len() >= 2, "sweeps are found");
+    let mut broken = Vec::new();
+    for sweep in sweeps {
+        let name = sweep.path.trim_start_matches("sweeps/").trim_end_matches(".toml");
+        if !sweep.text.starts_with(&format!("# vitreous sweep {name}")) || !readme.contains(&format!("`{name}`")) {
+            broken.push(format!("{}: its first line is its command, and README.md names it", sweep.path));
+        }
+    }
+    assert_none("a sweep says how it is run", &broken);
+}
+
 /// What `--help` prints for a verb.
 fn help(verbs: &[String]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_vitreous")).args(verbs).arg("--help").output().expect("it runs");
@@ -464,7 +480,7 @@ fn look_at_help(verbs: &mut Vec<String>, all: &mut Vec<String>, broken: &mut Vec
 fn every_verb_and_flag_is_documented() {
     let (mut all, mut broken) = (Vec::new(), Vec::new());
     look_at_help(&mut Vec::new(), &mut all, &mut broken);
-    for verb in ["train", "evaluate", "predict", "summary", "data info", "bench"] {
+    for verb in ["train", "sweep", "compare", "evaluate", "predict", "summary", "data info", "bench"] {
         assert!(all.iter().any(|known| known == verb), "`vitreous {verb}` is there: {all:?}");
     }
     let readme = read("README.md");

@@ -254,7 +254,7 @@ fn a_folder_of_pictures_is_trained_by_the_photos_preset_and_broken_ones_are_name
 #[test]
 fn bad_input_gets_one_error_and_no_run() {
     let folder = Folder::new();
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 17] = [
         (
             &["--limit-train", "100", "--batch-size", "101"],
             "error: batch_size 101 is more than the 100 images that train ([train])\n\
@@ -269,6 +269,25 @@ fn bad_input_gets_one_error_and_no_run() {
             &["--set", "model.embed_dim=64", "--set", "model.num_heads=7"],
             "error: embed_dim 64 is not a multiple of num_heads 7 (--set, [model])\n\
              hint: use embed_dim 63, or num_heads 8\n",
+        ),
+        (
+            &["--classes", "7"],
+            "error: classes lists 1 class, where a classifier needs at least 2 (--classes, [data])\n\
+             hint: use even, odd, names such as cat,dog, or numbers such as 0,2,4\n",
+        ),
+        (
+            &["--classes", "1,10"],
+            "error: classes lists the number 10, but the classes of the data are numbered 0 to 9 (digits, [data])\n\
+             hint: the classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n",
+        ),
+        (
+            &["--data", "cifar10", "--classes", "cat,dgo", "--data-dir", "nowhere"],
+            "error: cifar10 needs the file data_batch_1.bin (looked in ",
+        ),
+        (
+            &["--data", "fashion-mnist", "--classes", "Dress,Coats", "--data-dir", "nowhere"],
+            "error: classes lists `Coats`, which is no class of the data (fashion-mnist, [data])\n\
+             hint: did you mean `Coat`?\n",
         ),
         (&["--set", "model.dept=3"], "error: unknown key `dept` (--set, [model])\nhint: did you mean `depth`?\n"),
         (&["--preset", "mnist-vti"], "error: unknown preset `mnist-vti` (--preset)\nhint: did you mean `mnist-vit`?\n"),

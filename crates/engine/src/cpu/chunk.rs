@@ -1,5 +1,6 @@
 //! Takes the images of one chunk through a program: each call's slots and parameters become pointers for its kernel.
 
+mod convolution;
 mod sequence;
 
 use std::ptr::{null, null_mut};
@@ -8,7 +9,9 @@ use std::slice::{from_raw_parts, from_raw_parts_mut};
 use super::compiled::Compiled;
 use super::dropout::Mask;
 use super::parameters::Layout;
+use super::plan::Place;
 use super::program::{Addend, Call, Factor, LayerNormGrad, Param, Product, Slot};
+use super::region::Region;
 use super::simd::LANES;
 use super::{Isa, activation, dropout, elementwise, layer_norm, linear, scalar};
 use crate::random::Key;
@@ -17,13 +20,13 @@ use crate::session::Examples;
 /// One chunk of a step, and all memory its calls use.
 ///
 /// The pointers belong to the thread that runs the chunk, but for parameters, packed weights and constants, which
-/// nobody writes meanwhile, and outputs, of which it writes only its own images.
+/// nobody writes meanwhile, and the batch's values and outputs, of which it writes only its own images.
 pub(super) struct Chunk<'a> {
     pub isa: Isa,
     pub compiled: &'a Compiled,
     pub layout: &'a Layout,
     pub examples: &'a dyn Examples,
-    /// Images of the chunk, at most `compiled.plan.chunk`.
+    /// Images of the chunk, at most what the plan has room for.
     pub images: usize,
     /// Place of the first among the step's.
     pub first: usize,
@@ -33,6 +36,8 @@ pub(super) struct Chunk<'a> {
     /// 1 over what the sum of the losses is divided by.
     pub share: f64,
     pub scratch: *mut f32,
+    /// Values of all images of the step; null when the program has none.
+    pub batch: *mut f32,
     pub parameters: *const f32,
     pub packed: *const f32,
     /// Null when the program adds to no gradient.
@@ -44,28 +49,34 @@ pub(super) struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
-    /// Runs the program.
+    /// Runs one region of the program.
     ///
     /// # Safety
     /// The pointers are good for the sizes of the plan, the layout and the outputs, and nobody else writes there.
-    pub unsafe fn run(&mut self) {
+    pub unsafe fn run(&mut self, region: &Region) {
         let images = self.images;
-        assert!(images <= self.compiled.plan.chunk, "{images} images in a chunk for {}", self.compiled.plan.chunk);
+        let room = self.compiled.plan.capacity.chunk;
+        assert!(images <= room, "{images} images in a chunk for {room}");
         for (i, dropout) in self.compiled.program.dropouts.iter().enumerate() {
             for image in 0..images {
                 let place = self.epoch_place + (self.first + image) as u64;
                 self.keys[i * images + image] = dropout.dropout.keys(self.dropout.with(place));
             }
         }
-        for call in &self.compiled.program.calls {
+        for call in &self.compiled.program.calls[region.calls.clone()] {
             // SAFETY: the planner gave each slot room for the chunk; what a call may overwrite it says itself.
             unsafe { self.call(call) };
         }
     }
 
     fn at(&self, slot: Slot) -> *mut f32 {
-        // SAFETY: the plan's offsets lie inside the scratch memory.
-        unsafe { self.scratch.add(self.compiled.plan.offsets[slot]) }
+        // SAFETY: the plan's places lie inside the scratch memory and the batch arena.
+        unsafe {
+            match self.compiled.plan.places[slot] {
+                Place::Scratch(start) => self.scratch.add(start),
+                Place::Batch { start, per_image } => self.batch.add(start + self.first * per_image),
+            }
+        }
     }
 
     fn at_any(&self, slot: Option<Slot>) -> *mut f32 {
@@ -78,8 +89,8 @@ impl Chunk<'_> {
     }
 
     fn gradient(&self, param: Param) -> *mut f32 {
-        // SAFETY: gradients lie as the parameters do.
-        unsafe { self.gradient.add(self.layout.start(param)) }
+        // SAFETY: the starts lie inside the gradients of a part.
+        unsafe { self.gradient.add(self.compiled.gradient_starts[param]) }
     }
 
     fn mask(&self, index: usize) -> Mask {
@@ -242,6 +253,9 @@ impl Chunk<'_> {
                 }
                 // attention
                 Call::Sequence(ref call) => self.sequence(call),
+                // convolution
+                Call::Convolution(ref call) => self.convolution_call(call),
+                Call::Wide(_) => unreachable!("a call for the whole batch is in no chunk"),
                 Call::CrossEntropy { logits, label, out, classes, smoothing } => {
                     let out = self.write(out, 1);
                     for (i, (logits, &label)) in self.examples_of(logits, label, classes).enumerate() {

@@ -1,11 +1,13 @@
-//! A program with everything fixed that does not change from step to step: chunk, memory, packed weights.
+//! A program with everything fixed that does not change from step to step: regions, chunk, memory, packed weights.
 
 use super::Isa;
-use super::linear::packed_len;
-use super::lower::{Mode, lower};
-use super::plan::{Plan, plan};
-use super::program::Program;
+use super::lower::{Mode, lower, wide_weights};
+use super::parameters::Layout;
+use super::plan::{Capacity, Plan, plan};
+use super::program::{Call, Program};
+use super::region::{Region, regions};
 use crate::graph::{Graph, NodeId};
+use crate::session::WideRule;
 
 /// Images of a chunk at most.
 const MOST_IMAGES: usize = 64;
@@ -17,32 +19,46 @@ const MOST_NUMBERS: usize = 32 << 20;
 /// A program ready to run.
 pub(super) struct Compiled {
     pub program: Program,
+    pub regions: Vec<Region>,
+    /// Whether some call sees the whole batch.
+    pub divided: bool,
     pub plan: Plan,
     /// Where each packed weight starts.
     pub packed_offsets: Vec<usize>,
     /// Numbers in all packed weights.
     pub packed_len: usize,
+    /// Where the gradient of each parameter starts among the gradients of a part.
+    pub gradient_starts: Vec<usize>,
+    /// Numbers in the gradients of a part.
+    pub gradient_len: usize,
     /// Images that are worked through at a time, at most: part of what makes results repeatable.
     chunk: usize,
 }
 
 impl Compiled {
-    pub fn new(graph: &Graph, outputs: &[NodeId], mode: Mode, isa: Isa) -> Self {
-        let program = lower(graph, outputs, mode);
+    pub fn new(graph: &Graph, outputs: &[NodeId], mode: Mode, isa: Isa, rule: &WideRule) -> Self {
+        // Inference takes each image on its own: nothing is left to be cut by columns.
+        let wide = match mode {
+            Mode::Train => wide_weights(graph, rule),
+            Mode::Infer => vec![false; graph.parameters().len()],
+        };
+        let program = lower(graph, outputs, mode, isa, &wide);
+        let (regions, divided) = (regions(&program), program.calls.iter().any(Call::whole));
         let mut packed_len_so_far = 0;
         let packed_offsets = program.packed.iter().map(|weight| {
             let start = packed_len_so_far;
-            let (steps, columns) = if weight.forward {
-                (weight.in_features, weight.out_features)
-            } else {
-                (weight.out_features, weight.in_features)
-            };
-            packed_len_so_far += packed_len(isa, steps, columns);
+            packed_len_so_far += program.packed_len(weight, isa);
             start
         });
         let packed_offsets = packed_offsets.collect();
-        let chunk = chunk(graph.parameter_count(), plan(&program, 1).len);
-        Compiled { plan: Plan::default(), program, packed_offsets, packed_len: packed_len_so_far, chunk }
+        let (gradient_starts, gradient_len) = gradient_places(&program, divided, &Layout::new(graph));
+        let params = graph.parameters().iter().zip(&wide);
+        let cut: usize = params.filter(|(_, wide)| **wide).map(|(param, _)| param.shape.len()).sum();
+        let one = plan(&program, &regions, Capacity { chunk: 1, images: 1, micro_batches: 1 });
+        let chunk = chunk(graph.parameter_count() - cut, one.len + one.batch_len);
+        let plan = Plan::default();
+        let packed_len = packed_len_so_far;
+        Compiled { plan, program, regions, divided, packed_offsets, packed_len, gradient_starts, gradient_len, chunk }
     }
 
     /// Number of chunks for so many images, all of nearly the same size.
@@ -55,12 +71,30 @@ impl Compiled {
         images.div_ceil(self.chunks(images).max(1))
     }
 
-    /// Makes the plan good for chunks of this many images.
-    pub fn fit(&mut self, chunk: usize) {
-        if self.plan.chunk < chunk {
-            self.plan = plan(&self.program, chunk);
+    /// Makes room for this much.
+    pub fn fit(&mut self, capacity: Capacity) {
+        let known = self.plan.capacity;
+        if !known.holds(capacity) {
+            self.plan = plan(&self.program, &self.regions, known.and(capacity));
         }
     }
+}
+
+/// Lays out the gradients of a part: as the parameters lie, or, where the whole batch gives some of them, only those
+/// that parts give.
+fn gradient_places(program: &Program, divided: bool, layout: &Layout) -> (Vec<usize>, usize) {
+    if !divided {
+        return ((0..layout.count()).map(|param| layout.start(param)).collect(), layout.len());
+    }
+    let mut starts = vec![usize::MAX; layout.count()];
+    let mut len = 0;
+    for &(_, param) in &program.gradients {
+        if starts[param] == usize::MAX {
+            starts[param] = len;
+            len += layout.padded(param).len();
+        }
+    }
+    (starts, len)
 }
 
 /// Chooses how many images to work through at a time: enough that a pass over the weights is worth it, and no more,

@@ -1,26 +1,29 @@
 //! A session: parameters, threads and memory, and the phases of a step that divide the work among the threads.
 //!
 //! A training step has three phases: weights are packed (divided by panels); parts are taken forward and backward
-//! (divided by parts, sums along the tree of [`super::split`]); parameters are updated (divided by blocks).
+//! (divided by parts, sums along the tree of [`super::split`]), with a meeting of all threads wherever an operation
+//! sees the whole batch; parameters are updated (divided by blocks).
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Isa;
 use super::chunk::Chunk;
 use super::compiled::Compiled;
+use super::convolution;
+use super::late::Late;
 use super::linear::{Pack, pack};
 use super::lower::Mode;
 use super::memory::{Buffer, Shared};
-use super::optimizer;
 use super::parameters::{Layout, Parameters};
+use super::plan::Capacity;
 use super::pool::Pool;
-use super::split::{Subtree, buffers_needed, free_buffer, merge, parts, parts_of, share};
+use super::run::{Run, Worker};
+use super::split::{buffers_needed, merge, parts, parts_of, share};
 use super::training::Training;
 use crate::autodiff;
 use crate::graph::{Graph, NodeId, ParamId};
 use crate::random::Key;
-use crate::session::{Examples, Memory, Optimizer, Step, StepReport};
+use crate::session::{Examples, Memory, Optimizer, Step, StepReport, WideRule};
 
 /// A model that can be trained and asked.
 pub struct Session {
@@ -34,6 +37,7 @@ pub struct Session {
     workers: Vec<Worker>,
     training: Option<Training>,
     inference: Vec<(Vec<NodeId>, Compiled)>,
+    wide: WideRule,
 }
 
 /// Which of a session's programs.
@@ -41,13 +45,6 @@ pub struct Session {
 enum ProgramId {
     Training,
     Inference(usize),
-}
-
-/// What a thread has of its own.
-struct Worker {
-    scratch: Buffer,
-    keys: Vec<[u32; 2]>,
-    pending: Vec<Subtree>,
 }
 
 /// The memory that training takes for steps of so many images, known before anything is allocated.
@@ -61,25 +58,31 @@ pub fn training_memory(
 ) -> Memory {
     let isa = Isa::best();
     let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
-    let mut compiled = Compiled::new(&autodiff::differentiate(graph, loss).graph, &outputs, Mode::Train, isa);
-    let count = parts(images);
-    compiled.fit(greatest_chunk(&compiled, images, count));
+    let training_graph = autodiff::differentiate(graph, loss).graph;
+    let mut compiled = Compiled::new(&training_graph, &outputs, Mode::Train, isa, &WideRule::default());
+    compiled.fit(capacity(&compiled, images, 1));
     let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
-    let parameters = Layout::new(graph).len();
-    let buffers = threads * buffers_per_thread(count, threads);
+    let layout = Layout::new(graph);
+    let parameters = layout.len();
+    let buffers = threads * buffers_per_thread(parts(images), threads);
+    let late = Late::new(&compiled.program, graph, &layout);
+    // Where late gradients are not kept, their part of the whole gradient is never touched.
+    let late_len = if optimizer.clip().is_some() { 0 } else { late.len() };
+    let whole = if compiled.divided { parameters - late_len } else { 0 };
     Memory {
         parameters: bytes(parameters),
         optimizer: bytes(optimizer.moments() * parameters),
-        gradients: bytes(buffers * parameters),
+        gradients: bytes(buffers * compiled.gradient_len + whole),
         packed: bytes(compiled.packed_len),
-        activations: bytes(threads * compiled.plan.len),
+        activations: bytes(threads * (compiled.plan.len + late.longest()) + compiled.plan.batch_len),
     }
 }
 
 /// The memory that [`Session::infer`] takes for so many images, its results included.
 pub fn inference_memory(graph: &Graph, nodes: &[NodeId], images: usize, threads: usize) -> Memory {
-    let mut compiled = Compiled::new(graph, nodes, Mode::Infer, Isa::best());
-    compiled.fit(images.div_ceil(compiled.chunks(images).max(threads.min(images))));
+    let mut compiled = Compiled::new(graph, nodes, Mode::Infer, Isa::best(), &WideRule::default());
+    let chunk = images.div_ceil(compiled.chunks(images).max(threads.min(images)));
+    compiled.fit(Capacity { chunk, images: 0, micro_batches: 0 });
     let outputs: usize = nodes.iter().map(|&id| images * graph.node(id).shape.len()).sum();
     let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
     Memory {
@@ -121,6 +124,7 @@ impl Session {
             workers: (0..threads).map(|_| worker()).collect(),
             training: None,
             inference: Vec::new(),
+            wide: WideRule::default(),
         }
     }
 
@@ -150,17 +154,19 @@ impl Session {
         self.isa
     }
 
+    /// Says which layers are cut by columns when training is started next.
+    pub fn set_wide_rule(&mut self, rule: WideRule) {
+        self.wide = rule;
+    }
+
     /// Makes the session ready to train: `loss` is made small, `metrics` are values to be read after each step.
     ///
     /// # Panics
-    /// When `loss` is no cross-entropy node, or a metric is more than one number for an image.
+    /// When `loss` is no cross-entropy node.
     pub fn start_training(&mut self, loss: NodeId, metrics: &[NodeId], optimizer: impl Into<Optimizer>) {
-        for node in metrics.iter().map(|&id| self.graph.node(id)) {
-            assert_eq!(node.shape.len(), 1, "the metric `{}` is more than one number", node.name);
-        }
         let training_graph = autodiff::differentiate(&self.graph, loss);
         let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
-        let compiled = Compiled::new(&training_graph.graph, &outputs, Mode::Train, self.isa);
+        let compiled = Compiled::new(&training_graph.graph, &outputs, Mode::Train, self.isa, &self.wide);
         let layout = self.parameters.layout();
         self.training = Some(Training::new(compiled, outputs.len(), optimizer.into(), &self.graph, layout));
         self.packed_for = None;
@@ -175,13 +181,17 @@ impl Session {
         self.packed_for = None;
         let training = self.training.as_mut().expect("training was started");
         training.steps += 1;
-        let gradient_norm = training.update(&mut self.pool, self.isa, &mut self.parameters, step.learning_rate);
+        let gradient_norm = training.update(&mut self.pool, self.isa, &mut self.parameters, step);
         StepReport { loss: sum(&training.outputs[0][..step.images]) / step.divisor(), gradient_norm }
     }
 
     /// The mean over a step's images of metric number `metric`, as given to [`Session::start_training`].
+    ///
+    /// # Panics
+    /// When training was not started, or the metric is more than one number for an image.
     pub fn metric_mean(&self, metric: usize, images: usize) -> f64 {
         let training = self.training.as_ref().expect("training was started");
+        assert_eq!(training.compiled.program.outputs[1 + metric], 1, "metric {metric} is more than one number");
         sum(&training.outputs[1 + metric][..images]) / images as f64
     }
 
@@ -193,8 +203,8 @@ impl Session {
         self.accumulate_gradients(step);
         let training = self.training.as_mut().expect("training was started");
         let mut gradient = Parameters::zeros(&self.graph);
-        training.finish_sums(&mut self.pool, self.isa);
-        gradient.buffer_mut().as_mut_slice().copy_from_slice(training.gradients[0].as_slice());
+        training.finish_sums(&mut self.pool, self.isa, &mut self.parameters, step);
+        gradient.buffer_mut().as_mut_slice().copy_from_slice(training.total());
         (gradient, sum(&training.outputs[0][..step.images]) / step.divisor())
     }
 
@@ -205,7 +215,7 @@ impl Session {
     pub fn infer(&mut self, nodes: &[NodeId], images: usize, examples: &dyn Examples) -> Vec<Vec<f32>> {
         let known = self.inference.iter().position(|(of, _)| of == nodes);
         let index = known.unwrap_or_else(|| {
-            let compiled = Compiled::new(&self.graph, nodes, Mode::Infer, self.isa);
+            let compiled = Compiled::new(&self.graph, nodes, Mode::Infer, self.isa, &self.wide);
             self.inference.push((nodes.to_vec(), compiled));
             self.inference.len() - 1
         });
@@ -217,11 +227,12 @@ impl Session {
         // Enough chunks for all threads; results do not depend on chunks, since no sum crosses images.
         let compiled = &mut self.inference[index].1;
         let chunks = compiled.chunks(images).max(self.pool.threads().min(images));
-        compiled.fit(images.div_ceil(chunks));
+        compiled.fit(Capacity { chunk: images.div_ceil(chunks), images: 0, micro_batches: 0 });
         self.fit_workers(ProgramId::Inference(index));
         self.pack(ProgramId::Inference(index));
         let pointers: Vec<Shared<f32>> = outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
         let compiled = &self.inference[index].1;
+        let region = &compiled.regions[0];
         let next = AtomicUsize::new(0);
         let workers = Shared::new(self.workers.as_mut_ptr());
         let (isa, layout) = (self.isa, self.parameters.layout());
@@ -246,6 +257,7 @@ impl Session {
                     epoch_place: 0,
                     share: 1.0,
                     scratch: worker.scratch.pointer(),
+                    batch: std::ptr::null_mut(),
                     parameters: parameters.get(),
                     packed: packed.read(),
                     gradient: std::ptr::null_mut(),
@@ -254,37 +266,19 @@ impl Session {
                     keys: &mut worker.keys,
                 };
                 // SAFETY: the worker's memory was fitted to the plan, and chunks have different images.
-                unsafe { chunk.run() };
+                unsafe { chunk.run(region) };
             }
         });
         outputs
     }
 
-    /// Makes all memory big enough that a step of so many images allocates nothing.
-    fn fit_training(&mut self, images: usize) {
-        let threads = self.pool.threads();
+    /// Makes all memory big enough that such a step allocates nothing.
+    fn fit_training(&mut self, step: &Step) {
+        let (threads, images) = (self.pool.threads(), step.images);
         let training = self.training.as_mut().expect("training was started");
-        let count = parts(images);
         let compiled = &mut training.compiled;
-        compiled.fit(greatest_chunk(compiled, images, count));
-        let per_image = compiled.program.outputs.iter();
-        let mut moved = false;
-        for (out, per_image) in training.outputs.iter_mut().zip(per_image) {
-            if out.len() < images * per_image {
-                out.resize(images * per_image, 0.0);
-                moved = true;
-            }
-        }
-        if moved {
-            training.output_pointers = training.outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
-        }
-        let needed = threads * buffers_per_thread(count, threads);
-        if training.gradients.len() < needed {
-            let len = self.parameters.layout().len();
-            training.gradients.resize_with(needed, || Buffer::new(len));
-            training.gradient_pointers =
-                training.gradients.iter_mut().map(|buffer| Shared::new(buffer.pointer())).collect();
-        }
+        compiled.fit(capacity(compiled, images, step.micro_batches));
+        training.fit(images, threads, threads * buffers_per_thread(parts(images), threads));
         self.fit_workers(ProgramId::Training);
     }
 
@@ -298,7 +292,7 @@ impl Session {
     fn fit_workers(&mut self, id: ProgramId) {
         let compiled = self.compiled(id);
         let (len, packed) = (compiled.plan.len, compiled.packed_len);
-        let keys = compiled.program.dropouts.len() * compiled.plan.chunk;
+        let keys = compiled.program.dropouts.len() * compiled.plan.capacity.chunk;
         if self.packed.as_slice().len() < packed {
             self.packed = Buffer::new(packed);
             self.packed_for = None;
@@ -327,10 +321,20 @@ impl Session {
         let (isa, layout, threads) = (self.isa, self.parameters.layout(), self.pool.threads());
         self.pool.run(&|thread| {
             for (weight, offset) in compiled.program.packed.iter().zip(&compiled.packed_offsets) {
-                let columns = if weight.forward { weight.out_features } else { weight.in_features };
-                let panels = share(columns.div_ceil(isa.panel()), threads, thread);
+                let panels = share(compiled.program.panels(weight, isa), threads, thread);
                 // SAFETY: offsets lie inside the buffers, and threads write different panels.
                 unsafe {
+                    if let Some(geometry) = weight.geometry {
+                        let args = convolution::Pack {
+                            geometry: &compiled.program.geometries[geometry],
+                            weight: from.get().add(layout.start(weight.param)),
+                            first: panels.start,
+                            count: panels.len(),
+                            to: to.get().add(*offset),
+                        };
+                        convolution::pack(isa, &args);
+                        continue;
+                    }
                     let args = Pack {
                         weight: from.get().add(layout.start(weight.param)),
                         out_features: weight.out_features,
@@ -348,102 +352,72 @@ impl Session {
         self.packed_for = Some(id);
     }
 
-    /// Takes all parts forward and backward; leaves their gradients in the sub-trees `training.pending`.
+    /// Takes all parts forward and backward; leaves the sums of a single region's gradients to `training.merges`.
     fn accumulate_gradients(&mut self, step: &Step) {
         assert!(step.images > 0, "a step needs images");
-        self.fit_training(step.images);
+        self.fit_training(step);
         self.pack(ProgramId::Training);
-        let count = parts(step.images);
         let training = self.training.as_mut().expect("training was started");
-        let per_thread = training.gradients.len() / self.pool.threads();
-        let threads = self.pool.threads();
+        let (count, threads) = (parts(step.images), self.pool.threads());
+        let per_thread = training.gradients.len() / threads;
+        let parameters = Shared::new(self.parameters.buffer_mut().pointer());
         let run = Run {
             isa: self.isa,
             step,
             compiled: &training.compiled,
             layout: self.parameters.layout(),
-            parameters: Shared::new(self.parameters.buffer().read().cast_mut()),
+            parameters,
             packed: Shared::new(self.packed.read().cast_mut()),
+            batch: training.batch_pointer,
             gradients: &training.gradient_pointers,
+            total: training.total_pointer,
             outputs: &training.output_pointers,
         };
         let workers = Shared::new(self.workers.as_mut_ptr());
-        self.pool.run(&|thread| {
-            // SAFETY: each thread takes the worker of its own number.
-            let worker = unsafe { &mut *workers.get().add(thread) };
-            let buffers = thread * per_thread..(thread + 1) * per_thread;
-            worker.pending.clear();
-            for part in parts_of(count, threads, thread) {
-                run.part(part, count, worker, buffers.clone());
+        for region in &training.compiled.regions {
+            if region.whole {
+                let call = &training.compiled.program.calls[region.calls.start];
+                // SAFETY: memory was fitted, and threads have different numbers.
+                self.pool.run(&|thread| unsafe { run.whole(call, [thread, threads]) });
+                continue;
             }
-        });
-        training.pending.clear();
-        training.merges.clear();
-        for worker in &self.workers {
-            for &subtree in &worker.pending {
-                training.pending.push(subtree);
-                let merges = &mut training.merges;
-                merge(&mut training.pending, |into, from| merges.push([into, from]));
+            self.pool.run(&|thread| {
+                // SAFETY: each thread takes the worker of its own number, and its own buffers and parts.
+                let worker = unsafe { &mut *workers.get().add(thread) };
+                let buffers = thread * per_thread..(thread + 1) * per_thread;
+                worker.pending.clear();
+                for part in parts_of(count, threads, thread) {
+                    // SAFETY: as above; memory was fitted to the step.
+                    unsafe { run.part(region, [part, count], worker, buffers.clone()) };
+                }
+            });
+            training.pending.clear();
+            training.merges.clear();
+            for worker in &self.workers {
+                for &subtree in &worker.pending {
+                    training.pending.push(subtree);
+                    let merges = &mut training.merges;
+                    merge(&mut training.pending, |into, from| merges.push([into, from]));
+                }
+            }
+            if training.compiled.divided {
+                let merges = &training.merges;
+                if !region.gradients.is_empty() {
+                    // SAFETY: all parts are done, and threads have different numbers.
+                    self.pool.run(&|thread| unsafe { run.finish_region(region, merges, [thread, threads]) });
+                }
+                training.merges.clear();
             }
         }
     }
 }
 
-/// What the threads of a training step share.
-struct Run<'a> {
-    isa: Isa,
-    step: &'a Step<'a>,
-    compiled: &'a Compiled,
-    layout: &'a Layout,
-    parameters: Shared<f32>,
-    packed: Shared<f32>,
-    gradients: &'a [Shared<f32>],
-    outputs: &'a [Shared<f32>],
-}
-
-impl Run<'_> {
-    /// Takes one part forward and backward, chunk by chunk, and adds its gradient to the thread's sub-trees.
-    fn part(&self, part: usize, count: usize, worker: &mut Worker, buffers: Range<usize>) {
-        let images = share(self.step.images, count, part);
-        let buffer = free_buffer(&worker.pending, buffers);
-        let chunks = self.compiled.chunks(images.len());
-        for chunk in 0..chunks {
-            let range = share(images.len(), chunks, chunk);
-            let mut chunk = Chunk {
-                isa: self.isa,
-                compiled: self.compiled,
-                layout: self.layout,
-                examples: self.step.examples,
-                images: range.len(),
-                first: images.start + range.start,
-                dropout: self.step.dropout,
-                epoch_place: self.step.first,
-                share: 1.0 / self.step.divisor(),
-                scratch: worker.scratch.pointer(),
-                parameters: self.parameters.get(),
-                packed: self.packed.get(),
-                gradient: self.gradients[buffer].get(),
-                continues: chunk > 0,
-                outputs: self.outputs,
-                keys: &mut worker.keys,
-            };
-            // SAFETY: memory was fitted to the step; parts have different images and threads different buffers.
-            unsafe { chunk.run() };
-        }
-        worker.pending.push(Subtree { first: part, level: 0, buffer });
-        let (isa, len, gradients) = (self.isa, self.layout.len(), self.gradients);
-        merge(&mut worker.pending, |into, from| {
-            let (into, from) = (gradients[into].get(), gradients[from].get());
-            // SAFETY: both are buffers of this thread, of `len` values each.
-            unsafe { optimizer::sum(isa, &optimizer::Sum { len, into, from, squares: std::ptr::null_mut() }) };
-        });
-    }
-}
-
-/// Images of the greatest chunk of any part. Parts differ by one image, and it may be the smaller part that is cut
+/// What a step of so many images needs room for. Parts differ by one image, and it may be the smaller part that is cut
 /// into fewer and so greater chunks.
-fn greatest_chunk(compiled: &Compiled, images: usize, parts: usize) -> usize {
-    compiled.greatest_chunk(images / parts).max(compiled.greatest_chunk(images.div_ceil(parts)))
+fn capacity(compiled: &Compiled, images: usize, micro_batches: usize) -> Capacity {
+    let count = parts(images);
+    let chunk = compiled.greatest_chunk(images / count).max(compiled.greatest_chunk(images.div_ceil(count)));
+    Capacity { chunk, images, micro_batches }
 }
 
 /// The sum of values that come in a fixed order.

@@ -15,9 +15,11 @@ mod activation;
 mod attention;
 mod chunk;
 mod compiled;
+mod convolution;
 mod dropout;
 mod elementwise;
 mod execute;
+mod late;
 mod layer_norm;
 mod linear;
 mod lower;
@@ -27,6 +29,8 @@ mod parameters;
 mod plan;
 mod pool;
 mod program;
+mod region;
+mod run;
 mod scalar;
 mod sequence;
 mod simd;
@@ -141,15 +145,17 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "the metric `y` is more than one number")]
-    fn a_metric_is_one_number() {
+    #[should_panic(expected = "metric 0 is more than one number")]
+    fn a_mean_is_of_a_metric_that_is_one_number() {
         let mut graph = Graph::new();
         let x = graph.input("x", [3]).unwrap();
         let y = graph.linear("y", x, 5, crate::ops::LinearInit::pytorch(3)).unwrap();
         let label = graph.input("label", []).unwrap();
         let loss = graph.cross_entropy("loss", y, label, 0.0).unwrap();
         let parameters = Parameters::initialise(&graph, Key::new(7));
-        Session::new(graph, parameters, 1).start_training(loss, &[y], crate::session::Adam::default());
+        let mut session = Session::new(graph, parameters, 1);
+        session.start_training(loss, &[y], crate::session::Adam::default());
+        session.metric_mean(0, 0);
     }
 
     #[test]

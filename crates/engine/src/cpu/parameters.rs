@@ -43,6 +43,11 @@ impl Layout {
         start..end.next_multiple_of(LANES)
     }
 
+    /// Number of parameters.
+    pub fn count(&self) -> usize {
+        self.ranges.len()
+    }
+
     /// Numbers in all, the gaps included; a multiple of 16.
     pub fn len(&self) -> usize {
         self.len

@@ -1,90 +1,183 @@
-//! Gives each value of a program a place in one arena, so that values that are never alive together share memory.
+//! Gives each value of a program a place, so that values that are never alive together share memory.
 //!
-//! A value lives from the call that writes it first to the call that reads it last. A call that can work in place
-//! writes over a value that dies with it.
+//! A value that one region alone knows lies in the scratch memory of a thread, with room for a chunk; it lives from the
+//! call that writes it first to the call that reads it last. A value that several regions know, or a call for the whole
+//! batch, lies in the batch arena, with room for all images; it lives through the whole of its regions, because a
+//! thread may have finished them for one part before another has started. A call that can work in place writes over a
+//! value that dies with it.
+//!
+//! What a call for the whole batch needs for itself (a fixed size, and no other call touches it) is scratch memory, too.
 
 use super::program::{Program, Slot};
+use super::region::{Region, region_of_calls};
 
 /// Places start at multiples of this many numbers (a cache line).
 const ALIGN: usize = 16;
 
-/// Where the values of a program lie, for chunks of up to so many images.
+/// What a plan has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Capacity {
+    /// Images of a chunk.
+    pub chunk: usize,
+    /// Images of a step.
+    pub images: usize,
+    /// Parts of a step that operations over a batch see apart.
+    pub micro_batches: usize,
+}
+
+impl Capacity {
+    /// Whether there is room for `other`.
+    pub fn holds(self, other: Capacity) -> bool {
+        self == self.and(other)
+    }
+
+    /// Room for either.
+    pub fn and(self, other: Capacity) -> Capacity {
+        Capacity {
+            chunk: self.chunk.max(other.chunk),
+            images: self.images.max(other.images),
+            micro_batches: self.micro_batches.max(other.micro_batches),
+        }
+    }
+}
+
+/// Where a value lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// From this number of a thread's scratch memory on, the chunk's images side by side.
+    Scratch(usize),
+    /// From number `start` of the batch arena on, the step's images side by side.
+    Batch { start: usize, per_image: usize },
+}
+
+/// Where the values of a program lie.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
-    /// Images of a chunk at most.
-    pub chunk: usize,
-    /// The first number of each value.
-    pub offsets: Vec<usize>,
-    /// Numbers in the arena.
+    pub capacity: Capacity,
+    pub places: Vec<Place>,
+    /// Numbers in a thread's scratch memory.
     pub len: usize,
+    /// Numbers in the batch arena.
+    pub batch_len: usize,
+}
+
+/// From where to where a value lives.
+#[derive(Clone, Copy)]
+struct Life {
+    first: usize,
+    last: usize,
 }
 
 /// Plans a program's memory.
-pub(super) fn plan(program: &Program, chunk: usize) -> Plan {
+pub(super) fn plan(program: &Program, regions: &[Region], capacity: Capacity) -> Plan {
     let mut home: Vec<Slot> = (0..program.slots.len()).collect();
-    let (mut first, mut last) = (vec![usize::MAX; home.len()], vec![0; home.len()]);
+    let mut lives = vec![Life { first: usize::MAX, last: 0 }; home.len()];
+    let mut seen_whole = vec![false; home.len()];
     for (at, call) in program.calls.iter().enumerate() {
         for slot in call.reads().into_iter().chain(call.writes()) {
-            first[slot] = first[slot].min(at);
-            last[slot] = at;
+            lives[slot].first = lives[slot].first.min(at);
+            lives[slot].last = at;
+            seen_whole[slot] |= call.whole();
         }
     }
+    let region_of = region_of_calls(program, regions);
+    let is_used = |lives: &[Life], slot: Slot| lives[slot].first != usize::MAX;
+    let in_batch: Vec<bool> = (0..home.len())
+        .map(|slot| {
+            let Life { first, last } = lives[slot];
+            let own = first == last && program.slots[slot].per_image == 0;
+            is_used(&lives, slot) && (region_of[first] != region_of[last] || seen_whole[slot] && !own)
+        })
+        .collect();
     // A value that takes another's place prolongs the other's life.
     for (at, call) in program.calls.iter().enumerate() {
         let mut taken = Vec::new();
         for [old, new] in call.in_place() {
             let root = home[old];
-            let same_size = program.slots[root] == program.slots[new];
-            if last[root] == at && last[old] == at && home[new] == new && same_size && !taken.contains(&root) {
+            let same = program.slots[root] == program.slots[new] && in_batch[root] == in_batch[new];
+            if lives[root].last == at && lives[old].last == at && home[new] == new && same && !taken.contains(&root) {
                 home[new] = root;
-                last[root] = last[new];
+                lives[root].last = lives[new].last;
                 taken.push(root);
             }
         }
     }
-    let size = |slot: Slot| {
-        let size = program.slots[slot];
-        (size.per_image * chunk + size.fixed).next_multiple_of(ALIGN)
+    let mut places = vec![Place::Scratch(0); home.len()];
+    let roots = |batch: bool| {
+        let all = 0..home.len();
+        let (home, lives, in_batch) = (&home, &lives, &in_batch);
+        all.filter(move |&slot| home[slot] == slot && is_used(lives, slot) && in_batch[slot] == batch)
     };
-    let mut offsets = vec![0; home.len()];
-    let mut placed: Vec<Slot> = Vec::new();
-    let mut order: Vec<Slot> =
-        (0..home.len()).filter(|&slot| home[slot] == slot && first[slot] != usize::MAX).collect();
+    let scratch: Vec<(Slot, usize, Life)> = roots(false)
+        .map(|slot| {
+            let size = program.slots[slot];
+            (slot, size.per_image * capacity.chunk + size.fixed, lives[slot])
+        })
+        .collect();
+    let len = place(scratch, |slot, start| places[slot] = Place::Scratch(start));
+    let batch: Vec<(Slot, usize, Life)> = roots(true)
+        .map(|slot| {
+            let (size, Life { first, last }) = (program.slots[slot], lives[slot]);
+            let len = size.per_image * capacity.images + size.fixed * capacity.micro_batches;
+            (slot, len, Life { first: region_of[first], last: region_of[last] })
+        })
+        .collect();
+    let batch_len = place(batch, |slot, start| {
+        places[slot] = Place::Batch { start, per_image: program.slots[slot].per_image };
+    });
+    for slot in 0..home.len() {
+        places[slot] = places[home[slot]];
+    }
+    Plan { capacity, places, len, batch_len }
+}
+
+/// Finds places for values of given lengths and lives; returns how much memory they take.
+fn place(mut values: Vec<(Slot, usize, Life)>, mut found: impl FnMut(Slot, usize)) -> usize {
+    for (_, len, _) in &mut values {
+        *len = len.next_multiple_of(ALIGN);
+    }
     // Greatest first: what is long fits into gaps only when it comes early.
-    order.sort_by_key(|&slot| (std::cmp::Reverse(size(slot)), slot));
-    let mut len = 0;
-    for slot in order {
-        let mut beside: Vec<(usize, usize)> = placed
-            .iter()
-            .filter(|&&other| first[other] <= last[slot] && first[slot] <= last[other])
-            .map(|&other| (offsets[other], offsets[other] + size(other)))
-            .collect();
+    values.sort_by_key(|&(slot, len, _)| (std::cmp::Reverse(len), slot));
+    let mut placed: Vec<(usize, usize, Life)> = Vec::with_capacity(values.len());
+    let mut total = 0;
+    for (slot, len, life) in values {
+        let meets = |other: &Life| other.first <= life.last && life.first <= other.last;
+        let mut beside: Vec<(usize, usize)> =
+            placed.iter().filter(|(.., other)| meets(other)).map(|&(start, end, _)| (start, end)).collect();
         beside.sort_unstable();
-        let mut offset = 0;
-        for (start, end) in beside {
-            if offset + size(slot) <= start {
+        let mut start = 0;
+        for (taken, end) in beside {
+            if start + len <= taken {
                 break;
             }
-            offset = offset.max(end);
+            start = start.max(end);
         }
-        offsets[slot] = offset;
-        len = len.max(offset + size(slot));
-        placed.push(slot);
+        found(slot, start);
+        total = total.max(start + len);
+        placed.push((start, start + len, life));
     }
-    for slot in 0..home.len() {
-        offsets[slot] = offsets[home[slot]];
-    }
-    Plan { chunk, offsets, len }
+    total
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::program::{Addend, Call, SlotSize};
+    use super::super::program::{Addend, Call, SlotSize, Wide};
+    use super::super::region::regions;
     use super::*;
 
     fn chain(calls: Vec<Call>, sizes: &[usize]) -> Program {
         let slots = sizes.iter().map(|&per_image| SlotSize { per_image, fixed: 0 }).collect();
         Program { calls, slots, ..Program::default() }
+    }
+
+    fn plan_for(program: &Program, chunk: usize, images: usize) -> Plan {
+        plan(program, &regions(program), Capacity { chunk, images, micro_batches: 1 })
+    }
+
+    fn start(plan: &Plan, slot: Slot) -> usize {
+        match plan.places[slot] {
+            Place::Scratch(start) | Place::Batch { start, .. } => start,
+        }
     }
 
     fn add(a: Slot, b: Slot, out: Slot) -> Call {
@@ -95,10 +188,10 @@ mod tests {
     fn a_value_that_is_still_needed_keeps_its_place() {
         let input = |out| Call::Input { input: 0, out, len: 16 };
         let calls = vec![input(0), input(1), add(0, 1, 2), add(0, 2, 3), Call::Output { output: 0, x: 3, len: 16 }];
-        let plan = plan(&chain(calls, &[16; 4]), 3);
-        assert_eq!(plan.offsets[2], plan.offsets[1], "the second input dies in the first sum");
-        assert_ne!(plan.offsets[2], plan.offsets[0], "the first input lives on");
-        assert_eq!(plan.len, 2 * 48);
+        let plan = plan_for(&chain(calls, &[16; 4]), 3, 29);
+        assert_eq!(start(&plan, 2), start(&plan, 1), "the second input dies in the first sum");
+        assert_ne!(start(&plan, 2), start(&plan, 0), "the first input lives on");
+        assert_eq!((plan.len, plan.batch_len), (2 * 48, 0));
     }
 
     #[test]
@@ -111,7 +204,27 @@ mod tests {
             select(2, 3),
             Call::Output { output: 0, x: 3, len: 16 },
         ];
-        let plan = plan(&chain(calls, &[32, 16, 16, 16]), 1);
+        let plan = plan_for(&chain(calls, &[32, 16, 16, 16]), 1, 1);
         assert_eq!(plan.len, 48);
+    }
+
+    #[test]
+    fn what_two_regions_know_has_room_for_all_images_and_lives_as_long_as_they_do() {
+        let wide = |x, out| Call::Wide(Wide::Product { x, out, weight: 0, bias: None, rows: 1, size: [16, 16] });
+        let calls = vec![
+            Call::Input { input: 0, out: 0, len: 16 },
+            add(0, 0, 1),
+            wide(1, 2),
+            add(2, 2, 3),
+            add(3, 3, 4),
+            wide(4, 5),
+            Call::Output { output: 0, x: 5, len: 16 },
+        ];
+        let plan = plan_for(&chain(calls, &[16; 6]), 3, 29);
+        let in_batch = |slot: Slot| matches!(plan.places[slot], Place::Batch { .. });
+        assert_eq!([0, 1, 2, 3, 4, 5].map(in_batch), [false, true, true, false, true, true]);
+        // 2 is read in the region in which 4 is written, by a part that may be ahead.
+        assert_ne!(start(&plan, 2), start(&plan, 4));
+        assert_eq!((plan.len, plan.batch_len), (48, 2 * 16 * 29));
     }
 }

@@ -1,7 +1,13 @@
 //! A compiled graph: kernels to call one after the other on the images of a chunk, and where their values lie.
 
+pub(super) mod convolution;
 mod sequence;
 
+use convolution::ConvolutionCall;
+
+use super::Isa;
+use super::convolution::Geometry;
+use super::linear::packed_len;
 use crate::ops::{Activation, Dropout};
 
 pub(super) use sequence::{Attend, AttendGrad, AttendSizes, PerHeadParamGrad, SequenceCall, Strips, View};
@@ -51,6 +57,8 @@ pub(super) struct PackedWeight {
     pub heads: usize,
     /// For the forward product, else for the input's gradient.
     pub forward: bool,
+    /// Of a convolution: number in [`Program::geometries`].
+    pub geometry: Option<usize>,
 }
 
 /// One kernel call. Counts of rows and values are for one image. `starts` marks the first call of a program that
@@ -78,6 +86,10 @@ pub(super) enum Call {
     MeanTokensGrad { dy: Slot, out: Slot, size: [usize; 2] },
     // attention
     Sequence(SequenceCall),
+    // convolution
+    Convolution(ConvolutionCall),
+    // wide layers
+    Wide(Wide),
     CrossEntropy { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
     CrossEntropyGrad { logits: Slot, label: Slot, out: Slot, classes: usize, smoothing: f32 },
     Correct { logits: Slot, label: Slot, out: Slot, classes: usize },
@@ -136,6 +148,41 @@ pub(super) struct LayerNormGrad {
     pub starts: bool,
 }
 
+/// A linear layer that is cut by columns, all rows of the batch in each piece. Sizes are `[out, in]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Wide {
+    Product {
+        x: Slot,
+        out: Slot,
+        weight: Param,
+        bias: Option<Param>,
+        rows: usize,
+        size: [usize; 2],
+    },
+    InputGrad {
+        dy: Slot,
+        out: Slot,
+        weight: Param,
+        rows: usize,
+        size: [usize; 2],
+    },
+    /// Of a weight that no other call gives a gradient.
+    WeightGrad {
+        dy: Slot,
+        x: Slot,
+        weight: Param,
+        rows: usize,
+        size: [usize; 2],
+    },
+    /// Of a bias that no other call gives a gradient.
+    BiasGrad {
+        dy: Slot,
+        bias: Param,
+        rows: usize,
+        len: usize,
+    },
+}
+
 /// A dropout with the rows and values it numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ProgramDropout {
@@ -154,11 +201,45 @@ pub(super) struct Program {
     pub packed: Vec<PackedWeight>,
     pub constants: Vec<std::sync::Arc<[f32]>>,
     pub dropouts: Vec<ProgramDropout>,
+    pub geometries: Vec<Geometry>,
     /// Values of each output for one image.
     pub outputs: Vec<usize>,
+    /// The parameters to whose gradients the parts of a region add, each with the number of the first such call.
+    pub gradients: Vec<(usize, Param)>,
+}
+
+impl Program {
+    /// Panels of a packed weight.
+    pub fn panels(&self, weight: &PackedWeight, isa: Isa) -> usize {
+        let columns = if weight.forward { weight.out_features } else { weight.in_features };
+        weight.geometry.map_or(columns.div_ceil(isa.panel()), |geometry| self.geometries[geometry].panels(isa))
+    }
+
+    /// Numbers in a packed weight.
+    pub fn packed_len(&self, weight: &PackedWeight, isa: Isa) -> usize {
+        let (steps, columns) = if weight.forward {
+            (weight.in_features, weight.out_features)
+        } else {
+            (weight.out_features, weight.in_features)
+        };
+        let linear = || packed_len(isa, steps, columns);
+        weight.geometry.map_or_else(linear, |geometry| self.geometries[geometry].packed_len(isa))
+    }
 }
 
 impl Call {
+    /// Whether the call sees the whole batch (or one micro-batch after the other), so that all threads meet for it
+    /// and divide the work inside it. Others see one chunk.
+    pub fn whole(&self) -> bool {
+        matches!(self, Call::Wide(_))
+    }
+
+    /// Whether the call gives the gradient of a parameter that is its alone, block by block, right before the update.
+    /// Late calls stand at the end of a program.
+    pub fn late(&self) -> bool {
+        matches!(self, Call::Wide(Wide::WeightGrad { .. } | Wide::BiasGrad { .. }))
+    }
+
     /// The values that are read.
     pub fn reads(&self) -> Vec<Slot> {
         let some = |slots: &[Option<Slot>]| slots.iter().flatten().copied().collect();
@@ -179,11 +260,14 @@ impl Call {
             Call::ParamGrad { dy, x, .. } => vec![dy, x],
             Call::LayerNormGrad(ref grad) => some(&[Some(grad.dy), Some(grad.x), Some(grad.stats), grad.residual]),
             Call::Activate { x, dy, .. } => some(&[Some(x), dy]),
+            Call::Wide(ref wide) => wide.reads(),
             Call::Scale { x, factor, .. } => vec![x, factor.slot()],
             Call::Add { a, b: Addend::Value(b), .. } => vec![a, b],
             Call::Add { a, .. } => vec![a],
             // attention
             Call::Sequence(ref call) => call.reads(),
+            // convolution
+            Call::Convolution(ref call) => call.reads(),
             Call::CrossEntropy { logits, label, .. }
             | Call::CrossEntropyGrad { logits, label, .. }
             | Call::Correct { logits, label, .. } => vec![logits, label],
@@ -212,11 +296,14 @@ impl Call {
             | Call::CrossEntropyGrad { out, .. }
             | Call::Correct { out, .. } => vec![out],
             Call::Product(ref product) => some(&[Some(product.out), product.derivative]),
+            Call::Wide(ref wide) => wide.writes(),
             Call::LayerNorm { out, stats, .. } => some(&[Some(out), stats]),
             Call::LayerNormGrad(ref grad) => some(&[grad.out]),
             Call::PrependTokenGrad { out, .. } => some(&[out]),
             // attention
             Call::Sequence(ref call) => call.writes(),
+            // convolution
+            Call::Convolution(ref call) => call.writes(),
         }
     }
 
@@ -241,7 +328,26 @@ impl Call {
             Call::Add { a, out, .. } => vec![[a, out]],
             // attention
             Call::Sequence(ref call) => call.in_place(),
+            // convolution
+            Call::Convolution(ref call) => call.in_place(),
             _ => vec![],
+        }
+    }
+}
+
+impl Wide {
+    fn reads(&self) -> Vec<Slot> {
+        match *self {
+            Wide::Product { x, .. } => vec![x],
+            Wide::InputGrad { dy, .. } | Wide::BiasGrad { dy, .. } => vec![dy],
+            Wide::WeightGrad { dy, x, .. } => vec![dy, x],
+        }
+    }
+
+    fn writes(&self) -> Vec<Slot> {
+        match *self {
+            Wide::Product { out, .. } | Wide::InputGrad { out, .. } => vec![out],
+            Wide::WeightGrad { .. } | Wide::BiasGrad { .. } => vec![],
         }
     }
 }

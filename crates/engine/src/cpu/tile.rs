@@ -115,7 +115,7 @@ pub(super) unsafe fn any_tile<S: Simd, T: Target<S>>(
     }
 }
 
-/// Stores the sums times a factor.
+/// Stores the sums times a factor, or adds them to what is there.
 pub(super) struct Store {
     /// First element of C.
     pub to: *mut f32,
@@ -123,6 +123,8 @@ pub(super) struct Store {
     pub stride: usize,
     /// What the sums are multiplied by.
     pub factor: f32,
+    /// Whether the result is added to C.
+    pub adds: bool,
 }
 
 impl<S: Simd> Target<S> for Store {
@@ -144,7 +146,10 @@ impl<S: Simd> Target<S> for Store {
             for (i, sums) in acc.iter().enumerate() {
                 let to = self.to.add((row + i) * self.stride + column);
                 for (j, sum) in sums.iter().enumerate() {
-                    store_up_to::<S>(to.add(j * LANES), width - j * LANES, S::mul(*sum, factor));
+                    let (to, n) = (to.add(j * LANES), width - j * LANES);
+                    let result =
+                        if self.adds { S::mul_add(*sum, factor, load_up_to::<S>(to, n)) } else { S::mul(*sum, factor) };
+                    store_up_to::<S>(to, n, result);
                 }
             }
         }
@@ -259,13 +264,14 @@ mod tests {
         stride: usize,
         /// A factor for sums that are stored; none for sums that go on.
         factor: Option<f32>,
+        adds: bool,
     }
 
     unsafe fn multiply_generic<S: Simd>(args: &Multiply) {
-        let &Multiply { size: [rows, columns, steps], a, b, to, stride, factor } = args;
+        let &Multiply { size: [rows, columns, steps], a, b, to, stride, factor, adds } = args;
         unsafe {
             match factor {
-                Some(factor) => product::<S, _>(rows, columns, steps, a, b, &Store { to, stride, factor }),
+                Some(factor) => product::<S, _>(rows, columns, steps, a, b, &Store { to, stride, factor, adds }),
                 None => {
                     let target = Accumulate { to, stride, continues: true };
                     product::<S, _>(rows, columns, steps, a, b, &target);
@@ -285,7 +291,9 @@ mod tests {
             for columns in [1, 2, 5, 15, 16, 17, 31, 33, 47, 63, 65, 97] {
                 for steps in [1, 2, 7, 33] {
                     // A as it is and turned; B and C with gaps between their rows.
-                    for (across, factor) in [(false, Some(0.7)), (true, None)] {
+                    for (across, factor, adds) in
+                        [(false, Some(0.7), false), (true, Some(0.7), true), (true, None, true)]
+                    {
                         let (a_row, a_step) = if across { (1, rows + 2) } else { (steps + 1, 1) };
                         let (b_step, stride) = (columns + 3, columns + 1);
                         let a = numbers(1, (rows - 1) * a_row + (steps - 1) * a_step + 1);
@@ -298,13 +306,13 @@ mod tests {
                                     f64::from(a[row * a_row + step * a_step]) * f64::from(b[step * b_step + column])
                                 });
                                 let c = &mut expected[row * stride + column];
-                                *c = factor.map_or(*c, |_| 0.0) + terms.sum::<f64>();
-                                *c *= factor.map_or(1.0, f64::from);
+                                let before = if adds { *c } else { 0.0 };
+                                *c = before + terms.sum::<f64>() * factor.map_or(1.0, f64::from);
                             }
                         }
                         // What lies between C's rows must stay: it is compared too.
                         check(
-                            format_args!("{rows} x {columns} x {steps}, across {across}"),
+                            format_args!("{rows} x {columns} x {steps}, across {across}, {factor:?}, adds {adds}"),
                             &[expected],
                             1e-6,
                             |isa| {
@@ -316,6 +324,7 @@ mod tests {
                                     to: c.pointer(),
                                     stride,
                                     factor,
+                                    adds,
                                 };
                                 unsafe { multiply(isa, &args) };
                                 vec![c.values()]

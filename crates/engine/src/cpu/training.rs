@@ -1,35 +1,50 @@
 //! What a session needs to train: moments, gradients, and the last phase of a step, in which the sums that are left
 //! are done and parameters are updated.
 
+use std::ptr::null_mut;
+
 use super::Isa;
 use super::compiled::Compiled;
+use super::late::{Late, LatePiece, gradient_of};
 use super::memory::{Buffer, Shared};
-use super::optimizer;
+use super::optimizer::{self, Sum};
 use super::parameters::{Layout, Parameters};
 use super::pool::Pool;
+use super::run::Run;
 use super::split::{Subtree, share};
 use super::update::{Block, Update, blocks};
 use crate::graph::Graph;
-use crate::session::Optimizer;
+use crate::session::{Optimizer, Step};
 
 /// What only training needs.
 pub(super) struct Training {
     pub compiled: Compiled,
-    pub optimizer: Optimizer,
+    optimizer: Optimizer,
     pub steps: u64,
     /// As many as the optimiser keeps.
-    pub moments: Vec<Buffer>,
-    /// Gradients: a fixed number for each thread, that of thread 0 first.
+    moments: Vec<Buffer>,
+    /// Gradients of parts: a fixed number for each thread, that of thread 0 first.
     pub gradients: Vec<Buffer>,
     /// The same as pointers.
     pub gradient_pointers: Vec<Shared<f32>>,
+    /// The whole gradient, where it is not the sum in the first of `gradients`: in a program of several regions.
+    total: Buffer,
+    pub total_pointer: Shared<f32>,
+    /// Values that outlive a region.
+    batch: Buffer,
+    pub batch_pointer: Shared<f32>,
     /// Sums left to do when all threads are done.
     pub merges: Vec<[usize; 2]>,
     pub pending: Vec<Subtree>,
     /// What is summed and updated at a time.
-    pub blocks: Vec<Block>,
-    /// Sum of squares of each block of the gradient.
-    pub squares: Vec<f64>,
+    blocks: Vec<Block>,
+    /// Gradients that are not there yet.
+    late: Late,
+    /// For each thread, room for a piece of these.
+    room: Vec<Buffer>,
+    room_pointers: Vec<Shared<f32>>,
+    /// Sum of squares of each block of the gradient, then of each late piece.
+    squares: Vec<f64>,
     pub outputs: Vec<Vec<f32>>,
     pub output_pointers: Vec<Shared<f32>>,
 }
@@ -37,86 +52,184 @@ pub(super) struct Training {
 impl Training {
     /// Starts with moments of zero.
     pub fn new(compiled: Compiled, outputs: usize, optimizer: Optimizer, graph: &Graph, layout: &Layout) -> Self {
-        let blocks = blocks(graph, layout, |_| false);
+        let late_params: Vec<usize> =
+            compiled.program.calls.iter().filter_map(gradient_of).map(|(param, ..)| param).collect();
+        let blocks = blocks(graph, layout, |id| late_params.contains(&id.index()));
+        let late = Late::new(&compiled.program, graph, layout);
+        let mut total = Buffer::new(if compiled.divided { layout.len() } else { 0 });
         Training {
             outputs: vec![Vec::new(); outputs],
             output_pointers: Vec::new(),
-            compiled,
             optimizer,
             steps: 0,
             moments: (0..optimizer.moments()).map(|_| Buffer::new(layout.len())).collect(),
             gradients: Vec::new(),
             gradient_pointers: Vec::new(),
+            total_pointer: Shared::new(total.pointer()),
+            total,
+            batch: Buffer::new(0),
+            batch_pointer: Shared::new(null_mut()),
             merges: Vec::with_capacity(64),
             pending: Vec::with_capacity(64),
-            squares: vec![0.0; blocks.len()],
+            squares: vec![0.0; blocks.len() + late.pieces.len()],
             blocks,
+            late,
+            room: Vec::new(),
+            room_pointers: Vec::new(),
+            compiled,
         }
     }
 
-    /// Does the sums that are left; the whole gradient is then in buffer 0. Returns its norm.
-    pub fn finish_sums(&mut self, pool: &mut Pool, isa: Isa) -> f64 {
-        let (merges, gradients, blocks) = (&self.merges, &self.gradient_pointers, &self.blocks);
-        let squares = Shared::new(self.squares.as_mut_ptr());
-        let threads = pool.threads();
-        pool.run(&|thread| {
-            for index in share(blocks.len(), threads, thread) {
-                // SAFETY: threads have different blocks, which lie inside all buffers.
-                unsafe { sum_block(isa, &blocks[index], merges, gradients, squares.get().add(index)) };
+    /// Makes all memory big enough for a step of so many images, with so many buffers for gradients.
+    pub fn fit(&mut self, images: usize, threads: usize, buffers: usize) {
+        let mut moved = false;
+        for (out, per_image) in self.outputs.iter_mut().zip(&self.compiled.program.outputs) {
+            if out.len() < images * per_image {
+                out.resize(images * per_image, 0.0);
+                moved = true;
             }
-        });
+        }
+        if moved {
+            self.output_pointers = self.outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
+        }
+        if self.gradients.len() < buffers {
+            let len = self.compiled.gradient_len;
+            self.gradients.resize_with(buffers, || Buffer::new(len));
+            self.gradient_pointers = self.gradients.iter_mut().map(|buffer| Shared::new(buffer.pointer())).collect();
+            if !self.compiled.divided {
+                self.total_pointer = self.gradient_pointers[0];
+            }
+        }
+        if self.batch.as_slice().len() < self.compiled.plan.batch_len {
+            self.batch = Buffer::new(self.compiled.plan.batch_len);
+            self.batch_pointer = Shared::new(self.batch.pointer());
+        }
+        if self.room.len() < threads {
+            self.room.resize_with(threads, || Buffer::new(self.late.longest()));
+            self.room_pointers = self.room.iter_mut().map(|buffer| Shared::new(buffer.pointer())).collect();
+        }
+    }
+
+    /// The whole gradient, once all sums are done.
+    pub fn total(&self) -> &[f32] {
+        if self.compiled.divided { self.total.as_slice() } else { self.gradients[0].as_slice() }
+    }
+
+    /// Does the sums that are left, and computes what comes late; the whole gradient is then there. Returns its norm.
+    pub fn finish_sums(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step) -> f64 {
+        self.last_phase(pool, isa, parameters, step, Last::Sums);
+        // None of it is to be done again.
+        self.merges.clear();
         self.squares.iter().sum::<f64>().sqrt()
     }
 
     /// Updates the parameters; returns the gradient's norm.
-    pub fn update(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, learning_rate: f64) -> f64 {
-        let mut factor = 1.0;
-        if let Some(limit) = self.optimizer.clip() {
-            let norm = self.finish_sums(pool, isa);
-            self.merges.clear();
-            // PyTorch's clip_grad_norm_ adds the same small number.
-            factor = (limit / (norm + 1e-6)).min(1.0);
+    pub fn update(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step) -> f64 {
+        match self.optimizer.clip() {
+            Some(limit) => {
+                let norm = self.finish_sums(pool, isa, parameters, step);
+                // PyTorch's clip_grad_norm_ adds the same small number.
+                let factor = (limit / (norm + 1e-6)).min(1.0);
+                let update = Update::new(self.optimizer, self.steps, step.learning_rate, factor);
+                self.last_phase(pool, isa, parameters, step, Last::Update(&update));
+            }
+            None => {
+                let update = Update::new(self.optimizer, self.steps, step.learning_rate, 1.0);
+                self.last_phase(pool, isa, parameters, step, Last::SumsAndUpdate(&update));
+            }
         }
-        let update = Update::new(self.optimizer, self.steps, learning_rate, factor);
+        self.squares.iter().sum::<f64>().sqrt()
+    }
+
+    fn last_phase(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step, last: Last) {
         let values = Shared::new(parameters.buffer_mut().pointer());
-        let mut moments = [Shared::new(std::ptr::null_mut()); 2];
+        let mut moments = [Shared::new(null_mut()); 2];
         for (pointer, buffer) in moments.iter_mut().zip(&mut self.moments) {
             *pointer = Shared::new(buffer.pointer());
         }
-        let (merges, gradients, blocks) = (&self.merges, &self.gradient_pointers, &self.blocks);
         let squares = Shared::new(self.squares.as_mut_ptr());
+        let (merges, blocks, late, room) = (&self.merges, &self.blocks, &self.late, &self.room_pointers);
+        let run = Run {
+            isa,
+            step,
+            compiled: &self.compiled,
+            layout: parameters.layout(),
+            parameters: values,
+            packed: Shared::new(null_mut()),
+            batch: self.batch_pointer,
+            gradients: &self.gradient_pointers,
+            total: self.total_pointer,
+            outputs: &[],
+        };
         let threads = pool.threads();
+        let update = |block: &Block, gradient: *const f32, update: &Update| {
+            let (start, len) = (block.range.start, block.range.len());
+            // Wrapping: a moment that the optimiser does not keep is null.
+            let moments = moments.map(|moment| moment.get().wrapping_add(start));
+            // SAFETY: threads have different blocks, which lie inside all buffers.
+            unsafe { update.apply(isa, len, block.decay, values.get().add(start), gradient, moments) };
+        };
         pool.run(&|thread| {
             for index in share(blocks.len(), threads, thread) {
                 let block = &blocks[index];
-                let start = block.range.start;
                 // SAFETY: threads have different blocks, which lie inside all buffers.
+                let total = unsafe {
+                    if !matches!(last, Last::Update(_)) {
+                        run.sum_block(block, merges, squares.get().add(index));
+                    }
+                    run.total.get().add(block.range.start)
+                };
+                if let Last::Update(how) | Last::SumsAndUpdate(how) = last {
+                    update(block, total, how);
+                }
+            }
+            for index in late.share(threads, thread) {
+                let LatePiece { call, rows, block, .. } = &late.pieces[index];
+                // SAFETY: threads have different pieces and their own room.
                 unsafe {
-                    sum_block(isa, block, merges, gradients, squares.get().add(index));
-                    // Wrapping: a moment that the optimiser does not keep is null.
-                    let moments = moments.map(|moment| moment.get().wrapping_add(start));
-                    let (values, gradient) = (values.get().add(start), gradients[0].get().add(start));
-                    update.apply(isa, block.range.len(), block.decay, values, gradient, moments);
+                    let total = run.total.get().add(block.range.start);
+                    let to = if matches!(last, Last::SumsAndUpdate(_)) { room[thread].get() } else { total };
+                    if !matches!(last, Last::Update(_)) {
+                        run.late(&run.compiled.program.calls[*call], rows.start, rows.len(), to);
+                        let squares = squares.get().add(blocks.len() + index);
+                        optimizer::sum(isa, &Sum { len: block.range.len(), into: to, from: std::ptr::null(), squares });
+                    }
+                    if let Last::Update(how) | Last::SumsAndUpdate(how) = last {
+                        update(block, to, how);
+                    }
                 }
             }
         });
-        self.squares.iter().sum::<f64>().sqrt()
     }
 }
 
-/// Does one block of the sums that are left, and takes the squares of the result.
-///
-/// # Safety
-/// The block lies inside all gradients, and nobody else touches it.
-unsafe fn sum_block(isa: Isa, block: &Block, merges: &[[usize; 2]], gradients: &[Shared<f32>], squares: *mut f64) {
-    let len = block.range.len();
-    let at = |buffer: usize| unsafe { gradients[buffer].get().add(block.range.start) };
-    let last = merges.len().wrapping_sub(1);
-    for (i, &[into, from]) in merges.iter().enumerate() {
-        let squares = if i == last { squares } else { std::ptr::null_mut() };
-        unsafe { optimizer::sum(isa, &optimizer::Sum { len, into: at(into), from: at(from), squares }) };
-    }
-    if merges.is_empty() {
-        unsafe { optimizer::sum(isa, &optimizer::Sum { len, into: at(0), from: std::ptr::null(), squares }) };
+/// What the last phase has left to do.
+#[derive(Clone, Copy)]
+enum Last<'a> {
+    /// Sums and late gradients.
+    Sums,
+    /// Both, and the update; late gradients need not be kept.
+    SumsAndUpdate(&'a Update),
+    /// The update alone.
+    Update(&'a Update),
+}
+
+impl Run<'_> {
+    /// Does one block of the sums that are left, and takes the squares of the result.
+    ///
+    /// # Safety
+    /// The block lies inside all gradients, and nobody else touches it.
+    unsafe fn sum_block(&self, block: &Block, merges: &[[usize; 2]], squares: *mut f64) {
+        let (start, len) = (block.range.start, block.range.len());
+        let at = |buffer: usize| unsafe { self.gradients[buffer].get().add(start) };
+        let last = merges.len().wrapping_sub(1);
+        for (i, &[into, from]) in merges.iter().enumerate() {
+            let squares = if i == last { squares } else { null_mut() };
+            unsafe { optimizer::sum(self.isa, &Sum { len, into: at(into), from: at(from), squares }) };
+        }
+        if merges.is_empty() {
+            let into = unsafe { self.total.get().add(start) };
+            unsafe { optimizer::sum(self.isa, &Sum { len, into, from: std::ptr::null(), squares }) };
+        }
     }
 }

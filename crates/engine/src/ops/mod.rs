@@ -6,23 +6,31 @@
 mod activation;
 mod add;
 mod attention;
+mod batch_norm;
+mod convolution;
 mod dropout;
 mod embedding;
+mod group_norm;
 mod layer_norm;
 mod layout;
 mod linear;
 mod loss;
+mod maps;
 mod patches;
 mod per_head;
 mod pointwise;
+mod pooling;
 mod tokens;
 
 pub use activation::Activation;
 pub use attention::{AttendInput, Attention, AttentionOptions, Over};
+pub use convolution::Convolution;
 pub use dropout::Dropout;
 pub(crate) use dropout::dropout_hash;
 pub use linear::LinearInit;
+pub(crate) use maps::channels_and_pixels;
 pub(crate) use pointwise::path_is_kept;
+pub use pooling::Pool;
 
 use crate::autodiff::Backward;
 use crate::graph::{Graph, Node, NodeId};
@@ -170,6 +178,51 @@ pub enum Op {
     },
     /// From `(logits, labels)`: how many real targets have the greatest logit.
     CorrectTokens,
+    // convolution
+    /// From `[channels, height, width]` to `[height, width, channels]`, or from the same values in one row.
+    ChannelsLast,
+    /// From `[height, width, channels]` to `[channels, height, width]`, or to the same values in one row.
+    ChannelsFirst,
+    /// A convolution of `[height, width, channels]`; the bias is the second parameter, where there is one.
+    Conv2d(Convolution),
+    /// From `dy`: the gradient of a convolution's input.
+    Conv2dInputGrad(Convolution),
+    /// From `(dy, x)`: adds to the gradients of weight and bias; has no value of its own.
+    Conv2dParamGrad(Convolution),
+    /// The greatest value of each window of `[height, width, channels]`.
+    MaxPool2d(Pool),
+    /// From `(dy, x)`: `dy` at the first greatest value of each window, zeros elsewhere.
+    MaxPool2dGrad(Pool),
+    /// The mean of each window of `[height, width, channels]`.
+    AvgPool2d(Pool),
+    /// From `dy`: each window's `dy` spread evenly over its values.
+    AvgPool2dGrad(Pool),
+    /// Normalises groups of channels over the pixels of an image, then scales and shifts channels.
+    GroupNorm {
+        /// Groups of channels.
+        groups: usize,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// From `(dy, x)`: the gradient of the normalised input; adds to the gradients of scale and shift.
+    GroupNormGrad {
+        /// Groups of channels.
+        groups: usize,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// Normalises channels over the images of a step, or by statistics, then scales and shifts them.
+    BatchNorm {
+        /// Added to the variance.
+        eps: f32,
+        /// Part by which the statistics move towards those of a step.
+        momentum: f32,
+    },
+    /// From `(dy, x)`: the gradient of the normalised input; adds to the gradients of scale and shift.
+    BatchNormGrad {
+        /// Added to the variance.
+        eps: f32,
+    },
     /// From `(logits, label)`: the cross-entropy loss of one example.
     CrossEntropy {
         /// Part of the target spread evenly over all classes.
@@ -236,6 +289,20 @@ impl Op {
             Op::CrossEntropyTokens { .. } => "cross_entropy_tokens",
             Op::CrossEntropyTokensGrad { .. } => "cross_entropy_tokens_grad",
             Op::CorrectTokens => "correct_tokens",
+            // convolution
+            Op::ChannelsLast => "channels_last",
+            Op::ChannelsFirst => "channels_first",
+            Op::Conv2d(_) => "conv2d",
+            Op::Conv2dInputGrad(_) => "conv2d_input_grad",
+            Op::Conv2dParamGrad(_) => "conv2d_param_grad",
+            Op::MaxPool2d(_) => "max_pool2d",
+            Op::MaxPool2dGrad(_) => "max_pool2d_grad",
+            Op::AvgPool2d(_) => "avg_pool2d",
+            Op::AvgPool2dGrad(_) => "avg_pool2d_grad",
+            Op::GroupNorm { .. } => "group_norm",
+            Op::GroupNormGrad { .. } => "group_norm_grad",
+            Op::BatchNorm { .. } => "batch_norm",
+            Op::BatchNormGrad { .. } => "batch_norm_grad",
             Op::CrossEntropy { .. } => "cross_entropy",
             Op::CrossEntropyGrad { .. } => "cross_entropy_grad",
             Op::Correct => "correct",
@@ -307,6 +374,14 @@ pub fn cost(graph: &Graph, node: &Node) -> Cost {
         Op::EmbeddingGrad | Op::CorrectTokens => input(0),
         Op::Scale { .. } | Op::DropPath(_) => out,
         Op::CrossEntropyTokens { .. } | Op::CrossEntropyTokensGrad { .. } => loss::FLOPS * input(0),
+        // convolution
+        Op::ChannelsLast | Op::ChannelsFirst => 0,
+        Op::Conv2d(_) => convolution::flops(graph, node, &node.shape),
+        Op::Conv2dInputGrad(_) | Op::Conv2dParamGrad(_) => convolution::flops(graph, node, graph.shape(node.inputs[0])),
+        Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => pool.window() as u64 * out,
+        Op::MaxPool2dGrad(pool) | Op::AvgPool2dGrad(pool) => pool.window() as u64 * input(0),
+        Op::GroupNorm { .. } | Op::BatchNorm { .. } => layer_norm::FLOPS * out,
+        Op::GroupNormGrad { .. } | Op::BatchNormGrad { .. } => layer_norm::GRAD_FLOPS * out,
         Op::CrossEntropy { .. } | Op::CrossEntropyGrad { .. } => loss::FLOPS * input(0),
         Op::Correct => input(0),
     };
@@ -345,6 +420,12 @@ pub(crate) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId) {
         Op::Reshape | Op::Scale { .. } | Op::DropPath(_) => {
             pointwise::differentiate_symmetric(backward, id, dy);
         }
+        // convolution
+        Op::ChannelsLast | Op::ChannelsFirst => maps::differentiate(backward, id, dy),
+        Op::Conv2d(convolution) => convolution.differentiate(backward, id, dy),
+        Op::MaxPool2d(_) | Op::AvgPool2d(_) => pooling::differentiate(backward, id, dy),
+        Op::GroupNorm { groups, eps } => group_norm::differentiate(backward, id, dy, groups, eps),
+        Op::BatchNorm { eps, .. } => batch_norm::differentiate(backward, id, dy, eps),
         op => unreachable!("{} is never between a parameter and the loss", op.name()),
     }
 }

@@ -5,17 +5,21 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod convolution;
 pub(crate) mod dropout;
 mod erf;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod loss;
+pub(crate) mod maps;
+pub(crate) mod norms;
 pub(crate) mod patches;
 pub(crate) mod per_head;
+pub(crate) mod pooling;
 mod tokens;
 
 use crate::graph::{Graph, Node, NodeId};
-use crate::ops::{self, AttendInput, Op};
+use crate::ops::{self, AttendInput, Op, channels_and_pixels};
 use crate::random::Key;
 
 /// Computes a graph, forward and backward alike, with given parameters.
@@ -47,6 +51,8 @@ pub struct Values {
     pub nodes: Vec<Vec<f64>>,
     /// The parameters' gradients, summed over the examples; zeros where nothing was added.
     pub gradients: Vec<Vec<f64>>,
+    /// What training makes of the statistics, in the order of [`Graph::parameters`]; empty for all others.
+    pub statistics: Vec<Vec<f64>>,
 }
 
 impl Values {
@@ -81,11 +87,17 @@ impl<'a> Reference<'a> {
         let mut nodes: Vec<Vec<f64>> = Vec::with_capacity(self.graph.nodes().len());
         let first = self.graph.nodes().iter().find(|node| node.op == Op::Input).zip(inputs.first());
         let examples = first.map_or(0, |(node, values)| values.len() / node.shape.len());
+        let mut statistics = vec![Vec::new(); self.params.len()];
+        let train = matches!(mode, Mode::Train { .. });
         for node in self.graph.nodes() {
             if node.op == Op::Input {
                 let values = given.next().expect("one vector for each input node");
                 assert_eq!(values.len(), examples * node.shape.len(), "values of input `{}`", node.name);
                 nodes.push(values.clone());
+                continue;
+            }
+            if let (true, Some(values)) = (train, self.compute_batch(node, &nodes, &mut gradients, &mut statistics)) {
+                nodes.push(values);
                 continue;
             }
             let mut values = Vec::new();
@@ -104,7 +116,38 @@ impl<'a> Reference<'a> {
             }
             nodes.push(values);
         }
-        Values { nodes, gradients }
+        Values { nodes, gradients, statistics }
+    }
+
+    /// Returns the value of a node that sees all examples of a training step at once.
+    fn compute_batch(
+        &self,
+        node: &Node,
+        nodes: &[Vec<f64>],
+        gradients: &mut [Vec<f64>],
+        statistics: &mut [Vec<f64>],
+    ) -> Option<Vec<f64>> {
+        let param = |i: usize| self.params[node.params[i].index()].as_slice();
+        let x = |i: usize| nodes[node.inputs[i].index()].as_slice();
+        let channels = node.shape.features();
+        match node.op {
+            Op::BatchNorm { eps, momentum } => {
+                let new = norms::new_statistics(x(0), [param(2), param(3)], f64::from(momentum));
+                for (i, values) in [2, 3].into_iter().zip(new) {
+                    statistics[node.params[i].index()] = values;
+                }
+                Some(norms::forward(x(0), param(0), param(1), channels, f64::from(eps)))
+            }
+            Op::BatchNormGrad { eps } => {
+                let [dx, weight, bias] = norms::grads(x(0), x(1), param(0), channels, f64::from(eps));
+                for (i, increment) in [weight, bias].iter().enumerate() {
+                    let sums = gradients[node.params[i].index()].iter_mut();
+                    sums.zip(increment).for_each(|(sum, value)| *sum += value);
+                }
+                Some(dx)
+            }
+            _ => None,
+        }
     }
 
     /// Returns a node's value for one example and adds what the node gives to the parameters' gradients.
@@ -112,6 +155,7 @@ impl<'a> Reference<'a> {
         let param = |i: usize| self.params[node.params[i].index()].as_slice();
         let shape = |i: usize| &self.graph.node(node.inputs[i]).shape;
         let features = node.shape.features();
+        let axes = |i: usize| self.graph.node(node.inputs[i]).shape.0.as_slice();
         let (image, batch) = match mode {
             Mode::Infer => (None, None),
             Mode::Train { image_keys, batch } => (image_keys.map(|keys| keys[example]), Some(batch)),
@@ -232,6 +276,36 @@ impl<'a> Reference<'a> {
                 loss::cross_entropy_tokens_grad(x[0], x[1], f64::from(*smoothing), batch)
             }
             Op::CorrectTokens => vec![loss::correct_tokens(x[0], x[1])],
+            // convolution
+            Op::ChannelsLast => maps::channels_last(x[0], channels_and_pixels(self.graph, node)),
+            Op::ChannelsFirst => maps::channels_first(x[0], channels_and_pixels(self.graph, node)),
+            Op::Conv2d(convolution) => {
+                let bias = (node.params.len() == 2).then(|| param(1));
+                convolution::forward(x[0], param(0), bias, *convolution, [axes(0), &node.shape.0])
+            }
+            Op::Conv2dInputGrad(convolution) => {
+                convolution::input_grad(x[0], param(0), *convolution, [&node.shape.0, axes(0)])
+            }
+            Op::Conv2dParamGrad(convolution) => {
+                add_to_gradient(0, &convolution::weight_grad(x[0], x[1], *convolution, [axes(1), axes(0)]));
+                if node.params.len() == 2 {
+                    add_to_gradient(1, &linear::bias_grad(x[0], convolution.out_channels));
+                }
+                Vec::new()
+            }
+            Op::MaxPool2d(pool) => pooling::max(x[0], *pool, [axes(0), &node.shape.0]),
+            Op::MaxPool2dGrad(pool) => pooling::max_grad(x[0], x[1], *pool, [axes(1), axes(0)]),
+            Op::AvgPool2d(pool) => pooling::mean(x[0], *pool, [axes(0), &node.shape.0]),
+            Op::AvgPool2dGrad(pool) => pooling::mean_grad(x[0], *pool, [&node.shape.0, axes(0)]),
+            Op::GroupNorm { groups, eps } => norms::forward(x[0], param(0), param(1), *groups, f64::from(*eps)),
+            Op::GroupNormGrad { groups, eps } => {
+                let [dx, weight, bias] = norms::grads(x[0], x[1], param(0), *groups, f64::from(*eps));
+                add_to_gradient(0, &weight);
+                add_to_gradient(1, &bias);
+                dx
+            }
+            Op::BatchNorm { eps, .. } => norms::with_statistics(x[0], [0, 1, 2, 3].map(param), f64::from(*eps)),
+            Op::BatchNormGrad { .. } => unreachable!("it sees all examples at once"),
             Op::CrossEntropy { smoothing } => vec![loss::cross_entropy(x[0], x[1][0], f64::from(*smoothing))],
             Op::CrossEntropyGrad { smoothing } => {
                 let batch = batch.expect("gradients are computed in train mode");

@@ -1,7 +1,9 @@
 //! Random small models, numbers for them, and their comparison with the reference in f64.
 
+mod maps;
 mod strategy;
 
+use maps::MapSpec;
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId, ParamId};
 use vitreous_engine::ops::{Activation, AttentionOptions, LinearInit, Op, Over};
 use vitreous_engine::random::Key;
@@ -129,9 +131,16 @@ pub enum Stem {
     Patches { channels: usize, patch: usize, rows: usize, columns: usize },
 }
 
-/// A random model.
+/// A random model: on tokens, or on maps.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub enum Spec {
+    Tokens(TokenSpec),
+    Maps(MapSpec),
+}
+
+/// A random model on tokens.
+#[derive(Clone, Debug)]
+pub struct TokenSpec {
     pub stem: Stem,
     pub tokens: usize,
     pub heads: usize,
@@ -350,9 +359,15 @@ const VOCABULARY: usize = 5;
 impl Spec {
     /// Builds the model.
     pub fn build(&self) -> Model {
-        self.try_build().expect("a spec's shapes fit")
+        let model = match self {
+            Spec::Tokens(spec) => spec.try_build(),
+            Spec::Maps(spec) => spec.try_build(),
+        };
+        model.expect("a spec's shapes fit")
     }
+}
 
+impl TokenSpec {
     fn try_build(&self) -> Result<Model, GraphError> {
         let features = self.heads * self.head_dim;
         let mut graph = Graph::new();
@@ -469,8 +484,9 @@ pub fn reference_infer(model: &Model, parameters: &Parameters, data: &Data) -> V
     Reference::new(&model.graph, params_of(&model.graph, parameters)).run(&data.inputs, Mode::Infer)
 }
 
-/// Whether some ReLU's argument is so near 0 that rounding decides its slope.
+/// Whether some ReLU's argument is so near 0, or two values of a window so near each other, that rounding decides.
 pub fn is_near_a_kink(model: &Model, values: &Values) -> bool {
     let relus = model.graph.nodes().iter().filter(|node| node.op == Op::Activation(Activation::Relu));
     relus.flat_map(|node| values.of(node.inputs[0])).any(|&x| x != 0.0 && x.abs() < 1e-5)
+        || maps::is_near_a_tie(model, values)
 }

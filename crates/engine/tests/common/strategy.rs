@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use vitreous_engine::ops::{Activation, Over};
 
-use super::{NormShare, Piece, Pool, Spec, Stem};
+use super::maps::map_spec;
+use super::{NormShare, Piece, Pool, Spec, Stem, TokenSpec};
 
 fn activation() -> impl Strategy<Value = Activation> {
     prop::sample::select(vec![Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Tanh])
@@ -70,6 +71,10 @@ fn stem() -> impl Strategy<Value = Stem> {
 
 /// Any small model.
 pub fn spec() -> impl Strategy<Value = Spec> {
+    prop_oneof![token_spec().prop_map(Spec::Tokens), map_spec().prop_map(Spec::Maps)]
+}
+
+fn token_spec() -> impl Strategy<Value = TokenSpec> {
     let widths =
         prop::sample::select(vec![(1usize, 1usize), (1, 5), (2, 3), (3, 5), (1, 17), (2, 16), (5, 7), (1, 67)]);
     let pool = prop_oneof![Just(Pool::Mean), (0usize..5).prop_map(Pool::Select)];
@@ -79,6 +84,6 @@ pub fn spec() -> impl Strategy<Value = Spec> {
         let (stem, tokens, (heads, head_dim), class_token) = size;
         let (pieces, pool, classes, smooth) = rest;
         let smoothing = if smooth { 0.1 } else { 0.0 };
-        Spec { stem, tokens, heads, head_dim, class_token, pieces, pool, classes, smoothing, taps }
+        TokenSpec { stem, tokens, heads, head_dim, class_token, pieces, pool, classes, smoothing, taps }
     })
 }

@@ -82,7 +82,8 @@ fn text(summary: &DataSummary) -> String {
     let mut rows = vec![["class", "train", "validation", "test"].map(str::to_string)];
     let classes = summary.classes.iter();
     rows.extend(classes.map(|c| [c.name.clone(), count(c.train), count(c.validation), maybe(c.test)]));
-    rows.push(["all".to_string(), count(summary.train), count(summary.validation), maybe(summary.test)]);
+    let test = if summary.test.is_none() && summary.has_test { "not counted".to_string() } else { maybe(summary.test) };
+    rows.push(["all".to_string(), count(summary.train), count(summary.validation), test]);
     text.push_str(&table(&rows, &[Align::Left, Align::Right, Align::Right, Align::Right]));
     for skipped in &summary.skipped {
         text.push_str(&format!("skipped {}: {}\n", skipped.name, skipped.reason));

@@ -50,6 +50,7 @@ from_module_error!(
     crate::data::DataError,
     crate::evaluate::EvaluateError,
     crate::record::RecordError,
+    crate::sweep::SweepError,
 );
 
 impl From<TrainError> for CliError {

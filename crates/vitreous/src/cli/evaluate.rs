@@ -61,14 +61,25 @@ fn up_to_threads_max(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("it is no whole number between 0 and {THREADS_MAX}"))
 }
 
+/// Which images of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SplitArg {
+pub enum SplitArg {
     /// Images that training never sees
     Test,
     /// Images by which the best weights were chosen
     Val,
     /// Images that were trained on
     Train,
+}
+
+impl From<SplitArg> for SplitName {
+    fn from(split: SplitArg) -> SplitName {
+        match split {
+            SplitArg::Test => SplitName::Test,
+            SplitArg::Val => SplitName::Validation,
+            SplitArg::Train => SplitName::Train,
+        }
+    }
 }
 
 /// Which weights of a run.
@@ -89,13 +100,60 @@ impl From<WeightsArg> for Weights {
     }
 }
 
+/// What came of an evaluation.
+pub struct Measured {
+    /// What was reached.
+    pub report: Report,
+    /// Where it was written.
+    pub folder: PathBuf,
+    /// Whether the images were the run's own.
+    pub is_own: bool,
+}
+
+impl Args {
+    /// Asks for a split of a run's own images.
+    pub fn of(run: &Path, split: SplitName, threads: usize) -> Args {
+        let split = match split {
+            SplitName::Train => SplitArg::Train,
+            SplitName::Validation => SplitArg::Val,
+            SplitName::Test => SplitArg::Test,
+        };
+        Args {
+            run: run.to_path_buf(),
+            split: Some(split),
+            weights: None,
+            data: None,
+            data_dir: None,
+            skip_bad_images: false,
+            threads,
+            json: false,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
+    let Measured { report, folder, is_own } = measure(&args, true)?;
+    if args.json {
+        show(&json(&report))?;
+    } else {
+        show(&text(&report))?;
+    }
+    say!("written to {}", folder.display());
+    if report.split == SplitName::Test && is_own && report.test_evaluations > 1 {
+        let times = report.test_evaluations;
+        say!("note: the test split was looked at {times} times: what is chosen by it is no longer tested by it");
+    }
+    Ok(())
+}
+
+/// Measures and records; with a bar on stderr where one is wanted.
+pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let mut run = Run::open(&args.run)?;
     let (weights, path) = run.find_weights(args.weights.map(Weights::from))?;
     let threads = threads(args.threads);
     let mut classifier = Classifier::load(&path, threads)?;
-    let spec = data_spec(&args, &run, &classifier)?;
+    let spec = data_spec(args, &run, &classifier)?;
     let facts = data::inspect(&spec)?;
     let classes = ClassMap::new(classifier.class_names(), &facts.class_names)?;
     let split = choose_split(args.split, &facts)?;
@@ -130,7 +188,11 @@ pub fn run(args: Args) -> Result<(), CliError> {
     if !loaded.skipped.is_empty() {
         say!("note: {} pictures that cannot be decoded were left out", loaded.skipped.len());
     }
-    let (scores, predictions) = evaluating(images.len(), |progress| classifier.evaluate(&images, &classes, progress))?;
+    let (scores, predictions) = if bar {
+        evaluating(images.len(), |progress| classifier.evaluate(&images, &classes, progress))?
+    } else {
+        classifier.evaluate(&images, &classes, &mut |_| ())?
+    };
     if !scores.loss.is_finite() {
         say!("note: the loss is no finite number: the model has diverged");
     }
@@ -139,24 +201,15 @@ pub fn run(args: Args) -> Result<(), CliError> {
         weights,
         epoch: classifier.metadata().epoch,
         step: classifier.metadata().step,
-        data: facts.name.clone(),
+        data: if is_own { run.manifest().data.name.clone() } else { facts.name.clone() },
         fingerprint,
         split,
         test_evaluations: run.manifest().test_evaluations,
         scores,
     };
     report.save(&folder, &predictions)?;
-    if args.json {
-        show(&json(&report))?;
-    } else {
-        show(&text(&report))?;
-    }
-    say!("written to {}", folder.display());
-    if split == SplitName::Test && other.is_none() && report.test_evaluations > 1 {
-        let times = report.test_evaluations;
-        say!("note: the test split was looked at {times} times: what is chosen by it is no longer tested by it");
-    }
-    Ok(())
+    run.update(|manifest| manifest.note_evaluation(report.record()))?;
+    Ok(Measured { report, folder, is_own })
 }
 
 /// The run's own images, unless others are asked for.
@@ -190,9 +243,7 @@ fn data_spec(args: &Args, run: &Run, classifier: &Classifier) -> Result<DataSpec
 
 fn choose_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, CliError> {
     match asked {
-        Some(SplitArg::Test) => Ok(SplitName::Test),
-        Some(SplitArg::Val) => Ok(SplitName::Validation),
-        Some(SplitArg::Train) => Ok(SplitName::Train),
+        Some(split) => Ok(split.into()),
         None if facts.has_test() => Ok(SplitName::Test),
         None if facts.validation > 0 => {
             say!("note: {} has no test split: evaluated on the validation split", facts.name);

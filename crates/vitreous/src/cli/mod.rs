@@ -11,6 +11,7 @@ macro_rules! say {
 }
 
 mod bench;
+mod compare;
 mod data;
 mod error;
 mod evaluate;
@@ -20,6 +21,7 @@ mod progress;
 mod reading;
 mod settings;
 mod summary;
+mod sweep;
 mod table;
 mod train;
 
@@ -45,6 +47,8 @@ enum Verb {
     Train(train::Args),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
+    Compare(compare::Args),
+    Sweep(Box<sweep::Args>),
     Summary(summary::Args),
     Data(data::Args),
     Bench(bench::Args),
@@ -59,8 +63,10 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
     match cli.verb {
         Verb::Train(args) => return train::run(args, started),
+        Verb::Sweep(args) => return sweep::run(*args),
         Verb::Evaluate(args) => evaluate::run(args)?,
         Verb::Predict(args) => predict::run(args)?,
+        Verb::Compare(args) => compare::run(args)?,
         Verb::Summary(args) => summary::run(args)?,
         Verb::Data(args) => data::run(args)?,
         Verb::Bench(args) => bench::run(args)?,

@@ -66,6 +66,11 @@ impl SettingsArgs {
         &self,
         flags: impl IntoIterator<Item = (&'a str, Value, &'a str)>,
     ) -> Result<CheckedConfig, CliError> {
+        Ok(self.layers(flags)?.finish()?)
+    }
+
+    /// As [`SettingsArgs::with_flags`], for more to come on top.
+    pub fn layers<'a>(&self, flags: impl IntoIterator<Item = (&'a str, Value, &'a str)>) -> Result<Layers, CliError> {
         let mut layers = match (&self.preset, &self.config, &self.data) {
             (Some(preset), ..) => Layers::preset(preset)?,
             (None, Some(_), _) => Layers::new(),
@@ -101,7 +106,7 @@ impl SettingsArgs {
         if let Some(dir) = dir_of_environment().filter(|_| untold(layers.clone())) {
             layers.put("data.dir", unicode(&dir)?, DATA_DIR)?;
         }
-        Ok(layers.finish()?)
+        Ok(layers)
     }
 
     /// Names what was chosen: the preset, else the model, else the config file.

@@ -11,11 +11,20 @@ pub enum Align {
 
 /// Sets rows of cells into columns, two blanks apart, without blanks at the end of a line.
 pub fn table<const N: usize>(rows: &[[String; N]], align: &[Align; N]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
+    set(rows, align)
+}
+
+/// As [`table`], for columns whose number is not known before.
+pub fn columns(rows: &[Vec<String>], align: &[Align]) -> String {
+    set(rows, align)
+}
+
+fn set(rows: &[impl AsRef<[String]>], align: &[Align]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row.as_ref()[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..align.len()).map(width).collect();
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(widths).zip(align).map(|((cell, width), align)| match align {
+        let cells = row.as_ref().iter().zip(&widths).zip(align).map(|((cell, width), align)| match align {
             Align::Left => format!("{cell:<width$}"),
             Align::Right => format!("{cell:>width$}"),
         });

@@ -14,15 +14,15 @@ use super::progress::TrainProgress;
 use super::reading::reading;
 use super::settings::{SettingsArgs, square_facts};
 use super::{CliError, json, show};
-use crate::config::presets;
-use crate::data::{self, Wanted};
-use crate::models;
+use crate::config::{CheckedConfig, ResolvedConfig, presets};
+use crate::data::{self, Facts, Progress, Wanted};
+use crate::models::{self, Model};
 use crate::record::{Place, Run, Status};
 use crate::train::{Job, Outcome, Training, available_memory, check_memory, memory_needed};
 use crate::units;
 
 /// Exit status of a run that was interrupted and has saved what it had reached, as shells have it for SIGINT.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// Trains a model and saves it with its records; without arguments, a small one on built-in digits
 #[derive(clap::Args)]
@@ -46,17 +46,11 @@ pub struct Args {
 pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let checked = args.settings.with_flags(args.flags.values())?;
     let place = Place::choose(&args.out, args.name.as_deref(), &base(&args.settings))?;
-    let spec = &checked.config().data;
-    let facts = data::inspect(spec)?;
-    let config = checked.resolve(square_facts(&facts)?)?;
-    Job::check_batch(&config, facts.train)?;
-    let model = models::vit(&config.model, config.train.smoothing as f32)?;
-    check_memory("training", memory_needed(&config, &model, &facts), facts.is_folder(), available_memory())?;
-    let threads = crate::train::threads(config.train.threads);
-    let loaded = reading(|progress| data::load(spec, &facts, Wanted::TrainAndValidation, threads, progress))?;
-    let job = Job::new(config, model, &facts, loaded)?;
+    let ready = ready(&checked)?;
+    let ignored = ready.facts.ignored_folders.clone();
+    let job = load(&checked, ready, true)?;
     say_what(&job);
-    for folder in &facts.ignored_folders {
+    for folder in &ignored {
         say!("note: {} is passed over: splits are called train/, val/ and test/", folder.display());
     }
 
@@ -77,8 +71,38 @@ fn command() -> Vec<String> {
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
+/// A config that agrees with its data, of which no picture was decoded yet.
+pub struct Ready {
+    /// What is known of the data.
+    pub facts: Facts,
+    /// The config, filled in.
+    pub config: ResolvedConfig,
+    /// Its network.
+    pub model: Model,
+}
+
+/// Makes every check that needs no picture.
+pub fn ready(checked: &CheckedConfig) -> Result<Ready, CliError> {
+    let facts = data::inspect(&checked.config().data)?;
+    let config = checked.resolve(square_facts(&facts)?)?;
+    Job::check_batch(&config, facts.train)?;
+    let model = models::vit(&config.model, config.train.smoothing as f32)?;
+    check_memory("training", memory_needed(&config, &model, &facts), facts.is_folder(), available_memory())?;
+    Ok(Ready { facts, config, model })
+}
+
+/// Loads the images, with a bar on stderr where one is wanted.
+pub fn load(checked: &CheckedConfig, ready: Ready, bar: bool) -> Result<Job, CliError> {
+    let Ready { facts, config, model } = ready;
+    let threads = crate::train::threads(config.train.threads);
+    let load =
+        |progress: Progress| data::load(&checked.config().data, &facts, Wanted::TrainAndValidation, threads, progress);
+    let loaded = if bar { reading(load) } else { load(&|_, _| ()) }?;
+    Ok(Job::new(config, model, &facts, loaded)?)
+}
+
 /// What a run is called after: its config file (of a run's own config, that run), else its preset, else its data.
-fn base(settings: &SettingsArgs) -> String {
+pub fn base(settings: &SettingsArgs) -> String {
     let file = settings.config.as_ref().and_then(|path| match path.file_name() {
         Some(name) if name == "config.toml" => path.parent()?.file_name(),
         _ => path.file_stem(),
@@ -88,7 +112,7 @@ fn base(settings: &SettingsArgs) -> String {
 }
 
 /// The first SIGINT or SIGTERM asks the training to stop, the second one ends the program at once.
-fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
+pub fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // In this order: the first signal must not find the flag set by itself.

@@ -88,6 +88,14 @@ impl Layers {
     /// # Errors
     /// When there is no `=` or no key of that name, or the value is of the wrong kind.
     pub fn set(&mut self, assignment: &str) -> Result<(), ConfigError> {
+        self.set_from(assignment, "--set")
+    }
+
+    /// As [`Layers::set`], for an assignment from elsewhere; `source` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Layers::set`].
+    pub fn set_from(&mut self, assignment: &str, source: &str) -> Result<(), ConfigError> {
         let wrong = || ConfigError::Assignment { text: assignment.to_string() };
         let (key, value) = assignment.split_once('=').ok_or_else(wrong)?;
         let (key, value) = (key.trim(), value.trim());
@@ -95,12 +103,12 @@ impl Layers {
             return Err(wrong());
         }
         if value.is_empty() {
-            return self.unset(key);
+            return self.unset(key, source);
         }
         // What is no TOML value is a text: --set model.activation=relu needs no quotes inside quotes.
         let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok().filter(|table| table.len() == 1);
         let parsed = parsed.and_then(|mut table| table.remove("value")).filter(|value| !value.is_datetime());
-        self.put(key, parsed.unwrap_or_else(|| Value::String(value.to_string())), "--set")
+        self.put(key, parsed.unwrap_or_else(|| Value::String(value.to_string())), source)
     }
 
     /// Adds one key, such as `model.depth`, from a flag; `source` is what errors call it.
@@ -139,9 +147,9 @@ impl Layers {
         CheckedConfig::new(config, self.origins)
     }
 
-    fn unset(&mut self, key: &str) -> Result<(), ConfigError> {
+    fn unset(&mut self, key: &str, source: &str) -> Result<(), ConfigError> {
         let (table, key) = key.split_once('.').unwrap_or(("", key));
-        let place = Place { source: Some("--set".to_string()), table: None };
+        let place = Place { source: Some(source.to_string()), table: None };
         let known = known_keys(table).ok_or_else(|| unknown_table(table, place.clone()))?;
         if !known.iter().any(|name| name == key) {
             let place = Place { table: Some(table.to_string()), ..place };

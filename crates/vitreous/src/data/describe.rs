@@ -21,6 +21,8 @@ pub struct DataSummary {
     pub validation: usize,
     /// Images of the test split; absent without one, or where it would have to be opened to count them.
     pub test: Option<usize>,
+    /// Whether there is a test split, counted or not.
+    pub has_test: bool,
     /// Mean and standard deviation of each channel.
     pub normalization: Normalization,
     /// Bytes of the loaded images in memory.
@@ -70,6 +72,7 @@ pub fn describe(facts: &Facts, loaded: &Loaded, normalization: &Normalization) -
         train,
         validation,
         test: facts.test,
+        has_test: facts.has_test(),
         normalization: normalization.clone(),
         memory_bytes: ((train + validation) * facts.shape.len()) as u64,
         fingerprint: loaded.fingerprint.clone(),

@@ -10,6 +10,9 @@ use crate::config::classes::ClassSubsetError;
 use crate::config::data::KNOWN_DATA_SETS;
 use crate::units;
 
+/// Most classes that a hint lists.
+const CLASSES_LISTED: usize = 8;
+
 /// Says what is wrong with the data, and where.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum DataError {
@@ -149,6 +152,9 @@ impl DataError {
             }
             DataError::BrokenSplit { path, .. } => format!("look at the pictures in {}", path.display()),
             DataError::BrokenClass { path, .. } => format!("replace the pictures in {}, or remove it", path.display()),
+            DataError::ClassNotInTrain { class, path, train, known, .. } if known.len() > CLASSES_LISTED => {
+                format!("add {}, or remove {}", train.join(class).display(), path.display())
+            }
             DataError::ClassNotInTrain { class, train, known, .. } => {
                 format!("add {}, or leave it out with --classes {}", train.join(class).display(), known.join(","))
             }

@@ -74,7 +74,6 @@ mod tests {
 
     use super::super::folder::Listing;
     use super::super::samples::write_class;
-    use super::*;
 
     /// A folder with pictures in each of the given class folders.
     fn folder(classes: &[&str]) -> TempDir {

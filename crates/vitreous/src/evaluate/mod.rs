@@ -17,6 +17,7 @@ use thiserror::Error;
 pub use classes::ClassMap;
 pub use classifier::{BATCH, Classifier, for_each_logits};
 pub use confusion::{Confused, ConfusionMatrix, shortened};
+pub use csv::line as csv_line;
 pub use report::Report;
 pub use scores::{ClassScores, Scores, Tally, Totals, Verdict, top, wilson_interval};
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Prediction, Scores, predictions_csv};
 use crate::data::SplitName;
-use crate::record::{RecordError, Weights, base_name, write_atomically};
+use crate::record::{EvaluationRecord, RecordError, Weights, base_name, write_atomically};
 
 /// An evaluation and what it was made with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +46,13 @@ impl Report {
     pub fn earlier(folder: &Path) -> Option<Report> {
         let text = fs::read_to_string(folder.join("report.json")).ok()?;
         serde_json::from_str(&text).ok()
+    }
+
+    /// Returns what the run's manifest keeps of it.
+    pub fn record(&self) -> EvaluationRecord {
+        let Scores { images, loss, top1, top5, .. } = self.scores;
+        let loss = loss.is_finite().then_some(loss);
+        EvaluationRecord { split: self.split, weights: self.weights, data: self.data.clone(), images, loss, top1, top5 }
     }
 
     /// Writes all files into a folder, which is made.

@@ -8,7 +8,17 @@ pub mod vit;
 
 use vitreous_engine::{Graph, GraphError, NodeId};
 
+use crate::config::vit::VitConfig;
+
 pub use vit::vit;
+
+/// Says in a few words what a network is.
+pub fn describe(config: &VitConfig) -> String {
+    let (depth, heads) = (config.depth(), config.num_heads());
+    let [blocks, heads_word] =
+        [(depth, "block"), (heads, "head")].map(|(n, word)| if n == 1 { word.to_string() } else { format!("{word}s") });
+    format!("ViT {depth} {blocks}, {heads} {heads_word}, width {}", config.embed_dim())
+}
 
 /// A classifier's graph and the nodes that the rest of the program asks for.
 #[derive(Clone, Debug, PartialEq)]

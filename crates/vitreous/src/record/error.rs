@@ -46,13 +46,23 @@ pub enum RecordError {
         /// The file it lacks.
         file: &'static str,
     },
-    /// A manifest is damaged, or of a later version.
+    /// A manifest is damaged.
     #[error("the manifest is damaged: {reason} ({})", path.display())]
     Manifest {
         /// The manifest.
         path: PathBuf,
         /// What the parser says.
         reason: String,
+    },
+    /// A manifest of a later version.
+    #[error("the run was made by a later version, {version}: its manifest has format {format} ({})", path.display())]
+    Later {
+        /// The manifest.
+        path: PathBuf,
+        /// The program's version.
+        version: String,
+        /// The version of the layout.
+        format: u32,
     },
     /// The run has no weights of that kind.
     #[error("the run has no {file} ({})", path.display())]
@@ -76,6 +86,7 @@ impl RecordError {
             RecordError::Read { .. } => return None,
             RecordError::NoRun { .. } => "name a folder that `vitreous train` made, such as runs/digits".to_string(),
             RecordError::Manifest { .. } => "the file was changed by hand or by another version".to_string(),
+            RecordError::Later { version, .. } => format!("use version {version} or later for it"),
             RecordError::NoWeights { file, .. } if file.contains("best") => "use --weights last".to_string(),
             RecordError::NoWeights { .. } => "the run ended before its first weights were saved".to_string(),
         })

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Normalization, SkippedImage};
+use super::Weights;
+use crate::data::{Normalization, SkippedImage, SplitName};
 
 /// The facts of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,8 +22,14 @@ pub struct Manifest {
     pub finished: Option<String>,
     /// Seed of everything random.
     pub seed: u64,
+    /// The network in a few words.
+    #[serde(default)]
+    pub model: Option<String>,
     /// Number of trained values.
     pub parameters: usize,
+    /// Floating-point operations of one image.
+    #[serde(default)]
+    pub flops: Option<FlopsRecord>,
     /// The images.
     pub data: DataRecord,
     /// Where it ran.
@@ -31,11 +38,55 @@ pub struct Manifest {
     pub results: Option<Results>,
     /// How often the test split was looked at.
     pub test_evaluations: u64,
+    /// What `evaluate` found, the last time for each split, kind of weights and data set.
+    #[serde(default)]
+    pub evaluations: Vec<EvaluationRecord>,
+}
+
+/// Floating-point operations of one image; a multiply-add is two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlopsRecord {
+    /// Of the forward pass.
+    pub forward: u64,
+    /// Of the backward pass.
+    pub backward: u64,
+}
+
+/// What `evaluate` found. Accuracies are fractions of 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationRecord {
+    /// Which images.
+    pub split: SplitName,
+    /// Which weights.
+    pub weights: Weights,
+    /// The data set's name or folder.
+    pub data: String,
+    /// Number of images.
+    pub images: u64,
+    /// Mean cross-entropy; absent where it is no finite number.
+    pub loss: Option<f64>,
+    /// Part of the images whose class has the greatest logit.
+    pub top1: f64,
+    /// Part of the images whose class is among the five greatest logits.
+    pub top5: f64,
 }
 
 impl Manifest {
     /// The version of the layout that this program writes.
     pub const FORMAT: u32 = 1;
+
+    /// Notes an evaluation in the place of an earlier one of the same images and weights.
+    pub fn note_evaluation(&mut self, evaluation: EvaluationRecord) {
+        let key = |one: &EvaluationRecord| (one.split, one.weights, one.data.clone());
+        self.evaluations.retain(|earlier| key(earlier) != key(&evaluation));
+        self.evaluations.push(evaluation);
+    }
+
+    /// Returns what `evaluate` found on a split of the run's own data, of the best weights if it has looked at them.
+    pub fn evaluation(&self, split: SplitName) -> Option<&EvaluationRecord> {
+        let own = || self.evaluations.iter().filter(|one| one.split == split && one.data == self.data.name);
+        own().find(|one| one.weights == Weights::Best).or_else(|| own().next())
+    }
 }
 
 /// How far a run is.

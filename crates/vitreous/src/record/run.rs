@@ -144,6 +144,13 @@ fn try_to_write(out: &Path) -> Result<(), RecordError> {
     Ok(())
 }
 
+/// What a manifest that cannot be read as a whole says of its version.
+fn stated_version(text: &str) -> Option<(u32, String)> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    let format = u32::try_from(value["format"].as_u64()?).ok()?;
+    Some((format, value["version"].as_str().unwrap_or("unknown").to_string()))
+}
+
 /// Makes the name of a run from that of a preset, a data set or a file: its last part, without odd characters.
 pub fn base_name(of: &str) -> String {
     let last = Path::new(of).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -241,18 +248,23 @@ fn read_manifest(folder: &Path) -> Result<Manifest, RecordError> {
     }
     let text = fs::read_to_string(&path).map_err(|error| RecordError::read(&path, &error))?;
     let damaged = |reason: String| RecordError::Manifest { path: path.clone(), reason };
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-    if manifest.format > Manifest::FORMAT {
-        return Err(damaged(format!("format {} is later than {}", manifest.format, Manifest::FORMAT)));
+    let manifest = serde_json::from_str::<Manifest>(&text).map_err(|error| damaged(error.to_string()));
+    let stated = match &manifest {
+        Ok(manifest) => Some((manifest.format, manifest.version.clone())),
+        Err(_) => stated_version(&text),
+    };
+    if let Some((format, version)) = stated.filter(|(format, _)| *format > Manifest::FORMAT) {
+        return Err(RecordError::Later { path, version, format });
     }
-    Ok(manifest)
+    manifest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::Normalization;
-    use crate::record::{DataRecord, MachineRecord, Status};
+    use crate::data::SplitName;
+    use crate::record::{DataRecord, EvaluationRecord, MachineRecord, Status};
 
     fn manifest() -> Manifest {
         Manifest {
@@ -263,7 +275,9 @@ mod tests {
             started: "2025-03-09T17:04:05Z".to_string(),
             finished: None,
             seed: 7,
+            model: None,
             parameters: 11,
+            flops: None,
             data: DataRecord {
                 name: "photos".to_string(),
                 fingerprint: "ab".to_string(),
@@ -283,6 +297,7 @@ mod tests {
             },
             results: None,
             test_evaluations: 0,
+            evaluations: Vec::new(),
         }
     }
 
@@ -385,6 +400,34 @@ mod tests {
         fs::write(folder.path().join(MANIFEST), "{").unwrap();
         let error = Run::open(folder.path()).unwrap_err().to_string();
         assert!(error.starts_with("the manifest is damaged: "), "{error}");
+        fs::write(folder.path().join(MANIFEST), r#"{"format": 2, "version": "9.1.0"}"#).unwrap();
+        let error = Run::open(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the run was made by a later version, 9.1.0: its manifest has format 2 ("),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn of_evaluations_the_last_of_each_kind_is_kept_and_the_best_weights_speak() {
+        let of = |split, weights, data: &str, top1| EvaluationRecord {
+            split,
+            weights,
+            data: data.to_string(),
+            images: 7,
+            loss: None,
+            top1,
+            top5: 1.0,
+        };
+        let mut manifest = manifest();
+        manifest.note_evaluation(of(SplitName::Test, Weights::Last, "photos", 0.2));
+        assert_eq!(manifest.evaluation(SplitName::Test).unwrap().top1, 0.2);
+        manifest.note_evaluation(of(SplitName::Test, Weights::Best, "photos", 0.3));
+        manifest.note_evaluation(of(SplitName::Test, Weights::Best, "photos", 0.5));
+        manifest.note_evaluation(of(SplitName::Test, Weights::Best, "others", 0.7));
+        assert_eq!(manifest.evaluations.len(), 3);
+        assert_eq!(manifest.evaluation(SplitName::Test).unwrap().top1, 0.5);
+        assert_eq!(manifest.evaluation(SplitName::Train), None);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{Config, ResolvedConfig};
 use crate::data::{Facts, Loaded, Normalization, Split};
-use crate::models::Model;
-use crate::record::{DataRecord, MachineRecord, Manifest, Status, now_utc};
+use crate::models::summary::summarise;
+use crate::models::{self, Model};
+use crate::record::{DataRecord, FlopsRecord, MachineRecord, Manifest, Status, now_utc};
 
 /// A model, its recipe and its images.
 pub struct Job {
@@ -91,6 +92,7 @@ impl Job {
 
     /// The manifest of a run that starts now, by this command.
     pub fn manifest(&self, command: Vec<String>) -> Manifest {
+        let summary = summarise(&self.model);
         Manifest {
             format: Manifest::FORMAT,
             version: env!("CARGO_PKG_VERSION").to_string(),
@@ -99,7 +101,9 @@ impl Job {
             started: now_utc(),
             finished: None,
             seed: self.config.train.seed,
+            model: Some(models::describe(&self.config.model)),
             parameters: self.model.graph.parameter_count(),
+            flops: Some(FlopsRecord { forward: summary.flops_forward, backward: summary.flops_backward }),
             data: self.data.clone(),
             machine: MachineRecord {
                 os: std::env::consts::OS.to_string(),
@@ -110,6 +114,7 @@ impl Job {
             },
             results: None,
             test_evaluations: 0,
+            evaluations: Vec::new(),
         }
     }
 

@@ -1,72 +1,129 @@
-//! Any attention: scores and weights of one head of one image as whole matrices.
+//! Any attention, by products of matrices: scores and weights of one head of one image, for as many queries at a time
+//! as the caches hold.
 //!
-//! The weights (after softmax) are kept for the backward pass; a weight that dropout zeroed is kept with its sign
-//! set, so that both the weight and the mask are there. The softmax of row i gives
+//! The weights (after softmax) are kept for the backward pass, unless the sequence is so long that reading them again
+//! from memory takes longer than computing them again: then they never leave the cache. A weight that dropout zeroed
+//! has its sign set, so that both the weight and the mask are there. The softmax of row i gives
 //! `dscores = weights * (dweights - sum(dcontext * context))`, which needs no second pass over the weights; softmax
 //! over the queries needs one, column by column.
 
-use super::{Backward, Forward, Memory, RowsMut, Sizes};
+use super::turn::turn;
+use super::{Backward, Forward, Memory, Rows, RowsMut, Sizes};
 use crate::cpu::activation::LOG2_E;
 use crate::cpu::dropout::Mask;
 use crate::cpu::simd::{LANES, Simd, exp2, isa_kernel, load_up_to};
-use crate::cpu::tile::{Broadcast, MatrixProduct, Panel, Store, matrix_product};
-use crate::ops::Over;
+use crate::cpu::tile::{Broadcast, MatrixProduct, Panel, Store, TILE_ROWS, matrix_product};
+use crate::ops::{Attention, Over};
 
-/// Returns what an attention needs: the stride of scores and weights is the keys rounded up to whole vectors.
-pub(super) fn memory(queries: usize, keys: usize, heads: usize, head_dim: usize) -> Memory {
-    let stride = keys.next_multiple_of(LANES);
+/// Weights of one head that are kept, at most; longer sequences have them computed again in the backward pass.
+const MOST_KEPT: usize = 128 << 10;
+
+/// Weights of a block of queries of such a sequence: scores and their gradients stay in the second-level cache.
+const BLOCK_LEN: usize = 12 << 10;
+
+/// How the queries of a head are worked through.
+#[derive(Clone, Copy)]
+struct Blocks {
+    queries: usize,
+    keys: usize,
+    /// Distance between rows of scores and weights: the keys rounded up to whole vectors.
+    stride: usize,
+    /// Queries at a time.
+    rows: usize,
+    /// Whether the weights are kept: then all queries are one block.
+    kept: bool,
+}
+
+impl Blocks {
+    fn of(queries: usize, keys: usize, attention: Attention) -> Blocks {
+        let stride = keys.next_multiple_of(LANES);
+        // Softmax over the queries needs all of them.
+        let kept = attention.softmax == Over::Queries || queries * stride <= MOST_KEPT;
+        let rows = (BLOCK_LEN / stride / TILE_ROWS * TILE_ROWS).clamp(TILE_ROWS, queries.max(TILE_ROWS));
+        Blocks { queries, keys, stride, rows: if kept { queries } else { rows.min(queries) }, kept }
+    }
+
+    /// Numbers in the scores of a block.
+    fn len(&self) -> usize {
+        self.rows * self.stride
+    }
+}
+
+/// Returns what an attention needs.
+pub(super) fn memory(queries: usize, keys: usize, head_dim: usize, attention: Attention) -> Memory {
+    let blocks = Blocks::of(queries, keys, attention);
+    let turned = head_dim * blocks.stride;
     Memory {
-        kept: heads * queries * stride,
-        scratch: head_dim.next_multiple_of(LANES) * stride + 2 * queries * stride + stride,
+        kept: if blocks.kept { attention.heads * blocks.len() } else { 0 },
+        scratch: 2 * turned + 3 * blocks.len() + blocks.stride,
+    }
+}
+
+/// Scratch memory of either pass.
+#[derive(Clone, Copy)]
+struct Scratch {
+    /// Keys, `[head_dim, stride]`, scaled for powers of 2.
+    keys: *mut f32,
+    /// Values in the same form.
+    values: *mut f32,
+    /// Weights of a block that nobody keeps.
+    weights: *mut f32,
+    /// With dropout: the weights of a block that are left, unscaled.
+    dropped: *mut f32,
+    /// Gradients of a block's scores.
+    dscores: *mut f32,
+    /// One row.
+    row: *mut f32,
+}
+
+impl Scratch {
+    unsafe fn new(start: *mut f32, head_dim: usize, blocks: Blocks) -> Self {
+        unsafe {
+            let values = start.add(head_dim * blocks.stride);
+            let weights = values.add(head_dim * blocks.stride);
+            let dropped = weights.add(blocks.len());
+            let dscores = dropped.add(blocks.len());
+            Scratch { keys: start, values, weights, dropped, dscores, row: dscores.add(blocks.len()) }
+        }
     }
 }
 
 #[inline(always)]
 unsafe fn forward_generic<S: Simd>(args: &Forward) {
     unsafe {
-        let Sizes { images, queries, keys, head_dim, attention, dropout } = args.sizes;
-        let (stride, embed_dim) = (keys.next_multiple_of(LANES), args.sizes.embed_dim());
-        let turned = args.scratch;
-        let own_weights = turned.add(head_dim.next_multiple_of(LANES) * stride);
-        let dropped = own_weights.add(queries * stride);
-        let column = dropped.add(queries * stride);
+        let Sizes { images, queries, keys, head_dim, attention, dropout, .. } = args.sizes;
+        let embed_dim = args.sizes.embed_dim();
+        let blocks = Blocks::of(queries, keys, attention);
+        let scratch = Scratch::new(args.scratch, head_dim, blocks);
         for image in 0..images {
             for head in 0..attention.heads {
                 let first = head * head_dim;
-                let (q, k) = (args.q.of(image, queries, first), args.k.of(image, keys, first));
                 let v = args.v.of(image, keys, first);
-                let weights = if args.kept.is_null() {
-                    own_weights
+                let weights = if args.kept.is_null() || !blocks.kept {
+                    scratch.weights
                 } else {
-                    args.kept.add((image * attention.heads + head) * queries * stride)
+                    args.kept.add((image * attention.heads + head) * blocks.len())
                 };
-                transpose::<S>(keys, head_dim, k, args.k.stride, attention.scale * LOG2_E, turned);
-                let scores = Store { to: weights, stride, factor: 1.0 };
-                let rows = Broadcast { at: q, row: args.q.stride, step: 1 };
-                multiply::<S>([queries, stride, head_dim], rows, Panel { at: turned, step: stride }, scores);
-                let softmax = Softmax {
-                    queries,
-                    keys,
-                    causal: attention.causal,
-                    mask: if args.mask.is_null() { args.mask } else { args.mask.add(image * keys) },
-                    dropout: dropout.as_ref().map(|mask| (mask, image, head)),
-                    dropped,
-                };
-                match attention.softmax {
-                    Over::Queries => softmax_columns::<S>(&softmax, weights, column),
-                    Over::Keys if attention.causal || !args.mask.is_null() => {
-                        softmax_rows::<S, true>(&softmax, weights)
-                    }
-                    Over::Keys => softmax_rows::<S, false>(&softmax, weights),
+                turn::<S>(
+                    [keys, head_dim],
+                    args.k.of(image, keys, first),
+                    args.k.stride,
+                    attention.scale * LOG2_E,
+                    scratch.keys,
+                );
+                let head = Head { sizes: &args.sizes, blocks, image, head, q: args.q, mask: args.mask, scratch };
+                for start in (0..queries).step_by(blocks.rows) {
+                    let rows = blocks.rows.min(queries - start);
+                    head.weights::<S>(start, rows, weights);
+                    let (multiplied, factor) = match &dropout {
+                        Some(mask) => (scratch.dropped, mask.scale * attention.out_scale),
+                        None => (weights, attention.out_scale),
+                    };
+                    let to = args.context.add((image * queries + start) * embed_dim + first);
+                    let context = Store { to, stride: embed_dim, factor, adds: false };
+                    let along = Broadcast { at: multiplied, row: blocks.stride, step: 1 };
+                    multiply::<S>([rows, head_dim, keys], along, Panel { at: v, step: args.v.stride }, context);
                 }
-                let (multiplied, factor) = match &dropout {
-                    Some(mask) => (dropped, mask.scale * attention.out_scale),
-                    None => (weights, attention.out_scale),
-                };
-                let to = args.context.add(image * queries * embed_dim + first);
-                let context = Store { to, stride: embed_dim, factor };
-                let rows = Broadcast { at: multiplied, row: stride, step: 1 };
-                multiply::<S>([queries, head_dim, keys], rows, Panel { at: v, step: args.v.stride }, context);
             }
         }
     }
@@ -77,49 +134,59 @@ isa_kernel! {
     forward, forward_generic, Forward
 }
 
+/// One head of one image, whose keys were turned.
+struct Head<'a> {
+    sizes: &'a Sizes,
+    blocks: Blocks,
+    image: usize,
+    head: usize,
+    q: Rows,
+    mask: *const f32,
+    scratch: Scratch,
+}
+
+impl Head<'_> {
+    /// Computes the weights of a block of queries, and with dropout those that are left.
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(&self, start: usize, rows: usize, weights: *mut f32) {
+        unsafe {
+            let &Head { sizes, blocks, image, head, .. } = self;
+            let Sizes { queries, keys, head_dim, attention, masked, .. } = *sizes;
+            let q = self.q.of(image, queries, head * head_dim).add(start * self.q.stride);
+            let scores = Store { to: weights, stride: blocks.stride, factor: 1.0, adds: false };
+            let along = Broadcast { at: q, row: self.q.stride, step: 1 };
+            let turned = Panel { at: self.scratch.keys, step: blocks.stride };
+            multiply::<S>([rows, blocks.stride, head_dim], along, turned, scores);
+            let softmax = Softmax {
+                blocks,
+                start,
+                rows,
+                causal: attention.causal,
+                mask: if masked { self.mask.add(image * keys) } else { self.mask },
+                dropout: sizes.dropout.as_ref().map(|mask| (mask, image, head)),
+                dropped: self.scratch.dropped,
+            };
+            match attention.softmax {
+                Over::Queries => softmax_columns::<S>(&softmax, weights, self.scratch.row),
+                Over::Keys if attention.causal || masked => softmax_rows::<S, true>(&softmax, weights),
+                Over::Keys => softmax_rows::<S, false>(&softmax, weights),
+            }
+        }
+    }
+}
+
 /// Multiplies matrices of so many rows, columns and steps along the inner axis.
 #[inline(always)]
 unsafe fn multiply<S: Simd>([rows, columns, steps]: [usize; 3], a: Broadcast, b: Panel, target: Store) {
     unsafe { matrix_product(S::ISA, &MatrixProduct { rows, columns, steps, a, b, target }) }
 }
 
-/// Writes `[tokens, head_dim]` as `[head_dim, stride]` times a factor, 0 beyond the last token.
-#[inline(always)]
-unsafe fn transpose<S: Simd>(
-    tokens: usize,
-    head_dim: usize,
-    from: *const f32,
-    from_stride: usize,
-    factor: f32,
-    to: *mut f32,
-) {
-    unsafe {
-        let stride = tokens.next_multiple_of(LANES);
-        let factor = S::splat(factor);
-        let mut token = 0;
-        while token < tokens {
-            let mut column = 0;
-            while column < head_dim {
-                let mut block = [S::splat(0.0); LANES];
-                for (i, lanes) in block.iter_mut().enumerate().take(tokens - token) {
-                    let x = load_up_to::<S>(from.add((token + i) * from_stride + column), head_dim - column);
-                    *lanes = S::mul(x, factor);
-                }
-                S::transpose(&mut block);
-                for (i, lanes) in block.iter().enumerate() {
-                    S::store(to.add((column + i) * stride + token), *lanes);
-                }
-                column += LANES;
-            }
-            token += LANES;
-        }
-    }
-}
-
-/// What turns the scores of one head into weights, in place.
+/// What turns the scores of a block of queries into weights, in place.
 struct Softmax<'a> {
-    queries: usize,
-    keys: usize,
+    blocks: Blocks,
+    /// The block's first query, and the number of its queries.
+    start: usize,
+    rows: usize,
     causal: bool,
     /// The image's mask, or null.
     mask: *const f32,
@@ -134,13 +201,13 @@ impl Softmax<'_> {
     #[inline(always)]
     unsafe fn seen<S: Simd>(&self, row: usize, vector: usize, x: S::V, other: S::V) -> S::V {
         unsafe {
-            let limit = if self.causal { row + 1 } else { self.keys };
+            let limit = if self.causal { self.start + row + 1 } else { self.blocks.keys };
             let n = limit.saturating_sub(vector * LANES).min(LANES);
             let x = S::select(S::first(n), x, other);
             if self.mask.is_null() {
                 return x;
             }
-            let own = load_up_to::<S>(self.mask.add(vector * LANES), self.keys - vector * LANES);
+            let own = load_up_to::<S>(self.mask.add(vector * LANES), self.blocks.keys - vector * LANES);
             S::select(S::greater(own, S::splat(0.0)), x, other)
         }
     }
@@ -150,7 +217,7 @@ impl Softmax<'_> {
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, row: usize, weights: *mut f32, inverse: impl Fn(usize) -> S::V) {
         unsafe {
-            let stride = self.keys.next_multiple_of(LANES);
+            let stride = self.blocks.stride;
             let (vectors, weights) = (stride / LANES, weights.add(row * stride));
             let Some((mask, image, head)) = self.dropout else {
                 for v in 0..vectors {
@@ -159,7 +226,7 @@ impl Softmax<'_> {
                 return;
             };
             let zero = S::splat(0.0);
-            let first_block = (head * self.queries + row) * self.keys.div_ceil(32);
+            let first_block = (head * self.blocks.queries + self.start + row) * self.blocks.keys.div_ceil(32);
             let mut bits = mask.row_of::<S>(*mask.keys.add(image), first_block);
             let dropped = self.dropped.add(row * stride);
             for v in 0..vectors {
@@ -176,11 +243,11 @@ impl Softmax<'_> {
 #[inline(always)]
 unsafe fn softmax_rows<S: Simd, const MASKED: bool>(args: &Softmax, scores: *mut f32) {
     unsafe {
-        let stride = args.keys.next_multiple_of(LANES);
+        let stride = args.blocks.stride;
         let vectors = stride / LANES;
-        let last = S::first(args.keys - (vectors - 1) * LANES);
+        let last = S::first(args.blocks.keys - (vectors - 1) * LANES);
         let zero = S::splat(0.0);
-        for row in 0..args.queries {
+        for row in 0..args.rows {
             let at = scores.add(row * stride);
             let inner = |v: usize, x: S::V, other: S::V| if MASKED { args.seen::<S>(row, v, x, other) } else { x };
             let end = |x: S::V, other: S::V| {
@@ -212,16 +279,16 @@ unsafe fn softmax_rows<S: Simd, const MASKED: bool>(args: &Softmax, scores: *mut
 #[inline(always)]
 unsafe fn softmax_columns<S: Simd>(args: &Softmax, scores: *mut f32, column: *mut f32) {
     unsafe {
-        let stride = args.keys.next_multiple_of(LANES);
+        let stride = args.blocks.stride;
         let (zero, one) = (S::splat(0.0), S::splat(1.0));
         for v in 0..stride / LANES {
             let at = |row: usize| scores.add(row * stride + v * LANES);
             let mut greatest = S::splat(f32::MIN);
-            for row in 0..args.queries {
+            for row in 0..args.rows {
                 greatest = S::max(greatest, args.seen::<S>(row, v, S::load(at(row)), S::splat(f32::MIN)));
             }
             let mut sum = zero;
-            for row in 0..args.queries {
+            for row in 0..args.rows {
                 let e = args.seen::<S>(row, v, exp2::<S>(S::sub(S::load(at(row)), greatest)), zero);
                 sum = S::add(sum, e);
                 S::store(at(row), e);
@@ -229,7 +296,7 @@ unsafe fn softmax_columns<S: Simd>(args: &Softmax, scores: *mut f32, column: *mu
             let inverse = S::select(S::greater(sum, zero), S::div(one, sum), zero);
             S::store(column.add(v * LANES), inverse);
         }
-        for row in 0..args.queries {
+        for row in 0..args.rows {
             args.finish::<S>(row, scores, |v| S::load(column.add(v * LANES)));
         }
     }
@@ -238,49 +305,71 @@ unsafe fn softmax_columns<S: Simd>(args: &Softmax, scores: *mut f32, column: *mu
 #[inline(always)]
 unsafe fn backward_generic<S: Simd>(args: &Backward) {
     unsafe {
-        let Sizes { images, queries, keys, head_dim, attention, dropout } = args.sizes;
-        let (stride, embed_dim) = (keys.next_multiple_of(LANES), args.sizes.embed_dim());
-        let values = args.scratch;
-        let dscores = values.add(head_dim.next_multiple_of(LANES) * stride);
-        let kept = dscores.add(queries * stride);
+        let Sizes { images, queries, keys, head_dim, attention, dropout, .. } = args.sizes;
+        let embed_dim = args.sizes.embed_dim();
+        let blocks = Blocks::of(queries, keys, attention);
+        let (stride, scratch) = (blocks.stride, Scratch::new(args.scratch, head_dim, blocks));
         for image in 0..images {
-            for head in 0..attention.heads {
-                let first = head * head_dim;
+            for number in 0..attention.heads {
+                let first = number * head_dim;
                 let (q, k) = (args.q.of(image, queries, first), args.k.of(image, keys, first));
                 let v = args.v.of(image, keys, first);
-                let at = image * queries * embed_dim + first;
-                let (dcontext, context) = (args.dcontext.add(at), args.context.add(at));
-                let weights = args.kept.add((image * attention.heads + head) * queries * stride);
-
                 let factor = attention.out_scale * dropout.map_or(1.0, |mask| mask.scale);
-                transpose::<S>(keys, head_dim, v, args.v.stride, factor, values);
-                let rows = Broadcast { at: dcontext, row: embed_dim, step: 1 };
-                let dweights = Store { to: dscores, stride, factor: 1.0 };
-                multiply::<S>([queries, stride, head_dim], rows, Panel { at: values, step: stride }, dweights);
-                let gradient = Gradient { queries, keys, head_dim, embed_dim, context, dcontext, weights };
-                match attention.softmax {
-                    Over::Keys => rows_gradient::<S>(&gradient, dropout.is_some(), dscores, kept),
-                    Over::Queries => columns_gradient::<S>(&gradient, dropout.is_some(), dscores, kept),
+                turn::<S>([keys, head_dim], v, args.v.stride, factor, scratch.values);
+                if !blocks.kept {
+                    turn::<S>([keys, head_dim], k, args.k.stride, attention.scale * LOG2_E, scratch.keys);
                 }
+                let head =
+                    Head { sizes: &args.sizes, blocks, image, head: number, q: args.q, mask: args.mask, scratch };
+                for start in (0..queries).step_by(blocks.rows) {
+                    let rows = blocks.rows.min(queries - start);
+                    let weights = if blocks.kept {
+                        args.kept.add((image * attention.heads + number) * blocks.len())
+                    } else {
+                        head.weights::<S>(start, rows, scratch.weights);
+                        scratch.weights
+                    };
+                    let at = (image * queries + start) * embed_dim + first;
+                    let (dcontext, context) = (args.dcontext.add(at), args.context.add(at));
+                    let dscores = scratch.dscores;
+                    let dweights = Store { to: dscores, stride, factor: 1.0, adds: false };
+                    let along = Broadcast { at: dcontext, row: embed_dim, step: 1 };
+                    multiply::<S>(
+                        [rows, stride, head_dim],
+                        along,
+                        Panel { at: scratch.values, step: stride },
+                        dweights,
+                    );
+                    let gradient = Gradient { rows, stride, head_dim, embed_dim, context, dcontext, weights };
+                    match attention.softmax {
+                        Over::Keys => rows_gradient::<S>(&gradient, dropout.is_some(), dscores, scratch.dropped),
+                        Over::Queries => columns_gradient::<S>(&gradient, dropout.is_some(), dscores, scratch.dropped),
+                    }
 
-                let along = |at| Broadcast { at, row: stride, step: 1 };
-                let across = |at| Broadcast { at, row: 1, step: stride };
-                let store =
-                    |to: RowsMut, rows, factor| Store { to: to.of(image, rows, first), stride: to.stride, factor };
-                let by_key = [keys, head_dim, queries];
-                if !args.dq.at.is_null() {
-                    let k = Panel { at: k, step: args.k.stride };
-                    let dq = store(args.dq, queries, attention.scale);
-                    multiply::<S>([queries, head_dim, keys], along(dscores), k, dq);
-                }
-                if !args.dk.at.is_null() {
-                    let q = Panel { at: q, step: args.q.stride };
-                    multiply::<S>(by_key, across(dscores), q, store(args.dk, keys, attention.scale));
-                }
-                if !args.dv.at.is_null() {
-                    let left = if dropout.is_some() { kept.cast_const() } else { weights };
-                    let dcontext = Panel { at: dcontext, step: embed_dim };
-                    multiply::<S>(by_key, across(left), dcontext, store(args.dv, keys, factor));
+                    let across = |at| Broadcast { at, row: 1, step: stride };
+                    // Keys and values sum over all blocks.
+                    let sum = |to: RowsMut, factor| Store {
+                        to: to.of(image, keys, first),
+                        stride: to.stride,
+                        factor,
+                        adds: start > 0,
+                    };
+                    let by_key = [keys, head_dim, rows];
+                    if !args.dq.at.is_null() {
+                        let to = args.dq.of(image, queries, first).add(start * args.dq.stride);
+                        let dq = Store { to, stride: args.dq.stride, factor: attention.scale, adds: false };
+                        let along = Broadcast { at: dscores, row: stride, step: 1 };
+                        multiply::<S>([rows, head_dim, keys], along, Panel { at: k, step: args.k.stride }, dq);
+                    }
+                    if !args.dk.at.is_null() {
+                        let q = Panel { at: q.add(start * args.q.stride), step: args.q.stride };
+                        multiply::<S>(by_key, across(dscores), q, sum(args.dk, attention.scale));
+                    }
+                    if !args.dv.at.is_null() {
+                        let left = if dropout.is_some() { scratch.dropped.cast_const() } else { weights };
+                        let dcontext = Panel { at: dcontext, step: embed_dim };
+                        multiply::<S>(by_key, across(left), dcontext, sum(args.dv, factor));
+                    }
                 }
             }
         }
@@ -294,8 +383,8 @@ isa_kernel! {
 
 /// What the softmax's gradient reads.
 struct Gradient {
-    queries: usize,
-    keys: usize,
+    rows: usize,
+    stride: usize,
     head_dim: usize,
     embed_dim: usize,
     context: *const f32,
@@ -307,9 +396,9 @@ struct Gradient {
 #[inline(always)]
 unsafe fn rows_gradient<S: Simd>(args: &Gradient, dropout: bool, dscores: *mut f32, kept: *mut f32) {
     unsafe {
-        let stride = args.keys.next_multiple_of(LANES);
+        let stride = args.stride;
         let zero = S::splat(0.0);
-        for row in 0..args.queries {
+        for row in 0..args.rows {
             let mut sum = zero;
             let mut column = 0;
             while column < args.head_dim {
@@ -339,16 +428,16 @@ unsafe fn rows_gradient<S: Simd>(args: &Gradient, dropout: bool, dscores: *mut f
 #[inline(always)]
 unsafe fn columns_gradient<S: Simd>(args: &Gradient, dropout: bool, dscores: *mut f32, kept: *mut f32) {
     unsafe {
-        let stride = args.keys.next_multiple_of(LANES);
+        let stride = args.stride;
         let zero = S::splat(0.0);
         for v in 0..stride / LANES {
             let mut sum = zero;
-            for row in 0..args.queries {
+            for row in 0..args.rows {
                 let at = row * stride + v * LANES;
                 // A dropped weight is negative and adds nothing.
                 sum = S::mul_add(S::max(S::load(args.weights.add(at)), zero), S::load(dscores.add(at)), sum);
             }
-            for row in 0..args.queries {
+            for row in 0..args.rows {
                 let at = row * stride + v * LANES;
                 let weight = S::load(args.weights.add(at));
                 let mut dweight = S::load(dscores.add(at));

@@ -1,13 +1,16 @@
 //! Multi-head attention, one head of one image at a time, so that its scores stay in the first-level caches.
+//! Which kernel does it is a function of the sizes and options alone.
 
 mod dense;
+mod narrow;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use super::Isa;
 use super::dropout::Mask;
 use super::program::AttendSizes;
-use crate::ops::Attention;
+use crate::ops::{Attention, Over};
 
 /// Numbers that an attention needs besides its operands.
 pub(super) struct Memory {
@@ -20,8 +23,19 @@ pub(super) struct Memory {
 impl Memory {
     /// Returns what an attention of these sizes needs.
     pub fn of(sizes: &AttendSizes) -> Memory {
-        dense::memory(sizes.queries, sizes.keys, sizes.attention.heads, sizes.head_dim)
+        let AttendSizes { queries, keys, head_dim, attention, masked, .. } = *sizes;
+        if is_narrow(head_dim, attention, masked) {
+            narrow::memory(queries, keys, attention.heads, head_dim)
+        } else {
+            dense::memory(queries, keys, head_dim, attention)
+        }
     }
+}
+
+/// Whether heads are so narrow that the products are better done number by number, and nothing but them is asked for.
+fn is_narrow(head_dim: usize, attention: Attention, masked: bool) -> bool {
+    let plain = attention.softmax == Over::Keys && !attention.causal && attention.dropout.is_none() && !masked;
+    plain && head_dim <= narrow::WIDEST
 }
 
 /// Sizes and options of an attention over the images of a chunk, and what both passes share.
@@ -32,6 +46,8 @@ pub(super) struct Sizes {
     pub keys: usize,
     pub head_dim: usize,
     pub attention: Attention,
+    /// Whether some keys may be hidden.
+    pub masked: bool,
     /// Rows are numbered head by head.
     pub dropout: Option<Mask>,
 }
@@ -77,6 +93,7 @@ pub(super) struct Backward {
     pub q: Rows,
     pub k: Rows,
     pub v: Rows,
+    pub mask: *const f32,
     /// `[images, queries, embed_dim]`
     pub context: *const f32,
     /// As the forward pass left it.
@@ -95,7 +112,7 @@ pub(super) struct Backward {
 /// All pointers are good for the sizes.
 pub(super) unsafe fn forward(isa: Isa, args: &Forward) {
     // SAFETY: as the caller says.
-    unsafe { dense::forward(isa, args) }
+    unsafe { if args.sizes.is_narrow() { narrow::forward(isa, args) } else { dense::forward(isa, args) } }
 }
 
 /// Takes a gradient through an attention.
@@ -104,10 +121,14 @@ pub(super) unsafe fn forward(isa: Isa, args: &Forward) {
 /// All pointers are good for the sizes.
 pub(super) unsafe fn backward(isa: Isa, args: &Backward) {
     // SAFETY: as the caller says.
-    unsafe { dense::backward(isa, args) }
+    unsafe { if args.sizes.is_narrow() { narrow::backward(isa, args) } else { dense::backward(isa, args) } }
 }
 
 impl Sizes {
+    fn is_narrow(&self) -> bool {
+        is_narrow(self.head_dim, self.attention, self.masked)
+    }
+
     fn embed_dim(&self) -> usize {
         self.attention.heads * self.head_dim
     }

@@ -44,6 +44,7 @@ impl Chunk<'_> {
                         q,
                         k,
                         v,
+                        mask: grad.mask.map_or(null(), |mask| self.at(mask).cast_const()),
                         context: self.at(grad.context),
                         kept: self.at(grad.kept),
                         dcontext: self.at(grad.dy),
@@ -144,9 +145,9 @@ impl Chunk<'_> {
     }
 
     fn attend_sizes(&self, sizes: AttendSizes) -> Sizes {
-        let AttendSizes { queries, keys, head_dim, attention, dropout } = sizes;
+        let AttendSizes { queries, keys, head_dim, attention, masked, dropout } = sizes;
         let dropout = dropout.map(|index| self.mask(index));
-        Sizes { images: self.images, queries, keys, head_dim, attention, dropout }
+        Sizes { images: self.images, queries, keys, head_dim, attention, masked, dropout }
     }
 
     /// The logits and labels of each image.

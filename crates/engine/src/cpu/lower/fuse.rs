@@ -25,7 +25,7 @@ impl Lowering<'_> {
     }
 
     /// The activation that is, but for its own gradient, the only reader of a node.
-    fn following_activation(&self, id: NodeId) -> Option<(NodeId, Activation)> {
+    pub(super) fn following_activation(&self, id: NodeId) -> Option<(NodeId, Activation)> {
         let mut found = None;
         for &user in &self.uses[id.index()] {
             match self.node(user).op {
@@ -38,12 +38,12 @@ impl Lowering<'_> {
     }
 
     /// Whether some gradient asks for an activation's derivative.
-    fn derivative_is_asked_for(&self, id: NodeId) -> bool {
+    pub(super) fn derivative_is_asked_for(&self, id: NodeId) -> bool {
         self.uses[id.index()].iter().any(|&user| matches!(self.node(user).op, Op::ActivationGrad(_)))
     }
 
     /// A sum that is the only reader of `end` and whose other operand is there already.
-    fn following_sum(&self, end: NodeId) -> Option<(NodeId, Slot)> {
+    pub(super) fn following_sum(&self, end: NodeId) -> Option<(NodeId, Slot)> {
         let sum = self.only_use(end).filter(|&user| self.node(user).op == Op::Add)?;
         let other = [0, 1].map(|i| self.input(sum, i)).into_iter().find(|&input| input != end)?;
         Some((sum, self.slot_of[other.index()]?))
@@ -55,7 +55,8 @@ impl Lowering<'_> {
         let (rows, out_features) = (node.shape.rows(), node.shape.features());
         let param = node.params[0].index();
         let heads = heads_of(&node.op);
-        let weight = self.packed(PackedWeight { param, out_features, in_features, heads, forward: true });
+        let packed = PackedWeight { param, out_features, in_features, heads, forward: true, geometry: None };
+        let weight = self.packed(packed);
         let mut product = Product::new(self.slot(id, 0), weight, [rows, in_features, out_features]);
         product.bias = node.params.get(1).map(|bias| bias.index());
         let mut covers = vec![id];
@@ -96,7 +97,7 @@ impl Lowering<'_> {
     }
 
     /// The activation's gradient that follows a gradient, when its derivative needs no more than a factor.
-    fn following_derivative(&self, end: NodeId) -> Option<(NodeId, Derivative)> {
+    pub(super) fn following_derivative(&self, end: NodeId) -> Option<(NodeId, Derivative)> {
         let next = self.only_use(end)?;
         match self.node(next).op {
             Op::ActivationGrad(_) if self.input(next, 0) == end => {
@@ -117,7 +118,8 @@ impl Lowering<'_> {
         let (rows, in_features) = (node.shape.rows(), node.shape.features());
         let param = node.params[0].index();
         let heads = heads_of(&node.op);
-        let weight = self.packed(PackedWeight { param, out_features, in_features, heads, forward: false });
+        let packed = PackedWeight { param, out_features, in_features, heads, forward: false, geometry: None };
+        let weight = self.packed(packed);
         let mut product = Product::new(self.slot(id, 0), weight, [rows, out_features, in_features]);
         let mut covers = vec![id];
         if let Some(next) = self.only_use(id)

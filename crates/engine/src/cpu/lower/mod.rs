@@ -5,14 +5,19 @@
 //! - The gradient of a linear layer's input takes along the derivative, the dropout and the sum that follow it.
 //! - Layer norm takes along a ReLU, its gradient the sum that follows.
 
+mod convolution;
 mod fuse;
 mod sequence;
+mod wide;
 
 use std::collections::HashMap;
 
-use super::program::{Addend, Call, Factor, PackedWeight, Program, ProgramDropout, Slot, SlotSize};
+use super::Isa;
+use super::program::{Addend, Call, Factor, PackedWeight, Program, ProgramDropout, Slot, SlotSize, Wide};
 use crate::graph::{Graph, Node, NodeId};
 use crate::ops::{Dropout, Op};
+
+pub(super) use wide::wide_weights;
 
 /// Whether dropout acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,14 +26,16 @@ pub(super) enum Mode {
     Infer,
 }
 
-/// Compiles what the outputs need and, when training, every gradient of a parameter.
-pub(super) fn lower(graph: &Graph, outputs: &[NodeId], mode: Mode) -> Program {
-    let mut lowering = Lowering::new(graph, outputs, mode);
+/// Compiles what the outputs need and, when training, every gradient of a parameter. `wide` tells which weights are
+/// cut by columns.
+pub(super) fn lower(graph: &Graph, outputs: &[NodeId], mode: Mode, isa: Isa, wide: &[bool]) -> Program {
+    let mut lowering = Lowering::new(graph, outputs, mode, isa, wide);
     for id in graph.ids() {
         if lowering.needed[id.index()] && !lowering.covered[id.index()] {
             lowering.lower(id);
         }
     }
+    lowering.emit_late();
     lowering.program
 }
 
@@ -44,6 +51,7 @@ struct Lowering<'a> {
     graph: &'a Graph,
     outputs: &'a [NodeId],
     mode: Mode,
+    isa: Isa,
     /// For each node, the one that stands for it: dropout is nothing in inference.
     stands_for: Vec<NodeId>,
     needed: Vec<bool>,
@@ -56,13 +64,20 @@ struct Lowering<'a> {
     /// Of the layer norms of a value, by epsilon: the gradient needs no more.
     stats: HashMap<(NodeId, u32), Slot>,
     weights: HashMap<NodeId, Slot>,
-    started: Vec<bool>,
+    /// Weights that are cut by columns.
+    wide: &'a [bool],
+    /// Calls for the program's end.
+    late: Vec<(NodeId, Wide)>,
+    /// For each parameter the region that last started its gradient.
+    started: Vec<Option<usize>>,
+    /// Calls for the whole batch so far: the number of the region.
+    meetings: usize,
     inputs_seen: HashMap<NodeId, usize>,
     program: Program,
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, outputs: &'a [NodeId], mode: Mode) -> Self {
+    fn new(graph: &'a Graph, outputs: &'a [NodeId], mode: Mode, isa: Isa, wide: &'a [bool]) -> Self {
         let nodes = graph.nodes();
         let mut stands_for: Vec<NodeId> = Vec::with_capacity(nodes.len());
         for id in graph.ids() {
@@ -80,6 +95,10 @@ impl<'a> Lowering<'a> {
                     | Op::PrependTokenGrad
                     | Op::PerHeadLinearParamGrad { .. }
                     | Op::EmbeddingGrad
+                    // convolution
+                    | Op::Conv2dParamGrad(_)
+                    | Op::GroupNormGrad { .. }
+                    | Op::BatchNormGrad { .. }
             );
             if outputs.iter().any(|out| stands_for[out.index()] == id) || adds_gradient && mode == Mode::Train {
                 needed[id.index()] = true;
@@ -102,6 +121,7 @@ impl<'a> Lowering<'a> {
             graph,
             outputs,
             mode,
+            isa,
             stands_for,
             needed,
             uses,
@@ -110,7 +130,10 @@ impl<'a> Lowering<'a> {
             derivatives: HashMap::new(),
             stats: HashMap::new(),
             weights: HashMap::new(),
-            started: vec![false; graph.parameters().len()],
+            wide,
+            late: Vec::new(),
+            started: vec![None; graph.parameters().len()],
+            meetings: 0,
             program: Program {
                 outputs: outputs.iter().map(|&id| graph.shape(id).len()).collect(),
                 ..Program::default()
@@ -148,6 +171,7 @@ impl<'a> Lowering<'a> {
         for id in covers {
             self.covered[id.index()] = true;
         }
+        self.meetings += usize::from(call.whole());
         self.program.calls.push(call);
         self.program.names.push(covers.iter().map(|&id| self.node(id).name.clone()).collect());
         self.emit_outputs(covers);
@@ -200,12 +224,17 @@ impl<'a> Lowering<'a> {
         self.program.packed.len() - 1
     }
 
-    /// Tells whether the call of a node is the first that adds to the gradients of these parameters.
+    /// Tells whether the call of a node, which is about to be emitted, is the first of its region that adds to the
+    /// gradients of these parameters.
     ///
     /// Where it is for some of them only, or leaves a part of one as it is, those are cleared first.
     fn starts(&mut self, id: NodeId, params: &[usize], whole: bool) -> bool {
-        let fresh: Vec<usize> = params.iter().copied().filter(|&param| !self.started[param]).collect();
-        fresh.iter().for_each(|&param| self.started[param] = true);
+        let region = Some(self.meetings);
+        let fresh: Vec<usize> = params.iter().copied().filter(|&param| self.started[param] != region).collect();
+        for &param in &fresh {
+            self.started[param] = region;
+            self.program.gradients.push((self.program.calls.len(), param));
+        }
         if whole && fresh.len() == params.len() {
             return true;
         }
@@ -231,8 +260,11 @@ impl<'a> Lowering<'a> {
                 let (x, out) = (self.slot(id, 0), self.value_slot(id));
                 self.emit(Call::Patches { x, out, image, patch }, &[id]);
             }
+            Op::Linear if self.wide[params[0]] => self.wide_linear(id),
             Op::Linear | Op::PerHeadLinear { .. } => self.linear(id),
+            Op::LinearInputGrad if self.wide[params[0]] => self.wide_input_grad(id),
             Op::LinearInputGrad | Op::PerHeadLinearInputGrad { .. } => self.linear_input_grad(id),
+            Op::LinearParamGrad if self.wide[params[0]] => self.wide_param_grad(id),
             Op::LinearParamGrad => {
                 let (dy, x) = (self.slot(id, 0), self.slot(id, 1));
                 let [rows, out_features] = size(&self.node(self.input(id, 0)).shape);
@@ -349,6 +381,18 @@ impl<'a> Lowering<'a> {
             | Op::CrossEntropyTokens { .. }
             | Op::CrossEntropyTokensGrad { .. }
             | Op::CorrectTokens => self.sequence(id),
+            // convolution
+            Op::ChannelsLast | Op::ChannelsFirst => self.order(id),
+            Op::Conv2d(convolution) => self.conv2d(id, convolution),
+            Op::Conv2dInputGrad(convolution) => self.conv2d_input_grad(id, convolution),
+            Op::Conv2dParamGrad(convolution) => self.conv2d_param_grad(id, convolution),
+            Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => self.pool(id, pool),
+            Op::MaxPool2dGrad(pool) => self.max_pool_grad(id, pool),
+            Op::AvgPool2dGrad(pool) => self.avg_pool_grad(id, pool),
+            Op::GroupNorm { groups, eps } => self.group_norm(id, groups, eps),
+            Op::GroupNormGrad { groups, eps } => self.group_norm_grad(id, groups, eps),
+            Op::BatchNorm { eps, .. } => self.batch_norm(id, eps),
+            Op::BatchNormGrad { .. } => unimplemented!(),
             Op::CrossEntropy { smoothing } => {
                 let (logits, label, classes) = self.logits(id);
                 let out = self.value_slot(id);

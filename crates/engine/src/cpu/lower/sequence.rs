@@ -159,7 +159,8 @@ impl Lowering<'_> {
         let keys = node.inputs.get(1).map_or(queries, |&k| self.node(k).shape.rows());
         let dropout = attention.dropout.filter(|_| self.mode == Mode::Train);
         let dropout = dropout.map(|dropout| self.new_dropout(dropout, attention.heads * queries, keys));
-        AttendSizes { queries, keys, head_dim: embed_dim / attention.heads, attention, dropout }
+        let masked = node.inputs.len() == 4;
+        AttendSizes { queries, keys, head_dim: embed_dim / attention.heads, attention, masked, dropout }
     }
 
     fn attend(&mut self, id: NodeId, attention: Attention, qkv: [View; 3]) {
@@ -186,7 +187,7 @@ impl Lowering<'_> {
         let context = self.slot(id, 2);
         let scratch = self.new_slot(0, attention::Memory::of(&sizes).scratch);
         let out = qkv.map(|view| Some(View { slot, ..view }));
-        let grad = AttendGrad { sizes, dy, qkv, context, kept, out, scratch };
+        let grad = AttendGrad { sizes, dy, qkv, mask: None, context, kept, out, scratch };
         self.emit(Call::Sequence(SequenceCall::AttendGrad(grad)), &[id]);
     }
 
@@ -196,6 +197,7 @@ impl Lowering<'_> {
         let context = self.input(id, 1);
         let (sizes, qkv) = (self.attend_sizes(attention, context), self.separate(id, 2));
         let (dy, kept) = (self.slot(id, 0), self.weights[&context]);
+        let mask = (inputs.len() == 6).then(|| self.slot(id, 5));
         let mut covers = Vec::new();
         let out = [AttendInput::Query, AttendInput::Key, AttendInput::Value].map(|part| {
             let op = Op::AttendGrad(attention, part);
@@ -206,7 +208,7 @@ impl Lowering<'_> {
         });
         let context = self.slot(id, 1);
         let scratch = self.new_slot(0, attention::Memory::of(&sizes).scratch);
-        let grad = AttendGrad { sizes, dy, qkv, context, kept, out, scratch };
+        let grad = AttendGrad { sizes, dy, qkv, mask, context, kept, out, scratch };
         self.emit(Call::Sequence(SequenceCall::AttendGrad(grad)), &covers);
     }
 }

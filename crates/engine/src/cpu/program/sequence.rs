@@ -10,6 +10,8 @@ pub(in crate::cpu) struct AttendSizes {
     pub keys: usize,
     pub head_dim: usize,
     pub attention: Attention,
+    /// Whether there is a mask of the keys.
+    pub masked: bool,
     /// Number in [`super::Program::dropouts`].
     pub dropout: Option<usize>,
 }
@@ -43,6 +45,7 @@ pub(in crate::cpu) struct AttendGrad {
     pub sizes: AttendSizes,
     pub dy: Slot,
     pub qkv: [View; 3],
+    pub mask: Option<Slot>,
     pub context: Slot,
     pub kept: Slot,
     /// Gradients of queries, keys and values, as far as they are asked for.
@@ -105,7 +108,7 @@ impl SequenceCall {
             SequenceCall::Attend(ref attend) => attend.qkv.iter().map(|view| view.slot).chain(attend.mask).collect(),
             SequenceCall::AttendGrad(ref grad) => {
                 let views = grad.qkv.iter().map(|view| view.slot);
-                views.chain([grad.dy, grad.context, grad.kept]).collect()
+                views.chain(grad.mask).chain([grad.dy, grad.context, grad.kept]).collect()
             }
             SequenceCall::PerHeadParamGrad(ref grad) => vec![grad.dy, grad.x],
             SequenceCall::Strips(ref strips) => vec![strips.x],

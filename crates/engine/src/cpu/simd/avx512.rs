@@ -138,6 +138,27 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn sums(r: &[__m512; 16]) -> __m512 {
+        unsafe {
+            // Each step adds the halves of what is left of two vectors and puts the results into one.
+            let halves = |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
+            let quarters = |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b));
+            let pairs = |a, b| {
+                let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+                let low = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                _mm512_add_ps(low, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)))
+            };
+            let ones = |a, b| _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xDD>(a, b));
+            // Rows are taken in the order that leaves the last result in the order of the rows.
+            let mut four = [_mm512_setzero_ps(); 4];
+            for (m, four) in four.iter_mut().enumerate() {
+                *four = quarters(halves(r[m], r[m + 4]), halves(r[m + 8], r[m + 12]));
+            }
+            ones(pairs(four[0], four[1]), pairs(four[2], four[3]))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn u_splat(x: u32) -> __m512i {
         unsafe { _mm512_set1_epi32(x as i32) }
     }

@@ -61,6 +61,22 @@ pub(super) trait Simd: Copy {
     unsafe fn greatest(a: Self::V) -> f32;
     /// Transposes 16 rows of 16.
     unsafe fn transpose(rows: &mut [Self::V; 16]);
+    /// The sums of 16 vectors, each as [`Simd::sum`] adds it up.
+    #[inline(always)]
+    unsafe fn sums(rows: &[Self::V; 16]) -> Self::V {
+        unsafe {
+            let mut turned = *rows;
+            Self::transpose(&mut turned);
+            let mut half = LANES / 2;
+            while half > 0 {
+                for i in 0..half {
+                    turned[i] = Self::add(turned[i], turned[i + half]);
+                }
+                half /= 2;
+            }
+            turned[0]
+        }
+    }
 
     unsafe fn u_splat(x: u32) -> Self::U;
     /// 0, 1, ..., 15.
@@ -193,14 +209,14 @@ mod tests {
         out: *mut f32,
     }
 
-    /// Everything that moves lanes: 16 rows turned, the first `n` of a row, sum, greatest, selection.
+    /// Everything that moves lanes: 16 rows turned, the first `n` of a row, sum, greatest, selection, all rows' sums.
     unsafe fn lanes_generic<S: Simd>(args: &Lanes) {
         unsafe {
             let mut rows = [S::splat(0.0); LANES];
             for (i, row) in rows.iter_mut().enumerate() {
                 *row = S::load(args.rows.add(i * LANES));
             }
-            let first = rows[0];
+            let (first, sums) = (rows[0], rows);
             S::transpose(&mut rows);
             for (i, row) in rows.iter().enumerate() {
                 S::store(args.out.add(i * LANES), *row);
@@ -210,7 +226,8 @@ mod tests {
             *rest.add(16) = S::sum(first);
             *rest.add(17) = S::greatest(first);
             // Only as many lanes as are asked for: the last call of all writes right up to the guard.
-            store_up_to::<S>(rest.add(18), args.n, load_up_to::<S>(args.rows.add(LANES * LANES - args.n), args.n));
+            S::store(rest.add(18), S::sums(&sums));
+            store_up_to::<S>(rest.add(34), args.n, load_up_to::<S>(args.rows.add(LANES * LANES - args.n), args.n));
         }
     }
 
@@ -226,13 +243,17 @@ mod tests {
             let mut expected: Vec<f32> = (0..LANES * LANES).map(|i| rows[i % LANES * LANES + i / LANES]).collect();
             expected.extend((0..LANES).map(|i| if i < n { rows[i] } else { 7.0 }));
             // Halves are added lane by lane.
-            let mut sum = rows[..LANES].to_vec();
-            while sum.len() > 1 {
-                let half = sum.len() / 2;
-                sum = (0..half).map(|i| sum[i] + sum[half + i]).collect();
-            }
-            expected.push(sum[0]);
+            let sum = |row: &[f32]| {
+                let mut sum = row.to_vec();
+                while sum.len() > 1 {
+                    let half = sum.len() / 2;
+                    sum = (0..half).map(|i| sum[i] + sum[half + i]).collect();
+                }
+                sum[0]
+            };
+            expected.push(sum(&rows[..LANES]));
             expected.push(rows[..LANES].iter().copied().fold(f32::MIN, f32::max));
+            expected.extend(rows.chunks_exact(LANES).map(sum));
             expected.extend(&rows[LANES * LANES - n..]);
             for isa in Isa::available() {
                 let (input, mut out) = (Guarded::new(&rows), Guarded::unset(expected.len()));

@@ -1,0 +1,109 @@
+//! `vitreous compare`: one table from any run folders.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::table::{Align, columns};
+use super::{CliError, json, show};
+use crate::compare::{Comparison, LeftOut, Sheet, SortError, folders, read};
+
+/// Puts runs side by side: what differs in their settings, what they cost, what they reached
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run folders, or folders of runs, such as runs/*
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// How the table is written
+    #[arg(long, value_name = "NAME", default_value = "terminal")]
+    format: Format,
+    /// Order of the rows: run, model, parameters, flops, time, train, val, test, or a setting such as lr
+    #[arg(long, value_name = "KEY")]
+    sort: Option<String>,
+    /// The other way round
+    #[arg(long, requires = "sort")]
+    reverse: bool,
+    /// A row for each run, also where runs differ only in the seed
+    #[arg(long)]
+    each: bool,
+    /// Print one JSON object: --format json
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a table is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for the screen
+    Terminal,
+    /// A Markdown table
+    Markdown,
+    /// Comma-separated values, with every figure
+    Csv,
+    /// One JSON object, with every figure
+    Json,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), CliError> {
+    let (runs, left_out) = read(&folders(&args.runs));
+    if runs.is_empty() {
+        left_out.iter().for_each(|left| say!("{}", line(left)));
+        let what = if left_out.len() == 1 {
+            "this is not".to_string()
+        } else {
+            format!("none of {} folders is", left_out.len())
+        };
+        let hint = "name folders that `vitreous train` made, such as runs/*";
+        return Err(CliError::user(format!("{what} a run that can be compared"), Some(hint.to_string())));
+    }
+    let mut comparison = Comparison::new(runs, left_out, !args.each);
+    if let Some(key) = &args.sort {
+        comparison
+            .sort(key, args.reverse)
+            .map_err(|error: SortError| CliError::user(error.to_string(), error.hint()))?;
+    }
+    print(&comparison, if args.json { Format::Json } else { args.format })
+}
+
+/// Prints a comparison; what has no place in the format goes to stderr.
+pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
+    match format {
+        Format::Json => show(&json(comparison)),
+        Format::Csv => {
+            show(&comparison.csv())?;
+            comparison.left_out.iter().for_each(|left| say!("left out: {}", line(left)));
+            Ok(())
+        }
+        Format::Markdown => {
+            let mut text = Sheet::new(comparison).markdown();
+            if !comparison.left_out.is_empty() {
+                text.push_str("\nLeft out:\n\n");
+                comparison.left_out.iter().for_each(|left| {
+                    text.push_str(&format!("- `{}`: {}\n", left.folder.display(), left.reason));
+                });
+            }
+            show(&text)
+        }
+        Format::Terminal => {
+            let Sheet { columns: heads, rows, notes } = Sheet::new(comparison);
+            let align: Vec<Align> =
+                heads.iter().map(|head| if head.is_number { Align::Right } else { Align::Left }).collect();
+            let head = heads.into_iter().map(|head| head.title).collect();
+            let mut text = columns(&[vec![head], rows].concat(), &align);
+            if !notes.is_empty() {
+                text.push('\n');
+                notes.iter().for_each(|note| text.push_str(&format!("{note}\n")));
+            }
+            if !comparison.left_out.is_empty() {
+                text.push_str("\nleft out\n");
+                comparison.left_out.iter().for_each(|left| text.push_str(&format!("  {}\n", line(left))));
+            }
+            show(&text)
+        }
+    }
+}
+
+fn line(left: &LeftOut) -> String {
+    format!("{}: {}", left.folder.display(), left.reason)
+}

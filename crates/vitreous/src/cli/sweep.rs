@@ -1,0 +1,371 @@
+//! `vitreous sweep`: runs of one config with something varied, restartable, and what they say together.
+//!
+//! Everything is checked before the first run starts. Which runs are done is seen from their folders alone.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use toml::Value;
+
+use super::compare::{Format, print};
+use super::evaluate::{self, SplitArg};
+use super::flags::Flags;
+use super::progress::TrainProgress;
+use super::settings::SettingsArgs;
+use super::table::{Align, table};
+use super::train::{INTERRUPTED, Ready, base, load, ready, watch_signals};
+use super::{CliError, show};
+use crate::compare::{Comparison, RunFacts, Sheet, changes, read, settings_of, shown};
+use crate::config::CheckedConfig;
+use crate::data::SplitName;
+use crate::record::{Place, RecordError, Run, Status, write_atomically};
+use crate::sweep::{
+    self, Claim, Setting, State, SweepError, SweepFile, Telling, Variation, analysis, folder_name, state_of,
+};
+use crate::train::{Event, Outcome, Training, threads};
+use crate::units;
+
+/// Trains variations of a config, compares them, and says what each change did
+#[derive(clap::Args)]
+pub struct Args {
+    /// A sweep that comes with the program (e1, fashion), or a TOML file; without one, name what varies
+    #[arg(value_name = "SWEEP")]
+    sweep: Option<String>,
+    /// A key and the values that it takes in turn, such as train.lr=1e-3,3e-4; several make a grid
+    #[arg(long, value_name = "TABLE.KEY=VALUE,...")]
+    set_each: Vec<String>,
+    /// Seeds with which each run is made, such as 1,2,3 [default: the config's own]
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    seeds: Vec<u64>,
+    /// Runs side by side; threads are divided among them
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: usize,
+    /// Splits on which each run is measured at its end [default: the sweep's, else test]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    evaluate: Vec<SplitArg>,
+    /// The name of the sweep's folder [default: the sweep's, or the preset's with -sweep]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The folder in which sweeps are
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    out: PathBuf,
+    /// Only show the runs, how far they are and what they change
+    #[arg(long)]
+    list: bool,
+    /// Print the comparison as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// One run of the sweep, checked.
+struct Item {
+    /// The name of its folder.
+    name: String,
+    folder: PathBuf,
+    /// Which of the settings it is of.
+    setting: usize,
+    checked: CheckedConfig,
+    state: State,
+    /// Splits to be measured.
+    splits: Vec<SplitName>,
+}
+
+/// All that a worker needs to know of the others.
+struct Work<'a> {
+    items: &'a [Item],
+    next: AtomicUsize,
+    stop: &'a AtomicBool,
+    jobs: usize,
+    threads: usize,
+    failed: Mutex<Vec<(usize, CliError)>>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    let (file, name) = sweep_file(&args)?;
+    let variations = file.expand()?;
+    let folder = args.out.join(&name);
+    // The rules for names are those of runs.
+    if let Err(error @ RecordError::Name { .. }) = Place::choose(&args.out, Some(&name), &name) {
+        return Err(error.into());
+    }
+    let all_threads =
+        threads(args.flags.values().find(|(key, ..)| *key == "train.threads").map_or(0, |(_, value, _)| {
+            value.as_integer().and_then(|threads| usize::try_from(threads).ok()).unwrap_or(0)
+        }));
+    let (jobs, shared) = divided(args.jobs, all_threads)?;
+    let items = items(&args, &file, &variations, &folder, (jobs > 1).then_some(shared))?;
+    if args.list {
+        return list(&items).map(|()| ExitCode::SUCCESS);
+    }
+    let _claim = Claim::of(&folder)?;
+    say_what(&name, &items, jobs, shared, &folder);
+    let stop = watch_signals()?;
+    let work = Work {
+        items: &items,
+        next: AtomicUsize::new(0),
+        stop: &stop,
+        jobs,
+        threads: shared,
+        failed: Mutex::new(Vec::new()),
+    };
+    std::thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(|| work.take_turns()))));
+    if stop.load(Ordering::Relaxed) {
+        let done = items.iter().filter(|item| is_done(&item.folder)).count();
+        show(&format!("interrupted: {done} of {} runs are done; the same command goes on from there\n", items.len()))?;
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    conclude(&args, &name, &variations, &items, jobs, &folder)?;
+    let failed = work.failed.into_inner().expect("no worker panics with the lock");
+    match failed.len() {
+        0 => Ok(ExitCode::SUCCESS),
+        count => {
+            for (index, error) in failed {
+                say!("run {}:", items[index].name);
+                error.report();
+            }
+            let all = items.len();
+            Err(CliError::failure(format!("{count} of {all} runs have failed"), None))
+        }
+    }
+}
+
+/// The sweep as written, flags included, and its name.
+fn sweep_file(args: &Args) -> Result<(SweepFile, String), CliError> {
+    let (mut file, name) = match &args.sweep {
+        None => (SweepFile::default(), format!("{}-sweep", crate::record::base_name(&base(&args.settings)))),
+        Some(name) => match sweep::text(name) {
+            Some(text) => (SweepFile::parse(text, &format!("sweep {name}"))?, name.clone()),
+            None => {
+                let path = Path::new(name);
+                if !path.exists() {
+                    return Err(SweepError::Unknown { name: name.clone() }.into());
+                }
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| SweepError::Read { path: name.clone(), reason: error.to_string() })?;
+                let stem = path.file_stem().map_or("sweep".to_string(), |stem| stem.to_string_lossy().into_owned());
+                (SweepFile::parse(&text, name)?, stem)
+            }
+        },
+    };
+    file.each.extend(args.set_each.iter().cloned());
+    if !args.seeds.is_empty() {
+        file.seeds.clone_from(&args.seeds);
+    }
+    Ok((file, args.name.clone().unwrap_or(name)))
+}
+
+/// How many runs go side by side, and the threads of each.
+fn divided(jobs: usize, threads: usize) -> Result<(usize, usize), CliError> {
+    if !(1..=threads).contains(&jobs) {
+        let error = format!("jobs {jobs} is not between 1 and {threads}, the number of threads (--jobs)");
+        return Err(CliError::user(error, Some(format!("use --jobs {}", jobs.clamp(1, threads)))));
+    }
+    Ok((jobs, threads / jobs))
+}
+
+/// Checks every run and sees how far it is.
+fn items(
+    args: &Args,
+    file: &SweepFile,
+    variations: &[Variation],
+    folder: &Path,
+    threads: Option<usize>,
+) -> Result<Vec<Item>, CliError> {
+    let given: Vec<SplitName> = args.evaluate.iter().map(|&split| split.into()).collect();
+    let splits = if given.is_empty() { file.evaluate.clone().unwrap_or(vec![SplitName::Test]) } else { given };
+    let mut items: Vec<Item> = Vec::new();
+    for (setting, variation) in variations.iter().enumerate() {
+        let own = checked(args, variation, None, threads)?.config().train.seed;
+        let seeds = if file.seeds.is_empty() { vec![own] } else { file.seeds.clone() };
+        for seed in seeds {
+            let checked = checked(args, variation, Some(seed), threads)?;
+            let Ready { facts, config, .. } = ready(&checked)?;
+            let name = folder_name(&variation.name, seed, own);
+            let folder = folder.join(&name);
+            let wanted = settings_of(&config.to_toml(), "config.toml")?;
+            let state = state_of(&folder, &wanted)?;
+            let there = |split: &SplitName| match split {
+                SplitName::Train => true,
+                SplitName::Validation => facts.validation > 0,
+                SplitName::Test => facts.has_test(),
+            };
+            let splits = splits.iter().copied().filter(there).collect();
+            items.push(Item { name, folder, setting, checked, state, splits });
+        }
+    }
+    Ok(items)
+}
+
+/// The config of a setting: its start, the flags, then its own assignments, which are what varies.
+fn checked(
+    args: &Args,
+    variation: &Variation,
+    seed: Option<u64>,
+    threads: Option<usize>,
+) -> Result<CheckedConfig, CliError> {
+    let mut settings = args.settings.clone();
+    if variation.preset.is_some() || variation.config.is_some() {
+        if settings.preset.is_some() || settings.config.is_some() || settings.model.is_some() {
+            let hint = "change its runs with --set, or copy its file and edit that";
+            let error = "the sweep says itself where its runs start (--preset, --config, --model)";
+            return Err(CliError::user(error, Some(hint.to_string())));
+        }
+        (settings.preset, settings.config) = (variation.preset.clone(), variation.config.clone());
+    }
+    let mut layers = settings.layers(args.flags.values())?;
+    for assignment in &variation.set {
+        layers.set_from(assignment, &format!("run {}", variation.name))?;
+    }
+    if let Some(seed) = seed {
+        layers.put("train.seed", i64::try_from(seed).unwrap_or(i64::MAX), "--seeds")?;
+    }
+    if let Some(threads) = threads {
+        layers.put("train.threads", i64::try_from(threads).unwrap_or(i64::MAX), "--jobs")?;
+    }
+    Ok(layers.finish()?)
+}
+
+fn list(items: &[Item]) -> Result<(), CliError> {
+    let settings = |item: &Item| settings_of(&item.checked.config().to_toml(), "config.toml");
+    let base = settings(&items[0])?;
+    let mut rows = vec![["run", "state", "against the first"].map(str::to_string)];
+    for item in items {
+        let own = settings(item)?;
+        let changed: Vec<String> = changes(&base, &own)
+            .into_iter()
+            .map(|(key, _, own): (_, Option<&Value>, _)| format!("{key} {}", shown(own)))
+            .collect();
+        let state = match item.state {
+            State::Done => "done",
+            State::New => "to do",
+            State::Again => "to do again",
+        };
+        rows.push([item.name.clone(), state.to_string(), changed.join(", ")]);
+    }
+    show(&table(&rows, &[Align::Left; 3]))
+}
+
+fn say_what(name: &str, items: &[Item], jobs: usize, threads: usize, folder: &Path) {
+    let done = items.iter().filter(|item| item.state == State::Done).count();
+    let before = if done > 0 { format!(", {done} of them done before") } else { String::new() };
+    let threads = format!("{threads} {}", if threads == 1 { "thread" } else { "threads" });
+    let how = if jobs > 1 { format!("{jobs} side by side, each on {threads}") } else { format!("on {threads}") };
+    say!("sweep {name}: {} runs{before}, {how}, into {}", items.len(), folder.display());
+}
+
+impl Work<'_> {
+    /// Takes one run after the other until none is left, or the sweep is to stop.
+    fn take_turns(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = self.items.get(index) else { break };
+            if let Err(error) = self.bring_to_end(index, item) {
+                say!("run {} has failed; the sweep goes on", item.name);
+                self.failed.lock().expect("no worker panics with the lock").push((index, error));
+            }
+        }
+    }
+
+    fn bring_to_end(&self, index: usize, item: &Item) -> Result<(), CliError> {
+        let started = Instant::now();
+        if item.state != State::Done {
+            say!("run {} of {}: {}", index + 1, self.items.len(), item.name);
+            if item.state == State::Again {
+                std::fs::remove_dir_all(&item.folder).map_err(|error| RecordError::write(&item.folder, &error))?;
+            }
+            let outcome = self.train(item, started)?;
+            if outcome.status == Status::Interrupted {
+                return Ok(());
+            }
+        }
+        let run = Run::open(&item.folder)?;
+        let mut found = Vec::new();
+        for &split in &item.splits {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            if run.manifest().evaluation(split).is_none() {
+                let report =
+                    evaluate::measure(&evaluate::Args::of(&item.folder, split, self.threads), self.jobs == 1)?.report;
+                found.push(format!("{split} {}", units::percent(report.scores.top1)));
+            }
+        }
+        if !found.is_empty() {
+            say!("{}: {}, {}", item.name, found.join(", "), units::duration(started.elapsed().as_secs_f64()));
+        }
+        Ok(())
+    }
+
+    fn train(&self, item: &Item, started: Instant) -> Result<Outcome, CliError> {
+        let out = item.folder.parent().unwrap_or(Path::new("."));
+        let job = load(&item.checked, ready(&item.checked)?, self.jobs == 1)?;
+        let place = Place::choose(out, Some(&item.name), &item.name)?;
+        let (config_toml, manifest) = (job.config().to_toml(), job.manifest(std::env::args().collect()));
+        let (epochs, steps) = (job.config().train.epochs, job.steps());
+        let mut training = Training::new(job);
+        let mut run = place.create(&config_toml, manifest)?;
+        let mut alone = (self.jobs == 1).then(|| TrainProgress::start(epochs, steps));
+        let outcome = training.run(&mut run, started, self.stop, &mut |event| match (&mut alone, event) {
+            (Some(progress), event) => progress.show(event),
+            (None, Event::Epoch { row, .. }) => {
+                let validation =
+                    row.validation.map_or_else(String::new, |[_, acc, _]| format!("  val acc {}", units::percent(acc)));
+                let acc = units::percent(row.train_acc);
+                say!("{}: epoch {}/{epochs}  loss {:.4}  acc {acc}{validation}", item.name, row.epoch, row.train_loss);
+            }
+            (None, _) => {}
+        });
+        alone.iter().for_each(TrainProgress::finish);
+        Ok(outcome?)
+    }
+}
+
+fn is_done(folder: &Path) -> bool {
+    Run::open(folder).is_ok_and(|run| matches!(run.manifest().status, Status::Finished | Status::MaxSteps))
+}
+
+/// Prints the comparison and writes the analysis.
+fn conclude(
+    args: &Args,
+    name: &str,
+    variations: &[Variation],
+    items: &[Item],
+    jobs: usize,
+    folder: &Path,
+) -> Result<(), CliError> {
+    let folders: Vec<PathBuf> = items.iter().map(|item| item.folder.clone()).collect();
+    let (runs, left_out) = read(&folders);
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let of = |setting: usize| -> Vec<RunFacts> {
+        let own = |run: &&RunFacts| items.iter().any(|item| item.setting == setting && item.folder == run.folder);
+        runs.iter().filter(own).cloned().collect()
+    };
+    let settings: Vec<Setting> = variations
+        .iter()
+        .enumerate()
+        .map(|(at, variation)| Setting { name: variation.name.clone(), why: variation.why.clone(), runs: of(at) })
+        .collect();
+    let comparison = Comparison::new(runs.clone(), left_out, true);
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    let telling = Telling {
+        sweep: name,
+        command: &format!("vitreous {}", command.join(" ")),
+        table: &Sheet::new(&comparison).markdown(),
+        jobs,
+    };
+    let path = folder.join("analysis.md");
+    write_atomically(&path, analysis(&settings, &telling).as_bytes())?;
+    print(&comparison, if args.json { Format::Json } else { Format::Terminal })?;
+    say!("what each change did is told in {}", path.display());
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! Rows of a comparison: a run each, or all runs that differ only in the seed.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::settings::{SEED, Settings, differing};
+use super::{LeftOut, RunFacts, Spread, TrainAccuracy};
+
+/// Stands for the images where they differ although nothing in the configs does.
+const IMAGES: &str = "data.fingerprint";
+
+/// Runs side by side.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Keys of the settings that are not the same in all runs.
+    pub keys: Vec<String>,
+    /// What is compared.
+    pub rows: Vec<Row>,
+    /// Folders that are not.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// One run, or several that differ only in the seed. Accuracies are fractions of 1.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// The run's name, or what the names of several have in common.
+    #[serde(rename = "run")]
+    pub name: String,
+    /// The runs' folders.
+    pub folders: Vec<PathBuf>,
+    /// Their seeds.
+    pub seeds: Vec<u64>,
+    /// The network in a few words.
+    pub model: Option<String>,
+    /// Values of the comparison's keys.
+    pub settings: Settings,
+    /// Number of trained values.
+    pub parameters: usize,
+    /// Floating-point operations of the forward pass of one image.
+    pub flops_forward: Option<u64>,
+    /// Wall-clock time of the training.
+    pub seconds: Option<Spread>,
+    /// Accuracy on the images it learned from.
+    pub train_acc: Option<Spread>,
+    /// Whether `evaluate` measured that, or it is the mean over the last epoch while learning.
+    pub train_acc_measured: bool,
+    /// Accuracy on the validation split.
+    pub val_acc: Option<Spread>,
+    /// Accuracy on the test split.
+    pub test_acc: Option<Spread>,
+}
+
+impl Comparison {
+    /// Makes rows of runs, in the order of the runs; with `group`, one for all that differ only in the seed.
+    pub fn new(mut runs: Vec<RunFacts>, left_out: Vec<LeftOut>, group: bool) -> Comparison {
+        name_apart(&mut runs);
+        tell_images_apart(&mut runs);
+        let mut keys = differing(&runs.iter().map(|run| &run.settings).collect::<Vec<_>>());
+        let mut groups: Vec<Vec<RunFacts>> = Vec::new();
+        let mut places = HashMap::new();
+        for run in runs {
+            // Of the settings only the keys that differ can tell runs apart.
+            let own: String = keys.iter().map(|key| format!("{:?}\n", run.settings.get(key))).collect();
+            let place = *places.entry((own, run.fingerprint.clone())).or_insert(groups.len());
+            match groups.get_mut(place) {
+                // A seed that is there already is a repetition, no further sample.
+                Some(same) if group && same.iter().all(|other| other.seed != run.seed) => same.push(run),
+                _ => groups.push(vec![run]),
+            }
+        }
+        let seeds_differ = groups.iter().flatten().any(|run| run.seed != groups[0][0].seed);
+        if seeds_differ && groups.iter().all(|runs| runs.len() == 1) {
+            keys.push(SEED.to_string());
+            for run in groups.iter_mut().flatten() {
+                let seed = toml::Value::Integer(i64::try_from(run.seed).unwrap_or(i64::MAX));
+                run.settings.insert(SEED.to_string(), seed);
+            }
+        }
+        Comparison { rows: groups.iter().map(|runs| Row::new(runs, &keys)).collect(), keys, left_out }
+    }
+}
+
+impl Row {
+    fn new(runs: &[RunFacts], keys: &[String]) -> Row {
+        let first = &runs[0];
+        let of =
+            |value: &dyn Fn(&RunFacts) -> Option<f64>| Spread::of(&runs.iter().filter_map(value).collect::<Vec<_>>());
+        let measured = |run: &RunFacts| match run.train {
+            Some(TrainAccuracy::Measured(accuracy)) => Some(accuracy),
+            _ => None,
+        };
+        let running = |run: &RunFacts| match run.train {
+            Some(TrainAccuracy::Running(accuracy)) => Some(accuracy),
+            _ => None,
+        };
+        let train_acc = of(&measured);
+        Row {
+            name: common_name(runs),
+            folders: runs.iter().map(|run| run.folder.clone()).collect(),
+            seeds: runs.iter().map(|run| run.seed).collect(),
+            model: first.model.clone(),
+            settings: keys.iter().filter_map(|key| Some((key.clone(), first.settings.get(key)?.clone()))).collect(),
+            parameters: first.parameters,
+            flops_forward: first.flops_forward,
+            seconds: of(&|run| Some(run.seconds)),
+            train_acc_measured: train_acc.is_some(),
+            train_acc: train_acc.or_else(|| of(&running)),
+            val_acc: of(&|run| run.validation),
+            test_acc: of(&|run| run.test),
+        }
+    }
+}
+
+/// Runs of one name in several folders are called by their folders.
+fn name_apart(runs: &mut [RunFacts]) {
+    let mut count = HashMap::new();
+    runs.iter().for_each(|run| *count.entry(run.name.clone()).or_insert(0) += 1);
+    for run in runs.iter_mut().filter(|run| count[&run.name] > 1) {
+        run.name = run.folder.display().to_string();
+    }
+}
+
+/// Where runs with equal settings of their data have other images, their fingerprints become a setting.
+fn tell_images_apart(runs: &mut [RunFacts]) {
+    let of_data = |run: &RunFacts| -> String {
+        run.settings
+            .iter()
+            .filter(|(key, _)| key.starts_with("data.") && *key != "data.dir")
+            .map(|(key, value)| format!("{key}={value:?}\n"))
+            .collect()
+    };
+    let mut images = HashMap::new();
+    let others = runs.iter().any(|run| {
+        let first = images.entry(of_data(run)).or_insert_with(|| run.fingerprint.clone());
+        *first != run.fingerprint
+    });
+    if others {
+        for run in runs {
+            let short: String = run.fingerprint.chars().take(8).collect();
+            run.settings.insert(IMAGES.to_string(), toml::Value::String(short));
+        }
+    }
+}
+
+/// What the names of runs begin with, without a last part that only leads to the seed.
+fn common_name(runs: &[RunFacts]) -> String {
+    let (first, others) = (&runs[0].name, &runs[1..]);
+    if others.is_empty() {
+        return first.clone();
+    }
+    let same = |at: usize, c: char| others.iter().all(|run| run.name.chars().nth(at) == Some(c));
+    let common: String = first.chars().enumerate().take_while(|&(at, c)| same(at, c)).map(|(_, c)| c).collect();
+    let ends: &[char] = &['-', '_', '=', '.', ' ', '/'];
+    let trimmed = common.trim_end_matches(ends);
+    let trimmed = trimmed.strip_suffix("seed").or_else(|| trimmed.strip_suffix("-s")).unwrap_or(trimmed);
+    match trimmed.trim_end_matches(ends) {
+        "" => format!("{first} and {} more", others.len()),
+        name => name.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::super::testing::write_run;
+    use super::*;
+
+    /// Runs of names, seeds and further lines of `[train]`, with test accuracies where they are given.
+    fn compared(runs: &[(&str, u64, &str, Option<f64>)], group: bool) -> Comparison {
+        let folder = tempfile::tempdir().unwrap();
+        let folders: Vec<PathBuf> = runs.iter().map(|(name, ..)| folder.path().join(name)).collect();
+        for ((_, seed, lines, test), at) in runs.iter().zip(&folders) {
+            write_run(at, &format!("[train]\nseed = {seed}\n{lines}\n"), |manifest| {
+                manifest["seed"] = (*seed).into();
+                manifest["results"]["seconds"] = (*seed).into();
+                if let Some(top1) = test {
+                    manifest["evaluations"] = serde_json::json!([{"split": "test", "weights": "best", "data": "photos", "images": 7, "loss": 0.5, "top1": top1, "top5": 1.0}]);
+                }
+            });
+        }
+        let (facts, left_out) = read(&folders);
+        assert_eq!(left_out, []);
+        Comparison::new(facts, left_out, group)
+    }
+
+    fn names(comparison: &Comparison) -> Vec<&str> {
+        comparison.rows.iter().map(|row| row.name.as_str()).collect()
+    }
+
+    #[test]
+    fn runs_that_differ_only_in_the_seed_are_one_row() {
+        let runs = [
+            ("a_seed=1", 1, "", Some(0.5)),
+            ("b", 1, "lr = 0.5", None),
+            ("a_seed=2", 2, "", Some(0.25)),
+            ("a", 3, "", None),
+        ];
+        let comparison = compared(&runs, true);
+        assert_eq!((names(&comparison), &comparison.keys), (vec!["a", "b"], &vec!["train.lr".to_string()]));
+        let row = &comparison.rows[0];
+        assert_eq!((&row.seeds, row.seconds.unwrap().mean, row.test_acc.unwrap().n), (&vec![1, 2, 3], 2.0, 2));
+        assert_eq!((row.test_acc.unwrap().mean, row.test_acc.unwrap().max), (0.375, 0.5));
+        assert_eq!(row.settings["train.lr"], toml::Value::Float(0.001));
+        let each = compared(&runs, false);
+        assert_eq!(names(&each), ["a_seed=1", "b", "a_seed=2", "a"]);
+        assert_eq!(each.keys, ["train.lr", "train.seed"]);
+    }
+
+    #[test]
+    fn a_seed_that_repeats_is_no_further_sample() {
+        let comparison = compared(&[("a", 1, "", None), ("a-2", 1, "", None)], true);
+        assert_eq!((names(&comparison), comparison.keys.len()), (vec!["a", "a-2"], 0));
+    }
+
+    #[test]
+    fn seeds_are_told_where_no_row_has_several() {
+        let comparison = compared(&[("a", 1, "", None), ("b", 2, "lr = 0.5", None)], true);
+        assert_eq!(comparison.keys, ["train.lr", "train.seed"]);
+        assert_eq!(comparison.rows[1].settings["train.seed"], toml::Value::Integer(2));
+    }
+
+    #[test]
+    fn other_images_under_equal_settings_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = ["a", "b"].map(|name| folder.path().join(name));
+        write_run(&folders[0], "", |_| ());
+        write_run(&folders[1], "", |manifest| manifest["data"]["fingerprint"] = "0123456789".into());
+        let comparison = Comparison::new(read(&folders).0, Vec::new(), true);
+        assert_eq!((comparison.rows.len(), &comparison.keys), (2, &vec!["data.fingerprint".to_string()]));
+        assert_eq!(comparison.rows[1].settings["data.fingerprint"], toml::Value::String("01234567".to_string()));
+    }
+
+    #[test]
+    fn names_of_a_row_are_what_the_runs_have_in_common() {
+        let name = |runs: &[&str]| {
+            let seeds: Vec<_> = (1..).zip(runs).map(|(seed, name)| (*name, seed, "", None)).collect();
+            compared(&seeds, true).rows[0].name.clone()
+        };
+        assert_eq!(name(&["digits", "digits-2", "digits-3"]), "digits");
+        assert_eq!(name(&["lr=1_seed=1", "lr=1_seed=2"]), "lr=1");
+        assert_eq!(name(&["one", "two", "three"]), "one and 2 more");
+    }
+}

@@ -1,0 +1,258 @@
+//! From folders to the facts of their runs; what cannot be compared is left out with its reason.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::settings::{SEED, Settings, settings_of};
+use crate::data::SplitName;
+use crate::record::{Manifest, RecordError, Run, Status};
+
+/// A run that can be compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunFacts {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The folder's name.
+    pub name: String,
+    /// The network in a few words.
+    pub model: Option<String>,
+    /// All settings but the seed, defaults filled in.
+    pub settings: Settings,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// SHA-256 of its images.
+    pub fingerprint: String,
+    /// Number of trained values.
+    pub parameters: usize,
+    /// Floating-point operations of the forward pass of one image.
+    pub flops_forward: Option<u64>,
+    /// Wall-clock time of the training.
+    pub seconds: f64,
+    /// Accuracy on the images it learned from.
+    pub train: Option<TrainAccuracy>,
+    /// Accuracy on the validation split: of the best weights, else of the last.
+    pub validation: Option<f64>,
+    /// Accuracy on the test split, where `evaluate` was run.
+    pub test: Option<f64>,
+}
+
+/// How well a run knows the images that it learned from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TrainAccuracy {
+    /// By `evaluate --split train`: every image once, nothing changed at random.
+    Measured(f64),
+    /// The mean over the steps of the last epoch, while it was learning.
+    Running(f64),
+}
+
+impl TrainAccuracy {
+    /// The accuracy, however it was come by.
+    pub fn value(self) -> f64 {
+        match self {
+            TrainAccuracy::Measured(accuracy) | TrainAccuracy::Running(accuracy) => accuracy,
+        }
+    }
+}
+
+/// A folder that is not compared.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LeftOut {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// Returns the folders that are meant: a folder that is no run but has runs in it stands for all folders in it.
+pub fn folders(given: &[PathBuf]) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let all = given.iter().flat_map(|folder| match runs_inside(folder) {
+        Some(inside) => inside,
+        None => vec![folder.clone()],
+    });
+    all.filter(|folder| seen.insert(folder.components().collect::<PathBuf>())).collect()
+}
+
+/// Reads the runs in some folders.
+pub fn read(folders: &[PathBuf]) -> (Vec<RunFacts>, Vec<LeftOut>) {
+    let (mut runs, mut left_out) = (Vec::new(), Vec::new());
+    for folder in folders {
+        match facts(folder) {
+            Ok(facts) => runs.push(facts),
+            Err(reason) => left_out.push(LeftOut { folder: folder.clone(), reason }),
+        }
+    }
+    (runs, left_out)
+}
+
+/// The folders in a folder of runs, sorted; absent where it is a run itself, or has none in it.
+fn runs_inside(folder: &Path) -> Option<Vec<PathBuf>> {
+    if is_run(folder) {
+        return None;
+    }
+    let entries = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let visible = |path: &PathBuf| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."));
+    let mut inside: Vec<PathBuf> = entries.filter(|path| path.is_dir() && visible(path)).collect();
+    inside.sort();
+    inside.iter().any(|path| is_run(path)).then_some(inside)
+}
+
+fn is_run(folder: &Path) -> bool {
+    folder.join("manifest.json").is_file()
+}
+
+fn facts(folder: &Path) -> Result<RunFacts, String> {
+    let run = Run::open(folder).map_err(|error| reason(folder, &error))?;
+    let manifest = run.manifest();
+    let results = finished(manifest)?;
+    let text = fs::read_to_string(run.config_path()).map_err(|_| "config.toml cannot be read".to_string())?;
+    let mut settings = settings_of(&text, "config.toml").map_err(|error| {
+        format!("its config is not one of this version: {error}; version {} wrote it", manifest.version)
+    })?;
+    settings.remove(SEED);
+    let measured = manifest.evaluation(SplitName::Train).map(|found| TrainAccuracy::Measured(found.top1));
+    Ok(RunFacts {
+        folder: folder.to_path_buf(),
+        name: run.name(),
+        model: manifest.model.clone(),
+        settings,
+        seed: manifest.seed,
+        fingerprint: manifest.data.fingerprint.clone(),
+        parameters: manifest.parameters,
+        flops_forward: manifest.flops.map(|flops| flops.forward),
+        seconds: results.seconds,
+        train: measured.or_else(|| results.train_acc.map(TrainAccuracy::Running)),
+        validation: results.best_val_acc.or(results.val_acc),
+        test: manifest.evaluation(SplitName::Test).map(|found| found.top1),
+    })
+}
+
+/// The results of a run that has come to its end.
+fn finished(manifest: &Manifest) -> Result<&crate::record::Results, String> {
+    let after =
+        || manifest.results.as_ref().map_or_else(String::new, |results| format!(" after step {}", results.steps));
+    match manifest.status {
+        Status::Running => Err("it has not ended: it is still running, or was killed".to_string()),
+        Status::Interrupted => Err(format!("it was interrupted{}", after())),
+        Status::Failed => Err(format!("it stopped with an error{}", after())),
+        Status::Finished | Status::MaxSteps => {
+            manifest.results.as_ref().ok_or_else(|| "its manifest has no results".to_string())
+        }
+    }
+}
+
+/// The reason without the folder, which stands beside it.
+fn reason(folder: &Path, error: &RecordError) -> String {
+    match error {
+        RecordError::NoRun { .. } if !folder.exists() => "there is no such folder".to_string(),
+        RecordError::NoRun { .. } if !folder.is_dir() => "this is a file, not the folder of a run".to_string(),
+        RecordError::NoRun { .. } if runs_inside(folder).is_some() => {
+            format!("this is no run but a folder of runs: name it alone to compare these ({})", folder.display())
+        }
+        RecordError::NoRun { file, .. } => format!("this is no run: it has no {file}"),
+        RecordError::Manifest { reason, .. } => format!("its manifest is damaged: {reason}"),
+        RecordError::Later { version, format, .. } => {
+            format!("it was made by a later version, {version}: its manifest has format {format}")
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{manifest, write_run};
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_compared_is_left_out_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write_run(&at("good"), "", |_| ());
+        write_run(&at("killed"), "", |manifest| manifest["status"] = "running".into());
+        write_run(&at("stopped"), "", |manifest| manifest["status"] = "interrupted".into());
+        write_run(&at("failed"), "", |manifest| manifest["status"] = "failed".into());
+        write_run(&at("empty"), "", |manifest| manifest["results"] = serde_json::Value::Null);
+        write_run(&at("later"), "", |manifest| manifest["format"] = 2.into());
+        write_run(&at("other"), "[model]\nembed_dims = 3\n", |manifest| manifest["version"] = "0.0.9".into());
+        write_run(&at("broken"), "", |_| ());
+        fs::write(at("broken").join("manifest.json"), "{").unwrap();
+        write_run(&at("bare"), "", |_| ());
+        fs::remove_file(at("bare").join("config.toml")).unwrap();
+        fs::create_dir(at("none")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        write_run(&at("sweep/one"), "", |_| ());
+        let names = [
+            "good", "killed", "stopped", "failed", "empty", "later", "other", "broken", "bare", "none", "file", "gone",
+            "sweep",
+        ];
+        let (runs, left_out) = read(&names.map(at));
+        assert_eq!(runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>(), ["good"]);
+        let reasons: Vec<&str> = left_out.iter().map(|left| left.reason.as_str()).collect();
+        let expected = [
+            "it has not ended: it is still running, or was killed",
+            "it was interrupted after step 17",
+            "it stopped with an error after step 17",
+            "its manifest has no results",
+            "it was made by a later version, 1.2.3: its manifest has format 2",
+            "its config is not one of this version: unknown key `embed_dims` (config.toml, [model]); version 0.0.9 wrote it",
+        ];
+        assert_eq!(reasons[..6], expected);
+        assert!(reasons[6].starts_with("its manifest is damaged: EOF while parsing"), "{}", reasons[6]);
+        assert_eq!(
+            reasons[7..11],
+            [
+                "config.toml cannot be read",
+                "this is no run: it has no manifest.json",
+                "this is a file, not the folder of a run",
+                "there is no such folder"
+            ]
+        );
+        assert!(reasons[11].starts_with("this is no run but a folder of runs"), "{}", reasons[11]);
+    }
+
+    #[test]
+    fn a_folder_of_runs_stands_for_them_and_none_is_taken_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        ["b", "a", ".hidden"].iter().for_each(|name| write_run(&at(name), "", |_| ()));
+        fs::create_dir(at("plots")).unwrap();
+        assert_eq!(folders(&[folder.path().to_path_buf(), at("a")]), ["a", "b", "plots"].map(at));
+        assert_eq!(folders(&[at("plots")]), [at("plots")]);
+    }
+
+    #[test]
+    fn measured_accuracies_go_before_running_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let facts_of = |change: &dyn Fn(&mut serde_json::Value)| {
+            let at = folder.path().join("run");
+            write_run(&at, "[train]\nseed = 5\n", |manifest| change(manifest));
+            facts(&at).unwrap()
+        };
+        let plain = facts_of(&|_| ());
+        assert_eq!((plain.train, plain.validation, plain.test), (Some(TrainAccuracy::Running(0.25)), Some(0.75), None));
+        assert!(!plain.settings.contains_key(SEED) && plain.settings.contains_key("train.lr"));
+        let found = |split: &str, data: &str, top1: f64| serde_json::json!({"split": split, "weights": "best", "data": data, "images": 7, "loss": null, "top1": top1, "top5": 1.0});
+        let evaluations = serde_json::json!([
+            found("train", "photos", 0.5),
+            found("test", "photos", 0.125),
+            found("test", "others", 1.0)
+        ]);
+        let evaluated = facts_of(&|manifest| manifest["evaluations"] = evaluations.clone());
+        assert_eq!((evaluated.train, evaluated.test), (Some(TrainAccuracy::Measured(0.5)), Some(0.125)));
+    }
+
+    #[test]
+    fn the_manifest_of_a_version_that_recorded_less_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut old = manifest();
+        for key in ["model", "flops", "evaluations"] {
+            old.as_object_mut().unwrap().remove(key);
+        }
+        write_run(&folder.path().join("old"), "", |manifest| *manifest = old.clone());
+        let facts = facts(&folder.path().join("old")).unwrap();
+        assert_eq!((facts.model, facts.flops_forward, facts.test), (None, None, None));
+    }
+}

@@ -1,0 +1,296 @@
+//! A comparison in cells: for people as columns and notes, as Markdown, and as CSV with every figure.
+
+use toml::Value;
+
+use super::settings::shown;
+use super::{Comparison, Row, Spread};
+use crate::evaluate::{csv_line, shortened};
+use crate::units;
+
+/// Most settings that have a column of their own for people.
+const KEYS_MAX: usize = 6;
+
+/// Most further settings that are named below.
+const KEYS_NAMED: usize = 8;
+
+/// Longest cell of a setting or a name, in characters.
+const CELL_MAX: usize = 36;
+
+/// Longest number of a setting, in characters.
+const DIGITS_MAX: usize = 8;
+
+/// One column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// What stands above it.
+    pub title: String,
+    /// Whether it holds numbers, which stand at its right edge.
+    pub is_number: bool,
+}
+
+/// A comparison as people read it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sheet {
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// Cells, row by row.
+    pub rows: Vec<Vec<String>>,
+    /// What is to be said below.
+    pub notes: Vec<String>,
+}
+
+impl Sheet {
+    /// Puts a comparison into cells.
+    pub fn new(comparison: &Comparison) -> Sheet {
+        let Comparison { keys, rows, .. } = comparison;
+        let several = rows.iter().any(|row| row.seeds.len() > 1);
+        let (own, further) = keys.split_at(keys.len().min(KEYS_MAX));
+        let mut columns = vec![text("run")];
+        columns.extend(several.then(|| number("seeds")));
+        columns.push(text("model"));
+        let numeric = |key: &String| {
+            let values: Vec<_> = rows.iter().filter_map(|row| row.settings.get(key)).collect();
+            values.iter().all(|value| value.is_integer() || value.is_float())
+        };
+        columns.extend(own.iter().map(|key| Column { title: title(key, keys), is_number: numeric(key) }));
+        columns.extend(["parameters", "FLOPs", "training time", "train acc", "val acc", "test acc"].map(number));
+        let cells = |row: &Row| {
+            let mut cells = vec![shortened(&row.name, CELL_MAX)];
+            cells.extend(several.then(|| row.seeds.len().to_string()));
+            cells.push(row.model.as_deref().map_or("-".to_string(), |model| shortened(model, CELL_MAX)));
+            cells.extend(own.iter().map(|key| cell(row.settings.get(key))));
+            cells.push(units::count(row.parameters as u64));
+            cells.push(row.flops_forward.map_or("-".to_string(), units::flops));
+            cells.push(time(row.seconds));
+            let running = row.train_acc.is_some() && !row.train_acc_measured;
+            let train = accuracy(row.train_acc, row.seeds.len());
+            cells.push(if running { format!("~{train}") } else { train });
+            cells.push(accuracy(row.val_acc, row.seeds.len()));
+            cells.push(accuracy(row.test_acc, row.seeds.len()));
+            cells
+        };
+        Sheet { columns, rows: rows.iter().map(cells).collect(), notes: notes(rows, further, several) }
+    }
+
+    /// Writes a Markdown table with its notes below.
+    pub fn markdown(&self) -> String {
+        let escaped = |cell: &str| cell.replace('|', "\\|");
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let mut text = line(self.columns.iter().map(|column| escaped(&column.title)).collect());
+        text.push_str(&line(
+            self.columns.iter().map(|column| if column.is_number { "---:" } else { "---" }.to_string()).collect(),
+        ));
+        self.rows.iter().for_each(|row| text.push_str(&line(row.iter().map(|cell| escaped(cell)).collect())));
+        if !self.notes.is_empty() {
+            text.push('\n');
+            self.notes.iter().for_each(|note| text.push_str(&format!("- {note}\n")));
+        }
+        text
+    }
+}
+
+impl Comparison {
+    /// Writes every figure and every setting that differs as CSV; accuracies are fractions of 1.
+    pub fn csv(&self) -> String {
+        const FIGURES: [&str; 4] = ["seconds", "train_acc", "val_acc", "test_acc"];
+        let mut head: Vec<String> = ["run", "n", "seeds", "model"].map(str::to_string).to_vec();
+        head.extend(self.keys.iter().cloned());
+        head.extend(["parameters", "flops_forward"].map(str::to_string));
+        for figure in FIGURES {
+            head.extend(["", "_sd", "_min", "_max"].map(|part| format!("{figure}{part}")));
+        }
+        head.push("train_acc_from".to_string());
+        let mut text = csv_line(head.iter().map(String::as_str));
+        for row in &self.rows {
+            let seeds: Vec<String> = row.seeds.iter().map(u64::to_string).collect();
+            let mut cells = vec![row.name.clone(), row.seeds.len().to_string(), seeds.join(" ")];
+            cells.push(row.model.clone().unwrap_or_default());
+            cells.extend(self.keys.iter().map(|key| row.settings.get(key).map_or(String::new(), |v| shown(Some(v)))));
+            cells.push(row.parameters.to_string());
+            cells.push(row.flops_forward.map_or(String::new(), |flops| flops.to_string()));
+            for spread in [row.seconds, row.train_acc, row.val_acc, row.test_acc] {
+                let values = spread.map_or([None; 4], |s| [Some(s.mean), s.sd, Some(s.min), Some(s.max)]);
+                cells.extend(values.map(|value| value.map_or(String::new(), |value| value.to_string())));
+            }
+            let from = if row.train_acc_measured { "evaluate" } else { "last epoch" };
+            cells.push(row.train_acc.map_or("", |_| from).to_string());
+            text.push_str(&csv_line(cells.iter().map(String::as_str)));
+        }
+        text
+    }
+}
+
+fn text(title: &str) -> Column {
+    Column { title: title.to_string(), is_number: false }
+}
+
+fn number(title: &str) -> Column {
+    Column { title: title.to_string(), is_number: true }
+}
+
+/// A key without its table, where that tells it from all others.
+fn title(key: &str, keys: &[String]) -> String {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_string();
+    let alone = keys.iter().filter(|other| last(other) == last(key)).count() == 1;
+    // The name of a data set is told by its table.
+    if key == "data.name" {
+        "data".to_string()
+    } else if alone {
+        last(key)
+    } else {
+        key.to_string()
+    }
+}
+
+/// A value, of a long number the first digits.
+fn cell(value: Option<&Value>) -> String {
+    let text = shown(value);
+    match value {
+        Some(Value::Float(number)) if text.len() > DIGITS_MAX && text.contains('e') => format!("{number:.2e}"),
+        Some(Value::Float(number)) if text.len() > DIGITS_MAX => format!("{number:.4}"),
+        _ => shortened(&text, CELL_MAX),
+    }
+}
+
+fn time(seconds: Option<Spread>) -> String {
+    let Some(Spread { mean, sd, .. }) = seconds else { return "-".to_string() };
+    match sd {
+        None => units::duration(mean),
+        Some(sd) => format!("{} ± {}", units::duration(mean), units::duration(sd)),
+    }
+}
+
+/// `57.11 %`, or with several seeds `57.11 ± 0.42 % (56.81 to 57.40)`, or where some of `runs` have none, `of 2 runs`.
+fn accuracy(spread: Option<Spread>, runs: usize) -> String {
+    let Some(Spread { n, mean, sd, min, max }) = spread else { return "-".to_string() };
+    let percent = |x: f64| format!("{:.2}", 100.0 * x);
+    let text = match sd {
+        None => format!("{} %", percent(mean)),
+        Some(sd) => format!("{} ± {} % ({} to {})", percent(mean), percent(sd), percent(min), percent(max)),
+    };
+    match n {
+        _ if n == runs => text,
+        1 => format!("{text} of 1 run"),
+        _ => format!("{text} of {n} runs"),
+    }
+}
+
+fn notes(rows: &[Row], further: &[String], several: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    if rows.iter().any(|row| row.flops_forward.is_some()) {
+        notes.push("FLOPs: forward pass of one image; a multiply-add is two".to_string());
+    }
+    if several {
+        let text = "runs that differ only in the seed are one row: mean ± standard deviation (least to greatest)";
+        notes.push(text.to_string());
+    }
+    if rows.iter().any(|row| row.train_acc.is_some() && !row.train_acc_measured) {
+        let text =
+            "~ is the mean over the last epoch's steps, while learning; `evaluate RUN --split train` measures it";
+        notes.push(text.to_string());
+    }
+    if rows.iter().any(|row| row.test_acc.is_none()) {
+        notes.push("no test accuracy (-): `vitreous evaluate RUN` measures it".to_string());
+    }
+    if !further.is_empty() {
+        let (named, others) = further.split_at(further.len().min(KEYS_NAMED));
+        let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+        let count = if further.len() == 1 {
+            "1 more setting differs".to_string()
+        } else {
+            format!("{} more settings differ", further.len())
+        };
+        notes.push(format!("{count}: {}{others}; --format csv has them all", named.join(", ")));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn row(name: &str, test: &[f64]) -> Row {
+        Row {
+            name: name.to_string(),
+            folders: vec![PathBuf::from(name)],
+            seeds: vec![1],
+            model: Some("ViT 2 blocks, 3 heads, width 6".to_string()),
+            settings: [("train.lr".to_string(), Value::Float(0.5))].into_iter().collect(),
+            parameters: 106_122,
+            flops_forward: Some(2_500_000),
+            seconds: Spread::of(&[75.0]),
+            train_acc: Spread::of(&[0.5]),
+            train_acc_measured: true,
+            val_acc: None,
+            test_acc: Spread::of(test),
+        }
+    }
+
+    fn comparison(rows: Vec<Row>) -> Comparison {
+        Comparison { keys: vec!["train.lr".to_string()], rows, left_out: Vec::new() }
+    }
+
+    #[test]
+    fn a_row_of_one_run_has_plain_figures() {
+        let sheet = Sheet::new(&comparison(vec![row("a|b", &[0.25])]));
+        let expected = "\
+| run | model | lr | parameters | FLOPs | training time | train acc | val acc | test acc |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| a\\|b | ViT 2 blocks, 3 heads, width 6 | 0.5 | 106,122 | 2.5 MFLOP | 1 min 15 s | 50.00 % | - | 25.00 % |
+
+- FLOPs: forward pass of one image; a multiply-add is two
+";
+        assert_eq!(sheet.markdown(), expected);
+    }
+
+    #[test]
+    fn a_row_of_several_has_their_spread_and_says_what_is_missing() {
+        let several = Row {
+            seeds: vec![1, 2, 3],
+            seconds: Spread::of(&[70.0, 80.0]),
+            train_acc_measured: false,
+            ..row("a", &[0.25, 0.35])
+        };
+        let sheet = Sheet::new(&comparison(vec![several, row("b", &[])]));
+        assert_eq!(sheet.columns[1].title, "seeds");
+        assert_eq!(
+            sheet.rows[0][6..],
+            ["1 min 15 s ± 7.07 s", "~50.00 % of 1 run", "-", "30.00 ± 7.07 % (25.00 to 35.00) of 2 runs"]
+        );
+        assert_eq!((sheet.rows[1][1].as_str(), sheet.rows[1][9].as_str()), ("1", "-"));
+        let starts = ["FLOPs: ", "runs that differ only in the seed", "~ is the mean", "no test accuracy (-): "];
+        assert!(sheet.notes.iter().zip(starts).all(|(note, start)| note.starts_with(start)), "{:?}", sheet.notes);
+    }
+
+    #[test]
+    fn many_settings_are_named_below_and_all_in_csv() {
+        let keys: Vec<String> = (0..8).map(|i| format!("train.k{i}")).collect();
+        let all = Comparison { keys, ..comparison(vec![row("a,b", &[0.25])]) };
+        let sheet = Sheet::new(&all);
+        assert_eq!(sheet.columns.len(), 2 + KEYS_MAX + 6);
+        assert_eq!(
+            sheet.notes.last().unwrap(),
+            "2 more settings differ: train.k6, train.k7; --format csv has them all"
+        );
+        let csv = all.csv();
+        let lines: Vec<&str> = csv.lines().collect();
+        assert!(
+            lines[0].starts_with("run,n,seeds,model,train.k0,")
+                && lines[0].ends_with(",test_acc,test_acc_sd,test_acc_min,test_acc_max,train_acc_from")
+        );
+        assert!(
+            lines[1].starts_with("\"a,b\",1,1,\"ViT 2 blocks, 3 heads, width 6\",,")
+                && lines[1].ends_with(",0.25,,0.25,0.25,evaluate"),
+            "{csv}"
+        );
+    }
+
+    #[test]
+    fn keys_of_one_name_keep_their_tables() {
+        let keys = ["model.scale", "augment.scale", "train.lr", "data.name"].map(str::to_string);
+        let third = Value::Float(1.0 / 12.0);
+        assert_eq!([cell(Some(&third)), cell(Some(&Value::Float(1e-9 / 3.0)))], ["0.0833", "3.33e-10"]);
+        assert_eq!(keys.each_ref().map(|key| title(key, &keys)), ["model.scale", "augment.scale", "lr", "data"]);
+    }
+}

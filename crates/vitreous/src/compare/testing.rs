@@ -1,0 +1,55 @@
+//! Run folders for the tests of this module, as small as they can be.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+/// The manifest of a run that has finished.
+pub fn manifest() -> Value {
+    json!({
+        "format": 1,
+        "version": "1.2.3",
+        "command": ["vitreous", "train"],
+        "status": "finished",
+        "started": "2025-03-09T17:04:05Z",
+        "finished": "2025-03-09T17:05:05Z",
+        "seed": 42,
+        "model": "ViT 2 blocks, 3 heads, width 6",
+        "parameters": 106_122,
+        "flops": {"forward": 2_500_000, "backward": 5_000_000},
+        "data": {
+            "name": "photos",
+            "fingerprint": "ab",
+            "class_names": ["cat", "dog"],
+            "train": 13,
+            "validation": 5,
+            "test": null,
+            "normalization": {"mean": [0.5], "std": [0.5]},
+            "skipped": []
+        },
+        "machine": {"os": "linux", "arch": "x86_64", "instruction_set": "avx2", "threads": 2, "processors": 2},
+        "results": {
+            "epochs": 2,
+            "steps": 17,
+            "train_loss": 1.5,
+            "train_acc": 0.25,
+            "val_acc": 0.5,
+            "best_val_acc": 0.75,
+            "best_epoch": 1,
+            "last_sha256": "cd",
+            "seconds": 61.5
+        },
+        "test_evaluations": 0,
+        "evaluations": []
+    })
+}
+
+/// Writes a run's folder.
+pub fn write_run(folder: &Path, config: &str, change: impl FnOnce(&mut Value)) {
+    let mut manifest = manifest();
+    change(&mut manifest);
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("config.toml"), config).unwrap();
+    fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
+}

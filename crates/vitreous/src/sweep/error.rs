@@ -1,0 +1,77 @@
+//! What can be wrong with a sweep, and the way out.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::record::RecordError;
+use crate::units;
+
+/// Says what is wrong with a sweep.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum SweepError {
+    /// There is neither a sweep nor a file of that name.
+    #[error("no sweep or file is called `{name}`")]
+    Unknown { name: String },
+    /// The file cannot be read.
+    #[error("cannot read the sweep: {reason} ({path})")]
+    Read { path: String, reason: String },
+    /// The text is no sweep.
+    #[error("{message} ({source_name}, line {line})")]
+    Syntax { message: String, source_name: String, line: usize },
+    /// Nothing varies.
+    #[error("the sweep varies nothing")]
+    Nothing,
+    /// A varied key has no values.
+    #[error("`{text}` is not a key and its values (--set-each)")]
+    Each { text: String },
+    /// Two runs would have one folder.
+    #[error("two runs of the sweep are called `{name}`")]
+    Twice { name: String },
+    /// A run's name is no name of a folder.
+    #[error("`{name}` is no name of a run ({source_name})")]
+    Name { name: String, source_name: String },
+    /// A seed stands twice.
+    #[error("seed {seed} stands twice (--seeds)")]
+    SeedTwice { seed: u64 },
+    /// The folder of a run holds a run with other settings.
+    #[error("the run was made with other settings: {changes} ({})", path.display())]
+    Other { path: PathBuf, changes: String },
+    /// Something else lies where a run should.
+    #[error("this is no run, but lies where one should be ({})", path.display())]
+    InTheWay { path: PathBuf },
+    /// Another process works on the sweep.
+    #[error("another sweep is at work in this folder ({})", path.display())]
+    Busy { path: PathBuf },
+    /// A record cannot be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl SweepError {
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            SweepError::Unknown { name } => match units::nearest(name, super::names()) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => format!("the sweeps are {}; or name a TOML file", super::names().collect::<Vec<_>>().join(", ")),
+            },
+            SweepError::Read { .. } => return None,
+            SweepError::Syntax { .. } => {
+                "a sweep has preset, config, set, each, seeds, evaluate, and [[run]] with name, why, preset, config, set"
+                    .to_string()
+            }
+            SweepError::Nothing => {
+                "name a sweep, vary a key with --set-each train.lr=1e-3,3e-4, or repeat with --seeds 1,2,3".to_string()
+            }
+            SweepError::Each { .. } => "write it as --set-each train.lr=1e-3,3e-4".to_string(),
+            SweepError::Twice { .. } => "give each a name of its own".to_string(),
+            SweepError::Name { .. } => "use letters, digits, `-`, `_` and `.`".to_string(),
+            SweepError::SeedTwice { .. } => "give each seed once".to_string(),
+            SweepError::Other { .. } => "choose another --name for this sweep, or remove that folder".to_string(),
+            SweepError::InTheWay { .. } => "choose another --name for this sweep, or move it away".to_string(),
+            SweepError::Busy { .. } => "wait for it, or choose another --name".to_string(),
+            SweepError::Record(error) => return error.hint(),
+        })
+    }
+}

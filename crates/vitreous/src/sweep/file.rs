@@ -1,0 +1,248 @@
+//! A sweep as written, in a TOML file or in flags, and the settings that it makes.
+//!
+//! Settings are assignments as `--set` takes them: `train.lr=1e-3`. A list (`[[run]]`) and a grid (`each`) may be used
+//! together: every run of the list then meets every cell of the grid.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::SweepError;
+use crate::data::SplitName;
+
+/// A sweep as written.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SweepFile {
+    /// The preset from which every run starts.
+    pub preset: Option<String>,
+    /// A config file from which every run starts, or which comes on top of the preset.
+    pub config: Option<PathBuf>,
+    /// Assignments for every run.
+    pub set: Vec<String>,
+    /// Keys that vary, with their values: `train.lr=1e-3,3e-4`.
+    pub each: Vec<String>,
+    /// Seeds with which every run is made; its own when there are none.
+    pub seeds: Vec<u64>,
+    /// Splits on which every run is measured; its test split when absent.
+    pub evaluate: Option<Vec<SplitName>>,
+    /// The runs of the list.
+    pub run: Vec<RunEntry>,
+}
+
+/// One run of the list.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunEntry {
+    /// What it is called.
+    pub name: String,
+    /// Why it is tried, in a sentence.
+    pub why: Option<String>,
+    /// The preset from which it starts, instead of the sweep's.
+    pub preset: Option<String>,
+    /// The config file from which it starts, instead of the sweep's.
+    pub config: Option<PathBuf>,
+    /// Its assignments.
+    #[serde(default)]
+    pub set: Vec<String>,
+}
+
+/// A key and the values that it takes in turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Each {
+    key: String,
+    values: Vec<String>,
+}
+
+/// One setting of a sweep: a config that is trained once, or once for each seed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variation {
+    /// What it is called.
+    pub name: String,
+    /// Why it is tried.
+    pub why: Option<String>,
+    /// The preset from which it starts.
+    pub preset: Option<String>,
+    /// A config file from which it starts, or which comes on top of the preset.
+    pub config: Option<PathBuf>,
+    /// Assignments, the later over the earlier.
+    pub set: Vec<String>,
+}
+
+impl SweepFile {
+    /// Reads the text of a file; `source` is what errors call it.
+    ///
+    /// # Errors
+    /// When it is no TOML, or has a key that sweeps have not.
+    pub fn parse(text: &str, source: &str) -> Result<SweepFile, SweepError> {
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+            let message = error.message().lines().next().unwrap_or("not TOML").to_string();
+            SweepError::Syntax { message, source_name: source.to_string(), line: 1 + before.matches('\n').count() }
+        })
+    }
+
+    /// Makes the settings, in the order of the list; within a run of it, the last varied key goes fastest.
+    ///
+    /// # Errors
+    /// When nothing varies, a varied key has no values, a seed stands twice, or two settings would have one name.
+    pub fn expand(&self) -> Result<Vec<Variation>, SweepError> {
+        if self.run.is_empty() && self.each.is_empty() && self.seeds.len() < 2 {
+            return Err(SweepError::Nothing);
+        }
+        if let Some((_, &seed)) = self.seeds.iter().enumerate().find(|(at, seed)| self.seeds[..*at].contains(seed)) {
+            return Err(SweepError::SeedTwice { seed });
+        }
+        let cells = cells(&self.each.iter().map(|text| Each::parse(text)).collect::<Result<Vec<_>, _>>()?);
+        let alone = [RunEntry::default()];
+        let list: &[RunEntry] = if self.run.is_empty() { &alone } else { &self.run };
+        let mut variations: Vec<Variation> = Vec::new();
+        for entry in list {
+            for cell in &cells {
+                let parts = std::iter::once(entry.name.clone()).chain(cell.iter().map(|(_, name)| name.clone()));
+                let name = parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_");
+                let name = if name.is_empty() { "base".to_string() } else { name };
+                if name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
+                    return Err(SweepError::Name { name, source_name: "[[run]]".to_string() });
+                }
+                if variations.iter().any(|other| other.name == name) {
+                    return Err(SweepError::Twice { name });
+                }
+                let own_start = entry.preset.is_some() || entry.config.is_some();
+                let (preset, config) =
+                    if own_start { (&entry.preset, &entry.config) } else { (&self.preset, &self.config) };
+                let set = self.set.iter().chain(&entry.set).chain(cell.iter().map(|(assignment, _)| assignment));
+                variations.push(Variation {
+                    name,
+                    why: entry.why.clone(),
+                    preset: preset.clone(),
+                    config: config.clone(),
+                    set: set.cloned().collect(),
+                });
+            }
+        }
+        Ok(variations)
+    }
+}
+
+impl Each {
+    /// Reads `train.lr=1e-3,3e-4`; commas within brackets and quotes part nothing.
+    ///
+    /// # Errors
+    /// When there is no key or no value.
+    pub fn parse(text: &str) -> Result<Each, SweepError> {
+        let wrong = || SweepError::Each { text: text.to_string() };
+        let (key, values) = text.split_once('=').ok_or_else(wrong)?;
+        let values = parts(values);
+        if key.trim().is_empty() || values.iter().any(String::is_empty) {
+            return Err(wrong());
+        }
+        Ok(Each { key: key.trim().to_string(), values })
+    }
+}
+
+/// The folder of a run: its setting's name, with the seed where it is not the config's own.
+pub fn folder_name(setting: &str, seed: u64, own: u64) -> String {
+    if seed == own { setting.to_string() } else { format!("{setting}_seed={seed}") }
+}
+
+/// The product of all values; a cell is an assignment and a name for each key.
+fn cells(each: &[Each]) -> Vec<Vec<(String, String)>> {
+    let mut cells = vec![Vec::new()];
+    for Each { key, values } in each {
+        let of = |cell: &Vec<(String, String)>, value: &String| {
+            let short = key.rsplit('.').next().unwrap_or(key);
+            let name: String = format!("{short}={value}").chars().filter(|c| is_plain(*c) && *c != ' ').collect();
+            cell.iter().cloned().chain([(format!("{key}={value}"), name)]).collect()
+        };
+        cells = cells.iter().flat_map(|cell| values.iter().map(move |value| of(cell, value))).collect();
+    }
+    cells
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_alphanumeric() || "-_.+= ".contains(c)
+}
+
+/// The parts between commas that stand in no brackets and no quotes, without blanks around.
+fn parts(text: &str) -> Vec<String> {
+    let (mut parts, mut depth, mut quote) = (vec![String::new()], 0i32, None);
+    for c in text.chars() {
+        match (quote, c) {
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), _) if open == c => quote = None,
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth -= 1,
+            (None, ',') if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        parts.last_mut().expect("there is always one").push(c);
+    }
+    parts.into_iter().map(|part| part.trim().to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> SweepFile {
+        SweepFile::parse(text, "my.toml").unwrap()
+    }
+
+    fn names(text: &str) -> Vec<String> {
+        file(text).expand().unwrap().into_iter().map(|variation| variation.name).collect()
+    }
+
+    fn refused(text: &str) -> String {
+        let error = SweepFile::parse(text, "my.toml").and_then(|file| file.expand()).unwrap_err();
+        assert!(error.hint().is_some());
+        error.to_string()
+    }
+
+    #[test]
+    fn a_grid_is_the_product_of_its_values() {
+        let expected = ["lr=1e-3_depth=2", "lr=1e-3_depth=3", "lr=3e-4_depth=2", "lr=3e-4_depth=3"];
+        assert_eq!(names("each = ['train.lr=1e-3, 3e-4', 'model.depth=2,3']"), expected);
+        let cell = file("set = ['train.epochs=1']\neach = ['augment.random_resized_crop.scale=[0.5, 1.0],[0.8, 1.0]']");
+        let cell = cell.expand().unwrap().swap_remove(1);
+        assert_eq!(cell.set, ["train.epochs=1", "augment.random_resized_crop.scale=[0.8, 1.0]"]);
+        assert_eq!(cell.name, "scale=0.81.0");
+    }
+
+    #[test]
+    fn a_list_keeps_its_order_and_meets_the_grid() {
+        let text = "preset = 'digits'\neach = ['train.lr=1,2']\n[[run]]\nname = 'b'\nset = ['model.depth=3']\n\
+                    [[run]]\nname = 'a'\nwhy = 'because'\npreset = 'photos'\n";
+        assert_eq!(names(text), ["b_lr=1", "b_lr=2", "a_lr=1", "a_lr=2"]);
+        let variations = file(text).expand().unwrap();
+        assert_eq!(variations[1].set, ["model.depth=3", "train.lr=2"]);
+        assert_eq!(
+            (variations[0].preset.as_deref(), variations[3].preset.as_deref()),
+            (Some("digits"), Some("photos"))
+        );
+        assert_eq!(variations[2].why.as_deref(), Some("because"));
+    }
+
+    #[test]
+    fn seeds_alone_repeat_the_base() {
+        assert_eq!(names("seeds = [1, 2]"), ["base"]);
+        assert_eq!([folder_name("base", 42, 42), folder_name("base", 7, 42)], ["base", "base_seed=7"]);
+    }
+
+    #[test]
+    fn a_sweep_that_cannot_be_is_refused() {
+        assert_eq!(refused(""), "the sweep varies nothing");
+        assert_eq!(refused("each = ['train.lr']"), "`train.lr` is not a key and its values (--set-each)");
+        assert_eq!(refused("each = ['train.lr=1,,2']"), "`train.lr=1,,2` is not a key and its values (--set-each)");
+        assert_eq!(refused("[[run]]\nname = 'a'\n[[run]]\nname = 'a'"), "two runs of the sweep are called `a`");
+        assert_eq!(refused("each = ['train.lr=1,1']"), "two runs of the sweep are called `lr=1`");
+        assert_eq!(refused("[[run]]\nname = '../a'"), "`../a` is no name of a run ([[run]])");
+        assert_eq!(refused("seeds = [1, 2, 1]"), "seed 1 stands twice (--seeds)");
+        let unknown = refused("seeds = [1, 2]\nepochs = 3");
+        assert!(unknown.starts_with("unknown field `epochs`") && unknown.ends_with("(my.toml, line 2)"), "{unknown}");
+        assert!(refused("evaluate = ['tests']").ends_with("(my.toml, line 1)"));
+    }
+}

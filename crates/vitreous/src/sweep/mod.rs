@@ -1,0 +1,19 @@
+//! Sweeps: runs of one config with something varied, from a list, a grid or both; what is done of them, and what they
+//! say.
+//!
+//! A [`SweepFile`] is what was written, [`expand`](SweepFile::expand) makes its settings. Which runs are done is seen
+//! from their folders alone ([`state_of`]): a sweep that was interrupted anywhere goes on where it was. [`analysis`]
+//! puts the outcome into words made from its numbers.
+
+mod analysis;
+mod builtin;
+mod error;
+mod file;
+mod intervals;
+mod state;
+
+pub use analysis::{Setting, Telling, analysis};
+pub use builtin::{names, text};
+pub use error::SweepError;
+pub use file::{Each, RunEntry, SweepFile, Variation, folder_name};
+pub use state::{Claim, State, state_of};

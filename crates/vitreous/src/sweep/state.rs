@@ -1,0 +1,119 @@
+//! What is done of a sweep, seen from the folders of its runs alone; and the claim of one process on them.
+
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+
+use super::SweepError;
+use crate::compare::{Settings, changes, settings_of, shown};
+use crate::record::{RecordError, Run, Status};
+
+/// File that is locked while a process works on a sweep.
+const LOCK: &str = ".lock";
+
+/// What a run may have left when it was killed before its manifest was written.
+const BEFORE_MANIFEST: [&str; 2] = ["config.toml", "weights"];
+
+/// How far a run of a sweep is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has come to its end.
+    Done,
+    /// Nothing is there.
+    New,
+    /// It was interrupted, killed, or stopped with an error: it is to be removed and made anew.
+    Again,
+}
+
+/// Looks at the folder of a run that is to have these settings.
+///
+/// # Errors
+/// When there is a run of other settings, one that cannot be read, or something else.
+pub fn state_of(folder: &Path, wanted: &Settings) -> Result<State, SweepError> {
+    if !folder.exists() {
+        return Ok(State::New);
+    }
+    let run = match Run::open(folder) {
+        Ok(run) => run,
+        Err(RecordError::NoRun { .. }) if was_begun(folder) => return Ok(State::Again),
+        Err(RecordError::NoRun { .. }) => return Err(SweepError::InTheWay { path: folder.to_path_buf() }),
+        Err(error) => return Err(error.into()),
+    };
+    let text = fs::read_to_string(run.config_path()).unwrap_or_default();
+    let path = folder.to_path_buf();
+    let found = settings_of(&text, "config.toml")
+        .map_err(|error| SweepError::Other { path: path.clone(), changes: error.to_string() })?;
+    let changes: Vec<String> = changes(&found, wanted)
+        .into_iter()
+        .map(|(key, found, wanted)| format!("{key} {}, now {}", shown(found), shown(wanted)))
+        .collect();
+    if !changes.is_empty() {
+        return Err(SweepError::Other { path, changes: changes.join("; ") });
+    }
+    Ok(match run.manifest().status {
+        Status::Finished | Status::MaxSteps => State::Done,
+        Status::Running | Status::Interrupted | Status::Failed => State::Again,
+    })
+}
+
+/// Whether all that lies in a folder is what a run writes before its manifest.
+fn was_begun(folder: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    entries.filter_map(Result::ok).all(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        BEFORE_MANIFEST.contains(&name.as_str()) || (name.starts_with('.') && name.ends_with(".tmp"))
+    })
+}
+
+/// The claim of this process on the folder of a sweep; it ends with the value, or with the process.
+pub struct Claim {
+    _lock: File,
+}
+
+impl Claim {
+    /// Makes the folder and claims it.
+    ///
+    /// # Errors
+    /// When it cannot be written, or another process has claimed it.
+    pub fn of(folder: &Path) -> Result<Claim, SweepError> {
+        let path = folder.join(LOCK);
+        let made = fs::create_dir_all(folder).and_then(|()| File::options().create(true).append(true).open(&path));
+        let lock = made.map_err(|error| RecordError::write(folder, &error))?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(SweepError::Busy { path: folder.to_path_buf() }),
+            // Where files cannot be locked, nobody can be seen at work.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Claim { _lock: lock }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(lr: f64) -> Settings {
+        settings_of(&format!("[train]\nlr = {lr}\n"), "config.toml").unwrap()
+    }
+
+    #[test]
+    fn what_is_there_before_a_manifest_is_made_anew_and_anything_else_is_in_the_way() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("run");
+        assert_eq!(state_of(&folder, &settings(0.5)), Ok(State::New));
+        fs::create_dir_all(folder.join("weights")).unwrap();
+        fs::write(folder.join(".manifest.json.77.tmp"), "{").unwrap();
+        assert_eq!(state_of(&folder, &settings(0.5)), Ok(State::Again));
+        fs::write(folder.join("diary.txt"), "").unwrap();
+        let error = state_of(&folder, &settings(0.5)).unwrap_err().to_string();
+        assert!(error.starts_with("this is no run, but lies where one should be ("), "{error}");
+    }
+
+    #[test]
+    fn a_folder_is_claimed_once() {
+        let root = tempfile::tempdir().unwrap();
+        let claim = Claim::of(&root.path().join("sweep")).unwrap();
+        let error = Claim::of(&root.path().join("sweep")).err().unwrap();
+        assert!(matches!(error, SweepError::Busy { .. }), "{error}");
+        drop(claim);
+        assert!(Claim::of(&root.path().join("sweep")).is_ok());
+    }
+}

@@ -1,0 +1,147 @@
+//! `vitreous compare` from end to end: real runs, generated folders, and folders that are no runs.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+/// A training of well under a second.
+const SMALL: [&str; 8] = [
+    "train",
+    "--limit-train=97",
+    "--batch-size=13",
+    "--set=data.val_fraction=0.01",
+    "--set=model.depth=1",
+    "--set=model.embed_dim=16",
+    "--set=model.num_heads=1",
+    "--epochs=1",
+];
+
+fn vitreous(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("vitreous").expect("the program is built");
+    command.current_dir(folder).env_remove("VITREOUS_DATA_DIR").args(arguments);
+    command.output().expect("the program runs")
+}
+
+fn said(folder: &Path, arguments: &[&str]) -> String {
+    let output = vitreous(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn train(folder: &Path, arguments: &[&str]) {
+    said(folder, &[&SMALL, arguments].concat());
+}
+
+#[test]
+fn real_runs_are_compared_in_every_format() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    train(folder, &["--name=low", "--lr=1e-5"]);
+    train(folder, &["--name=high-1", "--lr=3e-3", "--seed=1"]);
+    train(folder, &["--name=high-2", "--lr=3e-3", "--seed=2", "--threads=1"]);
+    train(folder, &["--name=stopped", "--lr=1e-3", "--max-steps=2"]);
+    fs::create_dir(folder.join("runs/notes")).unwrap();
+    said(folder, &["evaluate", "runs/high-1"]);
+    said(folder, &["evaluate", "runs/high-1", "--split=train"]);
+
+    let text = said(folder, &["compare", "runs"]);
+    let lines: Vec<Vec<&str>> =
+        text.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
+    let head = [
+        "run",
+        "seeds",
+        "model",
+        "lr",
+        "max_steps",
+        "parameters",
+        "FLOPs",
+        "training time",
+        "train acc",
+        "val acc",
+        "test acc",
+    ];
+    assert_eq!(lines[0], head, "{text}");
+    assert_eq!(lines[1][..6], ["high", "2", "ViT 1 block, 1 head, width 16", "0.003", "-", "3,482"], "{text}");
+    assert!(lines[1][10].ends_with(" % of 1 run") && lines[1][8].ends_with(" % of 1 run"), "{text}");
+    assert_eq!(lines[2][..5], ["low", "1", "ViT 1 block, 1 head, width 16", "1e-5", "-"], "{text}");
+    assert!(lines[2][8].starts_with('~') && lines[2][10] == "-", "{text}");
+    assert_eq!((lines[3][0], lines[3][4]), ("stopped", "2"), "{text}");
+    assert!(text.ends_with("\nleft out\n  runs/notes: this is no run: it has no manifest.json\n"), "{text}");
+
+    let json: Value =
+        serde_json::from_str(&said(folder, &["compare", "runs", "--json", "--each", "--sort=lr"])).unwrap();
+    let names: Vec<&str> = json["rows"].as_array().unwrap().iter().map(|row| row["run"].as_str().unwrap()).collect();
+    assert_eq!(names, ["low", "stopped", "high-1", "high-2"]);
+    assert_eq!(json["keys"], serde_json::json!(["train.lr", "train.max_steps", "train.seed"]));
+    let report: Value =
+        serde_json::from_slice(&fs::read(folder.join("runs/high-1/evaluation/test/report.json")).unwrap()).unwrap();
+    let row = &json["rows"][2];
+    assert_eq!((&row["test_acc"]["mean"], &row["train_acc_measured"]), (&report["top1"], &true.into()));
+    assert_eq!((&row["settings"]["train.lr"], &row["seeds"]), (&0.003.into(), &serde_json::json!([1])));
+    assert_eq!(json["left_out"][0]["folder"], "runs/notes");
+
+    let output = vitreous(folder, &["compare", "runs/low", "runs/high-1", "runs/notes", "--format=csv"]);
+    let csv = String::from_utf8(output.stdout).unwrap();
+    assert!(csv.starts_with("run,n,seeds,model,train.lr,train.seed,parameters,flops_forward,seconds,"), "{csv}");
+    assert_eq!(csv.lines().count(), 3);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "left out: runs/notes: this is no run: it has no manifest.json\n"
+    );
+    let markdown = said(folder, &["compare", "runs/low", "--format=markdown"]);
+    assert!(markdown.starts_with("| run | model | parameters | FLOPs |"), "{markdown}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused_with_its_reason() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let refused = |arguments: &[&str]| {
+        let output = vitreous(folder, arguments);
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    fs::create_dir_all(folder.join("runs/a")).unwrap();
+    assert_eq!(
+        refused(&["compare", "runs/a", "runs/b"]),
+        "runs/a: this is no run: it has no manifest.json\n\
+         runs/b: there is no such folder\n\
+         error: none of 2 folders is a run that can be compared\n\
+         hint: name folders that `vitreous train` made, such as runs/*\n"
+    );
+    train(folder, &["--name=one", "--max-steps=1"]);
+    assert_eq!(
+        refused(&["compare", "runs/one", "--sort=tests"]),
+        "error: there is no column `tests` to sort by (--sort)\nhint: did you mean `test`?\n"
+    );
+}
+
+#[test]
+fn a_thousand_runs_take_no_second() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    train(folder, &["--name=first", "--max-steps=1"]);
+    let manifest: Value = serde_json::from_slice(&fs::read(folder.join("runs/first/manifest.json")).unwrap()).unwrap();
+    let config = fs::read_to_string(folder.join("runs/first/config.toml")).unwrap();
+    for number in 0..1000 {
+        let at = folder.join(format!("many/run-{number}"));
+        let mut manifest = manifest.clone();
+        manifest["seed"] = (number % 5).into();
+        let lr = format!("lr = 0.{}", 100 + number / 5);
+        fs::create_dir_all(&at).unwrap();
+        fs::write(at.join("config.toml"), config.replace("lr = 0.0015", &lr)).unwrap();
+        fs::write(at.join("manifest.json"), manifest.to_string()).unwrap();
+    }
+    let start = Instant::now();
+    let json: Value = serde_json::from_str(&said(folder, &["compare", "many", "--json"])).unwrap();
+    let time = start.elapsed();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 200);
+    assert!(json["rows"].as_array().unwrap().iter().all(|row| row["seconds"]["n"] == 5));
+    // Without optimisation, and beside other tests, it may take longer.
+    let limit = if cfg!(debug_assertions) { Duration::from_secs(5) } else { Duration::from_secs(1) };
+    assert!(time < limit, "{time:?}");
+}

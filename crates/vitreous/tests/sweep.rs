@@ -1,0 +1,259 @@
+//! `vitreous sweep` from end to end: grids and lists, stopped and gone on with, refused where something is wrong.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+/// Trainings of well under a second each.
+const SMALL: [&str; 8] = [
+    "--limit-train=97",
+    "--batch-size=13",
+    "--set=data.val_fraction=0.01",
+    "--set=model.depth=1",
+    "--set=model.embed_dim=16",
+    "--set=model.num_heads=1",
+    "--epochs=1",
+    "--classes=even",
+];
+
+fn vitreous(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("vitreous").expect("the program is built");
+    command.current_dir(folder).env_remove("VITREOUS_DATA_DIR").arg("sweep").args(arguments);
+    command.output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// Runs a small sweep, which must succeed.
+fn swept(folder: &Path, arguments: &[&str]) -> Output {
+    let output = vitreous(folder, &[arguments, &SMALL].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    output
+}
+
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let output = vitreous(folder, &[arguments, &SMALL].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    text(&output.stderr)
+}
+
+fn manifest(folder: &Path, run: &str) -> Value {
+    serde_json::from_slice(&fs::read(folder.join("runs").join(run).join("manifest.json")).unwrap()).unwrap()
+}
+
+fn rows(output: &Output) -> Vec<Value> {
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    json["rows"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_grid_over_seeds_is_made_once_and_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let grid = ["--set-each=train.lr=1e-3,1e-5", "--seeds=42,7", "--evaluate=train,test", "--name=g", "--json"];
+    let output = swept(folder, &grid);
+    let found = rows(&output);
+    assert_eq!(found.iter().map(|row| row["run"].as_str().unwrap()).collect::<Vec<_>>(), ["lr=1e-3", "lr=1e-5"]);
+    assert!(found.iter().all(|row| row["seeds"] == serde_json::json!([42, 7]) && row["test_acc"]["n"] == 2));
+    assert!(found.iter().all(|row| row["train_acc_measured"] == true && row["val_acc"]["n"] == 2));
+    for run in ["lr=1e-3", "lr=1e-3_seed=7", "lr=1e-5", "lr=1e-5_seed=7"] {
+        let manifest = manifest(folder, &format!("g/{run}"));
+        assert_eq!((&manifest["status"], &manifest["test_evaluations"]), (&"finished".into(), &1.into()));
+        assert_eq!(manifest["data"]["class_names"], serde_json::json!(["0", "2", "4", "6", "8"]));
+    }
+    let analysis = fs::read_to_string(folder.join("runs/g/analysis.md")).unwrap();
+    assert!(analysis.starts_with("# Sweep g\n\nMade by `vitreous sweep --set-each=train.lr=1e-3,1e-5 "), "{analysis}");
+    assert!(
+        analysis.contains("\n## `lr=1e-5`\n\n- Changed: `train.lr` 0.001 → 1e-5.\n- Test accuracy: "),
+        "{analysis}"
+    );
+    assert!(
+        analysis.contains("the seeds account for: seeds of one setting have a standard deviation of "),
+        "{analysis}"
+    );
+
+    // Once more: nothing is trained or measured again, and a further seed alone is added.
+    let started = |run: &str| manifest(folder, run)["results"]["seconds"].clone();
+    let before = started("g/lr=1e-5");
+    let output = swept(
+        folder,
+        &["--set-each=train.lr=1e-3,1e-5", "--seeds=42,7,3", "--evaluate=train,test", "--name=g", "--json"],
+    );
+    assert!(text(&output.stderr).starts_with("sweep g: 6 runs, 4 of them done before, "), "{}", text(&output.stderr));
+    assert_eq!((started("g/lr=1e-5"), &manifest(folder, "g/lr=1e-5")["test_evaluations"]), (before, &1.into()));
+    assert!(rows(&output).iter().all(|row| row["test_acc"]["n"] == 3));
+}
+
+#[test]
+fn what_was_stopped_is_made_anew_and_what_is_other_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let grid = ["--set-each=train.lr=1e-3,1e-4,1e-5", "--name=g"];
+    swept(folder, &grid);
+    let weights = |run: &str| fs::read(folder.join(format!("runs/g/{run}/weights/last.safetensors"))).unwrap();
+    let first = weights("lr=1e-4");
+    // Killed in its first step; killed before its manifest was written.
+    let mut killed = manifest(folder, "g/lr=1e-4");
+    killed["status"] = "running".into();
+    killed["results"] = Value::Null;
+    fs::write(folder.join("runs/g/lr=1e-4/manifest.json"), killed.to_string()).unwrap();
+    fs::remove_dir_all(folder.join("runs/g/lr=1e-5")).unwrap();
+    fs::create_dir_all(folder.join("runs/g/lr=1e-5/weights")).unwrap();
+    let list = text(&swept(folder, &[&grid[..], &["--list"]].concat()).stdout);
+    let states: Vec<Vec<&str>> = list
+        .lines()
+        .skip(1)
+        .map(|line| line.split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect())
+        .collect();
+    assert_eq!(
+        states,
+        [
+            vec!["lr=1e-3", "done"],
+            vec!["lr=1e-4", "to do again", "train.lr 1e-4"],
+            vec!["lr=1e-5", "to do again", "train.lr 1e-5"]
+        ]
+    );
+    let output = swept(folder, &grid);
+    assert!(text(&output.stderr).starts_with("sweep g: 3 runs, 1 of them done before, "), "{}", text(&output.stderr));
+    assert!(weights("lr=1e-4") == first && manifest(folder, "g/lr=1e-5")["status"] == "finished");
+
+    let other = refused(folder, &["--set-each=train.lr=1e-3,1e-4", "--name=g", "--weight-decay=0.5"]);
+    let expected = "error: the run was made with other settings: train.weight_decay 0.05, now 0.5 (runs/g/lr=1e-3)\n\
+                    hint: choose another --name for this sweep, or remove that folder\n";
+    assert_eq!(other, expected);
+    fs::create_dir_all(folder.join("runs/g/lr=1/diary")).unwrap();
+    let way = refused(folder, &["--set-each=train.lr=1", "--name=g"]);
+    assert!(way.starts_with("error: this is no run, but lies where one should be (runs/g/lr=1)\n"), "{way}");
+}
+
+#[test]
+fn a_file_of_runs_side_by_side_gives_the_bits_of_single_runs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let file = "preset = 'digits'\nset = ['train.weight_decay=0.25']\nevaluate = []\n\
+                [[run]]\nname = 'plain'\nwhy = 'To begin with.'\n\
+                [[run]]\nname = 'relu'\nwhy = 'It is cheaper.'\nset = ['model.activation=relu']\n\
+                [[run]]\nname = 'wild'\nset = ['train.lr=1e30', 'train.warmup_epochs=0', 'train.sched=constant']\n";
+    fs::write(folder.join("mine.toml"), file).unwrap();
+    let output = vitreous(folder, &[&["mine.toml", "--jobs=2", "--threads=2"], &SMALL[..]].concat());
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("sweep mine: 3 runs, 2 side by side, each on 1 thread, into runs/mine\n"), "{stderr}");
+    assert!(
+        stderr.contains("\nrelu: epoch 1/1  loss ") && stderr.contains("run wild has failed; the sweep goes on\n"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.ends_with("error: 1 of 3 runs have failed\n") && stderr.contains("\nhint: use a smaller --lr "),
+        "{stderr}"
+    );
+    let table = text(&output.stdout);
+    assert!(table.contains("\nleft out\n  runs/mine/wild: it stopped with an error after step "), "{table}");
+    let analysis = fs::read_to_string(folder.join("runs/mine/analysis.md")).unwrap();
+    assert!(analysis.contains("Without a finished run, and left out: `wild`.\n"), "{analysis}");
+    assert!(
+        analysis.contains(
+            "## `relu`\n\nIt is cheaper.\n\n- Changed: `model.activation` gelu → relu.\n- Validation accuracy: "
+        ),
+        "{analysis}"
+    );
+    assert!(
+        analysis.contains("There is one seed only, ") && analysis.contains("Runs were made 2 side by side, "),
+        "{analysis}"
+    );
+
+    let mut command = Command::cargo_bin("vitreous").unwrap();
+    let alone = ["train", "--set=train.weight_decay=0.25", "--set=model.activation=relu", "--name=alone"];
+    assert!(command.current_dir(folder).args(alone).args(SMALL).output().unwrap().status.success());
+    let weights = |run: &str| fs::read(folder.join(format!("runs/{run}/weights/last.safetensors"))).unwrap();
+    assert!(weights("alone") == weights("mine/relu"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_sweep_goes_on_where_it_was() {
+    use std::process::{Command, Stdio};
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(
+        folder.join("s.toml"),
+        "preset = 'digits'\n[[run]]\nname = 'short'\n[[run]]\nname = 'long'\nset = ['train.epochs=100000']\n[[run]]\nname = 'last'\n",
+    )
+    .unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vitreous"))
+        .current_dir(folder)
+        .args(["sweep", "s.toml"])
+        .args(SMALL)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let timing = folder.join("runs/s/long/timing.jsonl");
+    while fs::metadata(&timing).map_or(0, |file| file.len()) == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "the sweep ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // While it is at work, another one keeps out.
+    let busy = refused(folder, &["s.toml"]);
+    assert!(busy.starts_with("error: another sweep is at work in this folder (runs/s)\n"), "{busy}");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(text(&output.stdout), "interrupted: 1 of 3 runs are done; the same command goes on from there\n");
+    assert_eq!(manifest(folder, "s/long")["status"], "interrupted");
+    assert!(!folder.join("runs/s/last").exists());
+
+    let file = fs::read_to_string(folder.join("s.toml")).unwrap().replace("100000", "2");
+    fs::write(folder.join("s.toml"), file).unwrap();
+    fs::remove_dir_all(folder.join("runs/s/long")).unwrap();
+    let output = swept(folder, &["s.toml"]);
+    assert!(text(&output.stderr).starts_with("sweep s: 3 runs, 1 of them done before, "), "{}", text(&output.stderr));
+    assert!(["short", "long", "last"].iter().all(|run| manifest(folder, &format!("s/{run}"))["status"] == "finished"));
+}
+
+#[test]
+fn bad_sweeps_are_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    fs::write(folder.join("bad.toml"), "preset = 'digits'\n[[run]]\nname = 'a'\nsets = []\n").unwrap();
+    fs::write(
+        folder.join("worse.toml"),
+        "preset = 'digits'\n[[run]]\nname = 'a'\n[[run]]\nname = 'b'\nset = ['model.num_heads=7']\n",
+    )
+    .unwrap();
+    let cases: [(&[&str], &str); 8] = [
+        (
+            &[],
+            "error: the sweep varies nothing\nhint: name a sweep, vary a key with --set-each train.lr=1e-3,3e-4, or repeat with --seeds 1,2,3\n",
+        ),
+        (&["fasion"], "error: no sweep or file is called `fasion`\nhint: did you mean `fashion`?\n"),
+        (
+            &["bad.toml"],
+            "error: unknown field `sets`, expected one of `name`, `why`, `preset`, `config`, `set` (bad.toml, line 4)\n",
+        ),
+        (&["worse.toml"], "error: embed_dim 16 is not a multiple of num_heads 7 (run b, [model])\n"),
+        (
+            &["worse.toml", "--preset=photos"],
+            "error: the sweep says itself where its runs start (--preset, --config, --model)\n",
+        ),
+        (&["--set-each=train.lr=1e-3,-1"], "error: lr -1 is not a positive number (run lr=-1, [train])\n"),
+        (
+            &["--set-each=model.dept=1,2"],
+            "error: unknown key `dept` (run dept=1, [model])\nhint: did you mean `depth`?\n",
+        ),
+        (
+            &["--seeds=1,2", "--jobs=3", "--threads=2"],
+            "error: jobs 3 is not between 1 and 2, the number of threads (--jobs)\nhint: use --jobs 2\n",
+        ),
+    ];
+    for (args, expected) in cases {
+        let text = refused(folder, args);
+        assert!(text.starts_with(expected), "{args:?}: {text}");
+    }
+    assert!(!folder.join("runs").exists());
+}
