@@ -377,8 +377,10 @@ impl Session {
         for region in &training.compiled.regions {
             if region.whole {
                 let call = &training.compiled.program.calls[region.calls.start];
-                // SAFETY: memory was fitted, and threads have different numbers.
-                self.pool.run(&|thread| unsafe { run.whole(call, [thread, threads]) });
+                self.pool.run(&|thread| {
+                    // SAFETY: memory was fitted, and each thread takes the worker of its own number.
+                    unsafe { run.whole(call, [thread, threads], (*workers.get().add(thread)).scratch.pointer()) };
+                });
                 continue;
             }
             self.pool.run(&|thread| {

@@ -128,12 +128,14 @@ impl Run<'_> {
         }
     }
 
-    /// Where a value of a call for the whole batch starts.
-    fn at(&self, slot: Slot) -> *mut f32 {
-        match self.compiled.plan.places[slot] {
-            // SAFETY: the plan's places lie inside the arena.
-            Place::Batch { start, .. } => unsafe { self.batch.get().add(start) },
-            Place::Scratch(_) => unreachable!("a call for the whole batch reads and writes values of the whole batch"),
+    /// Where a value of a call for the whole batch starts; what is the call's own lies in the thread's scratch memory.
+    fn at(&self, slot: Slot, scratch: *mut f32) -> *mut f32 {
+        // SAFETY: the plan's places lie inside the arena and the scratch memory.
+        unsafe {
+            match self.compiled.plan.places[slot] {
+                Place::Batch { start, .. } => self.batch.get().add(start),
+                Place::Scratch(start) => scratch.add(start),
+            }
         }
     }
 
@@ -145,8 +147,8 @@ impl Run<'_> {
     /// Does a thread's share of a call for the whole batch.
     ///
     /// # Safety
-    /// Memory was fitted to the step, and each thread calls this with its own number.
-    pub unsafe fn whole(&self, call: &Call, [thread, threads]: [usize; 2]) {
+    /// Memory was fitted to the step, and each thread calls this with its own number and scratch memory.
+    pub unsafe fn whole(&self, call: &Call, [thread, threads]: [usize; 2], scratch: *mut f32) {
         let columns = |len: usize| {
             let own = share(len.div_ceil(CUT), threads, thread);
             let first = own.start * CUT;
@@ -161,10 +163,10 @@ impl Run<'_> {
                     size,
                     first,
                     count,
-                    x: self.at(x),
+                    x: self.at(x, scratch),
                     weight: self.parameter(weight),
                     bias: bias.map_or(std::ptr::null(), |bias| self.parameter(bias)),
-                    out: self.at(out),
+                    out: self.at(out, scratch),
                 };
                 unsafe { linear::wide_product(self.isa, &args) };
             }
@@ -175,9 +177,9 @@ impl Run<'_> {
                     size,
                     first,
                     count,
-                    dy: self.at(dy),
+                    dy: self.at(dy, scratch),
                     weight: self.parameter(weight),
-                    dx: self.at(out),
+                    dx: self.at(out, scratch),
                 };
                 unsafe { linear::wide_input_grad(self.isa, &args) };
             }
@@ -190,10 +192,11 @@ impl Run<'_> {
     /// # Safety
     /// Memory was fitted to the step, all regions are done, and `to` is the caller's own.
     pub unsafe fn late(&self, call: &Call, first: usize, count: usize, to: *mut f32) {
-        let images = self.step.images;
+        // Late calls have no scratch memory.
+        let (images, scratch) = (self.step.images, std::ptr::null_mut());
         match *call {
             Call::Wide(Wide::WeightGrad { dy, x, rows, size, .. }) => {
-                let (dy, x) = (self.at(dy), self.at(x));
+                let (dy, x) = (self.at(dy, scratch), self.at(x, scratch));
                 let args = WideWeightGrad { rows: images * rows, size, first, count, dy, x, to };
                 let len = count * size[1];
                 unsafe {
@@ -202,7 +205,7 @@ impl Run<'_> {
                 }
             }
             Call::Wide(Wide::BiasGrad { dy, rows, len, .. }) => {
-                let args = WideBiasGrad { rows: images * rows, len, first, count, dy: self.at(dy), to };
+                let args = WideBiasGrad { rows: images * rows, len, first, count, dy: self.at(dy, scratch), to };
                 unsafe { linear::wide_bias_grad(self.isa, &args) };
             }
             _ => unreachable!("not a late call"),
