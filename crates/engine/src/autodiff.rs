@@ -73,7 +73,14 @@ impl Backward {
 
     /// Adds a node that computes a gradient.
     pub(crate) fn push(&mut self, name: &str, op: Op, inputs: &[NodeId], params: &[ParamId], shape: Shape) -> NodeId {
-        self.graph.push(name, op, inputs, params, shape).expect("forward names are unique, so gradient names are")
+        // A node of the model may be called as a gradient would be.
+        let mut unique = name.to_string();
+        while self.graph.find(&unique).is_some() {
+            unique.push('\'');
+        }
+        self.graph
+            .push(&unique, op, inputs, params, shape)
+            .expect("the name is free, and the shape that of a known value")
     }
 
     /// Adds `gradient` to what is known of the gradient of node `of`.
@@ -87,5 +94,25 @@ impl Backward {
             }
         };
         self.gradients[of.0] = Some(sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Activation;
+
+    #[test]
+    fn a_node_may_be_called_as_a_gradient_would_be() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", [3]).unwrap();
+        let mut y = graph.linear("fc", x, 5, ops::LinearInit::pytorch(3)).unwrap();
+        for name in ["fc.param_grad", "fc.grad", "loss.grad"] {
+            y = graph.activation(name, y, Activation::Relu).unwrap();
+        }
+        let label = graph.input("label", []).unwrap();
+        let loss = graph.cross_entropy("loss", y, label, 0.0).unwrap();
+        let training = differentiate(&graph, loss);
+        assert!(training.graph.find("fc.param_grad'").is_some());
     }
 }

@@ -21,7 +21,7 @@ use super::run::{Run, Worker};
 use super::split::{buffers_needed, merge, parts, parts_of, share};
 use super::training::Training;
 use crate::autodiff;
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, ParamId};
 use crate::random::Key;
 use crate::session::{Examples, Memory, Optimizer, Step, StepReport, WideRule};
 
@@ -78,6 +78,21 @@ pub fn training_memory(
     }
 }
 
+/// The memory that [`Session::infer`] takes for so many images, its results included.
+pub fn inference_memory(graph: &Graph, nodes: &[NodeId], images: usize, threads: usize) -> Memory {
+    let mut compiled = Compiled::new(graph, nodes, Mode::Infer, Isa::best(), &WideRule::default());
+    let chunk = images.div_ceil(compiled.chunks(images).max(threads.min(images)));
+    compiled.fit(Capacity { chunk, images: 0, micro_batches: 0 });
+    let outputs: usize = nodes.iter().map(|&id| images * graph.node(id).shape.len()).sum();
+    let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
+    Memory {
+        parameters: bytes(Layout::new(graph).len()),
+        packed: bytes(compiled.packed_len),
+        activations: bytes(threads * compiled.plan.len + outputs),
+        ..Memory::default()
+    }
+}
+
 /// Gradient buffers that each thread gets.
 fn buffers_per_thread(parts: usize, threads: usize) -> usize {
     (0..threads).map(|thread| buffers_needed(parts_of(parts, threads, thread))).max().unwrap_or(0)
@@ -90,14 +105,19 @@ impl Session {
     }
 
     /// Starts a session that uses a given instruction set.
+    ///
+    /// # Panics
+    /// When this processor does not have it, or the parameters are another graph's.
     pub fn with_isa(graph: Graph, parameters: Parameters, threads: usize, isa: Isa) -> Self {
+        isa.assert_among(&Isa::available());
         assert_eq!(*parameters.layout(), Layout::new(&graph), "parameters of another graph");
-        let threads = threads.max(1);
+        let pool = Pool::new(threads);
+        let threads = pool.threads();
         let worker = || Worker { scratch: Buffer::new(0), keys: Vec::new(), pending: Vec::with_capacity(16) };
         Session {
             graph,
             isa,
-            pool: Pool::new(threads),
+            pool,
             parameters,
             packed: Buffer::new(0),
             packed_for: None,
@@ -118,10 +138,10 @@ impl Session {
         &self.parameters
     }
 
-    /// The parameters, to be changed.
-    pub fn parameters_mut(&mut self) -> &mut Parameters {
+    /// The values of one parameter, to be changed. Not all at once: kernels rely on the layout of the graph's own.
+    pub fn parameter_mut(&mut self, param: ParamId) -> &mut [f32] {
         self.packed_for = None;
-        &mut self.parameters
+        self.parameters.get_mut(param)
     }
 
     /// Number of threads.
@@ -166,8 +186,12 @@ impl Session {
     }
 
     /// The mean over a step's images of metric number `metric`, as given to [`Session::start_training`].
+    ///
+    /// # Panics
+    /// When training was not started, or the metric is more than one number for an image.
     pub fn metric_mean(&self, metric: usize, images: usize) -> f64 {
         let training = self.training.as_ref().expect("training was started");
+        assert_eq!(training.compiled.program.outputs[1 + metric], 1, "metric {metric} is more than one number");
         sum(&training.outputs[1 + metric][..images]) / images as f64
     }
 
