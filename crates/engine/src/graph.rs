@@ -111,6 +111,13 @@ pub enum Init {
         /// Greatest absolute value.
         bound: f32,
     },
+    /// U(least, greatest).
+    Between {
+        /// Least value.
+        least: f32,
+        /// Greatest value.
+        greatest: f32,
+    },
     /// N(0, std).
     Normal {
         /// Standard deviation.
@@ -140,6 +147,7 @@ impl Init {
             *value = match self {
                 Init::Constant(x) => x,
                 Init::Uniform { bound } => key.range(i, -f64::from(bound), f64::from(bound)) as f32,
+                Init::Between { least, greatest } => key.range(i, f64::from(least), f64::from(greatest)) as f32,
                 Init::Normal { std } => (key.normal(i) * f64::from(std)) as f32,
                 Init::TruncatedNormal { std } => {
                     let own = key.with(i);
@@ -403,6 +411,15 @@ mod tests {
         let mean = graph.new_statistic("mean", [7], Init::Constant(0.0)).expect("a new name");
         assert_eq!(graph.parameter_count(), 15);
         assert_eq!((graph.parameters().len(), graph.find_parameter("mean")), (2, Some(mean)));
+    }
+
+    #[test]
+    fn between_fills_its_range_evenly() {
+        let mut values = vec![0.0; 10_007];
+        Init::Between { least: -1.0, greatest: 3.0 }.fill(Key::new(5), &mut values);
+        let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / 10_007.0;
+        assert!((mean - 1.0).abs() < 0.05, "mean {mean}");
+        assert!(values.iter().all(|x| (-1.0..=3.0).contains(x)) && values.iter().any(|x| *x > 2.99), "{values:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use toml::Value;
 use super::CliError;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
-use crate::config::vit::ImageFacts;
+use crate::config::model::ImageFacts;
 use crate::config::{CheckedConfig, presets};
 use crate::data::{self, DataError, Facts, ImageShape};
 
@@ -27,7 +27,7 @@ pub struct SettingsArgs {
     /// A config file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A model of timm's sizes: vit-tiny, vit-small, vit-base
+    /// A model with a name: vit-tiny, vit-small, vit-base, vgg11, vgg13, vgg16, vgg19, vgg11-bn, ...
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// digits, mnist, fashion-mnist, cifar10, or a folder with a folder of pictures for each class
@@ -84,7 +84,9 @@ impl SettingsArgs {
             layers.model(name)?;
         }
         if let Some(name) = &self.data {
-            if layers.clone().finish().is_ok_and(|before| before.config().data.name != *name) {
+            // Of another folder of pictures, what was said holds: its size and normalisation are those of the model.
+            let is_other = |before: &str| before != name && (is_known(before) || is_known(name));
+            if layers.clone().finish().is_ok_and(|before| is_other(&before.config().data.name)) {
                 forget_other_data(&mut layers, name)?;
             }
             layers.put("data.name", name.as_str(), "--data")?;
@@ -148,7 +150,7 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
             // A folder that is there but wrong is an error; one that is not there can be imagined.
             Err(DataError::UnknownName { name, .. }) => {
                 let classes = data.classes.as_ref().map_or(CLASSES_UNKNOWN, |subset| subset.count(CLASSES_UNKNOWN));
-                if model.num_classes.is_none() {
+                if model.num_classes().is_none() {
                     remark = Some(format!(
                         "{name} is not there: counted with {classes} classes (--set model.num_classes=N)"
                     ));
@@ -159,9 +161,9 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
         },
     };
     let facts = ImageFacts {
-        image_size: model.image_size.unwrap_or(image_size),
-        channels: model.channels.unwrap_or(channels),
-        num_classes: model.num_classes.unwrap_or(num_classes),
+        image_size: model.image_size().unwrap_or(image_size),
+        channels: model.channels().unwrap_or(channels),
+        num_classes: model.num_classes().unwrap_or(num_classes),
     };
     Ok((facts, remark))
 }

@@ -86,7 +86,7 @@ pub fn ready(checked: &CheckedConfig) -> Result<Ready, CliError> {
     let facts = data::inspect(&checked.config().data)?;
     let config = checked.resolve(square_facts(&facts)?)?;
     Job::check_batch(&config, facts.train)?;
-    let model = models::vit(&config.model, config.train.smoothing as f32)?;
+    let model = models::build_for_training(&config)?;
     check_memory("training", memory_needed(&config, &model, &facts), facts.is_folder(), available_memory())?;
     Ok(Ready { facts, config, model })
 }
@@ -125,16 +125,9 @@ pub fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
 
 fn say_what(job: &Job) {
     let (config, data) = (job.config(), job.data());
-    let (model, shape) = (config.model.spec(), config.model.image_size());
-    say!(
-        "ViT of {} blocks, width {}, {} heads, patches of {}x{}: {} parameters",
-        model.depth,
-        model.embed_dim,
-        model.num_heads,
-        model.patch_size,
-        model.patch_size,
-        units::count(job.model().graph.parameter_count() as u64),
-    );
+    let shape = config.model.image_size();
+    let parameters = units::count(job.model().graph.parameter_count() as u64);
+    say!("{}: {parameters} parameters", config.model.describe());
     let skipped = match data.skipped.len() {
         0 => String::new(),
         count => format!(", {} that cannot be decoded left out", units::count(count as u64)),
@@ -158,17 +151,23 @@ fn report(run: &Run, outcome: &Outcome) -> String {
         Status::MaxSteps => format!("stopped after step {} as asked; ", units::count(results.steps)),
         _ => String::new(),
     };
-    let reached = match (results.best_val_acc, results.best_epoch, results.train_acc) {
-        (Some(accuracy), Some(epoch), _) => format!(
-            "{} of {} validation images right (best epoch: {epoch})",
-            units::percent(accuracy),
-            units::count(data.validation as u64)
-        ),
-        (_, _, Some(accuracy)) => format!("{} of training images right", units::percent(accuracy)),
+    let validation = |accuracy| {
+        format!("{} of {} validation images right", units::percent(accuracy), units::count(data.validation as u64))
+    };
+    let reached = match (results.best_val_acc, results.best_epoch, results.val_acc, results.train_acc) {
+        (Some(accuracy), Some(epoch), ..) => format!("{} (best epoch: {epoch})", validation(accuracy)),
+        (_, _, Some(accuracy), _) => format!("{} (last epoch)", validation(accuracy)),
+        (.., Some(accuracy)) => format!("{} of training images right", units::percent(accuracy)),
         _ => "the first epoch was not completed".to_string(),
     };
+    let kept = match (results.lowest_train_loss, results.lowest_step) {
+        (Some(loss), Some(step)) => {
+            format!("; kept: the weights of the lowest training loss, {loss:.4} at step {}", units::count(step))
+        }
+        _ => String::new(),
+    };
     format!(
-        "{how}{reached}, in {}\n\
+        "{how}{reached}, in {}{kept}\n\
          config, records and weights are in {folder}\n\
          next: vitreous evaluate {folder}\n      vitreous predict IMAGE --run {folder}\n",
         units::duration(results.seconds)

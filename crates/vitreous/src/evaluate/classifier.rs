@@ -8,7 +8,7 @@ use super::{ClassMap, EvaluateError, Prediction, Scores, Tally, Verdict};
 use crate::checkpoint::{self, Metadata};
 use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
-use crate::config::vit::ImageFacts;
+use crate::config::model::ImageFacts;
 use crate::data::augment::Augment;
 use crate::data::{ImageShape, Split};
 use crate::models::{self, Model};
@@ -36,7 +36,7 @@ impl Classifier {
         let config = resolve(path, &metadata)?;
         let shape = shape_of(&config);
         let contradiction = |reason: String| EvaluateError::Contradiction { path: path.to_path_buf(), reason };
-        let model = models::vit(&config.model, 0.0).map_err(|error| contradiction(error.to_string()))?;
+        let model = models::build(&config.model, 0.0).map_err(|error| contradiction(error.to_string()))?;
         let (classes, named) = (config.model.num_classes(), metadata.class_names.len());
         if classes != named {
             return Err(contradiction(format!("{named} class names for {classes} classes")));
@@ -190,9 +190,9 @@ fn resolve(path: &Path, metadata: &Metadata) -> Result<ResolvedConfig, EvaluateE
         reason: "the config does not say which images the model sees".to_string(),
     };
     let facts = ImageFacts {
-        image_size: model.image_size.ok_or_else(missing)?,
-        channels: model.channels.ok_or_else(missing)?,
-        num_classes: model.num_classes.ok_or_else(missing)?,
+        image_size: model.image_size().ok_or_else(missing)?,
+        channels: model.channels().ok_or_else(missing)?,
+        num_classes: model.num_classes().ok_or_else(missing)?,
     };
     Ok(checked.resolve(facts)?)
 }
@@ -206,7 +206,7 @@ fn shape_of(config: &ResolvedConfig) -> ImageShape {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::config::model::VitSpec;
+    use crate::config::model::{ModelSpec, VitSpec};
     use crate::data::Normalization;
     use crate::random::{Purpose, stream};
     use vitreous_engine::Parameters;
@@ -220,7 +220,7 @@ mod tests {
         Metadata {
             class_names: ["cat", "dog", "emu"].map(str::to_string).to_vec(),
             normalization: Normalization { mean: vec![0.3], std: vec![0.7] },
-            config: Config { model: spec(), ..Config::default() }.to_toml(),
+            config: Config { model: ModelSpec::Vit(spec()), ..Config::default() }.to_toml(),
             epoch: 2,
             step: 7,
         }
@@ -229,7 +229,7 @@ mod tests {
     /// Saves weights with a header and loads them again.
     fn loaded(metadata: &Metadata) -> Result<Classifier, EvaluateError> {
         let facts = ImageFacts { image_size: 15, channels: 1, num_classes: 3 };
-        let model = models::vit(&spec().with_facts(facts).unwrap(), 0.0).unwrap();
+        let model = models::build(&ModelSpec::Vit(spec()).with_facts(facts).unwrap(), 0.0).unwrap();
         let parameters = Parameters::initialise(&model.graph, stream(5, Purpose::Initialise));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
@@ -265,7 +265,8 @@ mod tests {
         let gray = refused(&normalized(&[0.1; 3], &[0.7]));
         assert_eq!(gray, format!("{lie}3 means and 1 deviations for 1 channels"));
         assert_eq!(refused(&normalized(&[0.1], &[0.0])), format!("{lie}images cannot be normalised by 0"));
-        let config = Config { model: VitSpec { image_size: None, ..spec() }, ..Config::default() }.to_toml();
+        let model = ModelSpec::Vit(VitSpec { image_size: None, ..spec() });
+        let config = Config { model, ..Config::default() }.to_toml();
         let unsaid = format!("{lie}the config does not say which images the model sees");
         assert_eq!(refused(&Metadata { config, ..metadata() }), unsaid);
     }

@@ -150,9 +150,8 @@ fn aligned(rows: &[[String; 6]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{Block, VitSpec};
-    use crate::config::vit::ImageFacts;
-    use crate::models::vit;
+    use crate::config::model::{Block, ImageFacts, VitSpec};
+    use crate::models::vit::vit;
 
     /// One block of width 14 over 9 patches of 5x5, two heads, hidden width 21.
     fn summary(block: Block) -> Summary {

@@ -9,10 +9,12 @@ use crate::units;
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum TrainError {
     /// A step needs more images than there are.
-    #[error("batch_size {batch_size} is more than the {images} images that train ([train])")]
+    #[error("{} is more than the {images} images that train ([train])", step(*batch_size, *grad_accum_steps))]
     Batch {
-        /// Images of a step.
+        /// Images that go through the model together.
         batch_size: usize,
+        /// Batches of a step.
+        grad_accum_steps: usize,
         /// Images that train.
         images: usize,
     },
@@ -85,10 +87,20 @@ pub enum TrainError {
     Record(#[from] RecordError),
 }
 
+fn step(batch_size: usize, grad_accum_steps: usize) -> String {
+    match grad_accum_steps {
+        1 => format!("batch_size {batch_size}"),
+        _ => format!("batch_size {batch_size} times grad_accum_steps {grad_accum_steps}"),
+    }
+}
+
 impl TrainError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            TrainError::Batch { images, grad_accum_steps: 2.., .. } => {
+                format!("use a --batch-size and --grad-accum-steps whose product is at most {images}")
+            }
             TrainError::Batch { images, .. } => {
                 format!("use --batch-size {} or less", 1usize << images.max(&1).ilog2())
             }

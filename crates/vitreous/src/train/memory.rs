@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vitreous_engine::{Adam, Memory, training_memory};
+use vitreous_engine::{Memory, training_memory};
 
-use super::{TrainError, threads};
+use super::{TrainError, optimizer, threads};
 use crate::config::ResolvedConfig;
+use crate::config::train::Keep;
 use crate::data::{Facts, Wanted};
 use crate::models::Model;
 
@@ -16,8 +17,12 @@ const MARGIN_BYTES: u64 = 32 << 20;
 /// Returns what the engine takes for a training, and the bytes of the images.
 pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (Memory, u64) {
     let threads = threads(config.train.threads);
-    let (optimizer, images) = (Adam::default().into(), config.train.batch_size);
-    let memory = training_memory(&model.graph, model.loss, &[model.correct], &optimizer, images, threads);
+    let (optimizer, images) = (optimizer(&config.train), config.train.step_images());
+    let mut memory = training_memory(&model.graph, model.loss, &[model.correct], &optimizer, images, threads);
+    if config.train.keep == Keep::LowestTrainLoss {
+        // The kept weights wait in memory for the end of the epoch.
+        memory.parameters *= 2;
+    }
     (memory, facts.image_bytes(Wanted::TrainAndValidation))
 }
 

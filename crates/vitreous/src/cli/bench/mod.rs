@@ -110,7 +110,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
 
 fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) -> Result<Timing, CliError> {
     let batch = config.train.batch_size;
-    let model = models::vit(&config.model, config.train.smoothing as f32)?;
+    let model = models::build_for_training(config)?;
     let threads = threads(config.train.threads);
     let adam = Adam::default();
     let mut memory = match what {
