@@ -249,8 +249,7 @@ unsafe fn backward_of_width<S: Simd, const W: usize>(args: &Backward) {
                 for vector in 0..2 * W * keys {
                     S::store(scratch.rest_sums.add(vector * LANES), S::splat(0.0));
                 }
-                let rows =
-                    BackwardRows { stride: LANES, q, context, dcontext, stats: own_stats, dq, scale, out_scale };
+                let rows = BackwardRows { stride: LANES, q, context, dcontext, stats: own_stats, dq, scale, out_scale };
                 backward_block::<S, W, 1, _>(ByLane(scratch.rest_keys), keys, rows, scratch.rest_sums);
                 rest.scatter(W, dq, scratch.dq, stride);
             }
