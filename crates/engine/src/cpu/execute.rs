@@ -74,7 +74,7 @@ pub fn training_memory(
         optimizer: bytes(optimizer.moments() * parameters),
         gradients: bytes(buffers * compiled.gradient_len + whole),
         packed: bytes(compiled.packed_len),
-        activations: bytes(threads * (compiled.plan.len + late.longest()) + compiled.plan.batch_len),
+        activations: bytes(threads * (compiled.plan.len + late.longest() + late.room) + compiled.plan.batch_len),
     }
 }
 
@@ -177,7 +177,7 @@ impl Session {
     /// # Panics
     /// When training was not started or the step has no images.
     pub fn train_step(&mut self, step: &Step) -> StepReport {
-        self.accumulate_gradients(step);
+        self.accumulate_gradients(step, true);
         self.packed_for = None;
         let training = self.training.as_mut().expect("training was started");
         training.steps += 1;
@@ -201,7 +201,7 @@ impl Session {
     /// # Panics
     /// When training was not started or the step has no images.
     pub fn gradients(&mut self, step: &Step) -> (Parameters, f64) {
-        self.accumulate_gradients(step);
+        self.accumulate_gradients(step, false);
         let training = self.training.as_mut().expect("training was started");
         let mut gradient = Parameters::zeros(&self.graph);
         training.finish_sums(&mut self.pool, self.isa, &mut self.parameters, step);
@@ -256,6 +256,7 @@ impl Session {
                     first: range.start,
                     dropout: Key::new(0),
                     epoch_place: 0,
+                    cut: [images, 1],
                     share: 1.0,
                     scratch: worker.scratch.pointer(),
                     batch: std::ptr::null_mut(),
@@ -354,7 +355,7 @@ impl Session {
     }
 
     /// Takes all parts forward and backward; leaves the sums of a single region's gradients to `training.merges`.
-    fn accumulate_gradients(&mut self, step: &Step) {
+    fn accumulate_gradients(&mut self, step: &Step, moves_statistics: bool) {
         assert!(step.images > 0, "a step needs images");
         self.fit_training(step);
         self.pack(ProgramId::Training);
@@ -373,6 +374,7 @@ impl Session {
             gradients: &training.gradient_pointers,
             total: training.total_pointer,
             outputs: &training.output_pointers,
+            moves_statistics,
         };
         let workers = Shared::new(self.workers.as_mut_ptr());
         for region in &training.compiled.regions {

@@ -9,7 +9,8 @@
 //! - Kernels take raw pointers, because input and output may be the same values; the planner gives two values
 //!   the same place only where a kernel says that it can work in place.
 //! - Kernels may read up to 63 values beyond a matrix (never use them), so every buffer ends in that much slack.
-//! - Threads write to disjoint memory: each has its own scratch and gradients, and outputs are divided by image.
+//! - Threads write to disjoint memory: each has its own scratch and gradients; outputs and values of the whole batch
+//!   are divided by image, inside a call for the whole batch by column.
 
 mod activation;
 mod attention;

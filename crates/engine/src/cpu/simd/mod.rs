@@ -129,12 +129,18 @@ pub(in crate::cpu) use isa_kernel;
 /// 2^x to 2e-9 of its value before rounding; x is clamped to -126 ... 127, and what is no number stays none.
 #[inline(always)]
 pub(super) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
+    unsafe { exp2_below_127::<S>(S::min(S::splat(127.0), x)) }
+}
+
+/// The same where x is known to be at most 127: differences to a greatest value.
+#[inline(always)]
+pub(super) unsafe fn exp2_below_127<S: Simd>(x: S::V) -> S::V {
     // A minimax polynomial of 2^f on [-0.5, 0.5], with x = whole + f; its last term is ln 2 in f32.
     const TERMS: [f32; 6] =
         [0.000_153_458_07, 0.001_339_993_1, 0.009_618_489, 0.055_503_286, 0.240_226_46, std::f32::consts::LN_2];
     unsafe {
         // The constants come first, so that what is no number stays none.
-        let x = S::min(S::splat(127.0), S::max(S::splat(-126.0), x));
+        let x = S::max(S::splat(-126.0), x);
         let whole = S::add(x, S::splat(ROUND));
         let f = S::sub(x, S::sub(whole, S::splat(ROUND)));
         let mut p = S::splat(TERMS[0]);

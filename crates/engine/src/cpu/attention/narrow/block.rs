@@ -1,6 +1,6 @@
 //! Up to four vectors of queries that go through all keys.
 
-use crate::cpu::simd::{LANES, Simd, exp2};
+use crate::cpu::simd::{LANES, Simd, exp2_below_127};
 
 /// Where a block of queries finds keys and values, one after the other.
 pub(super) trait Keys<S: Simd, const W: usize>: Copy {
@@ -113,7 +113,7 @@ pub(super) unsafe fn forward_block<S: Simd, const W: usize, const N: usize, K: K
                 for c in 0..W {
                     score = S::mul_add(q[c][i], k[c], score);
                 }
-                let e = exp2::<S>(score);
+                let e = exp2_below_127::<S>(score);
                 sums[i] = S::add(sums[i], e);
                 for c in 0..W {
                     context[c][i] = S::mul_add(e, v[c], context[c][i]);
@@ -221,7 +221,7 @@ pub(super) unsafe fn backward_block<S: Simd, const W: usize, const N: usize, K: 
                     score = S::mul_add(q[c][i], k[c], score);
                     ds = S::mul_add(g[c][i], v[c], ds);
                 }
-                let e = exp2::<S>(score);
+                let e = exp2_below_127::<S>(score);
                 ds = S::mul(e, ds);
                 for c in 0..W {
                     dq[c][i] = S::mul_add(ds, k[c], dq[c][i]);

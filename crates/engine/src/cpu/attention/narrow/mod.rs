@@ -302,17 +302,23 @@ unsafe fn backward_of_width<S: Simd, const W: usize>(args: &Backward) {
 unsafe fn sum_lanes<S: Simd, const W: usize>(keys: usize, sums: *const f32, dk: *mut f32, dv: *mut f32) {
     unsafe {
         let stride = keys.next_multiple_of(LANES);
-        let mut first = 0;
-        while first < keys {
+        for first in (0..keys).step_by(LANES) {
             for c in 0..2 * W {
+                let from = sums.add((first * 2 * W + c) * LANES);
                 let mut rows = [S::splat(0.0); LANES];
-                for (i, row) in rows.iter_mut().enumerate().take(keys - first) {
-                    *row = S::load(sums.add(((first + i) * 2 * W + c) * LANES));
+                // Two loops, so that the common one has a fixed length and its rows stay in registers.
+                if keys - first >= LANES {
+                    for (i, row) in rows.iter_mut().enumerate() {
+                        *row = S::load(from.add(i * 2 * W * LANES));
+                    }
+                } else {
+                    for (i, row) in rows.iter_mut().enumerate().take(keys - first) {
+                        *row = S::load(from.add(i * 2 * W * LANES));
+                    }
                 }
                 let to = if c < W { dk.add(c * stride) } else { dv.add((c - W) * stride) };
                 S::store(to.add(first), S::sums(&rows));
             }
-            first += LANES;
         }
     }
 }
