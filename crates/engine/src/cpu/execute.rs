@@ -185,14 +185,15 @@ impl Session {
         StepReport { loss: sum(&training.outputs[0][..step.images]) / step.divisor(), gradient_norm }
     }
 
-    /// The mean over a step's images of metric number `metric`, as given to [`Session::start_training`].
+    /// The mean over a step's images, and over the numbers that each image has of it, of metric number `metric`, as given
+    /// to [`Session::start_training`].
     ///
     /// # Panics
-    /// When training was not started, or the metric is more than one number for an image.
+    /// When training was not started.
     pub fn metric_mean(&self, metric: usize, images: usize) -> f64 {
         let training = self.training.as_ref().expect("training was started");
-        assert_eq!(training.compiled.program.outputs[1 + metric], 1, "metric {metric} is more than one number");
-        sum(&training.outputs[1 + metric][..images]) / images as f64
+        let values = images * training.compiled.program.outputs[1 + metric];
+        sum(&training.outputs[1 + metric][..values]) / values as f64
     }
 
     /// Returns the gradient of the loss (see [`StepReport::loss`]) without taking a step, and the loss.

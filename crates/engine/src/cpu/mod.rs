@@ -146,20 +146,6 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "metric 0 is more than one number")]
-    fn a_mean_is_of_a_metric_that_is_one_number() {
-        let mut graph = Graph::new();
-        let x = graph.input("x", [3]).unwrap();
-        let y = graph.linear("y", x, 5, crate::ops::LinearInit::pytorch(3)).unwrap();
-        let label = graph.input("label", []).unwrap();
-        let loss = graph.cross_entropy("loss", y, label, 0.0).unwrap();
-        let parameters = Parameters::initialise(&graph, Key::new(7));
-        let mut session = Session::new(graph, parameters, 1);
-        session.start_training(loss, &[y], crate::session::Adam::default());
-        session.metric_mean(0, 0);
-    }
-
-    #[test]
     fn inference_takes_less_than_training_and_more_than_the_parameters() {
         let mut graph = Graph::new();
         let x = graph.input("x", [3]).unwrap();
