@@ -13,6 +13,8 @@ pub struct TrainingGraph {
     pub graph: Graph,
     /// Number of nodes that are the model's.
     pub forward_len: usize,
+    /// For each node after these the node of the model whose gradient rule made it, or whose gradient it sums.
+    pub gradient_of: Vec<NodeId>,
 }
 
 /// Builds the training graph of a cross-entropy loss.
@@ -30,8 +32,13 @@ pub fn differentiate(graph: &Graph, loss: NodeId) -> TrainingGraph {
     };
     let logits = node.inputs[0];
     let forward_len = graph.nodes().len();
-    let mut backward =
-        Backward { graph: graph.clone(), needs_gradient: needs_gradient(graph), gradients: vec![None; forward_len] };
+    let mut backward = Backward {
+        graph: graph.clone(),
+        needs_gradient: needs_gradient(graph),
+        gradients: vec![None; forward_len],
+        rule: loss,
+        gradient_of: Vec::new(),
+    };
     if backward.needs_gradient[logits.0] {
         let shape = graph.shape(logits).clone();
         let dy = backward.push(&format!("{}.grad", node.name), grad, &node.inputs, &[], shape);
@@ -39,10 +46,11 @@ pub fn differentiate(graph: &Graph, loss: NodeId) -> TrainingGraph {
     }
     for id in graph.ids().rev() {
         if let Some(dy) = backward.gradients[id.0] {
+            backward.rule = id;
             ops::differentiate(&mut backward, id, dy);
         }
     }
-    TrainingGraph { graph: backward.graph, forward_len }
+    TrainingGraph { graph: backward.graph, forward_len, gradient_of: backward.gradient_of }
 }
 
 /// A node needs a gradient when a parameter stands behind it.
@@ -60,6 +68,9 @@ pub(crate) struct Backward {
     graph: Graph,
     needs_gradient: Vec<bool>,
     gradients: Vec<Option<NodeId>>,
+    /// The node whose rule is at work.
+    rule: NodeId,
+    gradient_of: Vec<NodeId>,
 }
 
 impl Backward {
@@ -78,6 +89,7 @@ impl Backward {
         while self.graph.find(&unique).is_some() {
             unique.push('\'');
         }
+        self.gradient_of.push(self.rule);
         self.graph
             .push(&unique, op, inputs, params, shape)
             .expect("the name is free, and the shape that of a known value")
@@ -90,7 +102,9 @@ impl Backward {
             Some(known) => {
                 let shape = self.node(of).shape.clone();
                 let name = format!("{}.grad_sum.{}", self.node(of).name, self.graph.nodes().len());
-                self.push(&name, Op::Add, &[known, gradient], &[], shape)
+                let sum = self.push(&name, Op::Add, &[known, gradient], &[], shape);
+                *self.gradient_of.last_mut().expect("the sum was pushed") = of;
+                sum
             }
         };
         self.gradients[of.0] = Some(sum);
@@ -113,6 +127,7 @@ mod tests {
         let label = graph.input("label", []).unwrap();
         let loss = graph.cross_entropy("loss", y, label, 0.0).unwrap();
         let training = differentiate(&graph, loss);
-        assert!(training.graph.find("fc.param_grad'").is_some());
+        let gradient = training.graph.find("fc.param_grad'").expect("the name was taken");
+        assert_eq!(training.gradient_of[gradient.0 - training.forward_len], graph.find("fc").unwrap());
     }
 }
