@@ -1,5 +1,7 @@
 //! One training step on its way: what its threads share, and how a thread takes its part of a region.
 
+mod convolution;
+
 use std::ops::Range;
 
 use super::Isa;
@@ -41,6 +43,8 @@ pub(super) struct Run<'a> {
     /// The gradient of the whole step, as the parameters lie.
     pub total: Shared<f32>,
     pub outputs: &'a [Shared<f32>],
+    /// Whether statistics follow what is seen.
+    pub moves_statistics: bool,
 }
 
 impl Run<'_> {
@@ -63,6 +67,7 @@ impl Run<'_> {
                 first: images.start + range.start,
                 dropout: self.step.dropout,
                 epoch_place: self.step.first,
+                cut: [self.step.images, self.step.micro_batches],
                 share: 1.0 / self.step.divisor(),
                 scratch: worker.scratch.pointer(),
                 batch: self.batch.get(),
@@ -128,12 +133,14 @@ impl Run<'_> {
         }
     }
 
-    /// Where a value of a call for the whole batch starts.
-    fn at(&self, slot: Slot) -> *mut f32 {
-        match self.compiled.plan.places[slot] {
-            // SAFETY: the plan's places lie inside the arena.
-            Place::Batch { start, .. } => unsafe { self.batch.get().add(start) },
-            Place::Scratch(_) => unreachable!("a call for the whole batch reads and writes values of the whole batch"),
+    /// Where a value of a call for the whole batch starts; what is the call's own lies in the thread's scratch memory.
+    fn at(&self, slot: Slot, scratch: *mut f32) -> *mut f32 {
+        // SAFETY: the plan's places lie inside the arena and the scratch memory.
+        unsafe {
+            match self.compiled.plan.places[slot] {
+                Place::Batch { start, .. } => self.batch.get().add(start),
+                Place::Scratch(start) => scratch.add(start),
+            }
         }
     }
 
@@ -145,8 +152,8 @@ impl Run<'_> {
     /// Does a thread's share of a call for the whole batch.
     ///
     /// # Safety
-    /// Memory was fitted to the step, and each thread calls this with its own number.
-    pub unsafe fn whole(&self, call: &Call, [thread, threads]: [usize; 2]) {
+    /// Memory was fitted to the step, and each thread calls this with its own number and scratch memory.
+    pub unsafe fn whole(&self, call: &Call, [thread, threads]: [usize; 2], scratch: *mut f32) {
         let columns = |len: usize| {
             let own = share(len.div_ceil(CUT), threads, thread);
             let first = own.start * CUT;
@@ -161,10 +168,10 @@ impl Run<'_> {
                     size,
                     first,
                     count,
-                    x: self.at(x),
+                    x: self.at(x, scratch),
                     weight: self.parameter(weight),
                     bias: bias.map_or(std::ptr::null(), |bias| self.parameter(bias)),
-                    out: self.at(out),
+                    out: self.at(out, scratch),
                 };
                 unsafe { linear::wide_product(self.isa, &args) };
             }
@@ -175,12 +182,14 @@ impl Run<'_> {
                     size,
                     first,
                     count,
-                    dy: self.at(dy),
+                    dy: self.at(dy, scratch),
                     weight: self.parameter(weight),
-                    dx: self.at(out),
+                    dx: self.at(out, scratch),
                 };
                 unsafe { linear::wide_input_grad(self.isa, &args) };
             }
+            // convolution
+            Call::Convolution(ref call) => unsafe { self.whole_convolution(call, [thread, threads]) },
             _ => unreachable!("a call of a chunk, or a late one"),
         }
     }
@@ -188,12 +197,13 @@ impl Run<'_> {
     /// Computes `count` rows or values from `first` on of a late call's gradient; fills up the last vector with zeros.
     ///
     /// # Safety
-    /// Memory was fitted to the step, all regions are done, and `to` is the caller's own.
-    pub unsafe fn late(&self, call: &Call, first: usize, count: usize, to: *mut f32) {
-        let images = self.step.images;
+    /// Memory was fitted to the step, all regions are done, and `to` and `room` are the caller's own.
+    pub unsafe fn late(&self, call: &Call, first: usize, count: usize, to: *mut f32, room: *mut f32) {
+        // Late calls have no scratch memory.
+        let (images, scratch) = (self.step.images, std::ptr::null_mut());
         match *call {
             Call::Wide(Wide::WeightGrad { dy, x, rows, size, .. }) => {
-                let (dy, x) = (self.at(dy), self.at(x));
+                let (dy, x) = (self.at(dy, scratch), self.at(x, scratch));
                 let args = WideWeightGrad { rows: images * rows, size, first, count, dy, x, to };
                 let len = count * size[1];
                 unsafe {
@@ -202,9 +212,11 @@ impl Run<'_> {
                 }
             }
             Call::Wide(Wide::BiasGrad { dy, rows, len, .. }) => {
-                let args = WideBiasGrad { rows: images * rows, len, first, count, dy: self.at(dy), to };
+                let args = WideBiasGrad { rows: images * rows, len, first, count, dy: self.at(dy, scratch), to };
                 unsafe { linear::wide_bias_grad(self.isa, &args) };
             }
+            // convolution
+            Call::Convolution(ref call) => unsafe { self.late_convolution(call, [first, count], to, room) },
             _ => unreachable!("not a late call"),
         }
     }

@@ -106,6 +106,10 @@ impl FromArgMatches for Flags {
 
 /// A number as TOML has it; what is none stays a text, and the config says what it should be.
 fn number(text: &str) -> Value {
+    // A whole number that TOML cannot hold is no other number that it can.
+    if text.parse::<i64>().is_err() && text.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit()) {
+        return Value::String(text.to_string());
+    }
     let whole = text.parse().map(Value::Integer);
     whole.or_else(|_| text.parse().map(Value::Float)).unwrap_or_else(|_| Value::String(text.to_string()))
 }
@@ -139,7 +143,7 @@ mod tests {
             "5",
             "--drop-last",
             "--seed",
-            "x",
+            "9223372036854775808",
         ]);
         let flags = Flags::from_arg_matches(&matches).unwrap();
         let given: Vec<(&str, Value, &str)> = flags.values().collect();
@@ -148,7 +152,7 @@ mod tests {
             ("train.drop_last", Value::Boolean(true), "--drop-last"),
             ("train.lr", Value::Float(-1e-3), "--lr"),
             ("train.opt", Value::String("5".to_string()), "--opt"),
-            ("train.seed", Value::String("x".to_string()), "--seed"),
+            ("train.seed", Value::String("9223372036854775808".to_string()), "--seed"),
         ];
         assert_eq!(given, expected);
     }

@@ -1,6 +1,6 @@
 //! Flags that choose a config, shared by the commands that need one but do not train.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use toml::Value;
@@ -36,7 +36,7 @@ pub struct SettingsArgs {
     /// Use some of the classes: even, odd, or names or numbers from 0 with commas, such as cat,dog or 0,2,4
     #[arg(long, value_name = "LIST")]
     pub classes: Option<String>,
-    /// The folder in which data sets are [default: $VITREOUS_DATA_DIR, else the current folder]
+    /// The folder in which data sets are [default: the config's, else $VITREOUS_DATA_DIR, else the current folder]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// One key of the config, such as model.depth=4; may be repeated
@@ -44,9 +44,14 @@ pub struct SettingsArgs {
     pub set: Vec<String>,
 }
 
-/// Returns where data sets are, from the flag or else the environment.
-pub fn data_dir(flag: Option<PathBuf>) -> Option<PathBuf> {
-    flag.or_else(|| std::env::var_os(DATA_DIR).filter(|dir| !dir.is_empty()).map(PathBuf::from))
+/// Returns where data sets are when nothing else says so.
+pub fn dir_of_environment() -> Option<PathBuf> {
+    std::env::var_os(DATA_DIR).filter(|dir| !dir.is_empty()).map(PathBuf::from)
+}
+
+fn unicode(dir: &Path) -> Result<&str, CliError> {
+    dir.to_str()
+        .ok_or_else(|| CliError::user(format!("the folder's name is not valid Unicode ({})", dir.display()), None))
 }
 
 impl SettingsArgs {
@@ -86,11 +91,8 @@ impl SettingsArgs {
             }
             layers.put("data.name", name.as_str(), "--data")?;
         }
-        if let Some(dir) = data_dir(self.data_dir.clone()) {
-            let dir = dir.to_str().ok_or_else(|| {
-                CliError::user(format!("the folder's name is not valid Unicode ({})", dir.display()), None)
-            })?;
-            layers.put("data.dir", dir, "--data-dir")?;
+        if let Some(dir) = &self.data_dir {
+            layers.put("data.dir", unicode(dir)?, "--data-dir")?;
         }
         if let Some(classes) = &self.classes {
             layers.put("data.classes", classes.as_str(), "--classes")?;
@@ -100,6 +102,11 @@ impl SettingsArgs {
         }
         for (key, value, flag) in flags {
             layers.put(key, value, flag)?;
+        }
+        // What this run was told comes before what all are told.
+        let untold = |layers: Layers| layers.finish().is_ok_and(|checked| checked.config().data.dir.is_none());
+        if let Some(dir) = dir_of_environment().filter(|_| untold(layers.clone())) {
+            layers.put("data.dir", unicode(&dir)?, DATA_DIR)?;
         }
         Ok(layers)
     }

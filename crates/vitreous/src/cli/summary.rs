@@ -103,7 +103,7 @@ fn config(args: &Args) -> Result<ResolvedConfig, CliError> {
     }
     let (facts, remark) = image_facts(&checked)?;
     if let Some(remark) = remark {
-        eprintln!("note: {remark}");
+        say!("note: {remark}");
     }
     Ok(checked.resolve(facts)?)
 }

@@ -46,10 +46,15 @@ pub struct Args {
 pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let checked = args.settings.with_flags(args.flags.values())?;
     let place = Place::choose(&args.out, args.name.as_deref(), &base(&args.settings))?;
-    let job = load(&checked, ready(&checked)?, true)?;
+    let ready = ready(&checked)?;
+    let ignored = ready.facts.ignored_folders.clone();
+    let job = load(&checked, ready, true)?;
     say_what(&job);
+    for folder in &ignored {
+        say!("note: {} is passed over: splits are called train/, val/ and test/", folder.display());
+    }
 
-    let (config_toml, manifest) = (job.config().to_toml(), job.manifest(std::env::args().collect()));
+    let (config_toml, manifest) = (job.config().to_toml(), job.manifest(command()));
     let mut progress = TrainProgress::start(job.config().train.epochs, job.steps());
     let mut training = Training::new(job);
     let stop = watch_signals()?;
@@ -59,6 +64,11 @@ pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let outcome = outcome?;
     show(&if args.json { json(&result(&run, &outcome)) } else { report(&run, &outcome) })?;
     Ok(if outcome.status == Status::Interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// The command as it was given; what is no Unicode in it cannot be kept.
+fn command() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// A config that agrees with its data, of which no picture was decoded yet.
@@ -77,7 +87,7 @@ pub fn ready(checked: &CheckedConfig) -> Result<Ready, CliError> {
     let config = checked.resolve(square_facts(&facts)?)?;
     Job::check_batch(&config, facts.train)?;
     let model = models::build_for_training(&config)?;
-    check_memory(memory_needed(&config, &model, &facts), available_memory())?;
+    check_memory("training", memory_needed(&config, &model, &facts), facts.is_folder(), available_memory())?;
     Ok(Ready { facts, config, model })
 }
 
@@ -117,12 +127,12 @@ fn say_what(job: &Job) {
     let (config, data) = (job.config(), job.data());
     let shape = config.model.image_size();
     let parameters = units::count(job.model().graph.parameter_count() as u64);
-    eprintln!("{}: {parameters} parameters", config.model.describe());
+    say!("{}: {parameters} parameters", config.model.describe());
     let skipped = match data.skipped.len() {
         0 => String::new(),
         count => format!(", {} that cannot be decoded left out", units::count(count as u64)),
     };
-    eprintln!(
+    say!(
         "{}: {} images train, {} validate, {} classes, {shape}x{shape} pixels{skipped}; {} {}",
         data.name,
         units::count(data.train as u64),

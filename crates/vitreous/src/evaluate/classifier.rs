@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vitreous_engine::{Examples, Session};
+use vitreous_engine::{Examples, Memory, Session, inference_memory};
 
 use super::{ClassMap, EvaluateError, Prediction, Scores, Tally, Verdict};
 use crate::checkpoint::{self, Metadata};
@@ -76,6 +76,20 @@ impl Classifier {
         shape_of(&self.config)
     }
 
+    /// The memory that it takes to ask the model about many images.
+    pub fn memory(&self) -> Memory {
+        inference_memory(&self.model.graph, &[self.model.logits], BATCH, self.session.threads())
+    }
+
+    /// Checks that the model can be asked about a split's images.
+    ///
+    /// # Errors
+    /// When they have another shape than those the model was made for.
+    pub fn check(&self, split: &Split) -> Result<(), EvaluateError> {
+        let (found, expected) = (split.shape(), self.shape());
+        if found == expected { Ok(()) } else { Err(EvaluateError::ImageShape { found, expected }) }
+    }
+
     /// Asks the model about every image of a split. `progress` is called with the number of images done.
     ///
     /// # Errors
@@ -86,9 +100,7 @@ impl Classifier {
         classes: &ClassMap,
         progress: &mut dyn FnMut(usize),
     ) -> Result<(Scores, Vec<Prediction>), EvaluateError> {
-        if split.shape() != self.shape() {
-            return Err(EvaluateError::ImageShape { found: split.shape(), expected: self.shape() });
-        }
+        self.check(split)?;
         let names = &self.metadata.class_names;
         let mut tally = Tally::new(names.len());
         let mut predictions = Vec::with_capacity(split.len());

@@ -61,10 +61,9 @@ pub fn summarise(model: &Model) -> Summary {
         });
     }
     let training = autodiff::differentiate(&model.graph, model.loss);
-    for node in &training.graph.nodes()[training.forward_len..] {
-        let layer = layers.iter_mut().find(|layer| layer.name == differentiated(&node.name));
-        let layer = layer.expect("a gradient is named after the layer that it is of");
-        layer.flops_backward += ops::cost(&training.graph, node).flops;
+    let backward = &training.graph.nodes()[training.forward_len..];
+    for (node, layer) in backward.iter().zip(&training.gradient_of) {
+        layers[layer.index()].flops_backward += ops::cost(&training.graph, node).flops;
     }
     let sum = |part: fn(&LayerSummary) -> u64| layers.iter().map(part).sum();
     Summary {
@@ -73,16 +72,6 @@ pub fn summarise(model: &Model) -> Summary {
         flops_backward: sum(|layer| layer.flops_backward),
         layers,
     }
-}
-
-/// The name of the layer of which a node of the backward pass computes a gradient: `attn.context` of
-/// `attn.context.key_grad`, of `attn.context.grad1` and of `attn.context.grad_sum.2`.
-fn differentiated(name: &str) -> &str {
-    if let Some((layer, _)) = name.rsplit_once(".grad_sum.") {
-        return layer;
-    }
-    let is_gradient = |part: &str| part.trim_end_matches(|c: char| c.is_ascii_digit()).ends_with("grad");
-    name.rsplit_once('.').filter(|(_, part)| is_gradient(part)).map_or(name, |(layer, _)| layer)
 }
 
 impl Summary {

@@ -20,17 +20,21 @@ pub enum TrainError {
     },
     /// There is not enough memory.
     #[error(
-        "training needs {} of memory, but {} are available",
+        "{work} needs {} of memory, but {} are available",
         units::bytes(*needed),
         units::bytes(*available)
     )]
     Memory {
-        /// Bytes that training takes.
+        /// What needs it.
+        work: &'static str,
+        /// Bytes that it takes.
         needed: u64,
         /// Bytes that there are.
         available: u64,
         /// The part of `needed` that grows with the batch.
         activations: u64,
+        /// Whether fewer images would take less.
+        fewer_images: bool,
     },
     /// The loss or the gradient is no number any more.
     #[error("the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr})")]
@@ -53,6 +57,28 @@ pub enum TrainError {
         step: u64,
         /// Counted from 1.
         epoch: u64,
+        /// Learning rate of the step.
+        lr: f64,
+    },
+    /// The loss on the validation split is no number: the last steps went astray.
+    #[error("the validation loss is {loss} after step {step} (epoch {epoch}, learning rate {lr})")]
+    ValidationNotFinite {
+        /// The loss.
+        loss: f64,
+        /// Counted from 1.
+        step: u64,
+        /// Counted from 1.
+        epoch: u64,
+        /// Learning rate of the step.
+        lr: f64,
+    },
+    /// A step left weights that are no numbers.
+    #[error("`{tensor}` holds values that are not finite after step {step} (learning rate {lr})")]
+    WeightsNotFinite {
+        /// The first tensor that does.
+        tensor: String,
+        /// Counted from 1.
+        step: u64,
         /// Learning rate of the step.
         lr: f64,
     },
@@ -81,10 +107,16 @@ impl TrainError {
             TrainError::Memory { needed, activations, .. } if *activations > needed / 2 => {
                 "use a smaller --batch-size, fewer --threads, or a smaller model".to_string()
             }
+            TrainError::Memory { fewer_images: false, .. } => {
+                "use a smaller model (embed_dim, depth), or end other programs".to_string()
+            }
             TrainError::Memory { .. } => {
                 "use a smaller model (embed_dim, depth), or fewer images with --limit-train".to_string()
             }
-            TrainError::NotFinite { lr, .. } | TrainError::GradientNotFinite { lr, .. } => {
+            TrainError::NotFinite { lr, .. }
+            | TrainError::GradientNotFinite { lr, .. }
+            | TrainError::ValidationNotFinite { lr, .. }
+            | TrainError::WeightsNotFinite { lr, .. } => {
                 format!("use a smaller --lr than {lr}, a longer --warmup-epochs, or --clip-grad 1")
             }
             TrainError::Record(error) => return error.hint(),

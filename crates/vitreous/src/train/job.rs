@@ -1,5 +1,7 @@
 //! What a training is made of: everything is checked and loaded, nothing has begun and nothing was written.
 
+use std::path::Path;
+
 use vitreous_engine::Isa;
 
 use super::TrainError;
@@ -122,8 +124,9 @@ impl Job {
     /// What files of weights say of themselves.
     pub(super) fn metadata(&self) -> Metadata {
         let ResolvedConfig { data, augment, model, train } = self.config.clone();
-        // Where the images lie and how many threads there were is no part of the model.
-        let data = DataSpec { dir: None, ..data };
+        // Where the images lie and how many threads there were is no part of the model: `photos` is `a/photos/`.
+        let name = Path::new(&data.name).file_name().map(|name| name.to_string_lossy().into_owned());
+        let data = DataSpec { dir: None, name: name.unwrap_or(data.name), ..data };
         let train = TrainSpec { threads: 0, ..(*train).clone() };
         let config = Config { data, augment, model: model.spec(), train };
         Metadata {

@@ -11,7 +11,7 @@ use super::{Event, Job, StepEvent, TrainError, optimizer};
 use crate::checkpoint::{self, Metadata};
 use crate::config::train::Keep;
 use crate::data::augment::Augment;
-use crate::evaluate::{BATCH, Tally, for_each_logits};
+use crate::evaluate::{BATCH, Totals, for_each_logits};
 use crate::random::{Purpose, stream};
 use crate::record::{EpochRow, Journal, MetricsLine, Results, Run, Status, Weights, now_utc, sha256_of};
 
@@ -207,6 +207,7 @@ impl Training {
             limited = self.results.steps >= self.job.steps();
             let whole = index + 1 == steps;
             if around.stop.load(Ordering::Relaxed) && !whole {
+                self.check_weights(lr)?;
                 self.save_lowest(around)?;
                 self.save(Weights::Last, around)?;
                 return Ok(Status::Interrupted);
@@ -217,8 +218,12 @@ impl Training {
             }
         }
         let train_s = clock.elapsed().as_secs_f64();
-        let clock = Instant::now();
+        let (clock, pause) = (Instant::now(), Instant::now());
         let validation = self.validate(around);
+        if let Some([loss, ..]) = validation.filter(|[loss, ..]| !loss.is_finite()) {
+            return Err(TrainError::ValidationNotFinite { loss, step: self.results.steps, epoch: epoch + 1, lr });
+        }
+        self.check_weights(lr)?;
         let validation_s = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
         let [train_loss, train_acc] = mean.values();
@@ -234,6 +239,8 @@ impl Training {
         around.journal.timing(&timing)?;
         around.journal.epoch(&row)?;
         (around.listen)(Event::Epoch { row: &row, best });
+        // A line that goes on in the next epoch counts the time of steps only.
+        around.line += pause.elapsed();
         Ok(if self.results.epochs == self.job.config.train.epochs as u64 {
             Status::Finished
         } else if limited {
@@ -295,16 +302,14 @@ impl Training {
     /// Returns loss, top-1 and top-5 accuracy on the validation split, where there is one.
     fn validate(&mut self, around: &mut Surroundings) -> Option<[f64; 3]> {
         let split = self.job.validation.as_ref()?;
-        let names = &self.job.data().class_names;
-        let mut tally = Tally::new(names.len());
+        let mut totals = Totals::default();
         for_each_logits(&mut self.session, &self.job.model, split, &self.augment, &mut |i, logits| {
-            tally.add(logits, split.label(i));
+            totals.add(logits, split.label(i));
             if (i + 1) % BATCH == 0 {
                 (around.listen)(Event::Validated { done: i + 1, total: split.len() });
             }
         });
-        let scores = tally.finish(names);
-        Some([scores.loss, scores.top1, scores.top5])
+        Some([totals.loss(), totals.top1(), totals.top5()])
     }
 
     /// Notes what an epoch came to, and returns whether no earlier one was as good.
@@ -324,6 +329,18 @@ impl Training {
             self.results.best_epoch = Some(row.epoch);
         }
         is_best
+    }
+
+    /// Checks that the last step, of this learning rate, left weights that can be used; its loss was the one before.
+    fn check_weights(&self, lr: f64) -> Result<(), TrainError> {
+        let (graph, parameters) = (self.session.graph(), self.session.parameters());
+        for param in graph.parameters() {
+            let id = graph.find_parameter(&param.name).expect("the parameter is the graph's");
+            if parameters.get(id).iter().any(|value| !value.is_finite()) {
+                return Err(TrainError::WeightsNotFinite { tensor: param.name.clone(), step: self.results.steps, lr });
+            }
+        }
+        Ok(())
     }
 
     /// Keeps the weights as they are when the training loss since the last line is the lowest so far.

@@ -11,7 +11,7 @@ use super::turn::turn;
 use super::{Backward, Forward, Memory, Rows, RowsMut, Sizes};
 use crate::cpu::activation::LOG2_E;
 use crate::cpu::dropout::Mask;
-use crate::cpu::simd::{LANES, Simd, exp2, isa_kernel, load_up_to};
+use crate::cpu::simd::{LANES, Simd, exp2_below_127, isa_kernel, load_up_to};
 use crate::cpu::tile::{Broadcast, MatrixProduct, Panel, Store, TILE_ROWS, matrix_product};
 use crate::ops::{Attention, Over};
 
@@ -261,11 +261,11 @@ unsafe fn softmax_rows<S: Simd, const MASKED: bool>(args: &Softmax, scores: *mut
             let greatest = S::splat(S::greatest(greatest));
             let mut sum = zero;
             for v in 0..vectors - 1 {
-                let e = inner(v, exp2::<S>(S::sub(S::load(at.add(v * LANES)), greatest)), zero);
+                let e = inner(v, exp2_below_127::<S>(S::sub(S::load(at.add(v * LANES)), greatest)), zero);
                 sum = S::add(sum, e);
                 S::store(at.add(v * LANES), e);
             }
-            let e = end(exp2::<S>(S::sub(S::load(at.add((vectors - 1) * LANES)), greatest)), zero);
+            let e = end(exp2_below_127::<S>(S::sub(S::load(at.add((vectors - 1) * LANES)), greatest)), zero);
             S::store(at.add((vectors - 1) * LANES), e);
             let sum = S::sum(S::add(sum, e));
             // A query that sees no key has weights of 0.
@@ -289,7 +289,7 @@ unsafe fn softmax_columns<S: Simd>(args: &Softmax, scores: *mut f32, column: *mu
             }
             let mut sum = zero;
             for row in 0..args.rows {
-                let e = args.seen::<S>(row, v, exp2::<S>(S::sub(S::load(at(row)), greatest)), zero);
+                let e = args.seen::<S>(row, v, exp2_below_127::<S>(S::sub(S::load(at(row)), greatest)), zero);
                 sum = S::add(sum, e);
                 S::store(at(row), e);
             }

@@ -17,7 +17,7 @@ use crate::data::augment::Augment;
 use crate::data::{self, Normalization, Wanted};
 use crate::models;
 use crate::random::{Purpose, stream};
-use crate::train::{Job, Rooms, StepExamples, optimizer, threads};
+use crate::train::{Job, Rooms, StepExamples, available_memory, check_memory, memory_needed, optimizer, threads};
 use crate::units;
 
 /// Steps of one kind before it is the other's turn.
@@ -52,6 +52,10 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let facts = data::inspect(spec)?;
     let config = checked.resolve(square_facts(&facts)?)?;
     Job::check_batch(&config, facts.train)?;
+    let model = models::build_for_training(&config)?;
+    let (memory, images) = memory_needed(&config, &model, &facts);
+    let needed = (memory, images + Noise::bytes(&model, config.train.step_images()));
+    check_memory("the epoch", needed, facts.is_folder(), available_memory())?;
     let threads = threads(config.train.threads);
     let loaded = reading(|progress| data::load(spec, &facts, Wanted::TrainAndValidation, threads, progress))?;
     let split = loaded.train.ok_or_else(|| CliError::failure("no train split was loaded", None))?;
@@ -59,7 +63,6 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let read_s = begin.elapsed().as_secs_f64();
 
     let (recipe, shape, batch) = (&config.train, split.shape(), config.train.step_images());
-    let model = models::build_for_training(&config)?;
     let parameters = Parameters::initialise(&model.graph, stream(recipe.seed, Purpose::Initialise));
     let mut session = Session::new(model.graph.clone(), parameters, threads);
     session.start_training(model.loss, &[model.correct], optimizer(recipe));
