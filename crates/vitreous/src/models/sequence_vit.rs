@@ -63,22 +63,24 @@ fn block(graph: &mut Graph, name: &str, tokens: NodeId, config: &SequenceVitConf
 
 fn attention(graph: &mut Graph, name: &str, tokens: NodeId, config: &SequenceVitConfig) -> Result<NodeId, GraphError> {
     let heads = config.spec().num_heads;
-    let all = (0..heads).map(|head| projections(graph, &format!("{name}.heads.{head}"), tokens, head, config));
-    let all = all.collect::<Result<Vec<[NodeId; 3]>, GraphError>>()?;
     let options = |heads: usize| AttentionOptions {
         softmax: Over::Queries,
         out_scale: (config.head_dim() as f32).sqrt().recip(),
         ..AttentionOptions::new(heads, 1.0)
     };
+    let head_name = |head: usize| format!("{name}.heads.{head}");
     match config.spec().attention_form {
         AttentionForm::Loop => {
-            let contexts = all.iter().enumerate().map(|(head, &[q, k, v])| {
-                graph.attend(&format!("{name}.heads.{head}.context"), q, k, v, options(1), None)
-            });
-            let contexts = contexts.collect::<Result<Vec<NodeId>, GraphError>>()?;
+            let mut contexts = Vec::with_capacity(heads);
+            for head in 0..heads {
+                let [q, k, v] = projections(graph, &head_name(head), tokens, head, config)?;
+                contexts.push(graph.attend(&format!("{}.context", head_name(head)), q, k, v, options(1), None)?);
+            }
             graph.concat_features(&format!("{name}.context"), &contexts)
         }
         AttentionForm::Einsum => {
+            let all = (0..heads).map(|head| projections(graph, &head_name(head), tokens, head, config));
+            let all = all.collect::<Result<Vec<[NodeId; 3]>, GraphError>>()?;
             let mut together = |part: usize, word: &str| {
                 let parts: Vec<NodeId> = all.iter().map(|head| head[part]).collect();
                 graph.concat_features(&format!("{name}.{word}"), &parts)
