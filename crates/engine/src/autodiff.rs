@@ -13,6 +13,8 @@ pub struct TrainingGraph {
     pub graph: Graph,
     /// Number of nodes that are the model's.
     pub forward_len: usize,
+    /// For each node after these the node of the model whose gradient rule made it, or whose gradient it sums.
+    pub gradient_of: Vec<NodeId>,
 }
 
 /// Builds the training graph of a cross-entropy loss.
@@ -30,8 +32,13 @@ pub fn differentiate(graph: &Graph, loss: NodeId) -> TrainingGraph {
     };
     let logits = node.inputs[0];
     let forward_len = graph.nodes().len();
-    let mut backward =
-        Backward { graph: graph.clone(), needs_gradient: needs_gradient(graph), gradients: vec![None; forward_len] };
+    let mut backward = Backward {
+        graph: graph.clone(),
+        needs_gradient: needs_gradient(graph),
+        gradients: vec![None; forward_len],
+        rule: loss,
+        gradient_of: Vec::new(),
+    };
     if backward.needs_gradient[logits.0] {
         let shape = graph.shape(logits).clone();
         let dy = backward.push(&format!("{}.grad", node.name), grad, &node.inputs, &[], shape);
@@ -39,10 +46,11 @@ pub fn differentiate(graph: &Graph, loss: NodeId) -> TrainingGraph {
     }
     for id in graph.ids().rev() {
         if let Some(dy) = backward.gradients[id.0] {
+            backward.rule = id;
             ops::differentiate(&mut backward, id, dy);
         }
     }
-    TrainingGraph { graph: backward.graph, forward_len }
+    TrainingGraph { graph: backward.graph, forward_len, gradient_of: backward.gradient_of }
 }
 
 /// A node needs a gradient when a parameter stands behind it.
@@ -60,6 +68,9 @@ pub(crate) struct Backward {
     graph: Graph,
     needs_gradient: Vec<bool>,
     gradients: Vec<Option<NodeId>>,
+    /// The node whose rule is at work.
+    rule: NodeId,
+    gradient_of: Vec<NodeId>,
 }
 
 impl Backward {
@@ -73,7 +84,15 @@ impl Backward {
 
     /// Adds a node that computes a gradient.
     pub(crate) fn push(&mut self, name: &str, op: Op, inputs: &[NodeId], params: &[ParamId], shape: Shape) -> NodeId {
-        self.graph.push(name, op, inputs, params, shape).expect("forward names are unique, so gradient names are")
+        // A node of the model may be called as a gradient would be.
+        let mut unique = name.to_string();
+        while self.graph.find(&unique).is_some() {
+            unique.push('\'');
+        }
+        self.gradient_of.push(self.rule);
+        self.graph
+            .push(&unique, op, inputs, params, shape)
+            .expect("the name is free, and the shape that of a known value")
     }
 
     /// Adds `gradient` to what is known of the gradient of node `of`.
@@ -83,9 +102,32 @@ impl Backward {
             Some(known) => {
                 let shape = self.node(of).shape.clone();
                 let name = format!("{}.grad_sum.{}", self.node(of).name, self.graph.nodes().len());
-                self.push(&name, Op::Add, &[known, gradient], &[], shape)
+                let sum = self.push(&name, Op::Add, &[known, gradient], &[], shape);
+                *self.gradient_of.last_mut().expect("the sum was pushed") = of;
+                sum
             }
         };
         self.gradients[of.0] = Some(sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Activation;
+
+    #[test]
+    fn a_node_may_be_called_as_a_gradient_would_be() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", [3]).unwrap();
+        let mut y = graph.linear("fc", x, 5, ops::LinearInit::pytorch(3)).unwrap();
+        for name in ["fc.param_grad", "fc.grad", "loss.grad"] {
+            y = graph.activation(name, y, Activation::Relu).unwrap();
+        }
+        let label = graph.input("label", []).unwrap();
+        let loss = graph.cross_entropy("loss", y, label, 0.0).unwrap();
+        let training = differentiate(&graph, loss);
+        let gradient = training.graph.find("fc.param_grad'").expect("the name was taken");
+        assert_eq!(training.gradient_of[gradient.0 - training.forward_len], graph.find("fc").unwrap());
     }
 }

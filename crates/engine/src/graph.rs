@@ -35,6 +35,15 @@ impl ParamId {
 pub struct Shape(pub Vec<usize>);
 
 impl Shape {
+    /// Most values that a tensor may have: 4 TB, so that no sum or product of a plan goes past what an integer holds.
+    const LEN_MAX: usize = 1 << 40;
+
+    /// Whether no tensor can have this shape.
+    fn is_too_large(&self) -> bool {
+        let len = self.0.iter().try_fold(1usize, |len, &axis| len.checked_mul(axis));
+        len.is_none_or(|len| len > Shape::LEN_MAX)
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.0.iter().product()
@@ -102,6 +111,13 @@ pub enum Init {
         /// Greatest absolute value.
         bound: f32,
     },
+    /// U(least, greatest).
+    Between {
+        /// Least value.
+        least: f32,
+        /// Greatest value.
+        greatest: f32,
+    },
     /// N(0, std).
     Normal {
         /// Standard deviation.
@@ -131,6 +147,7 @@ impl Init {
             *value = match self {
                 Init::Constant(x) => x,
                 Init::Uniform { bound } => key.range(i, -f64::from(bound), f64::from(bound)) as f32,
+                Init::Between { least, greatest } => key.range(i, f64::from(least), f64::from(greatest)) as f32,
                 Init::Normal { std } => (key.normal(i) * f64::from(std)) as f32,
                 Init::TruncatedNormal { std } => {
                     let own = key.with(i);
@@ -213,6 +230,14 @@ pub enum GraphError {
         /// What it should be.
         expected: String,
     },
+    /// A tensor has more values than memory can ever hold.
+    #[error("shape {shape} has too many values ({name})")]
+    TooLarge {
+        /// The node or the parameter.
+        name: String,
+        /// Its shape.
+        shape: Shape,
+    },
     /// A name is used twice.
     #[error("the name `{name}` is used twice")]
     Name {
@@ -274,7 +299,7 @@ impl Graph {
     /// When the name is taken or an axis has length 0.
     pub fn input(&mut self, name: &str, shape: impl Into<Shape>) -> Result<NodeId, GraphError> {
         let shape = shape.into();
-        if shape.is_empty() {
+        if !shape.is_too_large() && shape.is_empty() {
             return Err(self.wrong_shape(name, &shape, "axes of at least 1"));
         }
         self.push(name, Op::Input, &[], &[], shape)
@@ -302,6 +327,9 @@ impl Graph {
         if self.find_parameter(&param.name).is_some() {
             return Err(GraphError::Name { name: param.name });
         }
+        if param.shape.is_too_large() {
+            return Err(GraphError::TooLarge { name: param.name, shape: param.shape });
+        }
         self.params.push(param);
         Ok(ParamId(self.params.len() - 1))
     }
@@ -322,6 +350,9 @@ impl Graph {
     ) -> Result<NodeId, GraphError> {
         if self.find(name).is_some() {
             return Err(GraphError::Name { name: name.to_string() });
+        }
+        if shape.is_too_large() {
+            return Err(GraphError::TooLarge { name: name.to_string(), shape });
         }
         self.nodes.push(Node { name: name.to_string(), op, inputs: inputs.to_vec(), params: params.to_vec(), shape });
         Ok(NodeId(self.nodes.len() - 1))
@@ -358,12 +389,37 @@ mod tests {
     }
 
     #[test]
+    fn a_shape_whose_length_no_integer_holds_is_refused() {
+        let mut graph = Graph::new();
+        let half = 1usize << (usize::BITS / 2);
+        // Both products are 0 when they wrap.
+        let error = graph.input("x", [half, half]).expect_err("too large");
+        assert_eq!(error.to_string(), format!("shape [{half}, {half}] has too many values (x)"));
+        let error = graph.new_parameter("w", [half, half], Init::Constant(0.0)).expect_err("too large");
+        assert!(matches!(error, GraphError::TooLarge { name, .. } if name == "w"));
+        let x = graph.input("x", [1 << 20]).expect("4 MB");
+        let error = graph
+            .linear("y", x, 1 << 30, crate::ops::LinearInit::pytorch(1 << 20))
+            .expect_err("its weight is too large");
+        assert!(matches!(error, GraphError::TooLarge { .. }), "{error}");
+    }
+
+    #[test]
     fn a_statistic_is_a_parameter_that_is_not_counted() {
         let mut graph = Graph::new();
         graph.new_parameter("weight", [3, 5], Init::Constant(1.0)).expect("a new name");
         let mean = graph.new_statistic("mean", [7], Init::Constant(0.0)).expect("a new name");
         assert_eq!(graph.parameter_count(), 15);
         assert_eq!((graph.parameters().len(), graph.find_parameter("mean")), (2, Some(mean)));
+    }
+
+    #[test]
+    fn between_fills_its_range_evenly() {
+        let mut values = vec![0.0; 10_007];
+        Init::Between { least: -1.0, greatest: 3.0 }.fill(Key::new(5), &mut values);
+        let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / 10_007.0;
+        assert!((mean - 1.0).abs() < 0.05, "mean {mean}");
+        assert!(values.iter().all(|x| (-1.0..=3.0).contains(x)) && values.iter().any(|x| *x > 2.99), "{values:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub mod random;
 pub mod reference;
 mod session;
 
-pub use cpu::{Isa, Parameters, Session, training_memory};
+pub use cpu::{Isa, Parameters, Session, inference_memory, training_memory};
 pub use graph::{Graph, GraphError, Init, NodeId, ParamId, ParameterKind, Shape};
 pub use random::Key;
 pub use session::{Adam, Examples, Memory, Optimizer, Sgd, Step, StepReport, WideRule};

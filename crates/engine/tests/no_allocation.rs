@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
-use vitreous_engine::ops::{Activation, AttentionOptions, LinearInit};
+use vitreous_engine::ops::{Activation, AttentionOptions, Convolution, LinearInit, Pool};
 use vitreous_engine::random::Key;
 use vitreous_engine::{Adam, Parameters, Session, Step, WideRule};
 
@@ -64,6 +64,27 @@ fn model() -> Result<(Graph, NodeId, NodeId), GraphError> {
     Ok((graph, loss, correct))
 }
 
+/// A small convolutional network with all kinds of norms and pooling.
+fn network() -> Result<(Graph, NodeId, NodeId), GraphError> {
+    let mut graph = Graph::new();
+    let image = graph.input("image", [2, 6, 9])?;
+    let label = graph.input("label", [])?;
+    let x = graph.channels_last("map", image)?;
+    let x = graph.conv2d("conv1", x, Convolution::new(6, 3).padding(1), LinearInit::pytorch(18))?;
+    let x = graph.batch_norm("norm1", x, 1e-5, 0.1)?;
+    let x = graph.activation("act1", x, Activation::Relu)?;
+    let x = graph.max_pool2d("pool1", x, Pool::new(2))?;
+    let y = graph.conv2d("conv2", x, Convolution::new(6, 3).padding(1).groups(2), LinearInit::pytorch(27))?;
+    let y = graph.group_norm("norm2", y, 3, 1e-5)?;
+    let x = graph.add("sum", x, y)?;
+    let x = graph.avg_pool2d("pool2", x, Pool { kernel: 3, stride: 2, padding: 1 })?;
+    let x = graph.channels_first_flat("flat", x)?;
+    let logits = graph.linear("head", x, 5, LinearInit::pytorch(24))?;
+    let loss = graph.cross_entropy("loss", logits, label, 0.1)?;
+    let correct = graph.correct("correct", logits, label)?;
+    Ok((graph, loss, correct))
+}
+
 #[test]
 fn a_step_allocates_nothing_after_two_of_each_size() {
     let examples = |input: usize, example: usize, values: &mut [f32]| {
@@ -72,10 +93,9 @@ fn a_step_allocates_nothing_after_two_of_each_size() {
         }
     };
     let some_are_wide = WideRule { least: 300, each: 0, part: 0.0 };
-    for (threads, rule) in
-        [1, 2].into_iter().flat_map(|threads| [WideRule::default(), some_are_wide].map(|rule| (threads, rule)))
-    {
-        let (graph, loss, correct) = model().expect("the shapes fit");
+    let ways = [1, 2].into_iter().flat_map(|threads| [WideRule::default(), some_are_wide].map(|rule| (threads, rule)));
+    for ((threads, rule), build) in ways.flat_map(|way| [(way, model as fn() -> _), (way, network)]) {
+        let (graph, loss, correct) = build().expect("the shapes fit");
         let parameters = Parameters::initialise(&graph, Key::new(1));
         let mut session = Session::new(graph, parameters, threads);
         session.set_wide_rule(rule);

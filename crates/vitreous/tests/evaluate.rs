@@ -138,7 +138,14 @@ fn classes_are_matched_by_name_and_not_by_the_order_of_folders() {
     let report = json(folder, &["evaluate", "runs/colours", "--data", "others"]);
     assert_eq!((&report["top1"], &report["images"]), (&1.0.into(), &14.into()), "{report}");
     assert_eq!(report["confusion"]["rows"], serde_json::json!([[0, 0, 0], [0, 7, 0], [0, 0, 7]]));
-    let predictions = fs::read_to_string(folder.join("runs/colours/evaluation/test/predictions.csv")).unwrap();
+    // Other data choose nothing: that look does not count, and what was kept of the run's own test split stays.
+    assert_eq!(report["test_evaluations"], 1);
+    let kept = fs::read_to_string(folder.join("runs/colours/evaluation/test/predictions.csv")).unwrap();
+    assert_eq!(kept.lines().count(), 16);
+    let again = json(folder, &["evaluate", "runs/colours", "--data", "./colours/"]);
+    assert_eq!(again["test_evaluations"], 2, "another name for the run's own data");
+    let others = "runs/colours/evaluation/test-of-others/predictions.csv";
+    let predictions = fs::read_to_string(folder.join(others)).unwrap();
     assert!(predictions.lines().nth(1).unwrap().starts_with("test/green/0.png,green,green,"), "{predictions}");
 
     picture(&folder.join("others/train/blu/0.png"), COLOURS[0].1);
@@ -263,6 +270,8 @@ fn a_file_of_weights_is_enough_to_predict() {
 fn what_is_no_run_or_has_no_such_weights_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
+    let threads = refused(folder, &["evaluate", "runs/none", "--threads", "99999"]);
+    assert!(threads.contains("it is no whole number between 0 and 1024"), "{threads}");
     let no_run = "error: this is no run folder: it has no manifest.json (runs/none)\n\
                   hint: name a folder that `vitreous train` made, such as runs/digits\n";
     assert_eq!(refused(folder, &["evaluate", "runs/none"]), no_run);

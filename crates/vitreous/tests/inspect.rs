@@ -35,6 +35,15 @@ fn refused(arguments: &[&str]) -> String {
     stderr
 }
 
+#[test]
+fn a_batch_that_does_not_fit_into_memory_is_refused() {
+    for what in ["step", "infer"] {
+        let model = ["--model=vit-base", "--set=data.image_size=224", "--batch-size=1048576"];
+        let text = refused(&[&["bench", what, "--data=none"][..], &model].concat());
+        assert!(text.starts_with("error: the bench needs ") && text.contains("smaller --batch-size"), "{text}");
+    }
+}
+
 /// Writes `count` pictures into each of two class folders.
 fn pictures(folder: &Path, count: u8) {
     for (class, red) in [("cat", 255), ("dog", 0)] {

@@ -51,8 +51,21 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Reads all text files of the repository; what git ignores is passed over by name.
+/// Reads all text files of the repository: those that git knows, since anything may lie beside them (a folder of
+/// Python packages), or, where there is no git, all.
 fn sources() -> Vec<Source> {
+    let known = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    let known = known.ok().filter(|output| output.status.success() && !output.stdout.is_empty());
+    let Some(output) = known else { return walked() };
+    let names = String::from_utf8(output.stdout).expect("names of files are Unicode");
+    let read = |path: &str| Some(Source { path: path.to_string(), text: fs::read_to_string(root().join(path)).ok()? });
+    let found: Vec<Source> = names.split_terminator('\0').filter_map(read).collect();
+    assert!(found.len() > 50, "git knows of {} files at {}", found.len(), root().display());
+    found
+}
+
+/// Walks through all folders; what git ignores is passed over by name.
+fn walked() -> Vec<Source> {
     let mut found = Vec::new();
     let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
@@ -254,6 +267,17 @@ fn only_the_command_line_prints_exits_and_reads_the_environment() {
     ];
     let broken: Vec<String> = outside.flat_map(|source| source.code_with(&forms)).collect();
     assert_none("only cli/ prints, exits and reads the environment", &broken);
+}
+
+#[test]
+fn a_message_to_a_terminal_that_is_gone_ends_no_work() {
+    let all = sources();
+    let broken: Vec<String> = all
+        .iter()
+        .filter(|source| source.is_crate_code())
+        .flat_map(|source| source.without_tests().code_with(&["eprintln!(", "eprint!("]))
+        .collect();
+    assert_none("`eprintln!` panics where stderr is closed: use `say!`", &broken);
 }
 
 #[test]

@@ -254,7 +254,7 @@ fn a_folder_of_pictures_is_trained_by_the_photos_preset_and_broken_ones_are_name
 #[test]
 fn bad_input_gets_one_error_and_no_run() {
     let folder = Folder::new();
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 17] = [
         (
             &["--limit-train", "100", "--batch-size", "101"],
             "error: batch_size 101 is more than the 100 images that train ([train])\n\
@@ -300,6 +300,7 @@ fn bad_input_gets_one_error_and_no_run() {
             &["--opt", "sgd"],
             "error: opt \"sgd\" is not one of adam, adamw (--opt, [train])\nhint: use opt = \"adam\"\n",
         ),
+        (&["--seed", "9223372036854775808"], "error: seed \"9223372036854775808\" is not a whole number"),
         (&["--lr", "-1"], "error: lr -1 is not a positive number (--lr, [train])\nhint: use lr 0.001\n"),
         (&["--name", "a/b"], "error: `a/b` is no name of a run (--name)\n"),
         (&["--data", "mnits"], "error: no data set or folder is called `mnits`\nhint: did you mean mnist?\n"),
@@ -352,7 +353,7 @@ fn a_folder_that_may_not_be_written_is_refused() {
     fs::create_dir(folder.path("locked")).unwrap();
     fs::set_permissions(folder.path("locked"), fs::Permissions::from_mode(0o555)).unwrap();
     if fs::write(folder.path("locked/probe"), "").is_ok() {
-        return; // The superuser may write anywhere.
+        return; // The superuser may write here; the next test has a place where nobody may.
     }
     let text = folder.refused(&[&SMALL[..], &["--out", "locked/runs"]].concat());
     assert_eq!(
@@ -360,6 +361,78 @@ fn a_folder_that_may_not_be_written_is_refused() {
         "error: cannot write: permission denied (locked/runs)\n\
          hint: choose another folder with --out DIR, or make room in this one\n"
     );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_nobody_may_write_is_refused_before_images_are_read() {
+    let folder = Folder::new();
+    write_photos(&folder);
+    // Would be an error of its own as soon as it is decoded.
+    fs::write(folder.path("photos/bee/3.png"), "no picture").unwrap();
+    let text = folder.refused(&["--data", "photos", "--batch-size", "8", "--out", "/proc/self/runs"]);
+    assert!(text.starts_with("error: cannot write: "), "{text}");
+    assert!(text.contains("(/proc/self/runs)\nhint: choose another folder with --out DIR"), "{text}");
+    let text = folder.refused(&["--data", "photos", "--batch-size", "8", "--name", &"a".repeat(256)]);
+    assert!(text.contains(" is no name of a run (--name)\n"), "{text}");
+}
+
+#[test]
+fn where_data_sets_are_is_said_by_a_flag_or_a_config_before_the_environment() {
+    let folder = Folder::new();
+    fs::write(folder.path("mine.toml"), "[data]\nname = \"mnist\"\ndir = \"configured\"\n").unwrap();
+    let looked_in = |args: &[&str]| {
+        let mut command = Command::cargo_bin("vitreous").unwrap();
+        command.current_dir(folder.0.path()).env("VITREOUS_DATA_DIR", "everywhere").arg("train").args(args);
+        let text = String::from_utf8(command.output().unwrap().stderr).unwrap();
+        ["flagged", "configured", "everywhere"].map(|dir| text.contains(&format!("(looked in {dir}")))
+    };
+    assert_eq!(looked_in(&["--data", "mnist"]), [false, false, true]);
+    assert_eq!(looked_in(&["--config", "mine.toml"]), [false, true, false]);
+    assert_eq!(looked_in(&["--config", "mine.toml", "--data-dir", "flagged"]), [true, false, false]);
+}
+
+#[test]
+fn a_training_goes_on_when_nobody_reads_what_it_says() {
+    use std::process::{Command, Stdio};
+    let folder = Folder::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vitreous"))
+        .current_dir(folder.0.path())
+        .args([&["train", "--epochs", "2"][..], &SMALL].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(folder.manifest("digits")["status"], "finished");
+}
+
+#[test]
+fn a_last_step_that_goes_astray_is_a_failure_and_leaves_no_weights_that_nobody_can_use() {
+    let folder = Folder::new();
+    for (name, rest) in [("seen", &["--lr", "1e38"][..]), ("unseen", &["--lr", "3e38", "--set=data.val_fraction=0"])] {
+        let args = ["--warmup-epochs", "0", "--max-steps", "1", "--name", name];
+        let output = folder.run(&[&SMALL[..], &args, rest].concat());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(" after step 1 (") && text.contains("hint: use a smaller --lr than "), "{text}");
+        assert_eq!(folder.manifest(name)["status"], "failed");
+        assert_eq!(folder.list(&format!("runs/{name}/weights")), [""; 0]);
+    }
+}
+
+#[test]
+fn a_folder_gives_the_same_weights_however_it_is_called() {
+    let folder = Folder::new();
+    write_photos(&folder);
+    let small = ["--batch-size", "8", "--max-steps", "1", "--set=model.depth=1"];
+    for (name, data) in [("a", "photos"), ("b", "photos/"), ("c", folder.path("photos").to_str().unwrap())] {
+        let output = folder.run(&[&["--name", name, "--data", data][..], &small].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let weights = |run: &str| sha256(&folder.read(&format!("runs/{run}/weights/last.safetensors")));
+    assert_eq!([weights("b"), weights("c")], [weights("a"), weights("a")]);
 }
 
 #[test]

@@ -23,7 +23,8 @@ pub(super) unsafe fn value_and_derivative<S: Simd>(activation: Activation, x: S:
 unsafe fn relu<S: Simd>(x: S::V) -> (S::V, S::V) {
     unsafe {
         let zero = S::splat(0.0);
-        (S::max(x, zero), S::select(S::greater(x, zero), S::splat(1.0), zero))
+        // The constant comes first: of a pair with what is no number, the second is returned.
+        (S::max(zero, x), S::select(S::greater(x, zero), S::splat(1.0), zero))
     }
 }
 
@@ -184,6 +185,21 @@ mod tests {
             });
             errors.fold(0.0, f64::max)
         })
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        let x = [f32::NAN, 1.0];
+        for isa in Isa::available() {
+            for function in ALL {
+                let (input, mut out) = (Guarded::new(&x), Guarded::unset(2));
+                let args =
+                    Apply { activation: function, len: 2, x: input.read(), dy: std::ptr::null(), out: out.pointer() };
+                unsafe { apply(isa, &args) };
+                assert!(out.values()[0].is_nan() && out.values()[1] > 0.0, "{isa:?} {function:?}: {:?}", out.values());
+                assert!(activation::value(function, f64::NAN).is_nan());
+            }
+        }
     }
 
     #[test]

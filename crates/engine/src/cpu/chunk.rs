@@ -33,6 +33,8 @@ pub(super) struct Chunk<'a> {
     /// Key of the step's dropout, and place of the step's first image in the epoch.
     pub dropout: Key,
     pub epoch_place: u64,
+    /// Images of the step, and micro-batches that they are cut into.
+    pub cut: [usize; 2],
     /// 1 over what the sum of the losses is divided by.
     pub share: f64,
     pub scratch: *mut f32,

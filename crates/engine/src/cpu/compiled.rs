@@ -42,7 +42,7 @@ impl Compiled {
             Mode::Train => wide_weights(graph, rule),
             Mode::Infer => vec![false; graph.parameters().len()],
         };
-        let program = lower(graph, outputs, mode, isa, &wide);
+        let program = lower(graph, outputs, mode, &wide);
         let (regions, divided) = (regions(&program), program.calls.iter().any(Call::whole));
         let mut packed_len_so_far = 0;
         let packed_offsets = program.packed.iter().map(|weight| {

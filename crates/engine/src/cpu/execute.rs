@@ -21,7 +21,7 @@ use super::run::{Run, Worker};
 use super::split::{buffers_needed, merge, parts, parts_of, share};
 use super::training::Training;
 use crate::autodiff;
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, ParamId};
 use crate::random::Key;
 use crate::session::{Examples, Memory, Optimizer, Step, StepReport, WideRule};
 
@@ -74,7 +74,22 @@ pub fn training_memory(
         optimizer: bytes(optimizer.moments() * parameters),
         gradients: bytes(buffers * compiled.gradient_len + whole),
         packed: bytes(compiled.packed_len),
-        activations: bytes(threads * (compiled.plan.len + late.longest()) + compiled.plan.batch_len),
+        activations: bytes(threads * (compiled.plan.len + late.longest() + late.room) + compiled.plan.batch_len),
+    }
+}
+
+/// The memory that [`Session::infer`] takes for so many images, its results included.
+pub fn inference_memory(graph: &Graph, nodes: &[NodeId], images: usize, threads: usize) -> Memory {
+    let mut compiled = Compiled::new(graph, nodes, Mode::Infer, Isa::best(), &WideRule::default());
+    let chunk = images.div_ceil(compiled.chunks(images).max(threads.min(images)));
+    compiled.fit(Capacity { chunk, images: 0, micro_batches: 0 });
+    let outputs: usize = nodes.iter().map(|&id| images * graph.node(id).shape.len()).sum();
+    let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
+    Memory {
+        parameters: bytes(Layout::new(graph).len()),
+        packed: bytes(compiled.packed_len),
+        activations: bytes(threads * compiled.plan.len + outputs),
+        ..Memory::default()
     }
 }
 
@@ -90,14 +105,19 @@ impl Session {
     }
 
     /// Starts a session that uses a given instruction set.
+    ///
+    /// # Panics
+    /// When this processor does not have it, or the parameters are another graph's.
     pub fn with_isa(graph: Graph, parameters: Parameters, threads: usize, isa: Isa) -> Self {
+        isa.assert_among(&Isa::available());
         assert_eq!(*parameters.layout(), Layout::new(&graph), "parameters of another graph");
-        let threads = threads.max(1);
+        let pool = Pool::new(threads);
+        let threads = pool.threads();
         let worker = || Worker { scratch: Buffer::new(0), keys: Vec::new(), pending: Vec::with_capacity(16) };
         Session {
             graph,
             isa,
-            pool: Pool::new(threads),
+            pool,
             parameters,
             packed: Buffer::new(0),
             packed_for: None,
@@ -118,10 +138,10 @@ impl Session {
         &self.parameters
     }
 
-    /// The parameters, to be changed.
-    pub fn parameters_mut(&mut self) -> &mut Parameters {
+    /// The values of one parameter, to be changed. Not all at once: kernels rely on the layout of the graph's own.
+    pub fn parameter_mut(&mut self, param: ParamId) -> &mut [f32] {
         self.packed_for = None;
-        &mut self.parameters
+        self.parameters.get_mut(param)
     }
 
     /// Number of threads.
@@ -157,7 +177,7 @@ impl Session {
     /// # Panics
     /// When training was not started or the step has no images.
     pub fn train_step(&mut self, step: &Step) -> StepReport {
-        self.accumulate_gradients(step);
+        self.accumulate_gradients(step, true);
         self.packed_for = None;
         let training = self.training.as_mut().expect("training was started");
         training.steps += 1;
@@ -165,10 +185,15 @@ impl Session {
         StepReport { loss: sum(&training.outputs[0][..step.images]) / step.divisor(), gradient_norm }
     }
 
-    /// The mean over a step's images of metric number `metric`, as given to [`Session::start_training`].
+    /// The mean over a step's images, and over the numbers that each image has of it, of metric number `metric`, as given
+    /// to [`Session::start_training`].
+    ///
+    /// # Panics
+    /// When training was not started.
     pub fn metric_mean(&self, metric: usize, images: usize) -> f64 {
         let training = self.training.as_ref().expect("training was started");
-        sum(&training.outputs[1 + metric][..images]) / images as f64
+        let values = images * training.compiled.program.outputs[1 + metric];
+        sum(&training.outputs[1 + metric][..values]) / values as f64
     }
 
     /// Returns the gradient of the loss (see [`StepReport::loss`]) without taking a step, and the loss.
@@ -176,7 +201,7 @@ impl Session {
     /// # Panics
     /// When training was not started or the step has no images.
     pub fn gradients(&mut self, step: &Step) -> (Parameters, f64) {
-        self.accumulate_gradients(step);
+        self.accumulate_gradients(step, false);
         let training = self.training.as_mut().expect("training was started");
         let mut gradient = Parameters::zeros(&self.graph);
         training.finish_sums(&mut self.pool, self.isa, &mut self.parameters, step);
@@ -231,6 +256,7 @@ impl Session {
                     first: range.start,
                     dropout: Key::new(0),
                     epoch_place: 0,
+                    cut: [images, 1],
                     share: 1.0,
                     scratch: worker.scratch.pointer(),
                     batch: std::ptr::null_mut(),
@@ -329,7 +355,7 @@ impl Session {
     }
 
     /// Takes all parts forward and backward; leaves the sums of a single region's gradients to `training.merges`.
-    fn accumulate_gradients(&mut self, step: &Step) {
+    fn accumulate_gradients(&mut self, step: &Step, moves_statistics: bool) {
         assert!(step.images > 0, "a step needs images");
         self.fit_training(step);
         self.pack(ProgramId::Training);
@@ -348,6 +374,7 @@ impl Session {
             gradients: &training.gradient_pointers,
             total: training.total_pointer,
             outputs: &training.output_pointers,
+            moves_statistics,
         };
         let workers = Shared::new(self.workers.as_mut_ptr());
         for region in &training.compiled.regions {

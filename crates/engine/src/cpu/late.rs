@@ -4,7 +4,9 @@
 
 use std::ops::Range;
 
+use super::convolution::room_len;
 use super::parameters::Layout;
+use super::program::convolution::ConvolutionCall;
 use super::program::{Call, Program, Wide};
 use super::simd::LANES;
 use super::tile::TILE_ROWS;
@@ -13,6 +15,8 @@ use crate::graph::Graph;
 
 /// Values of a bias that are updated together.
 const BIAS: usize = 1024;
+/// Channels of a convolution whose weights are updated together: two vectors of them.
+const CHANNELS: usize = 32;
 
 /// A piece of a late call's gradient.
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub(super) struct LatePiece {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Late {
     pub pieces: Vec<LatePiece>,
+    /// Numbers that a call needs for itself, at most.
+    pub room: usize,
 }
 
 impl Late {
@@ -44,6 +50,7 @@ impl Late {
                 (1..=LANES).find(|rows| (rows * width).is_multiple_of(LANES)).expect("16 rows are whole vectors");
             let rows_of_piece = match late {
                 Call::Wide(Wide::BiasGrad { .. }) => BIAS,
+                Call::Convolution(_) => CHANNELS,
                 _ if TILE_ROWS.is_multiple_of(unit) => TILE_ROWS,
                 _ => 3 * unit,
             };
@@ -57,7 +64,14 @@ impl Late {
                 pieces.push(LatePiece { call, rows: first..last, end: before + block.range.len(), block });
             }
         }
-        Late { pieces }
+        let room = program.calls.iter().map(|call| match *call {
+            // convolution
+            Call::Convolution(ConvolutionCall::LateGrad { geometry, .. }) => {
+                room_len(&program.geometries[geometry], CHANNELS)
+            }
+            _ => 0,
+        });
+        Late { room: room.max().unwrap_or(0), pieces }
     }
 
     /// Numbers in all gradients, the gaps behind them included.
@@ -82,6 +96,8 @@ pub(super) fn gradient_of(call: &Call) -> Option<(usize, usize, usize)> {
     match *call {
         Call::Wide(Wide::WeightGrad { weight, size: [rows, width], .. }) => Some((weight, rows, width)),
         Call::Wide(Wide::BiasGrad { bias, len, .. }) => Some((bias, len, 1)),
+        // convolution
+        Call::Convolution(ConvolutionCall::LateGrad { weight, size: [rows, width], .. }) => Some((weight, rows, width)),
         _ => None,
     }
 }

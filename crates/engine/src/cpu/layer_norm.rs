@@ -50,7 +50,7 @@ unsafe fn forward_generic<S: Simd>(args: &Forward) {
                 let normal = S::mul(centred, S::splat(inverse_deviation));
                 let weight = load_up_to::<S>(args.weight.add(at), n);
                 let y = S::mul_add(normal, weight, load_up_to::<S>(args.bias.add(at), n));
-                store_up_to::<S>(out.add(at), n, if args.relu { S::max(y, zero) } else { y });
+                store_up_to::<S>(out.add(at), n, if args.relu { S::max(zero, y) } else { y });
             }
         }
     }
@@ -137,6 +137,7 @@ isa_kernel! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::Isa;
     use crate::cpu::testing::{Guarded, check, numbers, wide};
     use crate::reference::layer_norm;
 
@@ -189,6 +190,28 @@ mod tests {
                     });
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_relu_does_not_make_zeros_of_what_is_no_number() {
+        let (x, weight, bias) = (vec![f32::NAN; 17], vec![1.0; 17], vec![0.0; 17]);
+        for isa in Isa::available() {
+            let (input, mut out) = (Guarded::new(&x), Guarded::unset(17));
+            let (weight, bias) = (Guarded::new(&weight), Guarded::new(&bias));
+            let args = Forward {
+                rows: 1,
+                features: 17,
+                eps: EPS,
+                x: input.read(),
+                weight: weight.read(),
+                bias: bias.read(),
+                out: out.pointer(),
+                stats: std::ptr::null_mut(),
+                relu: true,
+            };
+            unsafe { forward(isa, &args) };
+            assert!(out.values().iter().all(|y| y.is_nan()), "{isa:?}: {:?}", out.values());
         }
     }
 

@@ -2,11 +2,15 @@
 //! executor that takes the parts of a step through them.
 //!
 //! This is the only place with `unsafe` code. The rules that make it sound:
-//! - All memory comes from [`memory::Buffer`], which hands out pointers from `&mut` only and is always initialised.
+//! - Memory comes from [`memory::Buffer`], which hands out pointers from `&mut` only and is always initialised; results
+//!   and dropout keys are plain `Vec`s.
+//! - A session's parameters have the layout of its graph, and its instruction set is one that the processor has: both
+//!   are checked when it is made, and nobody can put others in their place.
 //! - Kernels take raw pointers, because input and output may be the same values; the planner gives two values
 //!   the same place only where a kernel says that it can work in place.
 //! - Kernels may read up to 63 values beyond a matrix (never use them), so every buffer ends in that much slack.
-//! - Threads write to disjoint memory: each has its own scratch and gradients, and outputs are divided by image.
+//! - Threads write to disjoint memory: each has its own scratch and gradients; outputs and values of the whole batch
+//!   are divided by image, inside a call for the whole batch by column.
 
 mod activation;
 mod attention;
@@ -38,10 +42,10 @@ mod tile;
 mod training;
 mod update;
 
-pub use execute::{Session, training_memory};
+pub use execute::{Session, inference_memory, training_memory};
 pub use parameters::Parameters;
 
-/// An instruction set that the kernels were compiled for and this processor has.
+/// An instruction set that the kernels were compiled for. A [`Session`] takes only those that the processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// AVX-512 F, BW, DQ and VL.
@@ -92,6 +96,11 @@ impl Isa {
         }
     }
 
+    /// Refuses an instruction set that is not among these.
+    fn assert_among(self, available: &[Isa]) {
+        assert!(available.contains(&self), "this processor has no {}", self.name());
+    }
+
     /// Columns of a panel of packed weights.
     fn panel(self) -> usize {
         let vectors = match self {
@@ -102,5 +111,48 @@ impl Isa {
             Isa::Portable => <simd::portable::Portable as simd::Simd>::TILE_VECTORS,
         };
         vectors * simd::LANES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Graph, Init};
+    use crate::random::Key;
+
+    #[test]
+    fn an_instruction_set_that_the_processor_lacks_is_refused() {
+        for isa in Isa::available() {
+            isa.assert_among(&Isa::available());
+            let others: Vec<Isa> = Isa::available().into_iter().filter(|other| *other != isa).collect();
+            assert!(std::panic::catch_unwind(|| isa.assert_among(&others)).is_err(), "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_parameter_shows_in_the_next_answer() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", [3]).unwrap();
+        let y = graph.linear("y", x, 5, crate::ops::LinearInit::pytorch(3)).unwrap();
+        let parameters = Parameters::initialise(&graph, Key::new(7));
+        let mut session = Session::new(graph, parameters, 2);
+        let ones = |_: usize, _: usize, values: &mut [f32]| values.fill(1.0);
+        session.infer(&[y], 1, &ones);
+        for (name, value) in [("y.weight", 2.0), ("y.bias", 0.5)] {
+            let id = session.graph().find_parameter(name).unwrap();
+            session.parameter_mut(id).fill(value);
+        }
+        assert_eq!(session.infer(&[y], 1, &ones), [[6.5; 5]]);
+    }
+
+    #[test]
+    fn inference_takes_less_than_training_and_more_than_the_parameters() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", [3]).unwrap();
+        let y = graph.linear("y", x, 5, crate::ops::LinearInit::pytorch(3)).unwrap();
+        graph.new_parameter("unused", [1000], Init::Constant(0.0)).unwrap();
+        let memory = inference_memory(&graph, &[y], 100, 2);
+        assert!(memory.parameters >= 4 * 1020 && memory.activations >= 4 * 100 * 5, "{memory:?}");
+        assert_eq!((memory.optimizer, memory.gradients), (0, 0));
     }
 }

@@ -219,12 +219,13 @@ mod tests {
             add(3, 3, 4),
             wide(4, 5),
             Call::Output { output: 0, x: 5, len: 16 },
+            Call::Output { output: 1, x: 1, len: 16 },
         ];
         let plan = plan_for(&chain(calls, &[16; 6]), 3, 29);
         let in_batch = |slot: Slot| matches!(plan.places[slot], Place::Batch { .. });
         assert_eq!([0, 1, 2, 3, 4, 5].map(in_batch), [false, true, true, false, true, true]);
         // 2 is read in the region in which 4 is written, by a part that may be ahead.
         assert_ne!(start(&plan, 2), start(&plan, 4));
-        assert_eq!((plan.len, plan.batch_len), (48, 2 * 16 * 29));
+        assert_eq!((plan.len, plan.batch_len), (48, 3 * 16 * 29));
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Starts `threads - 1` threads.
+    /// Starts `threads - 1` threads, or as many of them as the system allows.
     pub fn new(threads: usize) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         // Where threads outnumber processors, a waiting thread holds up one that works.
@@ -42,14 +42,12 @@ impl Pool {
             spins,
         });
         let workers = (1..threads)
-            .map(|index| {
+            .map_while(|index| {
                 let state = Arc::clone(&state);
-                let worker = std::thread::Builder::new()
-                    .name(format!("engine-{index}"))
-                    .spawn(move || work(&state, index))
-                    .expect("the system can start a thread");
+                let name = format!("engine-{index}");
+                let worker = std::thread::Builder::new().name(name).spawn(move || work(&state, index)).ok()?;
                 let thread = worker.thread().clone();
-                (worker, thread)
+                Some((worker, thread))
             })
             .collect();
         Pool { state, workers }
@@ -81,10 +79,9 @@ impl Pool {
             wait_a_little(&mut turns, state.spins);
         }
         *lock(&state.job) = None;
-        if let Err(panic) = own {
-            resume_unwind(panic);
-        }
-        if let Some(panic) = lock(&state.panic).take() {
+        // Taken in any case: the next job must not meet it.
+        let others = lock(&state.panic).take();
+        if let Some(panic) = own.err().or(others) {
             resume_unwind(panic);
         }
     }
@@ -163,6 +160,16 @@ mod tests {
         let mut pool = Pool::new(2);
         let caught = catch_unwind(AssertUnwindSafe(|| {
             pool.run(&|thread| assert_eq!(thread, 0, "thread {thread} gives up"));
+        }));
+        assert!(caught.is_err());
+        pool.run(&|_| {});
+    }
+
+    #[test]
+    fn after_panics_on_all_threads_the_next_job_goes_well() {
+        let mut pool = Pool::new(2);
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(&|thread| panic!("thread {thread} gives up"));
         }));
         assert!(caught.is_err());
         pool.run(&|_| {});

@@ -231,13 +231,23 @@ impl Call {
     /// Whether the call sees the whole batch (or one micro-batch after the other), so that all threads meet for it
     /// and divide the work inside it. Others see one chunk.
     pub fn whole(&self) -> bool {
-        matches!(self, Call::Wide(_))
+        match self {
+            Call::Wide(_) => true,
+            // convolution
+            Call::Convolution(call) => call.whole(),
+            _ => false,
+        }
     }
 
     /// Whether the call gives the gradient of a parameter that is its alone, block by block, right before the update.
     /// Late calls stand at the end of a program.
     pub fn late(&self) -> bool {
-        matches!(self, Call::Wide(Wide::WeightGrad { .. } | Wide::BiasGrad { .. }))
+        match self {
+            Call::Wide(Wide::WeightGrad { .. } | Wide::BiasGrad { .. }) => true,
+            // convolution
+            Call::Convolution(call) => call.late(),
+            _ => false,
+        }
     }
 
     /// The values that are read.

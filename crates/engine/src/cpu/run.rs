@@ -1,5 +1,7 @@
 //! One training step on its way: what its threads share, and how a thread takes its part of a region.
 
+mod convolution;
+
 use std::ops::Range;
 
 use super::Isa;
@@ -41,6 +43,8 @@ pub(super) struct Run<'a> {
     /// The gradient of the whole step, as the parameters lie.
     pub total: Shared<f32>,
     pub outputs: &'a [Shared<f32>],
+    /// Whether statistics follow what is seen.
+    pub moves_statistics: bool,
 }
 
 impl Run<'_> {
@@ -63,6 +67,7 @@ impl Run<'_> {
                 first: images.start + range.start,
                 dropout: self.step.dropout,
                 epoch_place: self.step.first,
+                cut: [self.step.images, self.step.micro_batches],
                 share: 1.0 / self.step.divisor(),
                 scratch: worker.scratch.pointer(),
                 batch: self.batch.get(),
@@ -183,6 +188,8 @@ impl Run<'_> {
                 };
                 unsafe { linear::wide_input_grad(self.isa, &args) };
             }
+            // convolution
+            Call::Convolution(ref call) => unsafe { self.whole_convolution(call, [thread, threads]) },
             _ => unreachable!("a call of a chunk, or a late one"),
         }
     }
@@ -190,8 +197,8 @@ impl Run<'_> {
     /// Computes `count` rows or values from `first` on of a late call's gradient; fills up the last vector with zeros.
     ///
     /// # Safety
-    /// Memory was fitted to the step, all regions are done, and `to` is the caller's own.
-    pub unsafe fn late(&self, call: &Call, first: usize, count: usize, to: *mut f32) {
+    /// Memory was fitted to the step, all regions are done, and `to` and `room` are the caller's own.
+    pub unsafe fn late(&self, call: &Call, first: usize, count: usize, to: *mut f32, room: *mut f32) {
         // Late calls have no scratch memory.
         let (images, scratch) = (self.step.images, std::ptr::null_mut());
         match *call {
@@ -208,6 +215,8 @@ impl Run<'_> {
                 let args = WideBiasGrad { rows: images * rows, len, first, count, dy: self.at(dy, scratch), to };
                 unsafe { linear::wide_bias_grad(self.isa, &args) };
             }
+            // convolution
+            Call::Convolution(ref call) => unsafe { self.late_convolution(call, [first, count], to, room) },
             _ => unreachable!("not a late call"),
         }
     }

@@ -105,7 +105,7 @@ impl Training {
             self.batch_pointer = Shared::new(self.batch.pointer());
         }
         if self.room.len() < threads {
-            self.room.resize_with(threads, || Buffer::new(self.late.longest()));
+            self.room.resize_with(threads, || Buffer::new(self.late.longest() + self.late.room));
             self.room_pointers = self.room.iter_mut().map(|buffer| Shared::new(buffer.pointer())).collect();
         }
     }
@@ -160,6 +160,7 @@ impl Training {
             gradients: &self.gradient_pointers,
             total: self.total_pointer,
             outputs: &[],
+            moves_statistics: false,
         };
         let threads = pool.threads();
         let update = |block: &Block, gradient: *const f32, update: &Update| {
@@ -188,9 +189,16 @@ impl Training {
                 // SAFETY: threads have different pieces and their own room.
                 unsafe {
                     let total = run.total.get().add(block.range.start);
-                    let to = if matches!(last, Last::SumsAndUpdate(_)) { room[thread].get() } else { total };
+                    let own = room[thread].get();
+                    let to = if matches!(last, Last::SumsAndUpdate(_)) { own } else { total };
                     if !matches!(last, Last::Update(_)) {
-                        run.late(&run.compiled.program.calls[*call], rows.start, rows.len(), to);
+                        run.late(
+                            &run.compiled.program.calls[*call],
+                            rows.start,
+                            rows.len(),
+                            to,
+                            own.add(late.longest()),
+                        );
                         let squares = squares.get().add(blocks.len() + index);
                         optimizer::sum(isa, &Sum { len: block.range.len(), into: to, from: std::ptr::null(), squares });
                     }

@@ -75,7 +75,7 @@ impl Graph {
     /// Zeroes values at random while training and scales the others up; a rate of 0 adds nothing to the graph.
     ///
     /// # Errors
-    /// When the rate is outside [0, 1).
+    /// When the rate is outside [0, 1), or so near to 1 that no value would be kept.
     pub fn dropout(&mut self, name: &str, x: NodeId, rate: f32) -> Result<NodeId, GraphError> {
         let dropout = self.new_dropout(name, rate)?;
         if rate == 0.0 {
@@ -90,13 +90,28 @@ impl Graph {
         if !(0.0..1.0).contains(&rate) {
             return Err(wrong_value(name, "dropout rate", rate, "in [0, 1)"));
         }
-        Ok(Dropout { rate, stream: Key::new(0).with_name(name).bits(0) })
+        let dropout = Dropout { rate, stream: Key::new(0).with_name(name).bits(0) };
+        if !dropout.scale().is_finite() {
+            return Err(wrong_value(name, "dropout rate", rate, "at most 0.99999"));
+        }
+        Ok(dropout)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_that_rounds_to_one_is_refused() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", [3]).unwrap();
+        let error = graph.dropout("drop", x, 0.999_993).unwrap_err().to_string();
+        assert_eq!(error, "dropout rate 0.999993 is not at most 0.99999 (drop)");
+        let y = graph.dropout("drop", x, 0.999_99).unwrap();
+        let Op::Dropout(dropout) = graph.node(y).op else { panic!("a dropout") };
+        assert_eq!(dropout.scale(), 65536.0);
+    }
 
     #[test]
     fn the_kept_part_is_one_minus_the_rate_in_every_column() {

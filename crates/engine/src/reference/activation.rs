@@ -11,7 +11,9 @@ const CUBIC: f64 = 0.044715;
 /// Returns the function's value.
 pub(crate) fn value(activation: Activation, x: f64) -> f64 {
     match activation {
-        Activation::Relu => x.max(0.0),
+        // Not `max`, which makes 0 of what is no number.
+        Activation::Relu if x < 0.0 => 0.0,
+        Activation::Relu => x,
         Activation::Gelu => x * normal_distribution(x),
         Activation::GeluTanh => 0.5 * x * (1.0 + gelu_tanh_argument(x).tanh()),
         Activation::Tanh => x.tanh(),

@@ -34,6 +34,10 @@ pub enum MapPiece {
         most_groups: usize,
         relu: bool,
     },
+    /// Batch norm, of what a function gives: the gradient of a bias right before it would be 0 but for rounding.
+    BatchNorm {
+        relu: bool,
+    },
     /// Layer norm and linear layer pixel by pixel.
     Pixels {
         channels: usize,
@@ -116,6 +120,12 @@ impl Builder {
                 let groups = (1..=most_groups).rev().find(|n| in_channels.is_multiple_of(*n)).unwrap_or(1);
                 let y = self.graph.group_norm(&name, x, groups, 3e-2)?;
                 // Without any function the mean over all pixels would be 0 but for rounding.
+                let activation = if relu { Activation::Relu } else { Activation::Gelu };
+                self.graph.activation(&format!("{name}.act"), y, activation)
+            }
+            MapPiece::BatchNorm { relu } => {
+                let y = self.graph.activation(&format!("{name}.tanh"), x, Activation::Tanh)?;
+                let y = self.graph.batch_norm(&name, y, 3e-2, 0.3)?;
                 let activation = if relu { Activation::Relu } else { Activation::Gelu };
                 self.graph.activation(&format!("{name}.act"), y, activation)
             }
@@ -219,6 +229,7 @@ fn piece() -> impl Strategy<Value = MapPiece> {
         1 => (1usize..4).prop_map(|kernel| MapPiece::Twice { kernel }),
         3 => (any::<bool>(), prop::sample::select(pools)).prop_map(|(greatest, pool)| MapPiece::Pool { greatest, pool }),
         1 => (1usize..8, any::<bool>()).prop_map(|(most_groups, relu)| MapPiece::GroupNorm { most_groups, relu }),
+        2 => any::<bool>().prop_map(|relu| MapPiece::BatchNorm { relu }),
         1 => channels().prop_map(|channels| MapPiece::Pixels { channels }),
     ]
 }

@@ -28,6 +28,12 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
+    /// The file is not as it was written.
+    #[error("the weights are damaged: their SHA-256 is not that of the header ({})", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file holds tensors, but was not made by this program.
     #[error("the file does not say how to use its weights: it has no `{key}` ({})", path.display())]
     Foreign {
@@ -101,8 +107,11 @@ impl CheckpointError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             CheckpointError::Read { .. } => return None,
-            CheckpointError::Damaged { .. } | CheckpointError::NotFinite { .. } => {
+            CheckpointError::Damaged { .. } | CheckpointError::Changed { .. } => {
                 "the file is cut off, damaged or another one: get it again, or train again".to_string()
+            }
+            CheckpointError::NotFinite { .. } => {
+                "the training went astray: train again with a smaller --lr, or --clip-grad 1".to_string()
             }
             CheckpointError::Foreign { .. } => "use a file from weights/ of a run of vitreous".to_string(),
             CheckpointError::Metadata { .. } => "the file was changed, or made by a later version".to_string(),
@@ -138,6 +147,10 @@ impl CheckpointError {
             other => other.to_string(),
         };
         CheckpointError::Damaged { path: path.to_path_buf(), reason }
+    }
+
+    pub(super) fn changed(path: &Path) -> Self {
+        CheckpointError::Changed { path: path.to_path_buf() }
     }
 
     pub(super) fn foreign(path: &Path, key: &'static str) -> Self {

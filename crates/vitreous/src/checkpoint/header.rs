@@ -6,7 +6,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use vitreous_engine::{Graph, ParamId};
+use sha2::{Digest, Sha256};
+use vitreous_engine::{Graph, ParamId, Parameters};
 
 use super::CheckpointError;
 use crate::data::Normalization;
@@ -43,9 +44,30 @@ pub(super) fn sorted(graph: &Graph) -> Vec<(&str, ParamId)> {
     all
 }
 
+/// Key of the hash over all else that is said and the tensors' bytes.
+const HASH: &str = "vitreous.sha256";
+
+/// Returns the hash over what a file says of itself and its tensors' bytes, in hexadecimal.
+fn sha256<'a>(about: impl Iterator<Item = (&'a str, &'a str)>, data: impl FnOnce(&mut Sha256)) -> String {
+    let sorted: BTreeMap<&str, &str> = about.filter(|(key, _)| *key != HASH).collect();
+    let mut hash = Sha256::new();
+    for (key, text) in sorted {
+        hash.update(format!("{key} {}\n{text}\n", text.len()));
+    }
+    data(&mut hash);
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Checks that a file is as it was written. Files without a hash, of earlier versions, are taken as they are.
+pub(super) fn check(path: &Path, about: Option<&HashMap<String, String>>, data: &[u8]) -> Result<(), CheckpointError> {
+    let Some((about, written)) = about.and_then(|about| Some((about, about.get(HASH)?))) else { return Ok(()) };
+    let found = sha256(about.iter().map(|(key, text)| (&**key, &**text)), |hash| hash.update(data));
+    if found == *written { Ok(()) } else { Err(CheckpointError::changed(path)) }
+}
+
 /// Writes the length of the header and the header, filled up with spaces.
-pub(super) fn write(graph: &Graph, metadata: &Metadata) -> Vec<u8> {
-    let about: BTreeMap<&str, String> = BTreeMap::from([
+pub(super) fn write(graph: &Graph, parameters: &Parameters, metadata: &Metadata) -> Vec<u8> {
+    let mut about: BTreeMap<&str, String> = BTreeMap::from([
         // What readers of PyTorch's files look for.
         ("format", "pt".to_string()),
         ("vitreous.format", FORMAT.to_string()),
@@ -56,6 +78,15 @@ pub(super) fn write(graph: &Graph, metadata: &Metadata) -> Vec<u8> {
         ("vitreous.epoch", metadata.epoch.to_string()),
         ("vitreous.step", metadata.step.to_string()),
     ]);
+    let hash = sha256(about.iter().map(|(key, text)| (*key, &**text)), |hash| {
+        for (_, id) in sorted(graph) {
+            // In pieces: a copy of all weights is not needed for this.
+            for values in parameters.get(id).chunks(4096) {
+                hash.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+            }
+        }
+    });
+    about.insert(HASH, hash);
     let mut all = Map::new();
     all.insert("__metadata__".to_string(), json!(about));
     let mut start = 0;

@@ -1,5 +1,7 @@
 //! Weights on disk: safetensors files with timm's tensor names, and in the header what it takes to use one alone.
 //!
+//! A hash in the header tells a file that was changed by accident, on a disk or on its way.
+//!
 //! The file is written here, so that equal runs give equal bytes (tensors and keys in the order of their names), and
 //! read through the `safetensors` crate. Source of the format: its README.
 
@@ -25,7 +27,7 @@ use crate::record::{RecordError, replace_file};
 pub fn save(path: &Path, graph: &Graph, parameters: &Parameters, metadata: &Metadata) -> Result<(), RecordError> {
     replace_file(path, |file| {
         let mut out = BufWriter::with_capacity(1 << 20, file);
-        out.write_all(&header::write(graph, metadata))?;
+        out.write_all(&header::write(graph, parameters, metadata))?;
         for (_, id) in header::sorted(graph) {
             for value in parameters.get(id) {
                 out.write_all(&value.to_le_bytes())?;
@@ -42,6 +44,9 @@ pub fn save(path: &Path, graph: &Graph, parameters: &Parameters, metadata: &Meta
 pub fn load(path: &Path, graph: &Graph) -> Result<(Parameters, Metadata), CheckpointError> {
     let bytes = read(path)?;
     let (metadata, tensors) = parse(path, &bytes)?;
+    let (length, header) =
+        SafeTensors::read_metadata(&bytes).map_err(|error| CheckpointError::damaged(path, &bytes, &error))?;
+    header::check(path, header.metadata().as_ref(), &bytes[size_of::<u64>() + length..])?;
     let mut found: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
     found.sort_unstable();
     let mut parameters = Parameters::zeros(graph);

@@ -48,7 +48,7 @@ pub enum Format {
 pub fn run(args: Args) -> Result<(), CliError> {
     let (runs, left_out) = read(&folders(&args.runs));
     if runs.is_empty() {
-        left_out.iter().for_each(|left| eprintln!("{}", line(left)));
+        left_out.iter().for_each(|left| say!("{}", line(left)));
         let what = if left_out.len() == 1 {
             "this is not".to_string()
         } else {
@@ -72,7 +72,7 @@ pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
         Format::Json => show(&json(comparison)),
         Format::Csv => {
             show(&comparison.csv())?;
-            comparison.left_out.iter().for_each(|left| eprintln!("left out: {}", line(left)));
+            comparison.left_out.iter().for_each(|left| say!("left out: {}", line(left)));
             Ok(())
         }
         Format::Markdown => {

@@ -70,6 +70,9 @@ fn text(summary: &DataSummary) -> String {
         let text = some(summary.ignored_files, "file that is no picture", "files that are no pictures");
         rows.push(["ignored".to_string(), text]);
     }
+    for folder in &summary.ignored_folders {
+        rows.push(["ignored".to_string(), format!("{}, no split by its name", folder.display())]);
+    }
     if !summary.skipped.is_empty() {
         let text = some(summary.skipped.len(), "picture that cannot be decoded", "pictures that cannot be decoded");
         rows.push(["skipped".to_string(), text]);

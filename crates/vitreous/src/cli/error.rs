@@ -25,9 +25,9 @@ impl CliError {
 
     /// Prints the error and returns the exit status.
     pub fn report(&self) -> ExitCode {
-        eprintln!("error: {}", self.message);
+        say!("error: {}", self.message);
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {hint}");
+            say!("hint: {hint}");
         }
         ExitCode::from(self.status)
     }
@@ -57,11 +57,13 @@ impl From<TrainError> for CliError {
     fn from(error: TrainError) -> Self {
         let (message, hint) = (error.to_string(), error.hint());
         match error {
-            // Hours of work may lie before these two: that is no bad input.
-            TrainError::NotFinite { .. } | TrainError::GradientNotFinite { .. } => CliError::failure(message, hint),
-            TrainError::Batch { .. } | TrainError::Memory { .. } | TrainError::Record(_) => {
-                CliError::user(message, hint)
-            }
+            // Hours of work may lie before these: that is no bad input.
+            TrainError::NotFinite { .. }
+            | TrainError::GradientNotFinite { .. }
+            | TrainError::ValidationNotFinite { .. }
+            | TrainError::WeightsNotFinite { .. }
+            | TrainError::Record(_) => CliError::failure(message, hint),
+            TrainError::Batch { .. } | TrainError::Memory { .. } => CliError::user(message, hint),
         }
     }
 }
@@ -69,5 +71,18 @@ impl From<TrainError> for CliError {
 impl From<vitreous_engine::GraphError> for CliError {
     fn from(error: vitreous_engine::GraphError) -> Self {
         CliError::user(error.to_string(), None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::RecordError;
+
+    #[test]
+    fn a_disk_that_fills_up_while_training_is_no_bad_input() {
+        let full = RecordError::Write { path: "runs/a".into(), reason: "no space is left".to_string() };
+        assert_eq!(CliError::from(full.clone()).status, 2);
+        assert_eq!(CliError::from(TrainError::Record(full)).status, 1);
     }
 }

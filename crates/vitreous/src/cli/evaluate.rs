@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::reading::{evaluating, reading};
-use super::settings::data_dir;
+use super::settings::dir_of_environment;
 use super::table::{Align, table};
 use super::{CliError, json, show};
 use crate::config::classes::ClassSubset;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
+use crate::config::train::THREADS_MAX;
 use crate::data::{self, Facts, SplitName, Wanted};
 use crate::evaluate::{ClassMap, Classifier, Report, Scores, shortened};
 use crate::record::{Run, Weights};
-use crate::train::threads;
+use crate::train::{available_memory, check_memory, threads};
 use crate::units;
 
 /// Most classes whose whole confusion matrix is shown on the screen.
@@ -47,11 +48,17 @@ pub struct Args {
     #[arg(long)]
     skip_bad_images: bool,
     /// Threads [default: one for each processor]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = up_to_threads_max)]
     threads: usize,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// Reads a number of threads that a system may have.
+fn up_to_threads_max(text: &str) -> Result<usize, String> {
+    let number = text.parse::<usize>().ok().filter(|number| *number <= THREADS_MAX);
+    number.ok_or_else(|| format!("it is no whole number between 0 and {THREADS_MAX}"))
 }
 
 /// Which images of a run.
@@ -99,6 +106,8 @@ pub struct Measured {
     pub report: Report,
     /// Where it was written.
     pub folder: PathBuf,
+    /// Whether the images were the run's own.
+    pub is_own: bool,
 }
 
 impl Args {
@@ -124,16 +133,16 @@ impl Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
-    let Measured { report, folder } = measure(&args, true)?;
+    let Measured { report, folder, is_own } = measure(&args, true)?;
     if args.json {
         show(&json(&report))?;
     } else {
         show(&text(&report))?;
     }
-    eprintln!("written to {}", folder.display());
-    if report.split == SplitName::Test && report.test_evaluations > 1 {
+    say!("written to {}", folder.display());
+    if report.split == SplitName::Test && is_own && report.test_evaluations > 1 {
         let times = report.test_evaluations;
-        eprintln!("note: the test split was looked at {times} times: what is chosen by it is no longer tested by it");
+        say!("note: the test split was looked at {times} times: what is chosen by it is no longer tested by it");
     }
     Ok(())
 }
@@ -150,6 +159,8 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let split = choose_split(args.split, &facts)?;
     // Only all that training loaded has a fingerprint to compare with.
     let wanted = if split == SplitName::Test { Wanted::Only(split) } else { Wanted::TrainAndValidation };
+    let images = facts.image_bytes(wanted);
+    check_memory("evaluating", (classifier.memory(), images), facts.is_folder(), available_memory())?;
     let mut loaded = reading(|progress| data::load(&spec, &facts, wanted, threads, progress))?;
     let images = match split {
         SplitName::Train => loaded.train.take(),
@@ -161,13 +172,21 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
         let hint = Some("use --split train, or --split test".to_string());
         return Err(CliError::user(format!("{} has no {split} split", facts.name), hint));
     };
-    if split == SplitName::Test {
+    classifier.check(&images)?;
+    // What others than the run's own images say chooses nothing for the run.
+    let is_own = Path::new(&facts.name) == Path::new(&run.manifest().data.name)
+        || seen_before(&run, split).is_some_and(|fingerprint| fingerprint == loaded.fingerprint);
+    let other = (!is_own).then_some(facts.name.as_str());
+    if split == SplitName::Test && other.is_none() {
         run.update(|manifest| manifest.test_evaluations += 1)?;
     }
     let fingerprint = loaded.fingerprint.clone();
-    note_other_data(&run, split, &fingerprint);
+    let folder = Report::folder(run.folder(), split, other);
+    if other.is_none() || split == SplitName::Test {
+        note_other_data(&run, &folder, split, &fingerprint);
+    }
     if !loaded.skipped.is_empty() {
-        eprintln!("note: {} pictures that cannot be decoded were left out", loaded.skipped.len());
+        say!("note: {} pictures that cannot be decoded were left out", loaded.skipped.len());
     }
     let (scores, predictions) = if bar {
         evaluating(images.len(), |progress| classifier.evaluate(&images, &classes, progress))?
@@ -175,22 +194,22 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
         classifier.evaluate(&images, &classes, &mut |_| ())?
     };
     if !scores.loss.is_finite() {
-        eprintln!("note: the loss is no finite number: the model has diverged");
+        say!("note: the loss is no finite number: the model has diverged");
     }
     let report = Report {
         run: run.name(),
         weights,
         epoch: classifier.metadata().epoch,
         step: classifier.metadata().step,
-        data: facts.name.clone(),
+        data: if is_own { run.manifest().data.name.clone() } else { facts.name.clone() },
         fingerprint,
         split,
         test_evaluations: run.manifest().test_evaluations,
         scores,
     };
-    let folder = report.save(run.folder(), &predictions)?;
+    report.save(&folder, &predictions)?;
     run.update(|manifest| manifest.note_evaluation(report.record()))?;
-    Ok(Measured { report, folder })
+    Ok(Measured { report, folder, is_own })
 }
 
 /// The run's own images, unless others are asked for.
@@ -205,7 +224,7 @@ fn data_spec(args: &Args, run: &Run, classifier: &Classifier) -> Result<DataSpec
         spec.image_size = folder.then_some(shape.height);
         spec.channels = folder.then_some(shape.channels);
     }
-    spec.dir = args.data_dir.clone().or(spec.dir).or_else(|| data_dir(None));
+    spec.dir = args.data_dir.clone().or(spec.dir).or_else(dir_of_environment);
     spec.skip_bad_images |= args.skip_bad_images;
     if spec.classes.take().is_some() {
         // By name: other data may number its classes otherwise, or lack some.
@@ -227,7 +246,7 @@ fn choose_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, Cli
         Some(split) => Ok(split.into()),
         None if facts.has_test() => Ok(SplitName::Test),
         None if facts.validation > 0 => {
-            eprintln!("note: {} has no test split: evaluated on the validation split", facts.name);
+            say!("note: {} has no test split: evaluated on the validation split", facts.name);
             Ok(SplitName::Validation)
         }
         None => {
@@ -237,15 +256,20 @@ fn choose_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, Cli
     }
 }
 
+/// The images of an earlier look at this split of the run's own data: under another name they are still its own.
+fn seen_before(run: &Run, split: SplitName) -> Option<String> {
+    Report::earlier(&Report::folder(run.folder(), split, None)).map(|earlier| earlier.fingerprint)
+}
+
 /// Says so when the images are not those of the training, or of the last evaluation.
-fn note_other_data(run: &Run, split: SplitName, fingerprint: &str) {
-    let earlier = Report::earlier(run.folder(), split);
+fn note_other_data(run: &Run, folder: &Path, split: SplitName, fingerprint: &str) {
+    let earlier = Report::earlier(folder);
     if split == SplitName::Test {
         if earlier.is_some_and(|earlier| earlier.fingerprint != fingerprint) {
-            eprintln!("note: these images are not those of the last evaluation");
+            say!("note: these images are not those of the last evaluation");
         }
     } else if run.manifest().data.fingerprint != fingerprint {
-        eprintln!("note: these images are not those of the training: other files, or other settings of [data]");
+        say!("note: these images are not those of the training: other files, or other settings of [data]");
     }
 }
 

@@ -28,19 +28,24 @@ const fn flag(name: &'static str, key: &'static str, takes: Takes, help: &'stati
     Flag { name, key, takes, help }
 }
 
-const FLAGS: [Flag; 22] = [
+const FLAGS: [Flag; 28] = [
     flag("epochs", "train.epochs", Takes::Number("N"), "Passes over the train split"),
     flag("max-steps", "train.max_steps", Takes::Number("N"), "Stop after so many optimiser steps"),
-    flag("batch-size", "train.batch_size", Takes::Number("N"), "Images in one optimiser step"),
+    flag("batch-size", "train.batch_size", Takes::Number("N"), "Images that go through the model together"),
+    flag("grad-accum-steps", "train.grad_accum_steps", Takes::Number("N"), "Batches whose gradients make one step"),
     flag("drop-last", "train.drop_last", Takes::Nothing, "Leave out an epoch's last batch when it is smaller"),
     flag("lr", "train.lr", Takes::Number("RATE"), "Learning rate after warm-up"),
-    flag("opt", "train.opt", Takes::Word("NAME"), "Optimiser: adam, adamw"),
-    flag("weight-decay", "train.weight_decay", Takes::Number("X"), "Weight decay: of adamw decoupled, of adam not"),
-    flag("sched", "train.sched", Takes::Word("NAME"), "Learning rate after warm-up: constant, cosine"),
+    flag("opt", "train.opt", Takes::Word("NAME"), "Optimiser: adam, adamw, sgd"),
+    flag("weight-decay", "train.weight_decay", Takes::Number("X"), "Weight decay: of adamw decoupled, of others not"),
+    flag("momentum", "train.momentum", Takes::Number("X"), "What sgd keeps of the direction of its last steps"),
+    flag("sched", "train.sched", Takes::Word("NAME"), "Learning rate after warm-up: constant, cosine, step"),
     flag("warmup-epochs", "train.warmup_epochs", Takes::Number("N"), "Epochs in which the learning rate rises"),
     flag("min-lr", "train.min_lr", Takes::Number("RATE"), "Learning rate at which a cosine ends"),
+    flag("decay-epochs", "train.decay_epochs", Takes::Number("N"), "Epochs between two steps of a step schedule"),
+    flag("decay-rate", "train.decay_rate", Takes::Number("X"), "What such a step multiplies the learning rate by"),
     flag("clip-grad", "train.clip_grad", Takes::Number("NORM"), "Greatest norm of the gradient"),
     flag("smoothing", "train.smoothing", Takes::Number("X"), "Label smoothing, from 0 to 1"),
+    flag("keep", "train.keep", Takes::Word("NAME"), "Weights beside the last: best, last (none), lowest-train-loss"),
     flag("seed", "train.seed", Takes::Number("N"), "Seed of everything random but the split"),
     flag("threads", "train.threads", Takes::Number("N"), "Threads; 0 takes one for each processor"),
     flag("log-interval", "train.log_interval", Takes::Number("N"), "Steps between two lines of metrics.jsonl"),
@@ -50,6 +55,7 @@ const FLAGS: [Flag; 22] = [
     flag("skip-bad-images", "data.skip_bad_images", Takes::Nothing, "Go on without pictures that cannot be decoded"),
     flag("patch-size", "model.patch_size", Takes::Number("N"), "Height and width of a patch, in pixels"),
     flag("drop", "model.dropout", Takes::Number("X"), "Probability that dropout zeroes a value"),
+    flag("drop-path", "model.drop_path", Takes::Number("X"), "Probability that the last block is left out"),
     flag("hflip", "augment.horizontal_flip", Takes::Number("X"), "Probability of a mirror image"),
 ];
 
@@ -100,6 +106,10 @@ impl FromArgMatches for Flags {
 
 /// A number as TOML has it; what is none stays a text, and the config says what it should be.
 fn number(text: &str) -> Value {
+    // A whole number that TOML cannot hold is no other number that it can.
+    if text.parse::<i64>().is_err() && text.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit()) {
+        return Value::String(text.to_string());
+    }
     let whole = text.parse().map(Value::Integer);
     whole.or_else(|_| text.parse().map(Value::Float)).unwrap_or_else(|_| Value::String(text.to_string()))
 }
@@ -133,7 +143,7 @@ mod tests {
             "5",
             "--drop-last",
             "--seed",
-            "x",
+            "9223372036854775808",
         ]);
         let flags = Flags::from_arg_matches(&matches).unwrap();
         let given: Vec<(&str, Value, &str)> = flags.values().collect();
@@ -142,7 +152,7 @@ mod tests {
             ("train.drop_last", Value::Boolean(true), "--drop-last"),
             ("train.lr", Value::Float(-1e-3), "--lr"),
             ("train.opt", Value::String("5".to_string()), "--opt"),
-            ("train.seed", Value::String("x".to_string()), "--seed"),
+            ("train.seed", Value::String("9223372036854775808".to_string()), "--seed"),
         ];
         assert_eq!(given, expected);
     }

@@ -3,6 +3,13 @@
 //! Data goes to stdout, progress and messages to stderr. Exit status: 0 for success, 2 for what the user can mend,
 //! 130 after Ctrl-C or SIGTERM, when what was reached is saved, 1 for anything else.
 
+/// Writes a line to stderr. Nobody may be there to read it any more: work goes on all the same.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($words)*)));
+    }};
+}
+
 mod bench;
 mod compare;
 mod data;

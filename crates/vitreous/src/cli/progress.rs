@@ -79,7 +79,7 @@ impl TrainProgress {
             bar.set_message(self.text(step));
         } else if self.line.elapsed() >= LINE_EVERY {
             self.line = Instant::now();
-            eprintln!("step {}/{}  {}", step.step, self.steps, self.text(step));
+            say!("step {}/{}  {}", step.step, self.steps, self.text(step));
         }
     }
 
@@ -111,7 +111,7 @@ impl TrainProgress {
         );
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            None => say!("{line}"),
         }
         let now = Instant::now();
         (self.epoch_start, self.line, self.rate.since, self.rate.images) = (now, now, now, 0);

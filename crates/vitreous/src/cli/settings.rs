@@ -1,6 +1,6 @@
 //! Flags that choose a config, shared by the commands that need one but do not train.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use toml::Value;
@@ -8,7 +8,7 @@ use toml::Value;
 use super::CliError;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
-use crate::config::vit::ImageFacts;
+use crate::config::model::ImageFacts;
 use crate::config::{CheckedConfig, presets};
 use crate::data::{self, DataError, Facts, ImageShape};
 
@@ -27,7 +27,7 @@ pub struct SettingsArgs {
     /// A config file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A model of timm's sizes: vit-tiny, vit-small, vit-base
+    /// A model with a name: vit-tiny, vit-small, vit-base, vgg11, vgg13, vgg16, vgg19, vgg11-bn, ...
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// digits, mnist, fashion-mnist, cifar10, or a folder with a folder of pictures for each class
@@ -36,7 +36,7 @@ pub struct SettingsArgs {
     /// Use some of the classes: even, odd, or names or numbers from 0 with commas, such as cat,dog or 0,2,4
     #[arg(long, value_name = "LIST")]
     pub classes: Option<String>,
-    /// The folder in which data sets are [default: $VITREOUS_DATA_DIR, else the current folder]
+    /// The folder in which data sets are [default: the config's, else $VITREOUS_DATA_DIR, else the current folder]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// One key of the config, such as model.depth=4; may be repeated
@@ -44,9 +44,14 @@ pub struct SettingsArgs {
     pub set: Vec<String>,
 }
 
-/// Returns where data sets are, from the flag or else the environment.
-pub fn data_dir(flag: Option<PathBuf>) -> Option<PathBuf> {
-    flag.or_else(|| std::env::var_os(DATA_DIR).filter(|dir| !dir.is_empty()).map(PathBuf::from))
+/// Returns where data sets are when nothing else says so.
+pub fn dir_of_environment() -> Option<PathBuf> {
+    std::env::var_os(DATA_DIR).filter(|dir| !dir.is_empty()).map(PathBuf::from)
+}
+
+fn unicode(dir: &Path) -> Result<&str, CliError> {
+    dir.to_str()
+        .ok_or_else(|| CliError::user(format!("the folder's name is not valid Unicode ({})", dir.display()), None))
 }
 
 impl SettingsArgs {
@@ -79,16 +84,15 @@ impl SettingsArgs {
             layers.model(name)?;
         }
         if let Some(name) = &self.data {
-            if layers.clone().finish().is_ok_and(|before| before.config().data.name != *name) {
+            // Of another folder of pictures, what was said holds: its size and normalisation are those of the model.
+            let is_other = |before: &str| before != name && (is_known(before) || is_known(name));
+            if layers.clone().finish().is_ok_and(|before| is_other(&before.config().data.name)) {
                 forget_other_data(&mut layers, name)?;
             }
             layers.put("data.name", name.as_str(), "--data")?;
         }
-        if let Some(dir) = data_dir(self.data_dir.clone()) {
-            let dir = dir.to_str().ok_or_else(|| {
-                CliError::user(format!("the folder's name is not valid Unicode ({})", dir.display()), None)
-            })?;
-            layers.put("data.dir", dir, "--data-dir")?;
+        if let Some(dir) = &self.data_dir {
+            layers.put("data.dir", unicode(dir)?, "--data-dir")?;
         }
         if let Some(classes) = &self.classes {
             layers.put("data.classes", classes.as_str(), "--classes")?;
@@ -98,6 +102,11 @@ impl SettingsArgs {
         }
         for (key, value, flag) in flags {
             layers.put(key, value, flag)?;
+        }
+        // What this run was told comes before what all are told.
+        let untold = |layers: Layers| layers.finish().is_ok_and(|checked| checked.config().data.dir.is_none());
+        if let Some(dir) = dir_of_environment().filter(|_| untold(layers.clone())) {
+            layers.put("data.dir", unicode(&dir)?, DATA_DIR)?;
         }
         Ok(layers)
     }
@@ -141,7 +150,7 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
             // A folder that is there but wrong is an error; one that is not there can be imagined.
             Err(DataError::UnknownName { name, .. }) => {
                 let classes = data.classes.as_ref().map_or(CLASSES_UNKNOWN, |subset| subset.count(CLASSES_UNKNOWN));
-                if model.num_classes.is_none() {
+                if model.num_classes().is_none() {
                     remark = Some(format!(
                         "{name} is not there: counted with {classes} classes (--set model.num_classes=N)"
                     ));
@@ -152,9 +161,9 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
         },
     };
     let facts = ImageFacts {
-        image_size: model.image_size.unwrap_or(image_size),
-        channels: model.channels.unwrap_or(channels),
-        num_classes: model.num_classes.unwrap_or(num_classes),
+        image_size: model.image_size().unwrap_or(image_size),
+        channels: model.channels().unwrap_or(channels),
+        num_classes: model.num_classes().unwrap_or(num_classes),
     };
     Ok((facts, remark))
 }

@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use vitreous_engine::{Adam, Memory, training_memory};
+use vitreous_engine::{Memory, training_memory};
 
 use super::settings::{SettingsArgs, image_facts};
 use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
-use crate::config::vit::ImageFacts;
+use crate::config::model::ImageFacts;
 use crate::models;
 use crate::models::summary::{Summary, summarise};
 use crate::record::Run;
-use crate::train::threads;
+use crate::train::{optimizer, threads};
 use crate::units;
 
 /// Images of timm's named sizes: ImageNet's.
@@ -61,10 +61,10 @@ struct MemoryBytes {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     let config = config(&args)?;
-    let model = models::vit(&config.model, config.train.smoothing as f32)?;
+    let model = models::build_for_training(&config)?;
     let summary = summarise(&model);
     let (batch_size, threads) = (config.train.batch_size, threads(config.train.threads));
-    let optimizer = Adam::default().into();
+    let optimizer = optimizer(&config.train);
     let memory = training_memory(&model.graph, model.loss, &[model.correct], &optimizer, batch_size, threads);
     if args.json {
         let Memory { parameters, optimizer, gradients, packed, activations } = memory;
@@ -96,14 +96,14 @@ fn config(args: &Args) -> Result<ResolvedConfig, CliError> {
     if model_alone && settings.data.is_none() {
         let (spec, of) = (&checked.config().model, NAMED_MODEL_IMAGES);
         return Ok(checked.resolve(ImageFacts {
-            image_size: spec.image_size.unwrap_or(of.image_size),
-            channels: spec.channels.unwrap_or(of.channels),
-            num_classes: spec.num_classes.unwrap_or(of.num_classes),
+            image_size: spec.image_size().unwrap_or(of.image_size),
+            channels: spec.channels().unwrap_or(of.channels),
+            num_classes: spec.num_classes().unwrap_or(of.num_classes),
         })?);
     }
     let (facts, remark) = image_facts(&checked)?;
     if let Some(remark) = remark {
-        eprintln!("note: {remark}");
+        say!("note: {remark}");
     }
     Ok(checked.resolve(facts)?)
 }

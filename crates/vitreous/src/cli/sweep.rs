@@ -128,7 +128,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         0 => Ok(ExitCode::SUCCESS),
         count => {
             for (index, error) in failed {
-                eprintln!("run {}:", items[index].name);
+                say!("run {}:", items[index].name);
                 error.report();
             }
             let all = items.len();
@@ -258,7 +258,7 @@ fn say_what(name: &str, items: &[Item], jobs: usize, threads: usize, folder: &Pa
     let before = if done > 0 { format!(", {done} of them done before") } else { String::new() };
     let threads = format!("{threads} {}", if threads == 1 { "thread" } else { "threads" });
     let how = if jobs > 1 { format!("{jobs} side by side, each on {threads}") } else { format!("on {threads}") };
-    eprintln!("sweep {name}: {} runs{before}, {how}, into {}", items.len(), folder.display());
+    say!("sweep {name}: {} runs{before}, {how}, into {}", items.len(), folder.display());
 }
 
 impl Work<'_> {
@@ -268,7 +268,7 @@ impl Work<'_> {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = self.items.get(index) else { break };
             if let Err(error) = self.bring_to_end(index, item) {
-                eprintln!("run {} has failed; the sweep goes on", item.name);
+                say!("run {} has failed; the sweep goes on", item.name);
                 self.failed.lock().expect("no worker panics with the lock").push((index, error));
             }
         }
@@ -277,7 +277,7 @@ impl Work<'_> {
     fn bring_to_end(&self, index: usize, item: &Item) -> Result<(), CliError> {
         let started = Instant::now();
         if item.state != State::Done {
-            eprintln!("run {} of {}: {}", index + 1, self.items.len(), item.name);
+            say!("run {} of {}: {}", index + 1, self.items.len(), item.name);
             if item.state == State::Again {
                 std::fs::remove_dir_all(&item.folder).map_err(|error| RecordError::write(&item.folder, &error))?;
             }
@@ -299,7 +299,7 @@ impl Work<'_> {
             }
         }
         if !found.is_empty() {
-            eprintln!("{}: {}, {}", item.name, found.join(", "), units::duration(started.elapsed().as_secs_f64()));
+            say!("{}: {}, {}", item.name, found.join(", "), units::duration(started.elapsed().as_secs_f64()));
         }
         Ok(())
     }
@@ -319,10 +319,7 @@ impl Work<'_> {
                 let validation =
                     row.validation.map_or_else(String::new, |[_, acc, _]| format!("  val acc {}", units::percent(acc)));
                 let acc = units::percent(row.train_acc);
-                eprintln!(
-                    "{}: epoch {}/{epochs}  loss {:.4}  acc {acc}{validation}",
-                    item.name, row.epoch, row.train_loss
-                );
+                say!("{}: epoch {}/{epochs}  loss {:.4}  acc {acc}{validation}", item.name, row.epoch, row.train_loss);
             }
             (None, _) => {}
         });
@@ -369,6 +366,6 @@ fn conclude(
     let path = folder.join("analysis.md");
     write_atomically(&path, analysis(&settings, &telling).as_bytes())?;
     print(&comparison, if args.json { Format::Json } else { Format::Terminal })?;
-    eprintln!("what each change did is told in {}", path.display());
+    say!("what each change did is told in {}", path.display());
     Ok(())
 }

@@ -46,10 +46,15 @@ pub struct Args {
 pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let checked = args.settings.with_flags(args.flags.values())?;
     let place = Place::choose(&args.out, args.name.as_deref(), &base(&args.settings))?;
-    let job = load(&checked, ready(&checked)?, true)?;
+    let ready = ready(&checked)?;
+    let ignored = ready.facts.ignored_folders.clone();
+    let job = load(&checked, ready, true)?;
     say_what(&job);
+    for folder in &ignored {
+        say!("note: {} is passed over: splits are called train/, val/ and test/", folder.display());
+    }
 
-    let (config_toml, manifest) = (job.config().to_toml(), job.manifest(std::env::args().collect()));
+    let (config_toml, manifest) = (job.config().to_toml(), job.manifest(command()));
     let mut progress = TrainProgress::start(job.config().train.epochs, job.steps());
     let mut training = Training::new(job);
     let stop = watch_signals()?;
@@ -59,6 +64,11 @@ pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let outcome = outcome?;
     show(&if args.json { json(&result(&run, &outcome)) } else { report(&run, &outcome) })?;
     Ok(if outcome.status == Status::Interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// The command as it was given; what is no Unicode in it cannot be kept.
+fn command() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// A config that agrees with its data, of which no picture was decoded yet.
@@ -76,8 +86,8 @@ pub fn ready(checked: &CheckedConfig) -> Result<Ready, CliError> {
     let facts = data::inspect(&checked.config().data)?;
     let config = checked.resolve(square_facts(&facts)?)?;
     Job::check_batch(&config, facts.train)?;
-    let model = models::vit(&config.model, config.train.smoothing as f32)?;
-    check_memory(memory_needed(&config, &model, &facts), available_memory())?;
+    let model = models::build_for_training(&config)?;
+    check_memory("training", memory_needed(&config, &model, &facts), facts.is_folder(), available_memory())?;
     Ok(Ready { facts, config, model })
 }
 
@@ -115,21 +125,14 @@ pub fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
 
 fn say_what(job: &Job) {
     let (config, data) = (job.config(), job.data());
-    let (model, shape) = (config.model.spec(), config.model.image_size());
-    eprintln!(
-        "ViT of {} blocks, width {}, {} heads, patches of {}x{}: {} parameters",
-        model.depth,
-        model.embed_dim,
-        model.num_heads,
-        model.patch_size,
-        model.patch_size,
-        units::count(job.model().graph.parameter_count() as u64),
-    );
+    let shape = config.model.image_size();
+    let parameters = units::count(job.model().graph.parameter_count() as u64);
+    say!("{}: {parameters} parameters", config.model.describe());
     let skipped = match data.skipped.len() {
         0 => String::new(),
         count => format!(", {} that cannot be decoded left out", units::count(count as u64)),
     };
-    eprintln!(
+    say!(
         "{}: {} images train, {} validate, {} classes, {shape}x{shape} pixels{skipped}; {} {}",
         data.name,
         units::count(data.train as u64),
@@ -148,17 +151,23 @@ fn report(run: &Run, outcome: &Outcome) -> String {
         Status::MaxSteps => format!("stopped after step {} as asked; ", units::count(results.steps)),
         _ => String::new(),
     };
-    let reached = match (results.best_val_acc, results.best_epoch, results.train_acc) {
-        (Some(accuracy), Some(epoch), _) => format!(
-            "{} of {} validation images right (best epoch: {epoch})",
-            units::percent(accuracy),
-            units::count(data.validation as u64)
-        ),
-        (_, _, Some(accuracy)) => format!("{} of training images right", units::percent(accuracy)),
+    let validation = |accuracy| {
+        format!("{} of {} validation images right", units::percent(accuracy), units::count(data.validation as u64))
+    };
+    let reached = match (results.best_val_acc, results.best_epoch, results.val_acc, results.train_acc) {
+        (Some(accuracy), Some(epoch), ..) => format!("{} (best epoch: {epoch})", validation(accuracy)),
+        (_, _, Some(accuracy), _) => format!("{} (last epoch)", validation(accuracy)),
+        (.., Some(accuracy)) => format!("{} of training images right", units::percent(accuracy)),
         _ => "the first epoch was not completed".to_string(),
     };
+    let kept = match (results.lowest_train_loss, results.lowest_step) {
+        (Some(loss), Some(step)) => {
+            format!("; kept: the weights of the lowest training loss, {loss:.4} at step {}", units::count(step))
+        }
+        _ => String::new(),
+    };
     format!(
-        "{how}{reached}, in {}\n\
+        "{how}{reached}, in {}{kept}\n\
          config, records and weights are in {folder}\n\
          next: vitreous evaluate {folder}\n      vitreous predict IMAGE --run {folder}\n",
         units::duration(results.seconds)

@@ -13,10 +13,13 @@ use super::augment::AugmentSpec;
 use super::classes;
 use super::data::DataSpec;
 use super::error::{ConfigError, Place};
-use super::model::VitSpec;
+use super::model::{ModelKind, ModelSpec};
 use super::train::TrainSpec;
 use super::{CheckedConfig, Config, presets};
 use crate::units;
+
+/// What `layers` of a stack looks like.
+const LAYERS: &str = "[\"conv 32\", \"relu\", \"globalpool\", \"linear classes\"]";
 
 /// Tables of a config, in the order in which they are written.
 pub const TABLES: [&str; 4] = ["data", "augment", "model", "train"];
@@ -128,12 +131,11 @@ impl Layers {
     /// # Errors
     /// When there is no model of that name.
     pub fn model(&mut self, name: &str) -> Result<(), ConfigError> {
-        let Some(spec) = VitSpec::named(name) else {
-            let hint = suggest(name, VitSpec::names(), "the models are");
+        let Some(spec) = ModelSpec::named(name) else {
+            let hint = suggest(name, ModelSpec::names(), "the models are");
             return Err(ConfigError::UnknownModel { name: name.to_string(), hint });
         };
-        self.merged.remove("model");
-        self.origins.written.retain(|(table, _), _| table != "model");
+        self.forget("model");
         let spec = Table::try_from(spec).expect("a spec is plain numbers, texts and lists");
         self.add(Table::from_iter([("model".to_string(), Value::Table(spec))]), "--model")
     }
@@ -150,10 +152,15 @@ impl Layers {
     fn unset(&mut self, key: &str, source: &str) -> Result<(), ConfigError> {
         let (table, key) = key.split_once('.').unwrap_or(("", key));
         let place = Place { source: Some(source.to_string()), table: None };
-        let known = known_keys(table).ok_or_else(|| unknown_table(table, place.clone()))?;
+        let kind = self.kind();
+        let known = known_keys(table, kind).ok_or_else(|| unknown_table(table, place.clone()))?;
         if !known.iter().any(|name| name == key) {
             let place = Place { table: Some(table.to_string()), ..place };
-            return Err(unknown_key(key, &known, place));
+            return Err(unknown_key(key, &known, kind, place));
+        }
+        if (table, key) == ("model", "kind") {
+            self.forget(table);
+            return Ok(());
         }
         if let Some(Value::Table(written)) = self.merged.get_mut(table) {
             written.remove(key);
@@ -166,10 +173,16 @@ impl Layers {
         self.origins.count += 1;
         let top = Place { source: Some(source.to_string()), table: None };
         for (name, value) in layer {
-            let Some(known) = known_keys(&name) else {
+            if name == "model"
+                && let Some(written) = value.get("kind")
+            {
+                self.choose_kind(written, &top)?;
+            }
+            let kind = self.kind();
+            let Some(known) = known_keys(&name, kind) else {
                 return Err(match value {
                     Value::Table(_) => unknown_table(&name, top),
-                    _ => unknown_key(&name, &[], top),
+                    _ => unknown_key(&name, &[], kind, top),
                 });
             };
             let Value::Table(written) = value else {
@@ -180,16 +193,43 @@ impl Layers {
             let place = Place { table: Some(name.clone()), ..top.clone() };
             for (key, value) in written {
                 if !known.contains(&key) {
-                    return Err(unknown_key(&key, &known, place));
+                    return Err(unknown_key(&key, &known, kind, place));
                 }
                 let table = self.merged.entry(name.clone()).or_insert_with(|| Value::Table(Table::new()));
                 let table = table.as_table_mut().expect("only tables are merged in");
                 merge(table, key.clone(), value);
-                try_key(&name, &key, &table[&key])
-                    .map_err(|error| wrong_kind(&name, &key, &table[&key], &error, &place))?;
+                try_key(&name, &key, &table[&key], kind)
+                    .map_err(|error| wrong_value(&name, &key, &table[&key], &error, &place))?;
                 self.origins.written.insert((name.clone(), key), (self.origins.count, source.to_string()));
             }
         }
+        Ok(())
+    }
+}
+
+impl Layers {
+    /// Forgets all that was said of a table.
+    fn forget(&mut self, table: &str) {
+        self.merged.remove(table);
+        self.origins.written.retain(|(of, _), _| of != table);
+    }
+
+    /// Which keys `[model]` has.
+    fn kind(&self) -> ModelKind {
+        let written = self.merged.get("model").and_then(|model| model.get("kind"));
+        written.and_then(|kind| kind.clone().try_into().ok()).unwrap_or_default()
+    }
+
+    /// Makes `[model]` one of the kind that a layer says; one of another kind has other keys and is forgotten.
+    fn choose_kind(&mut self, written: &Value, top: &Place) -> Result<(), ConfigError> {
+        let place = Place { table: Some("model".to_string()), ..top.clone() };
+        let kind: ModelKind = (written.clone().try_into())
+            .map_err(|error: toml::de::Error| wrong_value("model", "kind", written, &error, &place))?;
+        if kind != self.kind() {
+            self.forget("model");
+        }
+        let model = self.merged.entry("model").or_insert_with(|| Value::Table(Table::new()));
+        model.as_table_mut().expect("only tables are merged in").insert("kind".to_string(), written.clone());
         Ok(())
     }
 }
@@ -218,7 +258,7 @@ fn merge(into: &mut Table, key: String, value: Value) {
 }
 
 /// Reads one key of a table by itself.
-fn try_key(table: &str, key: &str, value: &Value) -> Result<(), toml::de::Error> {
+fn try_key(table: &str, key: &str, value: &Value, kind: ModelKind) -> Result<(), toml::de::Error> {
     fn read<T: DeserializeOwned>(one: Table) -> Result<(), toml::de::Error> {
         one.try_into::<T>().map(drop)
     }
@@ -226,16 +266,19 @@ fn try_key(table: &str, key: &str, value: &Value) -> Result<(), toml::de::Error>
     match table {
         "data" => read::<DataSpec>(one),
         "augment" => read::<AugmentSpec>(one),
-        "model" => read::<VitSpec>(one),
+        // The kind itself was read when it was chosen.
+        "model" if key == "kind" => Ok(()),
+        "model" => kind.read(one).map(drop),
         "train" => read::<TrainSpec>(one),
         _ => Ok(()),
     }
 }
 
 /// The keys of a table, as serde lists them when it meets one it does not know.
-fn known_keys(table: &str) -> Option<Vec<String>> {
-    let error = TABLES.contains(&table).then(|| try_key(table, "", &Value::Boolean(true)))?.err()?;
-    Some(quoted(error.message()).into_iter().skip(1).map(str::to_string).collect())
+fn known_keys(table: &str, kind: ModelKind) -> Option<Vec<String>> {
+    let error = TABLES.contains(&table).then(|| try_key(table, "", &Value::Boolean(true), kind))?.err()?;
+    let own = quoted(error.message()).into_iter().skip(1);
+    Some((table == "model").then_some("kind").into_iter().chain(own).map(str::to_string).collect())
 }
 
 /// The words in backquotes.
@@ -248,10 +291,16 @@ fn unknown_table(table: &str, place: Place) -> ConfigError {
     ConfigError::UnknownTable { table: table.to_string(), place, hint }
 }
 
-fn unknown_key(key: &str, known: &[String], place: Place) -> ConfigError {
-    let home = TABLES.into_iter().find(|table| known_keys(table).is_some_and(|keys| keys.iter().any(|k| k == key)));
+fn unknown_key(key: &str, known: &[String], kind: ModelKind, place: Place) -> ConfigError {
+    let has = |table: &str, kind| known_keys(table, kind).is_some_and(|keys| keys.iter().any(|k| k == key));
+    let home = TABLES.into_iter().find(|table| has(table, kind));
+    let other = ModelKind::ALL.into_iter().find(|kind| has("model", *kind));
     let hint = match (units::nearest(key, known.iter().map(String::as_str)), home, &place.table) {
         (_, Some(home), _) => format!("`{key}` belongs to [{home}]"),
+        (_, None, Some(table)) if table == "model" && other.is_some() => {
+            let (other, own) = (other.unwrap_or_default().name(), kind.name());
+            format!("`{key}` is a key of models of kind \"{other}\", this one is a \"{own}\"")
+        }
         (Some(near), ..) => format!("did you mean `{near}`?"),
         (None, None, Some(table)) => format!("the keys of [{table}] are {}", known.join(", ")),
         (None, None, None) => format!("keys stand in one of the tables {}", TABLES.join(", ")),
@@ -260,13 +309,13 @@ fn unknown_key(key: &str, known: &[String], place: Place) -> ConfigError {
 }
 
 /// Puts serde's complaint about the value of one key into our words.
-fn wrong_kind(table: &str, key: &str, value: &Value, error: &toml::de::Error, place: &Place) -> ConfigError {
+fn wrong_value(table: &str, key: &str, value: &Value, error: &toml::de::Error, place: &Place) -> ConfigError {
     let message = error.message();
     let names = quoted(message);
     if message.starts_with("unknown field") {
         let known: Vec<String> = names.iter().skip(1).map(|name| name.to_string()).collect();
         let place = Place { table: Some(format!("{table}.{key}")), ..place.clone() };
-        return unknown_key(names.first().unwrap_or(&""), &known, place);
+        return unknown_key(names.first().unwrap_or(&""), &known, ModelKind::default(), place);
     }
     if message.starts_with("missing field") {
         let missing = names.first().unwrap_or(&"").to_string();
@@ -291,7 +340,9 @@ fn wrong_kind(table: &str, key: &str, value: &Value, error: &toml::de::Error, pl
         "a string" => ("a text in quotes", "\"text\""),
         "path string" => ("a path in quotes", "\"folder\""),
         classes::EXPECTED => (classes::EXPECTED, "\"even\""),
+        "a sequence" if key == "layers" => ("a list", LAYERS),
         "a sequence" => ("a list", "[0.5]"),
+        other if key == "layers" => (other, LAYERS),
         other => (other, "..."),
     };
     let default = Value::try_from(Config::default()).ok().and_then(|config| config.get(table)?.get(key).cloned());

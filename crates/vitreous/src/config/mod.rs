@@ -9,10 +9,8 @@ pub mod data;
 pub mod error;
 pub mod layers;
 pub mod model;
-pub mod model_rules;
 pub mod presets;
 pub mod train;
-pub mod vit;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +26,7 @@ pub struct Config {
     /// Random changes to training images.
     pub augment: augment::AugmentSpec,
     /// The network.
-    pub model: model::VitSpec,
+    pub model: model::ModelSpec,
     /// How it is trained.
     pub train: train::TrainSpec,
 }
@@ -48,7 +46,7 @@ pub struct ResolvedConfig {
     /// Random changes to training images.
     pub augment: augment::AugmentSpec,
     /// The network.
-    pub model: vit::VitConfig,
+    pub model: model::ModelConfig,
     /// How it is trained.
     pub train: train::TrainConfig,
 }
@@ -78,7 +76,7 @@ impl CheckedConfig {
     ///
     /// # Errors
     /// When the config contradicts the data, or breaks a rule now that all sizes are known.
-    pub fn resolve(&self, facts: vit::ImageFacts) -> Result<ResolvedConfig, ConfigError> {
+    pub fn resolve(&self, facts: model::ImageFacts) -> Result<ResolvedConfig, ConfigError> {
         let Config { data, augment, model, train } = self.config.clone();
         augment
             .check_size(facts.image_size, facts.image_size)
@@ -94,7 +92,7 @@ impl ResolvedConfig {
     /// Writes the config as it is saved with a run: every key, the facts of the data among them.
     pub fn to_toml(&self) -> String {
         let ResolvedConfig { data, augment, model, train } = self.clone();
-        Config { data, augment, model: model.spec().clone(), train: (*train).clone() }.to_toml()
+        Config { data, augment, model: model.spec(), train: (*train).clone() }.to_toml()
     }
 }
 
@@ -102,8 +100,8 @@ impl ResolvedConfig {
 mod tests {
     use super::layers::Layers;
     use super::*;
+    use model::{ImageFacts, ModelSpec, VitSpec};
     use std::path::Path;
-    use vit::ImageFacts;
 
     const FACTS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
 
@@ -121,6 +119,13 @@ mod tests {
     fn refused_set(assignment: &str) -> [String; 2] {
         let mut layers = Layers::new();
         shown(layers.set(assignment).and_then(|()| layers.finish()).expect_err("the config is bad"))
+    }
+
+    fn vit(layers: Layers) -> VitSpec {
+        match layers.finish().unwrap().config().model.clone() {
+            ModelSpec::Vit(spec) => spec,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn shown(error: ConfigError) -> [String; 2] {
@@ -152,6 +157,37 @@ mod tests {
         assert_eq!(hint, "keys stand in one of the tables data, augment, model, train");
         let [_, hint] = refused("[augment]\nzebra = 3");
         assert!(hint.starts_with("the keys of [augment] are horizontal_flip, "), "{hint}");
+    }
+
+    #[test]
+    fn a_kind_of_model_has_its_own_keys() {
+        let [text, hint] = refused("[model]\nlayrs = []\nkind = \"stack\"");
+        assert_eq!(text, "unknown key `layrs` (my.toml, [model])");
+        assert_eq!(hint, "did you mean `layers`?");
+        let [text, hint] = refused("[model]\nkind = \"stack\"\npatch_size = 4");
+        assert_eq!(text, "unknown key `patch_size` (my.toml, [model])");
+        assert_eq!(hint, "`patch_size` is a key of models of kind \"vit\", this one is a \"stack\"");
+        let [_, hint] = refused("[model]\nkind = \"stack\"\nlr = 1.0");
+        assert_eq!(hint, "`lr` belongs to [train]");
+        let [_, hint] = refused("[model]\nkind = \"stack\"\nzebra = 1.0");
+        assert!(hint.starts_with("the keys of [model] are kind, image_size,"), "{hint}");
+        let [text, hint] = refused("[model]\nkind = \"stack\"\nlayers = [\"conv 3\", \"rleu\"]");
+        assert_eq!(text, "layers.1 \"rleu\" is no layer (my.toml, [model])");
+        assert_eq!(hint, "did you mean `relu`?");
+    }
+
+    #[test]
+    fn another_kind_of_model_forgets_the_keys_of_the_one_before() {
+        let mut layers = Layers::preset("mnist-vit").unwrap();
+        layers.add_toml("[model]\nlayers = [\"flatten\", \"linear 10\"]\nkind = \"stack\"", "my.toml").unwrap();
+        let expected: model::StackSpec = toml::from_str("layers = [\"flatten\", \"linear 10\"]").unwrap();
+        assert_eq!(layers.clone().finish().unwrap().config().model, ModelSpec::Stack(expected));
+        layers.set("model.kind=stack").unwrap();
+        layers.set("model.init=kaiming").unwrap();
+        let ModelSpec::Stack(spec) = layers.clone().finish().unwrap().config().model.clone() else { panic!() };
+        assert_eq!((spec.layers.len(), spec.init), (2, model::StackInit::Kaiming));
+        layers.set("model.kind=").unwrap();
+        assert_eq!(vit(layers), VitSpec::default());
     }
 
     #[test]
@@ -191,7 +227,17 @@ mod tests {
                 "activation \"gelo\" is not one of relu, gelu, gelu-tanh, tanh",
                 "did you mean \"gelu\"?",
             ),
-            ("[train]\nopt = \"sgd\"", "opt \"sgd\" is not one of adam, adamw", "use opt = \"adam\""),
+            ("[train]\nopt = \"lion\"", "opt \"lion\" is not one of adam, adamw, sgd", "use opt = \"adam\""),
+            (
+                "[model]\nkind = \"stak\"",
+                "kind \"stak\" is not one of vit, stack, sequence-vit",
+                "did you mean \"stack\"?",
+            ),
+            (
+                "[model]\nkind = \"stack\"\nlayers = [5]",
+                "layers [5] is not a layer such as \"conv 32\", or { residual = [\"conv 32\", \"relu\"] }",
+                "write it as layers = [\"conv 32\", \"relu\", \"globalpool\", \"linear classes\"]",
+            ),
         ];
         for (toml, expected_text, expected_hint) in cases {
             let [text, hint] = refused(toml);
@@ -249,11 +295,11 @@ mod tests {
         layers.set("model.dropout_places=['embed']").unwrap();
         layers.put("train.lr", 0.25, "--lr").unwrap();
         layers.set("augment.random_resized_crop.scale=[0.5, 1.0]").unwrap();
-        let config = layers.finish().unwrap().config().clone();
-        assert_eq!((config.model.depth, config.train.epochs, config.train.lr), (5, 2, 0.25));
-        assert_eq!(config.model.activation, model::Activation::Relu);
-        assert_eq!(config.model.dropout_places, [model::DropoutPlace::Embed]);
-        assert_eq!((config.model.num_positions, config.data.name.as_str()), (Some(65), "mnist"));
+        let (spec, config) = (vit(layers.clone()), layers.finish().unwrap().config().clone());
+        assert_eq!((spec.depth, config.train.epochs, config.train.lr), (5, 2, 0.25));
+        assert_eq!(spec.activation, model::Activation::Relu);
+        assert_eq!(spec.dropout_places, [model::DropoutPlace::Embed]);
+        assert_eq!((spec.num_positions, config.data.name.as_str()), (Some(65), "mnist"));
         let crop = config.augment.random_resized_crop.unwrap();
         assert_eq!((crop.scale, crop.ratio), ([0.5, 1.0], [0.9, 1.1]));
     }
@@ -262,7 +308,7 @@ mod tests {
     fn an_empty_value_brings_the_default_back() {
         let mut layers = Layers::preset("mnist-vit").unwrap();
         layers.set("model.num_positions=").unwrap();
-        assert_eq!(layers.finish().unwrap().config().model.num_positions, None);
+        assert_eq!(vit(layers).num_positions, None);
         assert_eq!(refused_set("model.dept=")[0], "unknown key `dept` (--set, [model])");
         assert_eq!(refused_set("modle.depth=")[0], "unknown table `modle` (--set)");
     }
@@ -282,8 +328,10 @@ mod tests {
         let mut layers = Layers::preset("mnist-vit").unwrap();
         layers.model("vit-small").unwrap();
         layers.put("model.patch_size", 7, "--patch-size").unwrap();
-        let expected = model::VitSpec { patch_size: 7, ..model::VitSpec::named("vit-small").unwrap() };
-        assert_eq!(layers.clone().finish().unwrap().config().model, expected);
+        let expected = VitSpec { patch_size: 7, ..VitSpec::named("vit-small").unwrap() };
+        assert_eq!(vit(layers.clone()), expected);
+        layers.model("vgg11").unwrap();
+        assert_eq!(layers.clone().finish().unwrap().config().model, ModelSpec::named("vgg11").unwrap());
         let error = layers.model("vit-tny").unwrap_err();
         assert_eq!(shown(error), ["unknown model `vit-tny` (--model)", "did you mean `vit-tiny`?"]);
         let error = Layers::preset("cifar").unwrap_err();
@@ -294,7 +342,7 @@ mod tests {
     fn the_data_fills_in_what_was_left_out() {
         let checked = Layers::preset("mnist-vit").unwrap().finish().unwrap();
         let resolved = checked.resolve(FACTS).unwrap();
-        assert_eq!(resolved.model.spec().image_size, Some(28));
+        assert_eq!(resolved.model.spec().image_size(), Some(28));
         let mut again = Layers::new();
         again.add_toml(&resolved.to_toml(), "config.toml").unwrap();
         assert_eq!(again.finish().unwrap().resolve(FACTS).unwrap(), resolved);

@@ -1,13 +1,36 @@
 //! Experiments with a name. Each is a config file in `presets/`, kept inside the program, to be run, copied and edited.
 
+/// Name and text of a file in `presets/`.
+macro_rules! preset {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../../../presets/", $name, ".toml")))
+    };
+}
+
 /// Names and texts, the default first.
-const PRESETS: [(&str, &str); 6] = [
-    ("digits", include_str!("../../../../presets/digits.toml")),
-    ("mnist-vit", include_str!("../../../../presets/mnist-vit.toml")),
-    ("fashion-vit-128", include_str!("../../../../presets/fashion-vit-128.toml")),
-    ("cifar-vit-64", include_str!("../../../../presets/cifar-vit-64.toml")),
-    ("vit-lite-7-4", include_str!("../../../../presets/vit-lite-7-4.toml")),
-    ("photos", include_str!("../../../../presets/photos.toml")),
+const PRESETS: [(&str, &str); 22] = [
+    preset!("digits"),
+    preset!("mnist-vit"),
+    preset!("fashion-vit"),
+    preset!("fashion-vit-128"),
+    preset!("cifar-vit-cosine-6b8h8d"),
+    preset!("cifar-vit-cosine-6b8h8d-tanh"),
+    preset!("cifar-vit-cosine-6b8h8d-gelu"),
+    preset!("cifar-vit-cosine-6b8h8d-decoder"),
+    preset!("cifar-vit-learned-4b6h12d"),
+    preset!("cifar-vit-learned-4b6h12d-tanh"),
+    preset!("cifar-vit-learned-4b6h12d-gelu"),
+    preset!("cifar-vit-learned-4b6h12d-decoder"),
+    preset!("cifar-cnn4"),
+    preset!("cifar-vgg16"),
+    preset!("cifar-attention-cnn"),
+    preset!("cifar-vit-64"),
+    preset!("cifar-vit-64-flat"),
+    preset!("cifar-vit-128"),
+    preset!("vit-lite-7-4"),
+    preset!("photos-vit-52m"),
+    preset!("photos-cnn"),
+    preset!("photos"),
 ];
 
 /// The preset of `train` without arguments.

@@ -22,8 +22,10 @@ pub struct TrainSpec {
     /// Stop after so many optimiser steps. The schedule stays that of `epochs`, so that the first steps of a run are
     /// the same wherever it stops.
     pub max_steps: Option<u64>,
-    /// Images in one optimiser step.
+    /// Images that go through the model together; an optimiser step takes `grad_accum_steps` times as many.
     pub batch_size: usize,
+    /// Batches whose gradients are added up before parameters change.
+    pub grad_accum_steps: usize,
     /// Leave out the last batch of an epoch when it is smaller than the others.
     pub drop_last: bool,
     /// The optimiser.
@@ -34,23 +36,35 @@ pub struct TrainSpec {
     pub betas: [f64; 2],
     /// Added to the root of the second moment.
     pub opt_eps: f64,
-    /// Weight decay: of `adamw` decoupled, of `adam` added to the gradient.
+    /// What `sgd` keeps of the direction of its last steps.
+    pub momentum: f64,
+    /// Whether `sgd` looks ahead along that direction (Nesterov's momentum).
+    pub nesterov: bool,
+    /// Weight decay: of `adamw` decoupled, of `adam` and `sgd` added to the gradient.
     pub weight_decay: f64,
+    /// Which parameters decay.
+    pub decay: Decay,
     /// How the learning rate goes on after warm-up.
     pub sched: Schedule,
     /// Epochs in which the learning rate rises step by step to `lr`; may be a fraction.
     pub warmup_epochs: f64,
     /// Learning rate at which a cosine schedule ends.
     pub min_lr: f64,
+    /// Epochs from one step of a step schedule to the next; may be a fraction.
+    pub decay_epochs: f64,
+    /// What a step schedule multiplies the learning rate by.
+    pub decay_rate: f64,
     /// Greatest norm of the gradient; a longer one is shortened. Absent: any.
     pub clip_grad: Option<f64>,
     /// Part of the target probability spread evenly over all classes, in [0, 1).
     pub smoothing: f64,
+    /// Which weights `best.safetensors` holds, beside the last.
+    pub keep: Keep,
     /// Seed of everything random but the split; at most 2^63 - 1, which is as far as TOML counts.
     pub seed: u64,
     /// Threads; 0 takes one for each processor.
     pub threads: usize,
-    /// Steps between two lines of `metrics.jsonl`.
+    /// Steps between two lines of `metrics.jsonl`, each the mean over them.
     pub log_interval: u64,
 }
 
@@ -62,6 +76,30 @@ pub enum Optimizer {
     Adam,
     /// Loshchilov and Hutter 2019.
     Adamw,
+    /// Gradient descent with momentum, as `torch.optim.SGD`.
+    Sgd,
+}
+
+/// Which parameters decay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    /// All of them, as PyTorch's optimisers do when they are given `model.parameters()`.
+    All,
+    /// Matrices and kernels: no biases, norms, tokens and positions, as in timm.
+    Weights,
+}
+
+/// Which weights `best.safetensors` holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// Those of the epoch that did best on the validation split; none where nothing validates.
+    Best,
+    /// None: the last weights are the run's.
+    Last,
+    /// Those at the end of the `log_interval` steps with the lowest mean training loss (experiment E4).
+    LowestTrainLoss,
 }
 
 /// How the learning rate changes, step by step.
@@ -72,6 +110,8 @@ pub enum Schedule {
     Constant,
     /// Half a cosine down to `min_lr`.
     Cosine,
+    /// Times `decay_rate` after every `decay_epochs`, warm-up counted.
+    Step,
 }
 
 impl Default for TrainSpec {
@@ -80,17 +120,24 @@ impl Default for TrainSpec {
             epochs: 10,
             max_steps: None,
             batch_size: 128,
+            grad_accum_steps: 1,
             drop_last: false,
             opt: Optimizer::Adamw,
             lr: 1e-3,
             betas: [0.9, 0.999],
             opt_eps: 1e-8,
+            momentum: 0.9,
+            nesterov: false,
             weight_decay: 0.01,
+            decay: Decay::All,
             sched: Schedule::Cosine,
             warmup_epochs: 1.0,
             min_lr: 0.0,
+            decay_epochs: 30.0,
+            decay_rate: 0.1,
             clip_grad: None,
             smoothing: 0.0,
+            keep: Keep::Best,
             seed: 42,
             threads: 0,
             log_interval: 100,
@@ -140,6 +187,7 @@ impl TrainSpec {
         let sizes = [
             ("epochs", self.epochs, 1, EPOCHS_MAX, "10"),
             ("batch_size", self.batch_size, 1, BATCH_SIZE_MAX, "128"),
+            ("grad_accum_steps", self.grad_accum_steps, 1, BATCH_SIZE_MAX, "1 for none"),
             ("threads", self.threads, 0, THREADS_MAX, "0 for all processors"),
         ];
         for (key, value, least, greatest, fix) in sizes {
@@ -158,6 +206,9 @@ impl TrainSpec {
         let betas = format!("[{first}, {second}]");
         let holds = below_one(first) && below_one(second);
         require(holds, "betas", &betas, "two numbers of at least 0 and below 1", "[0.9, 0.999]")?;
+        require(below_one(self.momentum), "momentum", &self.momentum, "at least 0 and below 1", "0.9, or 0 for none")?;
+        let looks_ahead = !self.nesterov || self.opt != Optimizer::Sgd || self.momentum > 0.0;
+        require(looks_ahead, "momentum", &self.momentum, "above 0, which nesterov needs", "0.9")?;
         let smoothing = self.smoothing;
         require(below_one(smoothing), "smoothing", &smoothing, "at least 0 and below 1", "0.1, or 0 for none")?;
         let decay = self.weight_decay;
@@ -167,11 +218,19 @@ impl TrainSpec {
         let must = format!("between 0 and epochs {epochs}");
         require((0.0..=epochs).contains(&warmup), "warmup_epochs", &warmup, &must, "0 for none")?;
         let must = format!("between 0 and lr {lr}");
-        require((0.0..=lr).contains(&self.min_lr), "min_lr", &self.min_lr, &must, "0")
+        require((0.0..=lr).contains(&self.min_lr), "min_lr", &self.min_lr, &must, "0")?;
+        require(positive(self.decay_epochs), "decay_epochs", &self.decay_epochs, "a positive number", "30")?;
+        let rate = self.decay_rate;
+        require(rate > 0.0 && rate <= 1.0, "decay_rate", &rate, "above 0 and at most 1", "0.1")
     }
 }
 
 impl TrainConfig {
+    /// Images of one optimiser step.
+    pub fn step_images(&self) -> usize {
+        self.batch_size.saturating_mul(self.grad_accum_steps)
+    }
+
     /// Returns the learning rate of a step, counted from 0 over the whole run.
     ///
     /// Warm-up rises in equal parts, the first of them already above 0; a cosine then falls from `lr` and would reach
@@ -183,6 +242,10 @@ impl TrainConfig {
         }
         match self.sched {
             Schedule::Constant => self.lr,
+            Schedule::Step => {
+                let steps = (step as f64 / (self.decay_epochs * steps_per_epoch as f64)).floor();
+                self.lr * self.decay_rate.powf(steps)
+            }
             Schedule::Cosine => {
                 let falling = (self.epochs as u64).saturating_mul(steps_per_epoch).saturating_sub(warmup).max(1);
                 let done = ((step - warmup) as f64 / falling as f64).min(1.0);
@@ -226,7 +289,22 @@ mod tests {
 
     #[test]
     fn numbers_stay_in_their_ranges() {
-        let cases: [([String; 2], [&str; 2]); 21] = [
+        let cases: [([String; 2], [&str; 2]); 27] = [
+            (
+                broken(|s| s.grad_accum_steps = 0),
+                ["grad_accum_steps 0 is not between 1 and 1048576", "use grad_accum_steps 1 for none"],
+            ),
+            (
+                broken(|s| s.momentum = 1.0),
+                ["momentum 1 is not at least 0 and below 1", "use momentum 0.9, or 0 for none"],
+            ),
+            (
+                broken(|s| (s.opt, s.momentum, s.nesterov) = (Optimizer::Sgd, 0.0, true)),
+                ["momentum 0 is not above 0, which nesterov needs", "use momentum 0.9"],
+            ),
+            (broken(|s| s.decay_epochs = 0.0), ["decay_epochs 0 is not a positive number", "use decay_epochs 30"]),
+            (broken(|s| s.decay_rate = 0.0), ["decay_rate 0 is not above 0 and at most 1", "use decay_rate 0.1"]),
+            (broken(|s| s.decay_rate = 1.5), ["decay_rate 1.5 is not above 0 and at most 1", "use decay_rate 0.1"]),
             (broken(|s| s.epochs = 0), ["epochs 0 is not between 1 and 1000000", "use epochs 10"]),
             (broken(|s| s.max_steps = Some(0)), ["max_steps 0 is not at least 1", "use max_steps 1000"]),
             (broken(|s| s.batch_size = 0), ["batch_size 0 is not between 1 and 1048576", "use batch_size 128"]),
@@ -304,6 +382,14 @@ mod tests {
     #[test]
     fn a_constant_rate_stays_after_its_warm_up() {
         assert_rates(&schedule(Schedule::Constant, 0.0), &[(0, 0.1), (1, 0.2), (5, 0.6), (6, 0.6), (20, 0.6)]);
+    }
+
+    #[test]
+    fn a_step_schedule_counts_from_the_start_of_the_run() {
+        let spec = TrainSpec { sched: Schedule::Step, decay_epochs: 3.0, decay_rate: 0.5, ..TrainSpec::default() };
+        let config = TrainConfig::try_from(TrainSpec { epochs: 7, warmup_epochs: 2.0, lr: 0.6, ..spec }).expect("good");
+        let rates = [(0, 0.1), (5, 0.6), (8, 0.6), (9, 0.3), (17, 0.3), (18, 0.15), (20, 0.15)];
+        assert_rates(&config, &rates);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! The files carry neither header nor checksum: their sizes are compared with the record's and with each other.
 
+use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ impl CifarFiles {
     /// # Errors
     /// When a file does not hold whole records, or not as many as its sisters.
     pub fn open(paths: Vec<PathBuf>) -> Result<CifarFiles, DataError> {
-        let mut first = None;
+        let mut sizes = Vec::new();
         for path in &paths {
             let bytes = fs::metadata(path).map_err(|error| DataError::read(path, &error))?.len();
             let path = path.clone();
@@ -52,14 +53,28 @@ impl CifarFiles {
             if !bytes.is_multiple_of(RECORD_LEN) {
                 return Err(DataError::CifarSize { path, bytes, record: RECORD_LEN });
             }
-            let (found, expected) = (bytes / RECORD_LEN, *first.get_or_insert(bytes / RECORD_LEN));
-            // A file cut off between two records gives itself away only here.
-            if found != expected {
-                return Err(DataError::CifarCount { path, found, expected });
-            }
+            sizes.push(bytes / RECORD_LEN);
         }
-        let count = first.unwrap_or(0) as usize * paths.len();
-        Ok(CifarFiles { paths, count })
+        let Some(whole) = (0..sizes.len()).max_by_key(|place| sizes[*place]) else {
+            return Ok(CifarFiles { paths, count: 0 });
+        };
+        match sizes.iter().position(|size| *size != sizes[whole]) {
+            Some(place) => Err(cut_off((&paths[place], sizes[place]), (&paths[whole], sizes[whole]))),
+            None => Ok(CifarFiles { count: sizes[whole] as usize * paths.len(), paths }),
+        }
+    }
+
+    /// Checks that the test file has as many images as each train file.
+    ///
+    /// # Errors
+    /// When it has fewer or more.
+    pub fn check_test(&self, test: &CifarFiles) -> Result<(), DataError> {
+        let [here, there] = [self, test].map(|files| (&files.paths[0], (files.count / files.paths.len()) as u64));
+        match here.1.cmp(&there.1) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(cut_off(there, here)),
+            Ordering::Less => Err(cut_off(here, there)),
+        }
     }
 
     /// Number of images.
@@ -152,6 +167,12 @@ pub fn class_names(beside: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
+/// A file cut off between two records gives itself away only beside another: the greater number is the true one.
+fn cut_off((path, found): (&PathBuf, u64), (other, expected): (&PathBuf, u64)) -> DataError {
+    let other = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    DataError::CifarCount { path: path.clone(), found, other, expected }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -194,6 +215,15 @@ mod tests {
         let text = refused(&[bytes]).to_string();
         assert!(text.starts_with("21510 bytes are not a whole number of records of 3073 bytes ("), "{text}");
         let text = refused(&[samples::cifar(0, 7), samples::cifar(0, 5)]).to_string();
+        assert!(text.starts_with("the file has 5 images, but data_batch_1.bin has 7 ("), "{text}");
+        // The first file may be the bad one.
+        let text = refused(&[samples::cifar(0, 5), samples::cifar(0, 7), samples::cifar(0, 7)]).to_string();
+        assert!(text.starts_with("the file has 5 images, but data_batch_3.bin has 7 ("), "{text}");
+        assert!(text.ends_with("data_batch_1.bin)"), "{text}");
+        let (_folder, paths) = files(&[samples::cifar(0, 7), samples::cifar(0, 5)]);
+        let [train, test] = [0, 1].map(|place: usize| CifarFiles::open(vec![paths[place].clone()]).unwrap());
+        assert_eq!(train.check_test(&train), Ok(()));
+        let text = train.check_test(&test).unwrap_err().to_string();
         assert!(text.starts_with("the file has 5 images, but data_batch_1.bin has 7 ("), "{text}");
         assert!(matches!(refused(&[vec![]]), DataError::NoImages { .. }));
     }

@@ -1,5 +1,7 @@
 //! What `data info` tells about a data set.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Facts, ImageShape, Loaded, Normalization, SkippedImage, Split};
@@ -29,6 +31,8 @@ pub struct DataSummary {
     pub fingerprint: String,
     /// Files in class folders that are no pictures by their ending.
     pub ignored_files: usize,
+    /// Folders beside `train/` that are no split by their names.
+    pub ignored_folders: Vec<PathBuf>,
     /// Pictures that cannot be decoded.
     pub skipped: Vec<SkippedImage>,
 }
@@ -73,6 +77,7 @@ pub fn describe(facts: &Facts, loaded: &Loaded, normalization: &Normalization) -
         memory_bytes: ((train + validation) * facts.shape.len()) as u64,
         fingerprint: loaded.fingerprint.clone(),
         ignored_files: facts.ignored_files,
+        ignored_folders: facts.ignored_folders.clone(),
         skipped: loaded.skipped.clone(),
     }
 }

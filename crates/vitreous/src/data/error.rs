@@ -57,8 +57,8 @@ pub enum DataError {
     #[error("{bytes} bytes are not a whole number of records of {record} bytes ({})", path.display())]
     CifarSize { path: PathBuf, bytes: u64, record: u64 },
     /// A CIFAR file has fewer or more images than its sisters.
-    #[error("the file has {found} images, but data_batch_1.bin has {expected} ({})", path.display())]
-    CifarCount { path: PathBuf, found: u64, expected: u64 },
+    #[error("the file has {found} images, but {other} has {expected} ({})", path.display())]
+    CifarCount { path: PathBuf, found: u64, other: String, expected: u64 },
     /// The file of class names does not name every class.
     #[error("{found} class names for {expected} classes ({})", path.display())]
     ClassNames { path: PathBuf, found: usize, expected: usize },
@@ -81,15 +81,24 @@ pub enum DataError {
     /// None of a class's pictures can be decoded.
     #[error("class `{class}` has no picture that can be decoded ({})", path.display())]
     BrokenClass { class: String, path: PathBuf },
+    /// None of a split's pictures can be decoded.
+    #[error("the {split} split has no picture that can be decoded ({})", path.display())]
+    BrokenSplit { split: SplitName, path: PathBuf },
     /// A class has no pictures to learn from.
     #[error("class `{class}` is in {split}/ but not in train/ ({})", path.display())]
     ClassNotInTrain { class: String, split: String, path: PathBuf, train: PathBuf, known: Vec<String> },
     /// `val/` or `test/` without `train/`.
     #[error("{split}/ is there, but train/ is not ({})", path.display())]
     NoTrainFolder { split: String, path: PathBuf },
-    /// Two folders that both mean the validation split.
-    #[error("{first}/ and {second}/ both hold a validation split ({})", path.display())]
-    TwoValidationFolders { first: String, second: String, path: PathBuf },
+    /// Folders that look like splits under names that are none.
+    #[error("{first}/ and {second}/ hold folders of the same names: splits, not classes ({})", path.display())]
+    SplitsAsClasses { first: String, second: String, path: PathBuf },
+    /// A folder that looks like a train split under a name that is none.
+    #[error("{folder}/ holds folders: a split, not a class ({})", path.display())]
+    SplitAsClass { folder: String, path: PathBuf },
+    /// Two folders that both mean the same split.
+    #[error("{first}/ and {second}/ both hold a {split} split ({})", path.display())]
+    TwoFolders { first: String, second: String, split: SplitName, path: PathBuf },
     /// A file or folder name is not Unicode.
     #[error("the name is not valid Unicode ({})", path.display())]
     NameNotUnicode { path: PathBuf },
@@ -141,6 +150,7 @@ impl DataError {
             DataError::EmptyClass { path, .. } => {
                 format!("put pictures ({}) into {}, or remove it", super::folder::EXTENSIONS.join(", "), path.display())
             }
+            DataError::BrokenSplit { path, .. } => format!("look at the pictures in {}", path.display()),
             DataError::BrokenClass { path, .. } => format!("replace the pictures in {}, or remove it", path.display()),
             DataError::ClassNotInTrain { class, path, train, known, .. } if known.len() > CLASSES_LISTED => {
                 format!("add {}, or remove {}", train.join(class).display(), path.display())
@@ -155,7 +165,10 @@ impl DataError {
                     path.display()
                 )
             }
-            DataError::TwoValidationFolders { second, .. } => format!("remove {second}/"),
+            DataError::SplitsAsClasses { .. } | DataError::SplitAsClass { .. } => {
+                "call the folders train/, val/ and test/".to_string()
+            }
+            DataError::TwoFolders { second, .. } => format!("remove {second}/"),
             DataError::NameNotUnicode { .. } => "rename it".to_string(),
             DataError::Picture { .. } => {
                 "replace or remove it, or go on without such pictures with --skip-bad-images".to_string()
@@ -169,7 +182,10 @@ impl DataError {
                 format!("use {key} = [{values}], or leave it out to measure it")
             }
             DataError::Classes { error, .. } => return error.hint(),
-            DataError::Memory { .. } => "use a smaller image_size, or limit_train".to_string(),
+            DataError::Memory { .. } => {
+                "end other programs, or, for a folder of pictures, use a smaller --img-size or --limit-train"
+                    .to_string()
+            }
             DataError::Read { .. } | DataError::TooManyClasses { .. } => return None,
             DataError::NoSplit { file: None, .. } => return None,
         })

@@ -1,6 +1,7 @@
 //! Folders of pictures: a folder for each class, in `train/`, `val/` and `test/` or in one folder that we split.
 //!
 //! - Folder names are the class names; those of `train/`, sorted, are the table, and other splits look names up in it.
+//! - Splits are found by their names in any case (`Train/`); `train` is a class where it holds pictures beside others.
 //! - Pictures may lie deeper (`train/cat/images/1.jpg`). Hidden files and files of other kinds are passed over.
 //! - Pictures are told by their file's ending here and by their content when they are decoded.
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::decode::decode_picture;
 use super::idx::zeros;
 use super::split::{Names, Packed};
+use super::split_folders::{refuse_splits_as_classes, split_folders};
 use super::{DataError, ImageShape, Progress};
 use crate::config::classes::ClassSubset;
 use crate::config::data::Resize;
@@ -23,13 +25,6 @@ use crate::config::data::Resize;
 pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
 /// Greatest number of classes.
 const CLASSES_MAX: usize = 10_000;
-/// How deep in a class folder pictures may lie; also stops at folders that hold themselves.
-const DEPTH_MAX: usize = 8;
-
-const TRAIN: &str = "train";
-const TEST: &str = "test";
-/// Names of the validation folder that data sets come with.
-const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
 
 /// One picture file and its class.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +50,8 @@ pub struct Listing {
     pub test: Option<Vec<Picture>>,
     /// Number of files in class folders that are no pictures by their ending.
     pub ignored_files: usize,
+    /// Folders beside `train/` that are no split by their names.
+    pub ignored_folders: Vec<PathBuf>,
 }
 
 impl Listing {
@@ -65,8 +62,7 @@ impl Listing {
     /// that is asked for is not there.
     pub fn of(root: &Path, classes: Option<&ClassSubset>) -> Result<Listing, DataError> {
         let folders = subfolders(root)?;
-        let has = |name: &str| folders.iter().any(|folder| folder == name);
-        let validations: Vec<&str> = VALIDATION.into_iter().filter(|name| has(name)).collect();
+        let [train, validation, test] = split_folders(root, &folders)?;
         let mut listing = Listing {
             root: root.to_path_buf(),
             class_names: Vec::new(),
@@ -74,34 +70,34 @@ impl Listing {
             validation: None,
             test: None,
             ignored_files: 0,
+            ignored_folders: Vec::new(),
         };
-        if !has(TRAIN) {
+        let Some(train) = train else {
             // A class may be called `test`; a folder of class folders is a split.
-            for name in validations.into_iter().chain(has(TEST).then_some(TEST)) {
-                let path = root.join(name);
+            for split in validation.into_iter().chain(test) {
+                let path = root.join(&split);
                 if !subfolders(&path)?.is_empty() {
-                    return Err(DataError::NoTrainFolder { split: name.to_string(), path });
+                    return Err(DataError::NoTrainFolder { split, path });
                 }
             }
+            refuse_splits_as_classes(root, &folders)?;
             listing.class_names = chosen(root, class_folders(root, folders)?, classes)?;
-            listing.train = listing.split("", classes.is_some())?;
+            listing.train = listing.split("", "", classes.is_some())?;
             return Ok(listing);
-        }
-        if let [first, second, ..] = validations[..] {
-            let (first, second) = (first.to_string(), second.to_string());
-            return Err(DataError::TwoValidationFolders { first, second, path: root.to_path_buf() });
-        }
-        let train = root.join(TRAIN);
-        listing.class_names = chosen(root, class_folders(&train, subfolders(&train)?)?, classes)?;
+        };
+        let path = root.join(&train);
+        listing.class_names = chosen(root, class_folders(&path, subfolders(&path)?)?, classes)?;
         let others = classes.is_some();
-        listing.train = listing.split(TRAIN, others)?;
-        listing.validation = validations.first().map(|name| listing.split(name, others)).transpose()?;
-        listing.test = has(TEST).then(|| listing.split(TEST, others)).transpose()?;
+        listing.train = listing.split(&train, &train, others)?;
+        listing.validation = validation.as_ref().map(|name| listing.split(name, &train, others)).transpose()?;
+        listing.test = test.as_ref().map(|name| listing.split(name, &train, others)).transpose()?;
+        let is_split = |name: &&String| [Some(&train), validation.as_ref(), test.as_ref()].contains(&Some(*name));
+        listing.ignored_folders = folders.iter().filter(|name| !is_split(name)).map(|name| root.join(name)).collect();
         Ok(listing)
     }
 
     /// Lists the pictures of one split's folder, class by class; there may be `others` than those of the table.
-    fn split(&mut self, split: &str, others: bool) -> Result<Vec<Picture>, DataError> {
+    fn split(&mut self, split: &str, train: &str, others: bool) -> Result<Vec<Picture>, DataError> {
         let folder = if split.is_empty() { self.root.clone() } else { self.root.join(split) };
         let mut pictures = Vec::new();
         let classes = subfolders(&folder)?;
@@ -114,12 +110,12 @@ impl Listing {
                 if others {
                     continue;
                 }
-                let (split, train, known) = (split.to_string(), self.root.join(TRAIN), self.class_names.clone());
+                let (split, train, known) = (split.to_string(), self.root.join(train), self.class_names.clone());
                 return Err(DataError::ClassNotInTrain { class, split, path, train, known });
             };
             let prefix = if split.is_empty() { class.clone() } else { format!("{split}/{class}") };
             let before = pictures.len();
-            self.ignored_files += list_pictures(&path, &prefix, 0, &mut |name| {
+            self.ignored_files += list_pictures(&path, &prefix, &mut |name| {
                 pictures.push(Picture { name, label: label as u16 });
             })?;
             if pictures.len() == before {
@@ -132,7 +128,7 @@ impl Listing {
 }
 
 /// Names of the folders in a folder, sorted, without hidden ones.
-fn subfolders(folder: &Path) -> Result<Vec<String>, DataError> {
+pub(super) fn subfolders(folder: &Path) -> Result<Vec<String>, DataError> {
     let mut names = Vec::new();
     for entry in entries(folder)? {
         if fs::metadata(&entry).is_ok_and(|entry| entry.is_dir()) {
@@ -161,20 +157,15 @@ fn chosen(root: &Path, names: Vec<String>, classes: Option<&ClassSubset>) -> Res
 }
 
 /// Hands over the pictures in a folder and below it; returns how many files are none.
-fn list_pictures(
-    folder: &Path,
-    prefix: &str,
-    depth: usize,
-    found: &mut impl FnMut(String),
-) -> Result<usize, DataError> {
+fn list_pictures(folder: &Path, prefix: &str, found: &mut impl FnMut(String)) -> Result<usize, DataError> {
     let mut ignored = 0;
     for entry in entries(folder)? {
         // A link to nowhere is no picture; what cannot be opened shows when it is decoded.
         let Ok(metadata) = fs::metadata(&entry) else { continue };
         if metadata.is_dir() {
-            if depth < DEPTH_MAX {
+            if !holds_itself(&entry) {
                 let prefix = format!("{prefix}/{}", name_of(&entry)?);
-                ignored += list_pictures(&entry, &prefix, depth + 1, found)?;
+                ignored += list_pictures(&entry, &prefix, found)?;
             }
         } else if has_picture_ending(&entry) {
             found(format!("{prefix}/{}", name_of(&entry)?));
@@ -185,8 +176,15 @@ fn list_pictures(
     Ok(ignored)
 }
 
+/// Whether a folder is a link to a folder in which it lies: there is no end to what that holds.
+fn holds_itself(folder: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).ok();
+    let above = folder.parent().and_then(real);
+    folder.is_symlink() && above.zip(real(folder)).is_some_and(|(above, target)| above.starts_with(target))
+}
+
 /// What lies in a folder, without hidden entries, in no order.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let read_error = |error| DataError::read(folder, &error);
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).map_err(read_error)? {
@@ -203,7 +201,7 @@ fn name_of(path: &Path) -> Result<String, DataError> {
     name.map(str::to_string).ok_or_else(|| DataError::NameNotUnicode { path: path.to_path_buf() })
 }
 
-fn has_picture_ending(path: &Path) -> bool {
+pub(super) fn has_picture_ending(path: &Path) -> bool {
     let ending = path.extension().and_then(OsStr::to_str);
     ending.is_some_and(|ending| EXTENSIONS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
@@ -401,6 +399,43 @@ mod tests {
         );
         // A class of this name is no split.
         assert_eq!(Listing::of(folder(&["test", "photo"]).path(), None).unwrap().class_names, ["photo", "test"]);
+    }
+
+    #[test]
+    fn splits_are_found_in_any_case() {
+        let root = folder(&["Train/cat", "Train/dog", "VAL/cat", "Test/dog"]);
+        let listing = Listing::of(root.path(), None).unwrap();
+        assert_eq!(listing.class_names, ["cat", "dog"]);
+        assert_eq!(names(&listing.test.unwrap())[0], ("Test/dog/0.png", 1));
+        assert_eq!((listing.train.len(), listing.validation.map(|all| all.len())), (4, Some(2)));
+        let (error, _) = refused(&folder(&["Train/cat", "Train/dog", "VAL/lynx"]));
+        assert_eq!(error, "class `lynx` is in VAL/ but not in train/ (photos/VAL/lynx)");
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            refused(&folder(&["Train/cat", "train/dog"])).0,
+            "Train/ and train/ both hold a train split (photos)"
+        );
+    }
+
+    #[test]
+    fn a_class_may_be_called_train_and_folders_beside_the_splits_are_told() {
+        let listing = Listing::of(folder(&["bus", "train", "tram"]).path(), None).unwrap();
+        assert_eq!(listing.class_names, ["bus", "train", "tram"]);
+        let (error, _) = refused(&folder(&["test", "train"]));
+        assert_eq!(error, "a data set needs at least 2 class folders, not 0 (photos/train)");
+        let root = folder(&["train/cat", "train/dog", "vaild/cat"]);
+        let listing = Listing::of(root.path(), None).unwrap();
+        assert_eq!((listing.ignored_folders, listing.validation), (vec![root.path().join("vaild")], None));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_holds_itself_is_listed_once_and_pictures_may_lie_deep() {
+        let root = folder(&["cat/1/2/3/4/5/6/7/8/9", "dog"]);
+        std::os::unix::fs::symlink(root.path().join("dog"), root.path().join("dog/again")).unwrap();
+        let listing = Listing::of(root.path(), None).unwrap();
+        assert_eq!(listing.train.len(), 4);
+        assert_eq!(names(&listing.train)[2], ("dog/0.png", 1));
     }
 
     #[test]

@@ -179,9 +179,14 @@ fn load_folder(
         let places = start..start + part.len();
         start = places.end;
         let good: Vec<u32> = places.filter(|place| !is_bad[*place]).map(|place| place as u32).collect();
+        if good.is_empty() && !part.is_empty() && name != SplitName::Train {
+            return Err(DataError::BrokenSplit { split: name, path: listing.root.clone() });
+        }
         let mut is_left = vec![false; facts.class_names.len()];
         good.iter().for_each(|place| is_left[usize::from(pictures[*place as usize].label)] = true);
-        if let Some(picture) = part.iter().find(|picture| !is_left[usize::from(picture.label)]) {
+        // Nothing is learned from the other splits, so a class without pictures does no harm there.
+        let missing = part.iter().find(|picture| !is_left[usize::from(picture.label)]);
+        if let Some(picture) = missing.filter(|_| name == SplitName::Train) {
             let path = listing.root.join(&picture.name);
             let (class, path) = (facts.class_names[usize::from(picture.label)].clone(), path.parent().unwrap_or(&path));
             return Err(DataError::BrokenClass { class, path: path.to_path_buf() });
@@ -275,7 +280,7 @@ mod tests {
                 test.len(),
                 match name {
                     "mnist" => 7,
-                    "cifar10" => 2,
+                    "cifar10" => 3,
                     _ => 1200,
                 }
             );
@@ -315,7 +320,30 @@ mod tests {
             assert_eq!(images(&validation), images(&all.validation.unwrap()));
         }
         let (_, cifar) = loaded(&spec("cifar10", folder.path()), Wanted::Only(SplitName::Test)).unwrap();
-        assert_eq!(classes_of(&cifar.test.unwrap()), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(classes_of(&cifar.test.unwrap()), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
+    }
+
+    #[test]
+    fn a_class_without_good_pictures_does_harm_only_where_it_is_learned() {
+        let folder = tempfile::tempdir().unwrap();
+        let photos = folder.path().join("photos");
+        for class in ["train/cat", "train/dog", "val/cat", "val/dog", "test/cat", "test/dog"] {
+            write_class(&photos.join(class), 1, 0);
+        }
+        let skipping = DataSpec { skip_bad_images: true, ..spec("photos", folder.path()) };
+        for split in ["val", "test"] {
+            write(&photos.join(split).join("dog/0.png"), b"no picture");
+        }
+        let (_, images) = loaded(&skipping, Wanted::TrainAndValidation).unwrap();
+        assert_eq!((images.validation.unwrap().len(), images.skipped.len()), (1, 1));
+        let (_, images) = loaded(&skipping, Wanted::Only(SplitName::Test)).unwrap();
+        assert_eq!(classes_of(&images.test.unwrap()), [0]);
+        write(&photos.join("test/cat/0.png"), b"no picture");
+        let error = loaded(&skipping, Wanted::Only(SplitName::Test)).unwrap_err().to_string();
+        assert_eq!(error, format!("the test split has no picture that can be decoded ({})", photos.display()));
+        write(&photos.join("train/dog/0.png"), b"no picture");
+        let error = loaded(&skipping, Wanted::TrainAndValidation).unwrap_err();
+        assert!(matches!(error, DataError::BrokenClass { .. }), "{error}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod resample;
 mod samples;
 mod source;
 mod split;
+mod split_folders;
 
 use std::fmt;
 

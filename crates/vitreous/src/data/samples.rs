@@ -56,7 +56,7 @@ pub fn write_cifar(folder: &Path) {
     for file in 0..5 {
         write(&folder.join(format!("data_batch_{}.bin", file + 1)), &cifar(11 * file, 11));
     }
-    write(&folder.join("test_batch.bin"), &cifar(0, 7));
+    write(&folder.join("test_batch.bin"), &cifar(0, 11));
 }
 
 /// A picture file of one colour.

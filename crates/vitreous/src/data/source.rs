@@ -7,7 +7,7 @@ use super::digits;
 use super::folder::Listing;
 use super::idx::IdxPair;
 use super::split::{Numbers, validation_count};
-use super::{DataError, ImageShape};
+use super::{DataError, ImageShape, SplitName, Wanted};
 use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
 use crate::units;
 
@@ -38,6 +38,8 @@ pub struct Facts {
     pub test: Option<usize>,
     /// Files in class folders that are no pictures by their ending.
     pub ignored_files: usize,
+    /// Folders beside `train/` that are no split by their names.
+    pub ignored_folders: Vec<PathBuf>,
     /// Places of the classes in use among all of a packed file's or of the built-in digits; absent when all are.
     pub(super) places: Option<Vec<usize>>,
     pub(super) source: Source,
@@ -53,6 +55,25 @@ pub enum Source {
 }
 
 impl Facts {
+    /// Whether the data set is a folder of pictures, of which only those that are used come into memory.
+    pub fn is_folder(&self) -> bool {
+        matches!(self.source, Source::Folder(_))
+    }
+
+    /// Bytes of the images that are in memory when these splits are loaded: of packed files, all that they hold.
+    pub fn image_bytes(&self, wanted: Wanted) -> u64 {
+        let is_test = wanted == Wanted::Only(SplitName::Test);
+        let images = match &self.source {
+            Source::Idx { test, .. } if is_test => test.as_ref().map_or(0, IdxPair::count),
+            Source::Idx { train, .. } => train.count(),
+            Source::Cifar { test, .. } if is_test => test.as_ref().map_or(0, CifarFiles::count),
+            Source::Cifar { train, .. } => train.count(),
+            Source::Folder(_) | Source::Digits if is_test => self.test.unwrap_or(0),
+            Source::Folder(_) | Source::Digits => self.train + self.validation,
+        };
+        images as u64 * self.shape.len() as u64
+    }
+
     /// Whether there is a test split.
     pub fn has_test(&self) -> bool {
         match &self.source {
@@ -176,7 +197,11 @@ fn inspect_cifar(spec: &DataSpec) -> Result<Facts, DataError> {
     let paths = cifar::TRAIN_FILES.iter().map(|file| here.find(&[file.to_string()])).collect::<Result<_, _>>()?;
     let train = CifarFiles::open(paths)?;
     let test = match here.find(&[cifar::TEST_FILE.to_string()]) {
-        Ok(path) => Some(CifarFiles::open(vec![path])?),
+        Ok(path) => {
+            let test = CifarFiles::open(vec![path])?;
+            train.check_test(&test)?;
+            Some(test)
+        }
         Err(_) => None,
     };
     let test_file = first.with_file_name(cifar::TEST_FILE);
@@ -202,14 +227,24 @@ fn packed_facts(
     };
     let validation = validation_count(count, class_names.len(), spec.val_fraction);
     let train = (count - validation).min(spec.limit_train.unwrap_or(usize::MAX));
-    Facts { name: spec.name.clone(), class_names, shape, train, validation, test, ignored_files: 0, places, source }
+    Facts {
+        name: spec.name.clone(),
+        class_names,
+        shape,
+        train,
+        validation,
+        test,
+        ignored_files: 0,
+        ignored_folders: Vec::new(),
+        places,
+        source,
+    }
 }
 
 fn inspect_folder(spec: &DataSpec) -> Result<Facts, DataError> {
-    let mut root = PathBuf::from(&spec.name);
-    if let (false, Some(dir)) = (root.exists(), &spec.dir) {
-        root = dir.join(root);
-    }
+    let name = PathBuf::from(&spec.name);
+    let inside = spec.dir.as_ref().map(|dir| dir.join(&name));
+    let root = inside.filter(|inside| inside.exists()).unwrap_or(name);
     if !root.exists() {
         let nearest = units::nearest(&spec.name, KNOWN_DATA_SETS).map(str::to_string);
         return Err(DataError::UnknownName { name: spec.name.clone(), nearest });
@@ -223,14 +258,14 @@ fn inspect_folder(spec: &DataSpec) -> Result<Facts, DataError> {
     let class_names = listing.class_names.clone();
     let (count, test) = (listing.train.len(), listing.test.as_ref().map(Vec::len));
     let own_validation = listing.validation.as_ref().map(Vec::len);
-    let ignored_files = listing.ignored_files;
+    let (ignored_files, ignored_folders) = (listing.ignored_files, listing.ignored_folders.clone());
     let facts = packed_facts(spec, class_names, None, shape, count, test, Source::Folder(listing));
     Ok(match own_validation {
         Some(validation) => {
             let train = count.min(spec.limit_train.unwrap_or(usize::MAX));
-            Facts { train, validation, ignored_files, ..facts }
+            Facts { train, validation, ignored_files, ignored_folders, ..facts }
         }
-        None => Facts { ignored_files, ..facts },
+        None => Facts { ignored_files, ignored_folders, ..facts },
     })
 }
 
@@ -301,7 +336,7 @@ mod tests {
         assert_eq!(mnist.shape, ImageShape { channels: 1, height: 7, width: 5 });
         assert_eq!((mnist.train, mnist.validation, mnist.test), (48, 5, Some(23)));
         let cifar = inspect(&spec("cifar10", folder.path())).unwrap();
-        assert_eq!((cifar.train, cifar.validation, cifar.test), (49, 6, Some(7)));
+        assert_eq!((cifar.train, cifar.validation, cifar.test), (49, 6, Some(11)));
         assert_eq!(cifar.class_names[9], "truck");
         let photos = inspect(&DataSpec { limit_train: Some(11), ..spec("photos", folder.path()) }).unwrap();
         assert_eq!((photos.train, photos.validation, photos.test), (11, 4, None));
@@ -383,6 +418,31 @@ mod tests {
         write(&folder.path().join("t10k-images-idx3-ubyte"), &idx_images(23, 5, 7));
         let error = refused(&spec("mnist", folder.path()));
         assert!(error.starts_with("test images are 1x5x7, but train images are 1x7x5 ("), "{error}");
+    }
+
+    #[test]
+    fn a_folder_in_the_data_folder_comes_before_one_of_the_same_name_here() {
+        // The tests run in the folder of the crate, which has one called `src`.
+        let folder = tempfile::tempdir().unwrap();
+        for class in ["src/cat", "src/dog"] {
+            write_class(&folder.path().join(class), 3, 0);
+        }
+        assert_eq!(inspect(&spec("src", folder.path())).unwrap().class_names, ["cat", "dog"]);
+    }
+
+    #[test]
+    fn packed_files_are_in_memory_whole_and_pictures_as_far_as_they_are_used() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(folder.path());
+        for class in ["photos/cat", "photos/dog"] {
+            write_class(&folder.path().join(class), 20, 0);
+        }
+        let limited = |name| DataSpec { limit_train: Some(11), ..spec(name, folder.path()) };
+        let mnist = inspect(&limited("mnist")).unwrap();
+        assert_eq!(mnist.image_bytes(Wanted::TrainAndValidation), 53 * 35);
+        assert_eq!(mnist.image_bytes(Wanted::Only(SplitName::Test)), 23 * 35);
+        let photos = inspect(&limited("photos")).unwrap();
+        assert_eq!(photos.image_bytes(Wanted::TrainAndValidation), (11 + 4) * 3 * 64 * 64);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use vitreous_engine::{Examples, Session};
+use vitreous_engine::{Examples, Memory, Session, inference_memory};
 
 use super::{ClassMap, EvaluateError, Prediction, Scores, Tally, Verdict};
 use crate::checkpoint::{self, Metadata};
 use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
-use crate::config::vit::ImageFacts;
+use crate::config::model::ImageFacts;
 use crate::data::augment::Augment;
 use crate::data::{ImageShape, Split};
 use crate::models::{self, Model};
@@ -36,7 +36,7 @@ impl Classifier {
         let config = resolve(path, &metadata)?;
         let shape = shape_of(&config);
         let contradiction = |reason: String| EvaluateError::Contradiction { path: path.to_path_buf(), reason };
-        let model = models::vit(&config.model, 0.0).map_err(|error| contradiction(error.to_string()))?;
+        let model = models::build(&config.model, 0.0).map_err(|error| contradiction(error.to_string()))?;
         let (classes, named) = (config.model.num_classes(), metadata.class_names.len());
         if classes != named {
             return Err(contradiction(format!("{named} class names for {classes} classes")));
@@ -76,6 +76,20 @@ impl Classifier {
         shape_of(&self.config)
     }
 
+    /// The memory that it takes to ask the model about many images.
+    pub fn memory(&self) -> Memory {
+        inference_memory(&self.model.graph, &[self.model.logits], BATCH, self.session.threads())
+    }
+
+    /// Checks that the model can be asked about a split's images.
+    ///
+    /// # Errors
+    /// When they have another shape than those the model was made for.
+    pub fn check(&self, split: &Split) -> Result<(), EvaluateError> {
+        let (found, expected) = (split.shape(), self.shape());
+        if found == expected { Ok(()) } else { Err(EvaluateError::ImageShape { found, expected }) }
+    }
+
     /// Asks the model about every image of a split. `progress` is called with the number of images done.
     ///
     /// # Errors
@@ -86,9 +100,7 @@ impl Classifier {
         classes: &ClassMap,
         progress: &mut dyn FnMut(usize),
     ) -> Result<(Scores, Vec<Prediction>), EvaluateError> {
-        if split.shape() != self.shape() {
-            return Err(EvaluateError::ImageShape { found: split.shape(), expected: self.shape() });
-        }
+        self.check(split)?;
         let names = &self.metadata.class_names;
         let mut tally = Tally::new(names.len());
         let mut predictions = Vec::with_capacity(split.len());
@@ -178,9 +190,9 @@ fn resolve(path: &Path, metadata: &Metadata) -> Result<ResolvedConfig, EvaluateE
         reason: "the config does not say which images the model sees".to_string(),
     };
     let facts = ImageFacts {
-        image_size: model.image_size.ok_or_else(missing)?,
-        channels: model.channels.ok_or_else(missing)?,
-        num_classes: model.num_classes.ok_or_else(missing)?,
+        image_size: model.image_size().ok_or_else(missing)?,
+        channels: model.channels().ok_or_else(missing)?,
+        num_classes: model.num_classes().ok_or_else(missing)?,
     };
     Ok(checked.resolve(facts)?)
 }
@@ -194,7 +206,7 @@ fn shape_of(config: &ResolvedConfig) -> ImageShape {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::config::model::VitSpec;
+    use crate::config::model::{ModelSpec, VitSpec};
     use crate::data::Normalization;
     use crate::random::{Purpose, stream};
     use vitreous_engine::Parameters;
@@ -208,7 +220,7 @@ mod tests {
         Metadata {
             class_names: ["cat", "dog", "emu"].map(str::to_string).to_vec(),
             normalization: Normalization { mean: vec![0.3], std: vec![0.7] },
-            config: Config { model: spec(), ..Config::default() }.to_toml(),
+            config: Config { model: ModelSpec::Vit(spec()), ..Config::default() }.to_toml(),
             epoch: 2,
             step: 7,
         }
@@ -217,7 +229,7 @@ mod tests {
     /// Saves weights with a header and loads them again.
     fn loaded(metadata: &Metadata) -> Result<Classifier, EvaluateError> {
         let facts = ImageFacts { image_size: 15, channels: 1, num_classes: 3 };
-        let model = models::vit(&spec().with_facts(facts).unwrap(), 0.0).unwrap();
+        let model = models::build(&ModelSpec::Vit(spec()).with_facts(facts).unwrap(), 0.0).unwrap();
         let parameters = Parameters::initialise(&model.graph, stream(5, Purpose::Initialise));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
@@ -253,7 +265,8 @@ mod tests {
         let gray = refused(&normalized(&[0.1; 3], &[0.7]));
         assert_eq!(gray, format!("{lie}3 means and 1 deviations for 1 channels"));
         assert_eq!(refused(&normalized(&[0.1], &[0.0])), format!("{lie}images cannot be normalised by 0"));
-        let config = Config { model: VitSpec { image_size: None, ..spec() }, ..Config::default() }.to_toml();
+        let model = ModelSpec::Vit(VitSpec { image_size: None, ..spec() });
+        let config = Config { model, ..Config::default() }.to_toml();
         let unsaid = format!("{lie}the config does not say which images the model sees");
         assert_eq!(refused(&Metadata { config, ..metadata() }), unsaid);
     }

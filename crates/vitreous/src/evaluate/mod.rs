@@ -19,7 +19,7 @@ pub use classifier::{BATCH, Classifier, for_each_logits};
 pub use confusion::{Confused, ConfusionMatrix, shortened};
 pub use csv::line as csv_line;
 pub use report::Report;
-pub use scores::{ClassScores, Scores, Tally, Verdict, top, wilson_interval};
+pub use scores::{ClassScores, Scores, Tally, Totals, Verdict, top, wilson_interval};
 
 use crate::checkpoint::CheckpointError;
 use crate::config::error::ConfigError;

@@ -1,5 +1,6 @@
 //! What is kept of an evaluation: `evaluation/<split>/` in the run's folder, with `report.json`, `confusion.csv`,
-//! `confusion.txt` and `predictions.csv`. A later evaluation of the same split takes its place.
+//! `confusion.txt` and `predictions.csv`; `evaluation/<split>-of-<data>/` for other images than the run's. A later
+//! evaluation of the same images takes its place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Prediction, Scores, predictions_csv};
 use crate::data::SplitName;
-use crate::record::{EvaluationRecord, RecordError, Weights, write_atomically};
+use crate::record::{EvaluationRecord, RecordError, Weights, base_name, write_atomically};
 
 /// An evaluation and what it was made with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,15 +36,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// Where a split's files are in the folder of a run.
-    pub fn folder(run: &Path, split: SplitName) -> PathBuf {
-        let name = if split == SplitName::Validation { "val".to_string() } else { split.to_string() };
-        run.join("evaluation").join(name)
+    /// Where a split's files are in the folder of a run; `other` is the data's name where they are not the run's.
+    pub fn folder(run: &Path, split: SplitName, other: Option<&str>) -> PathBuf {
+        let split = if split == SplitName::Validation { "val".to_string() } else { split.to_string() };
+        run.join("evaluation").join(other.map_or(split.clone(), |data| format!("{split}-of-{}", base_name(data))))
     }
 
     /// Reads what an earlier evaluation kept, where there is one that can be read.
-    pub fn earlier(run: &Path, split: SplitName) -> Option<Report> {
-        let text = fs::read_to_string(Report::folder(run, split).join("report.json")).ok()?;
+    pub fn earlier(folder: &Path) -> Option<Report> {
+        let text = fs::read_to_string(folder.join("report.json")).ok()?;
         serde_json::from_str(&text).ok()
     }
 
@@ -54,15 +55,14 @@ impl Report {
         EvaluationRecord { split: self.split, weights: self.weights, data: self.data.clone(), images, loss, top1, top5 }
     }
 
-    /// Writes all files into the folder of a run; returns the folder they are in.
+    /// Writes all files into a folder, which is made.
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn save(&self, run: &Path, predictions: &[Prediction]) -> Result<PathBuf, RecordError> {
-        let folder = Report::folder(run, self.split);
-        fs::create_dir_all(&folder).map_err(|error| RecordError::write(&folder, &error))?;
+    pub fn save(&self, folder: &Path, predictions: &[Prediction]) -> Result<(), RecordError> {
+        fs::create_dir_all(folder).map_err(|error| RecordError::write(folder, &error))?;
         let confusion = &self.scores.confusion;
-        let mut json = serde_json::to_string_pretty(self).expect("a report is plain numbers and texts");
+        let mut json = serde_json::to_string(self).expect("a report is plain numbers and texts");
         json.push('\n');
         let files = [
             ("predictions.csv", predictions_csv(predictions, confusion.names())),
@@ -70,7 +70,6 @@ impl Report {
             ("confusion.txt", confusion.text()),
             ("report.json", json),
         ];
-        files.iter().try_for_each(|(name, text)| write_atomically(&folder.join(name), text.as_bytes()))?;
-        Ok(folder)
+        files.iter().try_for_each(|(name, text)| write_atomically(&folder.join(name), text.as_bytes()))
     }
 }

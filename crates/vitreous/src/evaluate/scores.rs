@@ -14,12 +14,20 @@ const TOP: usize = 5;
 /// 97.5 % point of the normal distribution: a two-sided 95 % interval.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Adds up what a model says of images, one after the other.
+/// Adds up what a model says of images, without a thought to which classes it confuses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    images: u64,
+    loss: f64,
+    right: u64,
+    top5: u64,
+}
+
+/// As [`Totals`], and counts which class is taken for which.
 #[derive(Clone, Debug)]
 pub struct Tally {
     num_classes: usize,
-    loss: f64,
-    top5: u64,
+    totals: Totals,
     /// Counts by (true class, predicted class).
     confusion: Vec<u64>,
 }
@@ -73,10 +81,40 @@ pub struct ClassScores {
     pub support: u64,
 }
 
+impl Totals {
+    /// Adds an image of class `label` and returns what the model says of it.
+    ///
+    /// # Shapes
+    /// - `logits`: `[num_classes]`
+    pub fn add(&mut self, logits: &[f32], label: usize) -> Verdict {
+        let class = greatest(logits);
+        self.images += 1;
+        self.loss += log_sum_exp(logits) - f64::from(logits[label]);
+        self.right += u64::from(class == label);
+        self.top5 += u64::from(rank(logits, label) < TOP);
+        Verdict { class, probability: probability(logits, class) }
+    }
+
+    /// Mean cross-entropy, without label smoothing.
+    pub fn loss(&self) -> f64 {
+        self.loss / self.images.max(1) as f64
+    }
+
+    /// Part of the images whose class has the greatest logit.
+    pub fn top1(&self) -> f64 {
+        part(self.right, self.images)
+    }
+
+    /// Part of the images whose class is among the five greatest logits.
+    pub fn top5(&self) -> f64 {
+        part(self.top5, self.images)
+    }
+}
+
 impl Tally {
     /// Starts without images.
     pub fn new(num_classes: usize) -> Self {
-        Tally { num_classes, loss: 0.0, top5: 0, confusion: vec![0; num_classes * num_classes] }
+        Tally { num_classes, totals: Totals::default(), confusion: vec![0; num_classes * num_classes] }
     }
 
     /// Adds an image of class `label` and returns what the model says of it.
@@ -85,18 +123,15 @@ impl Tally {
     /// - `logits`: `[num_classes]`
     pub fn add(&mut self, logits: &[f32], label: usize) -> Verdict {
         assert_eq!(logits.len(), self.num_classes, "a logit for each class");
-        let class = greatest(logits);
-        self.loss += log_sum_exp(logits) - f64::from(logits[label]);
-        self.top5 += u64::from(rank(logits, label) < TOP);
-        self.confusion[label * self.num_classes + class] += 1;
-        Verdict { class, probability: probability(logits, class) }
+        let verdict = self.totals.add(logits, label);
+        self.confusion[label * self.num_classes + verdict.class] += 1;
+        verdict
     }
 
     /// Returns the scores, with the names of the classes.
     pub fn finish(self, names: &[String]) -> Scores {
         let confusion = ConfusionMatrix::new(names, self.confusion);
-        let images = confusion.total();
-        let right: u64 = (0..names.len()).map(|class| confusion.count(class, class)).sum();
+        let Totals { images, right, .. } = self.totals;
         let classes: Vec<ClassScores> = (0..names.len()).map(|class| class_scores(&confusion, class)).collect();
         let seen = |class: &usize| confusion.support(*class) + confusion.predicted(*class) > 0;
         let mean = |score: fn(&ClassScores) -> f64| {
@@ -105,10 +140,10 @@ impl Tally {
         };
         Scores {
             images,
-            loss: self.loss / images.max(1) as f64,
-            top1: part(right, images),
+            loss: self.totals.loss(),
+            top1: self.totals.top1(),
             top1_interval: wilson_interval(right, images),
-            top5: part(self.top5, images),
+            top5: self.totals.top5(),
             precision_mean: mean(|class| class.precision),
             recall_mean: mean(|class| class.recall),
             f1_mean: mean(|class| class.f1),

@@ -3,22 +3,16 @@
 //! Names of nodes and parameters are timm's, so that the name in a table is the name on disk.
 
 pub mod layers;
+pub mod sequence_vit;
+pub mod stack;
 pub mod summary;
 pub mod vit;
 
-use vitreous_engine::{Graph, GraphError, NodeId};
+use vitreous_engine::{Graph, GraphError, NodeId, ParamId};
 
-use crate::config::vit::VitConfig;
-
-pub use vit::vit;
-
-/// Says in a few words what a network is.
-pub fn describe(config: &VitConfig) -> String {
-    let (depth, heads) = (config.depth(), config.num_heads());
-    let [blocks, heads_word] =
-        [(depth, "block"), (heads, "head")].map(|(n, word)| if n == 1 { word.to_string() } else { format!("{word}s") });
-    format!("ViT {depth} {blocks}, {heads} {heads_word}, width {}", config.embed_dim())
-}
+use crate::config::ResolvedConfig;
+use crate::config::model::ModelConfig;
+use crate::config::train::Decay;
 
 /// A classifier's graph and the nodes that the rest of the program asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +31,45 @@ pub struct Model {
     pub correct: NodeId,
 }
 
+/// Builds a network and its loss.
+///
+/// `smoothing` is the part of the target probability that the loss spreads evenly over all classes, in [0, 1).
+///
+/// # Errors
+/// When `smoothing` is out of range; a checked config has no other.
+pub fn build(config: &ModelConfig, smoothing: f32) -> Result<Model, GraphError> {
+    match config {
+        ModelConfig::Vit(config) => vit::vit(config, smoothing),
+        ModelConfig::Stack(config) => stack::stack(config, smoothing),
+        ModelConfig::SequenceVit(config) => sequence_vit::sequence_vit(config, smoothing),
+    }
+}
+
+/// Builds the network of a run as its recipe trains it.
+///
+/// # Errors
+/// None that a checked config can meet.
+pub fn build_for_training(config: &ResolvedConfig) -> Result<Model, GraphError> {
+    let mut model = build(&config.model, config.train.smoothing as f32)?;
+    if config.train.decay == Decay::Weights {
+        spare_from_decay(&mut model.graph);
+    }
+    Ok(model)
+}
+
+/// Lets only matrices and kernels decay.
+///
+/// # Source
+/// timm's `param_group_weight_decay`, and `no_weight_decay` of its vision transformer.
+fn spare_from_decay(graph: &mut Graph) {
+    let spared = |name: &str, axes: usize| axes <= 1 || name.ends_with(".bias") || name.ends_with("_token");
+    let ids: Vec<ParamId> = (graph.parameters().iter())
+        .filter(|param| spared(&param.name, param.shape.0.len()) || param.name == "pos_embed")
+        .filter_map(|param| graph.find_parameter(&param.name))
+        .collect();
+    ids.into_iter().for_each(|id| graph.set_decay(id, false));
+}
+
 impl Model {
     /// Ends a graph that computes logits with the loss and the count of right answers.
     fn classifier(
@@ -51,3 +84,6 @@ impl Model {
         Ok(Model { graph, image, label, logits, loss, correct })
     }
 }
+
+#[cfg(test)]
+mod tests;

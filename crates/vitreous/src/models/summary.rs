@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use vitreous_engine::graph::ParameterKind;
 use vitreous_engine::{autodiff, ops};
 
 use super::Model;
@@ -51,16 +52,18 @@ pub fn summarise(model: &Model) -> Summary {
             name: node.name.clone(),
             op: node.op.name(),
             shape: node.shape.0.clone(),
-            params: own.map(|&id| model.graph.parameter(id).shape.len() as u64).sum(),
+            params: (own.map(|&id| model.graph.parameter(id)))
+                .filter(|param| param.kind == ParameterKind::Trained)
+                .map(|param| param.shape.len() as u64)
+                .sum(),
             flops_forward: ops::cost(&model.graph, node).flops,
             flops_backward: 0,
         });
     }
     let training = autodiff::differentiate(&model.graph, model.loss);
-    for node in &training.graph.nodes()[training.forward_len..] {
-        let layer = layers.iter_mut().find(|layer| layer.name == differentiated(&node.name));
-        let layer = layer.expect("a gradient is named after the layer that it is of");
-        layer.flops_backward += ops::cost(&training.graph, node).flops;
+    let backward = &training.graph.nodes()[training.forward_len..];
+    for (node, layer) in backward.iter().zip(&training.gradient_of) {
+        layers[layer.index()].flops_backward += ops::cost(&training.graph, node).flops;
     }
     let sum = |part: fn(&LayerSummary) -> u64| layers.iter().map(part).sum();
     Summary {
@@ -69,12 +72,6 @@ pub fn summarise(model: &Model) -> Summary {
         flops_backward: sum(|layer| layer.flops_backward),
         layers,
     }
-}
-
-/// The name of the layer of which a node of the backward pass computes a gradient.
-fn differentiated(name: &str) -> &str {
-    let plain = [".param_grad", ".input_grad", ".grad"].iter().find_map(|suffix| name.strip_suffix(suffix));
-    plain.or_else(|| name.rsplit_once(".grad_sum.").map(|(layer, _)| layer)).unwrap_or(name)
 }
 
 impl Summary {
@@ -150,9 +147,8 @@ fn aligned(rows: &[[String; 6]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{Block, VitSpec};
-    use crate::config::vit::ImageFacts;
-    use crate::models::vit;
+    use crate::config::model::{Block, ImageFacts, VitSpec};
+    use crate::models::vit::vit;
 
     /// One block of width 14 over 9 patches of 5x5, two heads, hidden width 21.
     fn summary(block: Block) -> Summary {

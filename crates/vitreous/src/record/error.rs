@@ -78,7 +78,9 @@ impl RecordError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            RecordError::Name { .. } => "use letters, digits, `-`, `_` and `.`, such as --name deeper".to_string(),
+            RecordError::Name { .. } => {
+                "use at most 255 letters, digits, `-`, `_` and `.`, such as --name deeper".to_string()
+            }
             RecordError::Exists { .. } => "choose another --name, or leave it out for the next free one".to_string(),
             RecordError::Write { .. } => "choose another folder with --out DIR, or make room in this one".to_string(),
             RecordError::Read { .. } => return None,

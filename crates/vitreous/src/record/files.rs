@@ -11,7 +11,8 @@ use super::RecordError;
 /// Replaces a file by `bytes`; whoever reads it finds the old one or the new one, after a power cut too.
 ///
 /// # Errors
-/// When the folder cannot be written; the old file is then as it was.
+/// When the folder cannot be written. The old file is then as it was; it is replaced all the same where only the folder
+/// could not be brought to the disk.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
     replace_file(path, |file| file.write_all(bytes))
 }
@@ -19,7 +20,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
 /// As [`write_atomically`], for files written piece by piece.
 ///
 /// # Errors
-/// When the folder cannot be written, or `write` gives up; the old file is then as it was.
+/// When the folder cannot be written, or `write` gives up; as with [`write_atomically`].
 pub fn replace_file(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), RecordError> {
     let temporary = temporary_name(path);
     let written = File::create(&temporary).and_then(|mut file| {
@@ -50,9 +51,9 @@ fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }
 
-/// Makes a rename last: its folder is what was changed.
+/// Makes a new name last: its folder is what was changed.
 #[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),
@@ -60,7 +61,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -154,10 +154,14 @@ pub struct Results {
     pub train_acc: Option<f64>,
     /// Accuracy on the validation split, last.
     pub val_acc: Option<f64>,
-    /// Best accuracy on the validation split: that of `weights/best.safetensors`.
+    /// Best accuracy on the validation split, where it chose `weights/best.safetensors`.
     pub best_val_acc: Option<f64>,
     /// The epoch that reached it, counted from 1.
     pub best_epoch: Option<u64>,
+    /// Lowest mean training loss of a line of `metrics.jsonl`, where it chose `weights/best.safetensors`.
+    pub lowest_train_loss: Option<f64>,
+    /// The step after which it was reached, counted from 1.
+    pub lowest_step: Option<u64>,
     /// SHA-256 of `weights/last.safetensors`.
     pub last_sha256: Option<String>,
     /// Wall-clock time of the training, in seconds.

@@ -1,17 +1,21 @@
 //! A run's folder: a place for it, made when everything is known to be good, and opened again.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::files::sync_folder;
 use super::{Manifest, RecordError, write_atomically};
 
 const CONFIG: &str = "config.toml";
 const MANIFEST: &str = "manifest.json";
 const WEIGHTS: &str = "weights";
+
+/// Longest name of a run, in bytes: what file systems take.
+const NAME_MAX: usize = 255;
 
 /// Where a run is to be written; nothing is there yet.
 #[derive(Clone, Debug)]
@@ -56,20 +60,22 @@ pub struct Run {
 
 impl Place {
     /// Chooses a place in the folder `out`: that of the name, else the next free one of `base`, `base-2`, ...
-    /// Looks only; nothing is made.
+    /// Nothing is left there, but it is tried whether something could be.
     ///
     /// # Errors
-    /// When the name is taken or no name of a folder, or `out` is no folder.
+    /// When the name is taken or no name of a folder, or `out` is no folder or cannot be written.
     pub fn choose(out: &Path, name: Option<&str>, base: &str) -> Result<Place, RecordError> {
         if out.exists() && !out.is_dir() {
             return Err(RecordError::write(out, &io::ErrorKind::NotADirectory.into()));
         }
+        // Here and not when the folder is made: hours of reading images may lie between.
+        try_to_write(out)?;
         let name = match name {
             None => RunName::Free(base_name(base)),
             Some(name) => {
                 let allowed = |c: char| c.is_alphanumeric() || "-_.+= ".contains(c);
                 let sound = name.chars().all(allowed) && name.trim() == name && !name.starts_with(['.', '-']);
-                if !sound || name.is_empty() {
+                if !sound || name.is_empty() || name.len() > NAME_MAX {
                     return Err(RecordError::Name { name: name.to_string() });
                 }
                 let path = out.join(name);
@@ -90,7 +96,8 @@ impl Place {
         fs::create_dir_all(&self.out).map_err(|error| RecordError::write(&self.out, &error))?;
         let folder = self.claim()?;
         let run = Run { folder, manifest };
-        let filled = run.fill(config_toml);
+        let kept = sync_folder(&run.folder).map_err(|error| RecordError::write(&run.folder, &error));
+        let filled = kept.and_then(|()| run.fill(config_toml));
         if filled.is_err() {
             // The first error is the one to tell.
             let _ = fs::remove_dir_all(&run.folder);
@@ -121,6 +128,22 @@ impl Place {
     }
 }
 
+/// Tries whether a folder, or the nearest one above it that exists, takes files.
+fn try_to_write(out: &Path) -> Result<(), RecordError> {
+    let here = Path::new(".");
+    let above = out.ancestors().map(|folder| if folder.as_os_str().is_empty() { here } else { folder });
+    let nearest = above.into_iter().find(|folder| folder.exists()).unwrap_or(here);
+    let probe = nearest.join(format!(".vitreous.{}.tmp", std::process::id()));
+    let tried = OpenOptions::new().write(true).create_new(true).open(&probe);
+    match tried {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(RecordError::write(out, &error)),
+        _ => {}
+    }
+    // What cannot be removed could at least be written.
+    let _ = fs::remove_file(&probe);
+    Ok(())
+}
+
 /// What a manifest that cannot be read as a whole says of its version.
 fn stated_version(text: &str) -> Option<(u32, String)> {
     let value: serde_json::Value = serde_json::from_str(text).ok()?;
@@ -133,7 +156,9 @@ pub fn base_name(of: &str) -> String {
     let last = Path::new(of).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let plain: String = last.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let plain = plain.trim_matches(['-', '.']);
-    if plain.is_empty() { "run".to_string() } else { plain.to_string() }
+    // A character takes four bytes at most: this leaves room for a number behind it.
+    let plain: String = plain.chars().take(NAME_MAX / 4 - 5).collect();
+    if plain.is_empty() { "run".to_string() } else { plain }
 }
 
 impl Run {
@@ -142,22 +167,7 @@ impl Run {
     /// # Errors
     /// When it is none, or its manifest cannot be read.
     pub fn open(folder: &Path) -> Result<Run, RecordError> {
-        let path = folder.join(MANIFEST);
-        if !path.is_file() {
-            return Err(RecordError::NoRun { path: folder.to_path_buf(), file: MANIFEST });
-        }
-        let text = fs::read_to_string(&path).map_err(|error| RecordError::read(&path, &error))?;
-        let damaged = |reason: String| RecordError::Manifest { path: path.clone(), reason };
-        let manifest = serde_json::from_str::<Manifest>(&text).map_err(|error| damaged(error.to_string()));
-        let stated = match &manifest {
-            Ok(manifest) => Some((manifest.format, manifest.version.clone())),
-            Err(_) => stated_version(&text),
-        };
-        if let Some((format, version)) = stated.filter(|(format, _)| *format > Manifest::FORMAT) {
-            return Err(RecordError::Later { path, version, format });
-        }
-        let manifest = manifest?;
-        Ok(Run { folder: folder.to_path_buf(), manifest })
+        Ok(Run { folder: folder.to_path_buf(), manifest: read_manifest(folder)? })
     }
 
     /// The folder.
@@ -175,11 +185,21 @@ impl Run {
         &self.manifest
     }
 
-    /// Changes the manifest, here and on the disk.
+    /// Changes the manifest as it is on the disk: other programs may have changed it since it was read.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it cannot be read or written.
     pub fn update(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<(), RecordError> {
+        // Held until the end. The config is the one file of a run that is never replaced.
+        let config = File::open(self.config_path()).map_err(|error| RecordError::read(&self.config_path(), &error))?;
+        match config.lock() {
+            // Where there are no locks, as on some network drives, reading again is what can be done.
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                return Err(RecordError::write(&self.config_path(), &error));
+            }
+            _ => {}
+        }
+        self.manifest = read_manifest(&self.folder)?;
         change(&mut self.manifest);
         self.save_manifest()
     }
@@ -219,6 +239,24 @@ impl Run {
         text.push('\n');
         write_atomically(&self.folder.join(MANIFEST), text.as_bytes())
     }
+}
+
+fn read_manifest(folder: &Path) -> Result<Manifest, RecordError> {
+    let path = folder.join(MANIFEST);
+    if !path.is_file() {
+        return Err(RecordError::NoRun { path: folder.to_path_buf(), file: MANIFEST });
+    }
+    let text = fs::read_to_string(&path).map_err(|error| RecordError::read(&path, &error))?;
+    let damaged = |reason: String| RecordError::Manifest { path: path.clone(), reason };
+    let manifest = serde_json::from_str::<Manifest>(&text).map_err(|error| damaged(error.to_string()));
+    let stated = match &manifest {
+        Ok(manifest) => Some((manifest.format, manifest.version.clone())),
+        Err(_) => stated_version(&text),
+    };
+    if let Some((format, version)) = stated.filter(|(format, _)| *format > Manifest::FORMAT) {
+        return Err(RecordError::Later { path, version, format });
+    }
+    manifest
 }
 
 #[cfg(test)]
@@ -294,7 +332,12 @@ mod tests {
             let error = Place::choose(folder.path(), Some(name), "digits").unwrap_err();
             assert_eq!(error, RecordError::Name { name: name.to_string() });
         }
-        for name in ["a", "größer", "v1.5", "lr=0.1"] {
+        let (longest, longer) = ("a".repeat(NAME_MAX), "a".repeat(NAME_MAX + 1));
+        assert_eq!(
+            Place::choose(folder.path(), Some(&longer), "digits").unwrap_err(),
+            RecordError::Name { name: longer }
+        );
+        for name in ["a", "größer", "v1.5", "lr=0.1", &longest] {
             assert!(create(folder.path(), Some(name)).is_ok(), "{name}");
         }
     }
@@ -316,6 +359,36 @@ mod tests {
         let again = Run::open(run.folder()).unwrap();
         assert_eq!(*again.manifest(), Manifest { test_evaluations: 1, ..manifest() });
         assert_eq!(fs::read_to_string(again.config_path()).unwrap(), "[model]\n");
+    }
+
+    #[test]
+    fn what_several_write_into_a_manifest_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut training = create(folder.path(), None).unwrap();
+        let path = training.folder().to_path_buf();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut looking = Run::open(&path).unwrap();
+                    (0..25).for_each(|_| looking.update(|manifest| manifest.test_evaluations += 1).unwrap());
+                });
+            }
+        });
+        training.update(|manifest| manifest.status = Status::Finished).unwrap();
+        assert_eq!(training.manifest().test_evaluations, 100);
+        let again = Run::open(&path).unwrap();
+        assert_eq!((again.manifest().status, again.manifest().test_evaluations), (Status::Finished, 100));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_nobody_may_write_is_refused_before_anything_is_made() {
+        // Not even the superuser may; the reasons differ.
+        let error = Place::choose(Path::new("/proc/self/runs"), None, "digits").unwrap_err();
+        assert!(matches!(error, RecordError::Write { path, .. } if path == Path::new("/proc/self/runs")));
+        let folder = tempfile::tempdir().unwrap();
+        Place::choose(&folder.path().join("a/b"), None, &"ü".repeat(200)).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

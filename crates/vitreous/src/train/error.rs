@@ -9,26 +9,32 @@ use crate::units;
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum TrainError {
     /// A step needs more images than there are.
-    #[error("batch_size {batch_size} is more than the {images} images that train ([train])")]
+    #[error("{} is more than the {images} images that train ([train])", step(*batch_size, *grad_accum_steps))]
     Batch {
-        /// Images of a step.
+        /// Images that go through the model together.
         batch_size: usize,
+        /// Batches of a step.
+        grad_accum_steps: usize,
         /// Images that train.
         images: usize,
     },
     /// There is not enough memory.
     #[error(
-        "training needs {} of memory, but {} are available",
+        "{work} needs {} of memory, but {} are available",
         units::bytes(*needed),
         units::bytes(*available)
     )]
     Memory {
-        /// Bytes that training takes.
+        /// What needs it.
+        work: &'static str,
+        /// Bytes that it takes.
         needed: u64,
         /// Bytes that there are.
         available: u64,
         /// The part of `needed` that grows with the batch.
         activations: u64,
+        /// Whether fewer images would take less.
+        fewer_images: bool,
     },
     /// The loss or the gradient is no number any more.
     #[error("the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr})")]
@@ -54,25 +60,63 @@ pub enum TrainError {
         /// Learning rate of the step.
         lr: f64,
     },
+    /// The loss on the validation split is no number: the last steps went astray.
+    #[error("the validation loss is {loss} after step {step} (epoch {epoch}, learning rate {lr})")]
+    ValidationNotFinite {
+        /// The loss.
+        loss: f64,
+        /// Counted from 1.
+        step: u64,
+        /// Counted from 1.
+        epoch: u64,
+        /// Learning rate of the step.
+        lr: f64,
+    },
+    /// A step left weights that are no numbers.
+    #[error("`{tensor}` holds values that are not finite after step {step} (learning rate {lr})")]
+    WeightsNotFinite {
+        /// The first tensor that does.
+        tensor: String,
+        /// Counted from 1.
+        step: u64,
+        /// Learning rate of the step.
+        lr: f64,
+    },
     /// A record cannot be written.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+fn step(batch_size: usize, grad_accum_steps: usize) -> String {
+    match grad_accum_steps {
+        1 => format!("batch_size {batch_size}"),
+        _ => format!("batch_size {batch_size} times grad_accum_steps {grad_accum_steps}"),
+    }
 }
 
 impl TrainError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            TrainError::Batch { images, grad_accum_steps: 2.., .. } => {
+                format!("use a --batch-size and --grad-accum-steps whose product is at most {images}")
+            }
             TrainError::Batch { images, .. } => {
                 format!("use --batch-size {} or less", 1usize << images.max(&1).ilog2())
             }
             TrainError::Memory { needed, activations, .. } if *activations > needed / 2 => {
                 "use a smaller --batch-size, fewer --threads, or a smaller model".to_string()
             }
+            TrainError::Memory { fewer_images: false, .. } => {
+                "use a smaller model (embed_dim, depth), or end other programs".to_string()
+            }
             TrainError::Memory { .. } => {
                 "use a smaller model (embed_dim, depth), or fewer images with --limit-train".to_string()
             }
-            TrainError::NotFinite { lr, .. } | TrainError::GradientNotFinite { lr, .. } => {
+            TrainError::NotFinite { lr, .. }
+            | TrainError::GradientNotFinite { lr, .. }
+            | TrainError::ValidationNotFinite { lr, .. }
+            | TrainError::WeightsNotFinite { lr, .. } => {
                 format!("use a smaller --lr than {lr}, a longer --warmup-epochs, or --clip-grad 1")
             }
             TrainError::Record(error) => return error.hint(),

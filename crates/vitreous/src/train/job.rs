@@ -1,5 +1,7 @@
 //! What a training is made of: everything is checked and loaded, nothing has begun and nothing was written.
 
+use std::path::Path;
+
 use vitreous_engine::Isa;
 
 use super::TrainError;
@@ -8,8 +10,8 @@ use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{Config, ResolvedConfig};
 use crate::data::{Facts, Loaded, Normalization, Split};
+use crate::models::Model;
 use crate::models::summary::summarise;
-use crate::models::{self, Model};
 use crate::record::{DataRecord, FlopsRecord, MachineRecord, Manifest, Status, now_utc};
 
 /// A model, its recipe and its images.
@@ -52,8 +54,11 @@ impl Job {
     /// # Errors
     /// When a step takes more images than there are.
     pub fn check_batch(config: &ResolvedConfig, images: usize) -> Result<(), TrainError> {
-        let batch_size = config.train.batch_size;
-        if batch_size > images { Err(TrainError::Batch { batch_size, images }) } else { Ok(()) }
+        let TrainSpec { batch_size, grad_accum_steps, .. } = *config.train;
+        if config.train.step_images() > images {
+            return Err(TrainError::Batch { batch_size, grad_accum_steps, images });
+        }
+        Ok(())
     }
 
     /// The images.
@@ -78,7 +83,7 @@ impl Job {
 
     /// Optimiser steps of an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
-        let (images, batch) = (self.train.len(), self.config.train.batch_size);
+        let (images, batch) = (self.train.len(), self.config.train.step_images());
         (if self.config.train.drop_last { images / batch } else { images.div_ceil(batch) }) as u64
     }
 
@@ -99,7 +104,7 @@ impl Job {
             started: now_utc(),
             finished: None,
             seed: self.config.train.seed,
-            model: Some(models::describe(&self.config.model)),
+            model: Some(self.config.model.describe()),
             parameters: self.model.graph.parameter_count(),
             flops: Some(FlopsRecord { forward: summary.flops_forward, backward: summary.flops_backward }),
             data: self.data.clone(),
@@ -119,10 +124,11 @@ impl Job {
     /// What files of weights say of themselves.
     pub(super) fn metadata(&self) -> Metadata {
         let ResolvedConfig { data, augment, model, train } = self.config.clone();
-        // Where the images lie and how many threads there were is no part of the model.
-        let data = DataSpec { dir: None, ..data };
+        // Where the images lie and how many threads there were is no part of the model: `photos` is `a/photos/`.
+        let name = Path::new(&data.name).file_name().map(|name| name.to_string_lossy().into_owned());
+        let data = DataSpec { dir: None, name: name.unwrap_or(data.name), ..data };
         let train = TrainSpec { threads: 0, ..(*train).clone() };
-        let config = Config { data, augment, model: model.spec().clone(), train };
+        let config = Config { data, augment, model: model.spec(), train };
         Metadata {
             class_names: self.data.class_names.clone(),
             normalization: self.data.normalization.clone(),

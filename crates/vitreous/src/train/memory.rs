@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vitreous_engine::{Adam, Memory, training_memory};
+use vitreous_engine::{Memory, training_memory};
 
-use super::{TrainError, threads};
+use super::{TrainError, optimizer, threads};
 use crate::config::ResolvedConfig;
-use crate::data::Facts;
+use crate::config::train::Keep;
+use crate::data::{Facts, Wanted};
 use crate::models::Model;
 
 /// What the program takes besides images and training: its own code, the images being decoded, outputs.
@@ -16,20 +17,30 @@ const MARGIN_BYTES: u64 = 32 << 20;
 /// Returns what the engine takes for a training, and the bytes of the images.
 pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (Memory, u64) {
     let threads = threads(config.train.threads);
-    let (optimizer, images) = (Adam::default().into(), config.train.batch_size);
-    let memory = training_memory(&model.graph, model.loss, &[model.correct], &optimizer, images, threads);
-    (memory, (facts.train + facts.validation) as u64 * facts.shape.len() as u64)
+    let (optimizer, images) = (optimizer(&config.train), config.train.step_images());
+    let mut memory = training_memory(&model.graph, model.loss, &[model.correct], &optimizer, images, threads);
+    if config.train.keep == Keep::LowestTrainLoss {
+        // The kept weights wait in memory for the end of the epoch.
+        memory.parameters *= 2;
+    }
+    (memory, facts.image_bytes(Wanted::TrainAndValidation))
 }
 
-/// Checks that a training fits into the memory that there is; where that cannot be known, it does.
+/// Checks that some work fits into the memory that there is; where that cannot be known, it does. `fewer_images` says
+/// whether fewer images would take less.
 ///
 /// # Errors
 /// When it does not fit.
-pub fn check_memory((memory, images): (Memory, u64), available: Option<u64>) -> Result<(), TrainError> {
+pub fn check_memory(
+    work: &'static str,
+    (memory, images): (Memory, u64),
+    fewer_images: bool,
+    available: Option<u64>,
+) -> Result<(), TrainError> {
     let needed = memory.total().saturating_add(images).saturating_add(MARGIN_BYTES);
     match available {
         Some(available) if needed > available => {
-            Err(TrainError::Memory { needed, available, activations: memory.activations })
+            Err(TrainError::Memory { work, needed, available, activations: memory.activations, fewer_images })
         }
         _ => Ok(()),
     }
@@ -123,10 +134,15 @@ mod tests {
     fn what_does_not_fit_is_told_with_both_numbers() {
         let memory = Memory { activations: 900_000_000, parameters: 50_000_000, ..Memory::default() };
         let needed = (memory, 17_000_000);
-        assert_eq!(check_memory(needed, Some(2_000_000_000)), Ok(()));
-        assert_eq!(check_memory(needed, None), Ok(()));
-        let error = check_memory(needed, Some(500_000_000)).unwrap_err();
+        let check = |needed, fewer, available| check_memory("training", needed, fewer, available);
+        assert_eq!(check(needed, true, Some(2_000_000_000)), Ok(()));
+        assert_eq!(check(needed, true, None), Ok(()));
+        let error = check(needed, true, Some(500_000_000)).unwrap_err();
         assert_eq!(error.to_string(), "training needs 1.0 GB of memory, but 500.0 MB are available");
         assert_eq!(error.hint().unwrap(), "use a smaller --batch-size, fewer --threads, or a smaller model");
+        // What grows with the batch is little beside the images: of a packed file they are in memory in any case.
+        let hint = |fewer| check((memory, 17_000_000_000), fewer, Some(500_000_000)).unwrap_err().hint().unwrap();
+        assert_eq!(hint(true), "use a smaller model (embed_dim, depth), or fewer images with --limit-train");
+        assert_eq!(hint(false), "use a smaller model (embed_dim, depth), or end other programs");
     }
 }

@@ -8,6 +8,7 @@ mod event;
 mod examples;
 mod job;
 mod memory;
+mod optimizer;
 mod training;
 
 pub use error::TrainError;
@@ -15,4 +16,5 @@ pub use event::{Event, StepEvent};
 pub use examples::{Rooms, StepExamples};
 pub use job::{Job, threads};
 pub use memory::{available_memory, check_memory, memory_needed};
+pub use optimizer::optimizer;
 pub use training::{Outcome, Training};

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
-use vitreous_engine::{Adam, Parameters, Session, Step, StepReport};
+use vitreous_engine::{Parameters, Session, Step, StepReport};
 
 use super::examples::{Rooms, StepExamples};
-use super::{Event, Job, StepEvent, TrainError};
+use super::{Event, Job, StepEvent, TrainError, optimizer};
 use crate::checkpoint::{self, Metadata};
-use crate::config::train::Optimizer;
+use crate::config::train::Keep;
 use crate::data::augment::Augment;
-use crate::evaluate::{BATCH, Tally, for_each_logits};
+use crate::evaluate::{BATCH, Totals, for_each_logits};
 use crate::random::{Purpose, stream};
 use crate::record::{EpochRow, Journal, MetricsLine, Results, Run, Status, Weights, now_utc, sha256_of};
 
@@ -24,6 +24,8 @@ pub struct Training {
     metadata: Metadata,
     results: Results,
     best: Option<Best>,
+    /// Weights of the lowest training loss that are not on disk yet.
+    lowest: Option<Kept>,
     /// Since the last line of `metrics.jsonl`.
     since_line: Mean,
 }
@@ -42,6 +44,13 @@ pub struct Outcome {
 struct Best {
     accuracy: f64,
     loss: f64,
+}
+
+/// Weights that are kept in memory.
+struct Kept {
+    parameters: Parameters,
+    epoch: u64,
+    step: u64,
 }
 
 /// A mean over images of loss and accuracy, step by step.
@@ -110,14 +119,7 @@ impl Training {
         );
         let parameters = Parameters::initialise(&job.model.graph, stream(config.train.seed, Purpose::Initialise));
         let mut session = Session::new(job.model.graph.clone(), parameters, job.threads);
-        let adam = Adam {
-            betas: config.train.betas,
-            eps: config.train.opt_eps,
-            weight_decay: config.train.weight_decay,
-            decoupled: config.train.opt == Optimizer::Adamw,
-            clip: config.train.clip_grad,
-        };
-        session.start_training(job.model.loss, &[job.model.correct], adam);
+        session.start_training(job.model.loss, &[job.model.correct], optimizer(&config.train));
         let results = Results {
             epochs: 0,
             steps: 0,
@@ -126,6 +128,8 @@ impl Training {
             val_acc: None,
             best_val_acc: None,
             best_epoch: None,
+            lowest_train_loss: None,
+            lowest_step: None,
             last_sha256: None,
             seconds: 0.0,
         };
@@ -138,6 +142,7 @@ impl Training {
             metadata,
             results,
             best: None,
+            lowest: None,
             since_line: Mean::default(),
         }
     }
@@ -196,12 +201,14 @@ impl Training {
         let (mut mean, mut lr) = (Mean::default(), 0.0);
         let mut limited = false;
         for index in 0..steps {
-            let first = index as usize * self.job.config.train.batch_size;
+            let first = index as usize * self.job.config.train.step_images();
             lr = self.job.config.train.learning_rate(self.results.steps, steps);
             self.step(epoch, &order, first, lr, &mut mean, around)?;
             limited = self.results.steps >= self.job.steps();
             let whole = index + 1 == steps;
             if around.stop.load(Ordering::Relaxed) && !whole {
+                self.check_weights(lr)?;
+                self.save_lowest(around)?;
                 self.save(Weights::Last, around)?;
                 return Ok(Status::Interrupted);
             }
@@ -211,8 +218,12 @@ impl Training {
             }
         }
         let train_s = clock.elapsed().as_secs_f64();
-        let clock = Instant::now();
+        let (clock, pause) = (Instant::now(), Instant::now());
         let validation = self.validate(around);
+        if let Some([loss, ..]) = validation.filter(|[loss, ..]| !loss.is_finite()) {
+            return Err(TrainError::ValidationNotFinite { loss, step: self.results.steps, epoch: epoch + 1, lr });
+        }
+        self.check_weights(lr)?;
         let validation_s = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
         let [train_loss, train_acc] = mean.values();
@@ -221,12 +232,15 @@ impl Training {
         if best {
             self.save(Weights::Best, around)?;
         }
+        self.save_lowest(around)?;
         self.save(Weights::Last, around)?;
         let save_s = clock.elapsed().as_secs_f64();
         let timing = EpochTiming { epoch: row.epoch, step: row.step, train_s, validation_s, save_s };
         around.journal.timing(&timing)?;
         around.journal.epoch(&row)?;
         (around.listen)(Event::Epoch { row: &row, best });
+        // A line that goes on in the next epoch counts the time of steps only.
+        around.line += pause.elapsed();
         Ok(if self.results.epochs == self.job.config.train.epochs as u64 {
             Status::Finished
         } else if limited {
@@ -248,12 +262,13 @@ impl Training {
         around: &mut Surroundings,
     ) -> Result<(), TrainError> {
         let Job { config, train: split, .. } = &self.job;
-        let images = config.train.batch_size.min(order.len() - first);
+        let images = config.train.step_images().min(order.len() - first);
         let key = stream(config.train.seed, Purpose::Augment).with(epoch);
         let examples = StepExamples { split, augment: &self.augment, rooms: &self.rooms, order, first, key };
         let StepReport { loss, gradient_norm } = self.session.train_step(&Step {
             dropout: stream(config.train.seed, Purpose::Dropout).with(epoch),
             first: first as u64,
+            micro_batches: images.div_ceil(config.train.batch_size),
             ..Step::new(images, &examples, lr)
         });
         self.results.steps += 1;
@@ -276,6 +291,7 @@ impl Training {
         if logged {
             let [loss, accuracy] = self.since_line.values();
             around.journal.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr })?;
+            self.note_line(epoch, loss);
             (self.since_line, around.line) = (Mean::default(), Instant::now());
         }
         let [train_loss, train_acc] = mean.values();
@@ -286,16 +302,14 @@ impl Training {
     /// Returns loss, top-1 and top-5 accuracy on the validation split, where there is one.
     fn validate(&mut self, around: &mut Surroundings) -> Option<[f64; 3]> {
         let split = self.job.validation.as_ref()?;
-        let names = &self.job.data().class_names;
-        let mut tally = Tally::new(names.len());
+        let mut totals = Totals::default();
         for_each_logits(&mut self.session, &self.job.model, split, &self.augment, &mut |i, logits| {
-            tally.add(logits, split.label(i));
+            totals.add(logits, split.label(i));
             if (i + 1) % BATCH == 0 {
                 (around.listen)(Event::Validated { done: i + 1, total: split.len() });
             }
         });
-        let scores = tally.finish(names);
-        Some([scores.loss, scores.top1, scores.top5])
+        Some([totals.loss(), totals.top1(), totals.top5()])
     }
 
     /// Notes what an epoch came to, and returns whether no earlier one was as good.
@@ -304,6 +318,9 @@ impl Training {
         self.results.train_acc = Some(row.train_acc);
         let Some([loss, accuracy, _]) = row.validation else { return false };
         self.results.val_acc = Some(accuracy);
+        if self.job.config.train.keep != Keep::Best {
+            return false;
+        }
         let better = |best: &Best| accuracy > best.accuracy || (accuracy == best.accuracy && loss < best.loss);
         let is_best = self.best.as_ref().is_none_or(better);
         if is_best {
@@ -312,6 +329,38 @@ impl Training {
             self.results.best_epoch = Some(row.epoch);
         }
         is_best
+    }
+
+    /// Checks that the last step, of this learning rate, left weights that can be used; its loss was the one before.
+    fn check_weights(&self, lr: f64) -> Result<(), TrainError> {
+        let (graph, parameters) = (self.session.graph(), self.session.parameters());
+        for param in graph.parameters() {
+            let id = graph.find_parameter(&param.name).expect("the parameter is the graph's");
+            if parameters.get(id).iter().any(|value| !value.is_finite()) {
+                return Err(TrainError::WeightsNotFinite { tensor: param.name.clone(), step: self.results.steps, lr });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the weights as they are when the training loss since the last line is the lowest so far.
+    fn note_line(&mut self, epoch: u64, loss: f64) {
+        let lowest = self.results.lowest_train_loss.is_none_or(|lowest| loss < lowest);
+        if self.job.config.train.keep != Keep::LowestTrainLoss || !lowest {
+            return;
+        }
+        let step = self.results.steps;
+        (self.results.lowest_train_loss, self.results.lowest_step) = (Some(loss), Some(step));
+        self.lowest = Some(Kept { parameters: self.session.parameters().clone(), epoch: epoch - 1, step });
+    }
+
+    /// Saves the weights of the lowest training loss, when they are not on disk yet.
+    fn save_lowest(&mut self, around: &Surroundings) -> Result<(), TrainError> {
+        let Some(Kept { parameters, epoch, step }) = self.lowest.take() else { return Ok(()) };
+        (self.metadata.epoch, self.metadata.step) = (epoch, step);
+        let path = around.run.weights_path(Weights::Best);
+        checkpoint::save(&path, self.session.graph(), &parameters, &self.metadata)?;
+        Ok(())
     }
 
     fn save(&mut self, weights: Weights, around: &Surroundings) -> Result<(), TrainError> {

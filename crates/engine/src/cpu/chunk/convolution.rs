@@ -2,11 +2,16 @@
 
 use std::ptr::{null, null_mut};
 
+use std::ops::Range;
+
 use super::Chunk;
-use crate::cpu::convolution::{self, ChannelNorm, MaxGrad, MeanGrad, ParamGrad};
+use crate::cpu::convolution::{self, ChannelNorm, MaxGrad, MeanGrad, ParamGrad, batch_norm};
 use crate::cpu::linear;
-use crate::cpu::program::Factor;
-use crate::cpu::program::convolution::{ConvolutionCall, ConvolutionProduct, GroupNorm, Pooling};
+use crate::cpu::program::Slot;
+use crate::cpu::program::convolution::{
+    BatchNorm, BatchNormPart, ConvolutionCall, ConvolutionProduct, GroupNorm, Pooling,
+};
+use crate::cpu::split::share;
 
 impl Chunk<'_> {
     pub(super) unsafe fn convolution_call(&self, call: &ConvolutionCall) {
@@ -25,7 +30,7 @@ impl Chunk<'_> {
                     }
                 }
                 ConvolutionCall::Product(ref product) => self.convolution_product(product),
-                ConvolutionCall::ParamGrad { dy, x, geometry, weight, bias, sums, starts } => {
+                ConvolutionCall::ParamGrad { dy, x, geometry, weight, bias, room, starts } => {
                     let geometry = &self.compiled.program.geometries[geometry];
                     if let Some(bias) = bias {
                         let [height, width, channels] = geometry.output;
@@ -44,15 +49,16 @@ impl Chunk<'_> {
                     let args = ParamGrad {
                         images,
                         geometry,
-                        panels: [0, geometry.panels(self.isa)],
+                        channels: [0, geometry.output[2]],
                         dy: self.at(dy),
                         x: self.at(x),
                         dweight: self.gradient(weight),
-                        sums: self.at(sums),
+                        room: self.at(room),
                         continues: continues(starts),
                     };
                     convolution::param_grad(self.isa, &args);
                 }
+                ConvolutionCall::LateGrad { .. } => unreachable!("a late call is in no chunk"),
                 ConvolutionCall::MaxPool(pooling) => convolution::max(self.isa, &self.pooling(pooling)),
                 ConvolutionCall::MaxPoolGrad { pooling, dy, where_positive } => {
                     let args = MaxGrad { sizes: self.pooling(pooling), dy: self.at(dy), where_positive };
@@ -69,10 +75,72 @@ impl Chunk<'_> {
                     let args = convolution::GroupNormGrad { norm, dy: self.at(dy), dweight, dbias, continues };
                     convolution::group_norm_grad(self.isa, &args);
                 }
+                ConvolutionCall::BatchNorm { norm, does } => self.batch_norm(norm, does),
                 ConvolutionCall::ChannelNorm { x, out, params, size: [rows, channels], eps, relu } => {
                     let params = params.map(|param| self.parameter(param));
                     let (rows, x, out) = (images * rows, self.at(x), self.at(out));
                     convolution::channel_norm(self.isa, &ChannelNorm { rows, channels, eps, x, params, relu, out });
+                }
+            }
+        }
+    }
+
+    /// The images of the chunk that belong to one micro-batch after the other, with the micro-batch's number.
+    fn micro_batches(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let ([images, count], own) = (self.cut, self.first..self.first + self.images);
+        (0..count).filter_map(move |number| {
+            let all = share(images, count, number);
+            let range = all.start.max(own.start)..all.end.min(own.end);
+            (!range.is_empty()).then(|| (number, range.start - own.start..range.end - own.start))
+        })
+    }
+
+    unsafe fn batch_norm(&self, norm: BatchNorm, does: BatchNormPart) {
+        let BatchNorm { x, params, size: [pixels, channels], eps, sums, stats } = norm;
+        for (number, images) in self.micro_batches() {
+            let (offset, rows) = (images.start * pixels * channels, images.len() * pixels);
+            // SAFETY: values have room for all images, statistics for all micro-batches.
+            unsafe {
+                let value = |slot: Slot| self.at(slot).add(offset);
+                let own = |slot: Slot| self.at(slot).add(number * 2 * channels);
+                let sums = self.at(sums).add(images.start * 2 * channels);
+                let x = value(x);
+                match does {
+                    BatchNormPart::ImageSums => {
+                        let args = batch_norm::ImageSums { images: images.len(), pixels, channels, x, sums };
+                        batch_norm::image_sums(self.isa, &args);
+                    }
+                    BatchNormPart::Value { out, relu } => {
+                        let [weight, bias] = params.map(|param| self.parameter(param));
+                        let params = [weight, bias, own(stats), own(stats).add(channels)];
+                        let args = ChannelNorm { rows, channels, eps, x, params, relu, out: value(out) };
+                        convolution::channel_norm(self.isa, &args);
+                    }
+                    BatchNormPart::ImageGradSums { dy, starts } => {
+                        let args = batch_norm::ImageGradSums {
+                            images: images.len(),
+                            pixels,
+                            channels,
+                            eps,
+                            dy: value(dy),
+                            x,
+                            stats: own(stats),
+                            sums,
+                            dweight: self.gradient(params[0]),
+                            dbias: self.gradient(params[1]),
+                            continues: self.continues || !starts || images.start > 0,
+                        };
+                        batch_norm::image_grad_sums(self.isa, &args);
+                    }
+                    BatchNormPart::InputGrad { dy, totals, out } => {
+                        let (weight, stats, totals) = (self.parameter(params[0]), own(stats), own(totals));
+                        let (dy, dx) = (value(dy), value(out));
+                        let args = batch_norm::InputGrad { rows, channels, eps, dy, x, weight, stats, totals, dx };
+                        batch_norm::input_grad(self.isa, &args);
+                    }
+                    BatchNormPart::Statistics { .. } | BatchNormPart::Totals { .. } => {
+                        unreachable!("a call for the whole batch is in no chunk")
+                    }
                 }
             }
         }
@@ -89,11 +157,7 @@ impl Chunk<'_> {
             packed: unsafe { self.packed.add(self.compiled.packed_offsets[product.weight]) },
             bias: product.bias.map_or(null(), |bias| self.parameter(bias)),
             relu: product.relu,
-            multiply: match product.factor {
-                None => linear::Multiply::No,
-                Some(Factor::By(slot)) => linear::Multiply::By(self.at(slot)),
-                Some(Factor::WherePositive(slot, number)) => linear::Multiply::WherePositive(self.at(slot), number),
-            },
+            multiply: product.multiply(|slot| self.at(slot)),
             residual: self.at_any(product.residual),
             out: self.at(product.out),
         };

@@ -5,36 +5,66 @@
 //! one chain, which goes on from call to call and does not depend on how a part's images are cut into chunks.
 
 use super::Geometry;
-use crate::cpu::Isa;
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 use crate::cpu::tile::TILE_ROWS;
 
 /// Pixels of the result that are worked through at a time: a panel of their gradient stays in the second-level cache.
 const PIXEL_BLOCK: usize = 1024;
 
+/// Channels up to which pixels are read where they lie. With more of them, pixels are so far apart, and at such even
+/// distances, that they drive each other out of the caches: a copy pays.
+const NEAR: usize = 64;
+
+/// Channels of the input that are copied at a time.
+const COPIED: usize = 8 * TILE_ROWS;
+
+/// Widest panel of any instruction set.
+const WIDEST: usize = 64;
+
 /// Adds to the gradient of the weights of some channels of the result.
 pub(in crate::cpu) struct ParamGrad<'a> {
     pub images: usize,
     /// That of the product forward.
     pub geometry: &'a Geometry,
-    /// First panel of the result's channels, and number of panels.
-    pub panels: [usize; 2],
+    /// First channel of the result and number of channels.
+    pub channels: [usize; 2],
     /// `[images, output]`
     pub dy: *const f32,
     /// `[images, input]`
     pub x: *const f32,
-    /// `[out, in / groups, kernel, kernel]`
+    /// `[channels, in / groups, kernel, kernel]`
     pub dweight: *mut f32,
-    /// Room for [`sums_len`] numbers.
-    pub sums: *mut f32,
+    /// Room for [`room_len`] numbers.
+    pub room: *mut f32,
     /// Whether the gradient goes on with what stands there.
     pub continues: bool,
 }
 
-/// Numbers that the sums of one panel take while they are not in the weight's order: tile after tile.
-pub(in crate::cpu) fn sums_len(geometry: &Geometry, isa: Isa) -> usize {
+/// Images that are worked through at a time.
+fn block(geometry: &Geometry) -> usize {
+    (PIXEL_BLOCK / (geometry.output[0] * geometry.output[1])).max(1)
+}
+
+/// Numbers that the sums of up to `width` channels take while they are not in the weight's order: tile after tile.
+fn sums_len(geometry: &Geometry, width: usize) -> usize {
     let kernel = geometry.convolution.kernel;
-    geometry.group()[0].next_multiple_of(TILE_ROWS) * kernel * kernel * isa.panel()
+    geometry.group()[0].next_multiple_of(TILE_ROWS) * kernel * kernel * width.next_multiple_of(LANES)
+}
+
+/// Numbers that the kernel needs for itself to work on up to `width` channels at a time.
+pub(in crate::cpu) fn room_len(geometry: &Geometry, width: usize) -> usize {
+    let pixels = |map: [usize; 3]| block(geometry) * map[0] * map[1];
+    let width = width.min(WIDEST);
+    let copies = pixels(geometry.output) * width.next_multiple_of(LANES) + pixels(geometry.input) * COPIED;
+    sums_len(geometry, width) + copies
+}
+
+/// Some channels of a map's pixels.
+#[derive(Clone, Copy)]
+struct Map {
+    at: *const f32,
+    /// From one pixel to the next.
+    step: usize,
 }
 
 /// Pixels over which one tap's sums run, in the images of a block.
@@ -51,48 +81,98 @@ struct Pixels {
     dy: *const f32,
 }
 
+/// A panel of channels of the result, and where its sums stand.
+#[derive(Clone, Copy)]
+struct Columns {
+    width: usize,
+    sums: *mut f32,
+    /// From one row of sums to the next.
+    stride: usize,
+}
+
 #[inline(always)]
 unsafe fn param_grad_generic<S: Simd>(args: &ParamGrad<'_>) {
     let geometry = args.geometry;
-    let panel = LANES * S::TILE_VECTORS;
     let [in_group, out_group] = geometry.group();
-    let per_group = out_group.div_ceil(panel);
-    let (in_len, out_len) = (geometry.input.iter().product::<usize>(), geometry.output.iter().product::<usize>());
-    let block = (PIXEL_BLOCK * geometry.output[2] / out_len).max(1);
-    unsafe {
-        for number in args.panels[0]..args.panels[0] + args.panels[1] {
-            let (group, within) = (number / per_group, number % per_group * panel);
-            let (column, width) = (group * out_group + within, panel.min(out_group - within));
+    let ([_, _, in_channels], [_, _, out_channels]) = (geometry.input, geometry.output);
+    let (in_pixels, out_pixels) = (geometry.input[0] * geometry.input[1], geometry.output[0] * geometry.output[1]);
+    let block = block(geometry);
+    let [start, count] = args.channels;
+    let mut column = start;
+    while column < start + count {
+        // A panel ends where its group does.
+        let group = column / out_group;
+        let width = (LANES * S::TILE_VECTORS).min(start + count - column).min((group + 1) * out_group - column);
+        let columns = Columns { width, sums: args.room, stride: width.next_multiple_of(LANES) };
+        unsafe {
+            let dweight = args.dweight.add((column - start) * geometry.steps());
+            let dy_copy = args.room.add(sums_len(geometry, width));
+            let x_copy = dy_copy.add(block * out_pixels * columns.stride);
             if args.continues {
-                turn::<S, false>(args, column, width);
+                turn::<S, false>(geometry, dweight, columns);
             }
             let mut first = 0;
             while first < args.images {
                 let images = block.min(args.images - first);
-                let x = args.x.add(first * in_len + group * in_group);
-                let dy = args.dy.add(first * out_len + column);
-                tiles::<S>(args, images, [x, dy], width, args.continues || first > 0);
+                let goes_on = args.continues || first > 0;
+                let mut dy = Map { at: args.dy.add(first * out_pixels * out_channels + column), step: out_channels };
+                if out_channels > NEAR {
+                    dy = copy::<S>(images * out_pixels, width, dy, dy_copy, columns.stride);
+                }
+                let mut channel = 0;
+                while channel < in_group {
+                    let more = COPIED.min(in_group - channel);
+                    let at = args.x.add(first * in_pixels * in_channels + group * in_group + channel);
+                    let mut x = Map { at, step: in_channels };
+                    if in_channels > NEAR {
+                        x = copy::<S>(images * in_pixels, more, x, x_copy, COPIED);
+                    }
+                    tiles::<S>(geometry, images, [x, dy], [channel, more], columns, goes_on);
+                    channel += more;
+                }
                 first += images;
             }
-            turn::<S, true>(args, column, width);
+            turn::<S, true>(geometry, dweight, columns);
         }
+        column += width;
     }
 }
 
-/// All tiles of a panel for some images.
+/// Copies some channels of pixels side by side.
 #[inline(always)]
-unsafe fn tiles<S: Simd>(args: &ParamGrad<'_>, images: usize, [x, dy]: [*const f32; 2], width: usize, goes_on: bool) {
-    let geometry = args.geometry;
-    let panel = LANES * S::TILE_VECTORS;
-    let (kernel, [in_group, _]) = (geometry.convolution.kernel, geometry.group());
+unsafe fn copy<S: Simd>(pixels: usize, width: usize, from: Map, to: *mut f32, step: usize) -> Map {
+    unsafe {
+        for pixel in 0..pixels {
+            for at in (0..width).step_by(LANES) {
+                let x = load_up_to::<S>(from.at.add(pixel * from.step + at), width - at);
+                S::store(to.add(pixel * step + at), x);
+            }
+        }
+    }
+    Map { at: to, step }
+}
+
+/// All tiles of some channels of the input, for some images.
+#[inline(always)]
+unsafe fn tiles<S: Simd>(
+    geometry: &Geometry,
+    images: usize,
+    [x, dy]: [Map; 2],
+    [first, count]: [usize; 2],
+    columns: Columns,
+    goes_on: bool,
+) {
+    let taps = geometry.convolution.kernel * geometry.convolution.kernel;
     unsafe {
         let mut channel = 0;
-        while channel < in_group {
-            let rows = TILE_ROWS.min(in_group - channel);
-            for tap in 0..kernel * kernel {
-                let pixels = pixels_of(geometry, images, tap, [x.add(channel), dy]);
-                let sums = args.sums.add((channel * kernel * kernel + tap * TILE_ROWS) * panel);
-                any_tile::<S>(pixels, [rows, width], sums, goes_on);
+        while channel < count {
+            let rows = TILE_ROWS.min(count - channel);
+            for tap in 0..taps {
+                let x = Map { at: x.at.add(channel), ..x };
+                let pixels = pixels_of(geometry, images, tap, [x, dy]);
+                let at = ((first + channel) * taps + tap * TILE_ROWS) * columns.stride;
+                let columns = Columns { sums: columns.sums.add(at), ..columns };
+                any_tile::<S>(pixels, rows, columns, goes_on);
             }
             channel += TILE_ROWS;
         }
@@ -101,9 +181,9 @@ unsafe fn tiles<S: Simd>(args: &ParamGrad<'_>, images: usize, [x, dy]: [*const f
 
 /// The pixels of the result for which a tap lies inside the map.
 #[inline(always)]
-fn pixels_of(geometry: &Geometry, images: usize, tap: usize, [x, dy]: [*const f32; 2]) -> Pixels {
+fn pixels_of(geometry: &Geometry, images: usize, tap: usize, [x, dy]: [Map; 2]) -> Pixels {
     let convolution = geometry.convolution;
-    let ([height, width, channels], [out_height, out_width, out_channels]) = (geometry.input, geometry.output);
+    let ([height, width, _], [out_height, out_width, _]) = (geometry.input, geometry.output);
     // at * stride + tap - padding lies in 0 .. len for at in first .. end
     let inside = |tap: usize, len: usize, places: usize| {
         let first = convolution.padding.saturating_sub(tap).div_ceil(convolution.stride);
@@ -119,24 +199,24 @@ fn pixels_of(geometry: &Geometry, images: usize, tap: usize, [x, dy]: [*const f3
         images,
         rows: if x_first < x_end { y_end - y } else { 0 },
         steps: x_end - x_first,
-        a: [height * width * channels, stride * width * channels, stride * channels],
-        b: [out_height * out_width * out_channels, out_width * out_channels, out_channels],
-        x: x.wrapping_add((from(y, tap_y) * width + from(x_first, tap_x)) * channels),
-        dy: dy.wrapping_add((y * out_width + x_first) * out_channels),
+        a: [height * width * x.step, stride * width * x.step, stride * x.step],
+        b: [out_height * out_width * dy.step, out_width * dy.step, dy.step],
+        x: x.at.wrapping_add((from(y, tap_y) * width + from(x_first, tap_x)) * x.step),
+        dy: dy.at.wrapping_add((y * out_width + x_first) * dy.step),
     }
 }
 
 #[inline(always)]
-unsafe fn any_tile<S: Simd>(pixels: Pixels, [rows, width]: [usize; 2], sums: *mut f32, goes_on: bool) {
+unsafe fn any_tile<S: Simd>(pixels: Pixels, rows: usize, columns: Columns, goes_on: bool) {
     macro_rules! rows {
         ($n:literal) => {
             match rows {
-                1 => tile::<S, 1, $n>(pixels, sums, goes_on),
-                2 => tile::<S, 2, $n>(pixels, sums, goes_on),
-                3 => tile::<S, 3, $n>(pixels, sums, goes_on),
-                4 => tile::<S, 4, $n>(pixels, sums, goes_on),
-                5 => tile::<S, 5, $n>(pixels, sums, goes_on),
-                _ => tile::<S, 6, $n>(pixels, sums, goes_on),
+                1 => tile::<S, 1, $n>(pixels, columns, goes_on),
+                2 => tile::<S, 2, $n>(pixels, columns, goes_on),
+                3 => tile::<S, 3, $n>(pixels, columns, goes_on),
+                4 => tile::<S, 4, $n>(pixels, columns, goes_on),
+                5 => tile::<S, 5, $n>(pixels, columns, goes_on),
+                _ => tile::<S, 6, $n>(pixels, columns, goes_on),
             }
         };
     }
@@ -144,7 +224,7 @@ unsafe fn any_tile<S: Simd>(pixels: Pixels, [rows, width]: [usize; 2], sums: *mu
         if S::TILE_VECTORS == 1 {
             rows!(1)
         } else {
-            match width.div_ceil(LANES) {
+            match columns.stride / LANES {
                 1 => rows!(1),
                 2 => rows!(2),
                 3 => rows!(3),
@@ -156,14 +236,14 @@ unsafe fn any_tile<S: Simd>(pixels: Pixels, [rows, width]: [usize; 2], sums: *mu
 
 /// Continues, or starts, the sums of M channels of the input and N vectors of channels of the result.
 #[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const N: usize>(pixels: Pixels, sums: *mut f32, goes_on: bool) {
-    let panel = LANES * S::TILE_VECTORS;
+unsafe fn tile<S: Simd, const M: usize, const N: usize>(pixels: Pixels, columns: Columns, goes_on: bool) {
+    let Columns { sums, stride, .. } = columns;
     unsafe {
         let mut acc = [[S::splat(0.0); N]; M];
         if goes_on {
             for (i, row) in acc.iter_mut().enumerate() {
                 for (j, sum) in row.iter_mut().enumerate() {
-                    *sum = S::load(sums.add(i * panel + j * LANES));
+                    *sum = S::load(sums.add(i * stride + j * LANES));
                 }
             }
         }
@@ -190,7 +270,7 @@ unsafe fn tile<S: Simd, const M: usize, const N: usize>(pixels: Pixels, sums: *m
         }
         for (i, row) in acc.iter().enumerate() {
             for (j, sum) in row.iter().enumerate() {
-                S::store(sums.add(i * panel + j * LANES), *sum);
+                S::store(sums.add(i * stride + j * LANES), *sum);
             }
         }
     }
@@ -198,23 +278,22 @@ unsafe fn tile<S: Simd, const M: usize, const N: usize>(pixels: Pixels, sums: *m
 
 /// Copies the sums of a panel to the gradient of the weight, or back, turned 16 by 16.
 #[inline(always)]
-unsafe fn turn<S: Simd, const OUT: bool>(args: &ParamGrad<'_>, column: usize, width: usize) {
-    let panel = LANES * S::TILE_VECTORS;
-    let (kernel, steps) = (args.geometry.convolution.kernel, args.geometry.steps());
+unsafe fn turn<S: Simd, const OUT: bool>(geometry: &Geometry, dweight: *mut f32, columns: Columns) {
+    let (kernel, steps) = (geometry.convolution.kernel, geometry.steps());
     let taps = kernel * kernel;
     unsafe {
-        for vector in 0..width.div_ceil(LANES) {
-            let n = LANES.min(width - vector * LANES);
-            let dweight = args.dweight.add((column + vector * LANES) * steps);
+        for vector in 0..columns.stride / LANES {
+            let n = LANES.min(columns.width - vector * LANES);
+            let dweight = dweight.add(vector * LANES * steps);
             let (mut channel, mut tap) = (0, 0);
             let mut at = 0;
             while at < steps {
                 let count = LANES.min(steps - at);
                 // Where the 16 sums of one weight and channel stand.
-                let mut sums = [args.sums; LANES];
+                let mut sums = [columns.sums; LANES];
                 for sums in sums.iter_mut().take(count) {
                     let row = (channel / TILE_ROWS * taps + tap) * TILE_ROWS + channel % TILE_ROWS;
-                    *sums = sums.add(row * panel + vector * LANES);
+                    *sums = sums.add(row * columns.stride + vector * LANES);
                     tap += 1;
                     if tap == taps {
                         (channel, tap) = (channel + 1, 0);

@@ -5,6 +5,7 @@
 //! lie inside the map, and a product takes the pixels of one kind together: so it multiplies no zeros of the padding,
 //! which are over half of all numbers where maps are small.
 
+pub(super) mod batch_norm;
 mod geometry;
 mod gradient;
 mod norm;
@@ -16,7 +17,7 @@ mod product;
 mod tests;
 
 pub(super) use geometry::Geometry;
-pub(super) use gradient::{ParamGrad, param_grad, sums_len};
+pub(super) use gradient::{ParamGrad, param_grad, room_len};
 pub(super) use norm::{ChannelNorm, GroupNorm, GroupNormGrad, channel_norm, group_norm, group_norm_grad};
 pub(super) use order::{channels_first, channels_last};
 pub(super) use pack::{Pack, pack};

@@ -56,6 +56,9 @@ struct Stretches {
     packed: *const f32,
 }
 
+/// Where a tile's sums stand when they are done.
+type Sums<S> = [[<S as Simd>::V; MOST_VECTORS]; TILE_ROWS];
+
 /// Pixels that are taken together.
 struct Tile {
     count: usize,
@@ -72,6 +75,7 @@ unsafe fn product_generic<S: Simd>(args: &Product<'_>) {
     let [in_group, out_group] = geometry.group();
     let per_group = out_group.div_ceil(panel);
     unsafe {
+        let mut sums = [[S::splat(0.0); MOST_VECTORS]; TILE_ROWS];
         for number in args.panels[0]..args.panels[0] + args.panels[1] {
             let (group, within) = (number / per_group, number % per_group * panel);
             let columns = Columns {
@@ -81,7 +85,7 @@ unsafe fn product_generic<S: Simd>(args: &Product<'_>) {
                 packed: args.packed.add(number * panel * geometry.steps()),
             };
             for kind in &geometry.kinds {
-                pixels::<S>(args, kind, columns);
+                pixels::<S>(args, kind, columns, &mut sums);
             }
         }
     }
@@ -89,7 +93,7 @@ unsafe fn product_generic<S: Simd>(args: &Product<'_>) {
 
 /// All pixels of one kind.
 #[inline(always)]
-unsafe fn pixels<S: Simd>(args: &Product<'_>, kind: &Kind, columns: Columns) {
+unsafe fn pixels<S: Simd>(args: &Product<'_>, kind: &Kind, columns: Columns, sums: &mut Sums<S>) {
     let geometry = args.geometry;
     let panel = LANES * S::TILE_VECTORS;
     let ([_, in_width, in_channels], kernel) = (geometry.input, geometry.convolution.kernel);
@@ -115,20 +119,26 @@ unsafe fn pixels<S: Simd>(args: &Product<'_>, kind: &Kind, columns: Columns) {
                 tile.to[tile.count] = (image * out_pixels + pixel.to as usize) * out_channels + columns.first;
                 tile.count += 1;
                 if tile.count == TILE_ROWS {
-                    whole_tile::<S>(args, &tile, stretches, columns);
+                    whole_tile::<S>(args, &tile, stretches, columns, sums);
                     tile.count = 0;
                 }
             }
         }
         if tile.count > 0 {
-            whole_tile::<S>(args, &tile, stretches, columns);
+            whole_tile::<S>(args, &tile, stretches, columns, sums);
         }
     }
 }
 
 /// Sums of a tile, and what follows.
 #[inline(always)]
-unsafe fn whole_tile<S: Simd>(args: &Product<'_>, tile: &Tile, stretches: Stretches, columns: Columns) {
+unsafe fn whole_tile<S: Simd>(
+    args: &Product<'_>,
+    tile: &Tile,
+    stretches: Stretches,
+    columns: Columns,
+    sums: &mut Sums<S>,
+) {
     unsafe {
         let mut start = [S::splat(0.0); MOST_VECTORS];
         if !args.bias.is_null() {
@@ -136,7 +146,6 @@ unsafe fn whole_tile<S: Simd>(args: &Product<'_>, tile: &Tile, stretches: Stretc
                 *lanes = load_up_to::<S>(args.bias.add(columns.first + j * LANES), columns.width - j * LANES);
             }
         }
-        let mut sums = [[S::splat(0.0); MOST_VECTORS]; TILE_ROWS];
         macro_rules! sized {
             ($m:literal, $n:literal) => {{
                 let mut acc = [[start[0]; $n]; $m];

@@ -167,26 +167,27 @@ fn weight_grad(isa: Isa, case: Case, [dy, x]: [&[f32]; 2], before: Option<&[f32]
     let (in_len, out_len) = (x.len() / case.images, dy.len() / case.images);
     let (dy, x) = (Guarded::new(dy), Guarded::new(x));
     let mut dweight = before.map_or_else(|| Guarded::unset(case.weights()), Guarded::new);
-    let mut sums = Guarded::unset(sums_len(&geometry, isa));
-    let panels = geometry.panels(isa);
+    let all = case.convolution.out_channels;
+    let mut room = Guarded::unset(room_len(&geometry, all));
     let mut first = 0;
     for &end in ends {
-        for panels in [[0, panels / 2], [panels / 2, panels - panels / 2]] {
+        // The channels in two calls, as two threads would take them.
+        for channels in [[0, all / 2], [all / 2, all - all / 2]] {
             let args = ParamGrad {
                 images: end - first,
                 geometry: &geometry,
-                panels,
+                channels,
                 dy: unsafe { dy.read().add(first * out_len) },
                 x: unsafe { x.read().add(first * in_len) },
-                dweight: dweight.pointer(),
-                sums: sums.pointer(),
+                dweight: unsafe { dweight.pointer().add(channels[0] * geometry.steps()) },
+                room: room.pointer(),
                 continues: before.is_some() || first > 0,
             };
             unsafe { param_grad(isa, &args) };
         }
         first = end;
     }
-    sums.values();
+    room.values();
     dweight.values()
 }
 
@@ -213,17 +214,22 @@ fn weight_gradients_are_those_of_the_reference_and_go_on() {
 
 #[test]
 fn weight_gradients_do_not_depend_on_how_images_are_cut() {
-    // More pixels than one block.
-    let case = Case { convolution: Convolution::new(67, 3).padding(1), map: [19, 23, 7], images: 7 };
-    let (dy, x) = (numbers(1, 7 * 19 * 23 * 67), numbers(2, 7 * 19 * 23 * 7));
-    for isa in Isa::available() {
-        let whole = weight_grad(isa, case, [&dy, &x], None, &[7]);
-        for ends in [vec![1, 7], vec![2, 3, 7], vec![1, 2, 3, 4, 5, 6, 7]] {
-            let cut = weight_grad(isa, case, [&dy, &x], None, &ends);
-            assert!(same_bits(&[cut], std::slice::from_ref(&whole)), "{isa:?}: images cut at {ends:?}");
+    // More pixels than one block, and channels on both sides of what is copied.
+    for (input, output) in [(7, 67), (67, 7)] {
+        let case = Case { convolution: Convolution::new(output, 3).padding(1), map: [19, 23, input], images: 7 };
+        let (dy, x) = (numbers(1, 7 * 19 * 23 * output), numbers(2, 7 * 19 * 23 * input));
+        for isa in Isa::available() {
+            let whole = weight_grad(isa, case, [&dy, &x], None, &[7]);
+            for ends in [vec![1, 7], vec![2, 3, 7], vec![1, 2, 3, 4, 5, 6, 7]] {
+                let cut = weight_grad(isa, case, [&dy, &x], None, &ends);
+                assert!(same_bits(&[cut], std::slice::from_ref(&whole)), "{isa:?}: images cut at {ends:?}");
+            }
         }
     }
 }
+
+/// What the reference makes of one image's map and gradient.
+type ImageFunction<'a> = dyn Fn(&[f64], &[f64]) -> Vec<f64> + 'a;
 
 #[test]
 fn pooling_and_its_gradients_are_those_of_the_reference() {
@@ -244,7 +250,7 @@ fn pooling_and_its_gradients_are_those_of_the_reference() {
             let (wide_x, wide_dy) = (wide(&x), wide(&dy));
             let axes: [&[usize]; 2] = [&input, &output];
             let of = |image: usize| (&wide_x[image * in_len..][..in_len], &wide_dy[image * out_len..][..out_len]);
-            let all = |f: &dyn Fn(&[f64], &[f64]) -> Vec<f64>| -> Vec<f64> {
+            let all = |f: &ImageFunction<'_>| -> Vec<f64> {
                 (0..images).flat_map(|image| f(of(image).0, of(image).1)).collect()
             };
             let expected = [

@@ -1,9 +1,11 @@
 //! Convolutional networks: a convolution takes along its bias, ReLU or the sum that follows; the gradient of its input
 //! the ReLU's derivative and the sum that follow, that of a maximum the derivative alone.
 
-use super::super::convolution::{Geometry, sums_len};
-use super::super::program::convolution::{ConvolutionCall, ConvolutionProduct, GroupNorm, Pooling};
-use super::super::program::{Call, Factor, PackedWeight};
+use super::super::convolution::{Geometry, room_len};
+use super::super::program::convolution::{
+    BatchNorm, BatchNormPart, ConvolutionCall, ConvolutionProduct, GroupNorm, Pooling,
+};
+use super::super::program::{Call, Factor, PackedWeight, Wide};
 use super::{Derivative, Lowering, Mode};
 use crate::graph::NodeId;
 use crate::ops::{Activation, Convolution, Op, Pool, channels_and_pixels};
@@ -51,8 +53,9 @@ impl Lowering<'_> {
             forward,
             geometry: Some(geometry),
         };
+        let whole = self.wide[self.node(id).params[0].index()];
         let (x, weight, out) = (self.slot(id, 0), self.packed(weight), usize::MAX);
-        ConvolutionProduct { x, geometry, weight, bias: None, relu: false, factor: None, residual: None, out }
+        ConvolutionProduct { x, geometry, weight, whole, bias: None, relu: false, factor: None, residual: None, out }
     }
 
     pub(super) fn conv2d(&mut self, id: NodeId, convolution: Convolution) {
@@ -94,11 +97,26 @@ impl Lowering<'_> {
         let map = self.axes(self.input(id, 1));
         let geometry = self.geometry(convolution, map, true);
         let (dy, x) = (self.slot(id, 0), self.slot(id, 1));
-        let len = sums_len(&self.program.geometries[geometry], self.isa);
-        let sums = self.new_slot(0, len);
+        let len = room_len(&self.program.geometries[geometry], convolution.out_channels);
+        let room = self.new_slot(0, len);
         let starts = self.starts(id, &params, true);
         let (weight, bias) = (params[0], params.get(1).copied());
-        self.emit_convolution(ConvolutionCall::ParamGrad { dy, x, geometry, weight, bias, sums, starts }, &[id]);
+        self.emit_convolution(ConvolutionCall::ParamGrad { dy, x, geometry, weight, bias, room, starts }, &[id]);
+    }
+
+    /// The gradients of weight and bias, to be put at the program's end.
+    pub(super) fn wide_conv2d_param_grad(&mut self, id: NodeId, convolution: Convolution) {
+        let node = self.node(id);
+        let map = self.axes(self.input(id, 1));
+        let geometry = self.geometry(convolution, map, true);
+        let (dy, x, weight) = (self.slot(id, 0), self.slot(id, 1), node.params[0].index());
+        let size = [convolution.out_channels, self.program.geometries[geometry].steps()];
+        let call = ConvolutionCall::LateGrad { dy, x, geometry, weight, size };
+        self.late.push((id, Call::Convolution(call)));
+        if let Some(bias) = node.params.get(1) {
+            let (rows, len) = (self.node(self.input(id, 0)).shape.rows(), convolution.out_channels);
+            self.late.push((id, Call::Wide(Wide::BiasGrad { dy, bias: bias.index(), rows, len })));
+        }
     }
 
     pub(super) fn pool(&mut self, id: NodeId, pool: Pool) {
@@ -156,18 +174,62 @@ impl Lowering<'_> {
         self.emit_convolution(ConvolutionCall::GroupNormGrad { norm, dy, starts }, &[id]);
     }
 
-    pub(super) fn batch_norm(&mut self, id: NodeId, eps: f32) {
-        assert_eq!(self.mode, Mode::Infer);
+    pub(super) fn batch_norm(&mut self, id: NodeId, eps: f32, momentum: f32) {
         let node = self.node(id);
+        let (x, params) = (self.slot(id, 0), [0, 1, 2, 3].map(|i| node.params[i].index()));
         let size = [node.shape.rows(), node.shape.features()];
-        let params = [0, 1, 2, 3].map(|i| node.params[i].index());
-        let x = self.slot(id, 0);
+        let mut stats = None;
+        if self.mode == Mode::Train {
+            let own = self.new_slot(0, 2 * size[1]);
+            self.batch_stats.insert(self.input(id, 0), own);
+            let sums = self.new_slot(2 * size[1], 0);
+            let norm = BatchNorm { x, params: [params[2], params[3]], size, eps, sums, stats: own };
+            self.emit_before(id, ConvolutionCall::BatchNorm { norm, does: BatchNormPart::ImageSums });
+            let does = BatchNormPart::Statistics { momentum };
+            self.emit_before(id, ConvolutionCall::BatchNorm { norm, does });
+            stats = Some(BatchNorm { params: [params[0], params[1]], ..norm });
+        }
         let mut covers = vec![id];
         if let Some((activated, Activation::Relu)) = self.following_activation(id) {
             covers.push(activated);
         }
         let relu = covers.len() == 2;
         let out = self.value_slot(*covers.last().expect("the norm itself"));
-        self.emit_convolution(ConvolutionCall::ChannelNorm { x, out, params, size, eps, relu }, &covers);
+        if relu && self.derivative_is_asked_for(id) {
+            let factor = Factor::WherePositive(out, 1.0);
+            self.derivatives.insert(id, Derivative { factor, includes_dropout: false });
+        }
+        let call = match stats {
+            Some(norm) => ConvolutionCall::BatchNorm { norm, does: BatchNormPart::Value { out, relu } },
+            None => ConvolutionCall::ChannelNorm { x, out, params, size, eps, relu },
+        };
+        self.emit_convolution(call, &covers);
+    }
+
+    pub(super) fn batch_norm_grad(&mut self, id: NodeId, eps: f32) {
+        let node = self.node(id);
+        let params = [node.params[0].index(), node.params[1].index()];
+        let size = [node.shape.rows(), node.shape.features()];
+        let (dy, x) = (self.slot(id, 0), self.slot(id, 1));
+        let sums = self.new_slot(2 * size[1], 0);
+        let norm = BatchNorm { x, params, size, eps, sums, stats: self.batch_stats[&self.input(id, 1)] };
+        let starts = self.starts(id, &params, true);
+        let does = BatchNormPart::ImageGradSums { dy, starts };
+        if self.uses[id.index()].is_empty() {
+            return self.emit_convolution(ConvolutionCall::BatchNorm { norm, does }, &[id]);
+        }
+        self.emit_before(id, ConvolutionCall::BatchNorm { norm, does });
+        let totals = self.new_slot(0, 2 * size[1]);
+        self.emit_before(id, ConvolutionCall::BatchNorm { norm, does: BatchNormPart::Totals { totals } });
+        let out = self.value_slot(id);
+        let does = BatchNormPart::InputGrad { dy, totals, out };
+        self.emit_convolution(ConvolutionCall::BatchNorm { norm, does }, &[id]);
+    }
+
+    /// Emits a call that prepares for the one that gives the node its value.
+    fn emit_before(&mut self, id: NodeId, call: ConvolutionCall) {
+        let name = self.node(id).name.clone();
+        self.emit_convolution(call, &[]);
+        self.program.names.last_mut().expect("the call's").push(name);
     }
 }

@@ -12,8 +12,7 @@ mod wide;
 
 use std::collections::HashMap;
 
-use super::Isa;
-use super::program::{Addend, Call, Factor, PackedWeight, Program, ProgramDropout, Slot, SlotSize, Wide};
+use super::program::{Addend, Call, Factor, PackedWeight, Program, ProgramDropout, Slot, SlotSize};
 use crate::graph::{Graph, Node, NodeId};
 use crate::ops::{Dropout, Op};
 
@@ -28,8 +27,8 @@ pub(super) enum Mode {
 
 /// Compiles what the outputs need and, when training, every gradient of a parameter. `wide` tells which weights are
 /// cut by columns.
-pub(super) fn lower(graph: &Graph, outputs: &[NodeId], mode: Mode, isa: Isa, wide: &[bool]) -> Program {
-    let mut lowering = Lowering::new(graph, outputs, mode, isa, wide);
+pub(super) fn lower(graph: &Graph, outputs: &[NodeId], mode: Mode, wide: &[bool]) -> Program {
+    let mut lowering = Lowering::new(graph, outputs, mode, wide);
     for id in graph.ids() {
         if lowering.needed[id.index()] && !lowering.covered[id.index()] {
             lowering.lower(id);
@@ -51,7 +50,6 @@ struct Lowering<'a> {
     graph: &'a Graph,
     outputs: &'a [NodeId],
     mode: Mode,
-    isa: Isa,
     /// For each node, the one that stands for it: dropout is nothing in inference.
     stands_for: Vec<NodeId>,
     needed: Vec<bool>,
@@ -63,11 +61,13 @@ struct Lowering<'a> {
     derivatives: HashMap<NodeId, Derivative>,
     /// Of the layer norms of a value, by epsilon: the gradient needs no more.
     stats: HashMap<(NodeId, u32), Slot>,
+    /// Of the batch norms of a value.
+    batch_stats: HashMap<NodeId, Slot>,
     weights: HashMap<NodeId, Slot>,
     /// Weights that are cut by columns.
     wide: &'a [bool],
     /// Calls for the program's end.
-    late: Vec<(NodeId, Wide)>,
+    late: Vec<(NodeId, Call)>,
     /// For each parameter the region that last started its gradient.
     started: Vec<Option<usize>>,
     /// Calls for the whole batch so far: the number of the region.
@@ -77,7 +77,7 @@ struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, outputs: &'a [NodeId], mode: Mode, isa: Isa, wide: &'a [bool]) -> Self {
+    fn new(graph: &'a Graph, outputs: &'a [NodeId], mode: Mode, wide: &'a [bool]) -> Self {
         let nodes = graph.nodes();
         let mut stands_for: Vec<NodeId> = Vec::with_capacity(nodes.len());
         for id in graph.ids() {
@@ -121,7 +121,6 @@ impl<'a> Lowering<'a> {
             graph,
             outputs,
             mode,
-            isa,
             stands_for,
             needed,
             uses,
@@ -129,6 +128,7 @@ impl<'a> Lowering<'a> {
             slot_of: vec![None; nodes.len()],
             derivatives: HashMap::new(),
             stats: HashMap::new(),
+            batch_stats: HashMap::new(),
             weights: HashMap::new(),
             wide,
             late: Vec::new(),
@@ -385,14 +385,15 @@ impl<'a> Lowering<'a> {
             Op::ChannelsLast | Op::ChannelsFirst => self.order(id),
             Op::Conv2d(convolution) => self.conv2d(id, convolution),
             Op::Conv2dInputGrad(convolution) => self.conv2d_input_grad(id, convolution),
+            Op::Conv2dParamGrad(convolution) if self.wide[params[0]] => self.wide_conv2d_param_grad(id, convolution),
             Op::Conv2dParamGrad(convolution) => self.conv2d_param_grad(id, convolution),
             Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => self.pool(id, pool),
             Op::MaxPool2dGrad(pool) => self.max_pool_grad(id, pool),
             Op::AvgPool2dGrad(pool) => self.avg_pool_grad(id, pool),
             Op::GroupNorm { groups, eps } => self.group_norm(id, groups, eps),
             Op::GroupNormGrad { groups, eps } => self.group_norm_grad(id, groups, eps),
-            Op::BatchNorm { eps, .. } => self.batch_norm(id, eps),
-            Op::BatchNormGrad { .. } => unimplemented!(),
+            Op::BatchNorm { eps, momentum } => self.batch_norm(id, eps, momentum),
+            Op::BatchNormGrad { eps } => self.batch_norm_grad(id, eps),
             Op::CrossEntropy { smoothing } => {
                 let (logits, label, classes) = self.logits(id);
                 let out = self.value_slot(id);

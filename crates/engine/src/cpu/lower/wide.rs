@@ -18,7 +18,7 @@ pub(in crate::cpu) fn wide_weights(graph: &Graph, rule: &WideRule) -> Vec<bool> 
         let values = graph.shape(node.inputs[0]).len() + node.shape.len();
         let alone = node.params.iter().all(|param| {
             let readers = graph.nodes().iter().filter(|other| other.params.contains(param));
-            readers.filter(|other| other.op != Op::LinearInputGrad && other.op != Op::LinearParamGrad).count() == 1
+            readers.filter(|other| !is_gradient(other)).count() == 1
         });
         wide[node.params[0].index()] = alone && weight >= rule.least && weight >= rule.each.saturating_mul(values);
     }
@@ -31,7 +31,13 @@ pub(in crate::cpu) fn wide_weights(graph: &Graph, rule: &WideRule) -> Vec<bool> 
 
 /// The operations that can be cut by columns; the first parameter is the weight.
 fn is_candidate(node: &Node) -> bool {
-    node.op == Op::Linear
+    matches!(node.op, Op::Linear | Op::Conv2d(_))
+}
+
+/// The gradients of such operations.
+fn is_gradient(node: &Node) -> bool {
+    let linear = matches!(node.op, Op::LinearInputGrad | Op::LinearParamGrad);
+    linear || matches!(node.op, Op::Conv2dInputGrad(_) | Op::Conv2dParamGrad(_))
 }
 
 impl Lowering<'_> {
@@ -59,16 +65,17 @@ impl Lowering<'_> {
         let (rows, len) = (dy_shape.rows(), dy_shape.features());
         let size = [len, self.node(self.input(id, 1)).shape.features()];
         let (dy, x) = (self.slot(id, 0), self.slot(id, 1));
-        self.late.push((id, Wide::WeightGrad { dy, x, weight: node.params[0].index(), rows, size }));
+        let weight = node.params[0].index();
+        self.late.push((id, Call::Wide(Wide::WeightGrad { dy, x, weight, rows, size })));
         if let Some(bias) = node.params.get(1) {
-            self.late.push((id, Wide::BiasGrad { dy, bias: bias.index(), rows, len }));
+            self.late.push((id, Call::Wide(Wide::BiasGrad { dy, bias: bias.index(), rows, len })));
         }
     }
 
     /// Puts the late calls at the program's end.
     pub(super) fn emit_late(&mut self) {
-        for (id, wide) in std::mem::take(&mut self.late) {
-            self.emit(Call::Wide(wide), &[id]);
+        for (id, call) in std::mem::take(&mut self.late) {
+            self.emit(call, &[id]);
         }
     }
 }

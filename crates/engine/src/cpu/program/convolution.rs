@@ -1,6 +1,7 @@
 //! The calls of convolutional networks.
 
 use super::{Factor, Param, Slot};
+use crate::cpu::linear::Multiply;
 use crate::ops::Pool;
 
 /// One call of the convolution family. Counts are for one image.
@@ -15,15 +16,23 @@ pub(in crate::cpu) enum ConvolutionCall {
         last: bool,
     },
     Product(ConvolutionProduct),
-    /// `sums` is room that the kernel needs.
+    /// `room` is what the kernel needs for itself.
     ParamGrad {
         dy: Slot,
         x: Slot,
         geometry: usize,
         weight: Param,
         bias: Option<Param>,
-        sums: Slot,
+        room: Slot,
         starts: bool,
+    },
+    /// The gradient of a wide weight, some rows at a time right before the update; see [`super::Call::late`].
+    LateGrad {
+        dy: Slot,
+        x: Slot,
+        geometry: usize,
+        weight: Param,
+        size: [usize; 2],
     },
     MaxPool(Pooling),
     /// The gradient is multiplied by a number where the maximum is positive, and 0 elsewhere.
@@ -39,6 +48,11 @@ pub(in crate::cpu) enum ConvolutionCall {
         norm: GroupNorm,
         dy: Slot,
         starts: bool,
+    },
+    /// What batch norm does while training, one after the other; see [`BatchNorm`].
+    BatchNorm {
+        norm: BatchNorm,
+        does: BatchNormPart,
     },
     /// Batch norm by its statistics; the parameters are weight, bias, mean and variance.
     ChannelNorm {
@@ -59,11 +73,24 @@ pub(in crate::cpu) struct ConvolutionProduct {
     pub geometry: usize,
     /// Number in [`super::Program::packed`].
     pub weight: usize,
+    /// Cut by panels among the threads, all images of the batch in each.
+    pub whole: bool,
     pub bias: Option<Param>,
     pub relu: bool,
     pub factor: Option<Factor>,
     pub residual: Option<Slot>,
     pub out: Slot,
+}
+
+impl ConvolutionProduct {
+    /// What the result is multiplied by, given where values lie.
+    pub fn multiply(&self, at: impl Fn(Slot) -> *mut f32) -> Multiply {
+        match self.factor {
+            None => Multiply::No,
+            Some(Factor::By(slot)) => Multiply::By(at(slot)),
+            Some(Factor::WherePositive(slot, number)) => Multiply::WherePositive(at(slot), number),
+        }
+    }
 }
 
 /// A pooling: `x` and `out` are the map and the pooled map; for the gradient of a maximum, the map and its gradient;
@@ -75,6 +102,39 @@ pub(in crate::cpu) struct Pooling {
     pub output: [usize; 3],
     pub x: Slot,
     pub out: Slot,
+}
+
+/// A batch norm while training. Not all calls use all of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::cpu) struct BatchNorm {
+    /// What is normalised.
+    pub x: Slot,
+    /// Weight and bias, then, for the statistics, running mean and variance.
+    pub params: [Param; 2],
+    /// Pixels of an image, and channels.
+    pub size: [usize; 2],
+    pub eps: f32,
+    /// Two numbers for each channel and image.
+    pub sums: Slot,
+    /// Mean and variance of each channel and micro-batch.
+    pub stats: Slot,
+}
+
+/// The calls of a batch norm.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::cpu) enum BatchNormPart {
+    /// Sums of each image.
+    ImageSums,
+    /// Statistics of the whole batch; the running ones move.
+    Statistics { momentum: f32 },
+    /// The result.
+    Value { out: Slot, relu: bool },
+    /// Sums of each image's gradients, which are added to those of the parameters, too.
+    ImageGradSums { dy: Slot, starts: bool },
+    /// Totals of the whole batch, two numbers for each channel and micro-batch.
+    Totals { totals: Slot },
+    /// The input's gradient.
+    InputGrad { dy: Slot, totals: Slot, out: Slot },
 }
 
 /// A group norm, or its gradient, in which `out` may not be asked for.
@@ -91,6 +151,22 @@ pub(in crate::cpu) struct GroupNorm {
 }
 
 impl ConvolutionCall {
+    /// Whether the call sees the whole batch, see [`super::Call::whole`].
+    pub fn whole(&self) -> bool {
+        match self {
+            ConvolutionCall::BatchNorm { does, .. } => {
+                matches!(does, BatchNormPart::Statistics { .. } | BatchNormPart::Totals { .. })
+            }
+            ConvolutionCall::Product(product) => product.whole,
+            call => call.late(),
+        }
+    }
+
+    /// Whether the call stands at the program's end, see [`super::Call::late`].
+    pub fn late(&self) -> bool {
+        matches!(self, ConvolutionCall::LateGrad { .. })
+    }
+
     /// The values that are read.
     pub fn reads(&self) -> Vec<Slot> {
         match *self {
@@ -99,13 +175,20 @@ impl ConvolutionCall {
                 let all = [Some(product.x), product.factor.map(Factor::slot), product.residual];
                 all.into_iter().flatten().collect()
             }
-            ConvolutionCall::ParamGrad { dy, x, .. } => vec![dy, x],
+            ConvolutionCall::ParamGrad { dy, x, .. } | ConvolutionCall::LateGrad { dy, x, .. } => vec![dy, x],
             ConvolutionCall::MaxPool(pooling)
             | ConvolutionCall::AvgPool(pooling)
             | ConvolutionCall::AvgPoolGrad(pooling) => vec![pooling.x],
             ConvolutionCall::MaxPoolGrad { pooling, dy, .. } => vec![pooling.x, dy],
             ConvolutionCall::GroupNorm(norm) => vec![norm.x],
             ConvolutionCall::GroupNormGrad { norm, dy, .. } => vec![norm.x, dy],
+            ConvolutionCall::BatchNorm { norm: BatchNorm { x, sums, stats, .. }, does } => match does {
+                BatchNormPart::ImageSums => vec![x],
+                BatchNormPart::Statistics { .. } | BatchNormPart::Totals { .. } => vec![sums],
+                BatchNormPart::Value { .. } => vec![x, stats],
+                BatchNormPart::ImageGradSums { dy, .. } => vec![x, dy, stats],
+                BatchNormPart::InputGrad { dy, totals, .. } => vec![x, dy, stats, totals],
+            },
         }
     }
 
@@ -114,7 +197,8 @@ impl ConvolutionCall {
         match *self {
             ConvolutionCall::Order { out, .. } | ConvolutionCall::ChannelNorm { out, .. } => vec![out],
             ConvolutionCall::Product(ref product) => vec![product.out],
-            ConvolutionCall::ParamGrad { sums, .. } => vec![sums],
+            ConvolutionCall::ParamGrad { room, .. } => vec![room],
+            ConvolutionCall::LateGrad { .. } => vec![],
             ConvolutionCall::MaxPool(pooling)
             | ConvolutionCall::AvgPool(pooling)
             | ConvolutionCall::AvgPoolGrad(pooling)
@@ -122,6 +206,12 @@ impl ConvolutionCall {
             ConvolutionCall::GroupNorm(norm) | ConvolutionCall::GroupNormGrad { norm, .. } => {
                 norm.out.into_iter().chain([norm.scratch]).collect()
             }
+            ConvolutionCall::BatchNorm { norm, does } => match does {
+                BatchNormPart::ImageSums | BatchNormPart::ImageGradSums { .. } => vec![norm.sums],
+                BatchNormPart::Statistics { .. } => vec![norm.stats],
+                BatchNormPart::Totals { totals } => vec![totals],
+                BatchNormPart::Value { out, .. } | BatchNormPart::InputGrad { out, .. } => vec![out],
+            },
         }
     }
 
@@ -136,6 +226,8 @@ impl ConvolutionCall {
             ConvolutionCall::GroupNorm(norm) => norm.out.iter().map(|&out| [norm.x, out]).collect(),
             ConvolutionCall::GroupNormGrad { norm, dy, .. } => norm.out.iter().map(|&out| [dy, out]).collect(),
             ConvolutionCall::ChannelNorm { x, out, .. } => vec![[x, out]],
+            ConvolutionCall::BatchNorm { norm, does: BatchNormPart::Value { out, .. } } => vec![[norm.x, out]],
+            ConvolutionCall::BatchNorm { does: BatchNormPart::InputGrad { dy, out, .. }, .. } => vec![[dy, out]],
             _ => vec![],
         }
     }

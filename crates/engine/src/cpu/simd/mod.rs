@@ -44,7 +44,9 @@ pub(super) trait Simd: Copy {
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the processor can.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The greater of two; `b` where one is no number.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller of two; `b` where one is no number.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sqrt(a: Self::V) -> Self::V;
     unsafe fn abs(a: Self::V) -> Self::V;
@@ -124,10 +126,10 @@ macro_rules! isa_kernel {
 }
 pub(in crate::cpu) use isa_kernel;
 
-/// 2^x to 2e-9 of its value before rounding; x is clamped to -126 ... 127.
+/// 2^x to 2e-9 of its value before rounding; x is clamped to -126 ... 127, and what is no number stays none.
 #[inline(always)]
 pub(super) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
-    unsafe { exp2_below_127::<S>(S::min(x, S::splat(127.0))) }
+    unsafe { exp2_below_127::<S>(S::min(S::splat(127.0), x)) }
 }
 
 /// The same where x is known to be at most 127: differences to a greatest value.
@@ -137,7 +139,8 @@ pub(super) unsafe fn exp2_below_127<S: Simd>(x: S::V) -> S::V {
     const TERMS: [f32; 6] =
         [0.000_153_458_07, 0.001_339_993_1, 0.009_618_489, 0.055_503_286, 0.240_226_46, std::f32::consts::LN_2];
     unsafe {
-        let x = S::max(x, S::splat(-126.0));
+        // The constants come first, so that what is no number stays none.
+        let x = S::max(S::splat(-126.0), x);
         let whole = S::add(x, S::splat(ROUND));
         let f = S::sub(x, S::sub(whole, S::splat(ROUND)));
         let mut p = S::splat(TERMS[0]);
@@ -190,6 +193,8 @@ mod tests {
         x.extend([-126.0, 127.0, 0.0, -0.0, 0.5, -0.5, f32::MIN_POSITIVE]);
         let good = x.len();
         x.extend([-126.5, -1e9, f32::NEG_INFINITY]);
+        let clamped = x.len();
+        x.push(f32::NAN);
         for isa in Isa::available() {
             let (input, mut out) = (Guarded::new(&x), Guarded::unset(x.len()));
             unsafe { all_exp2(isa, &Exp2 { len: x.len(), x: input.read(), out: out.pointer() }) };
@@ -199,7 +204,8 @@ mod tests {
                 let error = (f64::from(*y) / exact - 1.0).abs();
                 assert!(error <= 1.2e-7, "{isa:?}: 2^{x} is off by {error:e} of its value");
             }
-            assert!(out[good..].iter().all(|&y| y == f32::MIN_POSITIVE), "{isa:?}: {:?}", &out[good..]);
+            assert!(out[clamped].is_nan(), "{isa:?}: {}", out[clamped]);
+            assert!(out[good..clamped].iter().all(|&y| y == f32::MIN_POSITIVE), "{isa:?}: {:?}", &out[good..clamped]);
         }
     }
 

@@ -6,19 +6,18 @@
 use std::time::Instant;
 
 use serde::Serialize;
-use vitreous_engine::{Adam, Examples, Parameters, Session, Step};
+use vitreous_engine::{Examples, Parameters, Session, Step};
 
 use super::super::reading::reading;
 use super::super::settings::square_facts;
 use super::super::{CliError, json, show};
 use super::{Noise, STEPS_MIN};
 use crate::config::CheckedConfig;
-use crate::config::train::Optimizer;
 use crate::data::augment::Augment;
 use crate::data::{self, Normalization, Wanted};
 use crate::models;
 use crate::random::{Purpose, stream};
-use crate::train::{Job, Rooms, StepExamples, threads};
+use crate::train::{Job, Rooms, StepExamples, available_memory, check_memory, memory_needed, optimizer, threads};
 use crate::units;
 
 /// Steps of one kind before it is the other's turn.
@@ -53,44 +52,41 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let facts = data::inspect(spec)?;
     let config = checked.resolve(square_facts(&facts)?)?;
     Job::check_batch(&config, facts.train)?;
+    let model = models::build_for_training(&config)?;
+    let (memory, images) = memory_needed(&config, &model, &facts);
+    let needed = (memory, images + Noise::bytes(&model, config.train.step_images()));
+    check_memory("the epoch", needed, facts.is_folder(), available_memory())?;
     let threads = threads(config.train.threads);
     let loaded = reading(|progress| data::load(spec, &facts, Wanted::TrainAndValidation, threads, progress))?;
     let split = loaded.train.ok_or_else(|| CliError::failure("no train split was loaded", None))?;
     let Normalization { mean, std } = Normalization::new(spec, &split);
     let read_s = begin.elapsed().as_secs_f64();
 
-    let (recipe, shape) = (&config.train, split.shape());
-    let model = models::vit(&config.model, recipe.smoothing as f32)?;
+    let (recipe, shape, batch) = (&config.train, split.shape(), config.train.step_images());
     let parameters = Parameters::initialise(&model.graph, stream(recipe.seed, Purpose::Initialise));
     let mut session = Session::new(model.graph.clone(), parameters, threads);
-    let adam = Adam {
-        betas: recipe.betas,
-        eps: recipe.opt_eps,
-        weight_decay: recipe.weight_decay,
-        decoupled: recipe.opt == Optimizer::Adamw,
-        clip: recipe.clip_grad,
-    };
-    session.start_training(model.loss, &[model.correct], adam);
+    session.start_training(model.loss, &[model.correct], optimizer(recipe));
     let mut step = |images: usize, examples: &dyn Examples, first: usize| {
         let begin = Instant::now();
         let dropout = stream(recipe.seed, Purpose::Dropout);
-        let step = Step { dropout, first: first as u64, ..Step::new(images, examples, recipe.lr) };
+        let micro_batches = images.div_ceil(recipe.batch_size);
+        let step = Step { dropout, first: first as u64, micro_batches, ..Step::new(images, examples, recipe.lr) };
         std::hint::black_box(session.train_step(&step).loss);
         begin.elapsed().as_secs_f64()
     };
 
     let augment = Augment::new(config.augment.clone(), shape.channels, shape.height, shape.width, &mean, &std);
-    let (ready, rooms) = (Noise::new(&model, recipe.batch_size), Rooms::default());
+    let (ready, rooms) = (Noise::new(&model, batch), Rooms::default());
     for _ in 0..STEPS_MIN {
-        step(recipe.batch_size, &ready, 0);
+        step(batch, &ready, 0);
     }
     let begin = Instant::now();
     let order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(split.len());
     let (mut epoch_s, mut ready_s) = (begin.elapsed().as_secs_f64(), 0.0);
     let key = stream(recipe.seed, Purpose::Augment).with(0);
-    let last = if recipe.drop_last { split.len() / recipe.batch_size * recipe.batch_size } else { split.len() };
-    let firsts: Vec<usize> = (0..last).step_by(recipe.batch_size).collect();
-    let images = |first: usize| recipe.batch_size.min(last - first);
+    let last = if recipe.drop_last { split.len() / batch * batch } else { split.len() };
+    let firsts: Vec<usize> = (0..last).step_by(batch).collect();
+    let images = |first: usize| batch.min(last - first);
     for block in firsts.chunks(BLOCK) {
         for &first in block {
             let examples = StepExamples { split: &split, augment: &augment, rooms: &rooms, order: &order, first, key };
@@ -103,7 +99,7 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let timing = EpochTiming {
         bench: "epoch",
         model: name,
-        batch: recipe.batch_size,
+        batch,
         params: model.graph.parameter_count(),
         threads,
         instruction_set: session.isa().name(),

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use vitreous_engine::{Adam, Examples, Parameters, Session, Step};
+use vitreous_engine::{Adam, Examples, Parameters, Session, Step, inference_memory, training_memory};
 
 use super::settings::{SettingsArgs, image_facts};
 use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
 use crate::models::{self, Model, summary};
 use crate::random::{Key, Purpose, stream};
-use crate::train::threads;
+use crate::train::{available_memory, check_memory, threads};
 use crate::units;
 
 /// Steps before the first that is timed, and the least number that are.
@@ -110,14 +110,22 @@ pub fn run(args: Args) -> Result<(), CliError> {
 
 fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) -> Result<Timing, CliError> {
     let batch = config.train.batch_size;
-    let model = models::vit(&config.model, config.train.smoothing as f32)?;
+    let model = models::build_for_training(config)?;
+    let threads = threads(config.train.threads);
+    let adam = Adam::default();
+    let mut memory = match what {
+        What::Step => training_memory(&model.graph, model.loss, &[], &adam.into(), batch, threads),
+        _ => inference_memory(&model.graph, &[model.logits], batch, threads),
+    };
+    memory.activations += Noise::bytes(&model, batch);
+    check_memory("the bench", (memory, 0), false, available_memory())?;
     let parameters = Parameters::initialise(&model.graph, stream(SEED, Purpose::Initialise));
     let summary = summary::summarise(&model);
-    let mut session = Session::new(model.graph.clone(), parameters, threads(config.train.threads));
+    let mut session = Session::new(model.graph.clone(), parameters, threads);
     let noise = Noise::new(&model, batch);
     let times = match what {
         What::Step => {
-            session.start_training(model.loss, &[], Adam::default());
+            session.start_training(model.loss, &[], adam);
             let dropout = stream(SEED, Purpose::Dropout);
             let mut first = 0;
             times(length, || {
@@ -190,6 +198,11 @@ struct Noise {
 }
 
 impl Noise {
+    /// Bytes that the images of a batch take.
+    fn bytes(model: &Model, batch: usize) -> u64 {
+        (batch * model.graph.node(model.image).shape.len() * size_of::<f32>()) as u64
+    }
+
     fn new(model: &Model, batch: usize) -> Noise {
         let len = model.graph.node(model.image).shape.len();
         let classes = model.graph.node(model.logits).shape.len() as u64;

@@ -1,11 +1,12 @@
-//! Multi-head self-attention, the only ViT layer in which tokens see each other.
-//! Source: Vaswani et al. 2017, section 3.2.2. Weight names and query-key-value order as in timm.
+//! Multi-head attention, the only ViT layer in which tokens see each other.
+//! Source: Vaswani et al. 2017, section 3.2.2; weight names and query-key-value order as in timm. Heads that see only
+//! their own channels are experiment E1's.
 
+use vitreous_engine::ops::AttentionOptions;
 use vitreous_engine::{Graph, GraphError, NodeId};
 
 use super::init;
-use crate::config::model::DropoutPlace;
-use crate::config::vit::VitConfig;
+use crate::config::model::{Attention, DropoutPlace, VitConfig};
 
 /// Lets every token gather from all tokens of its image.
 ///
@@ -15,12 +16,63 @@ use crate::config::vit::VitConfig;
 /// # Errors
 /// When a name is taken.
 pub fn self_attention(graph: &mut Graph, name: &str, tokens: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
+    let qkv = project(graph, &format!("{name}.qkv"), tokens, 3, config)?;
+    let (heads, dropout) = (config.num_heads(), config.dropout_at(DropoutPlace::Attention));
+    let context = graph.attention(&format!("{name}.context"), qkv, heads, config.attention_scale(), dropout)?;
+    mix_heads(graph, name, context, config)
+}
+
+/// Lets every query gather from all tokens of another sequence.
+///
+/// # Shapes
+/// - `queries`: `[queries, embed_dim]`, and the same is returned; `memory`: `[tokens, embed_dim]`
+///
+/// # Errors
+/// When a name is taken.
+pub fn cross_attention(
+    graph: &mut Graph,
+    name: &str,
+    queries: NodeId,
+    memory: NodeId,
+    config: &VitConfig,
+) -> Result<NodeId, GraphError> {
     let width = config.embed_dim();
-    let qkv_init = init::qkv(config.init(), width, config.qkv_bias());
-    let qkv = graph.linear(&format!("{name}.qkv"), tokens, 3 * width, qkv_init)?;
-    // Unscaled scores grow with head_dim and push softmax towards one-hot.
-    let scale = (config.head_dim() as f32).sqrt().recip();
-    let dropout = config.dropout_at(DropoutPlace::Attention);
-    let context = graph.attention(&format!("{name}.context"), qkv, config.num_heads(), scale, dropout)?;
-    graph.linear(&format!("{name}.proj"), context, width, init::attention_proj(config.init(), width))
+    let q = project(graph, &format!("{name}.q"), queries, 1, config)?;
+    let kv = project(graph, &format!("{name}.kv"), memory, 2, config)?;
+    let k = graph.slice_features(&format!("{name}.k"), kv, 0, width)?;
+    let v = graph.slice_features(&format!("{name}.v"), kv, width, width)?;
+    let options = AttentionOptions {
+        dropout_rate: config.dropout_at(DropoutPlace::Attention),
+        ..AttentionOptions::new(config.num_heads(), config.attention_scale())
+    };
+    let context = graph.attend(&format!("{name}.context"), q, k, v, options, None)?;
+    mix_heads(graph, name, context, config)
+}
+
+/// Projects each token to `count` of query, key and value.
+fn project(
+    graph: &mut Graph,
+    name: &str,
+    tokens: NodeId,
+    count: usize,
+    config: &VitConfig,
+) -> Result<NodeId, GraphError> {
+    let (rule, width, bias) = (config.init(), config.embed_dim(), config.qkv_bias());
+    match config.attention() {
+        Attention::MultiHead => graph.linear(name, tokens, count * width, init::qkv(rule, width, count, bias)),
+        Attention::PerHead => {
+            let init = init::per_head(rule, config.head_dim(), bias);
+            graph.per_head_linear(name, tokens, config.num_heads(), count, init)
+        }
+    }
+}
+
+fn mix_heads(graph: &mut Graph, name: &str, context: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
+    let width = config.embed_dim();
+    match config.attention() {
+        Attention::MultiHead => {
+            graph.linear(&format!("{name}.proj"), context, width, init::attention_proj(config.init(), width))
+        }
+        Attention::PerHead => Ok(context),
+    }
 }

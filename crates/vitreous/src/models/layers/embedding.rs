@@ -1,11 +1,12 @@
 //! From an image to a sequence of tokens: patch embedding, class token, positions.
-//! Source: Dosovitskiy et al. 2021, section 3.1; fixed positions: Vaswani et al. 2017, section 3.5.
+//! Source: Dosovitskiy et al. 2021, section 3.1; fixed positions: Vaswani et al. 2017, section 3.5, and in two
+//! dimensions Beyer et al. 2022.
 
+use vitreous_engine::ops::{Convolution, LinearInit};
 use vitreous_engine::{Graph, GraphError, Init, NodeId};
 
 use super::init;
-use crate::config::model::{DropoutPlace, Pooling, Position};
-use crate::config::vit::VitConfig;
+use crate::config::model::{DropoutPlace, PatchEmbed, Patching, Position, VitConfig};
 
 /// Turns an image into tokens that know what they show and where they come from.
 ///
@@ -17,10 +18,8 @@ use crate::config::vit::VitConfig;
 pub fn embedding(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
     let width = config.embed_dim();
     let token_init = Init::Normal { std: config.token_init_std() };
-    let patches = graph.patches("patch_embed.patches", image, config.patch_size())?;
-    let patch_features = graph.node(patches).shape.features();
-    let mut tokens = graph.linear("patch_embed.proj", patches, width, init::linear(config.init(), patch_features))?;
-    if config.pooling() == Pooling::Cls {
+    let mut tokens = patch_tokens(graph, image, config)?;
+    if config.encodes_class_token() {
         let token = graph.new_parameter("cls_token", [1, 1, width], token_init)?;
         tokens = graph.prepend_token("cls_token", tokens, token)?;
     }
@@ -32,9 +31,48 @@ pub fn embedding(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result
         Position::SineCosine => {
             graph.add_constant("pos_encoding", tokens, sine_cosine(config.tokens(), width).into())?
         }
+        Position::SineCosine2d => {
+            let table = sine_cosine_2d(config.grid(), width, usize::from(config.encodes_class_token()));
+            graph.add_constant("pos_encoding", tokens, table.into())?
+        }
         Position::None => tokens,
     };
     graph.dropout("pos_drop", tokens, config.dropout_at(DropoutPlace::Embed))
+}
+
+/// Turns each patch into a token.
+fn patch_tokens(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
+    let (width, patch) = (config.embed_dim(), config.patch_size());
+    let features = config.channels() * patch * patch;
+    let init = init::linear(config.init(), features);
+    if config.patch_embed() == PatchEmbed::Conv {
+        return strided_convolution(graph, image, patch, width, init);
+    }
+    let patches = match config.patching() {
+        Patching::Square => graph.patches("patch_embed.patches", image, patch)?,
+        Patching::Flat => graph.reshape("patch_embed.patches", image, [config.grid().pow(2), features])?,
+    };
+    graph.linear("patch_embed.proj", patches, width, init)
+}
+
+/// Turns each square patch into a token by a convolution whose stride is its kernel.
+///
+/// # Shapes
+/// - `image`: `[channels, image_size, image_size]`; returned: `[tokens, width]`
+///
+/// # Errors
+/// When a name is taken.
+pub fn strided_convolution(
+    graph: &mut Graph,
+    image: NodeId,
+    patch: usize,
+    width: usize,
+    init: LinearInit,
+) -> Result<NodeId, GraphError> {
+    let map = graph.channels_last("patch_embed.map", image)?;
+    let grid = graph.conv2d("patch_embed.proj", map, Convolution::new(width, patch).stride(patch), init)?;
+    let tokens = graph.node(grid).shape.rows();
+    graph.reshape("patch_embed.tokens", grid, [tokens, width])
 }
 
 /// Returns `positions` rows of `width` numbers that tell places apart.
@@ -50,6 +88,26 @@ pub fn sine_cosine(positions: usize, width: usize) -> Vec<f32> {
     (0..positions).flat_map(|position| (0..width).map(move |column| value(position, column))).collect()
 }
 
+/// Returns a row of `width` numbers for each place of a square grid, row by row, after `before` rows of zeros.
+///
+/// # Source
+/// `sin(x w_i), cos(x w_i), sin(y w_i), cos(y w_i)`, a quarter of the width each, with `w_i = 10000^(-4 i / width)`.
+pub fn sine_cosine_2d(grid: usize, width: usize, before: usize) -> Vec<f32> {
+    let quarter = width / 4;
+    let value = |place: usize, column: usize| {
+        let (x, y) = (place % grid, place / grid);
+        let angle = |at: usize| at as f64 / 10_000f64.powf((column % quarter) as f64 / quarter as f64);
+        (match column / quarter {
+            0 => angle(x).sin(),
+            1 => angle(x).cos(),
+            2 => angle(y).sin(),
+            _ => angle(y).cos(),
+        }) as f32
+    };
+    let zeros = std::iter::repeat_n(0.0, before * width);
+    zeros.chain((0..grid * grid).flat_map(|place| (0..width).map(move |column| value(place, column)))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +120,17 @@ mod tests {
             assert!((found - expected).abs() < 1e-6, "{table:?}");
         }
         assert_eq!(table.len(), 12);
+    }
+
+    #[test]
+    fn columns_and_rows_have_a_half_of_the_width_each() {
+        let table = sine_cosine_2d(3, 8, 1);
+        assert_eq!(table.len(), 80);
+        assert_eq!(table[..8], [0.0; 8]);
+        // The place in row 2, column 1.
+        let expected = [0.841471, 0.01, 0.540302, 0.99995, 0.909297, 0.019999, -0.416147, 0.9998];
+        for (found, expected) in table[8 * 8..9 * 8].iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{table:?}");
+        }
     }
 }

@@ -5,8 +5,7 @@
 use vitreous_engine::{Graph, GraphError, NodeId};
 
 use super::init;
-use crate::config::model::Pooling;
-use crate::config::vit::VitConfig;
+use crate::config::model::{Pooling, VitConfig};
 
 /// Reads the logits off the tokens.
 ///
@@ -26,7 +25,9 @@ pub fn classification_head(graph: &mut Graph, tokens: NodeId, config: &VitConfig
             graph.mean_tokens("pool", normed)?
         }
     };
-    graph.linear("head", pooled, config.num_classes(), init::linear(config.init(), config.embed_dim()))
+    let init = init::linear(config.init(), config.embed_dim());
+    let logits = graph.linear("head", pooled, config.num_classes(), init)?;
+    if config.head_softmax() { graph.softmax("head.softmax", logits) } else { Ok(logits) }
 }
 
 fn final_norm(graph: &mut Graph, x: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {

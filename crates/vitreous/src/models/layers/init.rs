@@ -1,10 +1,11 @@
-//! How the layers' parameters start, for each choice of [`config::Init`](crate::config::model::Init).
-//! Source: `torch.nn.Linear`, `torch.nn.MultiheadAttention`, timm's `init_weights_vit_timm`.
+//! How the layers' parameters start, for each choice of [`config::Init`](crate::config::model::Init) and of
+//! [`config::StackInit`](crate::config::model::StackInit).
+//! Source: `torch.nn.Linear`, `torch.nn.MultiheadAttention`, timm's `init_weights_vit_timm`, torchvision's VGG.
 
 use vitreous_engine::Init;
-use vitreous_engine::ops::LinearInit;
+use vitreous_engine::ops::{Convolution, LinearInit};
 
-use crate::config::model::Init as Rule;
+use crate::config::model::{Init as Rule, StackInit};
 
 /// Standard deviation of timm's weights.
 const TIMM_STD: f32 = 0.02;
@@ -17,16 +18,34 @@ pub fn linear(rule: Rule, in_features: usize) -> LinearInit {
     }
 }
 
-/// Returns how the stacked query, key and value layer `[3 * embed_dim, embed_dim]` starts.
-pub fn qkv(rule: Rule, embed_dim: usize, bias: bool) -> LinearInit {
+/// Returns how `count` stacked layers of query, key and value `[count * embed_dim, embed_dim]` start.
+pub fn qkv(rule: Rule, embed_dim: usize, count: usize, bias: bool) -> LinearInit {
     let init = match rule {
-        // torch draws the three matrices as one, so its fan out is that of the stack.
+        // torch draws the three matrices of self-attention as one, so its fan out is that of the stack.
         Rule::PytorchMha => {
-            LinearInit { weight: Init::xavier_uniform(embed_dim, 3 * embed_dim), bias: Some(Init::Constant(0.0)) }
+            LinearInit { weight: Init::xavier_uniform(embed_dim, count * embed_dim), bias: Some(Init::Constant(0.0)) }
         }
         _ => linear(rule, embed_dim),
     };
     LinearInit { bias: init.bias.filter(|_| bias), ..init }
+}
+
+/// Returns how the matrices of single heads `[head_dim, head_dim]` start.
+pub fn per_head(rule: Rule, head_dim: usize, bias: bool) -> LinearInit {
+    let init = linear(rule, head_dim);
+    LinearInit { bias: init.bias.filter(|_| bias), ..init }
+}
+
+/// Returns how a convolution of a map with so many channels starts.
+pub fn convolution(rule: StackInit, convolution: Convolution, in_channels: usize) -> LinearInit {
+    match rule {
+        StackInit::Pytorch => LinearInit::pytorch(convolution.fan_in(in_channels)),
+        StackInit::Kaiming => {
+            let fan_out = convolution.out_channels * convolution.kernel * convolution.kernel;
+            let std = (2.0 / fan_out as f64).sqrt() as f32;
+            LinearInit { weight: Init::Normal { std }, bias: Some(Init::Constant(0.0)) }
+        }
+    }
 }
 
 /// Returns how the projection of attention's output starts.
@@ -52,16 +71,33 @@ mod tests {
         assert_eq!(attention_proj(Rule::Pytorch, 16), LinearInit { weight: quarter, bias: Some(quarter) });
         assert_eq!(attention_proj(Rule::PytorchMha, 16), LinearInit { weight: quarter, bias: zero });
         let stacked = Init::Uniform { bound: 0.462_910_05 };
-        assert_eq!(qkv(Rule::PytorchMha, 7, true), LinearInit { weight: stacked, bias: zero });
-        assert_eq!(qkv(Rule::PytorchMha, 7, false), LinearInit { weight: stacked, bias: None });
-        assert_eq!(qkv(Rule::Pytorch, 16, true), LinearInit { weight: quarter, bias: Some(quarter) });
+        assert_eq!(qkv(Rule::PytorchMha, 7, 3, true), LinearInit { weight: stacked, bias: zero });
+        assert_eq!(qkv(Rule::PytorchMha, 7, 3, false), LinearInit { weight: stacked, bias: None });
+        assert_eq!(qkv(Rule::Pytorch, 16, 3, true), LinearInit { weight: quarter, bias: Some(quarter) });
+    }
+
+    #[test]
+    fn a_head_of_its_own_starts_as_a_linear_layer_of_its_width() {
+        let half = Init::Uniform { bound: 0.5 };
+        assert_eq!(per_head(Rule::Pytorch, 4, true), LinearInit { weight: half, bias: Some(half) });
+        assert_eq!(per_head(Rule::Pytorch, 4, false), LinearInit { weight: half, bias: None });
+    }
+
+    #[test]
+    fn convolutions_count_their_kernel() {
+        // 12 / 3 channels of 5x5 go in, 6 channels of 5x5 out.
+        let conv = Convolution::new(6, 5).groups(3);
+        let tenth = Init::Uniform { bound: 0.1 };
+        assert_eq!(convolution(StackInit::Pytorch, conv, 12), LinearInit { weight: tenth, bias: Some(tenth) });
+        let expected = LinearInit { weight: Init::Normal { std: 0.115_470_05 }, bias: Some(Init::Constant(0.0)) };
+        assert_eq!(convolution(StackInit::Kaiming, conv, 12), expected);
     }
 
     #[test]
     fn timm_cuts_its_weights_and_starts_biases_at_zero() {
         let expected = LinearInit { weight: Init::TruncatedNormal { std: 0.02 }, bias: Some(Init::Constant(0.0)) };
         assert_eq!(linear(Rule::Timm, 5), expected);
-        assert_eq!(qkv(Rule::Timm, 5, true), expected);
+        assert_eq!(qkv(Rule::Timm, 5, 3, true), expected);
         assert_eq!(attention_proj(Rule::Timm, 5), expected);
     }
 }

@@ -5,8 +5,7 @@ use vitreous_engine::ops::Activation;
 use vitreous_engine::{Graph, GraphError, NodeId};
 
 use super::init;
-use crate::config::model::{self, Block, DropoutPlace};
-use crate::config::vit::VitConfig;
+use crate::config::model::{self, Block, DropoutPlace, VitConfig};
 
 impl From<model::Activation> for Activation {
     fn from(written: model::Activation) -> Self {

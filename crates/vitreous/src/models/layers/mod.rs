@@ -1,6 +1,6 @@
-//! The layers of a vision transformer, one file for each.
+//! The layers of networks, one file for each.
 //!
-//! Every function adds nodes to a graph under a name, which is the timm name of the layer it builds.
+//! Every function adds nodes to a graph under a name, which is timm's of the layer where timm has it.
 
 pub mod attention;
 pub mod block;
@@ -8,3 +8,4 @@ pub mod embedding;
 pub mod head;
 pub mod init;
 pub mod mlp;
+pub mod spatial_attention;

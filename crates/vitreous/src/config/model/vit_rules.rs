@@ -1,8 +1,8 @@
-//! The rules that the `[model]` table must keep, and what an error says about a broken one.
+//! The rules that a model of kind `vit` must keep, and what an error says about a broken one.
 
 use thiserror::Error;
 
-use super::model::{Pooling, Position, VitSpec};
+use super::{PatchEmbed, Patching, Pooling, Position, VitSpec};
 
 /// Greatest height and width of an image, in pixels.
 pub const IMAGE_SIZE_MAX: usize = 4096;
@@ -32,6 +32,15 @@ impl VitSpec {
         if self.position == Position::SineCosine && !self.embed_dim.is_multiple_of(2) {
             return Err(VitSpecError::OddWidth { embed_dim: self.embed_dim, num_heads: self.num_heads });
         }
+        if self.position == Position::SineCosine2d && !self.embed_dim.is_multiple_of(4) {
+            return Err(VitSpecError::NoFours { embed_dim: self.embed_dim, num_heads: self.num_heads });
+        }
+        if self.patching == Patching::Flat && self.patch_embed == PatchEmbed::Conv {
+            return Err(VitSpecError::FlatConvolution);
+        }
+        if self.decoder && self.pooling == Pooling::Mean {
+            return Err(VitSpecError::DecoderWithoutQuery);
+        }
         let hidden = self.mlp_ratio * self.embed_dim as f64;
         // A ratio such as 8/3 is written in decimal, so its product is an integer only to within rounding.
         if hidden.round() < 1.0 || (hidden - hidden.round()).abs() > 1e-9 * hidden {
@@ -44,6 +53,11 @@ impl VitSpec {
             Some(image_size) => self.check_tokens(image_size, false),
             None => Ok(()),
         }
+    }
+
+    /// Whether a class token stands before the patches in the encoder.
+    pub(super) fn encodes_class_token(&self) -> bool {
+        self.pooling == Pooling::Cls && !self.decoder
     }
 
     pub(super) fn check_ranges(&self) -> Result<(), VitSpecError> {
@@ -73,6 +87,7 @@ impl VitSpec {
         integer("depth", self.depth, 1, DEPTH_MAX, 4)?;
         integer("num_heads", self.num_heads, 1, WIDTH_MAX, 4)?;
         real("dropout", self.dropout, 0.0, DROPOUT_MAX, 0.1)?;
+        real("drop_path", self.drop_path, 0.0, DROPOUT_MAX, 0.1)?;
         real("norm_eps", self.norm_eps, 1e-12, 1.0, 1e-5)?;
         real("token_init_std", self.token_init_std, 0.0, 1e3, 0.02)?;
         if self.mlp_ratio.is_finite() && self.mlp_ratio > 0.0 {
@@ -86,7 +101,7 @@ impl VitSpec {
         if !image_size.is_multiple_of(patch_size) {
             return Err(VitSpecError::Patches { image_size, patch_size, size_is_fixed });
         }
-        let tokens = (image_size / patch_size).pow(2) + usize::from(self.pooling == Pooling::Cls);
+        let tokens = (image_size / patch_size).pow(2) + usize::from(self.encodes_class_token());
         if tokens > TOKENS_MAX {
             return Err(VitSpecError::Tokens { image_size, patch_size, tokens });
         }
@@ -136,6 +151,20 @@ pub enum VitSpecError {
         /// Number of heads.
         num_heads: usize,
     },
+    /// A row's and a column's sines and cosines are not as many.
+    #[error("embed_dim {embed_dim} is not a multiple of 4, but position \"sine-cosine-2d\" fills fours ([model])")]
+    NoFours {
+        /// Length of one token vector.
+        embed_dim: usize,
+        /// Number of heads.
+        num_heads: usize,
+    },
+    /// A convolution sees squares.
+    #[error("patch_embed \"conv\" sees squares, but patching \"flat\" makes none ([model])")]
+    FlatConvolution,
+    /// The decoder has nothing to ask with.
+    #[error("decoder true asks with the class token, but pooling \"mean\" has none ([model])")]
+    DecoderWithoutQuery,
     /// The MLP's hidden width is no integer.
     #[error("mlp_ratio {mlp_ratio} times embed_dim {embed_dim} is not a whole number of at least 1 ([model])")]
     MlpRatio {
@@ -208,6 +237,12 @@ impl VitSpecError {
                 let width = nearest_multiple(if num_heads % 2 == 0 { num_heads } else { 2 * num_heads }, embed_dim);
                 format!("use embed_dim {width}, or position \"learned\"")
             }
+            VitSpecError::NoFours { embed_dim, num_heads } => {
+                let step = [1, 2, 4].into_iter().find(|n| (n * num_heads).is_multiple_of(4)).unwrap_or(4) * num_heads;
+                format!("use embed_dim {}, or position \"learned\"", nearest_multiple(step, embed_dim))
+            }
+            VitSpecError::FlatConvolution => "use patch_embed \"linear\", or patching \"square\"".to_string(),
+            VitSpecError::DecoderWithoutQuery => "use pooling \"cls\", or decoder false".to_string(),
             VitSpecError::MlpRatio { mlp_ratio, embed_dim } => {
                 let hidden = (mlp_ratio * embed_dim as f64).round().max(1.0);
                 format!("use mlp_ratio {}, which makes the MLP {hidden} wide", hidden / embed_dim as f64)
@@ -235,19 +270,19 @@ fn out_of_range(key: &'static str, value: impl ToString, must: String, fix: impl
     VitSpecError::Range { key, value: value.to_string(), must, fix: fix.to_string() }
 }
 
-fn nearest_multiple(of: usize, to: usize) -> usize {
+pub(super) fn nearest_multiple(of: usize, to: usize) -> usize {
     ((to + of / 2) / of).max(1) * of
 }
 
 /// The divisor of `n` closest to `to`; the smaller of two.
-fn nearest_divisor(n: usize, to: usize) -> usize {
+pub(super) fn nearest_divisor(n: usize, to: usize) -> usize {
     (1..=n).filter(|&d| n.is_multiple_of(d)).min_by_key(|d| d.abs_diff(to)).unwrap_or(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::vit::ImageFacts;
+    use crate::config::model::ImageFacts;
 
     const FACTS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
 
@@ -287,6 +322,24 @@ mod tests {
     }
 
     #[test]
+    fn rows_and_columns_share_the_width() {
+        let [text, hint] =
+            alone(|s| (s.embed_dim, s.num_heads, s.position, s.mlp_ratio) = (66, 3, Position::SineCosine2d, 2.0));
+        assert_eq!(text, "embed_dim 66 is not a multiple of 4, but position \"sine-cosine-2d\" fills fours ([model])");
+        assert_eq!(hint, "use embed_dim 72, or position \"learned\"");
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        let [text, hint] = alone(|s| (s.patching, s.patch_embed) = (Patching::Flat, PatchEmbed::Conv));
+        assert_eq!(text, "patch_embed \"conv\" sees squares, but patching \"flat\" makes none ([model])");
+        assert_eq!(hint, "use patch_embed \"linear\", or patching \"square\"");
+        let [text, hint] = alone(|s| (s.decoder, s.pooling) = (true, Pooling::Mean));
+        assert_eq!(text, "decoder true asks with the class token, but pooling \"mean\" has none ([model])");
+        assert_eq!(hint, "use pooling \"cls\", or decoder false");
+    }
+
+    #[test]
     fn the_hidden_width_is_a_whole_number() {
         let [text, hint] = alone(|s| s.mlp_ratio = 1.33);
         assert_eq!(text, "mlp_ratio 1.33 times embed_dim 64 is not a whole number of at least 1 ([model])");
@@ -302,7 +355,7 @@ mod tests {
 
     #[test]
     fn numbers_stay_in_their_ranges() {
-        let cases: [([String; 2], [&str; 2]); 14] = [
+        let cases: [([String; 2], [&str; 2]); 15] = [
             (alone(|s| s.image_size = Some(0)), ["image_size 0 is not between 1 and 4096", "use image_size 28"]),
             (alone(|s| s.channels = Some(0)), ["channels 0 is not between 1 and 64", "use channels 3"]),
             (
@@ -324,6 +377,7 @@ mod tests {
             (alone(|s| s.mlp_ratio = f64::INFINITY), ["mlp_ratio inf is not a positive number", "use mlp_ratio 4"]),
             (alone(|s| s.dropout = 1.0), ["dropout 1 is not between 0 and 0.999", "use dropout 0.1"]),
             (alone(|s| s.dropout = f64::NAN), ["dropout NaN is not between 0 and 0.999", "use dropout 0.1"]),
+            (alone(|s| s.drop_path = 1.0), ["drop_path 1 is not between 0 and 0.999", "use drop_path 0.1"]),
             (alone(|s| s.norm_eps = 0.0), ["norm_eps 0 is not between 0.000000000001 and 1", "use norm_eps 0.00001"]),
             (
                 alone(|s| s.token_init_std = -1.0),
@@ -356,6 +410,8 @@ mod tests {
         assert_eq!(hint, "use num_positions 50, or leave it out");
         let mean = VitSpec { num_positions: Some(49), pooling: Pooling::Mean, ..VitSpec::default() };
         assert!(mean.with_facts(FACTS).is_ok());
+        let decoder = VitSpec { num_positions: Some(49), decoder: true, ..VitSpec::default() };
+        assert!(decoder.with_facts(FACTS).is_ok());
     }
 
     #[test]

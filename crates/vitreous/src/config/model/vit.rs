@@ -1,4 +1,4 @@
-//! The `[model]` table: the sizes and options of a vision transformer.
+//! Models of kind `vit`: the sizes and options of a vision transformer.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,18 +15,28 @@ pub struct VitSpec {
     pub num_classes: Option<usize>,
     /// Height and width of one square patch, in pixels. Divides `image_size`.
     pub patch_size: usize,
+    /// Which pixels a token is made of.
+    pub patching: Patching,
+    /// How a patch becomes a token.
+    pub patch_embed: PatchEmbed,
     /// Length of one token vector. A multiple of `num_heads`.
     pub embed_dim: usize,
     /// Number of encoder blocks.
     pub depth: usize,
     /// Number of attention heads.
     pub num_heads: usize,
+    /// What a head's query, key and value are made of.
+    pub attention: Attention,
+    /// By the root of what attention scores are divided.
+    pub attention_scale: AttentionScale,
     /// Width of the MLP's hidden layer as a multiple of `embed_dim`.
     pub mlp_ratio: f64,
     /// Activation function of the MLP.
     pub activation: Activation,
-    /// How an encoder block is put together.
+    /// How a block is put together.
     pub block: Block,
+    /// Whether the class token is the query of a decoder of `depth` blocks, which looks at the encoded patches.
+    pub decoder: bool,
     /// Where tokens get their position from.
     pub position: Position,
     /// Rows of the table of learned positions, when it is longer than the sequence (the rest is never read).
@@ -37,10 +47,15 @@ pub struct VitSpec {
     pub dropout: f64,
     /// Where dropout acts.
     pub dropout_places: Vec<DropoutPlace>,
+    /// Probability that the last block's halves are left out for an image (stochastic depth); from 0 at the first block
+    /// it grows evenly.
+    pub drop_path: f64,
     /// Whether query, key and value have biases.
     pub qkv_bias: bool,
     /// Whether a layer norm stands between the last block and the head.
     pub final_norm: bool,
+    /// Whether the head ends in a softmax, so that the loss takes probabilities for logits (a flaw of experiment E1).
+    pub head_softmax: bool,
     /// Added to the variance in layer norms.
     pub norm_eps: f64,
     /// How parameters start.
@@ -81,12 +96,58 @@ pub enum Activation {
     Tanh,
 }
 
-/// How an encoder block is put together.
+/// Which pixels a token is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Patching {
+    /// Those of a square, channel by channel.
+    Square,
+    /// As many that follow each other in memory, `[channels, height, width]`: no square (a flaw of experiment E3).
+    Flat,
+}
+
+/// How a patch becomes a token. The two are the same function of the same numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PatchEmbed {
+    /// A linear layer on the pixels of each patch.
+    Linear,
+    /// A convolution whose stride is its kernel.
+    Conv,
+}
+
+/// What a head's query, key and value are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attention {
+    /// All channels of a token; a linear layer mixes the heads' results.
+    MultiHead,
+    /// The head's own channels of a token; nothing mixes the heads' results (experiment E1).
+    PerHead,
+}
+
+/// By the root of what attention scores are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttentionScale {
+    /// The width of a head (Vaswani et al. 2017).
+    #[serde(rename = "head_dim")]
+    HeadDim,
+    /// The width of a token.
+    #[serde(rename = "embed_dim")]
+    EmbedDim,
+    /// Nothing.
+    None,
+}
+
+/// How a block is put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Block {
     /// `x + attn(norm1(x))`, then `x + mlp(norm2(x))`.
     PreNorm,
+    /// `norm1(x + attn(x))`, then `norm2(x + mlp(x))` (Vaswani et al. 2017).
+    PostNorm,
     /// As `pre-norm`, with one layer norm used by both halves (experiment E6).
     SharedNorm,
     /// As `pre-norm`, with the activation after `norm1` and `norm2` too, and a layer norm before the MLP's own
@@ -102,6 +163,10 @@ pub enum Position {
     Learned,
     /// Fixed sines and cosines (Vaswani et al. 2017, section 3.5).
     SineCosine,
+    /// Fixed sines and cosines, half the width for the column and half for the row; the class token has none
+    /// (Beyer et al. 2022).
+    #[serde(rename = "sine-cosine-2d")]
+    SineCosine2d,
     /// Nowhere: the model sees a bag of patches.
     None,
 }
@@ -149,12 +214,17 @@ impl Default for VitSpec {
             channels: None,
             num_classes: None,
             patch_size: 4,
+            patching: Patching::Square,
+            patch_embed: PatchEmbed::Linear,
             embed_dim: 64,
             depth: 4,
             num_heads: 4,
+            attention: Attention::MultiHead,
+            attention_scale: AttentionScale::HeadDim,
             mlp_ratio: 2.0,
             activation: Activation::Gelu,
             block: Block::PreNorm,
+            decoder: false,
             position: Position::Learned,
             num_positions: None,
             pooling: Pooling::Cls,
@@ -165,8 +235,10 @@ impl Default for VitSpec {
                 DropoutPlace::Activation,
                 DropoutPlace::Mlp,
             ],
+            drop_path: 0.0,
             qkv_bias: true,
             final_norm: true,
+            head_softmax: false,
             norm_eps: 1e-5,
             init: Init::Timm,
             token_init_std: 0.02,

@@ -2,19 +2,11 @@
 //!
 //! The rules are checked twice, each time whole: on the spec by itself, then with the facts of the data set.
 
-use super::model::{Activation, Block, DropoutPlace, Init, Pooling, Position, VitSpec};
-use super::model_rules::VitSpecError;
-
-/// What the data set decides about a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ImageFacts {
-    /// Height and width of its square images, in pixels.
-    pub image_size: usize,
-    /// Channels of its images.
-    pub channels: usize,
-    /// Number of its classes.
-    pub num_classes: usize,
-}
+use super::vit_rules::VitSpecError;
+use super::{
+    Activation, Attention, AttentionScale, Block, DropoutPlace, ImageFacts, Init, PatchEmbed, Patching, Pooling,
+    Position, VitSpec, contradiction, counted,
+};
 
 /// A checked [`VitSpec`] and the facts of its data: model code accepts only this, so it never meets a bad size.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,15 +22,9 @@ impl VitSpec {
     /// When the spec contradicts the data, or breaks a rule now that all sizes are known.
     pub fn with_facts(&self, facts: ImageFacts) -> Result<VitConfig, VitSpecError> {
         self.check()?;
-        let keys = [
-            ("image_size", self.image_size, facts.image_size),
-            ("channels", self.channels, facts.channels),
-            ("num_classes", self.num_classes, facts.num_classes),
-        ];
-        for (key, written, found) in keys {
-            if let Some(written) = written.filter(|&written| written != found) {
-                return Err(VitSpecError::Contradiction { key, written, found });
-            }
+        let written = [self.image_size, self.channels, self.num_classes];
+        if let Some((key, written, found)) = contradiction(facts, written) {
+            return Err(VitSpecError::Contradiction { key, written, found });
         }
         let spec = VitSpec {
             image_size: Some(facts.image_size),
@@ -56,6 +42,11 @@ impl VitConfig {
     /// The spec with the facts of the data filled in, as it is saved with a run.
     pub fn spec(&self) -> &VitSpec {
         &self.spec
+    }
+
+    /// What the data has decided.
+    pub fn facts(&self) -> ImageFacts {
+        self.facts
     }
 
     /// Height and width of the square input image, in pixels.
@@ -103,9 +94,19 @@ impl VitConfig {
         (self.spec.mlp_ratio * self.spec.embed_dim as f64).round() as usize
     }
 
-    /// Number of tokens an encoder block sees: the patches, and the class token where there is one.
+    /// Number of patches along a side of the image.
+    pub fn grid(&self) -> usize {
+        self.image_size() / self.patch_size()
+    }
+
+    /// Whether a class token stands before the patches in the encoder.
+    pub fn encodes_class_token(&self) -> bool {
+        self.spec.encodes_class_token()
+    }
+
+    /// Number of tokens an encoder block sees: the patches, and the class token where it is among them.
     pub fn tokens(&self) -> usize {
-        (self.image_size() / self.patch_size()).pow(2) + usize::from(self.pooling() == Pooling::Cls)
+        self.grid().pow(2) + usize::from(self.encodes_class_token())
     }
 
     /// Rows of the table of learned positions.
@@ -118,7 +119,44 @@ impl VitConfig {
         self.spec.activation
     }
 
-    /// How an encoder block is put together.
+    /// Which pixels a token is made of.
+    pub fn patching(&self) -> Patching {
+        self.spec.patching
+    }
+
+    /// How a patch becomes a token.
+    pub fn patch_embed(&self) -> PatchEmbed {
+        self.spec.patch_embed
+    }
+
+    /// What a head's query, key and value are made of.
+    pub fn attention(&self) -> Attention {
+        self.spec.attention
+    }
+
+    /// What attention scores are multiplied by.
+    pub fn attention_scale(&self) -> f32 {
+        match self.spec.attention_scale {
+            // Unscaled scores grow with head_dim and push softmax towards one-hot.
+            AttentionScale::HeadDim => (self.head_dim() as f32).sqrt().recip(),
+            AttentionScale::EmbedDim => (self.embed_dim() as f32).sqrt().recip(),
+            AttentionScale::None => 1.0,
+        }
+    }
+
+    /// Whether the class token is the query of a decoder.
+    pub fn decoder(&self) -> bool {
+        self.spec.decoder
+    }
+
+    /// Probability that a half of a block is left out for an image, for block number `index` of the encoder's and the
+    /// decoder's together.
+    pub fn drop_path_at(&self, index: usize) -> f32 {
+        let blocks = self.depth() * if self.decoder() { 2 } else { 1 };
+        (self.spec.drop_path * index as f64 / (blocks - 1).max(1) as f64) as f32
+    }
+
+    /// How a block is put together.
     pub fn block(&self) -> Block {
         self.spec.block
     }
@@ -148,6 +186,11 @@ impl VitConfig {
         self.spec.final_norm
     }
 
+    /// Whether the head ends in a softmax.
+    pub fn head_softmax(&self) -> bool {
+        self.spec.head_softmax
+    }
+
     /// Added to the variance in layer norms.
     pub fn norm_eps(&self) -> f32 {
         self.spec.norm_eps as f32
@@ -161,6 +204,13 @@ impl VitConfig {
     /// Standard deviation of the class token and of learned positions at the start.
     pub fn token_init_std(&self) -> f32 {
         self.spec.token_init_std as f32
+    }
+
+    /// Says in a few words what it is.
+    pub fn describe(&self) -> String {
+        let VitSpec { depth, embed_dim, num_heads, decoder, .. } = self.spec;
+        let blocks = if decoder { format!("{depth} + {depth} blocks") } else { counted(depth, "block") };
+        format!("ViT {blocks}, {}, width {embed_dim}", counted(num_heads, "head"))
     }
 }
 
@@ -179,5 +229,26 @@ mod tests {
         );
         assert_eq!(config.spec().image_size, Some(28));
         assert_eq!(config.spec().clone().with_facts(FACTS), Ok(config));
+    }
+
+    #[test]
+    fn stochastic_depth_grows_evenly_to_its_rate() {
+        let rates = |spec: VitSpec| {
+            let config = VitSpec { drop_path: 0.3, ..spec }.with_facts(FACTS).expect("a good spec");
+            (0..4).map(|i| config.drop_path_at(i)).collect::<Vec<f32>>()
+        };
+        assert_eq!(rates(VitSpec { depth: 4, ..VitSpec::default() }), [0.0, 0.1, 0.2, 0.3]);
+        assert_eq!(rates(VitSpec { depth: 2, decoder: true, ..VitSpec::default() }), [0.0, 0.1, 0.2, 0.3]);
+        assert_eq!(rates(VitSpec { depth: 1, ..VitSpec::default() })[0], 0.0);
+    }
+
+    #[test]
+    fn scores_are_divided_by_the_root_of_what_was_asked_for() {
+        let scale = |attention_scale| {
+            let spec = VitSpec { attention_scale, embed_dim: 36, num_heads: 4, ..VitSpec::default() };
+            spec.with_facts(FACTS).expect("a good spec").attention_scale()
+        };
+        let scales = [AttentionScale::HeadDim, AttentionScale::EmbedDim, AttentionScale::None].map(scale);
+        assert_eq!(scales, [1.0 / 3.0, 1.0 / 6.0, 1.0]);
     }
 }

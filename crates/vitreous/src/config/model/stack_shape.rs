@@ -1,0 +1,421 @@
+//! What goes from layer to layer of a stack: each layer is given an extent and gives one, or does not fit.
+
+use std::fmt;
+
+use super::ImageFacts;
+use super::stack::{Residual, WrittenLayer};
+use super::stack_error::StackError;
+use super::stack_text::{CHANNELS_MAX, Layer, Window, read};
+
+/// Greatest number of values between two layers; 4 GB for one image.
+const VALUES_MAX: usize = 1 << 30;
+
+/// What goes from one layer to the next, for one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Numbers at the places of a grid.
+    Map {
+        /// Numbers at a place.
+        channels: usize,
+        /// Rows of the grid.
+        height: usize,
+        /// Columns of the grid.
+        width: usize,
+    },
+    /// Numbers without a place.
+    Features(usize),
+}
+
+impl fmt::Display for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Extent::Map { channels, height, width } => write!(f, "a map of {channels} channels, {height}x{width}"),
+            Extent::Features(features) => write!(f, "{features} features"),
+        }
+    }
+}
+
+impl Extent {
+    /// What an image is.
+    pub fn of_image(facts: ImageFacts) -> Extent {
+        Extent::Map { channels: facts.channels, height: facts.image_size, width: facts.image_size }
+    }
+
+    /// Number of values.
+    pub fn values(self) -> usize {
+        match self {
+            Extent::Map { channels, height, width } => channels.saturating_mul(height).saturating_mul(width),
+            Extent::Features(features) => features,
+        }
+    }
+}
+
+/// A layer that fits in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placed {
+    /// Its place, such as `layers.3.residual.1`; what is trained in it is named so.
+    pub name: String,
+    /// What it does.
+    pub kind: PlacedKind,
+    /// What it is given.
+    pub input: Extent,
+    /// What it gives.
+    pub output: Extent,
+}
+
+/// What a layer in its place does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PlacedKind {
+    /// One layer.
+    Layer(Layer),
+    /// Adds what its layers give to its input, or to what the shortcut makes of that.
+    Residual {
+        /// The layers.
+        body: Vec<Placed>,
+        /// Layers for the input; none leave it as it is.
+        shortcut: Vec<Placed>,
+    },
+}
+
+/// Reads all layers and gives each its place.
+///
+/// # Errors
+/// The first layer that does not fit what it is given, or an end that is not one number for each class.
+pub(super) fn place(layers: &[WrittenLayer], facts: ImageFacts) -> Result<Vec<Placed>, StackError> {
+    let placed = place_all("layers", layers, Extent::of_image(facts), facts.num_classes)?;
+    let found = placed.last().map_or(Extent::of_image(facts), |layer| layer.output);
+    if found == Extent::Features(facts.num_classes) {
+        return if placed.iter().any(is_trained) { Ok(placed) } else { Err(StackError::Untrained) };
+    }
+    let last = placed.last().map(|layer| &layer.kind);
+    let linear = matches!(last, Some(PlacedKind::Layer(Layer::Linear { .. })));
+    Err(StackError::End { found, num_classes: facts.num_classes, linear })
+}
+
+/// Whether a layer has numbers that training can change.
+fn is_trained(placed: &Placed) -> bool {
+    match &placed.kind {
+        PlacedKind::Residual { body, shortcut } => body.iter().chain(shortcut).any(is_trained),
+        PlacedKind::Layer(layer) => match layer {
+            Layer::Convolution { .. } | Layer::Linear { .. } | Layer::Attention { .. } => true,
+            Layer::BatchNorm | Layer::GroupNorm { .. } | Layer::LayerNorm => true,
+            Layer::Activation(_) | Layer::MaxPool(_) | Layer::AvgPool(_) | Layer::GlobalPool => false,
+            Layer::Dropout { .. } | Layer::Flatten => false,
+        },
+    }
+}
+
+fn place_all(
+    name: &str,
+    layers: &[WrittenLayer],
+    mut input: Extent,
+    classes: usize,
+) -> Result<Vec<Placed>, StackError> {
+    let mut placed = Vec::with_capacity(layers.len());
+    for (i, layer) in layers.iter().enumerate() {
+        let name = format!("{name}.{i}");
+        let (kind, output) = match layer {
+            WrittenLayer::Line(line) => {
+                let layer = read(&name, line)?;
+                let fitted = Fit { name: &name, line, input };
+                (PlacedKind::Layer(layer), fitted.bounded(fitted.output(layer, classes)?)?)
+            }
+            WrittenLayer::Residual(residual) => place_residual(&name, residual, input, classes)?,
+        };
+        placed.push(Placed { name, kind, input, output });
+        input = output;
+    }
+    Ok(placed)
+}
+
+fn place_residual(
+    name: &str,
+    Residual { residual, shortcut }: &Residual,
+    input: Extent,
+    classes: usize,
+) -> Result<(PlacedKind, Extent), StackError> {
+    let end = |layers: &[Placed]| layers.last().map_or(input, |layer| layer.output);
+    let body = place_all(&format!("{name}.residual"), residual, input, classes)?;
+    let shortcut = place_all(&format!("{name}.shortcut"), shortcut, input, classes)?;
+    let (given, added) = (end(&body), end(&shortcut));
+    if given != added {
+        let fix = projection(input, given);
+        return Err(StackError::Residual { name: name.to_string(), body: given, input: added, fix });
+    }
+    Ok((PlacedKind::Residual { body, shortcut }, given))
+}
+
+/// What would make `input` fit to be added to `given`.
+fn projection(input: Extent, given: Extent) -> String {
+    let (Extent::Map { height, width, .. }, Extent::Map { channels, height: rows, width: columns }) = (input, given)
+    else {
+        return "let both be maps, or both features".to_string();
+    };
+    let stride = height.div_ceil(rows.max(1));
+    if height.div_ceil(stride) == rows && width.div_ceil(stride) == columns {
+        format!("add shortcut = [\"conv {channels} k1 s{stride}\"]")
+    } else {
+        "let the layers inside keep the size: \"conv\" with an odd kernel and its own padding does".to_string()
+    }
+}
+
+/// A line in its place.
+struct Fit<'a> {
+    name: &'a str,
+    line: &'a str,
+    input: Extent,
+}
+
+impl Fit<'_> {
+    fn output(&self, layer: Layer, classes: usize) -> Result<Extent, StackError> {
+        let input = self.input;
+        Ok(match layer {
+            Layer::Activation(_) | Layer::LayerNorm | Layer::BatchNorm | Layer::Dropout { .. } => input,
+            Layer::Convolution { channels, window, groups, .. } => {
+                let (found, height, width) = self.map()?;
+                if !found.is_multiple_of(groups) || !channels.is_multiple_of(groups) {
+                    let fits = |g: &usize| found.is_multiple_of(*g) && channels.is_multiple_of(*g);
+                    let best = (1..=found.min(channels)).filter(fits).min_by_key(|g| g.abs_diff(groups)).unwrap_or(1);
+                    let reason = format!("cannot divide {found} channels in and {channels} out into {groups} groups");
+                    return Err(self.refuse(reason, format!("use g{best}")));
+                }
+                let padding = window.kernel / 2;
+                let fix = format!("use p{padding}, or a kernel of at most k{}", height.min(width) + 2 * window.padding);
+                self.slide(channels, height, width, window, fix)?
+            }
+            Layer::MaxPool(window) | Layer::AvgPool(window) => {
+                let (channels, height, width) = self.map()?;
+                let word = layer.word();
+                let fix = format!("leave it out, or use {word} {}", height.min(width) + 2 * window.padding);
+                self.slide(channels, height, width, window, fix)?
+            }
+            Layer::GlobalPool => Extent::Features(self.map()?.0),
+            Layer::GroupNorm { groups } => {
+                let (channels, ..) = self.map()?;
+                self.divisor(
+                    channels,
+                    groups,
+                    format!("cannot divide {channels} channels into {groups} groups"),
+                    |n| format!("use groupnorm {n}"),
+                )?;
+                input
+            }
+            Layer::Attention { reduction } => {
+                let (channels, height, width) = self.map()?;
+                self.divisor(channels, reduction, format!("cannot divide {channels} channels by {reduction}"), |n| {
+                    format!("use attention {n}")
+                })?;
+                if height < 2 || width < 2 {
+                    let reason = "pools its keys 2x2".to_string();
+                    return Err(self.refuse(reason, "leave it out, or pool less before it".to_string()));
+                }
+                input
+            }
+            Layer::Flatten => {
+                self.map()?;
+                Extent::Features(input.values())
+            }
+            Layer::Linear { features, .. } => match input {
+                Extent::Features(_) => Extent::Features(features.unwrap_or(classes)),
+                Extent::Map { channels, .. } => {
+                    let fix = format!(
+                        "put \"flatten\" before it, which makes {} features, or \"globalpool\", which makes {channels}",
+                        input.values()
+                    );
+                    return Err(self.refuse("takes features".to_string(), fix));
+                }
+            },
+        })
+    }
+
+    /// Channels, height and width of the map that it is given.
+    fn map(&self) -> Result<(usize, usize, usize), StackError> {
+        match self.input {
+            Extent::Map { channels, height, width } => Ok((channels, height, width)),
+            Extent::Features(_) => {
+                let fix = "put it before \"flatten\", \"globalpool\" and \"linear\", or leave it out".to_string();
+                Err(self.refuse("takes a map".to_string(), fix))
+            }
+        }
+    }
+
+    fn slide(
+        &self,
+        channels: usize,
+        height: usize,
+        width: usize,
+        Window { kernel, stride, padding }: Window,
+        fix: String,
+    ) -> Result<Extent, StackError> {
+        let places = |side: usize| Some((side + 2 * padding).checked_sub(kernel)? / stride + 1);
+        match (places(height), places(width)) {
+            (Some(height), Some(width)) => Ok(Extent::Map { channels, height, width }),
+            _ => Err(self.refuse(format!("looks at {kernel}x{kernel} places at once"), fix)),
+        }
+    }
+
+    fn divisor(
+        &self,
+        channels: usize,
+        by: usize,
+        reason: String,
+        fix: impl Fn(usize) -> String,
+    ) -> Result<(), StackError> {
+        if channels.is_multiple_of(by) {
+            return Ok(());
+        }
+        let divisors = (1..=channels).filter(|&n| channels.is_multiple_of(n));
+        Err(self.refuse(reason, fix(divisors.min_by_key(|n| n.abs_diff(by)).unwrap_or(1))))
+    }
+
+    fn bounded(&self, output: Extent) -> Result<Extent, StackError> {
+        if output.values() <= VALUES_MAX {
+            return Ok(output);
+        }
+        let fix = format!("use at most {CHANNELS_MAX} channels, and pool large maps first");
+        Err(self.refuse(format!("gives more than {VALUES_MAX} values for one image"), fix))
+    }
+
+    fn refuse(&self, reason: String, fix: String) -> StackError {
+        let (name, line) = (self.name.to_string(), self.line.trim().to_string());
+        StackError::Fit { name, line, reason, input: self.input, fix }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FACTS: ImageFacts = ImageFacts { image_size: 13, channels: 6, num_classes: 7 };
+
+    fn layers(toml: &str) -> Vec<WrittenLayer> {
+        #[derive(serde::Deserialize)]
+        struct Table {
+            layers: Vec<WrittenLayer>,
+        }
+        toml::from_str::<Table>(&format!("layers = [{toml}]")).expect("a list").layers
+    }
+
+    fn refused(toml: &str) -> [String; 2] {
+        let error = place(&layers(toml), FACTS).expect_err("it does not fit");
+        [error.to_string(), error.hint().expect("every rule has a way out")]
+    }
+
+    #[test]
+    fn each_layer_gives_what_the_next_is_given() {
+        let text = "'conv 10 k5 s2 p1', 'relu', 'maxpool 2', 'attention 5', 'batchnorm', 'groupnorm 5', 'layernorm',
+            { residual = ['conv 14 s2'], shortcut = ['conv 14 k1 s2'] }, 'avgpool 3 s1 p1', 'dropout 0.5', 'flatten',
+            'linear 11', 'tanh', 'linear classes'";
+        let placed = place(&layers(text), FACTS).expect("they fit");
+        let outputs: Vec<String> = placed.iter().map(|layer| layer.output.to_string()).collect();
+        let map = |channels, side| format!("a map of {channels} channels, {side}x{side}");
+        // (13 + 2 - 5) / 2 + 1 = 6, then 3, then 2.
+        let mut expected = vec![map(10, 6), map(10, 6)];
+        expected.extend(vec![map(10, 3); 5]);
+        expected.extend(vec![map(14, 2); 3]);
+        expected.extend([56, 11, 11, 7].map(|features| format!("{features} features")));
+        assert_eq!(outputs, expected);
+        assert!(placed.windows(2).all(|pair| pair[0].output == pair[1].input));
+        let names: Vec<&str> = placed.iter().map(|layer| layer.name.as_str()).collect();
+        assert_eq!([names[0], names[7], names[13]], ["layers.0", "layers.7", "layers.13"]);
+        let PlacedKind::Residual { body, shortcut } = &placed[7].kind else { panic!("{:?}", placed[7]) };
+        assert_eq!([&body[0].name, &shortcut[0].name], ["layers.7.residual.0", "layers.7.shortcut.0"]);
+    }
+
+    #[test]
+    fn a_layer_that_does_not_fit_is_named_with_its_input_and_what_would() {
+        let cases = [
+            (
+                "'conv 8', 'linear 10'",
+                "layers.1 \"linear 10\" takes features; it is given a map of 8 channels, 13x13",
+                "put \"flatten\" before it, which makes 1352 features, or \"globalpool\", which makes 8",
+            ),
+            (
+                "'flatten', 'conv 8'",
+                "layers.1 \"conv 8\" takes a map; it is given 1014 features",
+                "put it before \"flatten\", \"globalpool\" and \"linear\", or leave it out",
+            ),
+            (
+                "'maxpool 4', 'maxpool 4'",
+                "layers.1 \"maxpool 4\" looks at 4x4 places at once; it is given a map of 6 channels, 3x3",
+                "leave it out, or use maxpool 3",
+            ),
+            (
+                "'maxpool 4', 'conv 8 k5 p0'",
+                "layers.1 \"conv 8 k5 p0\" looks at 5x5 places at once; it is given a map of 6 channels, 3x3",
+                "use p2, or a kernel of at most k3",
+            ),
+            (
+                "'conv 9 g2'",
+                "layers.0 \"conv 9 g2\" cannot divide 6 channels in and 9 out into 2 groups; it is given a map of 6 \
+                 channels, 13x13",
+                "use g1",
+            ),
+            (
+                "'attention'",
+                "layers.0 \"attention\" cannot divide 6 channels by 8; it is given a map of 6 channels, 13x13",
+                "use attention 6",
+            ),
+            (
+                "'maxpool 13', 'attention 2'",
+                "layers.1 \"attention 2\" pools its keys 2x2; it is given a map of 6 channels, 1x1",
+                "leave it out, or pool less before it",
+            ),
+            (
+                "'groupnorm 4'",
+                "layers.0 \"groupnorm 4\" cannot divide 6 channels into 4 groups; it is given a map of 6 channels, 13x13",
+                "use groupnorm 3",
+            ),
+            (
+                "{ residual = ['conv 8 s2'] }",
+                "layers.0 adds a map of 8 channels, 7x7 to a map of 6 channels, 13x13",
+                "add shortcut = [\"conv 8 k1 s2\"]",
+            ),
+            (
+                "{ residual = ['conv 6 p0'] }",
+                "layers.0 adds a map of 6 channels, 11x11 to a map of 6 channels, 13x13",
+                "let the layers inside keep the size: \"conv\" with an odd kernel and its own padding does",
+            ),
+            (
+                "{ residual = ['globalpool'] }",
+                "layers.0 adds 6 features to a map of 6 channels, 13x13",
+                "let both be maps, or both features",
+            ),
+            (
+                "{ residual = ['relu', 'linear 3'] }",
+                "layers.0.residual.1 \"linear 3\" takes features; it is given a map of 6 channels, 13x13",
+                "put \"flatten\" before it, which makes 1014 features, or \"globalpool\", which makes 6",
+            ),
+        ];
+        for (toml, text, hint) in cases {
+            assert_eq!(refused(toml), [format!("{text} ([model])"), hint.to_string()]);
+        }
+    }
+
+    #[test]
+    fn the_end_is_a_number_for_each_class() {
+        let [text, hint] = refused("'conv 7'");
+        assert_eq!(text, "layers ends with a map of 7 channels, 13x13, but the data has 7 classes ([model])");
+        assert_eq!(hint, "add \"globalpool\" and \"linear classes\"");
+        let [text, hint] = refused("'flatten', 'linear 10'");
+        assert_eq!(text, "layers ends with 10 features, but the data has 7 classes ([model])");
+        assert_eq!(hint, "use \"linear classes\" for the last layer");
+        assert_eq!(refused("'globalpool'")[1], "add \"linear classes\"");
+        assert!(place(&layers("'conv 7', 'globalpool'"), FACTS).is_ok());
+        let seven = ImageFacts { channels: 7, ..FACTS };
+        let error = place(&layers("'relu', 'globalpool'"), seven).unwrap_err();
+        assert_eq!(error.to_string(), "layers has nothing to train ([model])");
+        assert_eq!(error.hint().expect("a way out"), "add \"linear classes\"");
+    }
+
+    #[test]
+    fn a_map_that_no_memory_holds_is_refused() {
+        let large = ImageFacts { image_size: 4096, ..FACTS };
+        let error = place(&layers("'conv 65536', 'flatten', 'linear 7'"), large).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "layers.0 \"conv 65536\" gives more than 1073741824 values for one image; it is given a map of 6 channels, \
+             4096x4096 ([model])"
+        );
+    }
+}

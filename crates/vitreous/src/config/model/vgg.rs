@@ -1,0 +1,75 @@
+//! VGG as a stack (Simonyan and Zisserman 2015), with and without batch norm, as torchvision writes its features.
+//!
+//! The three wide linear layers of the paper are one here, as is usual for small images.
+
+use super::{StackInit, StackSpec, WrittenLayer};
+
+/// Names, convolutions of each of the five stages, and whether norms stand between convolution and activation.
+const VGGS: [(&str, [usize; 5], bool); 8] = [
+    ("vgg11", [1, 1, 2, 2, 2], false),
+    ("vgg13", [2, 2, 2, 2, 2], false),
+    ("vgg16", [2, 2, 3, 3, 3], false),
+    ("vgg19", [2, 2, 4, 4, 4], false),
+    ("vgg11-bn", [1, 1, 2, 2, 2], true),
+    ("vgg13-bn", [2, 2, 2, 2, 2], true),
+    ("vgg16-bn", [2, 2, 3, 3, 3], true),
+    ("vgg19-bn", [2, 2, 4, 4, 4], true),
+];
+
+/// Channels of each stage.
+const CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
+
+/// The names that [`named`] knows.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    VGGS.iter().map(|(name, ..)| *name)
+}
+
+/// Returns the VGG of a name.
+pub(super) fn named(name: &str) -> Option<StackSpec> {
+    let (_, stages, norms) = VGGS.iter().find(|(known, ..)| *known == name)?;
+    let mut lines = Vec::new();
+    for (convolutions, channels) in stages.iter().zip(CHANNELS) {
+        for _ in 0..*convolutions {
+            lines.push(format!("conv {channels}"));
+            lines.extend(norms.then(|| "batchnorm".to_string()));
+            lines.push("relu".to_string());
+        }
+        lines.push("maxpool 2".to_string());
+    }
+    lines.extend(["flatten", "linear classes"].map(str::to_string));
+    let layers = lines.into_iter().map(WrittenLayer::Line).collect();
+    Some(StackSpec { layers, init: StackInit::Kaiming, ..StackSpec::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::ImageFacts;
+
+    #[test]
+    fn the_number_in_the_name_counts_convolutions_and_the_papers_linear_layers() {
+        for name in names() {
+            let spec = named(name).expect("a name");
+            let convolutions = spec.layers.iter().filter(|layer| {
+                let WrittenLayer::Line(line) = layer else { return false };
+                line.starts_with("conv ")
+            });
+            let digits: String = name.chars().filter(char::is_ascii_digit).collect();
+            assert_eq!(digits, (convolutions.count() + 3).to_string());
+            let norms = spec.layers.contains(&WrittenLayer::Line("batchnorm".to_string()));
+            assert_eq!(norms, name.ends_with("-bn"));
+        }
+    }
+
+    #[test]
+    fn five_pools_need_images_of_32_pixels() {
+        let facts = |image_size| ImageFacts { image_size, channels: 3, num_classes: 10 };
+        let spec = named("vgg11").expect("a name");
+        assert!(spec.with_facts(facts(32)).is_ok());
+        let error = spec.with_facts(facts(28)).expect_err("28, 14, 7, 3, 1, nothing");
+        assert_eq!(
+            error.to_string(),
+            "layers.20 \"maxpool 2\" looks at 2x2 places at once; it is given a map of 512 channels, 1x1 ([model])"
+        );
+    }
+}

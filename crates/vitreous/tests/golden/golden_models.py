@@ -1,0 +1,388 @@
+"""The models of the golden files, written from their descriptions, with other operations than the Rust program has.
+
+A model has `specs`, the shape, center and scale of each parameter by its name in the Rust graph, and `forward`, which
+returns logits, intermediate outputs under the names of the Rust graph's nodes, and calls `margin` with numbers whose
+sign decides something (before a ReLU, the lead of a window's greatest value): near 0, roundings would decide it.
+"""
+import math
+
+import torch
+import torch.nn.functional as F
+
+EPS = 1e-5
+
+
+class Specs(dict):
+    """Name -> (shape, center, scale) of each parameter, in the order that numbers them."""
+
+    def linear(self, name, fan_in, fan_out, gain=3.0, shape=None):
+        # Variance 1 / fan_in, so that scores, and with them query and key gradients, are not lost beside values'.
+        self[name + ".weight"] = (shape or [fan_out, fan_in], 0.0, round(math.sqrt(gain / fan_in), 4))
+        self[name + ".bias"] = ([fan_out], 0.0, 0.1)
+
+    def conv(self, name, channels, out, kernel, gain=3.0):
+        self.linear(name, channels * kernel**2, out, gain, [out, channels, kernel, kernel])
+
+    def norm(self, name, features):
+        self[name + ".weight"] = ([features], 1.0, 0.1)
+        self[name + ".bias"] = ([features], 0.0, 0.1)
+
+    def token(self, name, *shape):
+        self[name] = (list(shape), 0.0, 1.0)
+
+
+def norm(p, name, x):
+    return F.layer_norm(x, x.shape[-1:], p[name + ".weight"], p[name + ".bias"], EPS)
+
+
+def linear(p, name, x):
+    return F.linear(x, p[name + ".weight"], p[name + ".bias"])
+
+
+def own(p, prefix):
+    return {name.removeprefix(prefix): value for name, value in p.items() if name.startswith(prefix)}
+
+
+class Model:
+    gradient_places, classes, kinks = 64, 10, True
+    # The golden value of the tolerance, as expected.rs has it.
+    tolerance = 5e-6
+
+    def optimizer(self, params):
+        return torch.optim.Adam(params, lr=1e-3, foreach=False)
+
+    def learning_rate(self, step):
+        return None
+
+
+# ---- vision transformers ----
+
+class Vit(Model):
+    """Patches by a convolution, class token, learned positions, blocks, a head on the class token."""
+    gradient_places = 256
+    width, hidden, depth, heads, patch, positions = 64, 128, 3, 4, 4, 65
+    final_norm = False
+
+    def specs(self):
+        out, width = Specs(), self.width
+        out.linear("patch_embed.proj", self.image[0] * self.patch**2, width)
+        out.token("cls_token", 1, 1, width)
+        out.token("pos_embed", 1, self.positions, width)
+        for i in range(self.depth):
+            for name, features in self.block_norms.items():
+                out.norm(f"blocks.{i}.{name}", features)
+            out.linear(f"blocks.{i}.attn.qkv", width, 3 * width)
+            out.linear(f"blocks.{i}.attn.proj", width, width)
+            out.linear(f"blocks.{i}.mlp.fc1", width, self.hidden)
+            out.linear(f"blocks.{i}.mlp.fc2", self.hidden, width)
+        if self.final_norm:
+            out.norm("norm", width)
+        out.linear("head", width, 10)
+        return out
+
+    def tokens(self, p, images):
+        weight = p["patch_embed.proj.weight"].reshape(self.width, self.image[0], self.patch, self.patch)
+        return F.conv2d(images, weight, p["patch_embed.proj.bias"], stride=self.patch).flatten(2).transpose(1, 2)
+
+    def forward(self, p, images, margin):
+        outputs = {}
+        x = outputs["patch_embed.proj"] = self.tokens(p, images)
+        x = torch.cat([p["cls_token"].expand(len(x), 1, -1), x], 1)
+        x = outputs["pos_embed"] = x + p["pos_embed"][:, :x.shape[1]]
+        for i in range(self.depth):
+            x = outputs[f"blocks.{i}.add2"] = self.block(own(p, f"blocks.{i}."), x, margin)
+        x = x[:, 0]
+        return linear(p, "head", norm(p, "norm", x) if self.final_norm else x), outputs
+
+
+class Mnist(Vit):
+    """E6: one layer norm shared by both halves of a block, GELU, 65 positions of which 50 are used."""
+    name, seed, batch, image = "mnist-vit", 8, 12, (1, 28, 28)
+    block_norms = {"norm1": 64}
+    final_norm = True
+    kinks = False
+
+    def optimizer(self, params):
+        return torch.optim.AdamW(params, lr=3e-4, weight_decay=0.01, foreach=False)
+
+    def block(self, p, x, margin):
+        y = norm(p, "norm1", x).transpose(0, 1)  # [tokens, batch, width]
+        y, _ = F.multi_head_attention_forward(
+            y, y, y, 64, 4, p["attn.qkv.weight"], p["attn.qkv.bias"], None, None, False, 0.0, p["attn.proj.weight"],
+            p["attn.proj.bias"], need_weights=False)
+        x = x + y.transpose(0, 1)
+        return x + linear(p, "mlp.fc2", F.gelu(linear(p, "mlp.fc1", norm(p, "norm1", x))))
+
+
+class Cifar(Vit):
+    """E3 with true patches: ReLU after each norm, and a norm before the MLP's own ReLU; no final norm."""
+    name, seed, batch, image = "cifar-vit-64", 109, 10, (3, 32, 32)
+    hidden = 256
+    block_norms = {"norm1": 64, "norm2": 64, "mlp.norm": 256}
+
+    def block(self, p, x, margin):
+        def norm_relu(name, x):
+            y = norm(p, name, x)
+            margin(y)
+            return torch.relu(y)
+
+        q, k, v = linear(p, "attn.qkv", norm_relu("norm1", x)).chunk(3, -1)
+        heads = []
+        for h in range(4):
+            columns = slice(16 * h, 16 * (h + 1))
+            scores = q[..., columns] @ k[..., columns].transpose(1, 2) / math.sqrt(16)
+            heads.append(torch.softmax(scores, -1) @ v[..., columns])
+        x = x + linear(p, "attn.proj", torch.cat(heads, -1))
+        y = linear(p, "mlp.fc1", norm_relu("norm2", x))
+        return x + linear(p, "mlp.fc2", norm_relu("mlp.norm", y))
+
+
+class Flat(Cifar):
+    """The same with tokens of 48 numbers that follow each other in memory."""
+    name, seed, batch, gradient_places = "cifar-vit-64-flat", 2, 4, 64
+
+    def tokens(self, p, images):
+        return linear(p, "patch_embed.proj", images.reshape(len(images), 64, 48))
+
+
+class PerHead(Model):
+    """E1: heads that see their own channels, no output projection, a softmax before the loss's own."""
+    batch, image, classes = 8, (3, 32, 32), 5
+    decoder = False
+
+    def optimizer(self, params):
+        return torch.optim.Adam(params, lr=1e-4, foreach=False)
+
+    def specs(self):
+        out, width, own_width = Specs(), self.width, self.width // self.heads
+
+        def project(name, count):
+            scale = round(math.sqrt(3.0 / own_width), 4)
+            out[name + ".weight"] = ([count, self.heads, own_width, own_width], 0.0, scale)
+            out[name + ".bias"] = ([count, self.heads, own_width], 0.0, 0.1)
+
+        def block(name, norms, crossed):
+            for i in range(norms):
+                out.norm(f"{name}.norm{i + 1}", width)
+            project(f"{name}.attn.qkv", 3)
+            if crossed:
+                project(f"{name}.cross_attn.q", 1)
+                project(f"{name}.cross_attn.kv", 2)
+            out.linear(f"{name}.mlp.fc1", width, 4 * width)
+            out.linear(f"{name}.mlp.fc2", 4 * width, width)
+
+        out.linear("patch_embed.proj", 48, width)
+        out.token("cls_token", *([1, width] if self.decoder else [1, 1, width]))
+        if self.learned:
+            out.token("pos_embed", 1, 64 if self.decoder else 65, width)
+        for i in range(self.depth):
+            block(f"blocks.{i}", 2, False)
+        if self.decoder:
+            for i in range(self.depth):
+                block(f"decoder.{i}", 3, True)
+        out.linear("head", width, 5)
+        return out
+
+    def attention(self, q, k, v):
+        """Of [batch, tokens, heads, channels of a head]."""
+        # The program's factor is f32.
+        scale = torch.tensor(float(self.width // self.heads)).sqrt().reciprocal().item()
+        scores = scale * torch.einsum("bqhc,bkhc->bhqk", q, k)
+        return torch.einsum("bhqk,bkhc->bqhc", torch.softmax(scores, -1), v).flatten(2)
+
+    def project(self, p, name, x):
+        x = x.unflatten(-1, (self.heads, -1))
+        y = torch.einsum("bthi,nhoi->nbtho", x, p[name + ".weight"])
+        return y + p[name + ".bias"][:, None, None]
+
+    def mlp(self, p, x, margin):
+        y = linear(p, "mlp.fc1", x)
+        if self.activation is torch.relu:
+            margin(y)
+        return linear(p, "mlp.fc2", self.activation(y))
+
+    def forward(self, p, images, margin):
+        outputs = {}
+        weight = p["patch_embed.proj.weight"].reshape(self.width, 3, 4, 4)
+        x = F.conv2d(images, weight, p["patch_embed.proj.bias"], stride=4).flatten(2).transpose(1, 2)
+        outputs["patch_embed.proj"] = x
+        token = p["cls_token"].reshape(1, 1, -1).expand(len(x), -1, -1)
+        if not self.decoder:
+            x = torch.cat([token, x], 1)
+        if self.learned:
+            x = outputs["pos_embed"] = x + p["pos_embed"]
+        else:
+            at = torch.arange(x.shape[1]).double()[:, None] / 10000.0 ** (torch.arange(0, self.width, 2) / self.width)
+            # The program's table is f32, as a model's weights are.
+            table = torch.stack([at.sin(), at.cos()], -1).flatten(1).float().to(x.dtype)
+            x = x + table
+        for i in range(self.depth):
+            own_p = own(p, f"blocks.{i}.")
+            x = x + self.attention(*self.project(own_p, "attn.qkv", norm(own_p, "norm1", x)))
+            x = outputs[f"blocks.{i}.add2"] = x + self.mlp(own_p, norm(own_p, "norm2", x), margin)
+        if self.decoder:
+            memory, x = x, token
+            for i in range(self.depth):
+                own_p = own(p, f"decoder.{i}.")
+                x = x + self.attention(*self.project(own_p, "attn.qkv", norm(own_p, "norm1", x)))
+                q, = self.project(own_p, "cross_attn.q", norm(own_p, "norm2", x))
+                x = x + self.attention(q, *self.project(own_p, "cross_attn.kv", memory))
+                x = outputs[f"decoder.{i}.add3"] = x + self.mlp(own_p, norm(own_p, "norm3", x), margin)
+        return torch.softmax(linear(p, "head", x[:, 0]), -1), outputs
+
+
+class Cosine(PerHead):
+    name, seed = "cifar-vit-cosine-6b8h8d", 2
+    width, heads, depth, learned, activation = 8, 8, 6, False, staticmethod(torch.relu)
+
+
+class Learned(PerHead):
+    name, seed = "cifar-vit-learned-4b6h12d-tanh", 19
+    width, heads, depth, learned, activation = 12, 6, 4, True, staticmethod(torch.tanh)
+    kinks = False
+
+
+class Decoder(PerHead):
+    name, seed = "cifar-vit-learned-4b6h12d-decoder", 134
+    width, heads, depth, learned, activation = 12, 6, 4, True, staticmethod(torch.relu)
+    decoder = True
+
+
+# ---- stacks of layers ----
+
+class Stack(Model):
+    """Convolutions with ReLU, 2x2 max pools ("M"), E3's attention ("A"); then features, and a linear layer."""
+    tolerance = 2e-5
+
+    def specs(self):
+        out, channels = Specs(), self.image[0]
+        for i, layer in self.numbered():
+            if layer == "A":
+                for part in ("theta", "phi", "g"):
+                    # Smaller scores: there is no factor before softmax.
+                    out.conv(f"layers.{i}.{part}", channels, channels // 8, 1, 3.0 if part == "g" else 0.75)
+                out.conv(f"layers.{i}.o", channels // 8, channels, 1)
+            elif layer != "M":
+                out.conv(f"layers.{i}", channels, layer, 3, 6.0)
+                channels = layer
+        out.linear(self.head, self.features, 10)
+        return out
+
+    def numbered(self):
+        """Each layer with its place in the config, where a ReLU follows each convolution."""
+        i = 0
+        for layer in self.layers:
+            yield i, layer
+            i += 1 if layer in ("A", "M") else 2
+
+    def pool(self, x, margin, positive):
+        windows = x.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
+        first, second = windows.topk(2).values.unbind(-1)
+        lead = first - second
+        margin(lead[first > 0] if positive else lead)
+        return first
+
+    def forward(self, p, images, margin):
+        x, outputs = images, {}
+        for i, layer in self.numbered():
+            if layer == "M":
+                x = self.pool(x, margin, True)
+            elif layer == "A":
+                x = outputs[f"layers.{i}.add"] = self.attention(own(p, f"layers.{i}."), x, margin)
+            else:
+                x = F.conv2d(x, p[f"layers.{i}.weight"], p[f"layers.{i}.bias"], padding=1)
+                outputs[f"layers.{i}"] = x
+                margin(x)
+                x = torch.relu(x)
+        # The program's maps are [height, width, channels].
+        outputs = {name: x.permute(0, 2, 3, 1) for name, x in outputs.items()}
+        x = x.mean((2, 3)) if "A" in self.layers else x.flatten(1)
+        return linear(p, self.head, x), outputs
+
+    def attention(self, p, x, margin):
+        def conv(name, x):
+            return F.conv2d(x, p[name + ".weight"], p[name + ".bias"])
+
+        theta, phi, g = (conv(name, x) for name in ("theta", "phi", "g"))
+        phi, g = (self.pool(y, margin, False).flatten(2) for y in (phi, g))
+        weights = torch.softmax(theta.flatten(2).transpose(1, 2) @ phi, -1)  # [batch, queries, keys]
+        y = (g @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])
+        return x + conv("o", y)
+
+
+class Cnn4(Stack):
+    """E2: four convolutions."""
+    name, seed, batch, image = "cifar-cnn4", 2, 2, (3, 32, 32)
+    layers, head, features = [32, 32, "M", 64, "M", 128, "M"], "layers.12", 2048
+
+
+class Vgg16(Stack):
+    """E2: the thirteen convolutions of VGG16. At the preset's learning rate two images
+    diverge, and a ReLU's side in its last layers, of 2x2 places, would show."""
+    name, seed, batch, image = "cifar-vgg16", 11, 2, (3, 32, 32)
+    layers = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
+    head, features = "layers.32", 512
+
+    def optimizer(self, params):
+        return torch.optim.SGD(params, lr=1e-6, momentum=0.9, weight_decay=5e-4, foreach=False)
+
+    def learning_rate(self, step):
+        return 1e-6 * 0.5 * (1 + math.cos(math.pi * step / 30))
+
+
+class AttentionCnn(Stack):
+    """E3: attention after each convolution. Images of 16x16, so that few numbers are near a kink; a small learning rate,
+    so that what Adam makes of gradients near 0 stays small."""
+    name, seed, batch, image = "cifar-attention-cnn", 1, 2, (3, 16, 16)
+    layers, head, features = [32, "A", 64, "A", 128, "A", 256, "A", 128, "A"], "layers.16", 128
+
+    def optimizer(self, params):
+        return torch.optim.Adam(params, lr=1e-5, foreach=False)
+
+
+# ---- a transformer over whole sequences ----
+
+class PhotoVit(Model):
+    """E4: heads and MLP that project the whole sequence, softmax over the query axis, the product as one einsum."""
+    name, seed, batch, image, classes = "photos-vit-52m", 1, 2, (3, 64, 64), 5
+    tolerance = 2e-5
+
+    def optimizer(self, params):
+        return torch.optim.Adam(params, lr=1e-4, foreach=False)
+
+    def specs(self):
+        out = Specs()
+        out.conv("patch_embed.proj", 3, 128, 16)
+        out.token("cls_token", 1, 1, 128)
+        out.token("pos_embed", 1, 17, 128)
+        for i in range(2):
+            out.norm(f"blocks.{i}.norm1", 128)
+            for h in range(2):
+                for part in "qkv":
+                    out.linear(f"blocks.{i}.attn.heads.{h}.{part}", 1088, 1088)
+            out.norm(f"blocks.{i}.norm2", 128)
+            out.linear(f"blocks.{i}.mlp.fc1", 2176, 4352)
+            out.linear(f"blocks.{i}.mlp.fc2", 4352, 2176)
+        out.linear("head", 128, 5)
+        return out
+
+    def forward(self, p, images, margin):
+        outputs = {}
+        x = F.conv2d(images, p["patch_embed.proj.weight"], p["patch_embed.proj.bias"], stride=16)
+        x = outputs["patch_embed.proj"] = x.flatten(2).transpose(1, 2)
+        x = torch.cat([p["cls_token"].expand(len(x), -1, -1), x], 1)
+        x = outputs["pos_embed"] = x + p["pos_embed"]
+        for i in range(2):
+            own_p = own(p, f"blocks.{i}.")
+            y = norm(own_p, "norm1", x).unflatten(2, (2, 64))
+            q, k, v = (torch.stack([linear(own_p, f"attn.heads.{h}.{part}", y[:, :, h].flatten(1)).unflatten(1, (17, 64))
+                                    for h in range(2)], 1) for part in "qkv")  # [batch, heads, tokens, channels]
+            weights = torch.softmax(torch.einsum("bhqc,bhkc->bhqk", q, k), 2)
+            x = x + torch.einsum("bhqk,bhkc->bqhc", weights, v).flatten(2) / 8.0
+            y = linear(own_p, "mlp.fc1", norm(own_p, "norm2", x).flatten(1))
+            margin(y)
+            x = outputs[f"blocks.{i}.add2"] = x + linear(own_p, "mlp.fc2", torch.relu(y)).unflatten(1, (17, 128))
+        return linear(p, "head", x.mean(1)), outputs
+
+
+MODELS = [Mnist, Cifar, Flat, Cosine, Learned, Decoder, Cnn4, Vgg16, AttentionCnn, PhotoVit]
