@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
-use vitreous_engine::ops::{Activation, Convolution, LinearInit, Pool};
+use vitreous_engine::ops::{Activation, AttentionOptions, Convolution, LinearInit, Pool};
 use vitreous_engine::random::Key;
 use vitreous_engine::{Adam, Parameters, Session, Step, WideRule};
 
@@ -50,8 +50,15 @@ fn model() -> Result<(Graph, NodeId, NodeId), GraphError> {
     let y = graph.dropout("drop", y, 0.1)?;
     let y = graph.linear("fc2", y, 14, LinearInit::pytorch(33))?;
     let x = graph.add("sum2", x, y)?;
+    let y = graph.per_head_linear("maps", x, 7, 3, LinearInit::pytorch(2))?;
+    let y = graph.attention("narrow", y, 7, 0.7, 0.0)?;
+    let y = graph.drop_path("path", y, 0.2)?;
+    let x = graph.add("sum3", x, y)?;
+    let some = graph.slice_tokens("some", x, 1, 3)?;
+    let y = graph.attend("attend", x, some, some, AttentionOptions::new(2, 0.4), None)?;
+    let x = graph.concat_features("join", &[x, y])?;
     let x = graph.select_token("first", x, 0)?;
-    let logits = graph.linear("head", x, 5, LinearInit::pytorch(14))?;
+    let logits = graph.linear("head", x, 5, LinearInit::pytorch(28))?;
     let loss = graph.cross_entropy("loss", logits, label, 0.1)?;
     let correct = graph.correct("correct", logits, label)?;
     Ok((graph, loss, correct))

@@ -75,8 +75,19 @@ pub fn spec() -> impl Strategy<Value = Spec> {
 }
 
 fn token_spec() -> impl Strategy<Value = TokenSpec> {
-    let widths =
-        prop::sample::select(vec![(1usize, 1usize), (1, 5), (2, 3), (3, 5), (1, 17), (2, 16), (5, 7), (1, 67)]);
+    let widths = prop::sample::select(vec![
+        (1usize, 1usize),
+        (8, 1),
+        (6, 2),
+        (2, 4),
+        (1, 5),
+        (2, 3),
+        (3, 5),
+        (1, 17),
+        (2, 16),
+        (5, 7),
+        (1, 67),
+    ]);
     let pool = prop_oneof![Just(Pool::Mean), (0usize..5).prop_map(Pool::Select)];
     let size = (stem(), prop::sample::select(vec![1usize, 2, 5, 7]), widths, any::<bool>());
     let rest = (prop::collection::vec(piece(), 0..7), pool, 2usize..12, any::<bool>());

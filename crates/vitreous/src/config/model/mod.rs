@@ -166,11 +166,12 @@ impl ModelSpec {
     /// # Errors
     /// The first rule that is broken.
     pub fn check(&self) -> Result<(), ModelSpecError> {
-        Ok(match self {
+        match self {
             ModelSpec::Vit(spec) => spec.check()?,
             ModelSpec::Stack(spec) => spec.check()?,
             ModelSpec::SequenceVit(spec) => spec.check()?,
-        })
+        }
+        Ok(())
     }
 
     /// Fills in what follows from the data and checks the whole again.

@@ -90,9 +90,9 @@ pub enum StackError {
         /// The layer's place.
         name: String,
         /// The line.
-        line: String,
+        line: Box<str>,
         /// Why it does not fit.
-        reason: String,
+        reason: Box<str>,
         /// What it is given.
         input: Extent,
         /// What would fit.

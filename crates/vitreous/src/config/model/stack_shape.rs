@@ -277,8 +277,8 @@ impl Fit<'_> {
     }
 
     fn refuse(&self, reason: String, fix: String) -> StackError {
-        let (name, line) = (self.name.to_string(), self.line.trim().to_string());
-        StackError::Fit { name, line, reason, input: self.input, fix }
+        let (name, line) = (self.name.to_string(), self.line.trim().into());
+        StackError::Fit { name, line, reason: reason.into(), input: self.input, fix }
     }
 }
 
