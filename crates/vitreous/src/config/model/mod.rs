@@ -148,17 +148,17 @@ impl ModelSpec {
 
     /// Height and width of the square input image, where they are written.
     pub fn image_size(&self) -> Option<usize> {
-        self.written()[0].1
+        self.written()[0]
     }
 
     /// Channels of the input image, where they are written.
     pub fn channels(&self) -> Option<usize> {
-        self.written()[1].1
+        self.written()[1]
     }
 
     /// Number of classes, where it is written.
     pub fn num_classes(&self) -> Option<usize> {
-        self.written()[2].1
+        self.written()[2]
     }
 
     /// Checks the table by itself; sizes that are to come from the data are not missed.
@@ -186,13 +186,13 @@ impl ModelSpec {
         })
     }
 
-    fn written(&self) -> [(&'static str, Option<usize>); 3] {
-        let (image_size, channels, num_classes) = match self {
-            ModelSpec::Vit(spec) => (spec.image_size, spec.channels, spec.num_classes),
-            ModelSpec::Stack(spec) => (spec.image_size, spec.channels, spec.num_classes),
-            ModelSpec::SequenceVit(spec) => (spec.image_size, spec.channels, spec.num_classes),
-        };
-        [("image_size", image_size), ("channels", channels), ("num_classes", num_classes)]
+    /// Image size, channels and number of classes.
+    fn written(&self) -> [Option<usize>; 3] {
+        match self {
+            ModelSpec::Vit(spec) => [spec.image_size, spec.channels, spec.num_classes],
+            ModelSpec::Stack(spec) => [spec.image_size, spec.channels, spec.num_classes],
+            ModelSpec::SequenceVit(spec) => [spec.image_size, spec.channels, spec.num_classes],
+        }
     }
 }
 
