@@ -297,8 +297,8 @@ fn bad_input_gets_one_error_and_no_run() {
              hint: write it as epochs = 10\n",
         ),
         (
-            &["--opt", "sgd"],
-            "error: opt \"sgd\" is not one of adam, adamw (--opt, [train])\nhint: use opt = \"adam\"\n",
+            &["--opt", "lion"],
+            "error: opt \"lion\" is not one of adam, adamw, sgd (--opt, [train])\nhint: use opt = \"adam\"\n",
         ),
         (&["--seed", "9223372036854775808"], "error: seed \"9223372036854775808\" is not a whole number"),
         (&["--lr", "-1"], "error: lr -1 is not a positive number (--lr, [train])\nhint: use lr 0.001\n"),
