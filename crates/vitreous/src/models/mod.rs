@@ -6,6 +6,7 @@ pub mod layers;
 pub mod sequence_vit;
 pub mod stack;
 pub mod summary;
+pub mod transformer;
 pub mod vit;
 
 use vitreous_engine::{Graph, GraphError, NodeId, ParamId};
