@@ -1,12 +1,14 @@
 //! `vitreous compare` from end to end: real runs, generated folders, and folders that are no runs.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 use std::time::{Duration, Instant};
 
-use assert_cmd::Command;
 use serde_json::Value;
+
+use common::{said, vitreous};
 
 /// A training of well under a second.
 const SMALL: [&str; 8] = [
@@ -19,18 +21,6 @@ const SMALL: [&str; 8] = [
     "--set=model.num_heads=1",
     "--epochs=1",
 ];
-
-fn vitreous(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::cargo_bin("vitreous").expect("the program is built");
-    command.current_dir(folder).env_remove("VITREOUS_DATA_DIR").args(arguments);
-    command.output().expect("the program runs")
-}
-
-fn said(folder: &Path, arguments: &[&str]) -> String {
-    let output = vitreous(folder, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
-}
 
 fn train(folder: &Path, arguments: &[&str]) {
     said(folder, &[&SMALL, arguments].concat());
@@ -100,11 +90,7 @@ fn real_runs_are_compared_in_every_format() {
 fn what_cannot_be_compared_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
-    let refused = |arguments: &[&str]| {
-        let output = vitreous(folder, arguments);
-        assert_eq!(output.status.code(), Some(2));
-        String::from_utf8(output.stderr).unwrap()
-    };
+    let refused = |arguments: &[&str]| common::refused(folder, arguments);
     fs::create_dir_all(folder.join("runs/a")).unwrap();
     assert_eq!(
         refused(&["compare", "runs/a", "runs/b"]),

@@ -1,40 +1,16 @@
 //! The commands that look at a trained model, end to end: `train`, then `evaluate` and `predict` as a user types them.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 
-use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use common::{json, manifest, refused, said, vitreous};
+
 const COLOURS: [(&str, [u8; 3]); 3] = [("blue", [10, 20, 230]), ("green", [15, 220, 25]), ("red", [240, 5, 10])];
-
-/// Runs the program in a folder.
-fn vitreous(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::cargo_bin("vitreous").expect("the program is built");
-    command.current_dir(folder).env_remove("VITREOUS_DATA_DIR").args(arguments);
-    command.output().expect("the program runs")
-}
-
-/// Runs the program, which must succeed, and returns what it says on stdout.
-fn said(folder: &Path, arguments: &[&str]) -> String {
-    let output = vitreous(folder, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
-}
-
-fn json(folder: &Path, arguments: &[&str]) -> Value {
-    serde_json::from_str(&said(folder, &[arguments, &["--json"]].concat())).expect("one JSON object")
-}
-
-/// Runs the program, which must refuse with status 2, and returns what it says on stderr.
-fn refused(folder: &Path, arguments: &[&str]) -> String {
-    let output = vitreous(folder, arguments);
-    let stderr = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
-    stderr
-}
 
 fn picture(path: &Path, color: [u8; 3]) {
     fs::create_dir_all(path.parent().expect("a folder")).expect("a folder can be made");
@@ -100,7 +76,7 @@ fn digits_are_trained_evaluated_and_every_look_at_the_test_split_counts() {
     // The validation split may be looked at as often as one likes.
     let report = json(folder, &["evaluate", "runs/d", "--split", "val", "--weights", "last"]);
     assert_eq!((&report["split"], &report["weights"]), (&"validation".into(), &"last".into()));
-    let manifest: Value = serde_json::from_slice(&fs::read(folder.join("runs/d/manifest.json")).unwrap()).unwrap();
+    let manifest = manifest(folder, "d");
     assert_eq!(manifest["test_evaluations"], 2);
 
     let kept = folder.join("runs/d/evaluation/test");
@@ -160,7 +136,7 @@ fn a_run_on_some_classes_is_measured_on_these_and_keeps_their_names() {
     let folder = folder.path();
     let small = ["--set=model.depth=1", "--limit-train=200", "--batch-size=25", "--max-steps=3"];
     said(folder, &[["train", "--classes=3,8,1", "--name=d"].as_slice(), &small].concat());
-    let manifest: Value = serde_json::from_slice(&fs::read(folder.join("runs/d/manifest.json")).unwrap()).unwrap();
+    let manifest = manifest(folder, "d");
     assert_eq!(manifest["data"]["class_names"], serde_json::json!(["1", "3", "8"]));
     assert_eq!((&manifest["data"]["validation"], &manifest["data"]["test"]), (&480.into(), &1200.into()));
     let config = fs::read_to_string(folder.join("runs/d/config.toml")).unwrap();
@@ -214,9 +190,7 @@ fn other_images_and_missing_splits_are_said() {
     assert_eq!(stderr(&["evaluate", "runs/colours"]), expected);
     let missing = refused(folder, &["evaluate", "runs/colours", "--split=test"]);
     assert_eq!(missing.lines().next(), Some("error: colours has no test split (looked for colours/test)"));
-    let manifest: Value =
-        serde_json::from_slice(&fs::read(folder.join("runs/colours/manifest.json")).unwrap()).unwrap();
-    assert_eq!(manifest["test_evaluations"], 0);
+    assert_eq!(manifest(folder, "colours")["test_evaluations"], 0);
 }
 
 #[test]

@@ -1,38 +1,26 @@
 //! The commands that look at models and data without training: `summary`, `data info`, `bench`.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 
-use assert_cmd::Command;
 use serde_json::Value;
 
-/// Runs the program in a folder.
-fn vitreous(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::cargo_bin("vitreous").expect("the program is built");
-    command.current_dir(folder).env_remove("VITREOUS_DATA_DIR").args(arguments);
-    command.output().expect("the program runs")
-}
+use common::{Folder, vitreous};
 
 /// Runs the program in an empty folder; it must succeed.
 fn said(arguments: &[&str]) -> String {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let output = vitreous(folder.path(), arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
+    common::said(Folder::new().root(), arguments)
 }
 
 fn json(arguments: &[&str]) -> Value {
-    serde_json::from_str(&said(&[arguments, &["--json"]].concat())).expect("one JSON object")
+    common::json(Folder::new().root(), arguments)
 }
 
 /// Runs the program in an empty folder; it must refuse with status 2.
 fn refused(arguments: &[&str]) -> String {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let output = vitreous(folder.path(), arguments);
-    let stderr = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
-    stderr
+    common::refused(Folder::new().root(), arguments)
 }
 
 #[test]

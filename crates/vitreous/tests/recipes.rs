@@ -1,11 +1,11 @@
 //! `vitreous train` with other models and recipes than the default's, from end to end: stacks written in TOML, the
 //! weights that are kept, accumulated gradients, schedules.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Output;
+mod common;
 
-use assert_cmd::Command;
+use std::fs;
+
+use common::{Folder, refused, said};
 
 /// Few images, few steps.
 const SMALL: [&str; 4] = ["--limit-train", "97", "--set=data.val_fraction=0.01", "--set=train.log_interval=3"];
@@ -23,38 +23,24 @@ epochs = 2
 batch_size = 13
 ";
 
-struct Folder(tempfile::TempDir);
+/// Trainings from config files, and what they leave.
+trait Trainings {
+    fn train(&self, name: &str, config: &str, args: &[&str]) -> String;
+    fn weights(&self, name: &str, which: &str) -> Vec<u8>;
+    fn metadata(&self, name: &str, which: &str, key: &str) -> u64;
+    fn metrics(&self, name: &str) -> Vec<serde_json::Value>;
+}
 
-impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, inside: &str) -> PathBuf {
-        self.0.path().join(inside)
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        let mut command = Command::cargo_bin("vitreous").unwrap();
-        command.current_dir(self.0.path()).env_remove("VITREOUS_DATA_DIR").args(args).output().unwrap()
-    }
-
-    /// Runs a command that must succeed; returns what went to stdout.
-    fn done(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
+impl Trainings for Folder {
     /// Trains under a name, from a config file of this text.
     fn train(&self, name: &str, config: &str, args: &[&str]) -> String {
         let file = format!("{name}.toml");
         fs::write(self.path(&file), config).unwrap();
-        self.done(&[&["train", "--config", &file, "--name", name], &SMALL[..], args].concat())
+        said(self.root(), &[&["train", "--config", &file, "--name", name], &SMALL[..], args].concat())
     }
 
     fn weights(&self, name: &str, which: &str) -> Vec<u8> {
-        fs::read(self.path(&format!("runs/{name}/weights/{which}.safetensors"))).unwrap()
+        self.read(&format!("runs/{name}/weights/{which}.safetensors"))
     }
 
     /// A number of the header's metadata.
@@ -67,7 +53,7 @@ impl Folder {
 
     /// The lines of `metrics.jsonl`.
     fn metrics(&self, name: &str) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(self.path(&format!("runs/{name}/metrics.jsonl"))).unwrap();
+        let text = self.text(&format!("runs/{name}/metrics.jsonl"));
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
@@ -78,8 +64,8 @@ const VIT: &str = "[model]\ndepth = 1\nembed_dim = 16\n[train]\nepochs = 2\nbatc
 #[test]
 fn a_stack_in_toml_is_trained_measured_and_asked() {
     let folder = Folder::new();
-    let said = folder.train("stack", STACK, &["--json"]);
-    assert!(said.contains("\"parameters\""), "{said}");
+    let result = folder.train("stack", STACK, &["--json"]);
+    assert!(result.contains("\"parameters\""), "{result}");
     let saved = fs::read_to_string(folder.path("runs/stack/config.toml")).unwrap();
     assert!(saved.contains("kind = \"stack\"") && saved.contains("conv 12 k1 s2"), "{saved}");
     let again = folder.train("again", &saved, &[]);
@@ -89,9 +75,9 @@ fn a_stack_in_toml_is_trained_measured_and_asked() {
     for name in ["layers.1.running_var", "layers.3.shortcut.0.weight", "layers.4.theta.weight", "layers.8.bias"] {
         assert!(text.contains(&format!("\"{name}\"")), "{name}: {text}");
     }
-    let table = folder.done(&["summary", "--run", "runs/stack"]);
+    let table = said(folder.root(), &["summary", "--run", "runs/stack"]);
     assert!(table.contains("batch_norm") && table.contains("attend"), "{table}");
-    let scores = folder.done(&["evaluate", "runs/stack", "--split", "train", "--json"]);
+    let scores = said(folder.root(), &["evaluate", "runs/stack", "--split", "train", "--json"]);
     let accuracy = serde_json::from_str::<serde_json::Value>(&scores).unwrap()["top1"].as_f64();
     assert!(accuracy.is_some_and(|accuracy| (0.0..=1.0).contains(&accuracy)), "{scores}");
 }
@@ -108,11 +94,10 @@ fn threads_change_no_bit_of_a_stack() {
 fn a_stack_whose_layers_do_not_fit_names_the_layer_and_what_would() {
     let folder = Folder::new();
     fs::write(folder.path("wrong.toml"), STACK.replace("\"flatten\", ", "")).unwrap();
-    let output = folder.run(&["train", "--config", "wrong.toml"]);
-    let text = String::from_utf8(output.stderr).unwrap();
+    let text = refused(folder.root(), &["train", "--config", "wrong.toml"]);
     let expected = "error: layers.7 \"linear classes\" takes features; it is given a map of 12 channels, 3x3 (wrong.toml, \
                     [model])\nhint: put \"flatten\" before it, which makes 108 features, or \"globalpool\", which makes 12\n";
-    assert_eq!((text.as_str(), output.status.code()), (expected, Some(2)));
+    assert_eq!(text, expected);
     assert!(!folder.path("runs").exists());
 }
 
@@ -178,7 +163,7 @@ fn a_batch_that_accumulates_to_more_than_there_is_is_refused() {
     let folder = Folder::new();
     fs::write(folder.path("vit.toml"), VIT).unwrap();
     let args = [&["train", "--config", "vit.toml"], &SMALL[..], &["--grad-accum-steps", "9"]].concat();
-    let text = String::from_utf8(folder.run(&args).stderr).unwrap();
+    let text = refused(folder.root(), &args);
     let expected = "error: batch_size 13 times grad_accum_steps 9 is more than the 97 images that train ([train])\nhint: use a \
                     --batch-size and --grad-accum-steps whose product is at most 97\n";
     assert_eq!(text, expected);

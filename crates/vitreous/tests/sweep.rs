@@ -1,11 +1,14 @@
 //! `vitreous sweep` from end to end: grids and lists, stopped and gone on with, refused where something is wrong.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use assert_cmd::Command;
 use serde_json::Value;
+
+use common::{manifest, text};
 
 /// Trainings of well under a second each.
 const SMALL: [&str; 8] = [
@@ -19,31 +22,20 @@ const SMALL: [&str; 8] = [
     "--classes=even",
 ];
 
-fn vitreous(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::cargo_bin("vitreous").expect("the program is built");
-    command.current_dir(folder).env_remove("VITREOUS_DATA_DIR").arg("sweep").args(arguments);
-    command.output().expect("the program runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("text")
+/// Runs a small sweep.
+fn sweep(folder: &Path, arguments: &[&str]) -> Output {
+    common::vitreous(folder, &[&["sweep"], arguments, &SMALL].concat())
 }
 
 /// Runs a small sweep, which must succeed.
 fn swept(folder: &Path, arguments: &[&str]) -> Output {
-    let output = vitreous(folder, &[arguments, &SMALL].concat());
+    let output = sweep(folder, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     output
 }
 
 fn refused(folder: &Path, arguments: &[&str]) -> String {
-    let output = vitreous(folder, &[arguments, &SMALL].concat());
-    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
-    text(&output.stderr)
-}
-
-fn manifest(folder: &Path, run: &str) -> Value {
-    serde_json::from_slice(&fs::read(folder.join("runs").join(run).join("manifest.json")).unwrap()).unwrap()
+    common::refused(folder, &[&["sweep"], arguments, &SMALL].concat())
 }
 
 fn rows(output: &Output) -> Vec<Value> {
@@ -140,7 +132,7 @@ fn a_file_of_runs_side_by_side_gives_the_bits_of_single_runs() {
                 [[run]]\nname = 'relu'\nwhy = 'It is cheaper.'\nset = ['model.activation=relu']\n\
                 [[run]]\nname = 'wild'\nset = ['train.lr=1e30', 'train.warmup_epochs=0', 'train.sched=constant']\n";
     fs::write(folder.join("mine.toml"), file).unwrap();
-    let output = vitreous(folder, &[&["mine.toml", "--jobs=2", "--threads=2"], &SMALL[..]].concat());
+    let output = sweep(folder, &["mine.toml", "--jobs=2", "--threads=2"]);
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("sweep mine: 3 runs, 2 side by side, each on 1 thread, into runs/mine\n"), "{stderr}");
@@ -167,9 +159,8 @@ fn a_file_of_runs_side_by_side_gives_the_bits_of_single_runs() {
         "{analysis}"
     );
 
-    let mut command = Command::cargo_bin("vitreous").unwrap();
     let alone = ["train", "--set=train.weight_decay=0.25", "--set=model.activation=relu", "--name=alone"];
-    assert!(command.current_dir(folder).args(alone).args(SMALL).output().unwrap().status.success());
+    common::said(folder, &[&alone[..], &SMALL].concat());
     let weights = |run: &str| fs::read(folder.join(format!("runs/{run}/weights/last.safetensors"))).unwrap();
     assert!(weights("alone") == weights("mine/relu"));
 }

@@ -1,11 +1,15 @@
 //! `vitreous train` from end to end: the real program in a folder of its own.
 
+mod common;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 
 use assert_cmd::Command;
 use sha2::{Digest, Sha256};
+
+use common::Folder;
 
 /// A training of a few seconds at most: few images, a small model.
 const SMALL: [&str; 8] = [
@@ -19,20 +23,17 @@ const SMALL: [&str; 8] = [
     "--set=train.log_interval=3",
 ];
 
-struct Folder(tempfile::TempDir);
+/// Trainings in a folder, and what they leave.
+trait Trainings {
+    fn run(&self, args: &[&str]) -> Output;
+    fn train(&self, args: &[&str]) -> String;
+    fn refused(&self, args: &[&str]) -> String;
+    fn list(&self, inside: &str) -> Vec<String>;
+}
 
-impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, inside: &str) -> PathBuf {
-        self.0.path().join(inside)
-    }
-
+impl Trainings for Folder {
     fn run(&self, args: &[&str]) -> Output {
-        let mut command = Command::cargo_bin("vitreous").unwrap();
-        command.current_dir(self.0.path()).env_remove("VITREOUS_DATA_DIR").arg("train").args(args).output().unwrap()
+        common::vitreous(self.root(), &[&["train"], args].concat())
     }
 
     /// Trains a small model; returns what went to stdout.
@@ -45,12 +46,9 @@ impl Folder {
     /// What a bad command says; it must leave no run.
     fn refused(&self, args: &[&str]) -> String {
         let before = self.list("runs");
-        let output = self.run(args);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{text}");
-        assert!(output.stdout.is_empty());
+        let text = common::refused(self.root(), &[&["train"], args].concat());
         assert_eq!(self.list("runs"), before, "a run was made");
-        text.replace(&self.0.path().display().to_string(), "HERE")
+        text.replace(&self.root().display().to_string(), "HERE")
     }
 
     /// All files in a folder, sorted.
@@ -66,18 +64,6 @@ impl Folder {
         walk(&self.path(inside), &self.path(inside), &mut found);
         found.sort();
         found
-    }
-
-    fn read(&self, inside: &str) -> Vec<u8> {
-        fs::read(self.path(inside)).unwrap()
-    }
-
-    fn text(&self, inside: &str) -> String {
-        String::from_utf8(self.read(inside)).unwrap()
-    }
-
-    fn manifest(&self, run: &str) -> serde_json::Value {
-        serde_json::from_str(&self.text(&format!("runs/{run}/manifest.json"))).unwrap()
     }
 }
 
@@ -383,7 +369,7 @@ fn where_data_sets_are_is_said_by_a_flag_or_a_config_before_the_environment() {
     fs::write(folder.path("mine.toml"), "[data]\nname = \"mnist\"\ndir = \"configured\"\n").unwrap();
     let looked_in = |args: &[&str]| {
         let mut command = Command::cargo_bin("vitreous").unwrap();
-        command.current_dir(folder.0.path()).env("VITREOUS_DATA_DIR", "everywhere").arg("train").args(args);
+        command.current_dir(folder.root()).env("VITREOUS_DATA_DIR", "everywhere").arg("train").args(args);
         let text = String::from_utf8(command.output().unwrap().stderr).unwrap();
         ["flagged", "configured", "everywhere"].map(|dir| text.contains(&format!("(looked in {dir}")))
     };
@@ -397,7 +383,7 @@ fn a_training_goes_on_when_nobody_reads_what_it_says() {
     use std::process::{Command, Stdio};
     let folder = Folder::new();
     let mut child = Command::new(env!("CARGO_BIN_EXE_vitreous"))
-        .current_dir(folder.0.path())
+        .current_dir(folder.root())
         .args([&["train", "--epochs", "2"][..], &SMALL].concat())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -454,7 +440,7 @@ fn an_interrupted_run_saves_what_it_has_and_says_so() {
     use std::process::{Command, Stdio};
     let folder = Folder::new();
     let mut child = Command::new(env!("CARGO_BIN_EXE_vitreous"))
-        .current_dir(folder.0.path())
+        .current_dir(folder.root())
         .args(["train", "--epochs", "1000", "--set=model.depth=1", "--set=model.embed_dim=16"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -280,24 +280,8 @@ pub fn decode_all(
 
 #[cfg(test)]
 mod tests {
-    use tempfile::TempDir;
-
-    use super::super::samples::{write, write_class};
+    use super::super::samples::{class_folders as folder, listing_refused as refused, write, write_class};
     use super::*;
-
-    /// A folder with pictures in each of the given class folders.
-    fn folder(classes: &[&str]) -> TempDir {
-        let root = tempfile::tempdir().unwrap();
-        classes.iter().for_each(|class| write_class(&root.path().join(class), 2, 0));
-        root
-    }
-
-    /// The error and the hint of listing a folder that is called `photos`.
-    fn refused(root: &TempDir) -> (String, String) {
-        let error = Listing::of(root.path(), None).expect_err("the folder is bad");
-        let as_photos = |text: String| text.replace(root.path().to_str().unwrap(), "photos").replace('\\', "/");
-        (as_photos(error.to_string()), as_photos(error.hint().unwrap()))
-    }
 
     fn names(pictures: &[Picture]) -> Vec<(&str, u16)> {
         pictures.iter().map(|picture| (picture.name.as_str(), picture.label)).collect()

@@ -7,7 +7,9 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use image::{ImageFormat, RgbImage};
+use tempfile::TempDir;
 
+use super::folder::Listing;
 use super::{DataError, Facts, Loaded, Wanted, inspect, load};
 use crate::config::data::DataSpec;
 
@@ -71,6 +73,20 @@ pub fn write_class(folder: &Path, count: u8, green: u8) {
     for number in 0..count {
         write(&folder.join(format!("{number}.png")), &picture(ImageFormat::Png, 13, 11, [number, green, 0]));
     }
+}
+
+/// A folder with two pictures in each of the given class folders.
+pub fn class_folders(classes: &[&str]) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    classes.iter().for_each(|class| write_class(&root.path().join(class), 2, 0));
+    root
+}
+
+/// The error and the hint of listing a folder, as if it were called `photos`.
+pub fn listing_refused(root: &TempDir) -> (String, String) {
+    let error = Listing::of(root.path(), None).expect_err("the folder is bad");
+    let as_photos = |text: String| text.replace(root.path().to_str().unwrap(), "photos").replace('\\', "/");
+    (as_photos(error.to_string()), as_photos(error.hint().unwrap()))
 }
 
 /// A spec of a data set in a folder.

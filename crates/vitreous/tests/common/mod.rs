@@ -1,0 +1,80 @@
+//! What the end-to-end tests share: the real program in a folder, and what it says.
+
+// Each test program uses a part of this.
+#![allow(dead_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Runs the program in a folder.
+pub fn vitreous(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("vitreous").expect("the program is built");
+    command.current_dir(folder).env_remove("VITREOUS_DATA_DIR").args(arguments);
+    command.output().expect("the program runs")
+}
+
+/// Runs the program, which must succeed, and returns what it says on stdout.
+pub fn said(folder: &Path, arguments: &[&str]) -> String {
+    let output = vitreous(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// As [`said`], with `--json`.
+pub fn json(folder: &Path, arguments: &[&str]) -> Value {
+    serde_json::from_str(&said(folder, &[arguments, &["--json"]].concat())).expect("one JSON object")
+}
+
+/// Runs the program, which must refuse with status 2 and say nothing on stdout; returns what it says on stderr.
+pub fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let output = vitreous(folder, arguments);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+    assert_eq!(text(&output.stdout), "", "{arguments:?}: {stderr}");
+    stderr
+}
+
+/// What the program has said.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// The manifest of a run.
+pub fn manifest(folder: &Path, run: &str) -> Value {
+    let bytes = fs::read(folder.join("runs").join(run).join("manifest.json")).expect("a manifest");
+    serde_json::from_slice(&bytes).expect("JSON")
+}
+
+/// A folder that goes when the test ends.
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn new() -> Folder {
+        Folder(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    pub fn root(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn path(&self, inside: &str) -> PathBuf {
+        self.root().join(inside)
+    }
+
+    pub fn read(&self, inside: &str) -> Vec<u8> {
+        fs::read(self.path(inside)).unwrap_or_else(|error| panic!("{inside}: {error}"))
+    }
+
+    pub fn text(&self, inside: &str) -> String {
+        text(&self.read(inside))
+    }
+
+    pub fn manifest(&self, run: &str) -> Value {
+        manifest(self.root(), run)
+    }
+}
