@@ -43,7 +43,7 @@ fn model(heads: usize, width: usize) -> Result<(Graph, [NodeId; 2]), GraphError>
     let x = graph.activation("act", x, Activation::Tanh)?;
     let logits = graph.linear("head", x, WORDS, LinearInit::pytorch(width))?;
     let loss = graph.cross_entropy_tokens("loss", logits, labels, 0.1)?;
-    let correct = graph.correct_tokens("correct", logits, labels)?;
+    let correct = graph.correct_sequence("correct", logits, labels)?;
     Ok((graph, [loss, correct]))
 }
 

@@ -23,6 +23,8 @@ pub enum Purpose {
     Digits = 6,
     /// Which images `--limit-train` keeps.
     Limit = 7,
+    /// Which digits are on a strip, and where.
+    Strips = 8,
 }
 
 /// Returns the stream of one purpose under a seed.

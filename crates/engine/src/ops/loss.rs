@@ -61,13 +61,14 @@ impl Graph {
         self.push(name, Op::CrossEntropyTokens { smoothing }, &[logits, labels], &[], Shape(vec![]))
     }
 
-    /// Returns how many of an example's real targets have the greatest logit; the first of equal logits counts.
+    /// Returns 1 where all of an example's real targets have the greatest logit, else 0; the first of equal logits
+    /// counts.
     ///
     /// # Errors
     /// When the shapes do not fit.
-    pub fn correct_tokens(&mut self, name: &str, logits: NodeId, labels: NodeId) -> Result<NodeId, GraphError> {
+    pub fn correct_sequence(&mut self, name: &str, logits: NodeId, labels: NodeId) -> Result<NodeId, GraphError> {
         self.check_token_logits(name, logits, labels)?;
-        self.push(name, Op::CorrectTokens, &[logits, labels], &[], Shape(vec![]))
+        self.push(name, Op::CorrectSequence, &[logits, labels], &[], Shape(vec![]))
     }
 
     fn check_token_logits(&self, name: &str, logits: NodeId, labels: NodeId) -> Result<(), GraphError> {

@@ -177,7 +177,7 @@ pub enum Op {
         smoothing: f32,
     },
     /// From `(logits, labels)`: how many real targets have the greatest logit.
-    CorrectTokens,
+    CorrectSequence,
     // convolution
     /// From `[channels, height, width]` to `[height, width, channels]`, or from the same values in one row.
     ChannelsLast,
@@ -288,7 +288,7 @@ impl Op {
             Op::DropPath(_) => "drop_path",
             Op::CrossEntropyTokens { .. } => "cross_entropy_tokens",
             Op::CrossEntropyTokensGrad { .. } => "cross_entropy_tokens_grad",
-            Op::CorrectTokens => "correct_tokens",
+            Op::CorrectSequence => "correct_sequence",
             // convolution
             Op::ChannelsLast => "channels_last",
             Op::ChannelsFirst => "channels_first",
@@ -371,7 +371,7 @@ pub fn cost(graph: &Graph, node: &Node) -> Cost {
         | Op::Reshape
         | Op::Embedding
         | Op::TrainedConstant => 0,
-        Op::EmbeddingGrad | Op::CorrectTokens => input(0),
+        Op::EmbeddingGrad | Op::CorrectSequence => input(0),
         Op::Scale { .. } | Op::DropPath(_) => out,
         Op::CrossEntropyTokens { .. } | Op::CrossEntropyTokensGrad { .. } => loss::FLOPS * input(0),
         // convolution

@@ -60,9 +60,9 @@ pub(crate) fn cross_entropy_tokens_grad(logits: &[f64], labels: &[f64], smoothin
         .collect()
 }
 
-/// How many of the real targets have the greatest logit.
-pub(crate) fn correct_tokens(logits: &[f64], labels: &[f64]) -> f64 {
-    real(logits, labels).map(|(logits, label)| correct(logits, label)).sum()
+/// 1 where all real targets have the greatest logit.
+pub(crate) fn correct_sequence(logits: &[f64], labels: &[f64]) -> f64 {
+    real(logits, labels).map(|(logits, label)| correct(logits, label)).product()
 }
 
 #[cfg(test)]
@@ -86,7 +86,8 @@ mod tests {
         let labels = [1.0, -1.0, 2.0];
         let expected = cross_entropy(&logits[..3], 1.0, 0.0) + cross_entropy(&logits[6..], 2.0, 0.0);
         assert_eq!(cross_entropy_tokens(&logits, &labels, 0.0), expected);
-        assert_eq!(correct_tokens(&logits, &labels), 1.0);
+        assert_eq!(correct_sequence(&logits, &labels), 0.0);
+        assert_eq!(correct_sequence(&logits, &[1.0, -1.0, 0.0]), 1.0);
         let gradient = cross_entropy_tokens_grad(&logits, &labels, 0.0, 2);
         assert_eq!(gradient[3..6], [0.0; 3]);
         assert_eq!(gradient[..3], cross_entropy_grad(&logits[..3], 1.0, 0.0, 2));

@@ -275,7 +275,7 @@ impl<'a> Reference<'a> {
                 let batch = batch.expect("gradients are computed in train mode");
                 loss::cross_entropy_tokens_grad(x[0], x[1], f64::from(*smoothing), batch)
             }
-            Op::CorrectTokens => vec![loss::correct_tokens(x[0], x[1])],
+            Op::CorrectSequence => vec![loss::correct_sequence(x[0], x[1])],
             // convolution
             Op::ChannelsLast => maps::channels_last(x[0], channels_and_pixels(self.graph, node)),
             Op::ChannelsFirst => maps::channels_first(x[0], channels_and_pixels(self.graph, node)),

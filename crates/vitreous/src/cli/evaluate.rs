@@ -6,14 +6,15 @@ use clap::ValueEnum;
 
 use super::reading::{evaluating, reading};
 use super::settings::dir_of_environment;
+use super::strips;
 use super::table::{Align, table};
 use super::{CliError, json, show};
 use crate::config::classes::ClassSubset;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::config::train::THREADS_MAX;
-use crate::data::{self, Facts, SplitName, Wanted};
-use crate::evaluate::{ClassMap, Classifier, Report, Scores, shortened};
+use crate::data::{self, Facts, ImageSet, Split, SplitName, Wanted};
+use crate::evaluate::{Answers, ClassMap, Classifier, Reached, Report, Scores, shortened};
 use crate::record::{Run, Weights};
 use crate::train::{available_memory, check_memory, threads};
 use crate::units;
@@ -47,6 +48,12 @@ pub struct Args {
     /// Go on without pictures that cannot be decoded, and count them
     #[arg(long)]
     skip_bad_images: bool,
+    /// Of a reader: beginnings that are followed at a time; 1 takes the likeliest word each time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = strips::beam)]
+    beam: usize,
+    /// Of a reader: strips that are shown with what was read
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    examples: usize,
     /// Threads [default: one for each processor]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = up_to_threads_max)]
     threads: usize,
@@ -108,6 +115,8 @@ pub struct Measured {
     pub folder: PathBuf,
     /// Whether the images were the run's own.
     pub is_own: bool,
+    /// Of a reader, some strips with what was read, as text.
+    examples: String,
 }
 
 impl Args {
@@ -125,6 +134,8 @@ impl Args {
             data: None,
             data_dir: None,
             skip_bad_images: false,
+            beam: 1,
+            examples: 0,
             threads,
             json: false,
         }
@@ -133,11 +144,11 @@ impl Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
-    let Measured { report, folder, is_own } = measure(&args, true)?;
+    let Measured { report, folder, is_own, examples } = measure(&args, true)?;
     if args.json {
         show(&json(&report))?;
     } else {
-        show(&text(&report))?;
+        show(&format!("{examples}{}", text(&report)))?;
     }
     say!("written to {}", folder.display());
     if report.split == SplitName::Test && is_own && report.test_evaluations > 1 {
@@ -188,12 +199,9 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     if !loaded.skipped.is_empty() {
         say!("note: {} pictures that cannot be decoded were left out", loaded.skipped.len());
     }
-    let (scores, predictions) = if bar {
-        evaluating(images.len(), |progress| classifier.evaluate(&images, &classes, progress))?
-    } else {
-        classifier.evaluate(&images, &classes, &mut |_| ())?
-    };
-    if !scores.loss.is_finite() {
+    let mut ask = |progress: &mut dyn FnMut(usize)| ask(args, split, &images, &mut classifier, &classes, progress);
+    let (reached, answers, examples) = if bar { evaluating(images.len(), ask)? } else { ask(&mut |_| ())? };
+    if !reached.loss().is_finite() {
         say!("note: the loss is no finite number: the model has diverged");
     }
     let report = Report {
@@ -205,11 +213,35 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
         fingerprint,
         split,
         test_evaluations: run.manifest().test_evaluations,
-        scores,
+        reached,
     };
-    report.save(&folder, &predictions)?;
+    report.save(&folder, &answers)?;
     run.update(|manifest| manifest.note_evaluation(report.record()))?;
-    Ok(Measured { report, folder, is_own })
+    Ok(Measured { report, folder, is_own, examples })
+}
+
+/// Asks the model about all images; of a reader, some strips come as text.
+fn ask(
+    args: &Args,
+    split: SplitName,
+    images: &Split,
+    classifier: &mut Classifier,
+    classes: &ClassMap,
+    progress: &mut dyn FnMut(usize),
+) -> Result<(Reached, Answers, String), CliError> {
+    let (model, data, seed) = (&classifier.config().model, &classifier.config().data, classifier.config().train.seed);
+    match ImageSet::new(images.clone(), split, model, data, seed) {
+        ImageSet::Classified(split) => {
+            let (scores, predictions) = classifier.evaluate(&split, classes, progress)?;
+            Ok((Reached::Classes(scores), Answers::Classes(predictions), String::new()))
+        }
+        ImageSet::Strips(strips) => {
+            let (scores, readings) = classifier.read(&strips, args.beam, progress);
+            let examples = strips::examples(&strips, &readings, args.examples);
+            let truths = (0..strips.len()).map(|i| strips.digits(i)).collect();
+            Ok((Reached::Reading(scores), Answers::Readings { truths, readings }, examples))
+        }
+    }
 }
 
 /// The run's own images, unless others are asked for.
@@ -274,7 +306,13 @@ fn note_other_data(run: &Run, folder: &Path, split: SplitName, fingerprint: &str
 }
 
 fn text(report: &Report) -> String {
-    let scores = &report.scores;
+    match &report.reached {
+        Reached::Classes(scores) => classes_text(report, scores),
+        Reached::Reading(scores) => strips::text(report, scores),
+    }
+}
+
+fn classes_text(report: &Report, scores: &Scores) -> String {
     let mut text = class_table(scores);
     text.push('\n');
     if scores.classes.len() <= MATRIX_CLASSES_MAX {

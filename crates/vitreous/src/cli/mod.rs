@@ -20,6 +20,7 @@ mod predict;
 mod progress;
 mod reading;
 mod settings;
+mod strips;
 mod summary;
 mod sweep;
 mod table;

@@ -1,13 +1,15 @@
-//! `vitreous predict`: the classes of single pictures.
+//! `vitreous predict`: the classes of single pictures, or the digits on them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::strips;
 use super::{CliError, json, show};
 use crate::data::DataError;
 use crate::evaluate::Classifier;
-use crate::predict::{Guess, predict};
+use crate::evaluate::reading::{Reading, digits_text};
+use crate::predict::{Guess, predict, read};
 use crate::record::{Run, Weights};
 use crate::train::threads;
 use crate::units;
@@ -27,6 +29,9 @@ pub struct Args {
     /// How many classes to show
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
+    /// Of a reader: beginnings that are followed at a time; 1 takes the likeliest word each time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = strips::beam)]
+    beam: usize,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -42,7 +47,18 @@ struct Answer {
 #[derive(Serialize)]
 struct PictureAnswer {
     image: String,
-    top: Vec<Guess>,
+    #[serde(flatten)]
+    said: Said,
+}
+
+/// What a model says of a picture.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Said {
+    /// A classifier.
+    Classes { top: Vec<Guess> },
+    /// A reader of strips.
+    Digits { digits: String, probability: f64 },
 }
 
 /// Runs the command.
@@ -52,11 +68,15 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let mut predictions = Vec::new();
     let mut errors = Vec::new();
     for image in &args.images {
-        match predict(&mut classifier, image, args.top) {
-            Ok(guesses) if args.json => {
-                predictions.push(PictureAnswer { image: image.display().to_string(), top: guesses });
+        match ask(&mut classifier, image, &args) {
+            Ok(said) => {
+                let answer = PictureAnswer { image: image.display().to_string(), said };
+                if args.json {
+                    predictions.push(answer);
+                } else {
+                    show(&text(&answer))?;
+                }
             }
-            Ok(guesses) => show(&text(&image.display().to_string(), &guesses))?,
             Err(error) => {
                 let error = picture_error(&error);
                 // The last word of the command is its status: with one picture that is this error.
@@ -75,6 +95,14 @@ pub fn run(args: Args) -> Result<(), CliError> {
         (1, 1) => Err(errors.swap_remove(0)),
         (bad, all) => Err(CliError::user(format!("{bad} of {all} pictures have no prediction"), None)),
     }
+}
+
+fn ask(classifier: &mut Classifier, image: &Path, args: &Args) -> Result<Said, DataError> {
+    if classifier.is_reader() {
+        let Reading { digits, probability } = read(classifier, image, args.beam)?;
+        return Ok(Said::Digits { digits: digits_text(&digits), probability });
+    }
+    Ok(Said::Classes { top: predict(classifier, image, args.top)? })
 }
 
 fn weights_path(args: &Args) -> Result<PathBuf, CliError> {
@@ -106,10 +134,11 @@ fn picture_error(error: &DataError) -> CliError {
     CliError::user(error.to_string(), hint)
 }
 
-fn text(image: &str, guesses: &[Guess]) -> String {
-    let mut text = format!("{image}\n");
-    for guess in guesses {
-        text.push_str(&format!("  {:>8}  {}\n", units::percent(guess.probability), guess.class));
-    }
-    text
+fn text(answer: &PictureAnswer) -> String {
+    let line = |probability: f64, what: &str| format!("  {:>8}  {what}\n", units::percent(probability));
+    let lines = match &answer.said {
+        Said::Classes { top } => top.iter().map(|guess| line(guess.probability, &guess.class)).collect(),
+        Said::Digits { digits, probability } => line(*probability, digits),
+    };
+    format!("{}\n{lines}", answer.image)
 }

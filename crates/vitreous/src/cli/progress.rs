@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::record::EpochRow;
+use crate::record::{EpochRow, Validation};
 use crate::train::{Event, StepEvent};
 use crate::units;
 
@@ -97,8 +97,8 @@ impl TrainProgress {
     }
 
     fn epoch(&mut self, row: &EpochRow, best: bool) {
-        let validation = row.validation.map_or_else(String::new, |[loss, top1, _]| {
-            format!("  val loss {loss:.4}  val acc {}{}", units::percent(top1), if best { " (best)" } else { "" })
+        let validation = row.validation.map_or_else(String::new, |Validation { loss, accuracy, .. }| {
+            format!("  val loss {loss:.4}  val acc {}{}", units::percent(accuracy), if best { " (best)" } else { "" })
         });
         let width = self.epochs.to_string().len();
         let line = format!(

@@ -8,8 +8,8 @@ use toml::Value;
 use super::CliError;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
-use crate::config::model::ImageFacts;
-use crate::config::{CheckedConfig, presets};
+use crate::config::model::{ImageFacts, ModelKind};
+use crate::config::{CheckedConfig, Config, presets};
 use crate::data::{self, DataError, Facts, ImageShape};
 
 /// The variable that says where data sets are when `--data-dir` does not.
@@ -58,18 +58,11 @@ impl SettingsArgs {
     /// Puts the layers together: preset, file, then flags, `numbers` among them: key, value, name of the flag.
     pub fn checked(&self, numbers: &[(&str, Option<usize>, &str)]) -> Result<CheckedConfig, CliError> {
         let value = |number: usize| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
-        self.with_flags(numbers.iter().filter_map(|&(key, number, flag)| Some((key, value(number?), flag))))
+        let numbers = numbers.iter().filter_map(|&(key, number, flag)| Some((key, value(number?), flag)));
+        Ok(self.layers(numbers)?.finish()?)
     }
 
-    /// Puts the layers together: preset, file, then flags, `flags` among them: key, value, name of the flag.
-    pub fn with_flags<'a>(
-        &self,
-        flags: impl IntoIterator<Item = (&'a str, Value, &'a str)>,
-    ) -> Result<CheckedConfig, CliError> {
-        Ok(self.layers(flags)?.finish()?)
-    }
-
-    /// As [`SettingsArgs::with_flags`], for more to come on top.
+    /// As [`SettingsArgs::checked`], for more to come on top; `flags` are keys, values and names of the flags.
     pub fn layers<'a>(&self, flags: impl IntoIterator<Item = (&'a str, Value, &'a str)>) -> Result<Layers, CliError> {
         let mut layers = match (&self.preset, &self.config, &self.data) {
             (Some(preset), ..) => Layers::preset(preset)?,
@@ -109,6 +102,22 @@ impl SettingsArgs {
             layers.put("data.dir", unicode(&dir)?, DATA_DIR)?;
         }
         Ok(layers)
+    }
+
+    /// Lets a reader whose digits nobody chose read built-in ones where MNIST is not there.
+    pub fn without_mnist(&self, layers: &mut Layers) -> Result<(), CliError> {
+        let Ok(checked) = layers.clone().finish() else { return Ok(()) };
+        let Config { data, model, .. } = checked.config();
+        let chosen = self.data.is_some() || self.config.is_some() || data.name != "mnist";
+        if chosen || model.kind() != ModelKind::Reader {
+            return Ok(());
+        }
+        if let Err(error @ DataError::MissingFile { .. }) = data::inspect(data) {
+            say!("note: {error}; strips are made of built-in digits instead");
+            forget_other_data(layers, "digits")?;
+            layers.put("data.name", "digits", "--data")?;
+        }
+        Ok(())
     }
 
     /// Names what was chosen: the preset, else the model, else the config file.

@@ -221,6 +221,7 @@ fn checked(
         (settings.preset, settings.config) = (variation.preset.clone(), variation.config.clone());
     }
     let mut layers = settings.layers(args.flags.values())?;
+    settings.without_mnist(&mut layers)?;
     for assignment in &variation.set {
         layers.set_from(assignment, &format!("run {}", variation.name))?;
     }
@@ -295,7 +296,7 @@ impl Work<'_> {
             if run.manifest().evaluation(split).is_none() {
                 let report =
                     evaluate::measure(&evaluate::Args::of(&item.folder, split, self.threads), self.jobs == 1)?.report;
-                found.push(format!("{split} {}", units::percent(report.scores.top1)));
+                found.push(format!("{split} {}", units::percent(report.reached.accuracy())));
             }
         }
         if !found.is_empty() {
@@ -316,8 +317,9 @@ impl Work<'_> {
         let outcome = training.run(&mut run, started, self.stop, &mut |event| match (&mut alone, event) {
             (Some(progress), event) => progress.show(event),
             (None, Event::Epoch { row, .. }) => {
-                let validation =
-                    row.validation.map_or_else(String::new, |[_, acc, _]| format!("  val acc {}", units::percent(acc)));
+                let validation = row
+                    .validation
+                    .map_or_else(String::new, |found| format!("  val acc {}", units::percent(found.accuracy)));
                 let acc = units::percent(row.train_acc);
                 say!("{}: epoch {}/{epochs}  loss {:.4}  acc {acc}{validation}", item.name, row.epoch, row.train_loss);
             }

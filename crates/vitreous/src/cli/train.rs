@@ -44,7 +44,9 @@ pub struct Args {
 
 /// Runs the command; `started` is when the program did.
 pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
-    let checked = args.settings.with_flags(args.flags.values())?;
+    let mut layers = args.settings.layers(args.flags.values())?;
+    args.settings.without_mnist(&mut layers)?;
+    let checked = layers.finish()?;
     let place = Place::choose(&args.out, args.name.as_deref(), &base(&args.settings))?;
     let ready = ready(&checked)?;
     let ignored = ready.facts.ignored_folders.clone();

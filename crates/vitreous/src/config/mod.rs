@@ -10,6 +10,7 @@ pub mod error;
 pub mod layers;
 pub mod model;
 pub mod presets;
+pub mod strips;
 pub mod train;
 
 use serde::{Deserialize, Serialize};
@@ -230,7 +231,7 @@ mod tests {
             ("[train]\nopt = \"lion\"", "opt \"lion\" is not one of adam, adamw, sgd", "use opt = \"adam\""),
             (
                 "[model]\nkind = \"stak\"",
-                "kind \"stak\" is not one of vit, stack, sequence-vit",
+                "kind \"stak\" is not one of vit, stack, sequence-vit, reader",
                 "did you mean \"stack\"?",
             ),
             (

@@ -8,7 +8,7 @@ macro_rules! preset {
 }
 
 /// Names and texts, the default first.
-const PRESETS: [(&str, &str); 22] = [
+const PRESETS: [(&str, &str); 23] = [
     preset!("digits"),
     preset!("mnist-vit"),
     preset!("fashion-vit"),
@@ -28,6 +28,7 @@ const PRESETS: [(&str, &str); 22] = [
     preset!("cifar-vit-64-flat"),
     preset!("cifar-vit-128"),
     preset!("vit-lite-7-4"),
+    preset!("read-digits"),
     preset!("photos-vit-52m"),
     preset!("photos-cnn"),
     preset!("photos"),

@@ -6,6 +6,7 @@
 
 pub mod augment;
 pub mod digits;
+pub mod strips;
 
 mod cifar;
 mod decode;
@@ -13,6 +14,7 @@ mod describe;
 mod error;
 mod folder;
 mod idx;
+mod image_set;
 mod load;
 mod normalize;
 mod resample;
@@ -30,6 +32,7 @@ pub use decode::decode_picture;
 pub use describe::{ClassSummary, DataSummary, describe};
 pub use error::DataError;
 pub use folder::SkippedImage;
+pub use image_set::ImageSet;
 pub use load::{Loaded, Wanted, load};
 pub use normalize::Normalization;
 pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect};

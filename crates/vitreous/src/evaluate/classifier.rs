@@ -4,13 +4,15 @@ use std::path::Path;
 
 use vitreous_engine::{Examples, Memory, Session, inference_memory};
 
+use super::reading::{Reader, Reading, ReadingScores, ReadingTally};
 use super::{ClassMap, EvaluateError, Prediction, Scores, Tally, Verdict};
 use crate::checkpoint::{self, Metadata};
 use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
-use crate::config::model::ImageFacts;
+use crate::config::model::{ImageFacts, ModelConfig};
 use crate::data::augment::Augment;
-use crate::data::{ImageShape, Split};
+use crate::data::strips::Strips;
+use crate::data::{ImageSet, ImageShape, Split};
 use crate::models::{self, Model};
 
 /// Images that go through the model at a time; the number changes no result.
@@ -34,13 +36,13 @@ impl Classifier {
     pub fn load(path: &Path, threads: usize) -> Result<Self, EvaluateError> {
         let metadata = checkpoint::load_metadata(path)?;
         let config = resolve(path, &metadata)?;
-        let shape = shape_of(&config);
         let contradiction = |reason: String| EvaluateError::Contradiction { path: path.to_path_buf(), reason };
         let model = models::build(&config.model, 0.0).map_err(|error| contradiction(error.to_string()))?;
         let (classes, named) = (config.model.num_classes(), metadata.class_names.len());
         if classes != named {
             return Err(contradiction(format!("{named} class names for {classes} classes")));
         }
+        let shape = shape_of(&model);
         let (mean, std) = (&metadata.normalization.mean, &metadata.normalization.std);
         if [mean.len(), std.len()] != [shape.channels; 2] {
             let (means, stds, channels) = (mean.len(), std.len(), shape.channels);
@@ -73,7 +75,7 @@ impl Classifier {
 
     /// Shape of the images that the model sees.
     pub fn shape(&self) -> ImageShape {
-        shape_of(&self.config)
+        shape_of(&self.model)
     }
 
     /// The memory that it takes to ask the model about many images.
@@ -86,7 +88,9 @@ impl Classifier {
     /// # Errors
     /// When they have another shape than those the model was made for.
     pub fn check(&self, split: &Split) -> Result<(), EvaluateError> {
-        let (found, expected) = (split.shape(), self.shape());
+        let ImageFacts { image_size, channels, .. } = self.config.model.facts();
+        let expected = ImageShape { channels, height: image_size, width: image_size };
+        let found = split.shape();
         if found == expected { Ok(()) } else { Err(EvaluateError::ImageShape { found, expected }) }
     }
 
@@ -104,7 +108,8 @@ impl Classifier {
         let names = &self.metadata.class_names;
         let mut tally = Tally::new(names.len());
         let mut predictions = Vec::with_capacity(split.len());
-        for_each_logits(&mut self.session, &self.model, split, &self.augment, &mut |i, logits| {
+        let set = ImageSet::Classified(split.clone());
+        for_each_logits(&mut self.session, &self.model, &set, &self.augment, &mut |i, logits| {
             let label = classes.of(split.label(i));
             let Verdict { class, probability } = tally.add(logits, label);
             predictions.push(Prediction { image: split.image_name(i), label, prediction: class, probability });
@@ -113,6 +118,58 @@ impl Classifier {
             }
         });
         Ok((tally.finish(names), predictions))
+    }
+
+    /// Whether the model reads strips of digits instead of naming classes.
+    pub fn is_reader(&self) -> bool {
+        self.model.memory.is_some()
+    }
+
+    /// Reads strips, as a beam of so many beginnings; 1 is greedy. `progress` is called with the number of strips done.
+    ///
+    /// # Panics
+    /// When the model is no reader.
+    pub fn read(
+        &mut self,
+        strips: &Strips,
+        beam: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> (ReadingScores, Vec<Reading>) {
+        let mut reader = self.reader();
+        let set = ImageSet::Strips(strips.clone());
+        let mut tally = ReadingTally::default();
+        let mut readings = Vec::with_capacity(strips.len());
+        for first in (0..strips.len()).step_by(BATCH) {
+            let images = BATCH.min(strips.len() - first);
+            let examples = Plain { set: &set, augment: &self.augment, first };
+            let (read, logits) = reader.read(&mut self.session, images, &examples, beam);
+            let each = logits.chunks_exact(logits.len() / images);
+            for (i, (reading, logits)) in (first..).zip(read.into_iter().zip(each)) {
+                tally.add(&strips.digits(i), &reading, logits);
+                readings.push(reading);
+            }
+            progress(first + images);
+        }
+        (tally.finish(beam), readings)
+    }
+
+    /// Reads one strip.
+    ///
+    /// # Shapes
+    /// - `pixels`: `[1, height, width]`
+    ///
+    /// # Panics
+    /// When the model is no reader.
+    pub fn read_one(&mut self, pixels: &[u8], beam: usize) -> Reading {
+        assert_eq!(pixels.len(), self.shape().len(), "an image of the model's shape");
+        let one = One { pixels, augment: &self.augment };
+        let mut reader = self.reader();
+        reader.read(&mut self.session, 1, &one, beam).0.swap_remove(0)
+    }
+
+    fn reader(&self) -> Reader {
+        let ModelConfig::Reader(config) = &self.config.model else { panic!("the model is no reader") };
+        Reader::new(config, &self.model, &self.session)
     }
 
     /// Computes the logits of one image.
@@ -127,29 +184,29 @@ impl Classifier {
     }
 }
 
-/// Calls `each` with the place and the logits of every image of a split, in order.
+/// Calls `each` with the place and the logits of every image of a set, in order; of a strip, those after the right words.
 ///
 /// `augment` normalises; its random changes are not made.
 pub fn for_each_logits(
     session: &mut Session,
     model: &Model,
-    split: &Split,
+    set: &ImageSet,
     augment: &Augment,
     each: &mut dyn FnMut(usize, &[f32]),
 ) {
-    let num_classes = session.graph().node(model.logits).shape.len();
-    for first in (0..split.len()).step_by(BATCH) {
-        let images = BATCH.min(split.len() - first);
-        let outputs = session.infer(&[model.logits], images, &Plain { split, augment, first });
-        for (i, logits) in (first..).zip(outputs[0].chunks_exact(num_classes)) {
+    let len = session.graph().node(model.logits).shape.len();
+    for first in (0..set.len()).step_by(BATCH) {
+        let images = BATCH.min(set.len() - first);
+        let outputs = session.infer(&[model.logits], images, &Plain { set, augment, first });
+        for (i, logits) in (first..).zip(outputs[0].chunks_exact(len)) {
             each(i, logits);
         }
     }
 }
 
-/// Images of a split from the place `first` on.
+/// Images of a set from the place `first` on.
 struct Plain<'a> {
-    split: &'a Split,
+    set: &'a ImageSet,
     augment: &'a Augment,
     first: usize,
 }
@@ -157,8 +214,8 @@ struct Plain<'a> {
 impl Examples for Plain<'_> {
     fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
         match input {
-            0 => self.augment.plain(self.split.pixels(self.first + example), values),
-            _ => values[0] = self.split.label(self.first + example) as f32,
+            0 => self.augment.plain(self.set.pixels(self.first + example, &mut Vec::new()), values),
+            _ => self.set.label(input, self.first + example, values),
         }
     }
 }
@@ -173,8 +230,8 @@ impl Examples for One<'_> {
     fn fill(&self, input: usize, _example: usize, values: &mut [f32]) {
         match input {
             0 => self.augment.plain(self.pixels, values),
-            // Logits do not depend on the label.
-            _ => values[0] = 0.0,
+            // Neither classes nor what a reader reads depend on what is given as the answer.
+            _ => values.fill(0.0),
         }
     }
 }
@@ -197,9 +254,11 @@ fn resolve(path: &Path, metadata: &Metadata) -> Result<ResolvedConfig, EvaluateE
     Ok(checked.resolve(facts)?)
 }
 
-fn shape_of(config: &ResolvedConfig) -> ImageShape {
-    let side = config.model.image_size();
-    ImageShape { channels: config.model.channels(), height: side, width: side }
+fn shape_of(model: &Model) -> ImageShape {
+    match model.graph.node(model.image).shape.0[..] {
+        [channels, height, width] => ImageShape { channels, height, width },
+        _ => unreachable!("an image has channels, height and width"),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod classes;
 mod classifier;
 mod confusion;
 mod csv;
+pub mod reading;
 mod report;
 mod scores;
 
@@ -18,7 +19,7 @@ pub use classes::ClassMap;
 pub use classifier::{BATCH, Classifier, for_each_logits};
 pub use confusion::{Confused, ConfusionMatrix, shortened};
 pub use csv::line as csv_line;
-pub use report::Report;
+pub use report::{Answers, Reached, Report};
 pub use scores::{ClassScores, Scores, Tally, Totals, Verdict, top, wilson_interval};
 
 use crate::checkpoint::CheckpointError;

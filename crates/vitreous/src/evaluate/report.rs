@@ -1,5 +1,5 @@
 //! What is kept of an evaluation: `evaluation/<split>/` in the run's folder, with `report.json`, `confusion.csv`,
-//! `confusion.txt` and `predictions.csv`; `evaluation/<split>-of-<data>/` for other images than the run's. A later
+//! `confusion.txt` and `predictions.csv`, or of a reader `report.json` and `readings.csv`; `evaluation/<split>-of-<data>/` for other images than the run's. A later
 //! evaluation of the same images takes its place.
 
 use std::fs;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::reading::{Reading, ReadingScores, readings_csv};
 use super::{Prediction, Scores, predictions_csv};
 use crate::data::SplitName;
 use crate::record::{EvaluationRecord, RecordError, Weights, base_name, write_atomically};
@@ -32,7 +33,43 @@ pub struct Report {
     pub test_evaluations: u64,
     /// What was reached.
     #[serde(flatten)]
-    pub scores: Scores,
+    pub reached: Reached,
+}
+
+/// What a model reaches on some images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Reached {
+    /// A classifier.
+    Classes(Scores),
+    /// A reader of strips.
+    Reading(ReadingScores),
+}
+
+/// What a model says of each image, in order.
+pub enum Answers {
+    /// Its class.
+    Classes(Vec<Prediction>),
+    /// The digits on it, besides those that are there.
+    Readings { truths: Vec<Vec<u8>>, readings: Vec<Reading> },
+}
+
+impl Reached {
+    /// Mean cross-entropy, of images or of words.
+    pub fn loss(&self) -> f64 {
+        match self {
+            Reached::Classes(scores) => scores.loss,
+            Reached::Reading(scores) => scores.loss,
+        }
+    }
+
+    /// Part of the images that were named right, or of the strips that were read right as a whole.
+    pub fn accuracy(&self) -> f64 {
+        match self {
+            Reached::Classes(scores) => scores.top1,
+            Reached::Reading(scores) => scores.exact_match,
+        }
+    }
 }
 
 impl Report {
@@ -50,8 +87,12 @@ impl Report {
 
     /// Returns what the run's manifest keeps of it.
     pub fn record(&self) -> EvaluationRecord {
-        let Scores { images, loss, top1, top5, .. } = self.scores;
-        let loss = loss.is_finite().then_some(loss);
+        let (images, top5) = match &self.reached {
+            Reached::Classes(scores) => (scores.images, Some(scores.top5)),
+            Reached::Reading(scores) => (scores.strips, None),
+        };
+        let top1 = self.reached.accuracy();
+        let loss = Some(self.reached.loss()).filter(|loss| loss.is_finite());
         EvaluationRecord { split: self.split, weights: self.weights, data: self.data.clone(), images, loss, top1, top5 }
     }
 
@@ -59,17 +100,20 @@ impl Report {
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn save(&self, folder: &Path, predictions: &[Prediction]) -> Result<(), RecordError> {
+    pub fn save(&self, folder: &Path, answers: &Answers) -> Result<(), RecordError> {
         fs::create_dir_all(folder).map_err(|error| RecordError::write(folder, &error))?;
-        let confusion = &self.scores.confusion;
+        let mut files = Vec::new();
+        if let (Reached::Classes(Scores { confusion, .. }), Answers::Classes(predictions)) = (&self.reached, answers) {
+            files.push(("predictions.csv", predictions_csv(predictions, confusion.names())));
+            files.push(("confusion.csv", confusion.csv()));
+            files.push(("confusion.txt", confusion.text()));
+        }
+        if let Answers::Readings { truths, readings } = answers {
+            files.push(("readings.csv", readings_csv(truths, readings)));
+        }
         let mut json = serde_json::to_string(self).expect("a report is plain numbers and texts");
         json.push('\n');
-        let files = [
-            ("predictions.csv", predictions_csv(predictions, confusion.names())),
-            ("confusion.csv", confusion.csv()),
-            ("confusion.txt", confusion.text()),
-            ("report.json", json),
-        ];
+        files.push(("report.json", json));
         files.iter().try_for_each(|(name, text)| write_atomically(&folder.join(name), text.as_bytes()))
     }
 }

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::confusion::ConfusionMatrix;
+use crate::config::strips::words;
 
 /// How many of the greatest logits the second accuracy looks at.
 const TOP: usize = 5;
@@ -18,6 +19,7 @@ const Z: f64 = 1.959_963_984_540_054;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     images: u64,
+    targets: u64,
     loss: f64,
     right: u64,
     top5: u64,
@@ -89,18 +91,37 @@ impl Totals {
     pub fn add(&mut self, logits: &[f32], label: usize) -> Verdict {
         let class = greatest(logits);
         self.images += 1;
+        self.targets += 1;
         self.loss += log_sum_exp(logits) - f64::from(logits[label]);
         self.right += u64::from(class == label);
         self.top5 += u64::from(rank(logits, label) < TOP);
         Verdict { class, probability: probability(logits, class) }
     }
 
-    /// Mean cross-entropy, without label smoothing.
-    pub fn loss(&self) -> f64 {
-        self.loss / self.images.max(1) as f64
+    /// Adds a strip on which these digits are, by the logits of every word after the right words before it.
+    ///
+    /// It is right when all its words are, the end included: then greedy decoding writes just these.
+    ///
+    /// # Shapes
+    /// - `logits`: `[positions, words]`
+    pub fn add_words(&mut self, logits: &[f32], digits: &[u8]) {
+        let mut right = true;
+        let rows = logits.chunks_exact(words::COUNT).zip(words::targets(digits));
+        for (logits, word) in rows.filter_map(|(logits, word)| Some((logits, usize::from(word?)))) {
+            self.targets += 1;
+            self.loss += log_sum_exp(logits) - f64::from(logits[word]);
+            right &= greatest(logits) == word;
+        }
+        self.images += 1;
+        self.right += u64::from(right);
     }
 
-    /// Part of the images whose class has the greatest logit.
+    /// Mean cross-entropy of images, or of words, without label smoothing.
+    pub fn loss(&self) -> f64 {
+        self.loss / self.targets.max(1) as f64
+    }
+
+    /// Part of the images whose class has the greatest logit, or of the strips that are right.
     pub fn top1(&self) -> f64 {
         part(self.right, self.images)
     }

@@ -3,6 +3,7 @@
 //! Names of nodes and parameters are timm's, so that the name in a table is the name on disk.
 
 pub mod layers;
+pub mod reader;
 pub mod sequence_vit;
 pub mod stack;
 pub mod summary;
@@ -15,21 +16,23 @@ use crate::config::ResolvedConfig;
 use crate::config::model::ModelConfig;
 use crate::config::train::Decay;
 
-/// A classifier's graph and the nodes that the rest of the program asks for.
+/// A network's graph and the nodes that the rest of the program asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     /// All operations, from the image to the loss.
     pub graph: Graph,
     /// Input: the normalised image, `[channels, height, width]`.
     pub image: NodeId,
-    /// Input: the number of the image's class, `[]`.
+    /// Input: the number of the image's class, `[]`; of a reader, the words to write, `[positions]`.
     pub label: NodeId,
-    /// One number for each class, before softmax: `[num_classes]`.
+    /// One number for each class, before softmax: `[num_classes]`; of a reader, `[positions, words]`.
     pub logits: NodeId,
-    /// Cross-entropy of one image: `[]`.
+    /// Cross-entropy of one image, or the sum of it over the words of a strip: `[]`.
     pub loss: NodeId,
-    /// 1 where the greatest logit is the label's, else 0: `[]`.
+    /// 1 where the greatest logit is the label's, or that of every word, else 0: `[]`.
     pub correct: NodeId,
+    /// Of a reader, what the encoder hands to the decoder: `[tokens, embed_dim]`.
+    pub memory: Option<NodeId>,
 }
 
 /// Builds a network and its loss.
@@ -43,6 +46,7 @@ pub fn build(config: &ModelConfig, smoothing: f32) -> Result<Model, GraphError> 
         ModelConfig::Vit(config) => vit::vit(config, smoothing),
         ModelConfig::Stack(config) => stack::stack(config, smoothing),
         ModelConfig::SequenceVit(config) => sequence_vit::sequence_vit(config, smoothing),
+        ModelConfig::Reader(config) => reader::reader(config, smoothing),
     }
 }
 
@@ -82,7 +86,7 @@ impl Model {
     ) -> Result<Model, GraphError> {
         let loss = graph.cross_entropy("loss", logits, label, smoothing)?;
         let correct = graph.correct("correct", logits, label)?;
-        Ok(Model { graph, image, label, logits, loss, correct })
+        Ok(Model { graph, image, label, logits, loss, correct, memory: None })
     }
 }
 

@@ -30,10 +30,21 @@ pub struct EpochRow {
     pub train_loss: f64,
     /// As `train_loss`.
     pub train_acc: f64,
-    /// Loss, top-1 and top-5 accuracy on the validation split, where there is one.
-    pub validation: Option<[f64; 3]>,
+    /// What the validation split said, where there is one.
+    pub validation: Option<Validation>,
     /// Learning rate of the epoch's last step.
     pub lr: f64,
+}
+
+/// What an epoch's weights reached on the validation split.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Validation {
+    /// Mean cross-entropy, without label smoothing.
+    pub loss: f64,
+    /// Part of the images that were named right, or of the strips that were read right as a whole.
+    pub accuracy: f64,
+    /// Part of the images whose class is among the five greatest logits; strips have no such thing.
+    pub top5: Option<f64>,
 }
 
 /// One line of `metrics.jsonl`.
@@ -71,7 +82,10 @@ impl Journal {
     /// When a file cannot be written.
     pub fn epoch(&mut self, row: &EpochRow) -> Result<(), RecordError> {
         let EpochRow { epoch, step, train_loss, train_acc, validation, lr } = row;
-        let [loss, top1, top5] = validation.map_or_else(Default::default, |values| values.map(|x| x.to_string()));
+        let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+        let loss = number(validation.map(|found| found.loss));
+        let top1 = number(validation.map(|found| found.accuracy));
+        let top5 = number(validation.and_then(|found| found.top5));
         self.results.add(&format!("{epoch},{step},{train_loss},{train_acc},{loss},{top1},{top5},{lr}\n"))?;
         [&self.results, &self.metrics, &self.timing].into_iter().try_for_each(Lines::sync)
     }
@@ -131,7 +145,14 @@ mod tests {
         let mut journal = Journal::start(folder.path()).unwrap();
         let row = EpochRow { epoch: 1, step: 7, train_loss: 2.5, train_acc: 0.25, validation: None, lr: 1e-5 };
         journal.epoch(&row).unwrap();
-        journal.epoch(&EpochRow { epoch: 2, step: 14, validation: Some([1.5, 0.5, 0.75]), ..row }).unwrap();
+        journal
+            .epoch(&EpochRow {
+                epoch: 2,
+                step: 14,
+                validation: Some(Validation { loss: 1.5, accuracy: 0.5, top5: Some(0.75) }),
+                ..row
+            })
+            .unwrap();
         let text = std::fs::read_to_string(folder.path().join("results.csv")).unwrap();
         let expected = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n\
                         1,7,2.5,0.25,,,,0.00001\n\

@@ -65,10 +65,11 @@ pub struct EvaluationRecord {
     pub images: u64,
     /// Mean cross-entropy; absent where it is no finite number.
     pub loss: Option<f64>,
-    /// Part of the images whose class has the greatest logit.
+    /// Part of the images whose class has the greatest logit, or of the strips that were read right.
     pub top1: f64,
-    /// Part of the images whose class is among the five greatest logits.
-    pub top5: f64,
+    /// Part of the images whose class is among the five greatest logits; strips have no such thing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top5: Option<f64>,
 }
 
 impl Manifest {

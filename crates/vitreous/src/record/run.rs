@@ -417,7 +417,7 @@ mod tests {
             images: 7,
             loss: None,
             top1,
-            top5: 1.0,
+            top5: Some(1.0),
         };
         let mut manifest = manifest();
         manifest.note_evaluation(of(SplitName::Test, Weights::Last, "photos", 0.2));

@@ -4,18 +4,20 @@ use std::sync::{Mutex, PoisonError};
 
 use vitreous_engine::Examples;
 
-use crate::data::Split;
+use crate::data::ImageSet;
 use crate::data::augment::{Augment, Scratch};
 use crate::random::Key;
 
 /// The images of a step.
 pub struct StepExamples<'a> {
     /// Where the images are.
-    pub split: &'a Split,
+    pub set: &'a ImageSet,
     /// What is done to them.
     pub augment: &'a Augment,
     /// Where it is done.
     pub rooms: &'a Rooms,
+    /// Number of the epoch, from 0.
+    pub epoch: u64,
     /// Places in the split, in the epoch's order.
     pub order: &'a [u32],
     /// Place of the step's first image in that order.
@@ -27,29 +29,47 @@ pub struct StepExamples<'a> {
 impl Examples for StepExamples<'_> {
     fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
         let place = self.first + example;
-        let image = self.order[place] as usize;
         match input {
-            0 => self.rooms.with(self.augment, |scratch| {
-                self.augment.apply(self.split.pixels(image), self.key.with(place as u64), scratch, values);
+            0 => self.rooms.with(self.augment, |Room { scratch, canvas }| {
+                let pixels = self.set.pixels(self.index(example), canvas);
+                self.augment.apply(pixels, self.key.with(place as u64), scratch, values);
             }),
-            _ => values[0] = self.split.label(image) as f32,
+            _ => self.set.label(input, self.index(example), values),
         }
+    }
+}
+
+impl StepExamples<'_> {
+    /// How many answers are asked for of so many images.
+    pub fn targets(&self, images: usize) -> usize {
+        (0..images).map(|example| self.set.targets(self.index(example))).sum()
+    }
+
+    fn index(&self, example: usize) -> usize {
+        self.set.index(self.epoch, self.order[self.first + example] as usize)
     }
 }
 
 /// Room to work on images: as many as threads have worked at once, made when first needed and kept.
 #[derive(Default)]
 pub struct Rooms {
-    free: Mutex<Vec<Scratch>>,
+    free: Mutex<Vec<Room>>,
+}
+
+/// Room to work on one image.
+struct Room {
+    scratch: Scratch,
+    /// For images that are drawn.
+    canvas: Vec<u8>,
 }
 
 impl Rooms {
-    fn with(&self, augment: &Augment, work: impl FnOnce(&mut Scratch)) {
+    fn with(&self, augment: &Augment, work: impl FnOnce(&mut Room)) {
         // The lock is held for one push or pop an image. What a panic left is a list of rooms like any other.
         let taken = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut scratch = taken.unwrap_or_else(|| augment.scratch());
-        work(&mut scratch);
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        let mut room = taken.unwrap_or_else(|| Room { scratch: augment.scratch(), canvas: Vec::new() });
+        work(&mut room);
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(room);
     }
 }
 
@@ -66,12 +86,13 @@ mod tests {
         let spec = DataSpec { limit_train: Some(23), ..DataSpec::default() };
         let loaded = load(&spec, &inspect(&spec).unwrap(), Wanted::TrainAndValidation, 1, &|_, _| ()).unwrap();
         let split = loaded.train.unwrap();
+        let set = ImageSet::Classified(split.clone());
         let changes = AugmentSpec { horizontal_flip: 0.5, crop_padding: 4, ..AugmentSpec::default() };
         let augment = Augment::new(changes, 1, 28, 28, &[0.2], &[0.2]);
         let (rooms, order) = (Rooms::default(), stream(3, Purpose::Shuffle).permutation(split.len()));
         let image = |first: usize, example: usize, epoch: u64| {
             let key = stream(3, Purpose::Augment).with(epoch);
-            let step = StepExamples { split: &split, augment: &augment, rooms: &rooms, order: &order, first, key };
+            let step = StepExamples { set: &set, augment: &augment, rooms: &rooms, epoch, order: &order, first, key };
             let (mut pixels, mut label) = (vec![f32::NAN; 28 * 28], [f32::NAN]);
             step.fill(0, example, &mut pixels);
             step.fill(1, example, &mut label);

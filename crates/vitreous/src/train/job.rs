@@ -9,7 +9,7 @@ use crate::checkpoint::Metadata;
 use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{Config, ResolvedConfig};
-use crate::data::{Facts, Loaded, Normalization, Split};
+use crate::data::{Facts, ImageSet, Loaded, Normalization, Split, SplitName};
 use crate::models::Model;
 use crate::models::summary::summarise;
 use crate::record::{DataRecord, FlopsRecord, MachineRecord, Manifest, Status, now_utc};
@@ -18,8 +18,8 @@ use crate::record::{DataRecord, FlopsRecord, MachineRecord, Manifest, Status, no
 pub struct Job {
     pub(super) config: ResolvedConfig,
     pub(super) model: Model,
-    pub(super) train: Split,
-    pub(super) validation: Option<Split>,
+    pub(super) train: ImageSet,
+    pub(super) validation: Option<ImageSet>,
     pub(super) threads: usize,
     data: DataRecord,
 }
@@ -46,7 +46,11 @@ impl Job {
             skipped: loaded.skipped,
         };
         let threads = threads(config.train.threads);
-        Ok(Job { config, model, train, validation: loaded.validation, threads, data })
+        let set =
+            |split: Split, name: SplitName| ImageSet::new(split, name, &config.model, &config.data, config.train.seed);
+        let train = set(train, SplitName::Train);
+        let validation = loaded.validation.map(|split| set(split, SplitName::Validation));
+        Ok(Job { config, model, train, validation, threads, data })
     }
 
     /// Checks the batch against the number of images, which is known before one is loaded.

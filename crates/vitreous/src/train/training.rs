@@ -10,10 +10,11 @@ use super::examples::{Rooms, StepExamples};
 use super::{Event, Job, StepEvent, TrainError, optimizer};
 use crate::checkpoint::{self, Metadata};
 use crate::config::train::Keep;
+use crate::data::ImageSet;
 use crate::data::augment::Augment;
 use crate::evaluate::{BATCH, Totals, for_each_logits};
 use crate::random::{Purpose, stream};
-use crate::record::{EpochRow, Journal, MetricsLine, Results, Run, Status, Weights, now_utc, sha256_of};
+use crate::record::{EpochRow, Journal, MetricsLine, Results, Run, Status, Validation, Weights, now_utc, sha256_of};
 
 /// A model that is being trained.
 pub struct Training {
@@ -53,23 +54,25 @@ struct Kept {
     step: u64,
 }
 
-/// A mean over images of loss and accuracy, step by step.
+/// A mean of loss, over targets, and accuracy, over images, step by step. An image is one target, a strip several.
 #[derive(Clone, Copy, Default)]
 struct Mean {
     images: f64,
+    targets: f64,
     loss: f64,
     accuracy: f64,
 }
 
 impl Mean {
-    fn add(&mut self, images: usize, loss: f64, accuracy: f64) {
+    fn add(&mut self, [images, targets]: [usize; 2], loss: f64, accuracy: f64) {
         self.images += images as f64;
-        self.loss += images as f64 * loss;
+        self.targets += targets as f64;
+        self.loss += targets as f64 * loss;
         self.accuracy += images as f64 * accuracy;
     }
 
     fn values(&self) -> [f64; 2] {
-        [self.loss / self.images, self.accuracy / self.images]
+        [self.loss / self.targets, self.accuracy / self.images]
     }
 }
 
@@ -220,7 +223,7 @@ impl Training {
         let train_s = clock.elapsed().as_secs_f64();
         let (clock, pause) = (Instant::now(), Instant::now());
         let validation = self.validate(around);
-        if let Some([loss, ..]) = validation.filter(|[loss, ..]| !loss.is_finite()) {
+        if let Some(Validation { loss, .. }) = validation.filter(|found| !found.loss.is_finite()) {
             return Err(TrainError::ValidationNotFinite { loss, step: self.results.steps, epoch: epoch + 1, lr });
         }
         self.check_weights(lr)?;
@@ -261,13 +264,16 @@ impl Training {
         mean: &mut Mean,
         around: &mut Surroundings,
     ) -> Result<(), TrainError> {
-        let Job { config, train: split, .. } = &self.job;
+        let Job { config, train: set, .. } = &self.job;
         let images = config.train.step_images().min(order.len() - first);
         let key = stream(config.train.seed, Purpose::Augment).with(epoch);
-        let examples = StepExamples { split, augment: &self.augment, rooms: &self.rooms, order, first, key };
+        let (augment, rooms) = (&self.augment, &self.rooms);
+        let examples = StepExamples { set, augment, rooms, epoch, order, first, key };
+        let targets = examples.targets(images);
         let StepReport { loss, gradient_norm } = self.session.train_step(&Step {
             dropout: stream(config.train.seed, Purpose::Dropout).with(epoch),
             first: first as u64,
+            targets: Some(targets as f64),
             micro_batches: images.div_ceil(config.train.batch_size),
             ..Step::new(images, &examples, lr)
         });
@@ -280,8 +286,8 @@ impl Training {
             return Err(TrainError::GradientNotFinite { norm: gradient_norm, step, epoch, lr });
         }
         let accuracy = self.session.metric_mean(0, images);
-        mean.add(images, loss, accuracy);
-        self.since_line.add(images, loss, accuracy);
+        mean.add([images, targets], loss, accuracy);
+        self.since_line.add([images, targets], loss, accuracy);
         let logged = step.is_multiple_of(config.train.log_interval);
         if step == 1 || logged {
             let seconds = around.started.elapsed().as_secs_f64();
@@ -299,24 +305,28 @@ impl Training {
         Ok(())
     }
 
-    /// Returns loss, top-1 and top-5 accuracy on the validation split, where there is one.
-    fn validate(&mut self, around: &mut Surroundings) -> Option<[f64; 3]> {
-        let split = self.job.validation.as_ref()?;
+    /// Looks at the validation split, where there is one.
+    fn validate(&mut self, around: &mut Surroundings) -> Option<Validation> {
+        let set = self.job.validation.as_ref()?;
         let mut totals = Totals::default();
-        for_each_logits(&mut self.session, &self.job.model, split, &self.augment, &mut |i, logits| {
-            totals.add(logits, split.label(i));
+        for_each_logits(&mut self.session, &self.job.model, set, &self.augment, &mut |i, logits| {
+            match set {
+                ImageSet::Classified(split) => _ = totals.add(logits, split.label(i)),
+                ImageSet::Strips(strips) => totals.add_words(logits, &strips.digits(i)),
+            }
             if (i + 1) % BATCH == 0 {
-                (around.listen)(Event::Validated { done: i + 1, total: split.len() });
+                (around.listen)(Event::Validated { done: i + 1, total: set.len() });
             }
         });
-        Some([totals.loss(), totals.top1(), totals.top5()])
+        let top5 = matches!(set, ImageSet::Classified(_)).then(|| totals.top5());
+        Some(Validation { loss: totals.loss(), accuracy: totals.top1(), top5 })
     }
 
     /// Notes what an epoch came to, and returns whether no earlier one was as good.
     fn note(&mut self, row: &EpochRow) -> bool {
         self.results.train_loss = Some(row.train_loss);
         self.results.train_acc = Some(row.train_acc);
-        let Some([loss, accuracy, _]) = row.validation else { return false };
+        let Some(Validation { loss, accuracy, .. }) = row.validation else { return false };
         self.results.val_acc = Some(accuracy);
         if self.job.config.train.keep != Keep::Best {
             return false;

@@ -121,7 +121,7 @@ impl Chunk<'_> {
                     let out = self.write(out, 1);
                     for (out, tokens) in out.iter_mut().zip(self.sequences(logits, labels, size)) {
                         let hits = sequence::real_targets(tokens, size[1]);
-                        *out = hits.map(|(logits, label)| scalar::correct(logits, label)).sum();
+                        *out = hits.map(|(logits, label)| scalar::correct(logits, label)).product();
                     }
                 }
             }

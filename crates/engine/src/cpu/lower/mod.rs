@@ -380,7 +380,7 @@ impl<'a> Lowering<'a> {
             | Op::DropPath(_)
             | Op::CrossEntropyTokens { .. }
             | Op::CrossEntropyTokensGrad { .. }
-            | Op::CorrectTokens => self.sequence(id),
+            | Op::CorrectSequence => self.sequence(id),
             // convolution
             Op::ChannelsLast | Op::ChannelsFirst => self.order(id),
             Op::Conv2d(convolution) => self.conv2d(id, convolution),

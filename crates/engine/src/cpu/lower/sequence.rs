@@ -94,7 +94,7 @@ impl Lowering<'_> {
                 let (logits, labels, size) = self.token_logits(id);
                 SequenceCall::CrossEntropyGrad { logits, labels, out: self.value_slot(id), size, smoothing }
             }
-            Op::CorrectTokens => {
+            Op::CorrectSequence => {
                 let (logits, labels, size) = self.token_logits(id);
                 SequenceCall::Correct { logits, labels, out: self.value_slot(id), size }
             }

@@ -14,7 +14,7 @@ use super::super::{CliError, json, show};
 use super::{Noise, STEPS_MIN};
 use crate::config::CheckedConfig;
 use crate::data::augment::Augment;
-use crate::data::{self, Normalization, Wanted};
+use crate::data::{self, ImageSet, Normalization, SplitName, Wanted};
 use crate::models;
 use crate::random::{Purpose, stream};
 use crate::train::{Job, Rooms, StepExamples, available_memory, check_memory, memory_needed, optimizer, threads};
@@ -62,7 +62,9 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let Normalization { mean, std } = Normalization::new(spec, &split);
     let read_s = begin.elapsed().as_secs_f64();
 
-    let (recipe, shape, batch) = (&config.train, split.shape(), config.train.step_images());
+    let (recipe, batch) = (&config.train, config.train.step_images());
+    let set = ImageSet::new(split, SplitName::Train, &config.model, &config.data, recipe.seed);
+    let shape = set.shape();
     let parameters = Parameters::initialise(&model.graph, stream(recipe.seed, Purpose::Initialise));
     let mut session = Session::new(model.graph.clone(), parameters, threads);
     session.start_training(model.loss, &[model.correct], optimizer(recipe));
@@ -81,15 +83,16 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
         step(batch, &ready, 0);
     }
     let begin = Instant::now();
-    let order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(split.len());
+    let order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(set.len());
     let (mut epoch_s, mut ready_s) = (begin.elapsed().as_secs_f64(), 0.0);
     let key = stream(recipe.seed, Purpose::Augment).with(0);
-    let last = if recipe.drop_last { split.len() / batch * batch } else { split.len() };
+    let last = if recipe.drop_last { set.len() / batch * batch } else { set.len() };
     let firsts: Vec<usize> = (0..last).step_by(batch).collect();
     let images = |first: usize| batch.min(last - first);
     for block in firsts.chunks(BLOCK) {
         for &first in block {
-            let examples = StepExamples { split: &split, augment: &augment, rooms: &rooms, order: &order, first, key };
+            let (augment, rooms, order) = (&augment, &rooms, &order[..]);
+            let examples = StepExamples { set: &set, augment, rooms, epoch: 0, order, first, key };
             epoch_s += step(images(first), &examples, first);
         }
         for &first in block {

@@ -191,7 +191,7 @@ fn text(timing: &Timing) -> String {
     )
 }
 
-/// A batch of random images and labels.
+/// A batch of random images and labels, or words.
 struct Noise {
     pixels: Vec<f32>,
     labels: Vec<f32>,
@@ -205,12 +205,13 @@ impl Noise {
 
     fn new(model: &Model, batch: usize) -> Noise {
         let len = model.graph.node(model.image).shape.len();
-        let classes = model.graph.node(model.logits).shape.len() as u64;
+        let classes = model.graph.node(model.logits).shape.features() as u64;
+        let answers = batch * model.graph.node(model.label).shape.len();
         let key = Key::new(SEED);
         let (pixels, labels) = (key.with(0), key.with(1));
         Noise {
             pixels: (0..(batch * len) as u64).map(|i| pixels.normal(i) as f32).collect(),
-            labels: (0..batch as u64).map(|i| labels.below(i, classes) as f32).collect(),
+            labels: (0..answers as u64).map(|i| labels.below(i, classes) as f32).collect(),
         }
     }
 }
@@ -219,7 +220,7 @@ impl Examples for Noise {
     fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
         match input {
             0 => values.copy_from_slice(&self.pixels[example * values.len()..][..values.len()]),
-            _ => values[0] = self.labels[example],
+            _ => values.copy_from_slice(&self.labels[example * values.len()..][..values.len()]),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A [`ModelSpec`] is what was written; a [`ModelConfig`] agrees with the data, and model code accepts only that.
 
+mod reader;
 mod sequence_vit;
 mod stack;
 mod stack_error;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
+pub use reader::{DIGITS, ReaderBlock, ReaderConfig, ReaderError, ReaderSpec};
 pub use sequence_vit::{AttentionForm, SequenceVitConfig, SequenceVitError, SequenceVitSpec};
 pub use stack::{Residual, StackConfig, StackInit, StackSpec, WrittenLayer};
 pub use stack_error::StackError;
@@ -50,6 +52,8 @@ pub enum ModelKind {
     Stack,
     /// A transformer whose layers project whole sequences (experiment E4).
     SequenceVit,
+    /// An encoder and a decoder that read strips of digits (experiment E5).
+    Reader,
 }
 
 /// A network as written, not yet checked.
@@ -62,6 +66,8 @@ pub enum ModelSpec {
     Stack(StackSpec),
     /// A transformer whose layers project whole sequences.
     SequenceVit(SequenceVitSpec),
+    /// An encoder and a decoder that read strips of digits.
+    Reader(ReaderSpec),
 }
 
 /// A checked [`ModelSpec`] and the facts of its data.
@@ -73,6 +79,8 @@ pub enum ModelConfig {
     Stack(StackConfig),
     /// A transformer whose layers project whole sequences.
     SequenceVit(SequenceVitConfig),
+    /// An encoder and a decoder that read strips of digits.
+    Reader(ReaderConfig),
 }
 
 /// Says which rule a [`ModelSpec`] breaks.
@@ -87,6 +95,9 @@ pub enum ModelSpecError {
     /// A rule of transformers over whole sequences.
     #[error(transparent)]
     SequenceVit(#[from] SequenceVitError),
+    /// A rule of readers.
+    #[error(transparent)]
+    Reader(#[from] ReaderError),
 }
 
 impl ModelSpecError {
@@ -96,13 +107,14 @@ impl ModelSpecError {
             ModelSpecError::Vit(error) => error.hint(),
             ModelSpecError::Stack(error) => error.hint(),
             ModelSpecError::SequenceVit(error) => error.hint(),
+            ModelSpecError::Reader(error) => error.hint(),
         }
     }
 }
 
 impl ModelKind {
     /// All kinds, the default first.
-    pub const ALL: [ModelKind; 3] = [ModelKind::Vit, ModelKind::Stack, ModelKind::SequenceVit];
+    pub const ALL: [ModelKind; 4] = [ModelKind::Vit, ModelKind::Stack, ModelKind::SequenceVit, ModelKind::Reader];
 
     /// The value of `kind`.
     pub fn name(self) -> &'static str {
@@ -110,6 +122,7 @@ impl ModelKind {
             ModelKind::Vit => "vit",
             ModelKind::Stack => "stack",
             ModelKind::SequenceVit => "sequence-vit",
+            ModelKind::Reader => "reader",
         }
     }
 
@@ -122,6 +135,7 @@ impl ModelKind {
             ModelKind::Vit => ModelSpec::Vit(table.try_into()?),
             ModelKind::Stack => ModelSpec::Stack(table.try_into()?),
             ModelKind::SequenceVit => ModelSpec::SequenceVit(table.try_into()?),
+            ModelKind::Reader => ModelSpec::Reader(table.try_into()?),
         })
     }
 }
@@ -143,6 +157,7 @@ impl ModelSpec {
             ModelSpec::Vit(_) => ModelKind::Vit,
             ModelSpec::Stack(_) => ModelKind::Stack,
             ModelSpec::SequenceVit(_) => ModelKind::SequenceVit,
+            ModelSpec::Reader(_) => ModelKind::Reader,
         }
     }
 
@@ -170,6 +185,7 @@ impl ModelSpec {
             ModelSpec::Vit(spec) => spec.check()?,
             ModelSpec::Stack(spec) => spec.check()?,
             ModelSpec::SequenceVit(spec) => spec.check()?,
+            ModelSpec::Reader(spec) => spec.check()?,
         }
         Ok(())
     }
@@ -183,6 +199,7 @@ impl ModelSpec {
             ModelSpec::Vit(spec) => ModelConfig::Vit(spec.with_facts(facts)?),
             ModelSpec::Stack(spec) => ModelConfig::Stack(spec.with_facts(facts)?),
             ModelSpec::SequenceVit(spec) => ModelConfig::SequenceVit(spec.with_facts(facts)?),
+            ModelSpec::Reader(spec) => ModelConfig::Reader(spec.with_facts(facts)?),
         })
     }
 
@@ -192,6 +209,7 @@ impl ModelSpec {
             ModelSpec::Vit(spec) => [spec.image_size, spec.channels, spec.num_classes],
             ModelSpec::Stack(spec) => [spec.image_size, spec.channels, spec.num_classes],
             ModelSpec::SequenceVit(spec) => [spec.image_size, spec.channels, spec.num_classes],
+            ModelSpec::Reader(spec) => [spec.image_size, spec.channels, spec.num_classes],
         }
     }
 }
@@ -217,6 +235,7 @@ impl ModelConfig {
             ModelConfig::Vit(config) => ModelSpec::Vit(config.spec().clone()),
             ModelConfig::Stack(config) => ModelSpec::Stack(config.spec().clone()),
             ModelConfig::SequenceVit(config) => ModelSpec::SequenceVit(config.spec().clone()),
+            ModelConfig::Reader(config) => ModelSpec::Reader(config.spec().clone()),
         }
     }
 
@@ -226,6 +245,7 @@ impl ModelConfig {
             ModelConfig::Vit(config) => config.facts(),
             ModelConfig::Stack(config) => config.facts(),
             ModelConfig::SequenceVit(config) => config.facts(),
+            ModelConfig::Reader(_) => DIGITS,
         }
     }
 
@@ -250,6 +270,7 @@ impl ModelConfig {
             ModelConfig::Vit(config) => config.describe(),
             ModelConfig::Stack(config) => config.describe(),
             ModelConfig::SequenceVit(config) => config.describe(),
+            ModelConfig::Reader(config) => config.describe(),
         }
     }
 }
@@ -264,7 +285,8 @@ fn contradiction(facts: ImageFacts, written: [Option<usize>; 3]) -> Option<(&'st
 
 /// Writes a number of things, as `1 block` or `6 blocks`.
 fn counted(n: usize, word: &str) -> String {
-    if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") }
+    let plural = if word.ends_with('s') { "es" } else { "s" };
+    if n == 1 { format!("1 {word}") } else { format!("{n} {word}{plural}") }
 }
 
 #[cfg(test)]

@@ -140,6 +140,18 @@ pub enum AttentionScale {
     None,
 }
 
+impl AttentionScale {
+    /// What attention scores are multiplied by, when so many heads share a width.
+    pub(super) fn factor(self, embed_dim: usize, num_heads: usize) -> f32 {
+        match self {
+            // Unscaled scores grow with head_dim and push softmax towards one-hot.
+            AttentionScale::HeadDim => ((embed_dim / num_heads) as f32).sqrt().recip(),
+            AttentionScale::EmbedDim => (embed_dim as f32).sqrt().recip(),
+            AttentionScale::None => 1.0,
+        }
+    }
+}
+
 /// How a block is put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

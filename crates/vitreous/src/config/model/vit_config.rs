@@ -4,8 +4,8 @@
 
 use super::vit_rules::VitSpecError;
 use super::{
-    Activation, Attention, AttentionScale, Block, DropoutPlace, ImageFacts, Init, PatchEmbed, Patching, Pooling,
-    Position, VitSpec, contradiction, counted,
+    Activation, Attention, Block, DropoutPlace, ImageFacts, Init, PatchEmbed, Patching, Pooling, Position, VitSpec,
+    contradiction, counted,
 };
 
 /// A checked [`VitSpec`] and the facts of its data: model code accepts only this, so it never meets a bad size.
@@ -136,12 +136,7 @@ impl VitConfig {
 
     /// What attention scores are multiplied by.
     pub fn attention_scale(&self) -> f32 {
-        match self.spec.attention_scale {
-            // Unscaled scores grow with head_dim and push softmax towards one-hot.
-            AttentionScale::HeadDim => (self.head_dim() as f32).sqrt().recip(),
-            AttentionScale::EmbedDim => (self.embed_dim() as f32).sqrt().recip(),
-            AttentionScale::None => 1.0,
-        }
+        self.spec.attention_scale.factor(self.embed_dim(), self.num_heads())
     }
 
     /// Whether the class token is the query of a decoder.
@@ -216,6 +211,7 @@ impl VitConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::super::AttentionScale;
     use super::*;
 
     const FACTS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };

@@ -1,7 +1,7 @@
 //! The transformer of the 2017 paper as parts: positions, attention with masks, encoder, decoder.
 //! Source: Vaswani et al. 2017, section 3. Norms stand after each half as in the paper (`post`), or before it (`pre`).
 //!
-//! Each part adds nodes to a graph under a name and can be used alone.
+//! Each part adds nodes to a graph under a name and can be used alone; [`super::reader`] is all of them.
 
 mod attention;
 mod decoder;

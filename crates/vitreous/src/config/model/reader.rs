@@ -1,0 +1,219 @@
+//! Models of kind `reader`: an encoder that looks at a strip of digits and a decoder that writes them, one by one.
+//! Source: experiment E5, after Vaswani et al. 2017.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::vit_rules::VitSpecError;
+use super::{Activation, AttentionScale, ImageFacts, Pooling, Position, VitSpec, counted};
+
+/// The images that strips are made of: MNIST's, or others of their form.
+pub const DIGITS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
+
+/// Sizes and options of a reader as written, not yet checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReaderSpec {
+    /// Height and width of one digit's image, in pixels; always 28.
+    pub image_size: Option<usize>,
+    /// Channels of the image; always 1.
+    pub channels: Option<usize>,
+    /// Number of digits to tell apart; always 10.
+    pub num_classes: Option<usize>,
+    /// Height and width of one square patch of the strip, in pixels. Divides 28.
+    pub patch_size: usize,
+    /// Length of one token vector. Even, and a multiple of `num_heads`.
+    pub embed_dim: usize,
+    /// Number of encoder blocks.
+    pub depth: usize,
+    /// Number of decoder blocks.
+    pub decoder_depth: usize,
+    /// Number of attention heads.
+    pub num_heads: usize,
+    /// Width of the MLP's hidden layer as a multiple of `embed_dim`.
+    pub mlp_ratio: f64,
+    /// Activation function of the MLP.
+    pub activation: Activation,
+    /// Where the norms of a block stand.
+    pub block: ReaderBlock,
+    /// By the root of what attention scores are divided.
+    pub attention_scale: AttentionScale,
+    /// Probability of dropout: of embeddings, attention weights and both halves of a block.
+    pub dropout: f64,
+    /// Added to the variance in layer norms.
+    pub norm_eps: f64,
+}
+
+/// Where the norms of a block stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReaderBlock {
+    /// Before each half, and one at the end.
+    PreNorm,
+    /// After each half, as in the 2017 paper.
+    PostNorm,
+}
+
+impl Default for ReaderSpec {
+    fn default() -> Self {
+        ReaderSpec {
+            image_size: None,
+            channels: None,
+            num_classes: None,
+            patch_size: 7,
+            embed_dim: 64,
+            depth: 3,
+            decoder_depth: 2,
+            num_heads: 4,
+            mlp_ratio: 2.0,
+            activation: Activation::Relu,
+            block: ReaderBlock::PreNorm,
+            attention_scale: AttentionScale::HeadDim,
+            dropout: 0.0,
+            norm_eps: 1e-5,
+        }
+    }
+}
+
+/// A checked [`ReaderSpec`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReaderConfig {
+    spec: ReaderSpec,
+}
+
+/// Says which rule a [`ReaderSpec`] breaks.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ReaderError {
+    /// A rule that it shares with vision transformers.
+    #[error(transparent)]
+    Sizes(#[from] VitSpecError),
+    /// The decoder has no blocks, or absurdly many.
+    #[error("decoder_depth {decoder_depth} is not between 1 and {most} ([model])")]
+    DecoderDepth { decoder_depth: usize, most: usize },
+    /// The images are no digits.
+    #[error(
+        "a reader needs digits, ten classes of 28x28 gray pixels, but the data has {} of {}x{} with {} channels",
+        counted(.0.num_classes, "class"), .0.image_size, .0.image_size, .0.channels
+    )]
+    NotDigits(ImageFacts),
+}
+
+impl ReaderError {
+    /// Says what would work instead.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ReaderError::Sizes(error) => error.hint(),
+            ReaderError::DecoderDepth { .. } => Some("use decoder_depth 2".to_string()),
+            ReaderError::NotDigits(_) => Some("use --data mnist or --data digits, with all classes".to_string()),
+        }
+    }
+}
+
+impl ReaderSpec {
+    /// Checks the table by itself; sizes that are to come from the data are not missed.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(&self) -> Result<(), ReaderError> {
+        self.as_vit().check()?;
+        let ImageFacts { image_size, channels, num_classes } = DIGITS;
+        let written = ImageFacts {
+            image_size: self.image_size.unwrap_or(image_size),
+            channels: self.channels.unwrap_or(channels),
+            num_classes: self.num_classes.unwrap_or(num_classes),
+        };
+        if written != DIGITS {
+            return Err(ReaderError::NotDigits(written));
+        }
+        let (decoder_depth, most) = (self.decoder_depth, super::vit_rules::DEPTH_MAX);
+        if !(1..=most).contains(&decoder_depth) {
+            return Err(ReaderError::DecoderDepth { decoder_depth, most });
+        }
+        Ok(())
+    }
+
+    /// Fills in what follows from the data and checks the whole again.
+    ///
+    /// # Errors
+    /// When the data is no digits, or a rule is broken.
+    pub fn with_facts(&self, facts: ImageFacts) -> Result<ReaderConfig, ReaderError> {
+        let ImageFacts { image_size, channels, num_classes } = facts;
+        let (image_size, channels, num_classes) = (Some(image_size), Some(channels), Some(num_classes));
+        let spec = ReaderSpec { image_size, channels, num_classes, ..self.clone() };
+        spec.check()?;
+        Ok(ReaderConfig { spec })
+    }
+
+    /// A vision transformer of the same sizes, which keeps the same rules.
+    fn as_vit(&self) -> VitSpec {
+        VitSpec {
+            image_size: Some(DIGITS.image_size),
+            patch_size: self.patch_size,
+            embed_dim: self.embed_dim,
+            depth: self.depth,
+            num_heads: self.num_heads,
+            mlp_ratio: self.mlp_ratio,
+            dropout: self.dropout,
+            norm_eps: self.norm_eps,
+            position: Position::SineCosine,
+            pooling: Pooling::Mean,
+            ..VitSpec::default()
+        }
+    }
+}
+
+impl ReaderConfig {
+    /// The spec with the facts of the data filled in.
+    pub fn spec(&self) -> &ReaderSpec {
+        &self.spec
+    }
+
+    /// Width of the MLP's hidden layer.
+    pub fn hidden_dim(&self) -> usize {
+        (self.spec.mlp_ratio * self.spec.embed_dim as f64).round() as usize
+    }
+
+    /// What attention scores are multiplied by.
+    pub fn attention_scale(&self) -> f32 {
+        self.spec.attention_scale.factor(self.spec.embed_dim, self.spec.num_heads)
+    }
+
+    /// Says in a few words what it is.
+    pub fn describe(&self) -> String {
+        let ReaderSpec { depth, decoder_depth, num_heads, embed_dim, .. } = self.spec;
+        let (blocks, heads) = (counted(decoder_depth, "block"), counted(num_heads, "head"));
+        format!("reader of strips: encoder {depth}, decoder {blocks}, {heads}, width {embed_dim}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_spec_is_filled_in_and_stays_good() {
+        let config = ReaderSpec::default().with_facts(DIGITS).expect("a good spec");
+        assert_eq!((config.hidden_dim(), config.attention_scale()), (128, 0.25));
+        assert_eq!(config.spec().clone().with_facts(DIGITS), Ok(config));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_with_what_would_do() {
+        let refused = |spec: ReaderSpec, facts: ImageFacts| {
+            let error = spec.with_facts(facts).expect_err("a bad spec");
+            (error.to_string(), error.hint().expect("a way out"))
+        };
+        let (error, hint) = refused(ReaderSpec { patch_size: 5, ..ReaderSpec::default() }, DIGITS);
+        assert!(error.starts_with("image_size 28 is not a multiple of patch_size 5"), "{error}");
+        assert!(hint.contains("patch_size 4"), "{hint}");
+        let (error, _) = refused(ReaderSpec { decoder_depth: 0, ..ReaderSpec::default() }, DIGITS);
+        assert_eq!(error, "decoder_depth 0 is not between 1 and 1000 ([model])");
+        let colours = ImageFacts { image_size: 32, channels: 3, num_classes: 10 };
+        let (error, hint) = refused(ReaderSpec::default(), colours);
+        assert_eq!(
+            error,
+            "a reader needs digits, ten classes of 28x28 gray pixels, but the data has 10 classes of 32x32 with 3 channels"
+        );
+        assert_eq!(hint, "use --data mnist or --data digits, with all classes");
+    }
+}

@@ -1,0 +1,220 @@
+//! From an image to its digits. The encoder runs once; the decoder is run again for every word, given those that were
+//! written so far, and of the likeliest continuations the best few are followed (a beam; one alone is greedy).
+
+use std::cmp::Ordering;
+
+use vitreous_engine::{Examples, NodeId, Parameters, Session};
+
+use crate::config::model::ReaderConfig;
+use crate::config::strips::words;
+use crate::models::Model;
+use crate::models::reader::{ReaderDecoder, reader_decoder};
+
+/// The decoder of a trained reader, which is run again for every word.
+pub struct Reader {
+    decoder: Session,
+    /// Of the decoder.
+    next: NodeId,
+    /// Of the whole reader.
+    memory: NodeId,
+    logits: NodeId,
+    memory_len: usize,
+}
+
+/// What was read of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// The digits, from left to right.
+    pub digits: Vec<u8>,
+    /// How likely the model holds exactly these digits to be, in 0..=1.
+    pub probability: f64,
+}
+
+/// A beginning of an answer.
+#[derive(Clone, Debug, PartialEq)]
+struct Beginning {
+    image: usize,
+    digits: Vec<u8>,
+    log_probability: f64,
+    ended: bool,
+}
+
+impl Reader {
+    /// Makes the decoder of a reader, with the weights that `session` holds.
+    ///
+    /// # Panics
+    /// When the model is no reader.
+    pub fn new(config: &ReaderConfig, model: &Model, session: &Session) -> Self {
+        let ReaderDecoder { graph, logits: next } = reader_decoder(config).expect("a checked config");
+        let mut parameters = Parameters::zeros(&graph);
+        for param in graph.parameters() {
+            let own = graph.find_parameter(&param.name).expect("its own");
+            let of_all = model.graph.find_parameter(&param.name).expect("the decoder is a part of the reader");
+            parameters.get_mut(own).copy_from_slice(session.parameters().get(of_all));
+        }
+        let memory = model.memory.expect("a reader has a memory");
+        let memory_len = model.graph.node(memory).shape.len();
+        let decoder = Session::new(graph, parameters, session.threads());
+        Reader { decoder, next, memory, logits: model.logits, memory_len }
+    }
+
+    /// Reads images, given as the inputs of the whole model, and returns besides the readings its own logits: those
+    /// of every word after the words that are given as input. Readings do not depend on these.
+    pub fn read(
+        &mut self,
+        session: &mut Session,
+        images: usize,
+        examples: &dyn Examples,
+        beam: usize,
+    ) -> (Vec<Reading>, Vec<f32>) {
+        let mut outputs = session.infer(&[self.memory, self.logits], images, examples);
+        let logits = outputs.swap_remove(1);
+        let memory = outputs.swap_remove(0);
+        let start = |image| Beginning { image, digits: vec![], log_probability: 0.0, ended: false };
+        let mut beams: Vec<Vec<Beginning>> = (0..images).map(|image| vec![start(image)]).collect();
+        for position in 0..words::POSITIONS {
+            let open: Vec<Beginning> = beams.iter().flatten().filter(|beginning| !beginning.ended).cloned().collect();
+            let next = self.next_words(&memory, &open, position);
+            let mut grown: Vec<Vec<Beginning>> = vec![Vec::new(); images];
+            beams.into_iter().flatten().filter(|b| b.ended).for_each(|b| grown[b.image].push(b));
+            for (beginning, log_probabilities) in open.iter().zip(&next) {
+                grown[beginning.image].extend(continuations(beginning, log_probabilities));
+            }
+            for beginnings in &mut grown {
+                // Equal ones stay in the order of their words.
+                beginnings.sort_by(|a, b| descending(a.log_probability, b.log_probability));
+                beginnings.truncate(beam.max(1));
+            }
+            beams = grown;
+        }
+        let best = |beam: Vec<Beginning>| {
+            let best = beam.into_iter().next().expect("a beam is never empty");
+            Reading { digits: best.digits, probability: best.log_probability.exp() }
+        };
+        (beams.into_iter().map(best).collect(), logits)
+    }
+
+    /// Log-probabilities of every word that may follow each beginning.
+    fn next_words(&mut self, memory: &[f32], open: &[Beginning], position: usize) -> Vec<Vec<f64>> {
+        let len = self.memory_len;
+        let fill = |input: usize, example: usize, values: &mut [f32]| {
+            let Beginning { image, digits, .. } = &open[example];
+            match input {
+                0 => values.copy_from_slice(&memory[image * len..][..len]),
+                _ => values.iter_mut().zip(words::given(digits)).for_each(|(to, word)| *to = f32::from(word)),
+            }
+        };
+        let logits = self.decoder.infer(&[self.next], open.len(), &fill).swap_remove(0);
+        let rows = logits.chunks_exact(words::POSITIONS * words::COUNT);
+        rows.map(|rows| log_softmax(&rows[position * words::COUNT..][..words::COUNT])).collect()
+    }
+}
+
+/// Every way in which a beginning may go on: with a digit, while there is room, or to its end.
+fn continuations(beginning: &Beginning, log_probabilities: &[f64]) -> Vec<Beginning> {
+    let room = beginning.digits.len() + 1 < words::POSITIONS;
+    let digits = (0..words::START).filter(|_| room);
+    let grown = digits.chain([words::END]).map(|word| {
+        let mut next = beginning.clone();
+        next.log_probability += log_probabilities[usize::from(word)];
+        next.ended = word == words::END;
+        if !next.ended {
+            next.digits.push(word);
+        }
+        next
+    });
+    grown.collect()
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&x| f64::from(x - greatest).exp()).sum();
+    logits.iter().map(|&x| f64::from(x - greatest) - sum.ln()).collect()
+}
+
+/// The order of log-probabilities from the greatest to the least; what is no number comes last.
+fn descending(a: f64, b: f64) -> Ordering {
+    a.is_nan().cmp(&b.is_nan()).then(b.total_cmp(&a))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{DIGITS, ReaderSpec};
+    use crate::models::reader::reader;
+    use crate::random::Key;
+
+    const IMAGES: usize = 7;
+
+    /// A reader with weights drawn anew, and what it sees.
+    fn untrained() -> (ReaderConfig, Model, Session) {
+        let spec = ReaderSpec { patch_size: 14, embed_dim: 12, depth: 1, num_heads: 2, ..ReaderSpec::default() };
+        let config = spec.with_facts(DIGITS).unwrap();
+        let model = reader(&config, 0.0).unwrap();
+        let parameters = Parameters::initialise(&model.graph, Key::new(3));
+        let session = Session::new(model.graph.clone(), parameters, 2);
+        (config, model, session)
+    }
+
+    /// Noise for images; the digits given are `given[example]`.
+    fn seen(given: Vec<Vec<u8>>) -> impl Fn(usize, usize, &mut [f32]) + Sync {
+        move |input: usize, example: usize, values: &mut [f32]| match input {
+            0 => {
+                let key = Key::new(5).with(example as u64);
+                (0..).zip(values).for_each(|(i, value)| *value = key.normal(i) as f32);
+            }
+            1 => values.fill(0.0),
+            _ => values.iter_mut().zip(words::given(&given[example])).for_each(|(to, word)| *to = f32::from(word)),
+        }
+    }
+
+    /// The log-probability of every answer to one image, by the whole model alone.
+    fn log_probability(session: &mut Session, model: &Model, image: usize, digits: &[u8]) -> f64 {
+        let given = vec![digits.to_vec(); IMAGES];
+        let logits = session.infer(&[model.logits], IMAGES, &seen(given)).swap_remove(0);
+        let rows = logits.chunks_exact(words::COUNT).skip(image * words::POSITIONS);
+        let said = words::targets(digits).into_iter().flatten();
+        rows.zip(said).map(|(row, word)| log_softmax(row)[usize::from(word)]).sum()
+    }
+
+    #[test]
+    fn the_decoder_alone_says_what_the_whole_reader_does() {
+        let (config, model, mut session) = untrained();
+        let mut decoder = Reader::new(&config, &model, &session);
+        for beam in [1, 3] {
+            let (readings, _) = decoder.read(&mut session, IMAGES, &seen(vec![vec![]; IMAGES]), beam);
+            for (image, Reading { digits, probability }) in readings.iter().enumerate() {
+                let whole = log_probability(&mut session, &model, image, digits).exp();
+                assert!((probability - whole).abs() < 1e-6 * whole, "{digits:?}: {probability} is not {whole}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wide_beam_finds_the_likeliest_answer_and_greedy_the_likeliest_words() {
+        let (config, model, mut session) = untrained();
+        let mut decoder = Reader::new(&config, &model, &session);
+        let examples = seen(vec![vec![]; IMAGES]);
+        // As wide as there are answers of up to two digits and their continuations: nothing among them is lost.
+        let (wide, _) = decoder.read(&mut session, IMAGES, &examples, 1200);
+        let short: Vec<Vec<u8>> = (0..10).map(|a| vec![a]).chain((0..100).map(|ab| vec![ab / 10, ab % 10])).collect();
+        for (image, reading) in wide.iter().enumerate() {
+            for digits in &short {
+                let other = log_probability(&mut session, &model, image, digits).exp();
+                assert!(reading.probability >= other * (1.0 - 1e-6), "image {image}: {digits:?} is likelier");
+            }
+        }
+        let (greedy, _) = decoder.read(&mut session, IMAGES, &examples, 1);
+        for (image, Reading { digits, .. }) in greedy.iter().enumerate() {
+            let logits = session.infer(&[model.logits], IMAGES, &seen(vec![digits.clone(); IMAGES])).swap_remove(0);
+            let rows = logits.chunks_exact(words::COUNT).skip(image * words::POSITIONS);
+            for (position, (row, word)) in rows.zip(words::targets(digits)).enumerate() {
+                let Some(word) = word else { break };
+                let allowed = |&w: &u8| w == words::END || (w < words::START && position < words::POSITIONS - 1);
+                let best = (0..words::COUNT as u8).filter(allowed);
+                let best = best.max_by(|&a, &b| row[usize::from(a)].total_cmp(&row[usize::from(b)]));
+                assert_eq!(best, Some(word), "image {image}, position {position}");
+            }
+        }
+    }
+}

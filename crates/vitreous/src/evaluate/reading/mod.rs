@@ -1,0 +1,31 @@
+//! Reading strips with a trained reader: greedy or beam decoding, how well it reads, and strips as text.
+
+mod blocks;
+mod decode;
+mod scores;
+
+pub use blocks::blocks;
+pub use decode::{Reader, Reading};
+pub use scores::{LengthScores, ReadingScores, ReadingTally};
+
+use super::csv;
+
+/// Writes digits as they are read.
+pub fn digits_text(digits: &[u8]) -> String {
+    digits.iter().map(|digit| char::from(b'0' + digit)).collect()
+}
+
+/// Writes readings as CSV: `strip,truth,reading,probability`.
+pub fn readings_csv(truths: &[Vec<u8>], readings: &[Reading]) -> String {
+    let mut text = csv::line(["strip", "truth", "reading", "probability"]);
+    for (strip, (truth, reading)) in truths.iter().zip(readings).enumerate() {
+        let columns = [
+            strip.to_string(),
+            digits_text(truth),
+            digits_text(&reading.digits),
+            format!("{:.6}", reading.probability),
+        ];
+        text.push_str(&csv::line(columns.each_ref().map(String::as_str)));
+    }
+    text
+}

@@ -1,0 +1,99 @@
+//! The reader of strips: an encoder over patches of the image, and a decoder that writes one digit after the other.
+//! Source: Vaswani et al. 2017, for pictures instead of sentences. Experiment E5.
+
+use vitreous_engine::ops::LinearInit;
+use vitreous_engine::{Graph, GraphError, Init, NodeId};
+
+use super::Model;
+use super::layers::embedding::sine_cosine;
+use super::transformer::{NormPlace, TransformerOptions, decoder, encoder};
+use crate::config::model::{ReaderBlock, ReaderConfig};
+use crate::config::strips::{HEIGHT, WIDTH, words};
+
+/// The half of a reader that runs again for every word: it is given what the encoder made of the image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReaderDecoder {
+    /// From memory and words to logits; parameters are named as in the whole reader.
+    pub graph: Graph,
+    /// One row of logits for each word given: `[positions, words]`.
+    pub logits: NodeId,
+}
+
+/// Builds a reader and its loss, for teacher forcing: all words of a target are learnt at once.
+///
+/// Inputs, in this order: the normalised image `[1, height, width]`; the targets `[positions]`, -1 where there is
+/// none; the words given `[positions]`.
+///
+/// # Errors
+/// When `smoothing` is out of range; a checked config has no other.
+pub fn reader(config: &ReaderConfig, smoothing: f32) -> Result<Model, GraphError> {
+    let mut graph = Graph::new();
+    let image = graph.input("image", [1, HEIGHT, WIDTH])?;
+    let label = graph.input("targets", [words::POSITIONS])?;
+    let given = graph.input("given", [words::POSITIONS])?;
+    let memory = look(&mut graph, image, config)?;
+    let logits = write(&mut graph, memory, given, config)?;
+    let loss = graph.cross_entropy_tokens("loss", logits, label, smoothing)?;
+    let correct = graph.correct_sequence("correct", logits, label)?;
+    Ok(Model { graph, image, label, logits, loss, correct, memory: Some(memory) })
+}
+
+/// Builds the decoder of a reader by itself. Inputs: the memory `[tokens, embed_dim]`, the words given `[positions]`.
+///
+/// # Errors
+/// None for a checked config.
+pub fn reader_decoder(config: &ReaderConfig) -> Result<ReaderDecoder, GraphError> {
+    let mut graph = Graph::new();
+    let memory = graph.input("memory", [tokens(config), config.spec().embed_dim])?;
+    let given = graph.input("given", [words::POSITIONS])?;
+    let logits = write(&mut graph, memory, given, config)?;
+    Ok(ReaderDecoder { graph, logits })
+}
+
+/// Number of patches of a strip.
+fn tokens(config: &ReaderConfig) -> usize {
+    let patch_size = config.spec().patch_size;
+    (HEIGHT / patch_size) * (WIDTH / patch_size)
+}
+
+/// Looks at the image: `[tokens, embed_dim]`.
+fn look(graph: &mut Graph, image: NodeId, config: &ReaderConfig) -> Result<NodeId, GraphError> {
+    let spec = config.spec();
+    let patches = graph.patches("patch_embed.patches", image, spec.patch_size)?;
+    let init = LinearInit::pytorch(graph.node(patches).shape.features());
+    let seen = graph.linear("patch_embed.proj", patches, spec.embed_dim, init)?;
+    let seen = graph.add_constant("pos_encoding", seen, sine_cosine(tokens(config), spec.embed_dim).into())?;
+    let seen = graph.dropout("pos_drop", seen, spec.dropout as f32)?;
+    encoder(graph, "encoder", seen, spec.depth, None, &options(config))
+}
+
+/// Writes the words that follow those given: `[positions, words]`.
+fn write(graph: &mut Graph, memory: NodeId, given: NodeId, config: &ReaderConfig) -> Result<NodeId, GraphError> {
+    let spec = config.spec();
+    let width = spec.embed_dim;
+    // Small at first and scaled up, so that words weigh as much as their positions (section 3.4).
+    let scale = (width as f32).sqrt();
+    let given = graph.embedding("words", given, words::COUNT, width, Init::Normal { std: scale.recip() })?;
+    let given = graph.scale("words.scale", given, scale)?;
+    let given = graph.add_constant("words.pos_encoding", given, sine_cosine(words::POSITIONS, width).into())?;
+    let given = graph.dropout("words.drop", given, spec.dropout as f32)?;
+    let written = decoder(graph, "decoder", given, memory, spec.decoder_depth, None, &options(config))?;
+    graph.linear("head", written, words::COUNT, LinearInit::pytorch(width))
+}
+
+fn options(config: &ReaderConfig) -> TransformerOptions {
+    let spec = config.spec();
+    TransformerOptions {
+        embed_dim: spec.embed_dim,
+        num_heads: spec.num_heads,
+        hidden_dim: config.hidden_dim(),
+        activation: spec.activation.into(),
+        norm: match spec.block {
+            ReaderBlock::PreNorm => NormPlace::Pre,
+            ReaderBlock::PostNorm => NormPlace::Post,
+        },
+        norm_eps: spec.norm_eps as f32,
+        dropout: spec.dropout as f32,
+        attention_scale: config.attention_scale(),
+    }
+}
