@@ -84,6 +84,8 @@ fn show(text: &str) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        written => written.map_err(|error| CliError::failure(format!("cannot write to stdout: {error}"), None)),
+        written => written.map_err(|error| {
+            CliError::failure(format!("cannot write to stdout: {}", crate::units::system_error(&error)), None)
+        }),
     }
 }

@@ -149,7 +149,7 @@ fn sweep_file(args: &Args) -> Result<(SweepFile, String), CliError> {
                     return Err(SweepError::Unknown { name: name.clone() }.into());
                 }
                 let text = std::fs::read_to_string(path)
-                    .map_err(|error| SweepError::Read { path: name.clone(), reason: error.to_string() })?;
+                    .map_err(|error| SweepError::Read { path: name.clone(), reason: units::system_error(&error) })?;
                 let stem = path.file_stem().map_or("sweep".to_string(), |stem| stem.to_string_lossy().into_owned());
                 (SweepFile::parse(&text, name)?, stem)
             }

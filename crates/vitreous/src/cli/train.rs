@@ -118,7 +118,9 @@ pub fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
         // In this order: the first signal must not find the flag set by itself.
         flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), stop.clone())
             .and_then(|_| flag::register(signal, stop.clone()))
-            .map_err(|error| CliError::failure(format!("cannot watch for Ctrl-C: {error}"), None))?;
+            .map_err(|error| {
+                CliError::failure(format!("cannot watch for Ctrl-C: {}", units::system_error(&error)), None)
+            })?;
     }
     Ok(stop)
 }

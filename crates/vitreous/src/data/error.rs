@@ -193,12 +193,7 @@ impl DataError {
 
     /// Makes the error of a read that the system refused.
     pub(super) fn read(path: &Path, error: &io::Error) -> DataError {
-        let reason = match error.kind() {
-            io::ErrorKind::NotFound => "no such file or folder".to_string(),
-            io::ErrorKind::PermissionDenied => "the file may not be read".to_string(),
-            _ => error.to_string(),
-        };
-        DataError::Read { path: path.to_path_buf(), reason }
+        DataError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
     }
 }
 
