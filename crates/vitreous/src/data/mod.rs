@@ -15,6 +15,7 @@ mod folder;
 mod idx;
 mod load;
 mod normalize;
+mod places;
 mod resample;
 #[cfg(test)]
 mod samples;
@@ -32,7 +33,7 @@ pub use error::DataError;
 pub use folder::SkippedImage;
 pub use load::{Loaded, Wanted, load};
 pub use normalize::Normalization;
-pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect};
+pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect, known_shape};
 pub use split::Split;
 
 /// Called while images are read, from any thread, with the number of images done and their total.
