@@ -1,4 +1,6 @@
-//! Numbers as people read them: counts, bytes, durations, percentages.
+//! What people read: counts, bytes, durations, percentages, what the system says, words that were meant.
+
+use std::io;
 
 /// Writes an integer with commas: `106,122`.
 pub fn count(n: u64) -> String {
@@ -40,6 +42,36 @@ pub fn duration(seconds: f64) -> String {
         0..=59 => format!("{whole} s"),
         60..=3599 => format!("{} min {:02} s", whole / 60, whole % 60),
         _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// Writes how long something will still take; parts of a second are none that anybody knows: `2 s`, `4 min 05 s`.
+pub fn time_left(seconds: f64) -> String {
+    match seconds.ceil() {
+        whole if whole < 10.0 => format!("{whole:.0} s"),
+        whole => duration(whole),
+    }
+}
+
+/// Writes a number as short as it can be: `0.05`, `1e-5`, `1e30`.
+pub fn number(x: f64) -> String {
+    let is_short = x == 0.0 || (1e-4..1e7).contains(&x.abs());
+    if is_short || !x.is_finite() { x.to_string() } else { format!("{x:e}") }
+}
+
+/// Says what the system says, in small letters and without its number.
+pub fn system_error(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or folder".to_string(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_string(),
+        io::ErrorKind::IsADirectory => "this is a folder".to_string(),
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "a file is in the way".to_string(),
+        io::ErrorKind::StorageFull => "no space is left".to_string(),
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_string(),
+        _ => {
+            let text = error.to_string().to_lowercase();
+            text.split(" (os error").next().unwrap_or(&text).to_string()
+        }
     }
 }
 
@@ -85,6 +117,18 @@ mod tests {
         assert_eq!(bytes(1_500_000), "1.5 MB");
         assert_eq!(duration(245.0), "4 min 05 s");
         assert_eq!(percent(0.9725), "97.25 %");
+        assert_eq!([0.0, 1.2, 9.5, 244.1].map(time_left), ["0 s", "2 s", "10 s", "4 min 05 s"]);
+        let numbers = [0.0, 0.05, -1.0, 1e-5, 1e30, 1e-60, f64::INFINITY, f64::NAN];
+        assert_eq!(numbers.map(number), ["0", "0.05", "-1", "1e-5", "1e30", "1e-60", "inf", "NaN"]);
+    }
+
+    #[test]
+    fn what_the_system_says_has_no_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = std::fs::read(folder.path()).unwrap_err();
+        assert_eq!(system_error(&error), "this is a folder");
+        let other = io::Error::from_raw_os_error(24);
+        assert!(!system_error(&other).contains("os error"), "{other}");
     }
 
     #[test]

@@ -253,7 +253,7 @@ fn what_is_no_run_or_has_no_such_weights_is_refused() {
     let weights = "error: a run has no weights `bst` (--weights)\nhint: did you mean best?\n";
     assert_eq!(refused(folder, &["predict", "a.png", "--run", "r", "--weights", "bst"]), weights);
     let absent = refused(folder, &["predict", "a.png", "--weights", "none.safetensors"]);
-    assert_eq!(absent, "error: cannot read the weights: no such file (none.safetensors)\n");
+    assert_eq!(absent, "error: cannot read the weights: no such file or folder (none.safetensors)\n");
     fs::write(folder.join("cut.safetensors"), [9, 0, 0]).unwrap();
     let damaged = refused(folder, &["predict", "a.png", "--weights", "cut.safetensors"]);
     assert!(

@@ -84,7 +84,7 @@ fn a_reader_of_what_is_no_digits_is_refused() {
     assert_eq!(
         error,
         "error: a reader needs digits, ten classes of 28x28 gray pixels, but the data has 5 classes of 28x28 with 1 \
-         channels\nhint: use --data mnist or --data digits, with all classes\n"
+         channels ([model])\nhint: use --data mnist or --data digits, with all classes\n"
     );
     let error = refused(folder.root(), &["train", "--preset=read-digits", "--data=mnist"]);
     assert!(error.starts_with("error: mnist needs the file"), "{error}");

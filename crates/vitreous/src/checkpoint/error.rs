@@ -126,13 +126,7 @@ impl CheckpointError {
     }
 
     pub(super) fn read(path: &Path, error: &io::Error) -> Self {
-        let reason = match error.kind() {
-            io::ErrorKind::NotFound => "no such file".to_string(),
-            io::ErrorKind::IsADirectory => "this is a folder".to_string(),
-            io::ErrorKind::PermissionDenied => "permission denied".to_string(),
-            _ => error.to_string(),
-        };
-        CheckpointError::Read { path: path.to_path_buf(), reason }
+        CheckpointError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
     }
 
     pub(super) fn damaged(path: &Path, bytes: &[u8], error: &SafeTensorError) -> Self {

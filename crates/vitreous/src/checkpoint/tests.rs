@@ -181,7 +181,7 @@ fn a_header_longer_than_the_file_and_a_file_of_another_kind_are_damage() {
         assert!(matches!(error, CheckpointError::Damaged { .. }), "{error}");
     }
     fs::remove_file(&path).unwrap();
-    let expected = format!("cannot read the weights: no such file ({})", path.display());
+    let expected = format!("cannot read the weights: no such file or folder ({})", path.display());
     assert_eq!(load(&path, &graph).err().unwrap().to_string(), expected);
 }
 

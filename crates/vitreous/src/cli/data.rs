@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::reading::reading;
-use super::settings::SettingsArgs;
+use super::settings::{SettingsArgs, inspect};
 use super::table::{Align, table};
 use super::{CliError, json, show};
 use crate::data::{self, DataSummary, Normalization, Wanted};
@@ -38,9 +38,10 @@ struct InfoArgs {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     let DataVerb::Info(args) = args.verb;
-    let mut spec = args.settings.checked(&[])?.config().data.clone();
+    let checked = args.settings.checked(&[])?;
+    let facts = inspect(&checked)?;
+    let mut spec = checked.config().data.clone();
     spec.skip_bad_images |= args.skip_bad_images;
-    let facts = data::inspect(&spec)?;
     let loaded = reading(|progress| data::load(&spec, &facts, Wanted::TrainAndValidation, threads(0), progress))?;
     let train = loaded.train.as_ref().ok_or_else(|| CliError::failure("no train split was loaded", None))?;
     let summary = data::describe(&facts, &loaded, &Normalization::new(&spec, train));
@@ -70,6 +71,11 @@ fn text(summary: &DataSummary) -> String {
         let text = some(summary.ignored_files, "file that is no picture", "files that are no pictures");
         rows.push(["ignored".to_string(), text]);
     }
+    if summary.loose_pictures > 0 {
+        let text =
+            some(summary.loose_pictures, "picture beside the class folders", "pictures beside the class folders");
+        rows.push(["ignored".to_string(), text]);
+    }
     for folder in &summary.ignored_folders {
         rows.push(["ignored".to_string(), format!("{}, no split by its name", folder.display())]);
     }
@@ -85,6 +91,9 @@ fn text(summary: &DataSummary) -> String {
     let test = if summary.test.is_none() && summary.has_test { "not counted".to_string() } else { maybe(summary.test) };
     rows.push(["all".to_string(), count(summary.train), count(summary.validation), test]);
     text.push_str(&table(&rows, &[Align::Left, Align::Right, Align::Right, Align::Right]));
+    if summary.has_test && summary.classes.iter().any(|class| class.test.is_none()) {
+        text.push_str("-: the test split's labels are not read here, so its images are not counted by class\n");
+    }
     for skipped in &summary.skipped {
         text.push_str(&format!("skipped {}: {}\n", skipped.name, skipped.reason));
     }

@@ -114,6 +114,37 @@ fn number(text: &str) -> Value {
     whole.or_else(|_| text.parse().map(Value::Float)).unwrap_or_else(|_| Value::String(text.to_string()))
 }
 
+/// Says the keys of a hint about a table as flags: `use lr 0.001` becomes `use --lr 0.001`, or, for commands without
+/// that flag, `use --set train.lr=0.001`. Keys that have no flag stay keys.
+pub fn say(hint: &str, table: &str, of_train: bool) -> String {
+    let words: Vec<&str> = hint.split(' ').collect();
+    let mut said: Vec<String> = Vec::new();
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        let is_key = |flag: &&Flag| flag.key == *word || flag.key.strip_prefix(table) == Some(&format!(".{word}"));
+        let is_equal = words.get(at + 1) == Some(&"=");
+        let value = words.get(at + if is_equal { 2 } else { 1 });
+        let is_value = |value: &&&str| value.starts_with(|c: char| c.is_ascii_digit() || "-\"[".contains(c));
+        match (FLAGS.iter().find(is_key), value.filter(is_value)) {
+            (Some(flag), Some(value)) => {
+                let value = value.replace('"', "");
+                let name = flag.name;
+                said.push(if of_train { format!("--{name} {value}") } else { format!("--set {}={value}", flag.key) });
+                at += if is_equal { 3 } else { 2 };
+            }
+            (Some(flag), None) if value == Some(&"out") => {
+                said.push(if of_train { format!("--{}", flag.name) } else { flag.key.to_string() });
+                at += 1;
+            }
+            _ => {
+                said.push(word.to_string());
+                at += 1;
+            }
+        }
+    }
+    said.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +158,36 @@ mod tests {
         assert_eq!(keys.len(), FLAGS.len());
         for flag in &FLAGS {
             assert!(Layers::new().set(&format!("{}=", flag.key)).is_ok(), "{}", flag.key);
+        }
+    }
+
+    #[test]
+    fn hints_are_said_in_flags() {
+        let cases = [
+            ("use lr 0.001", "train", "use --lr 0.001", "use --set train.lr=0.001"),
+            ("use opt = \"adam\"", "train", "use --opt adam", "use --set train.opt=adam"),
+            ("write it as epochs = 10", "train", "write it as --epochs 10", "write it as --set train.epochs=10"),
+            (
+                "use patch_size 10, or data.image_size 48",
+                "model",
+                "use --patch-size 10, or --img-size 48",
+                "use --set model.patch_size=10, or --set data.image_size=48",
+            ),
+            (
+                "use momentum 0.9, or 0 for none",
+                "train",
+                "use --momentum 0.9, or 0 for none",
+                "use --set train.momentum=0.9, or 0 for none",
+            ),
+            ("leave image_size out", "data", "leave --img-size out", "leave data.image_size out"),
+            // No flag, or a key of another table.
+            ("use embed_dim 63, or num_heads 8", "model", "use embed_dim 63, or num_heads 8", ""),
+            ("use image_size 28, or leave it out", "model", "use image_size 28, or leave it out", ""),
+            ("did you mean \"gelu\"?", "model", "did you mean \"gelu\"?", ""),
+        ];
+        for (hint, table, flags, set) in cases {
+            assert_eq!(say(hint, table, true), flags);
+            assert_eq!(say(hint, table, false), if set.is_empty() { hint } else { set });
         }
     }
 

@@ -63,14 +63,14 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
     match cli.verb {
-        Verb::Train(args) => return train::run(args, started),
-        Verb::Sweep(args) => return sweep::run(*args),
+        Verb::Train(args) => return train::run(args, started).map_err(|error| error.in_flags(true)),
+        Verb::Sweep(args) => return sweep::run(*args).map_err(|error| error.in_flags(true)),
         Verb::Evaluate(args) => evaluate::run(args)?,
         Verb::Predict(args) => predict::run(args)?,
         Verb::Compare(args) => compare::run(args)?,
-        Verb::Summary(args) => summary::run(args)?,
-        Verb::Data(args) => data::run(args)?,
-        Verb::Bench(args) => bench::run(args)?,
+        Verb::Summary(args) => summary::run(args).map_err(|error| error.in_flags(false))?,
+        Verb::Data(args) => data::run(args).map_err(|error| error.in_flags(false))?,
+        Verb::Bench(args) => bench::run(args).map_err(|error| error.in_flags(false))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -85,6 +85,8 @@ fn show(text: &str) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        written => written.map_err(|error| CliError::failure(format!("cannot write to stdout: {error}"), None)),
+        written => written.map_err(|error| {
+            CliError::failure(format!("cannot write to stdout: {}", crate::units::system_error(&error)), None)
+        }),
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::record::{EpochRow, Validation};
-use crate::train::{Event, StepEvent};
+use crate::train::{Event, Job, StepEvent};
 use crate::units;
 
 /// Time between two plain lines within an epoch.
@@ -15,12 +15,23 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Time over which images per second are counted.
 const RATE_OVER: Duration = Duration::from_millis(500);
 
+/// Width of a terminal in which the line fits, in characters; a line of full width would wrap in some.
+const WIDTH: usize = 79;
+
+/// Greatest and least width of the bar, its ends counted; a shorter one tells nothing and is left out.
+const BAR: [usize; 2] = [24, 6];
+
+/// Passes over images that a training step is worth, where one is an image that is validated.
+const PASSES_OF_A_STEP: f64 = 3.0;
+
 /// Shows a training.
 pub struct TrainProgress {
     bar: Option<ProgressBar>,
     epochs: usize,
     steps: u64,
-    start: Instant,
+    pace: Pace,
+    /// When the last event of a step or an epoch was.
+    last: Instant,
     epoch_start: Instant,
     line: Instant,
     rate: Rate,
@@ -33,18 +44,49 @@ struct Rate {
     value: Option<f64>,
 }
 
+/// How long steps and validations have taken, which says how long a training will still take.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// Steps of the whole training.
+    steps: u64,
+    /// Validations of the whole training: one after each epoch, whole or not.
+    validations: u64,
+    /// Images that one of them looks at.
+    validation_images: usize,
+    steps_s: f64,
+    steps_done: u64,
+    images_done: usize,
+    validations_s: f64,
+    validations_done: u64,
+}
+
+impl Pace {
+    /// Estimates the seconds until the end: what is left of steps and of validations, each at its pace so far.
+    fn seconds_left(&self) -> f64 {
+        let validation_s = match self.validations_done {
+            0 => self.steps_s / self.images_done.max(1) as f64 * self.validation_images as f64 / PASSES_OF_A_STEP,
+            done => self.validations_s / done as f64,
+        };
+        let step_s = self.steps_s / self.steps_done.max(1) as f64;
+        step_s * self.steps.saturating_sub(self.steps_done) as f64
+            + validation_s * self.validations.saturating_sub(self.validations_done) as f64
+    }
+}
+
 impl TrainProgress {
-    /// Starts the clock of a training of so many epochs and steps.
-    pub fn start(epochs: usize, steps: u64) -> Self {
+    /// Starts the clock of a training.
+    pub fn start(job: &Job) -> Self {
         let now = Instant::now();
+        let (epochs, steps) = (job.config().train.epochs, job.steps());
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(10));
-            let style = ProgressStyle::with_template("{bar:24} {msg}").expect("the template is well-formed");
-            bar.set_style(style.progress_chars("=> "));
+            bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is well-formed"));
             bar
         });
+        let validations = steps.div_ceil(job.steps_per_epoch().max(1));
+        let pace = Pace { steps, validations, validation_images: job.data().validation, ..Pace::default() };
         let rate = Rate { since: now, images: 0, value: None };
-        TrainProgress { bar, epochs, steps, start: now, epoch_start: now, line: now, rate }
+        TrainProgress { bar, epochs, steps, pace, last: now, epoch_start: now, line: now, rate }
     }
 
     /// Shows what happened.
@@ -53,7 +95,11 @@ impl TrainProgress {
             Event::Step(step) => self.step(&step),
             Event::Validated { done, total } => {
                 if let Some(bar) = &self.bar {
-                    bar.set_message(format!("validating {}/{}", units::count(done as u64), units::count(total as u64)));
+                    let [done, total] = [done, total].map(|images| units::count(images as u64));
+                    let left = self.pace.seconds_left() - self.last.elapsed().as_secs_f64();
+                    bar.set_message(
+                        self.line_of(&format!("validating {done}/{total}  {} left", units::time_left(left.max(0.0)))),
+                    );
                 }
             }
             Event::Epoch { row, best } => self.epoch(row, best),
@@ -68,6 +114,9 @@ impl TrainProgress {
     }
 
     fn step(&mut self, step: &StepEvent) {
+        self.pace.steps_s += self.since_last();
+        self.pace.steps_done = step.step;
+        self.pace.images_done += step.images;
         self.rate.images += step.images;
         let elapsed = self.rate.since.elapsed();
         if elapsed >= RATE_OVER || self.rate.value.is_none() {
@@ -76,27 +125,39 @@ impl TrainProgress {
         }
         if let Some(bar) = &self.bar {
             bar.set_position(step.step);
-            bar.set_message(self.text(step));
+            bar.set_message(self.line_of(&self.text(step)));
         } else if self.line.elapsed() >= LINE_EVERY {
             self.line = Instant::now();
             say!("step {}/{}  {}", step.step, self.steps, self.text(step));
         }
     }
 
+    /// Seconds since the last event, which this one is from now on.
+    fn since_last(&mut self) -> f64 {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.last, now)).as_secs_f64()
+    }
+
+    /// A line with a bar before the text.
+    fn line_of(&self, text: &str) -> String {
+        with_bar(self.pace.steps_done as f64 / self.steps.max(1) as f64, text)
+    }
+
     fn text(&self, step: &StepEvent) -> String {
-        let left = self.start.elapsed().as_secs_f64() / step.step as f64 * (self.steps - step.step) as f64;
         format!(
-            "epoch {}/{}  loss {:.4}  acc {}  {} images/s  {} left",
+            "epoch {}/{}  loss {:.4}  acc {}  {} img/s  {} left",
             step.epoch,
             self.epochs,
             step.train_loss,
             units::percent(step.train_acc),
             units::count(self.rate.value.unwrap_or(0.0).round() as u64),
-            units::duration(left.ceil())
+            units::time_left(self.pace.seconds_left())
         )
     }
 
     fn epoch(&mut self, row: &EpochRow, best: bool) {
+        self.pace.validations_s += self.since_last();
+        self.pace.validations_done += 1;
         let validation = row.validation.map_or_else(String::new, |Validation { loss, accuracy, .. }| {
             format!("  val loss {loss:.4}  val acc {}{}", units::percent(accuracy), if best { " (best)" } else { "" })
         });
@@ -115,5 +176,54 @@ impl TrainProgress {
         }
         let now = Instant::now();
         (self.epoch_start, self.line, self.rate.since, self.rate.images) = (now, now, now, 0);
+    }
+}
+
+/// Puts a bar before a text, as wide as a terminal leaves room for it.
+fn with_bar(part: f64, text: &str) -> String {
+    let [most, least] = BAR;
+    let width = WIDTH.saturating_sub(text.chars().count() + 1).min(most);
+    if width < least {
+        return text.to_string();
+    }
+    let inside = width - 2;
+    let done = ((part.clamp(0.0, 1.0) * inside as f64) as usize).min(inside);
+    let head = if done < inside { ">" } else { "" };
+    let bar = format!("{}{head}", "=".repeat(done));
+    format!("[{bar:inside$}] {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_fits_into_a_terminal_of_80_columns() {
+        let long = "epoch 10/16  loss 0.1234  acc 97.25 %  12,345 img/s  4 min 05 s left";
+        assert_eq!(with_bar(0.5, long), format!("[====>   ] {long}"));
+        assert_eq!(with_bar(0.5, long).chars().count(), WIDTH);
+        let longest = "epoch 1000/1000  loss 12.3456  acc 100.00 %  123,456 img/s  23 h 59 min left";
+        assert_eq!(with_bar(0.5, longest), longest);
+        assert_eq!(with_bar(0.0, "a"), format!("[>{}] a", " ".repeat(21)));
+        assert_eq!(with_bar(1.0, "a"), format!("[{}] a", "=".repeat(22)));
+    }
+
+    #[test]
+    fn the_time_left_counts_validation() {
+        let half = Pace {
+            steps: 20,
+            validations: 2,
+            validation_images: 300,
+            steps_s: 10.0,
+            steps_done: 10,
+            images_done: 100,
+            ..Pace::default()
+        };
+        // Ten steps of a second; an image takes 0.1 s to train on, a third of that to look at.
+        assert!((half.seconds_left() - (10.0 + 2.0 * 10.0)).abs() < 1e-9, "{half:?}");
+        let validated = Pace { validations_s: 3.0, validations_done: 1, ..half };
+        assert!((validated.seconds_left() - 13.0).abs() < 1e-9, "{validated:?}");
+        let over = Pace { steps_done: 20, validations_done: 2, ..validated };
+        assert_eq!(over.seconds_left(), 0.0);
     }
 }

@@ -142,16 +142,33 @@ fn is_known(name: &str) -> bool {
     DataSpec { name: name.to_string(), ..DataSpec::default() }.is_known_data_set()
 }
 
+/// A folder as a shell takes it: in quotes where it has to be.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "-_.+=/:".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// Looks at the data of a config.
+pub fn inspect(checked: &CheckedConfig) -> Result<Facts, CliError> {
+    data::inspect(&checked.config().data).map_err(|error| match error {
+        DataError::UnknownName { .. } if !checked.is_written("data", "name") => CliError::user(
+            "the preset is for a folder of pictures, and no folder was named",
+            Some("name it with --data FOLDER".to_string()),
+        ),
+        error => error.into(),
+    })
+}
+
 /// What a model is made for, known without any data file; with a remark where it had to be guessed.
 ///
 /// What the config says of the model itself comes first, so that a model can be looked at for any images.
 pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String>), CliError> {
     let (data, model) = (&checked.config().data, &checked.config().model);
     let mut remark = None;
-    let (image_size, channels, num_classes) = match data.name.as_str() {
-        "digits" | "mnist" | "fashion-mnist" => (28, 1, known_classes(data)?),
-        "cifar10" => (32, 3, known_classes(data)?),
-        _ => match data::inspect(data) {
+    let (image_size, channels, num_classes) = match data::known_shape(&data.name) {
+        Some(shape) => (shape.height, shape.channels, known_classes(data)?),
+        None => match data::inspect(data) {
             Ok(facts) => {
                 let found = square_facts(&facts)?;
                 (found.image_size, found.channels, found.num_classes)

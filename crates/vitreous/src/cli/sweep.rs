@@ -149,7 +149,7 @@ fn sweep_file(args: &Args) -> Result<(SweepFile, String), CliError> {
                     return Err(SweepError::Unknown { name: name.clone() }.into());
                 }
                 let text = std::fs::read_to_string(path)
-                    .map_err(|error| SweepError::Read { path: name.clone(), reason: error.to_string() })?;
+                    .map_err(|error| SweepError::Read { path: name.clone(), reason: units::system_error(&error) })?;
                 let stem = path.file_stem().map_or("sweep".to_string(), |stem| stem.to_string_lossy().into_owned());
                 (SweepFile::parse(&text, name)?, stem)
             }
@@ -182,12 +182,19 @@ fn items(
     let given: Vec<SplitName> = args.evaluate.iter().map(|&split| split.into()).collect();
     let splits = if given.is_empty() { file.evaluate.clone().unwrap_or(vec![SplitName::Test]) } else { given };
     let mut items: Vec<Item> = Vec::new();
+    let mut noted: Vec<String> = Vec::new();
     for (setting, variation) in variations.iter().enumerate() {
         let own = checked(args, variation, None, threads)?.config().train.seed;
         let seeds = if file.seeds.is_empty() { vec![own] } else { file.seeds.clone() };
         for seed in seeds {
             let checked = checked(args, variation, Some(seed), threads)?;
-            let Ready { facts, config, .. } = ready(&checked)?;
+            let Ready { facts, config, notes, .. } = ready(&checked)?;
+            for note in notes {
+                if !noted.contains(&note) {
+                    say!("note: {note}");
+                    noted.push(note);
+                }
+            }
             let name = folder_name(&variation.name, seed, own);
             let folder = folder.join(&name);
             let wanted = settings_of(&config.to_toml(), "config.toml")?;
@@ -310,10 +317,10 @@ impl Work<'_> {
         let job = load(&item.checked, ready(&item.checked)?, self.jobs == 1)?;
         let place = Place::choose(out, Some(&item.name), &item.name)?;
         let (config_toml, manifest) = (job.config().to_toml(), job.manifest(std::env::args().collect()));
-        let (epochs, steps) = (job.config().train.epochs, job.steps());
+        let epochs = job.config().train.epochs;
+        let mut alone = (self.jobs == 1).then(|| TrainProgress::start(&job));
         let mut training = Training::new(job);
         let mut run = place.create(&config_toml, manifest)?;
-        let mut alone = (self.jobs == 1).then(|| TrainProgress::start(epochs, steps));
         let outcome = training.run(&mut run, started, self.stop, &mut |event| match (&mut alone, event) {
             (Some(progress), event) => progress.show(event),
             (None, Event::Epoch { row, .. }) => {

@@ -12,7 +12,7 @@ use signal_hook::flag;
 use super::flags::Flags;
 use super::progress::TrainProgress;
 use super::reading::reading;
-use super::settings::{SettingsArgs, square_facts};
+use super::settings::{SettingsArgs, inspect, shell_word, square_facts};
 use super::{CliError, json, show};
 use crate::config::{CheckedConfig, ResolvedConfig, presets};
 use crate::data::{self, Facts, Progress, Wanted};
@@ -49,15 +49,13 @@ pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let checked = layers.finish()?;
     let place = Place::choose(&args.out, args.name.as_deref(), &base(&args.settings))?;
     let ready = ready(&checked)?;
-    let ignored = ready.facts.ignored_folders.clone();
+    let notes = ready.notes.clone();
     let job = load(&checked, ready, true)?;
     say_what(&job);
-    for folder in &ignored {
-        say!("note: {} is passed over: splits are called train/, val/ and test/", folder.display());
-    }
+    notes.iter().for_each(|note| say!("note: {note}"));
 
     let (config_toml, manifest) = (job.config().to_toml(), job.manifest(command()));
-    let mut progress = TrainProgress::start(job.config().train.epochs, job.steps());
+    let mut progress = TrainProgress::start(&job);
     let mut training = Training::new(job);
     let stop = watch_signals()?;
     let mut run = place.create(&config_toml, manifest)?;
@@ -81,25 +79,46 @@ pub struct Ready {
     pub config: ResolvedConfig,
     /// Its network.
     pub model: Model,
+    /// What was made to fit, and what is unusual.
+    pub notes: Vec<String>,
 }
 
 /// Makes every check that needs no picture.
 pub fn ready(checked: &CheckedConfig) -> Result<Ready, CliError> {
-    let facts = data::inspect(&checked.config().data)?;
-    let config = checked.resolve(square_facts(&facts)?)?;
+    let facts = inspect(checked)?;
+    let mut config = checked.resolve(square_facts(&facts)?)?;
+    let mut notes = checked.notes().to_vec();
+    notes.extend(checked.fit_batch(&mut config, facts.train));
+    notes.extend(passed_over(&facts));
     Job::check_batch(&config, facts.train)?;
     let model = models::build_for_training(&config)?;
     check_memory("training", memory_needed(&config, &model, &facts), facts.is_folder(), available_memory())?;
-    Ok(Ready { facts, config, model })
+    Ok(Ready { facts, config, model, notes })
+}
+
+/// What lies in the data's folder and is not used.
+fn passed_over(facts: &Facts) -> impl Iterator<Item = String> {
+    let folders = facts.ignored_folders.iter();
+    let pictures = (facts.loose_pictures > 0).then(|| {
+        let count = units::count(facts.loose_pictures as u64);
+        format!("pictures that lie beside the class folders are passed over: {count}")
+    });
+    folders
+        .map(|folder| format!("{} is passed over: splits are called train/, val/ and test/", folder.display()))
+        .chain(pictures)
 }
 
 /// Loads the images, with a bar on stderr where one is wanted.
 pub fn load(checked: &CheckedConfig, ready: Ready, bar: bool) -> Result<Job, CliError> {
-    let Ready { facts, config, model } = ready;
+    let Ready { facts, mut config, model, .. } = ready;
     let threads = crate::train::threads(config.train.threads);
     let load =
         |progress: Progress| data::load(&checked.config().data, &facts, Wanted::TrainAndValidation, threads, progress);
     let loaded = if bar { reading(load) } else { load(&|_, _| ()) }?;
+    // Pictures that cannot be decoded may have left fewer than a batch.
+    if let Some(note) = loaded.train.as_ref().and_then(|train| checked.fit_batch(&mut config, train.len())) {
+        say!("note: {note}");
+    }
     Ok(Job::new(config, model, &facts, loaded)?)
 }
 
@@ -120,7 +139,9 @@ pub fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
         // In this order: the first signal must not find the flag set by itself.
         flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), stop.clone())
             .and_then(|_| flag::register(signal, stop.clone()))
-            .map_err(|error| CliError::failure(format!("cannot watch for Ctrl-C: {error}"), None))?;
+            .map_err(|error| {
+                CliError::failure(format!("cannot watch for Ctrl-C: {}", units::system_error(&error)), None)
+            })?;
     }
     Ok(stop)
 }
@@ -148,6 +169,7 @@ fn say_what(job: &Job) {
 /// What was reached, where it is, and what to do next.
 fn report(run: &Run, outcome: &Outcome) -> String {
     let (results, data, folder) = (&outcome.results, &run.manifest().data, run.folder().display());
+    let word = shell_word(run.folder());
     let how = match outcome.status {
         Status::Interrupted => format!("interrupted after step {}; ", units::count(results.steps)),
         Status::MaxSteps => format!("stopped after step {} as asked; ", units::count(results.steps)),
@@ -171,7 +193,7 @@ fn report(run: &Run, outcome: &Outcome) -> String {
     format!(
         "{how}{reached}, in {}{kept}\n\
          config, records and weights are in {folder}\n\
-         next: vitreous evaluate {folder}\n      vitreous predict IMAGE --run {folder}\n",
+         next: vitreous evaluate {word}\n      vitreous predict IMAGE --run {word}\n",
         units::duration(results.seconds)
     )
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::units::number;
+
 /// Random changes to training images, as written. Validation and test images are never changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -34,10 +36,10 @@ pub struct ResizedCrop {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum AugmentError {
     /// A number lies outside its bounds, or is none.
-    #[error("{key} {value} is not between {least} and {greatest} ([augment])")]
+    #[error("{key} {} is not between {least} and {greatest} ([augment])", number(*value))]
     OutOfBounds { key: &'static str, value: f64, least: f64, greatest: f64 },
     /// A factor of `1 - scale` would be nothing.
-    #[error("scale {value} is not at least 0 and below 1 ([augment])")]
+    #[error("scale {} is not at least 0 and below 1 ([augment])", number(*value))]
     Scale { value: f64 },
     /// The two ends of a range are in the wrong order.
     #[error("{key} [{least}, {greatest}] ends before it begins ([augment])")]

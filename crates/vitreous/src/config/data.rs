@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::classes::{ClassSubset, ClassSubsetError};
+use crate::units::number;
 
 /// Names of the data sets the program knows; any other name is the path of a folder.
 pub const KNOWN_DATA_SETS: [&str; 4] = ["digits", "mnist", "fashion-mnist", "cifar10"];
@@ -152,7 +153,7 @@ pub enum DataSpecError {
     #[error("channels {0} is neither 1 (gray) nor 3 (RGB) ([data])")]
     Channels(usize),
     /// `val_fraction` leaves no train set, or is no part at all.
-    #[error("val_fraction {0} is not at least 0 and below 1 ([data])")]
+    #[error("val_fraction {} is not at least 0 and below 1 ([data])", number(*.0))]
     ValFraction(f64),
     /// `limit_train` is 0.
     #[error("limit_train 0 leaves nothing to train on ([data])")]

@@ -13,6 +13,15 @@ pub struct Place {
     pub table: Option<String>,
 }
 
+impl Place {
+    /// Whether it was written, or left out, on the command line, where keys are called as flags: not in a file, and not
+    /// as `--set table.key`.
+    fn speaks_flags(&self) -> bool {
+        let source = self.source.as_deref().unwrap_or("--");
+        (source.starts_with("--") && source != "--set") || source.starts_with("preset ")
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.source, &self.table) {
@@ -126,6 +135,16 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// The table of the keys in the hint, where the user knows them as flags.
+    pub fn flags_of(&self) -> Option<&str> {
+        let place = match self {
+            ConfigError::Rule { place, .. } => place,
+            ConfigError::Kind { place, .. } => place,
+            _ => return None,
+        };
+        place.table.as_deref().filter(|_| place.speaks_flags())
+    }
+
     /// Says what would work instead.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -21,6 +21,9 @@ use crate::units;
 /// What `layers` of a stack looks like.
 const LAYERS: &str = "[\"conv 32\", \"relu\", \"globalpool\", \"linear classes\"]";
 
+/// What `random_resized_crop` looks like.
+const CROP: &str = "{ scale = [0.6, 1.0], ratio = [0.75, 1.33] }";
+
 /// Tables of a config, in the order in which they are written.
 pub const TABLES: [&str; 4] = ["data", "augment", "model", "train"];
 
@@ -35,6 +38,8 @@ pub struct Layers {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Origins {
     count: usize,
+    /// How many of the layers, the first, are a preset: nobody wrote them for this run.
+    preset: usize,
     /// From (table, key) to the layer's number and name.
     written: BTreeMap<(String, String), (usize, String)>,
 }
@@ -56,6 +61,7 @@ impl Layers {
         };
         let mut layers = Layers::new();
         layers.add_toml(text, &format!("preset {name}"))?;
+        layers.origins.preset = layers.origins.count;
         Ok(layers)
     }
 
@@ -68,7 +74,7 @@ impl Layers {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
             hint: presets::text(&shown).map(|_| format!("{shown} is a preset: use --preset {shown}")),
             path: shown.clone(),
-            reason: error.to_string(),
+            reason: units::system_error(&error),
         })?;
         self.add_toml(&text, &shown)
     }
@@ -80,8 +86,13 @@ impl Layers {
     pub fn add_toml(&mut self, text: &str, source: &str) -> Result<(), ConfigError> {
         let table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
-            let message = error.message().lines().next().unwrap_or("not TOML").to_string();
-            ConfigError::Syntax { message, source_name: source.to_string(), line: 1 + before.matches('\n').count() }
+            let line = before.matches('\n').count();
+            let message = match text.lines().nth(line).and_then(|line| line.split('#').next()?.trim().strip_suffix('='))
+            {
+                Some(key) => format!("`{}` has no value", key.trim()),
+                None => error.message().lines().next().unwrap_or("not TOML").to_string(),
+            };
+            ConfigError::Syntax { message, source_name: source.to_string(), line: 1 + line }
         })?;
         self.add(table, source)
     }
@@ -235,6 +246,16 @@ impl Layers {
 }
 
 impl Origins {
+    /// Whether a key was written for this run: not left to the defaults, nor to a preset.
+    pub(super) fn is_written(&self, table: &str, key: &str) -> bool {
+        self.written.get(&(table.to_string(), key.to_string())).is_some_and(|(layer, _)| *layer > self.preset)
+    }
+
+    /// Says who wrote a key.
+    pub(super) fn source(&self, table: &str, key: &str) -> &str {
+        self.written.get(&(table.to_string(), key.to_string())).map_or("default", |(_, source)| source)
+    }
+
     /// Says where a broken rule was written: by the last layer among those of the keys that its text names.
     pub(super) fn locate(&self, table: &str, error: &impl std::error::Error, hint: Option<String>) -> ConfigError {
         let full = error.to_string();
@@ -340,6 +361,8 @@ fn wrong_value(table: &str, key: &str, value: &Value, error: &toml::de::Error, p
         "a string" => ("a text in quotes", "\"text\""),
         "path string" => ("a path in quotes", "\"folder\""),
         classes::EXPECTED => (classes::EXPECTED, "\"even\""),
+        _ if key == "random_resized_crop" => ("a table of two ranges, scale and ratio", CROP),
+        "an array of length 2" => ("a list of 2 numbers", "[0.5, 1.0]"),
         "a sequence" if key == "layers" => ("a list", LAYERS),
         "a sequence" => ("a list", "[0.5]"),
         other if key == "layers" => (other, LAYERS),

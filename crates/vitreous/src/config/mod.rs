@@ -37,6 +37,7 @@ pub struct Config {
 pub struct CheckedConfig {
     config: Config,
     origins: Origins,
+    notes: Vec<String>,
 }
 
 /// A config that is good, and agrees with the data.
@@ -60,17 +61,42 @@ impl Config {
 }
 
 impl CheckedConfig {
-    fn new(config: Config, origins: Origins) -> Result<Self, ConfigError> {
+    fn new(mut config: Config, origins: Origins) -> Result<Self, ConfigError> {
+        let notes = fit_warm_up(&mut config.train, &origins).into_iter().collect();
         config.data.check().map_err(|error| origins.locate("data", &error, error.hint()))?;
         config.augment.check().map_err(|error| origins.locate("augment", &error, error.hint()))?;
         config.model.check().map_err(|error| origins.locate("model", &error, error.hint()))?;
         config.train.check().map_err(|error| origins.locate("train", &error, error.hint()))?;
-        Ok(CheckedConfig { config, origins })
+        Ok(CheckedConfig { config, origins, notes })
     }
 
     /// The config as written, defaults filled in.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What was changed so that all fits together, and what is unusual: a sentence for each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Whether a key, such as `name` of `data`, was written for this run: not left to the defaults, nor to a preset.
+    pub fn is_written(&self, table: &str, key: &str) -> bool {
+        self.origins.is_written(table, key)
+    }
+
+    /// Makes a batch that nobody chose for this run no larger than there are images; says so in a sentence.
+    pub fn fit_batch(&self, config: &mut ResolvedConfig, images: usize) -> Option<String> {
+        let train = &config.train;
+        let is_chosen = ["batch_size", "grad_accum_steps"].iter().any(|key| self.is_written("train", key));
+        let fitting = images / train.grad_accum_steps;
+        if is_chosen || fitting == 0 || train.step_images() <= images {
+            return None;
+        }
+        let (before, source) = (train.batch_size, self.origins.source("train", "batch_size"));
+        let note = format!("batch_size {before} ({source}) is made {fitting}: only {images} images train");
+        config.train = train.with_batch_size(fitting);
+        Some(note)
     }
 
     /// Fills in what follows from the data and checks the whole again; no picture need be decoded for that.
@@ -82,10 +108,44 @@ impl CheckedConfig {
         augment
             .check_size(facts.image_size, facts.image_size)
             .map_err(|error| self.origins.locate("augment", &error, error.hint()))?;
-        let model = model.with_facts(facts).map_err(|error| self.origins.locate("model", &error, error.hint()))?;
+        let model = model
+            .with_facts(facts)
+            .map_err(|error| self.origins.locate("model", &error, hint_for_data(&error, data.is_known_data_set())))?;
         let train =
             train::TrainConfig::try_from(train).map_err(|error| self.origins.locate("train", &error, error.hint()))?;
         Ok(ResolvedConfig { data, augment, model, train })
+    }
+}
+
+/// Shortens a warm-up that nobody wrote for this run to the run; says when a warm-up takes all of it.
+fn fit_warm_up(train: &mut train::TrainSpec, origins: &Origins) -> Option<String> {
+    let (epochs, before) = (train.epochs as f64, train.warmup_epochs);
+    if epochs < 1.0 || before < epochs {
+        return None;
+    }
+    let whole = format!("the warm-up takes the whole run, {}", model::counted(train.epochs, "epoch"));
+    if before == epochs {
+        return Some(whole);
+    }
+    // One that was written is an error, and who wrote it is told.
+    if origins.is_written("train", "warmup_epochs") {
+        return None;
+    }
+    train.warmup_epochs = epochs;
+    let source = origins.source("train", "warmup_epochs");
+    Some(format!("{whole}: warmup_epochs {before} ({source}) is shortened to it"))
+}
+
+/// A model's hint; the images of a folder have the size that they are given.
+fn hint_for_data(error: &model::ModelSpecError, is_known: bool) -> Option<String> {
+    match *error {
+        model::ModelSpecError::Vit(model::VitSpecError::Patches { image_size, patch_size, size_is_fixed: true })
+            if !is_known =>
+        {
+            let [patch, image] = model::near_patches(image_size, patch_size);
+            Some(format!("use patch_size {patch}, or data.image_size {image}"))
+        }
+        _ => error.hint(),
     }
 }
 
@@ -249,6 +309,13 @@ mod tests {
         let [text, hint] = refused("[augment]\nrandom_resized_crop = { scale = [0.8, 1.0] }");
         assert_eq!(text, "random_resized_crop has no `ratio` (my.toml, [augment])");
         assert_eq!(hint, "add ratio to random_resized_crop");
+        for crop in ["[0.5, 1]", "{ scale = 0.5, ratio = [0.9, 1.1] }"] {
+            let [text, hint] = refused(&format!("[augment]\nrandom_resized_crop = {crop}"));
+            assert!(text.ends_with(" is not a table of two ranges, scale and ratio (my.toml, [augment])"), "{text}");
+            assert_eq!(hint, "write it as random_resized_crop = { scale = [0.6, 1.0], ratio = [0.75, 1.33] }");
+        }
+        let betas = ["betas 0.9 is not a list of 2 numbers (my.toml, [train])", "write it as betas = [0.9, 0.999]"];
+        assert_eq!(refused("[train]\nbetas = 0.9"), betas);
     }
 
     #[test]
@@ -276,6 +343,10 @@ mod tests {
         let [text, _] = refused("[model]\ndepth = 3\nembed_dim 64\n");
         assert!(text.ends_with(" (my.toml, line 3)"), "{text}");
         assert!(text.starts_with(|c: char| c.is_lowercase()), "{text}");
+        for line in ["depth =", "depth = # four"] {
+            let [text, _] = refused(&format!("[model]\nembed_dim = 64\n{line}\nnum_heads = 4"));
+            assert_eq!(text, "`depth` has no value (my.toml, line 3)");
+        }
     }
 
     #[test]
@@ -337,6 +408,54 @@ mod tests {
         assert_eq!(shown(error), ["unknown model `vit-tny` (--model)", "did you mean `vit-tiny`?"]);
         let error = Layers::preset("cifar").unwrap_err();
         assert_eq!(error.to_string(), "unknown preset `cifar` (--preset)");
+    }
+
+    #[test]
+    fn a_warm_up_of_a_preset_is_shortened_to_the_run_and_a_written_one_is_refused() {
+        let with = |assignments: &[&str]| {
+            let mut layers = Layers::preset("photos").unwrap();
+            assignments.iter().for_each(|assignment| layers.set(assignment).unwrap());
+            layers.finish()
+        };
+        assert_eq!(with(&[]).unwrap().notes(), [""; 0]);
+        let short = with(&["train.epochs=1"]).unwrap();
+        assert_eq!(short.config().train.warmup_epochs, 1.0);
+        let note = "the warm-up takes the whole run, 1 epoch: warmup_epochs 2 (preset photos) is shortened to it";
+        assert_eq!(short.notes(), [note]);
+        let whole = with(&["train.epochs=3", "train.warmup_epochs=3"]).unwrap();
+        assert_eq!(whole.notes(), ["the warm-up takes the whole run, 3 epochs"]);
+        let [text, hint] = shown(with(&["train.epochs=1", "train.warmup_epochs=2"]).unwrap_err());
+        assert_eq!(text, "warmup_epochs 2 is not between 0 and epochs 1 (--set, [train])");
+        assert_eq!(hint, "use warmup_epochs 0 for none");
+    }
+
+    #[test]
+    fn a_batch_of_a_preset_is_made_to_fit_and_a_chosen_one_is_left() {
+        let fitted = |assignments: &[&str], images| {
+            let mut layers = Layers::preset("photos").unwrap();
+            assignments.iter().for_each(|assignment| layers.set(assignment).unwrap());
+            let checked = layers.finish().unwrap();
+            let mut config = checked.resolve(ImageFacts { image_size: 64, channels: 3, num_classes: 2 }).unwrap();
+            let note = checked.fit_batch(&mut config, images);
+            (config.train.batch_size, note)
+        };
+        let note = "batch_size 64 (preset photos) is made 7: only 7 images train".to_string();
+        assert_eq!(fitted(&[], 7), (7, Some(note)));
+        assert_eq!(fitted(&[], 64), (64, None));
+        assert_eq!(fitted(&["train.batch_size=64"], 7), (64, None));
+        assert_eq!(fitted(&["train.grad_accum_steps=2"], 7), (64, None));
+    }
+
+    #[test]
+    fn a_folders_images_have_the_size_that_they_are_given() {
+        let refused = |name: &str| {
+            let mut layers = layers("[model]\npatch_size = 8").unwrap();
+            layers.put("data.name", name, "--data").unwrap();
+            let facts = ImageFacts { image_size: 50, channels: 1, num_classes: 10 };
+            shown(layers.finish().unwrap().resolve(facts).unwrap_err())
+        };
+        assert_eq!(refused("photos")[1], "use patch_size 10, or data.image_size 48");
+        assert_eq!(refused("mnist")[1], "the image size is the data's: use patch_size 10");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::units::number;
+
 /// Greatest number of epochs.
 pub const EPOCHS_MAX: usize = 1_000_000;
 /// Greatest number of images in a step.
@@ -176,6 +178,11 @@ impl TrainSpec {
         // An f32 is what the optimiser computes with, so what rounds to a bound is the bound.
         let below_one = |x: f64| (0.0..1.0).contains(&x) && (x as f32) < 1.0;
         let positive = |x: f64| x as f32 > 0.0 && (x as f32).is_finite();
+        let must_be_positive = |x: f64| match x {
+            small if small > 0.0 && small as f32 == 0.0 => "at least 1.4e-45, the smallest 32-bit float",
+            large if large.is_finite() && (large as f32) == f32::INFINITY => "at most 3.4e38, the largest 32-bit float",
+            _ => "a positive number",
+        };
         let require = |holds: bool, key, value: &dyn Display, must: &str, fix| {
             if holds {
                 Ok(())
@@ -198,34 +205,50 @@ impl TrainSpec {
         require(i64::try_from(self.seed).is_ok(), "seed", &self.seed, &format!("at most {}", i64::MAX), "42")?;
 
         let (lr, eps, clip) = (self.lr, self.opt_eps, self.clip_grad.unwrap_or(1.0));
-        require(positive(lr), "lr", &lr, "a positive number", "0.001")?;
-        require(positive(eps), "opt_eps", &eps, "a positive number", "0.00000001")?;
-        require(positive(clip), "clip_grad", &clip, "a positive number", "1, or leave it out")?;
+        require(positive(lr), "lr", &number(lr), must_be_positive(lr), "0.001")?;
+        require(positive(eps), "opt_eps", &number(eps), must_be_positive(eps), "1e-8")?;
+        require(positive(clip), "clip_grad", &number(clip), must_be_positive(clip), "1, or leave it out")?;
 
         let [first, second] = self.betas;
-        let betas = format!("[{first}, {second}]");
+        let betas = format!("[{}, {}]", number(first), number(second));
         let holds = below_one(first) && below_one(second);
         require(holds, "betas", &betas, "two numbers of at least 0 and below 1", "[0.9, 0.999]")?;
-        require(below_one(self.momentum), "momentum", &self.momentum, "at least 0 and below 1", "0.9, or 0 for none")?;
+        require(
+            below_one(self.momentum),
+            "momentum",
+            &number(self.momentum),
+            "at least 0 and below 1",
+            "0.9, or 0 for none",
+        )?;
         let looks_ahead = !self.nesterov || self.opt != Optimizer::Sgd || self.momentum > 0.0;
         require(looks_ahead, "momentum", &self.momentum, "above 0, which nesterov needs", "0.9")?;
         let smoothing = self.smoothing;
-        require(below_one(smoothing), "smoothing", &smoothing, "at least 0 and below 1", "0.1, or 0 for none")?;
+        require(below_one(smoothing), "smoothing", &number(smoothing), "at least 0 and below 1", "0.1, or 0 for none")?;
         let decay = self.weight_decay;
-        require((0.0..=100.0).contains(&decay), "weight_decay", &decay, &between(0, 100), "0.01")?;
+        require((0.0..=100.0).contains(&decay), "weight_decay", &number(decay), &between(0, 100), "0.01")?;
 
         let (warmup, epochs) = (self.warmup_epochs, self.epochs as f64);
         let must = format!("between 0 and epochs {epochs}");
-        require((0.0..=epochs).contains(&warmup), "warmup_epochs", &warmup, &must, "0 for none")?;
-        let must = format!("between 0 and lr {lr}");
-        require((0.0..=lr).contains(&self.min_lr), "min_lr", &self.min_lr, &must, "0")?;
-        require(positive(self.decay_epochs), "decay_epochs", &self.decay_epochs, "a positive number", "30")?;
+        require((0.0..=epochs).contains(&warmup), "warmup_epochs", &number(warmup), &must, "0 for none")?;
+        let must = format!("between 0 and lr {}", number(lr));
+        require((0.0..=lr).contains(&self.min_lr), "min_lr", &number(self.min_lr), &must, "0")?;
+        let epochs = self.decay_epochs;
+        require(positive(epochs), "decay_epochs", &number(epochs), must_be_positive(epochs), "30")?;
         let rate = self.decay_rate;
-        require(rate > 0.0 && rate <= 1.0, "decay_rate", &rate, "above 0 and at most 1", "0.1")
+        require(rate > 0.0 && rate <= 1.0, "decay_rate", &number(rate), "above 0 and at most 1", "0.1")
     }
 }
 
 impl TrainConfig {
+    /// The same with another number of images in a batch.
+    ///
+    /// # Panics
+    /// When there are none, or more than [`BATCH_SIZE_MAX`].
+    pub fn with_batch_size(&self, batch_size: usize) -> TrainConfig {
+        assert!((1..=BATCH_SIZE_MAX).contains(&batch_size), "a batch of {batch_size}");
+        TrainConfig(TrainSpec { batch_size, ..self.0.clone() })
+    }
+
     /// Images of one optimiser step.
     pub fn step_images(&self) -> usize {
         self.batch_size.saturating_mul(self.grad_accum_steps)
@@ -289,7 +312,7 @@ mod tests {
 
     #[test]
     fn numbers_stay_in_their_ranges() {
-        let cases: [([String; 2], [&str; 2]); 27] = [
+        let cases: [([String; 2], [&str; 2]); 28] = [
             (
                 broken(|s| s.grad_accum_steps = 0),
                 ["grad_accum_steps 0 is not between 1 and 1048576", "use grad_accum_steps 1 for none"],
@@ -310,13 +333,8 @@ mod tests {
             (broken(|s| s.batch_size = 0), ["batch_size 0 is not between 1 and 1048576", "use batch_size 128"]),
             (broken(|s| s.lr = 0.0), ["lr 0 is not a positive number", "use lr 0.001"]),
             (broken(|s| s.lr = f64::NAN), ["lr NaN is not a positive number", "use lr 0.001"]),
-            (
-                broken(|s| s.lr = 1e-60),
-                [
-                    "lr 0.000000000000000000000000000000000000000000000000000000000001 is not a positive number",
-                    "use lr 0.001",
-                ],
-            ),
+            (broken(|s| s.lr = 1e-60), ["lr 1e-60 is not at least 1.4e-45, the smallest 32-bit float", "use lr 0.001"]),
+            (broken(|s| s.lr = 1e99), ["lr 1e99 is not at most 3.4e38, the largest 32-bit float", "use lr 0.001"]),
             (broken(|s| s.lr = f64::INFINITY), ["lr inf is not a positive number", "use lr 0.001"]),
             (
                 broken(|s| s.betas[1] = 1.0),
@@ -326,7 +344,7 @@ mod tests {
                 broken(|s| s.betas[0] = -0.1),
                 ["betas [-0.1, 0.999] is not two numbers of at least 0 and below 1", "use betas [0.9, 0.999]"],
             ),
-            (broken(|s| s.opt_eps = 0.0), ["opt_eps 0 is not a positive number", "use opt_eps 0.00000001"]),
+            (broken(|s| s.opt_eps = 0.0), ["opt_eps 0 is not a positive number", "use opt_eps 1e-8"]),
             (broken(|s| s.weight_decay = -1.0), ["weight_decay -1 is not between 0 and 100", "use weight_decay 0.01"]),
             (
                 broken(|s| s.warmup_epochs = -1.0),

@@ -48,7 +48,7 @@ impl CifarFiles {
                 return Err(DataError::TooLarge { path, bytes, limit: BYTES_MAX });
             }
             if bytes == 0 {
-                return Err(DataError::NoImages { path });
+                return Err(DataError::Empty { path });
             }
             if !bytes.is_multiple_of(RECORD_LEN) {
                 return Err(DataError::CifarSize { path, bytes, record: RECORD_LEN });
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(train.check_test(&train), Ok(()));
         let text = train.check_test(&test).unwrap_err().to_string();
         assert!(text.starts_with("the file has 5 images, but data_batch_1.bin has 7 ("), "{text}");
-        assert!(matches!(refused(&[vec![]]), DataError::NoImages { .. }));
+        assert!(matches!(refused(&[vec![]]), DataError::Empty { .. }));
     }
 
     #[test]

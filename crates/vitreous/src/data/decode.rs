@@ -16,6 +16,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 use super::resample::scale_and_cut;
 use super::{DataError, ImageShape};
 use crate::config::data::Resize;
+use crate::units;
 
 /// Largest picture that is decoded, in pixels (all of it is in memory while it is scaled).
 const PIXELS_MAX: u64 = 1 << 27;
@@ -183,6 +184,7 @@ fn reason(error: ImageError) -> String {
             "the file is cut off".to_string()
         }
         ImageError::Decoding(error) => std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string),
+        ImageError::IoError(error) => units::system_error(&error),
         error => error.to_string(),
     }
 }

@@ -33,6 +33,8 @@ pub struct DataSummary {
     pub ignored_files: usize,
     /// Folders beside `train/` that are no split by their names.
     pub ignored_folders: Vec<PathBuf>,
+    /// Pictures beside class folders, in no class.
+    pub loose_pictures: usize,
     /// Pictures that cannot be decoded.
     pub skipped: Vec<SkippedImage>,
 }
@@ -78,6 +80,7 @@ pub fn describe(facts: &Facts, loaded: &Loaded, normalization: &Normalization) -
         fingerprint: loaded.fingerprint.clone(),
         ignored_files: facts.ignored_files,
         ignored_folders: facts.ignored_folders.clone(),
+        loose_pictures: facts.loose_pictures,
         skipped: loaded.skipped.clone(),
     }
 }

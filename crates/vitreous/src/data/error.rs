@@ -24,7 +24,16 @@ pub enum DataError {
     NotAFolder { path: PathBuf },
     /// A known data set's file is in none of the places.
     #[error("{name} needs the file {file} (looked in {})", list(folders))]
-    MissingFile { name: String, file: String, folders: Vec<PathBuf> },
+    MissingFile { name: String, file: String, folders: Vec<PathBuf>, is_beside: bool },
+    /// The folder in which data sets are said to be is not there.
+    #[error("there is no such folder ({})", path.display())]
+    NoDataFolder { path: PathBuf },
+    /// CIFAR-10 comes in several versions.
+    #[error("these are the files of CIFAR-10's python version, not of its binary version ({})", path.display())]
+    PythonCifar { path: PathBuf },
+    /// A folder that was named as one of pictures holds a known data set.
+    #[error("this folder holds the files of {name}, not folders of pictures ({})", path.display())]
+    KnownFiles { name: &'static str, path: PathBuf },
     /// The system refuses to read.
     #[error("{reason} ({})", path.display())]
     Read { path: PathBuf, reason: String },
@@ -62,6 +71,9 @@ pub enum DataError {
     /// The file of class names does not name every class.
     #[error("{found} class names for {expected} classes ({})", path.display())]
     ClassNames { path: PathBuf, found: usize, expected: usize },
+    /// A file has nothing in it.
+    #[error("the file is empty ({})", path.display())]
+    Empty { path: PathBuf },
     /// A file has no image in it.
     #[error("the file has no images ({})", path.display())]
     NoImages { path: PathBuf },
@@ -72,6 +84,9 @@ pub enum DataError {
     /// No class folder at all, or only one.
     #[error("a data set needs at least 2 class folders, not {found} ({})", path.display())]
     ClassFolders { path: PathBuf, found: usize },
+    /// The class folders lie in a folder that lies alone in the one that was named.
+    #[error("a data set needs at least 2 class folders, and they lie one folder deeper ({})", path.display())]
+    Wrapped { path: PathBuf, inside: PathBuf },
     /// More classes than the program takes.
     #[error("{found} class folders are more than the greatest number of {limit} ({})", path.display())]
     TooManyClasses { path: PathBuf, found: usize, limit: usize },
@@ -129,7 +144,14 @@ impl DataError {
                 format!("use {}, or the path of a folder with a folder for each class", KNOWN_DATA_SETS.join(", "))
             }
             DataError::NotAFolder { .. } => "unpack it, and give the folder with a folder for each class".to_string(),
+            DataError::MissingFile { is_beside: true, .. } => "put it there, beside the other files".to_string(),
             DataError::MissingFile { .. } => "say where the data is with --data-dir DIR".to_string(),
+            DataError::NoDataFolder { .. } => "name the folder in which data sets are with --data-dir".to_string(),
+            DataError::PythonCifar { .. } => {
+                "get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html".to_string()
+            }
+            DataError::KnownFiles { name, path } => format!("use --data {name} --data-dir {}", path.display()),
+            DataError::Wrapped { inside, .. } => format!("did you mean {}?", inside.display()),
             DataError::IdxMagic { .. }
             | DataError::IdxShape { .. }
             | DataError::StatedSize { .. }
@@ -138,6 +160,7 @@ impl DataError {
             | DataError::Label { .. }
             | DataError::CifarSize { .. }
             | DataError::CifarCount { .. }
+            | DataError::Empty { .. }
             | DataError::NoImages { .. } => "the file is damaged or another one: get a fresh copy of it".to_string(),
             DataError::Counts { .. } | DataError::TestShape { .. } => {
                 "the files are not of one data set: get fresh copies of them".to_string()
@@ -193,12 +216,7 @@ impl DataError {
 
     /// Makes the error of a read that the system refused.
     pub(super) fn read(path: &Path, error: &io::Error) -> DataError {
-        let reason = match error.kind() {
-            io::ErrorKind::NotFound => "no such file or folder".to_string(),
-            io::ErrorKind::PermissionDenied => "the file may not be read".to_string(),
-            _ => error.to_string(),
-        };
-        DataError::Read { path: path.to_path_buf(), reason }
+        DataError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
     }
 }
 

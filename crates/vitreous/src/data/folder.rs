@@ -52,6 +52,8 @@ pub struct Listing {
     pub ignored_files: usize,
     /// Folders beside `train/` that are no split by their names.
     pub ignored_folders: Vec<PathBuf>,
+    /// Number of pictures beside class folders, in no class.
+    pub loose_pictures: usize,
 }
 
 impl Listing {
@@ -71,6 +73,7 @@ impl Listing {
             test: None,
             ignored_files: 0,
             ignored_folders: Vec::new(),
+            loose_pictures: loose_pictures(root)?,
         };
         let Some(train) = train else {
             // A class may be called `test`; a folder of class folders is a split.
@@ -99,6 +102,9 @@ impl Listing {
     /// Lists the pictures of one split's folder, class by class; there may be `others` than those of the table.
     fn split(&mut self, split: &str, train: &str, others: bool) -> Result<Vec<Picture>, DataError> {
         let folder = if split.is_empty() { self.root.clone() } else { self.root.join(split) };
+        if !split.is_empty() {
+            self.loose_pictures += loose_pictures(&folder)?;
+        }
         let mut pictures = Vec::new();
         let classes = subfolders(&folder)?;
         if classes.is_empty() {
@@ -137,6 +143,11 @@ pub(super) fn subfolders(folder: &Path) -> Result<Vec<String>, DataError> {
     }
     names.sort();
     Ok(names)
+}
+
+/// How many pictures lie in a folder itself.
+fn loose_pictures(folder: &Path) -> Result<usize, DataError> {
+    Ok(entries(folder)?.iter().filter(|path| has_picture_ending(path) && path.is_file()).count())
 }
 
 fn class_folders(folder: &Path, names: Vec<String>) -> Result<Vec<String>, DataError> {
@@ -324,7 +335,20 @@ mod tests {
                 ("dog/Upper.JPG", 1)
             ]
         );
-        assert_eq!(listing.ignored_files, 2);
+        assert_eq!((listing.ignored_files, listing.loose_pictures), (2, 0));
+    }
+
+    #[test]
+    fn pictures_beside_class_folders_are_counted() {
+        let root = folder(&["cat", "dog"]);
+        write_class(root.path(), 3, 0);
+        assert_eq!(Listing::of(root.path(), None).unwrap().loose_pictures, 3);
+        let root = folder(&["train/cat", "train/dog", "val/cat"]);
+        for (place, count) in [("", 1), ("train", 2), ("val", 4)] {
+            write_class(&root.path().join(place), count, 0);
+        }
+        let listing = Listing::of(root.path(), None).unwrap();
+        assert_eq!((listing.loose_pictures, listing.train.len()), (7, 4));
     }
 
     #[test]

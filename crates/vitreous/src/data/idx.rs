@@ -167,6 +167,9 @@ impl IdxFile {
     fn header<const N: usize>(&mut self) -> Result<[u8; N], DataError> {
         let mut header = [0; N];
         let found = self.fill(&mut header)?;
+        if found == 0 {
+            return Err(DataError::Empty { path: self.path.clone() });
+        }
         if found < N {
             let found = format!("it ends after {found}");
             return Err(DataError::StatedSize { path: self.path.clone(), stated: N as u64, found });
@@ -306,7 +309,6 @@ mod tests {
             "the file starts with 0x00000803, but IDX labels start with 0x00000801 (labels)"
         );
         assert_eq!(refused(&images[..9], &labels), "the header states 16 bytes, but it ends after 9 (images)");
-        assert_eq!(refused(&[], &labels), "the header states 16 bytes, but it ends after 0 (images)");
     }
 
     #[test]
@@ -322,6 +324,8 @@ mod tests {
         let short = gzip(&images[..whole - 1]);
         assert_eq!(refused(&short, &labels), "the header states 471 bytes, but it ends after 470 (images)");
         assert_eq!(refused(&gzip(&longer), &labels), "the header states 471 bytes, but more follow (images)");
+        assert_eq!(refused(&[], &labels), "the file is empty (images)");
+        assert_eq!(refused(&gzip(&[]), &labels), "the file is empty (images)");
         assert_eq!(refused(&images, &labels[..20]), "the header states 21 bytes, but the file has 20 (labels)");
     }
 

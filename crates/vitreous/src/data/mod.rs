@@ -17,6 +17,7 @@ mod idx;
 mod image_set;
 mod load;
 mod normalize;
+mod places;
 mod resample;
 #[cfg(test)]
 mod samples;
@@ -35,7 +36,7 @@ pub use folder::SkippedImage;
 pub use image_set::ImageSet;
 pub use load::{Loaded, Wanted, load};
 pub use normalize::Normalization;
-pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect};
+pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect, known_shape};
 pub use split::Split;
 
 /// Called while images are read, from any thread, with the number of images done and their total.

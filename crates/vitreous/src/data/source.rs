@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::cifar::{self, CifarFiles};
 use super::digits;
-use super::folder::Listing;
+use super::folder::{Listing, subfolders};
 use super::idx::IdxPair;
+use super::places::{Places, idx_spellings, known_files};
 use super::split::{Numbers, validation_count};
 use super::{DataError, ImageShape, SplitName, Wanted};
 use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
@@ -40,6 +41,8 @@ pub struct Facts {
     pub ignored_files: usize,
     /// Folders beside `train/` that are no split by their names.
     pub ignored_folders: Vec<PathBuf>,
+    /// Pictures that lie beside class folders and not in one.
+    pub loose_pictures: usize,
     /// Places of the classes in use among all of a packed file's or of the built-in digits; absent when all are.
     pub(super) places: Option<Vec<usize>>,
     pub(super) source: Source,
@@ -113,6 +116,15 @@ pub fn class_count(spec: &DataSpec) -> Result<Option<usize>, DataError> {
     Ok(Some(places.map_or(names.len(), |places| places.len())))
 }
 
+/// Shape of the images of a known data set; absent for a folder. MNIST's files themselves may say otherwise.
+pub fn known_shape(name: &str) -> Option<ImageShape> {
+    match name {
+        "digits" | "mnist" | "fashion-mnist" => Some(digits::SHAPE),
+        "cifar10" => Some(cifar::SHAPE),
+        _ => None,
+    }
+}
+
 /// Reads listings and file headers.
 ///
 /// # Errors
@@ -137,12 +149,11 @@ pub fn inspect(spec: &DataSpec) -> Result<Facts, DataError> {
 
 fn inspect_digits(spec: &DataSpec) -> Result<Facts, DataError> {
     let class_names = digits::CLASS_NAMES.map(str::to_string).to_vec();
-    let shape = ImageShape { channels: 1, height: digits::SIDE, width: digits::SIDE };
     let places = chosen_places(spec, &class_names)?;
     // Ten images in a row hold each class once.
     let part = places.as_ref().map_or(PACKED_CLASSES, Vec::len);
     let [count, test] = [digits::TRAIN_IMAGES, digits::TEST_IMAGES].map(|all| all / PACKED_CLASSES * part);
-    Ok(packed_facts(spec, class_names, places, shape, count, Some(test), Source::Digits))
+    Ok(packed_facts(spec, class_names, places, digits::SHAPE, count, Some(test), Source::Digits))
 }
 
 /// Places of the classes in use, where not all are.
@@ -180,12 +191,6 @@ fn inspect_idx(spec: &DataSpec, names: [&str; 10], folders: &[&str]) -> Result<F
     };
     let shape = train.shape();
     Ok(packed_facts(spec, class_names, places, shape, count, test_count, Source::Idx { train, test, test_file }))
-}
-
-/// The spellings under which an IDX file is found in the wild.
-fn idx_spellings(official: &str) -> [String; 4] {
-    let dotted = official.replace("-idx", ".idx");
-    [format!("{official}.gz"), official.to_string(), format!("{dotted}.gz"), dotted]
 }
 
 fn inspect_cifar(spec: &DataSpec) -> Result<Facts, DataError> {
@@ -236,6 +241,7 @@ fn packed_facts(
         test,
         ignored_files: 0,
         ignored_folders: Vec::new(),
+        loose_pictures: 0,
         places,
         source,
     }
@@ -246,64 +252,48 @@ fn inspect_folder(spec: &DataSpec) -> Result<Facts, DataError> {
     let inside = spec.dir.as_ref().map(|dir| dir.join(&name));
     let root = inside.filter(|inside| inside.exists()).unwrap_or(name);
     if !root.exists() {
+        if let Some(path) = spec.dir.clone().filter(|dir| !dir.exists()) {
+            return Err(DataError::NoDataFolder { path });
+        }
         let nearest = units::nearest(&spec.name, KNOWN_DATA_SETS).map(str::to_string);
         return Err(DataError::UnknownName { name: spec.name.clone(), nearest });
     }
     if !root.is_dir() {
         return Err(DataError::NotAFolder { path: root });
     }
-    let listing = Listing::of(&root, spec.classes.as_ref())?;
+    if let Some(name) = known_files(&root) {
+        return Err(DataError::KnownFiles { name, path: root });
+    }
+    let listing = Listing::of(&root, spec.classes.as_ref()).map_err(|error| misplaced(&root, error))?;
     let side = spec.image_size.unwrap_or(FOLDER_IMAGE_SIZE);
     let shape = ImageShape { channels: spec.channels.unwrap_or(3), height: side, width: side };
     let class_names = listing.class_names.clone();
     let (count, test) = (listing.train.len(), listing.test.as_ref().map(Vec::len));
     let own_validation = listing.validation.as_ref().map(Vec::len);
     let (ignored_files, ignored_folders) = (listing.ignored_files, listing.ignored_folders.clone());
+    let loose_pictures = listing.loose_pictures;
     let facts = packed_facts(spec, class_names, None, shape, count, test, Source::Folder(listing));
+    let facts = Facts { ignored_files, ignored_folders, loose_pictures, ..facts };
     Ok(match own_validation {
-        Some(validation) => {
-            let train = count.min(spec.limit_train.unwrap_or(usize::MAX));
-            Facts { train, validation, ignored_files, ignored_folders, ..facts }
-        }
-        None => Facts { ignored_files, ignored_folders, ..facts },
+        Some(validation) => Facts { train: count.min(spec.limit_train.unwrap_or(usize::MAX)), validation, ..facts },
+        None => facts,
     })
 }
 
-/// The folders in which a known data set's files may lie.
-struct Places {
-    name: String,
-    folders: Vec<PathBuf>,
-}
-
-impl Places {
-    fn new(spec: &DataSpec, folders: &[&str]) -> Places {
-        let dir = spec.dir.clone().unwrap_or_else(|| PathBuf::from("."));
-        let mut places: Vec<PathBuf> = folders.iter().map(|folder| dir.join(folder)).collect();
-        // MNIST and Fashion-MNIST have files of the same names: a folder called after one is not the other's.
-        let of_another = KNOWN_DATA_SETS.iter().any(|name| *name != spec.name && dir.ends_with(name));
-        if !of_another {
-            places.push(dir);
-        }
-        Places { name: spec.name.clone(), folders: places }
+/// Says more of a folder without classes where the data lies one folder deeper.
+fn misplaced(root: &Path, error: DataError) -> DataError {
+    if !matches!(error, DataError::ClassFolders { .. } | DataError::EmptyClass { .. }) {
+        return error;
     }
-
-    /// The folder of a file already found: a data set's files lie together.
-    fn beside(spec: &DataSpec, file: &Path) -> Places {
-        Places { name: spec.name.clone(), folders: vec![file.parent().unwrap_or(Path::new(".")).to_path_buf()] }
+    let inside: Vec<PathBuf> = subfolders(root).unwrap_or_default().into_iter().map(|name| root.join(name)).collect();
+    if let Some((name, path)) = inside.iter().find_map(|folder| Some((known_files(folder)?, folder.clone()))) {
+        return DataError::KnownFiles { name, path };
     }
-
-    /// Finds a file, under the first of its spellings that is there.
-    fn find(&self, spellings: &[String]) -> Result<PathBuf, DataError> {
-        for folder in &self.folders {
-            for spelling in spellings {
-                let path = folder.join(spelling);
-                if path.is_file() {
-                    return Ok(path);
-                }
-            }
+    match &inside[..] {
+        [only] if Listing::of(only, None).is_ok() => {
+            DataError::Wrapped { path: root.to_path_buf(), inside: only.clone() }
         }
-        let (name, folders) = (self.name.clone(), self.folders.clone());
-        Err(DataError::MissingFile { name, file: spellings[0].clone(), folders })
+        _ => error,
     }
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::units;
+
 /// Says what is wrong with a run folder.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RecordError {
@@ -93,26 +95,10 @@ impl RecordError {
     }
 
     pub(crate) fn write(path: &Path, error: &io::Error) -> RecordError {
-        RecordError::Write { path: path.to_path_buf(), reason: plain(error) }
+        RecordError::Write { path: path.to_path_buf(), reason: units::system_error(error) }
     }
 
     pub(super) fn read(path: &Path, error: &io::Error) -> RecordError {
-        RecordError::Read { path: path.to_path_buf(), reason: plain(error) }
-    }
-}
-
-/// What the system says, without its number.
-fn plain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file or folder".to_string(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_string(),
-        io::ErrorKind::NotADirectory => "a file is in the way".to_string(),
-        io::ErrorKind::AlreadyExists => "a file is in the way".to_string(),
-        io::ErrorKind::StorageFull => "no space is left".to_string(),
-        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_string(),
-        _ => {
-            let text = error.to_string().to_lowercase();
-            text.split(" (os error").next().unwrap_or(&text).to_string()
-        }
+        RecordError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
     }
 }

@@ -37,7 +37,7 @@ pub enum TrainError {
         fewer_images: bool,
     },
     /// The loss or the gradient is no number any more.
-    #[error("the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr})")]
+    #[error("the loss is {loss} at step {step} (epoch {epoch}, learning rate {})", units::number(*lr))]
     NotFinite {
         /// The loss.
         loss: f64,
@@ -49,7 +49,7 @@ pub enum TrainError {
         lr: f64,
     },
     /// The gradient is no number any more, the loss still is.
-    #[error("the gradient's norm is {norm} at step {step} (epoch {epoch}, learning rate {lr})")]
+    #[error("the gradient's norm is {norm} at step {step} (epoch {epoch}, learning rate {})", units::number(*lr))]
     GradientNotFinite {
         /// The norm.
         norm: f64,
@@ -61,7 +61,7 @@ pub enum TrainError {
         lr: f64,
     },
     /// The loss on the validation split is no number: the last steps went astray.
-    #[error("the validation loss is {loss} after step {step} (epoch {epoch}, learning rate {lr})")]
+    #[error("the validation loss is {loss} after step {step} (epoch {epoch}, learning rate {})", units::number(*lr))]
     ValidationNotFinite {
         /// The loss.
         loss: f64,
@@ -73,7 +73,7 @@ pub enum TrainError {
         lr: f64,
     },
     /// A step left weights that are no numbers.
-    #[error("`{tensor}` holds values that are not finite after step {step} (learning rate {lr})")]
+    #[error("`{tensor}` holds values that are not finite after step {step} (learning rate {})", units::number(*lr))]
     WeightsNotFinite {
         /// The first tensor that does.
         tensor: String,
@@ -102,7 +102,7 @@ impl TrainError {
                 format!("use a --batch-size and --grad-accum-steps whose product is at most {images}")
             }
             TrainError::Batch { images, .. } => {
-                format!("use --batch-size {} or less", 1usize << images.max(&1).ilog2())
+                format!("use --batch-size {images} or less")
             }
             TrainError::Memory { needed, activations, .. } if *activations > needed / 2 => {
                 "use a smaller --batch-size, fewer --threads, or a smaller model".to_string()
@@ -117,7 +117,7 @@ impl TrainError {
             | TrainError::GradientNotFinite { lr, .. }
             | TrainError::ValidationNotFinite { lr, .. }
             | TrainError::WeightsNotFinite { lr, .. } => {
-                format!("use a smaller --lr than {lr}, a longer --warmup-epochs, or --clip-grad 1")
+                format!("use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1", units::number(*lr))
             }
             TrainError::Record(error) => return error.hint(),
         })

@@ -9,7 +9,7 @@ use serde::Serialize;
 use vitreous_engine::{Examples, Parameters, Session, Step};
 
 use super::super::reading::reading;
-use super::super::settings::square_facts;
+use super::super::settings::{inspect, square_facts};
 use super::super::{CliError, json, show};
 use super::{Noise, STEPS_MIN};
 use crate::config::CheckedConfig;
@@ -49,8 +49,11 @@ struct EpochTiming {
 pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), CliError> {
     let begin = Instant::now();
     let spec = &checked.config().data;
-    let facts = data::inspect(spec)?;
-    let config = checked.resolve(square_facts(&facts)?)?;
+    let facts = inspect(checked)?;
+    let mut config = checked.resolve(square_facts(&facts)?)?;
+    if let Some(note) = checked.fit_batch(&mut config, facts.train) {
+        say!("note: {note}");
+    }
     Job::check_batch(&config, facts.train)?;
     let model = models::build_for_training(&config)?;
     let (memory, images) = memory_needed(&config, &model, &facts);

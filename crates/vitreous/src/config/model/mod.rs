@@ -28,7 +28,7 @@ pub use vit::{
     Activation, Attention, AttentionScale, Block, DropoutPlace, Init, PatchEmbed, Patching, Pooling, Position, VitSpec,
 };
 pub use vit_config::VitConfig;
-pub use vit_rules::VitSpecError;
+pub use vit_rules::{VitSpecError, near_patches};
 
 /// What the data set decides about a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +284,7 @@ fn contradiction(facts: ImageFacts, written: [Option<usize>; 3]) -> Option<(&'st
 }
 
 /// Writes a number of things, as `1 block` or `6 blocks`.
-fn counted(n: usize, word: &str) -> String {
+pub fn counted(n: usize, word: &str) -> String {
     let plural = if word.ends_with('s') { "es" } else { "s" };
     if n == 1 { format!("1 {word}") } else { format!("{n} {word}{plural}") }
 }

@@ -9,6 +9,7 @@ use super::stack_error::StackError;
 use super::stack_shape::{Extent, Placed, place};
 use super::stack_text::{self, CHANNELS_MAX};
 use super::{ImageFacts, contradiction, counted};
+use crate::config::data::IMAGE_SIZE_MAX;
 
 /// Greatest number of layers, those inside residual connections counted.
 pub const LAYERS_MAX: usize = 1_000;
@@ -90,7 +91,7 @@ impl StackSpec {
     /// The first rule that is broken.
     pub fn check(&self) -> Result<(), StackError> {
         let sizes = [
-            ("image_size", self.image_size, 1, super::vit_rules::IMAGE_SIZE_MAX, 32),
+            ("image_size", self.image_size, 1, IMAGE_SIZE_MAX, 32),
             ("channels", self.channels, 1, CHANNELS_MAX, 3),
             ("num_classes", self.num_classes, 2, super::vit_rules::NUM_CLASSES_MAX, 10),
         ];

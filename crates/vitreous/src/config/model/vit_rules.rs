@@ -3,9 +3,9 @@
 use thiserror::Error;
 
 use super::{PatchEmbed, Patching, Pooling, Position, VitSpec};
+use crate::config::data::IMAGE_SIZE_MAX;
+use crate::units;
 
-/// Greatest height and width of an image, in pixels.
-pub const IMAGE_SIZE_MAX: usize = 4096;
 /// Greatest number of channels.
 pub const CHANNELS_MAX: usize = 64;
 /// Greatest number of classes.
@@ -69,7 +69,7 @@ impl VitSpec {
         let real = |key, value: f64, least: f64, greatest: f64, fix: f64| {
             let holds = (least..=greatest).contains(&value);
             let must = || format!("between {least} and {greatest}");
-            if holds { Ok(()) } else { Err(out_of_range(key, value, must(), fix)) }
+            if holds { Ok(()) } else { Err(out_of_range(key, units::number(value), must(), fix)) }
         };
         for (key, value, least, greatest, fix) in [
             ("image_size", self.image_size, 1, IMAGE_SIZE_MAX, 28),
@@ -93,7 +93,7 @@ impl VitSpec {
         if self.mlp_ratio.is_finite() && self.mlp_ratio > 0.0 {
             return Ok(());
         }
-        Err(out_of_range("mlp_ratio", self.mlp_ratio, "a positive number".to_string(), 4))
+        Err(out_of_range("mlp_ratio", units::number(self.mlp_ratio), "a positive number".to_string(), 4))
     }
 
     pub(super) fn check_tokens(&self, image_size: usize, size_is_fixed: bool) -> Result<(), VitSpecError> {
@@ -247,13 +247,16 @@ impl VitSpecError {
                 let hidden = (mlp_ratio * embed_dim as f64).round().max(1.0);
                 format!("use mlp_ratio {}, which makes the MLP {hidden} wide", hidden / embed_dim as f64)
             }
-            VitSpecError::MlpWidth { .. } => "use mlp_ratio 4".to_string(),
+            VitSpecError::MlpWidth { hidden, mlp_ratio } => {
+                let embed_dim = hidden as f64 / mlp_ratio;
+                let ratio = (WIDTH_MAX as f64 / embed_dim).floor().clamp(1.0, 4.0);
+                format!("use mlp_ratio {ratio}, or a smaller embed_dim")
+            }
             VitSpecError::Patches { image_size, patch_size, size_is_fixed: true } => {
                 format!("the image size is the data's: use patch_size {}", nearest_divisor(image_size, patch_size))
             }
             VitSpecError::Patches { image_size, patch_size, size_is_fixed: false } => {
-                let (patch, image) =
-                    (nearest_divisor(image_size, patch_size), nearest_multiple(patch_size, image_size));
+                let [patch, image] = near_patches(image_size, patch_size);
                 format!("use patch_size {patch}, or image_size {image}")
             }
             VitSpecError::Tokens { image_size, .. } => {
@@ -268,6 +271,11 @@ impl VitSpecError {
 
 fn out_of_range(key: &'static str, value: impl ToString, must: String, fix: impl ToString) -> VitSpecError {
     VitSpecError::Range { key, value: value.to_string(), must, fix: fix.to_string() }
+}
+
+/// A size of patches that divides the image's, and a size of images that the patches divide.
+pub fn near_patches(image_size: usize, patch_size: usize) -> [usize; 2] {
+    [nearest_divisor(image_size, patch_size), nearest_multiple(patch_size, image_size)]
 }
 
 pub(super) fn nearest_multiple(of: usize, to: usize) -> usize {
@@ -348,7 +356,10 @@ mod tests {
         assert_eq!(hint, "use mlp_ratio 0.015625, which makes the MLP 1 wide");
         let [text, hint] = alone(|s| s.mlp_ratio = 2000.0);
         assert_eq!(text, "mlp_ratio 2000 makes the MLP 128000 wide, more than 65536 ([model])");
-        assert_eq!(hint, "use mlp_ratio 4");
+        assert_eq!(hint, "use mlp_ratio 4, or a smaller embed_dim");
+        let [text, hint] = alone(|s| (s.embed_dim, s.mlp_ratio) = (65536, 2.0));
+        assert_eq!(text, "mlp_ratio 2 makes the MLP 131072 wide, more than 65536 ([model])");
+        assert_eq!(hint, "use mlp_ratio 1, or a smaller embed_dim");
         let third = VitSpec { embed_dim: 12, mlp_ratio: 8.0 / 3.0, ..VitSpec::default() };
         assert_eq!(third.with_facts(FACTS).expect("32 wide").hidden_dim(), 32);
     }

@@ -9,6 +9,7 @@ mod glyphs;
 
 use std::sync::OnceLock;
 
+use super::ImageShape;
 use crate::random::{Key, Purpose, stream};
 
 /// Images that train, the first ones.
@@ -19,6 +20,9 @@ pub const TEST_IMAGES: usize = 4_000;
 
 /// Height and width of an image, in pixels.
 pub const SIDE: usize = canvas::SIDE;
+
+/// Shape of an image.
+pub const SHAPE: ImageShape = ImageShape { channels: 1, height: SIDE, width: SIDE };
 
 /// Mean of all pixels in 0..1, for normalisation without drawing every image first.
 pub const MEAN: f32 = 0.2;

@@ -1,0 +1,172 @@
+//! The folders in which a known data set's files may lie, and which data set's files a folder holds.
+
+use std::path::{Path, PathBuf};
+
+use super::DataError;
+use super::cifar;
+use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
+
+/// The folders in which a known data set's files may lie.
+pub struct Places {
+    name: String,
+    /// The folder that was named, if one was.
+    dir: Option<PathBuf>,
+    folders: Vec<PathBuf>,
+    /// Whether another file of the data set was found there.
+    is_beside: bool,
+}
+
+impl Places {
+    /// The folders of a data set, by these names in the folder of data sets, or that folder itself.
+    pub fn new(spec: &DataSpec, folders: &[&str]) -> Places {
+        let dir = spec.dir.clone().unwrap_or_else(|| PathBuf::from("."));
+        let mut places: Vec<PathBuf> = folders.iter().map(|folder| dir.join(folder)).collect();
+        // MNIST and Fashion-MNIST have files of the same names: a folder called after one is not the other's.
+        let of_another = KNOWN_DATA_SETS.iter().any(|name| *name != spec.name && dir.ends_with(name));
+        if !of_another {
+            places.push(dir);
+        }
+        Places { name: spec.name.clone(), dir: spec.dir.clone(), folders: places, is_beside: false }
+    }
+
+    /// The folder of a file already found: a data set's files lie together.
+    pub fn beside(spec: &DataSpec, file: &Path) -> Places {
+        let folders = vec![file.parent().unwrap_or(Path::new(".")).to_path_buf()];
+        Places { name: spec.name.clone(), dir: None, folders, is_beside: true }
+    }
+
+    /// Finds a file, under the first of its spellings that is there.
+    ///
+    /// # Errors
+    /// When it is under none in any of the folders.
+    pub fn find(&self, spellings: &[String]) -> Result<PathBuf, DataError> {
+        for folder in &self.folders {
+            for spelling in spellings {
+                let path = folder.join(spelling);
+                if path.is_file() {
+                    return Ok(path);
+                }
+            }
+        }
+        if let Some(path) = self.dir.clone().filter(|dir| !dir.exists()) {
+            return Err(DataError::NoDataFolder { path });
+        }
+        if let Some(path) =
+            self.folders.iter().filter(|_| self.name == "cifar10").find_map(|folder| python_cifar(folder))
+        {
+            return Err(DataError::PythonCifar { path });
+        }
+        let (name, folders) = (self.name.clone(), self.folders.clone());
+        Err(DataError::MissingFile { name, file: spellings[0].clone(), folders, is_beside: self.is_beside })
+    }
+}
+
+/// The spellings under which an IDX file is found in the wild.
+pub fn idx_spellings(official: &str) -> [String; 4] {
+    let dotted = official.replace("-idx", ".idx");
+    [format!("{official}.gz"), official.to_string(), format!("{dotted}.gz"), dotted]
+}
+
+/// The known data set whose files a folder holds; MNIST's and Fashion-MNIST's are told apart by the folder's name.
+pub fn known_files(folder: &Path) -> Option<&'static str> {
+    if folder.join(cifar::TRAIN_FILES[0]).is_file() {
+        return Some("cifar10");
+    }
+    let has_idx = idx_spellings("train-images-idx3-ubyte").iter().any(|file| folder.join(file).is_file());
+    let name = folder.components().next_back().map(|name| name.as_os_str().to_string_lossy().to_lowercase());
+    let is_fashion = name.is_some_and(|name| name.contains("fashion"));
+    has_idx.then_some(if is_fashion { "fashion-mnist" } else { "mnist" })
+}
+
+/// The file that gives away CIFAR-10's python version, in a folder or where its archive unpacks.
+fn python_cifar(folder: &Path) -> Option<PathBuf> {
+    let inside = [folder.to_path_buf(), folder.join("cifar-10-batches-py")];
+    inside.into_iter().map(|folder| folder.join("data_batch_1")).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::samples::{spec, write, write_cifar, write_class, write_mnist};
+    use super::super::{DataError, inspect};
+    use super::*;
+
+    /// The error and the hint of looking at a data set in a folder that is called `here`.
+    fn refused(name: &str, dir: Option<&Path>, here: &Path) -> [String; 2] {
+        let error = inspect(&DataSpec { dir: dir.map(Path::to_path_buf), ..spec(name, here) }).expect_err("bad data");
+        let shown = |text: String| text.replace(here.to_str().unwrap(), "here");
+        [shown(error.to_string()), shown(error.hint().unwrap())]
+    }
+
+    #[test]
+    fn a_data_folder_that_is_not_there_is_told_from_one_without_the_files() {
+        let here = tempfile::tempdir().unwrap();
+        let there = here.path().join("none");
+        let expected =
+            ["there is no such folder (here/none)", "name the folder in which data sets are with --data-dir"];
+        for name in ["mnist", "cifar10", "my-photos"] {
+            assert_eq!(refused(name, Some(&there), here.path()), expected, "{name}");
+        }
+        let [text, hint] = refused("mnist", Some(here.path()), here.path());
+        assert!(text.starts_with("mnist needs the file train-images-idx3-ubyte.gz (looked in here/mnist, "), "{text}");
+        assert_eq!(hint, "say where the data is with --data-dir DIR");
+    }
+
+    #[test]
+    fn a_file_that_is_missing_beside_the_others_is_to_be_put_there() {
+        let here = tempfile::tempdir().unwrap();
+        write_cifar(&here.path().join("cifar10"));
+        fs::remove_file(here.path().join("cifar10/data_batch_4.bin")).unwrap();
+        let [text, hint] = refused("cifar10", Some(here.path()), here.path());
+        assert_eq!(text, "cifar10 needs the file data_batch_4.bin (looked in here/cifar10)");
+        assert_eq!(hint, "put it there, beside the other files");
+    }
+
+    #[test]
+    fn known_files_are_no_folder_of_pictures() {
+        let here = tempfile::tempdir().unwrap();
+        write_mnist(&here.path().join("sets/mnist"));
+        write_mnist(&here.path().join("sets/fashion-mnist"));
+        write_cifar(&here.path().join("other/cifar"));
+        let of = |folder: &str| refused(here.path().join(folder).to_str().unwrap(), None, here.path());
+        let expected = |name: &str, folder: &str| {
+            let hint = format!("use --data {name} --data-dir here/{folder}");
+            [format!("this folder holds the files of {name}, not folders of pictures (here/{folder})"), hint]
+        };
+        assert_eq!(of("sets/mnist"), expected("mnist", "sets/mnist"));
+        assert_eq!(of("sets/fashion-mnist"), expected("fashion-mnist", "sets/fashion-mnist"));
+        // A folder of data sets: the first is named.
+        assert_eq!(of("sets"), expected("fashion-mnist", "sets/fashion-mnist"));
+        assert_eq!(of("other"), expected("cifar10", "other/cifar"));
+    }
+
+    #[test]
+    fn a_folder_around_the_data_is_seen_through() {
+        let here = tempfile::tempdir().unwrap();
+        for class in ["wrap/p1/cat", "wrap/p1/dog"] {
+            write_class(&here.path().join(class), 2, 0);
+        }
+        let of = |folder: &str| refused(here.path().join(folder).to_str().unwrap(), None, here.path());
+        let error = "a data set needs at least 2 class folders, and they lie one folder deeper (here/wrap)";
+        assert_eq!(of("wrap"), [error, "did you mean here/wrap/p1?"]);
+        fs::remove_dir_all(here.path().join("wrap/p1/dog")).unwrap();
+        assert_eq!(of("wrap")[0], "a data set needs at least 2 class folders, not 1 (here/wrap)");
+    }
+
+    #[test]
+    fn the_python_version_of_cifar_is_recognised() {
+        let here = tempfile::tempdir().unwrap();
+        write(&here.path().join("cifar-10-batches-py/data_batch_1"), b"pickled");
+        let [text, hint] = refused("cifar10", Some(here.path()), here.path());
+        let place = "here/cifar-10-batches-py/data_batch_1";
+        assert_eq!(
+            text,
+            format!("these are the files of CIFAR-10's python version, not of its binary version ({place})")
+        );
+        assert_eq!(hint, "get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html");
+        assert_eq!(refused("cifar10", Some(&here.path().join("cifar-10-batches-py")), here.path())[0], text);
+        let other = inspect(&spec("mnist", here.path())).unwrap_err();
+        assert!(matches!(other, DataError::MissingFile { .. }), "{other}");
+    }
+}
