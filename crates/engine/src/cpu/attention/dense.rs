@@ -415,7 +415,7 @@ unsafe fn rows_gradient<S: Simd>(args: &Gradient, dropout: bool, dscores: *mut f
                 if dropout {
                     // A weight of exactly 0 counts as dropped; its gradient is 0 either way.
                     let keeps = S::greater(weight, zero);
-                    S::store(kept.add(at), S::max(weight, zero));
+                    S::store(kept.add(at), S::max(zero, weight));
                     dweight = S::select(keeps, dweight, zero);
                 }
                 S::store(dscores.add(at), S::mul(S::abs(weight), S::sub(dweight, sum)));
@@ -435,7 +435,7 @@ unsafe fn columns_gradient<S: Simd>(args: &Gradient, dropout: bool, dscores: *mu
             for row in 0..args.rows {
                 let at = row * stride + v * LANES;
                 // A dropped weight is negative and adds nothing.
-                sum = S::mul_add(S::max(S::load(args.weights.add(at)), zero), S::load(dscores.add(at)), sum);
+                sum = S::mul_add(S::max(zero, S::load(args.weights.add(at))), S::load(dscores.add(at)), sum);
             }
             for row in 0..args.rows {
                 let at = row * stride + v * LANES;
@@ -443,7 +443,7 @@ unsafe fn columns_gradient<S: Simd>(args: &Gradient, dropout: bool, dscores: *mu
                 let mut dweight = S::load(dscores.add(at));
                 if dropout {
                     let keeps = S::greater(weight, zero);
-                    S::store(kept.add(at), S::max(weight, zero));
+                    S::store(kept.add(at), S::max(zero, weight));
                     dweight = S::select(keeps, dweight, zero);
                 }
                 S::store(dscores.add(at), S::mul(S::abs(weight), S::sub(dweight, sum)));

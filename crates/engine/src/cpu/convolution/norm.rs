@@ -181,7 +181,7 @@ unsafe fn channel_norm_generic<S: Simd>(args: &ChannelNorm) {
                 let at = row * args.channels + channel;
                 let mut y = S::mul_add(S::sub(load_up_to::<S>(args.x.add(at), n), mean), factor, bias);
                 if args.relu {
-                    y = S::max(y, S::splat(0.0));
+                    y = S::max(S::splat(0.0), y);
                 }
                 store_up_to::<S>(args.out.add(at), n, y);
             }

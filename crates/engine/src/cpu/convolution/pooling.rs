@@ -85,7 +85,10 @@ unsafe fn max_generic<S: Simd>(args: &Pooling) {
             unsafe {
                 let mut greatest = S::splat(f32::NEG_INFINITY);
                 window.for_each_pixel(args.input, |_, at| {
-                    greatest = S::max(greatest, load_up_to::<S>(args.x.add(at + channel), n));
+                    let x = load_up_to::<S>(args.x.add(at + channel), n);
+                    // The difference is 0, but of what is no number, which must not be lost.
+                    let kept = S::add(greatest, S::sub(x, x));
+                    greatest = S::select(S::greater(x, greatest), x, kept);
                 });
                 store_up_to::<S>(args.out.add(window.to + channel), n, greatest);
             }

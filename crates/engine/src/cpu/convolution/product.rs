@@ -230,7 +230,7 @@ unsafe fn follow<S: Simd>(args: &Product<'_>, at: usize, n: usize, mut x: S::V) 
     unsafe {
         let zero = S::splat(0.0);
         if args.relu {
-            x = S::max(x, zero);
+            x = S::max(zero, x);
         }
         match args.multiply {
             Multiply::No => {}
