@@ -2,20 +2,23 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
+use super::evaluate::{WeightsArg, load};
 use super::{CliError, json, show};
 use crate::data::DataError;
-use crate::evaluate::Classifier;
+use crate::evaluate::BATCH;
 use crate::predict::{Guess, predict};
 use crate::record::{Run, Weights};
-use crate::train::threads;
+use crate::train::{available_memory, check_memory, threads};
 use crate::units;
 
 /// Names the classes of pictures
 #[derive(clap::Args)]
 pub struct Args {
-    /// Picture files: JPEG, PNG, WebP or BMP
+    /// Picture files, JPEG, PNG, WebP or BMP, that look like those of the data: digits and garments of MNIST, of
+    /// Fashion-MNIST and of the program are light on black
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
     /// The folder of a run, such as runs/digits
@@ -25,11 +28,17 @@ pub struct Args {
     #[arg(long, value_name = "NAME|FILE")]
     weights: Option<String>,
     /// How many classes to show
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     top: usize,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// Reads a number of things of which there must be one.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "it is no whole number of at least 1".to_string())
 }
 
 /// What is printed as JSON.
@@ -48,11 +57,15 @@ struct PictureAnswer {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     let path = weights_path(&args)?;
-    let mut classifier = Classifier::load(&path, threads(0).min(args.images.len()))?;
+    let (threads, batch) = (threads(0).min(args.images.len()), BATCH.min(args.images.len()));
+    let mut classifier = load(&path, threads)?;
+    let images = (batch * classifier.shape().len()) as u64;
+    check_memory("predicting", (classifier.memory(batch), images), false, available_memory())?;
     let mut predictions = Vec::new();
     let mut errors = Vec::new();
-    for image in &args.images {
-        match predict(&mut classifier, image, args.top) {
+    let answers = args.images.chunks(BATCH).flat_map(|images| predict(&mut classifier, images, args.top, threads));
+    for (image, answer) in args.images.iter().zip(answers) {
+        match answer {
             Ok(guesses) if args.json => {
                 predictions.push(PictureAnswer { image: image.display().to_string(), top: guesses });
             }
@@ -84,17 +97,17 @@ fn weights_path(args: &Args) -> Result<PathBuf, CliError> {
     };
     let weights = match name {
         None => None,
-        Some("best") => Some(Weights::Best),
-        Some("last") => Some(Weights::Last),
-        Some(other) => {
-            let hint = match units::nearest(other, ["best", "last"]) {
+        Some(name) => Some(WeightsArg::from_str(name, false).map_err(|_| {
+            let known = WeightsArg::value_variants().iter().map(|&known| Weights::from(known).to_string());
+            let known: Vec<String> = known.collect();
+            let hint = match units::nearest(name, known.iter().map(String::as_str)) {
                 Some(nearest) => format!("did you mean {nearest}?"),
-                None => "use best or last, or a file of weights without --run".to_string(),
+                None => format!("use {}, or a file of weights without --run", known.join(" or ")),
             };
-            return Err(CliError::user(format!("a run has no weights `{other}` (--weights)"), Some(hint)));
-        }
+            CliError::user(format!("a run has no weights `{name}` (--weights)"), Some(hint))
+        })?),
     };
-    Ok(Run::open(folder)?.find_weights(weights)?.1)
+    Ok(Run::open(folder)?.find_weights(weights.map(Weights::from))?.1)
 }
 
 /// The hint of a bad picture in a data set does not help with a single one.
