@@ -227,6 +227,64 @@ fn pictures_of_any_size_are_predicted_and_a_bad_one_is_named() {
 }
 
 #[test]
+fn many_pictures_get_the_answers_of_each_alone_in_their_order() {
+    let run = colours();
+    let folder = run.path();
+    let names: Vec<String> = (0..7).map(|number| format!("{number}.png")).collect();
+    for (number, name) in names.iter().enumerate() {
+        picture(&folder.join(name), COLOURS[number % 3].1);
+    }
+    let arguments: Vec<&str> = std::iter::once("predict").chain(names.iter().map(String::as_str)).collect();
+    let all = said(folder, &[&arguments[..], &["--run=runs/colours"]].concat());
+    let each = names.iter().map(|name| said(folder, &["predict", name, "--run=runs/colours"]));
+    assert_eq!(all, each.collect::<String>());
+}
+
+#[test]
+fn what_cannot_be_predicted_is_told_before_much_is_read() {
+    let run = colours();
+    let folder = run.path();
+    let none = refused(folder, &["predict", "a.png", "--run=runs/colours", "--top=0"]);
+    assert!(none.contains("it is no whole number of at least 1"), "{none}");
+    let expected = "error: this is a folder (colours)\n";
+    assert_eq!(refused(folder, &["predict", "colours", "--run=runs/colours"]), expected);
+    // A file that is all hole takes no room on the disk.
+    let file = fs::File::create(folder.join("huge.safetensors")).unwrap();
+    file.set_len(1 << 43).unwrap();
+    let huge = refused(folder, &["predict", "a.png", "--weights=huge.safetensors"]);
+    assert!(huge.starts_with("error: reading the weights needs 17.6 TB of memory, but "), "{huge}");
+    fs::rename(folder.join("huge.safetensors"), folder.join("runs/colours/weights/best.safetensors")).unwrap();
+    let huge = refused(folder, &["evaluate", "runs/colours"]);
+    assert!(huge.starts_with("error: reading the weights needs 17.6 TB of memory, but "), "{huge}");
+}
+
+#[test]
+fn an_evaluation_that_cannot_be_written_is_printed() {
+    let run = colours();
+    let folder = run.path();
+    fs::write(folder.join("runs/colours/evaluation"), "in the way").unwrap();
+    let output = vitreous(folder, &["evaluate", "--run", "runs/colours", "--split=val"]);
+    assert!(common::text(&output.stdout).contains("\nvalidation of colours, 9 images; "), "{output:?}");
+    let expected = "error: cannot write: a file is in the way (runs/colours/evaluation/val)\n\
+                    hint: what is printed is all there is: make the run's folder writable, or evaluate a copy of it\n";
+    assert_eq!((common::text(&output.stderr).as_str(), output.status.code()), (expected, Some(2)));
+}
+
+#[test]
+fn a_run_that_is_evaluated_from_elsewhere_asks_for_its_pictures() {
+    let run = colours();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let folder = run.path().join("runs/colours");
+    let evaluate = ["evaluate", folder.to_str().unwrap()];
+    let expected = "error: the run was trained on `colours`, which is not here\n\
+                    hint: say in which folder it lies with --data-dir, or name other pictures with --data FOLDER\n";
+    assert_eq!(refused(elsewhere.path(), &evaluate), expected);
+    let dir = format!("--data-dir={}", run.path().display());
+    let report = json(elsewhere.path(), &[&evaluate[..], &[&dir]].concat());
+    assert_eq!((&report["data"], &report["test_evaluations"]), (&"colours".into(), &1.into()));
+}
+
+#[test]
 fn a_file_of_weights_is_enough_to_predict() {
     let run = colours();
     let elsewhere = tempfile::tempdir().unwrap();

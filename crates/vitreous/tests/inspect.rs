@@ -77,6 +77,8 @@ fn data_info_counts_the_classes_asked_for() {
         "{text}"
     );
     assert!(rows.contains(&vec!["all", "7,200", "800", "2,000"]), "{text}");
+    let why = "-: the test split's labels are not read here, so its images are not counted by class\n";
+    assert!(text.ends_with(why), "{text}");
     let refused = refused(&["data", "info", "--data=digits", "--classes=3,33"]);
     assert!(refused.starts_with("error: classes lists the number 33, but the classes of the data are "), "{refused}");
 }
@@ -85,6 +87,21 @@ fn data_info_counts_the_classes_asked_for() {
 fn row<'a>(summary: &'a str, layer: &str) -> Vec<&'a str> {
     let words = summary.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     words.into_iter().find(|words| words.first() == Some(&layer)).expect("a row of that layer")
+}
+
+#[test]
+fn presets_are_listed_and_printed_to_be_copied() {
+    let text = said(&["presets"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("preset ") && lines[0].ends_with("  model"), "{text}");
+    assert!(lines[1].starts_with("digits  ") && lines[1].contains("  ViT 3 blocks, "), "{text}");
+    let names = json(&["presets"]);
+    assert_eq!(names["presets"].as_array().unwrap().len(), lines.len() - 1);
+    let folder = Folder::new();
+    fs::write(folder.path("mine.toml"), said(&["presets", "mnist-vit"])).unwrap();
+    let copied = common::said(folder.root(), &["summary", "--config=mine.toml"]);
+    assert_eq!(copied.lines().last(), Some("total parameters 106,122"));
+    assert_eq!(refused(&["presets", "mnist-vti"]).lines().last(), Some("hint: did you mean `mnist-vit`?"));
 }
 
 #[test]
@@ -120,14 +137,17 @@ fn a_folder_of_pictures_is_described() {
     let folder = tempfile::tempdir().unwrap();
     pictures(&folder.path().join("pets"), 11);
     fs::write(folder.path().join("pets/cat/notes.txt"), "").unwrap();
+    fs::copy(folder.path().join("pets/cat/0.png"), folder.path().join("pets/loose.png")).unwrap();
     let output = vitreous(folder.path(), &["data", "info", "--data=pets", "--set=data.image_size=8"]);
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[..3], ["data         pets", "shape        3x8x8 (channels x height x width)", "classes      2"]);
     assert!(lines[3].starts_with("mean         0.5000, 0.0") && lines[3].ends_with(", 0.0000"), "{text}");
-    assert_eq!(lines[7], "ignored      1 file that is no picture");
+    let ignored = ["ignored      1 file that is no picture", "ignored      1 picture beside the class folders"];
+    assert_eq!(lines[7..9], ignored);
     let table = ["class  train  validation  test", "cat        9           2     -", "dog        9           2     -"];
-    assert_eq!(lines[9..12], table, "{text}");
+    assert_eq!(lines[10..13], table, "{text}");
+    assert!(!text.contains("-: "), "there is no test split: {text}");
 
     let output = vitreous(folder.path(), &["data", "info", "--data=pets", "--json"]);
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -182,6 +202,9 @@ fn an_epoch_is_timed_against_its_steps() {
 fn a_bench_that_cannot_be_is_refused() {
     let preset = "error: unknown preset `mnist-vt` (--preset)\nhint: did you mean `mnist-vit`?\n";
     assert_eq!(refused(&["bench", "step", "--preset=mnist-vt"]), preset);
+    let patches = "error: image_size 28 is not a multiple of patch_size 16 (--model, [model])\n\
+                   hint: the image size is the data's: use --set model.patch_size=14\n";
+    assert_eq!(refused(&["bench", "step", "--model=vit-tiny"]), patches);
     let precision = "error: precision bf16 is not there (--precision)\nhint: use --precision f32\n";
     assert_eq!(refused(&["bench", "step", "--preset=mnist-vit", "--precision=bf16"]), precision);
     let seconds = "error: -1 is no length of time (--seconds)\nhint: use --seconds 5\n";

@@ -52,6 +52,8 @@ fn a_grid_over_seeds_is_made_once_and_told() {
     let found = rows(&output);
     assert_eq!(found.iter().map(|row| row["run"].as_str().unwrap()).collect::<Vec<_>>(), ["lr=1e-3", "lr=1e-5"]);
     assert!(found.iter().all(|row| row["seeds"] == serde_json::json!([42, 7]) && row["test_acc"]["n"] == 2));
+    let note = "note: the warm-up takes the whole run, 1 epoch\n";
+    assert_eq!(text(&output.stderr).matches(note).count(), 1, "of four runs");
     assert!(found.iter().all(|row| row["train_acc_measured"] == true && row["val_acc"]["n"] == 2));
     for run in ["lr=1e-3", "lr=1e-3_seed=7", "lr=1e-5", "lr=1e-5_seed=7"] {
         let manifest = manifest(folder, &format!("g/{run}"));

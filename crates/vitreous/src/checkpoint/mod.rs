@@ -10,7 +10,7 @@ mod header;
 
 use std::fs;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use vitreous_engine::{Graph, Parameters};
@@ -37,54 +37,65 @@ pub fn save(path: &Path, graph: &Graph, parameters: &Parameters, metadata: &Meta
     })
 }
 
-/// Reads the parameters of a graph, and what else the file says.
-///
-/// # Errors
-/// When the file cannot be read, is damaged, or does not hold exactly the graph's tensors.
-pub fn load(path: &Path, graph: &Graph) -> Result<(Parameters, Metadata), CheckpointError> {
-    let bytes = read(path)?;
-    let (metadata, tensors) = parse(path, &bytes)?;
-    let (length, header) =
-        SafeTensors::read_metadata(&bytes).map_err(|error| CheckpointError::damaged(path, &bytes, &error))?;
-    header::check(path, header.metadata().as_ref(), &bytes[size_of::<u64>() + length..])?;
-    let mut found: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
-    found.sort_unstable();
-    let mut parameters = Parameters::zeros(graph);
-    for (name, id) in header::sorted(graph) {
-        let Ok(tensor) = tensors.tensor(name) else {
-            return Err(CheckpointError::missing(path, name, &found));
-        };
-        let expected = &graph.parameter(id).shape;
-        if tensor.shape() != expected.0 {
-            let found = tensor.shape().to_vec().as_slice().into();
-            return Err(CheckpointError::shape(path, name, expected.clone(), found));
-        }
-        if tensor.dtype() != Dtype::F32 {
-            return Err(CheckpointError::dtype(path, name, tensor.dtype()));
-        }
-        let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        parameters.get_mut(id).iter_mut().zip(values).for_each(|(to, from)| *to = from);
-        if parameters.get(id).iter().any(|value| !value.is_finite()) {
-            return Err(CheckpointError::not_finite(path, name));
-        }
-    }
-    if let Some(unexpected) = found.iter().find(|name| graph.find_parameter(name).is_none()) {
-        return Err(CheckpointError::unexpected(path, unexpected));
-    }
-    Ok((parameters, metadata))
+/// A file of weights in memory, of which the header was read.
+pub struct SavedWeights {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    metadata: Metadata,
 }
 
-/// Reads what a file of weights says of itself, from which its graph can be made.
-///
-/// # Errors
-/// When the file cannot be read, is damaged, or was not made by this program.
-pub fn load_metadata(path: &Path) -> Result<Metadata, CheckpointError> {
-    let bytes = read(path)?;
-    parse(path, &bytes).map(|(metadata, _)| metadata)
-}
+impl SavedWeights {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is damaged, or was not made by this program.
+    pub fn read(path: &Path) -> Result<SavedWeights, CheckpointError> {
+        let bytes = fs::read(path).map_err(|error| CheckpointError::read(path, &error))?;
+        let metadata = parse(path, &bytes)?.0;
+        Ok(SavedWeights { path: path.to_path_buf(), bytes, metadata })
+    }
 
-fn read(path: &Path) -> Result<Vec<u8>, CheckpointError> {
-    fs::read(path).map_err(|error| CheckpointError::read(path, &error))
+    /// What the file says of itself, from which its graph can be made.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Returns the parameters of a graph.
+    ///
+    /// # Errors
+    /// When the file is damaged, or does not hold exactly the graph's tensors.
+    pub fn parameters(&self, graph: &Graph) -> Result<Parameters, CheckpointError> {
+        let (path, bytes) = (&self.path, &self.bytes);
+        let (_, tensors) = parse(path, bytes)?;
+        let (length, header) =
+            SafeTensors::read_metadata(bytes).map_err(|error| CheckpointError::damaged(path, bytes, &error))?;
+        header::check(path, header.metadata().as_ref(), &bytes[size_of::<u64>() + length..])?;
+        let mut found: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
+        found.sort_unstable();
+        let mut parameters = Parameters::zeros(graph);
+        for (name, id) in header::sorted(graph) {
+            let Ok(tensor) = tensors.tensor(name) else {
+                return Err(CheckpointError::missing(path, name, &found));
+            };
+            let expected = &graph.parameter(id).shape;
+            if tensor.shape() != expected.0 {
+                let found = tensor.shape().to_vec().as_slice().into();
+                return Err(CheckpointError::shape(path, name, expected.clone(), found));
+            }
+            if tensor.dtype() != Dtype::F32 {
+                return Err(CheckpointError::dtype(path, name, tensor.dtype()));
+            }
+            let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            parameters.get_mut(id).iter_mut().zip(values).for_each(|(to, from)| *to = from);
+            if parameters.get(id).iter().any(|value| !value.is_finite()) {
+                return Err(CheckpointError::not_finite(path, name));
+            }
+        }
+        match found.iter().find(|name| graph.find_parameter(name).is_none()) {
+            Some(unexpected) => Err(CheckpointError::unexpected(path, unexpected)),
+            None => Ok(parameters),
+        }
+    }
 }
 
 fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Metadata, SafeTensors<'a>), CheckpointError> {

@@ -17,6 +17,12 @@ fn graph(shapes: &[Vec<usize>]) -> Graph {
     graph
 }
 
+/// Parameters and what else the file says.
+fn load(path: &Path, graph: &Graph) -> Result<(Parameters, Metadata), CheckpointError> {
+    let saved = SavedWeights::read(path)?;
+    Ok((saved.parameters(graph)?, saved.metadata().clone()))
+}
+
 fn metadata() -> Metadata {
     Metadata {
         class_names: vec!["cat".to_string(), "\"dog\"\n".to_string()],
@@ -60,7 +66,6 @@ proptest! {
         let (loaded, about) = load(&path, &graph).unwrap();
         prop_assert_eq!(bits(&graph, &loaded), bits(&graph, &parameters));
         prop_assert_eq!(&about, &metadata());
-        prop_assert_eq!(load_metadata(&path).unwrap(), about);
     }
 
     #[test]

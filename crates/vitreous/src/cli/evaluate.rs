@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use vitreous_engine::Memory;
 
 use super::reading::{evaluating, reading};
 use super::settings::dir_of_environment;
@@ -13,9 +14,9 @@ use crate::config::classes::ClassSubset;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::config::train::THREADS_MAX;
-use crate::data::{self, Facts, ImageSet, Split, SplitName, Wanted};
-use crate::evaluate::{Answers, ClassMap, Classifier, Reached, Report, Scores, shortened};
-use crate::record::{Run, Weights};
+use crate::data::{self, DataError, Facts, ImageSet, Split, SplitName, Wanted};
+use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report, Scores, shortened};
+use crate::record::{RecordError, Run, Weights};
 use crate::train::{available_memory, check_memory, threads};
 use crate::units;
 
@@ -32,7 +33,11 @@ const NAME_MAX: usize = 40;
 #[derive(clap::Args)]
 pub struct Args {
     /// The run's folder, such as runs/digits
-    run: PathBuf,
+    #[arg(value_name = "RUN", required_unless_present = "named")]
+    run: Option<PathBuf>,
+    /// The same, as other commands have it
+    #[arg(long = "run", id = "named", value_name = "FOLDER", conflicts_with = "run")]
+    named: Option<PathBuf>,
     /// Which images [default: test, or val where there is no test split]
     #[arg(long, value_name = "NAME")]
     split: Option<SplitArg>,
@@ -117,6 +122,8 @@ pub struct Measured {
     pub is_own: bool,
     /// Of a reader, some strips with what was read, as text.
     examples: String,
+    /// Whether it could be written.
+    pub kept: Result<(), RecordError>,
 }
 
 impl Args {
@@ -128,7 +135,8 @@ impl Args {
             SplitName::Test => SplitArg::Test,
         };
         Args {
-            run: run.to_path_buf(),
+            run: Some(run.to_path_buf()),
+            named: None,
             split: Some(split),
             weights: None,
             data: None,
@@ -144,11 +152,15 @@ impl Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
-    let Measured { report, folder, is_own, examples } = measure(&args, true)?;
+    let Measured { report, folder, is_own, examples, kept } = measure(&args, true)?;
     if args.json {
         show(&json(&report))?;
     } else {
         show(&format!("{examples}{}", text(&report)))?;
+    }
+    if let Err(error) = kept {
+        let hint = "what is printed is all there is: make the run's folder writable, or evaluate a copy of it";
+        return Err(CliError::user(error.to_string(), Some(hint.to_string())));
     }
     say!("written to {}", folder.display());
     if report.split == SplitName::Test && is_own && report.test_evaluations > 1 {
@@ -160,18 +172,19 @@ pub fn run(args: Args) -> Result<(), CliError> {
 
 /// Measures and records; with a bar on stderr where one is wanted.
 pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
-    let mut run = Run::open(&args.run)?;
+    let folder = args.run.as_ref().or(args.named.as_ref()).expect("clap asks for one of them");
+    let mut run = Run::open(folder)?;
     let (weights, path) = run.find_weights(args.weights.map(Weights::from))?;
     let threads = threads(args.threads);
-    let mut classifier = Classifier::load(&path, threads)?;
+    let mut classifier = load(&path, threads)?;
     let spec = data_spec(args, &run, &classifier)?;
-    let facts = data::inspect(&spec)?;
+    let facts = data::inspect(&spec).map_err(|error| elsewhere(args, error))?;
     let classes = ClassMap::new(classifier.class_names(), &facts.class_names)?;
     let split = choose_split(args.split, &facts)?;
     // Only all that training loaded has a fingerprint to compare with.
-    let wanted = if split == SplitName::Test { Wanted::Only(split) } else { Wanted::TrainAndValidation };
+    let wanted = if split == SplitName::Test { Wanted::Test } else { Wanted::TrainAndValidation };
     let images = facts.image_bytes(wanted);
-    check_memory("evaluating", (classifier.memory(), images), facts.is_folder(), available_memory())?;
+    check_memory("evaluating", (classifier.memory(BATCH), images), facts.is_folder(), available_memory())?;
     let mut loaded = reading(|progress| data::load(&spec, &facts, wanted, threads, progress))?;
     let images = match split {
         SplitName::Train => loaded.train.take(),
@@ -188,8 +201,9 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let is_own = Path::new(&facts.name) == Path::new(&run.manifest().data.name)
         || seen_before(&run, split).is_some_and(|fingerprint| fingerprint == loaded.fingerprint);
     let other = (!is_own).then_some(facts.name.as_str());
+    let mut kept = Ok(());
     if split == SplitName::Test && other.is_none() {
-        run.update(|manifest| manifest.test_evaluations += 1)?;
+        kept = run.update(|manifest| manifest.test_evaluations += 1);
     }
     let fingerprint = loaded.fingerprint.clone();
     let folder = Report::folder(run.folder(), split, other);
@@ -215,9 +229,11 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
         test_evaluations: run.manifest().test_evaluations,
         reached,
     };
-    report.save(&folder, &answers)?;
-    run.update(|manifest| manifest.note_evaluation(report.record()))?;
-    Ok(Measured { report, folder, is_own, examples })
+    // Work that cannot be written can still be printed.
+    let kept = kept
+        .and_then(|()| report.save(&folder, &answers))
+        .and_then(|()| run.update(|manifest| manifest.note_evaluation(report.record())));
+    Ok(Measured { report, folder, is_own, examples, kept })
 }
 
 /// Asks the model about all images; of a reader, some strips come as text.
@@ -241,6 +257,26 @@ fn ask(
             let truths = (0..strips.len()).map(|i| strips.digits(i)).collect();
             Ok((Reached::Reading(scores), Answers::Readings { truths, readings }, examples))
         }
+    }
+}
+
+/// Reads a file of weights where there is memory for it.
+pub fn load(path: &Path, threads: usize) -> Result<Classifier, CliError> {
+    // What is in the file, and the parameters that it becomes; one that is not there is told in a moment.
+    let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+    let memory = Memory { parameters: bytes.saturating_mul(2), ..Memory::default() };
+    check_memory("reading the weights", (memory, 0), false, available_memory())?;
+    Ok(Classifier::load(path, threads)?)
+}
+
+/// A run knows its pictures by the name that they were given, which may mean nothing in another folder.
+fn elsewhere(args: &Args, error: DataError) -> CliError {
+    match error {
+        DataError::UnknownName { name, .. } if args.data.is_none() => {
+            let hint = "say in which folder it lies with --data-dir, or name other pictures with --data FOLDER";
+            CliError::user(format!("the run was trained on `{name}`, which is not here"), Some(hint.to_string()))
+        }
+        error => error.into(),
     }
 }
 

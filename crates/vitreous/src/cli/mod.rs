@@ -17,6 +17,7 @@ mod error;
 mod evaluate;
 mod flags;
 mod predict;
+mod presets;
 mod progress;
 mod reading;
 mod settings;
@@ -50,6 +51,7 @@ enum Verb {
     Predict(predict::Args),
     Compare(compare::Args),
     Sweep(Box<sweep::Args>),
+    Presets(presets::Args),
     Summary(summary::Args),
     Data(data::Args),
     Bench(bench::Args),
@@ -68,6 +70,7 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Evaluate(args) => evaluate::run(args)?,
         Verb::Predict(args) => predict::run(args)?,
         Verb::Compare(args) => compare::run(args)?,
+        Verb::Presets(args) => presets::run(args)?,
         Verb::Summary(args) => summary::run(args).map_err(|error| error.in_flags(false))?,
         Verb::Data(args) => data::run(args).map_err(|error| error.in_flags(false))?,
         Verb::Bench(args) => bench::run(args).map_err(|error| error.in_flags(false))?,

@@ -1,23 +1,26 @@
 //! `vitreous predict`: the classes of single pictures, or the digits on them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
+use super::evaluate::{WeightsArg, load};
 use super::strips;
 use super::{CliError, json, show};
 use crate::data::DataError;
-use crate::evaluate::Classifier;
 use crate::evaluate::reading::{Reading, digits_text};
+use crate::evaluate::{BATCH, Classifier};
 use crate::predict::{Guess, predict, read};
 use crate::record::{Run, Weights};
-use crate::train::threads;
+use crate::train::{available_memory, check_memory, threads};
 use crate::units;
 
 /// Names the classes of pictures
 #[derive(clap::Args)]
 pub struct Args {
-    /// Picture files: JPEG, PNG, WebP or BMP
+    /// Picture files, JPEG, PNG, WebP or BMP, that look like those of the data: digits and garments of MNIST, of
+    /// Fashion-MNIST and of the program are light on black
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
     /// The folder of a run, such as runs/digits
@@ -27,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME|FILE")]
     weights: Option<String>,
     /// How many classes to show
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     top: usize,
     /// Of a reader: beginnings that are followed at a time; 1 takes the likeliest word each time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = strips::beam)]
@@ -35,6 +38,12 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// Reads a number of things of which there must be one.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "it is no whole number of at least 1".to_string())
 }
 
 /// What is printed as JSON.
@@ -64,11 +73,15 @@ enum Said {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     let path = weights_path(&args)?;
-    let mut classifier = Classifier::load(&path, threads(0).min(args.images.len()))?;
+    let (threads, batch) = (threads(0).min(args.images.len()), BATCH.min(args.images.len()));
+    let mut classifier = load(&path, threads)?;
+    let images = (batch * classifier.shape().len()) as u64;
+    check_memory("predicting", (classifier.memory(batch), images), false, available_memory())?;
     let mut predictions = Vec::new();
     let mut errors = Vec::new();
-    for image in &args.images {
-        match ask(&mut classifier, image, &args) {
+    let answers = args.images.chunks(BATCH).flat_map(|images| ask(&mut classifier, images, &args, threads));
+    for (image, answer) in args.images.iter().zip(answers) {
+        match answer {
             Ok(said) => {
                 let answer = PictureAnswer { image: image.display().to_string(), said };
                 if args.json {
@@ -97,12 +110,15 @@ pub fn run(args: Args) -> Result<(), CliError> {
     }
 }
 
-fn ask(classifier: &mut Classifier, image: &Path, args: &Args) -> Result<Said, DataError> {
+fn ask(classifier: &mut Classifier, images: &[PathBuf], args: &Args, threads: usize) -> Vec<Result<Said, DataError>> {
     if classifier.is_reader() {
-        let Reading { digits, probability } = read(classifier, image, args.beam)?;
-        return Ok(Said::Digits { digits: digits_text(&digits), probability });
+        let readings = read(classifier, images, args.beam, threads).into_iter();
+        let said =
+            |reading: Reading| Said::Digits { digits: digits_text(&reading.digits), probability: reading.probability };
+        return readings.map(|reading| reading.map(said)).collect();
     }
-    Ok(Said::Classes { top: predict(classifier, image, args.top)? })
+    let guesses = predict(classifier, images, args.top, threads).into_iter();
+    guesses.map(|guesses| guesses.map(|top| Said::Classes { top })).collect()
 }
 
 fn weights_path(args: &Args) -> Result<PathBuf, CliError> {
@@ -112,17 +128,17 @@ fn weights_path(args: &Args) -> Result<PathBuf, CliError> {
     };
     let weights = match name {
         None => None,
-        Some("best") => Some(Weights::Best),
-        Some("last") => Some(Weights::Last),
-        Some(other) => {
-            let hint = match units::nearest(other, ["best", "last"]) {
+        Some(name) => Some(WeightsArg::from_str(name, false).map_err(|_| {
+            let known = WeightsArg::value_variants().iter().map(|&known| Weights::from(known).to_string());
+            let known: Vec<String> = known.collect();
+            let hint = match units::nearest(name, known.iter().map(String::as_str)) {
                 Some(nearest) => format!("did you mean {nearest}?"),
-                None => "use best or last, or a file of weights without --run".to_string(),
+                None => format!("use {}, or a file of weights without --run", known.join(" or ")),
             };
-            return Err(CliError::user(format!("a run has no weights `{other}` (--weights)"), Some(hint)));
-        }
+            CliError::user(format!("a run has no weights `{name}` (--weights)"), Some(hint))
+        })?),
     };
-    Ok(Run::open(folder)?.find_weights(weights)?.1)
+    Ok(Run::open(folder)?.find_weights(weights.map(Weights::from))?.1)
 }
 
 /// The hint of a bad picture in a data set does not help with a single one.

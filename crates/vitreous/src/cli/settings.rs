@@ -8,7 +8,7 @@ use toml::Value;
 use super::CliError;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
-use crate::config::model::{ImageFacts, ModelKind};
+use crate::config::model::{ImageFacts, ModelKind, ModelSpec};
 use crate::config::{CheckedConfig, Config, presets};
 use crate::data::{self, DataError, Facts, ImageShape};
 
@@ -166,36 +166,45 @@ pub fn inspect(checked: &CheckedConfig) -> Result<Facts, CliError> {
 pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String>), CliError> {
     let (data, model) = (&checked.config().data, &checked.config().model);
     let mut remark = None;
-    let (image_size, channels, num_classes) = match data::known_shape(&data.name) {
-        Some(shape) => (shape.height, shape.channels, known_classes(data)?),
+    let found = match data::known_shape(&data.name) {
+        Some(_) => imagined(data)?,
         None => match data::inspect(data) {
-            Ok(facts) => {
-                let found = square_facts(&facts)?;
-                (found.image_size, found.channels, found.num_classes)
-            }
+            Ok(facts) => square_facts(&facts)?,
             // A folder that is there but wrong is an error; one that is not there can be imagined.
             Err(DataError::UnknownName { name, .. }) => {
-                let classes = data.classes.as_ref().map_or(CLASSES_UNKNOWN, |subset| subset.count(CLASSES_UNKNOWN));
+                let facts = imagined(data)?;
                 if model.num_classes().is_none() {
+                    let classes = facts.num_classes;
                     remark = Some(format!(
                         "{name} is not there: counted with {classes} classes (--set model.num_classes=N)"
                     ));
                 }
-                (data.image_size.unwrap_or(data::FOLDER_IMAGE_SIZE), data.channels.unwrap_or(3), classes)
+                facts
             }
             Err(error) => return Err(error.into()),
         },
     };
-    let facts = ImageFacts {
-        image_size: model.image_size().unwrap_or(image_size),
-        channels: model.channels().unwrap_or(channels),
-        num_classes: model.num_classes().unwrap_or(num_classes),
-    };
-    Ok((facts, remark))
+    Ok((as_written(model, found), remark))
 }
 
-fn known_classes(data: &DataSpec) -> Result<usize, CliError> {
-    Ok(data::class_count(data)?.unwrap_or(CLASSES_UNKNOWN))
+/// What a model is made for: what is written of it, else what was found.
+pub fn as_written(model: &ModelSpec, found: ImageFacts) -> ImageFacts {
+    ImageFacts {
+        image_size: model.image_size().unwrap_or(found.image_size),
+        channels: model.channels().unwrap_or(found.channels),
+        num_classes: model.num_classes().unwrap_or(found.num_classes),
+    }
+}
+
+/// What a model is made for, of images that nobody has looked at: those of a known data set, or of any folder.
+pub fn imagined(data: &DataSpec) -> Result<ImageFacts, CliError> {
+    let (side, channels) = match data::known_shape(&data.name) {
+        Some(shape) => (shape.height, shape.channels),
+        None => (data.image_size.unwrap_or(data::FOLDER_IMAGE_SIZE), data.channels.unwrap_or(3)),
+    };
+    let of_folder = || data.classes.as_ref().map_or(CLASSES_UNKNOWN, |subset| subset.count(CLASSES_UNKNOWN));
+    let num_classes = data::class_count(data)?.unwrap_or_else(of_folder);
+    Ok(ImageFacts { image_size: side, channels, num_classes })
 }
 
 /// What a model must be made for, from the data itself.

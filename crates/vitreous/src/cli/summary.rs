@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use vitreous_engine::{Memory, training_memory};
 
-use super::settings::{SettingsArgs, image_facts};
+use super::settings::{SettingsArgs, as_written, image_facts};
 use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
@@ -94,12 +94,7 @@ fn config(args: &Args) -> Result<ResolvedConfig, CliError> {
     let settings = &args.settings;
     let model_alone = settings.model.is_some() && settings.preset.is_none() && settings.config.is_none();
     if model_alone && settings.data.is_none() {
-        let (spec, of) = (&checked.config().model, NAMED_MODEL_IMAGES);
-        return Ok(checked.resolve(ImageFacts {
-            image_size: spec.image_size().unwrap_or(of.image_size),
-            channels: spec.channels().unwrap_or(of.channels),
-            num_classes: spec.num_classes().unwrap_or(of.num_classes),
-        })?);
+        return Ok(checked.resolve(as_written(&checked.config().model, NAMED_MODEL_IMAGES))?);
     }
     let (facts, remark) = image_facts(&checked)?;
     if let Some(remark) = remark {

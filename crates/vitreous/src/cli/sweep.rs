@@ -11,7 +11,7 @@ use std::time::Instant;
 use toml::Value;
 
 use super::compare::{Format, print};
-use super::evaluate::{self, SplitArg};
+use super::evaluate::{self, Measured, SplitArg};
 use super::flags::Flags;
 use super::progress::TrainProgress;
 use super::settings::SettingsArgs;
@@ -101,12 +101,13 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
             value.as_integer().and_then(|threads| usize::try_from(threads).ok()).unwrap_or(0)
         }));
     let (jobs, shared) = divided(args.jobs, all_threads)?;
-    let items = items(&args, &file, &variations, &folder, (jobs > 1).then_some(shared))?;
+    let (items, notes) = items(&args, &file, &variations, &folder, (jobs > 1).then_some(shared))?;
     if args.list {
         return list(&items).map(|()| ExitCode::SUCCESS);
     }
     let _claim = Claim::of(&folder)?;
     say_what(&name, &items, jobs, shared, &folder);
+    notes.iter().for_each(|note| say!("note: {note}"));
     let stop = watch_signals()?;
     let work = Work {
         items: &items,
@@ -171,14 +172,14 @@ fn divided(jobs: usize, threads: usize) -> Result<(usize, usize), CliError> {
     Ok((jobs, threads / jobs))
 }
 
-/// Checks every run and sees how far it is.
+/// Checks every run and sees how far it is; with what was made to fit, or is unusual.
 fn items(
     args: &Args,
     file: &SweepFile,
     variations: &[Variation],
     folder: &Path,
     threads: Option<usize>,
-) -> Result<Vec<Item>, CliError> {
+) -> Result<(Vec<Item>, Vec<String>), CliError> {
     let given: Vec<SplitName> = args.evaluate.iter().map(|&split| split.into()).collect();
     let splits = if given.is_empty() { file.evaluate.clone().unwrap_or(vec![SplitName::Test]) } else { given };
     let mut items: Vec<Item> = Vec::new();
@@ -191,7 +192,6 @@ fn items(
             let Ready { facts, config, notes, .. } = ready(&checked)?;
             for note in notes {
                 if !noted.contains(&note) {
-                    say!("note: {note}");
                     noted.push(note);
                 }
             }
@@ -208,7 +208,7 @@ fn items(
             items.push(Item { name, folder, setting, checked, state, splits });
         }
     }
-    Ok(items)
+    Ok((items, noted))
 }
 
 /// The config of a setting: its start, the flags, then its own assignments, which are what varies.
@@ -301,8 +301,9 @@ impl Work<'_> {
                 return Ok(());
             }
             if run.manifest().evaluation(split).is_none() {
-                let report =
-                    evaluate::measure(&evaluate::Args::of(&item.folder, split, self.threads), self.jobs == 1)?.report;
+                let args = evaluate::Args::of(&item.folder, split, self.threads);
+                let Measured { report, kept, .. } = evaluate::measure(&args, self.jobs == 1)?;
+                kept?;
                 found.push(format!("{split} {}", units::percent(report.reached.accuracy())));
             }
         }

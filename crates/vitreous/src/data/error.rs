@@ -124,9 +124,9 @@ pub enum DataError {
     /// The subset of classes does not fit the data set.
     #[error("{error} ({name}, [data])")]
     Classes { name: String, error: ClassSubsetError },
-    /// The data set lacks a split that was asked for.
-    #[error("{name} has no {split} split{}", looked_for(file))]
-    NoSplit { name: String, split: SplitName, file: Option<PathBuf> },
+    /// The data set lacks the test split that was asked for.
+    #[error("{name} has no test split (looked for {})", file.display())]
+    NoTestSplit { name: String, file: PathBuf },
     /// `mean` or `std` does not fit the images.
     #[error("{values} values in {key} do not fit images of {name}, which need {channels} ([data])")]
     ChannelValues { key: &'static str, values: usize, name: String, channels: usize },
@@ -196,10 +196,7 @@ impl DataError {
             DataError::Picture { .. } => {
                 "replace or remove it, or go on without such pictures with --skip-bad-images".to_string()
             }
-            DataError::NoSplit { split: SplitName::Validation, .. } => {
-                "use val_fraction = 0.1 to take it from the train set".to_string()
-            }
-            DataError::NoSplit { file: Some(file), .. } => format!("add {}", file.display()),
+            DataError::NoTestSplit { file, .. } => format!("add {}", file.display()),
             DataError::ChannelValues { key, channels, .. } => {
                 let values = vec!["0.5"; *channels].join(", ");
                 format!("use {key} = [{values}], or leave it out to measure it")
@@ -210,7 +207,6 @@ impl DataError {
                     .to_string()
             }
             DataError::Read { .. } | DataError::TooManyClasses { .. } => return None,
-            DataError::NoSplit { file: None, .. } => return None,
         })
     }
 
@@ -222,8 +218,4 @@ impl DataError {
 
 fn list(folders: &[PathBuf]) -> String {
     folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-fn looked_for(file: &Option<PathBuf>) -> String {
-    file.as_ref().map_or_else(String::new, |file| format!(" (looked for {})", file.display()))
 }

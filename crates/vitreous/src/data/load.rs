@@ -1,6 +1,6 @@
 //! Brings the images of the splits asked for into memory, and no others.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -20,16 +20,13 @@ const DIGITS_SEED: u64 = 1;
 pub enum Wanted {
     /// What training needs. The test split stays closed.
     TrainAndValidation,
-    /// One split, for `evaluate`.
-    Only(SplitName),
+    /// The test split, for `evaluate`.
+    Test,
 }
 
 impl Wanted {
     fn has(self, split: SplitName) -> bool {
-        match self {
-            Wanted::TrainAndValidation => split != SplitName::Test,
-            Wanted::Only(only) => split == only,
-        }
+        (split == SplitName::Test) == (self == Wanted::Test)
     }
 }
 
@@ -59,12 +56,8 @@ pub fn load(
     threads: usize,
     progress: Progress,
 ) -> Result<Loaded, DataError> {
-    let no_split =
-        |split, file: Option<&PathBuf>| DataError::NoSplit { name: facts.name.clone(), split, file: file.cloned() };
-    if wanted == Wanted::Only(SplitName::Validation) && facts.validation == 0 {
-        return Err(no_split(SplitName::Validation, None));
-    }
-    let is_test = wanted == Wanted::Only(SplitName::Test);
+    let no_test = |file: &Path| DataError::NoTestSplit { name: facts.name.clone(), file: file.to_path_buf() };
+    let is_test = wanted == Wanted::Test;
     let mut skipped = Vec::new();
     let numbers = facts.numbers();
     let classes = numbers.as_ref().map_or(facts.class_names.len(), Numbers::classes);
@@ -74,11 +67,11 @@ pub fn load(
     };
     let splits = match &facts.source {
         Source::Idx { test, test_file, .. } if is_test => {
-            let test = test.as_ref().ok_or_else(|| no_split(SplitName::Test, Some(test_file)))?;
+            let test = test.as_ref().ok_or_else(|| no_test(test_file))?;
             whole_test(chosen(test.load("test", classes, progress)?))
         }
         Source::Cifar { test, test_file, .. } if is_test => {
-            let test = test.as_ref().ok_or_else(|| no_split(SplitName::Test, Some(test_file)))?;
+            let test = test.as_ref().ok_or_else(|| no_test(test_file))?;
             whole_test(chosen(test.load("test", progress)?))
         }
         Source::Idx { train, .. } => divided_train(spec, facts, chosen(train.load("train", classes, progress)?)),
@@ -86,7 +79,7 @@ pub fn load(
         Source::Digits => digits(spec, facts),
         Source::Folder(listing) => {
             if is_test && !facts.has_test() {
-                return Err(no_split(SplitName::Test, Some(&listing.root.join("test"))));
+                return Err(no_test(&listing.root.join("test")));
             }
             load_folder(spec, facts, listing, wanted, threads, progress, &mut skipped)?
         }
@@ -199,7 +192,6 @@ fn load_folder(
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
     use std::sync::Mutex;
 
     use super::super::samples::{idx_images, loaded, spec, write, write_cifar, write_class, write_mnist};
@@ -263,7 +255,7 @@ mod tests {
                     }
                 }
             }
-            let test = of(name, Wanted::Only(SplitName::Test)).1.test.unwrap();
+            let test = of(name, Wanted::Test).1.test.unwrap();
             let expected: Vec<usize> = (0..)
                 .zip((0..10).cycle())
                 .filter(|(_, class)| [1, 4, 7].contains(class))
@@ -300,7 +292,7 @@ mod tests {
         write(&folder.path().join("t10k-labels-idx1-ubyte"), &bad_labels);
         let spec = spec("mnist", folder.path());
         assert!(loaded(&spec, Wanted::TrainAndValidation).is_ok());
-        let error = loaded(&spec, Wanted::Only(SplitName::Test)).unwrap_err();
+        let error = loaded(&spec, Wanted::Test).unwrap_err();
         assert!(matches!(error, DataError::Label { index: 0, label: 99, .. }), "{error}");
     }
 
@@ -309,17 +301,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_cifar(folder.path());
         write_photos(folder.path());
-        for name in ["cifar10", "photos", "digits"] {
-            let spec = spec(name, folder.path());
-            let (_, all) = loaded(&spec, Wanted::TrainAndValidation).unwrap();
-            let (facts, one) = loaded(&spec, Wanted::Only(SplitName::Validation)).unwrap();
-            let validation = one.validation.unwrap();
-            assert_eq!(validation.len(), facts.validation);
-            assert!(one.train.is_none() && one.test.is_none() && all.test.is_none());
-            let images = |split: &Split| (0..split.len()).map(|i| split.image_name(i)).collect::<Vec<_>>();
-            assert_eq!(images(&validation), images(&all.validation.unwrap()));
+        write_class(&folder.path().join("photos/test/ant"), 3, 0);
+        for class in ["ant", "bee", "cow"] {
+            fs::create_dir_all(folder.path().join("photos/train")).unwrap();
+            let [from, to] = ["photos", "photos/train"].map(|place| folder.path().join(place).join(class));
+            fs::rename(from, to).unwrap();
         }
-        let (_, cifar) = loaded(&spec("cifar10", folder.path()), Wanted::Only(SplitName::Test)).unwrap();
+        for (name, test_images) in [("cifar10", 11), ("photos", 3), ("digits", 4000)] {
+            let spec = spec(name, folder.path());
+            let (facts, learned) = loaded(&spec, Wanted::TrainAndValidation).unwrap();
+            assert!(learned.test.is_none(), "{name}");
+            let lengths = [learned.train, learned.validation].map(|split| split.unwrap().len());
+            assert_eq!(lengths, [facts.train, facts.validation], "{name}");
+            let (_, other) = loaded(&spec, Wanted::Test).unwrap();
+            assert!(other.train.is_none() && other.validation.is_none(), "{name}");
+            assert_eq!(other.test.map(|test| test.len()), Some(test_images), "{name}");
+        }
+        let (_, cifar) = loaded(&spec("cifar10", folder.path()), Wanted::Test).unwrap();
         assert_eq!(classes_of(&cifar.test.unwrap()), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
     }
 
@@ -336,10 +334,10 @@ mod tests {
         }
         let (_, images) = loaded(&skipping, Wanted::TrainAndValidation).unwrap();
         assert_eq!((images.validation.unwrap().len(), images.skipped.len()), (1, 1));
-        let (_, images) = loaded(&skipping, Wanted::Only(SplitName::Test)).unwrap();
+        let (_, images) = loaded(&skipping, Wanted::Test).unwrap();
         assert_eq!(classes_of(&images.test.unwrap()), [0]);
         write(&photos.join("test/cat/0.png"), b"no picture");
-        let error = loaded(&skipping, Wanted::Only(SplitName::Test)).unwrap_err().to_string();
+        let error = loaded(&skipping, Wanted::Test).unwrap_err().to_string();
         assert_eq!(error, format!("the test split has no picture that can be decoded ({})", photos.display()));
         write(&photos.join("train/dog/0.png"), b"no picture");
         let error = loaded(&skipping, Wanted::TrainAndValidation).unwrap_err();
@@ -351,12 +349,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_photos(folder.path());
         let photos = spec("photos", folder.path());
-        let error = loaded(&photos, Wanted::Only(SplitName::Test)).unwrap_err();
+        let error = loaded(&photos, Wanted::Test).unwrap_err();
         let place = folder.path().join("photos").join("test");
         assert_eq!(error.to_string(), format!("photos has no test split (looked for {})", place.display()));
         let whole = DataSpec { val_fraction: 0.0, ..photos };
-        let error = loaded(&whole, Wanted::Only(SplitName::Validation)).unwrap_err();
-        assert_eq!(error.to_string(), "photos has no validation split");
         assert!(loaded(&whole, Wanted::TrainAndValidation).unwrap().1.validation.is_none());
     }
 

@@ -8,7 +8,7 @@ use super::folder::{Listing, subfolders};
 use super::idx::IdxPair;
 use super::places::{Places, idx_spellings, known_files};
 use super::split::{Numbers, validation_count};
-use super::{DataError, ImageShape, SplitName, Wanted};
+use super::{DataError, ImageShape, Wanted};
 use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
 use crate::units;
 
@@ -65,7 +65,7 @@ impl Facts {
 
     /// Bytes of the images that are in memory when these splits are loaded: of packed files, all that they hold.
     pub fn image_bytes(&self, wanted: Wanted) -> u64 {
-        let is_test = wanted == Wanted::Only(SplitName::Test);
+        let is_test = wanted == Wanted::Test;
         let images = match &self.source {
             Source::Idx { test, .. } if is_test => test.as_ref().map_or(0, IdxPair::count),
             Source::Idx { train, .. } => train.count(),
@@ -430,7 +430,7 @@ mod tests {
         let limited = |name| DataSpec { limit_train: Some(11), ..spec(name, folder.path()) };
         let mnist = inspect(&limited("mnist")).unwrap();
         assert_eq!(mnist.image_bytes(Wanted::TrainAndValidation), 53 * 35);
-        assert_eq!(mnist.image_bytes(Wanted::Only(SplitName::Test)), 23 * 35);
+        assert_eq!(mnist.image_bytes(Wanted::Test), 23 * 35);
         let photos = inspect(&limited("photos")).unwrap();
         assert_eq!(photos.image_bytes(Wanted::TrainAndValidation), (11 + 4) * 3 * 64 * 64);
     }

@@ -6,7 +6,7 @@ use vitreous_engine::{Examples, Memory, Session, inference_memory};
 
 use super::reading::{Reader, Reading, ReadingScores, ReadingTally};
 use super::{ClassMap, EvaluateError, Prediction, Scores, Tally, Verdict};
-use crate::checkpoint::{self, Metadata};
+use crate::checkpoint::{Metadata, SavedWeights};
 use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, ModelConfig};
@@ -34,7 +34,8 @@ impl Classifier {
     /// # Errors
     /// When the file cannot be read or is damaged, or what it says of itself does not agree.
     pub fn load(path: &Path, threads: usize) -> Result<Self, EvaluateError> {
-        let metadata = checkpoint::load_metadata(path)?;
+        let saved = SavedWeights::read(path)?;
+        let metadata = saved.metadata().clone();
         let config = resolve(path, &metadata)?;
         let contradiction = |reason: String| EvaluateError::Contradiction { path: path.to_path_buf(), reason };
         let model = models::build(&config.model, 0.0).map_err(|error| contradiction(error.to_string()))?;
@@ -52,7 +53,8 @@ impl Classifier {
         if let Some(value) = std.iter().find(bad).or_else(|| mean.iter().find(|mean| !mean.is_finite())) {
             return Err(contradiction(format!("images cannot be normalised by {value}")));
         }
-        let (parameters, _) = checkpoint::load(path, &model.graph)?;
+        let parameters = saved.parameters(&model.graph)?;
+        drop(saved);
         let augment = Augment::new(Default::default(), shape.channels, shape.height, shape.width, mean, std);
         let session = Session::new(model.graph.clone(), parameters, threads);
         Ok(Classifier { config, metadata, model, session, augment })
@@ -78,9 +80,9 @@ impl Classifier {
         shape_of(&self.model)
     }
 
-    /// The memory that it takes to ask the model about many images.
-    pub fn memory(&self) -> Memory {
-        inference_memory(&self.model.graph, &[self.model.logits], BATCH, self.session.threads())
+    /// The memory that it takes to ask the model about so many images at a time.
+    pub fn memory(&self, images: usize) -> Memory {
+        inference_memory(&self.model.graph, &[self.model.logits], images, self.session.threads())
     }
 
     /// Checks that the model can be asked about a split's images.
@@ -153,18 +155,18 @@ impl Classifier {
         (tally.finish(beam), readings)
     }
 
-    /// Reads one strip.
+    /// Reads images of strips, of which there is one at least.
     ///
     /// # Shapes
-    /// - `pixels`: `[1, height, width]`
+    /// - `images`, each: `[1, height, width]`
     ///
     /// # Panics
     /// When the model is no reader.
-    pub fn read_one(&mut self, pixels: &[u8], beam: usize) -> Reading {
-        assert_eq!(pixels.len(), self.shape().len(), "an image of the model's shape");
-        let one = One { pixels, augment: &self.augment };
+    pub fn read_images(&mut self, images: &[&[u8]], beam: usize) -> Vec<Reading> {
+        self.check_images(images);
+        let alone = Alone { images, augment: &self.augment };
         let mut reader = self.reader();
-        reader.read(&mut self.session, 1, &one, beam).0.swap_remove(0)
+        reader.read(&mut self.session, images.len(), &alone, beam).0
     }
 
     fn reader(&self) -> Reader {
@@ -172,15 +174,21 @@ impl Classifier {
         Reader::new(config, &self.model, &self.session)
     }
 
-    /// Computes the logits of one image.
+    fn check_images(&self, images: &[&[u8]]) {
+        let len = self.shape().len();
+        assert!(images.iter().all(|pixels| pixels.len() == len), "images of the model's shape");
+    }
+
+    /// Computes the logits of images, of which there is one at least.
     ///
     /// # Shapes
-    /// - `pixels`: `[channels, height, width]`
-    /// - returned: `[num_classes]`
-    pub fn logits(&mut self, pixels: &[u8]) -> Vec<f32> {
-        assert_eq!(pixels.len(), self.shape().len(), "an image of the model's shape");
-        let one = One { pixels, augment: &self.augment };
-        self.session.infer(&[self.model.logits], 1, &one).swap_remove(0)
+    /// - `images`, each: `[channels, height, width]`
+    /// - returned, for each: `[num_classes]`
+    pub fn logits(&mut self, images: &[&[u8]]) -> Vec<Vec<f32>> {
+        self.check_images(images);
+        let alone = Alone { images, augment: &self.augment };
+        let outputs = self.session.infer(&[self.model.logits], images.len(), &alone);
+        outputs[0].chunks_exact(self.metadata.class_names.len()).map(<[f32]>::to_vec).collect()
     }
 }
 
@@ -220,16 +228,16 @@ impl Examples for Plain<'_> {
     }
 }
 
-/// One image of which no class is known.
-struct One<'a> {
-    pixels: &'a [u8],
+/// Images of which no class is known.
+struct Alone<'a> {
+    images: &'a [&'a [u8]],
     augment: &'a Augment,
 }
 
-impl Examples for One<'_> {
-    fn fill(&self, input: usize, _example: usize, values: &mut [f32]) {
+impl Examples for Alone<'_> {
+    fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
         match input {
-            0 => self.augment.plain(self.pixels, values),
+            0 => self.augment.plain(self.images[example], values),
             // Neither classes nor what a reader reads depend on what is given as the answer.
             _ => values.fill(0.0),
         }
@@ -292,7 +300,7 @@ mod tests {
         let parameters = Parameters::initialise(&model.graph, stream(5, Purpose::Initialise));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
-        checkpoint::save(&path, &model.graph, &parameters, metadata).unwrap();
+        crate::checkpoint::save(&path, &model.graph, &parameters, metadata).unwrap();
         Classifier::load(&path, 2)
     }
 
@@ -307,9 +315,11 @@ mod tests {
         let mut classifier = loaded(&metadata()).unwrap();
         assert_eq!(classifier.shape(), ImageShape { channels: 1, height: 15, width: 15 });
         assert_eq!(classifier.class_names(), ["cat", "dog", "emu"]);
-        let (dark, bright) = (classifier.logits(&[3; 225]), classifier.logits(&[251; 225]));
-        assert!(dark.len() == 3 && dark != bright, "{dark:?} {bright:?}");
-        assert_eq!(classifier.logits(&[3; 225]), dark);
+        let (dark, bright) = ([3; 225], [251; 225]);
+        let logits = classifier.logits(&[&dark, &bright, &dark]);
+        assert!(logits.len() == 3 && logits[0].len() == 3 && logits[0] != logits[1], "{logits:?}");
+        assert_eq!(logits[2], logits[0]);
+        assert_eq!(classifier.logits(&[&bright]), logits[1..2]);
     }
 
     #[test]

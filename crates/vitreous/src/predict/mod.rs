@@ -1,12 +1,12 @@
-//! Classes of single pictures, prepared as the model's training images were: decoded, scaled, normalised.
+//! Classes of pictures, prepared as the model's training images were: decoded, scaled, normalised.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::data::{DataError, decode_picture};
 use crate::evaluate::reading::Reading;
-use crate::evaluate::{Classifier, top};
+use crate::evaluate::{Classifier, Verdict, top};
 
 /// A class and how probable the model finds it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -17,26 +17,66 @@ pub struct Guess {
     pub probability: f64,
 }
 
-/// Reads the digits of a picture, brought to the size of a strip, as a beam of so many beginnings.
+/// Returns for each picture its most probable classes, the most probable first, at most `count` of them.
+///
+/// Pictures are decoded on so many threads and go through the model together: all of them are in memory at once.
 ///
 /// # Errors
-/// When the picture cannot be read or decoded.
+/// In the place of a picture that cannot be read or decoded.
+pub fn predict(
+    classifier: &mut Classifier,
+    pictures: &[PathBuf],
+    count: usize,
+    threads: usize,
+) -> Vec<Result<Vec<Guess>, DataError>> {
+    answers(classifier, pictures, threads, |classifier, images| {
+        let logits = classifier.logits(images);
+        let name = |class: usize| classifier.class_names()[class].clone();
+        let guess = |verdict: Verdict| Guess { class: name(verdict.class), probability: verdict.probability };
+        logits.iter().map(|logits| top(logits, count).into_iter().map(guess).collect()).collect()
+    })
+}
+
+/// Reads the digits of each picture, brought to the size of a strip, as a beam of so many beginnings.
+///
+/// # Errors
+/// In the place of a picture that cannot be read or decoded.
 ///
 /// # Panics
 /// When the model is no reader.
-pub fn read(classifier: &mut Classifier, picture: &Path, beam: usize) -> Result<Reading, DataError> {
-    let pixels = decode_picture(picture, classifier.shape(), classifier.config().data.resize)?;
-    Ok(classifier.read_one(&pixels, beam))
+pub fn read(
+    classifier: &mut Classifier,
+    pictures: &[PathBuf],
+    beam: usize,
+    threads: usize,
+) -> Vec<Result<Reading, DataError>> {
+    answers(classifier, pictures, threads, |classifier, images| classifier.read_images(images, beam))
 }
 
-/// Returns the most probable classes of a picture, the most probable first, at most `count` of them.
-///
-/// # Errors
-/// When the picture cannot be read or decoded.
-pub fn predict(classifier: &mut Classifier, picture: &Path, count: usize) -> Result<Vec<Guess>, DataError> {
-    let pixels = decode_picture(picture, classifier.shape(), classifier.config().data.resize)?;
-    let logits = classifier.logits(&pixels);
-    let name = |class: usize| classifier.class_names()[class].clone();
-    let guesses = top(&logits, count).into_iter();
-    Ok(guesses.map(|verdict| Guess { class: name(verdict.class), probability: verdict.probability }).collect())
+/// Asks about the pictures that can be decoded, all together.
+fn answers<T>(
+    classifier: &mut Classifier,
+    pictures: &[PathBuf],
+    threads: usize,
+    ask: impl FnOnce(&mut Classifier, &[&[u8]]) -> Vec<T>,
+) -> Vec<Result<T, DataError>> {
+    let decoded = decode(classifier, pictures, threads);
+    let good: Vec<&[u8]> = decoded.iter().flatten().map(Vec::as_slice).collect();
+    let mut answers = if good.is_empty() { Vec::new() } else { ask(classifier, &good) }.into_iter();
+    let answer = |picture: &Result<Vec<u8>, DataError>| match picture {
+        Ok(_) => Ok(answers.next().expect("a good picture has an answer")),
+        Err(error) => Err(error.clone()),
+    };
+    decoded.iter().map(answer).collect()
+}
+
+/// Decodes pictures, each thread its own share of them.
+fn decode(classifier: &Classifier, pictures: &[PathBuf], threads: usize) -> Vec<Result<Vec<u8>, DataError>> {
+    let (shape, resize) = (classifier.shape(), classifier.config().data.resize);
+    let share = pictures.len().div_ceil(threads.max(1)).max(1);
+    std::thread::scope(|scope| {
+        let work = |own: &[PathBuf]| own.iter().map(|path| decode_picture(path, shape, resize)).collect::<Vec<_>>();
+        let workers: Vec<_> = pictures.chunks(share).map(|own| scope.spawn(move || work(own))).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a decoder returns its errors")).collect()
+    })
 }

@@ -23,6 +23,8 @@ pub enum RecordError {
         name: String,
         /// Its folder.
         path: PathBuf,
+        /// Whether it ended with an error.
+        has_failed: bool,
     },
     /// A file or folder cannot be written.
     #[error("cannot write: {reason} ({})", path.display())]
@@ -82,6 +84,9 @@ impl RecordError {
         Some(match self {
             RecordError::Name { .. } => {
                 "use at most 255 letters, digits, `-`, `_` and `.`, such as --name deeper".to_string()
+            }
+            RecordError::Exists { path, has_failed: true, .. } => {
+                format!("that run has failed: remove {}, or choose another --name", path.display())
             }
             RecordError::Exists { .. } => "choose another --name, or leave it out for the next free one".to_string(),
             RecordError::Write { .. } => "choose another folder with --out DIR, or make room in this one".to_string(),

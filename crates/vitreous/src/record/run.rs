@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::files::sync_folder;
-use super::{Manifest, RecordError, write_atomically};
+use super::{Manifest, RecordError, Status, write_atomically};
 
 const CONFIG: &str = "config.toml";
 const MANIFEST: &str = "manifest.json";
@@ -80,7 +80,7 @@ impl Place {
                 }
                 let path = out.join(name);
                 if path.exists() {
-                    return Err(RecordError::Exists { name: name.to_string(), path });
+                    return Err(exists(name, path));
                 }
                 RunName::Given(name.to_string())
             }
@@ -120,12 +120,17 @@ impl Place {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(RecordError::write(&path, &error));
                 }
-                Err(_) if matches!(self.name, RunName::Given(_)) => return Err(RecordError::Exists { name, path }),
+                Err(_) if matches!(self.name, RunName::Given(_)) => return Err(exists(&name, path)),
                 Err(_) => {}
             }
         }
         unreachable!("some number is free")
     }
+}
+
+fn exists(name: &str, path: PathBuf) -> RecordError {
+    let has_failed = read_manifest(&path).is_ok_and(|manifest| manifest.status == Status::Failed);
+    RecordError::Exists { name: name.to_string(), path, has_failed }
 }
 
 /// Tries whether a folder, or the nearest one above it that exists, takes files.
@@ -264,7 +269,7 @@ mod tests {
     use super::*;
     use crate::data::Normalization;
     use crate::data::SplitName;
-    use crate::record::{DataRecord, EvaluationRecord, MachineRecord, Status};
+    use crate::record::{DataRecord, EvaluationRecord, MachineRecord};
 
     fn manifest() -> Manifest {
         Manifest {

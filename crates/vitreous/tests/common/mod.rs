@@ -78,3 +78,14 @@ impl Folder {
         manifest(self.root(), run)
     }
 }
+
+/// Writes `photos/` with eleven pictures of odd sizes in each of three classes, a colour each.
+pub fn write_photos(folder: &Folder) {
+    for (class, color) in [("ant", [200u8, 30, 20]), ("bee", [20, 190, 40]), ("cow", [10, 40, 220])] {
+        fs::create_dir_all(folder.path(&format!("photos/{class}"))).unwrap();
+        for number in 0..11 {
+            let picture = image::RgbImage::from_pixel(19 + number, 23, image::Rgb(color));
+            picture.save(folder.path(&format!("photos/{class}/{number}.png"))).unwrap();
+        }
+    }
+}
