@@ -70,6 +70,7 @@ fn every_preset_has_its_parameter_count() {
         ("cifar-vit-64-flat", CIFAR, 159_498),
         ("cifar-vit-128", CIFAR, 713_354),
         ("vit-lite-7-4", CIFAR, 3_716_874),
+        ("read-digits", GRAY, 531_277),
         ("photos-vit-52m", PHOTOS, 52_213_253),
         ("photos-cnn", PHOTOS, 868_069),
         ("photos", PHOTOS, 828_933),
