@@ -153,6 +153,9 @@ fn common_name(runs: &[RunFacts]) -> String {
     let same = |at: usize, c: char| others.iter().all(|run| run.name.chars().nth(at) == Some(c));
     let common: String = first.chars().enumerate().take_while(|&(at, c)| same(at, c)).map(|(_, c)| c).collect();
     let ends: &[char] = &['-', '_', '=', '.', ' ', '/'];
+    // The first digits of several seeds may be the same.
+    let whole = common.trim_end_matches(|c: char| c.is_ascii_digit());
+    let common = if whole.ends_with(ends) { whole } else { &common };
     let trimmed = common.trim_end_matches(ends);
     let trimmed = trimmed.strip_suffix("seed").or_else(|| trimmed.strip_suffix("-s")).unwrap_or(trimmed);
     match trimmed.trim_end_matches(ends) {
@@ -240,6 +243,8 @@ mod tests {
         };
         assert_eq!(name(&["digits", "digits-2", "digits-3"]), "digits");
         assert_eq!(name(&["lr=1_seed=1", "lr=1_seed=2"]), "lr=1");
+        assert_eq!(name(&["mnist-43", "mnist-44"]), "mnist");
+        assert_eq!(name(&["vit64a", "vit64b"]), "vit64");
         assert_eq!(name(&["one", "two", "three"]), "one and 2 more");
     }
 }
