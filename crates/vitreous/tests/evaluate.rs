@@ -222,6 +222,12 @@ fn pictures_of_any_size_are_predicted_and_a_bad_one_is_named() {
     assert!(top.len() == 3 && (sum - 1.0).abs() < 1e-9, "{answer}");
 
     assert_eq!(refused(folder, &["predict", "b.png", "--run=runs/colours"]).matches("error:").count(), 1);
+    for refused in [
+        refused(folder, &["predict", "a.png", "--run=runs/colours", "--beam=2"]),
+        refused(folder, &["evaluate", "runs/colours", "--beam=2"]),
+    ] {
+        assert_eq!(refused, "error: the model names classes, it reads no strips (--beam)\nhint: leave out --beam\n");
+    }
     let absent = refused(folder, &["predict", "d.png", "--run=runs/colours"]);
     assert_eq!(absent, "error: no such file or folder (d.png)\n");
 }

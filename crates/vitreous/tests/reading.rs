@@ -30,7 +30,7 @@ fn a_reader_trains_is_measured_and_reads_a_picture() {
     let output = vitreous(folder.root(), &train);
     let stderr = text(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    assert!(stderr.starts_with("note: mnist needs the file train-images-idx3-ubyte.gz"), "{stderr}");
+    assert!(stderr.contains("\nnote: mnist needs the file train-images-idx3-ubyte.gz"), "{stderr}");
     assert!(stderr.contains("strips are made of built-in digits instead"), "{stderr}");
     let results = folder.text("runs/r/results.csv");
     let columns: Vec<Vec<&str>> = results.lines().skip(1).map(|line| line.split(',').collect()).collect();
@@ -54,6 +54,8 @@ fn a_reader_trains_is_measured_and_reads_a_picture() {
     assert_eq!((greedy["beam"].as_u64(), wide["beam"].as_u64()), (Some(1), Some(5)));
     assert_eq!(greedy["loss"], wide["loss"]);
 
+    let error = refused(folder.root(), &["predict", "strip.png", "--run=runs/r", "--top=2"]);
+    assert!(error.starts_with("error: the model reads strips, it names no classes (--top)"), "{error}");
     let table = said(folder.root(), &["compare", "runs/r"]);
     assert!(table.contains("reader"), "{table}");
     image::GrayImage::from_pixel(281, 57, image::Luma([0])).save(folder.path("strip.png")).unwrap();
@@ -83,11 +85,15 @@ fn a_reader_of_what_is_no_digits_is_refused() {
     let error = refused(folder.root(), &["train", "--preset=read-digits", "--data=digits", "--classes=even"]);
     assert_eq!(
         error,
-        "error: a reader needs digits, ten classes of 28x28 gray pixels, but the data has 5 classes of 28x28 with 1 \
-         channels ([model])\nhint: use --data mnist or --data digits, with all classes\n"
+        "error: a reader needs the classes 0 to 9, but digits has 0, 2, 4, 6, 8\nhint: use --data mnist or --data digits, with \
+         all classes\n"
     );
     let error = refused(folder.root(), &["train", "--preset=read-digits", "--data=mnist"]);
     assert!(error.starts_with("error: mnist needs the file"), "{error}");
+    fs::create_dir(folder.path("mnist")).unwrap();
+    fs::write(folder.path("mnist/train-images-idx3-ubyte"), [0, 0, 8, 1, 0, 0, 0, 0]).unwrap();
+    let error = refused(folder.root(), &["train", "--preset=read-digits"]);
+    assert!(error.starts_with("error: mnist needs the file"), "a part of it is there: {error}");
     let error = refused(folder.root(), &["evaluate", "runs/r", "--beam=0"]);
     assert!(error.contains("invalid value '0' for '--beam <N>'"), "{error}");
 }

@@ -123,6 +123,10 @@ fn the_weights_of_the_lowest_training_loss_are_kept_when_asked() {
     };
     assert_eq!(tensors(folder.weights("lowest", "best")), tensors(folder.weights("stopped", "last")));
     assert!(!folder.path("runs/stopped/weights/best.safetensors").exists(), "--keep last keeps nothing else");
+    // A run that ends before its first line keeps what it has.
+    let args = ["--keep", "lowest-train-loss", "--max-steps", "3", "--log-interval", "100"];
+    folder.train("short", VIT, &args);
+    assert_eq!(tensors(folder.weights("short", "best")), tensors(folder.weights("short", "last")));
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub enum Op {
     Add,
     /// Multi-head self-attention of `[tokens, 3 * embed_dim]` (query, key, value) to `[tokens, embed_dim]`.
     Attention(Attention),
-    /// From `(dy, qkv)`: the gradient of query, key and value.
+    /// From `(dy, qkv, context)`, the last its own result: the gradient of query, key and value.
     AttentionGrad(Attention),
     /// Puts a trained token before the others.
     PrependToken,
@@ -176,7 +176,7 @@ pub enum Op {
         /// Part of the target spread evenly over all classes.
         smoothing: f32,
     },
-    /// From `(logits, labels)`: how many real targets have the greatest logit.
+    /// From `(logits, labels)`: 1 where every real target has the greatest logit, else 0.
     CorrectSequence,
     // convolution
     /// From `[channels, height, width]` to `[height, width, channels]`, or from the same values in one row.

@@ -14,6 +14,7 @@ use crate::config::classes::ClassSubset;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::config::train::THREADS_MAX;
+use crate::data::strips::check_digits;
 use crate::data::{self, DataError, Facts, ImageSet, Split, SplitName, Wanted};
 use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report, Scores, shortened};
 use crate::record::{RecordError, Run, Weights};
@@ -53,12 +54,12 @@ pub struct Args {
     /// Go on without pictures that cannot be decoded, and count them
     #[arg(long)]
     skip_bad_images: bool,
-    /// Of a reader: beginnings that are followed at a time; 1 takes the likeliest word each time
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = strips::beam)]
-    beam: usize,
-    /// Of a reader: strips that are shown with what was read
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    examples: usize,
+    /// Of a reader: beginnings that are followed at a time [default: 1, the likeliest word each time]
+    #[arg(long, value_name = "N", value_parser = strips::beam)]
+    beam: Option<usize>,
+    /// Of a reader: strips that are shown with what was read [default: 3]
+    #[arg(long, value_name = "N")]
+    examples: Option<usize>,
     /// Threads [default: one for each processor]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = up_to_threads_max)]
     threads: usize,
@@ -97,7 +98,7 @@ impl From<SplitArg> for SplitName {
 /// Which weights of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WeightsArg {
-    /// Those that did best on the validation split
+    /// Those that were kept as the best: by the validation split, or by the lowest training loss
     Best,
     /// Those at the end
     Last,
@@ -142,8 +143,8 @@ impl Args {
             data: None,
             data_dir: None,
             skip_bad_images: false,
-            beam: 1,
-            examples: 0,
+            beam: None,
+            examples: None,
             threads,
             json: false,
         }
@@ -180,6 +181,12 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let spec = data_spec(args, &run, &classifier)?;
     let facts = data::inspect(&spec).map_err(|error| elsewhere(args, error))?;
     let classes = ClassMap::new(classifier.class_names(), &facts.class_names)?;
+    let only_readers = [("--beam", args.beam.is_some()), ("--examples", args.examples.is_some())];
+    if classifier.is_reader() {
+        check_digits(&facts.name, &facts.class_names)?;
+    } else if let Some((flag, _)) = only_readers.iter().find(|(_, is_given)| *is_given) {
+        return Err(strips::no_reader(flag));
+    }
     let split = choose_split(args.split, &facts)?;
     // Only all that training loaded has a fingerprint to compare with.
     let wanted = if split == SplitName::Test { Wanted::Test } else { Wanted::TrainAndValidation };
@@ -252,8 +259,8 @@ fn ask(
             Ok((Reached::Classes(scores), Answers::Classes(predictions), String::new()))
         }
         ImageSet::Strips(strips) => {
-            let (scores, readings) = classifier.read(&strips, args.beam, progress);
-            let examples = strips::examples(&strips, &readings, args.examples);
+            let (scores, readings) = classifier.read(&strips, args.beam.unwrap_or(strips::BEAM), progress);
+            let examples = strips::examples(&strips, &readings, args.examples.unwrap_or(strips::EXAMPLES));
             let truths = (0..strips.len()).map(|i| strips.digits(i)).collect();
             Ok((Reached::Reading(scores), Answers::Readings { truths, readings }, examples))
         }
@@ -287,6 +294,8 @@ fn data_spec(args: &Args, run: &Run, classifier: &Classifier) -> Result<DataSpec
     let mut spec = layers.finish()?.config().data.clone();
     if let Some(name) = &args.data {
         spec.name = name.clone();
+        // Images are normalised as the model's own were.
+        (spec.mean, spec.std) = (None, None);
         let shape = classifier.shape();
         let folder = !spec.is_known_data_set();
         spec.image_size = folder.then_some(shape.height);

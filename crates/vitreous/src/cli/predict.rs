@@ -16,7 +16,10 @@ use crate::record::{Run, Weights};
 use crate::train::{available_memory, check_memory, threads};
 use crate::units;
 
-/// Names the classes of pictures
+/// Classes that are shown where no number is given.
+const TOP: usize = 5;
+
+/// Names the classes of pictures, or reads the digits on them
 #[derive(clap::Args)]
 pub struct Args {
     /// Picture files, JPEG, PNG, WebP or BMP, that look like those of the data: digits and garments of MNIST, of
@@ -29,12 +32,12 @@ pub struct Args {
     /// best or last of the run; without a run, a file of weights [default: best, or last where there are no best]
     #[arg(long, value_name = "NAME|FILE")]
     weights: Option<String>,
-    /// How many classes to show
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
-    top: usize,
-    /// Of a reader: beginnings that are followed at a time; 1 takes the likeliest word each time
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = strips::beam)]
-    beam: usize,
+    /// How many classes to show [default: 5]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    top: Option<usize>,
+    /// Of a reader: beginnings that are followed at a time [default: 1, the likeliest word each time]
+    #[arg(long, value_name = "N", value_parser = strips::beam)]
+    beam: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -77,6 +80,14 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let mut classifier = load(&path, threads)?;
     let images = (batch * classifier.shape().len()) as u64;
     check_memory("predicting", (classifier.memory(batch), images), false, available_memory())?;
+    match (classifier.is_reader(), args.top, args.beam) {
+        (true, Some(_), _) => {
+            let error = "the model reads strips, it names no classes (--top)";
+            return Err(CliError::user(error, Some("leave out --top".to_string())));
+        }
+        (false, _, Some(_)) => return Err(strips::no_reader("--beam")),
+        _ => {}
+    }
     let mut predictions = Vec::new();
     let mut errors = Vec::new();
     let answers = args.images.chunks(BATCH).flat_map(|images| ask(&mut classifier, images, &args, threads));
@@ -112,12 +123,12 @@ pub fn run(args: Args) -> Result<(), CliError> {
 
 fn ask(classifier: &mut Classifier, images: &[PathBuf], args: &Args, threads: usize) -> Vec<Result<Said, DataError>> {
     if classifier.is_reader() {
-        let readings = read(classifier, images, args.beam, threads).into_iter();
+        let readings = read(classifier, images, args.beam.unwrap_or(strips::BEAM), threads).into_iter();
         let said =
             |reading: Reading| Said::Digits { digits: digits_text(&reading.digits), probability: reading.probability };
         return readings.map(|reading| reading.map(said)).collect();
     }
-    let guesses = predict(classifier, images, args.top, threads).into_iter();
+    let guesses = predict(classifier, images, args.top.unwrap_or(TOP), threads).into_iter();
     guesses.map(|guesses| guesses.map(|top| Said::Classes { top })).collect()
 }
 
@@ -154,7 +165,7 @@ fn text(answer: &PictureAnswer) -> String {
     let line = |probability: f64, what: &str| format!("  {:>8}  {what}\n", units::percent(probability));
     let lines = match &answer.said {
         Said::Classes { top } => top.iter().map(|guess| line(guess.probability, &guess.class)).collect(),
-        Said::Digits { digits, probability } => line(*probability, digits),
+        Said::Digits { digits, probability } => line(*probability, if digits.is_empty() { "nothing" } else { digits }),
     };
     format!("{}\n{lines}", answer.image)
 }

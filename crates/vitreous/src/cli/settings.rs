@@ -10,6 +10,7 @@ use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, ModelKind, ModelSpec};
 use crate::config::{CheckedConfig, Config, presets};
+use crate::data::strips::check_digits;
 use crate::data::{self, DataError, Facts, ImageShape};
 
 /// The variable that says where data sets are when `--data-dir` does not.
@@ -104,20 +105,21 @@ impl SettingsArgs {
         Ok(layers)
     }
 
-    /// Lets a reader whose digits nobody chose read built-in ones where MNIST is not there.
-    pub fn without_mnist(&self, layers: &mut Layers) -> Result<(), CliError> {
-        let Ok(checked) = layers.clone().finish() else { return Ok(()) };
+    /// Lets a reader whose digits nobody chose read built-in ones where MNIST is not there, and returns a note of it.
+    pub fn without_mnist(&self, layers: &mut Layers) -> Result<Option<String>, CliError> {
+        let Ok(checked) = layers.clone().finish() else { return Ok(None) };
         let Config { data, model, .. } = checked.config();
-        let chosen = self.data.is_some() || self.config.is_some() || data.name != "mnist";
-        if chosen || model.kind() != ModelKind::Reader {
-            return Ok(());
+        let is_chosen = checked.is_written("data", "name") || self.data_dir.is_some() || data.name != "mnist";
+        if is_chosen || model.kind() != ModelKind::Reader {
+            return Ok(None);
         }
-        if let Err(error @ DataError::MissingFile { .. }) = data::inspect(data) {
-            say!("note: {error}; strips are made of built-in digits instead");
-            forget_other_data(layers, "digits")?;
-            layers.put("data.name", "digits", "--data")?;
+        // Where a part of it is there, it is meant.
+        let Err(error @ DataError::MissingFile { is_beside: false, .. }) = data::inspect(data) else { return Ok(None) };
+        for key in ["data.mean=", "data.std="] {
+            layers.set(key)?;
         }
-        Ok(())
+        layers.put("data.name", "digits", "--data")?;
+        Ok(Some(format!("{error}; strips are made of built-in digits instead")))
     }
 
     /// Names what was chosen: the preset, else the model, else the config file.
@@ -151,13 +153,17 @@ pub fn shell_word(path: &Path) -> String {
 
 /// Looks at the data of a config.
 pub fn inspect(checked: &CheckedConfig) -> Result<Facts, CliError> {
-    data::inspect(&checked.config().data).map_err(|error| match error {
+    let facts = data::inspect(&checked.config().data).map_err(|error| match error {
         DataError::UnknownName { .. } if !checked.is_written("data", "name") => CliError::user(
             "the preset is for a folder of pictures, and no folder was named",
             Some("name it with --data FOLDER".to_string()),
         ),
-        error => error.into(),
-    })
+        error => CliError::from(error),
+    })?;
+    if checked.config().model.kind() == ModelKind::Reader {
+        check_digits(&facts.name, &facts.class_names)?;
+    }
+    Ok(facts)
 }
 
 /// What a model is made for, known without any data file; with a remark where it had to be guessed.

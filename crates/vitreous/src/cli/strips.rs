@@ -1,5 +1,6 @@
 //! What is shown of strips of digits and of how well they were read.
 
+use super::CliError;
 use super::table::{Align, table};
 use crate::config::strips::WIDTH;
 use crate::data::strips::Strips;
@@ -7,8 +8,19 @@ use crate::evaluate::Report;
 use crate::evaluate::reading::{Reading, ReadingScores, blocks, digits_text};
 use crate::units;
 
-/// Widest beam; the beginnings of a batch of strips stay within some tens of megabytes.
+/// Widest beam: every answer of two digits.
 const BEAM_MAX: usize = 100;
+
+/// Width of a beam where none is given: the likeliest word each time.
+pub const BEAM: usize = 1;
+
+/// Strips that are shown where no number is given.
+pub const EXAMPLES: usize = 3;
+
+/// Says that a flag means something for readers only.
+pub fn no_reader(flag: &str) -> CliError {
+    CliError::user(format!("the model names classes, it reads no strips ({flag})"), Some(format!("leave out {flag}")))
+}
 
 /// Reads the width of a beam.
 pub fn beam(text: &str) -> Result<usize, String> {

@@ -15,7 +15,7 @@ use super::reading::reading;
 use super::settings::{SettingsArgs, inspect, shell_word, square_facts};
 use super::{CliError, json, show};
 use crate::config::{CheckedConfig, ResolvedConfig, presets};
-use crate::data::{self, Facts, Progress, Wanted};
+use crate::data::{self, Facts, ImageShape, Progress, Wanted};
 use crate::models::{self, Model};
 use crate::record::{Place, Run, Status};
 use crate::train::{Job, Outcome, Training, available_memory, check_memory, memory_needed};
@@ -45,14 +45,14 @@ pub struct Args {
 /// Runs the command; `started` is when the program did.
 pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let mut layers = args.settings.layers(args.flags.values())?;
-    args.settings.without_mnist(&mut layers)?;
+    let built_in = args.settings.without_mnist(&mut layers)?;
     let checked = layers.finish()?;
     let place = Place::choose(&args.out, args.name.as_deref(), &base(&args.settings))?;
     let ready = ready(&checked)?;
     let notes = ready.notes.clone();
     let job = load(&checked, ready, true)?;
     say_what(&job);
-    notes.iter().for_each(|note| say!("note: {note}"));
+    built_in.iter().chain(&notes).for_each(|note| say!("note: {note}"));
 
     let (config_toml, manifest) = (job.config().to_toml(), job.manifest(command()));
     let mut progress = TrainProgress::start(&job);
@@ -148,7 +148,7 @@ pub fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
 
 fn say_what(job: &Job) {
     let (config, data) = (job.config(), job.data());
-    let shape = config.model.image_size();
+    let ImageShape { height, width, .. } = job.image_shape();
     let parameters = units::count(job.model().graph.parameter_count() as u64);
     say!("{}: {parameters} parameters", config.model.describe());
     let skipped = match data.skipped.len() {
@@ -156,7 +156,7 @@ fn say_what(job: &Job) {
         count => format!(", {} that cannot be decoded left out", units::count(count as u64)),
     };
     say!(
-        "{}: {} images train, {} validate, {} classes, {shape}x{shape} pixels{skipped}; {} {}",
+        "{}: {} images train, {} validate, {} classes, {height}x{width} pixels{skipped}; {} {}",
         data.name,
         units::count(data.train as u64),
         units::count(data.validation as u64),

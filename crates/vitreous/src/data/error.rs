@@ -22,6 +22,9 @@ pub enum DataError {
     /// The name is that of a file.
     #[error("a data set is a folder, but this is a file ({})", path.display())]
     NotAFolder { path: PathBuf },
+    /// A reader of digits cannot know which of these is which digit.
+    #[error("a reader needs the classes 0 to 9, but {name} has {}", some_of(found))]
+    NotDigits { name: String, found: Vec<String> },
     /// A known data set's file is in none of the places.
     #[error("{name} needs the file {file} (looked in {})", list(folders))]
     MissingFile { name: String, file: String, folders: Vec<PathBuf>, is_beside: bool },
@@ -144,6 +147,7 @@ impl DataError {
                 format!("use {}, or the path of a folder with a folder for each class", KNOWN_DATA_SETS.join(", "))
             }
             DataError::NotAFolder { .. } => "unpack it, and give the folder with a folder for each class".to_string(),
+            DataError::NotDigits { .. } => "use --data mnist or --data digits, with all classes".to_string(),
             DataError::MissingFile { is_beside: true, .. } => "put it there, beside the other files".to_string(),
             DataError::MissingFile { .. } => "say where the data is with --data-dir DIR".to_string(),
             DataError::NoDataFolder { .. } => "name the folder in which data sets are with --data-dir".to_string(),
@@ -213,6 +217,15 @@ impl DataError {
     /// Makes the error of a read that the system refused.
     pub(super) fn read(path: &Path, error: &io::Error) -> DataError {
         DataError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
+    }
+}
+
+fn some_of(names: &[String]) -> String {
+    match names.get(..CLASSES_LISTED) {
+        Some(first) if names.len() > CLASSES_LISTED => {
+            format!("{} and {} more", first.join(", "), names.len() - CLASSES_LISTED)
+        }
+        _ => names.join(", "),
     }
 }
 

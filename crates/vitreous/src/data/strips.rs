@@ -3,7 +3,7 @@
 //! A strip is a function of (key, index) and of the digit images it is made of: nothing is stored. Strips of one split
 //! use that split's digits only, so that a strip of the test split shows no digit that was learnt from.
 
-use super::{ImageShape, Split};
+use super::{DataError, ImageShape, Split, digits};
 use crate::config::strips::{DIGITS_MAX, HEIGHT, WIDTH};
 use crate::random::Key;
 
@@ -29,6 +29,17 @@ struct Placed {
     left: usize,
     /// First row of the digit minus [`SHIFT_MAX`].
     down: usize,
+}
+
+/// Checks that classes are the digits, in their order: a label is then the digit itself.
+///
+/// # Errors
+/// When they are others.
+pub fn check_digits(name: &str, class_names: &[String]) -> Result<(), DataError> {
+    if class_names == digits::CLASS_NAMES {
+        return Ok(());
+    }
+    Err(DataError::NotDigits { name: name.to_string(), found: class_names.to_vec() })
 }
 
 impl Strips {

@@ -141,8 +141,10 @@ impl Classifier {
         let set = ImageSet::Strips(strips.clone());
         let mut tally = ReadingTally::default();
         let mut readings = Vec::with_capacity(strips.len());
-        for first in (0..strips.len()).step_by(BATCH) {
-            let images = BATCH.min(strips.len() - first);
+        // As many beginnings at a time as there are images otherwise.
+        let batch = (BATCH / beam).max(1);
+        for first in (0..strips.len()).step_by(batch) {
+            let images = batch.min(strips.len() - first);
             let examples = Plain { set: &set, augment: &self.augment, first };
             let (read, logits) = reader.read(&mut self.session, images, &examples, beam);
             let each = logits.chunks_exact(logits.len() / images);

@@ -87,13 +87,14 @@ impl Report {
 
     /// Returns what the run's manifest keeps of it.
     pub fn record(&self) -> EvaluationRecord {
-        let (images, top5) = match &self.reached {
-            Reached::Classes(scores) => (scores.images, Some(scores.top5)),
-            Reached::Reading(scores) => (scores.strips, None),
+        let (images, top5, beam) = match &self.reached {
+            Reached::Classes(scores) => (scores.images, Some(scores.top5), None),
+            Reached::Reading(scores) => (scores.strips, None, Some(scores.beam)),
         };
         let top1 = self.reached.accuracy();
         let loss = Some(self.reached.loss()).filter(|loss| loss.is_finite());
-        EvaluationRecord { split: self.split, weights: self.weights, data: self.data.clone(), images, loss, top1, top5 }
+        let data = self.data.clone();
+        EvaluationRecord { split: self.split, weights: self.weights, data, images, loss, top1, top5, beam }
     }
 
     /// Writes all files into a folder, which is made.

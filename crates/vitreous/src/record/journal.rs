@@ -26,7 +26,7 @@ pub struct EpochRow {
     pub epoch: u64,
     /// Steps since the start of the run.
     pub step: u64,
-    /// Mean over the epoch's images, each at its own step.
+    /// Mean over the epoch's images, of a reader over its words, each at its own step.
     pub train_loss: f64,
     /// As `train_loss`.
     pub train_acc: f64,
@@ -54,7 +54,7 @@ pub struct MetricsLine {
     pub step: u64,
     /// Counted from 1.
     pub epoch: u64,
-    /// Mean over the images since the last line.
+    /// Mean over the images, of a reader over the words, since the last line.
     pub loss: f64,
     /// As `loss`.
     pub accuracy: f64,

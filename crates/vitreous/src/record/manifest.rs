@@ -70,6 +70,9 @@ pub struct EvaluationRecord {
     /// Part of the images whose class is among the five greatest logits; strips have no such thing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top5: Option<f64>,
+    /// Of a reader, the width of the beam; 1 is greedy decoding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beam: Option<u64>,
 }
 
 impl Manifest {
@@ -78,15 +81,16 @@ impl Manifest {
 
     /// Notes an evaluation in the place of an earlier one of the same images and weights.
     pub fn note_evaluation(&mut self, evaluation: EvaluationRecord) {
-        let key = |one: &EvaluationRecord| (one.split, one.weights, one.data.clone());
+        let key = |one: &EvaluationRecord| (one.split, one.weights, one.data.clone(), one.beam);
         self.evaluations.retain(|earlier| key(earlier) != key(&evaluation));
         self.evaluations.push(evaluation);
     }
 
-    /// Returns what `evaluate` found on a split of the run's own data, of the best weights if it has looked at them.
+    /// Returns what `evaluate` found on a split of the run's own data: of the best weights if it has looked at them, and
+    /// of a reader by the narrowest beam.
     pub fn evaluation(&self, split: SplitName) -> Option<&EvaluationRecord> {
-        let own = || self.evaluations.iter().filter(|one| one.split == split && one.data == self.data.name);
-        own().find(|one| one.weights == Weights::Best).or_else(|| own().next())
+        let own = self.evaluations.iter().filter(|one| one.split == split && one.data == self.data.name);
+        own.min_by_key(|one| (one.weights != Weights::Best, one.beam))
     }
 }
 

@@ -36,7 +36,7 @@ enum RunName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Weights {
-    /// Those that did best on the validation split.
+    /// Those that were kept as the best: by the validation split, or by the lowest training loss.
     Best,
     /// Those at the end.
     Last,
@@ -423,6 +423,7 @@ mod tests {
             loss: None,
             top1,
             top5: Some(1.0),
+            beam: None,
         };
         let mut manifest = manifest();
         manifest.note_evaluation(of(SplitName::Test, Weights::Last, "photos", 0.2));

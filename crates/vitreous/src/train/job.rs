@@ -9,7 +9,7 @@ use crate::checkpoint::Metadata;
 use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{Config, ResolvedConfig};
-use crate::data::{Facts, ImageSet, Loaded, Normalization, Split, SplitName};
+use crate::data::{Facts, ImageSet, ImageShape, Loaded, Normalization, Split, SplitName};
 use crate::models::Model;
 use crate::models::summary::summarise;
 use crate::record::{DataRecord, FlopsRecord, MachineRecord, Manifest, Status, now_utc};
@@ -68,6 +68,11 @@ impl Job {
     /// The images.
     pub fn data(&self) -> &DataRecord {
         &self.data
+    }
+
+    /// Shape of the images that the model is given.
+    pub fn image_shape(&self) -> ImageShape {
+        self.train.shape()
     }
 
     /// The model.

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vitreous_engine::{Memory, training_memory};
+use vitreous_engine::{Memory, inference_memory, training_memory};
 
 use super::{TrainError, optimizer, threads};
 use crate::config::ResolvedConfig;
 use crate::config::train::Keep;
 use crate::data::{Facts, Wanted};
+use crate::evaluate::BATCH;
 use crate::models::Model;
 
 /// What the program takes besides images and training: its own code, the images being decoded, outputs.
@@ -22,6 +23,11 @@ pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (
     if config.train.keep == Keep::LowestTrainLoss {
         // The kept weights wait in memory for the end of the epoch.
         memory.parameters *= 2;
+    }
+    if facts.validation > 0 {
+        // Training leaves wide weights as they are, validation packs all.
+        let validation = inference_memory(&model.graph, &[model.logits], BATCH, threads);
+        memory.packed = memory.packed.max(validation.packed);
     }
     (memory, facts.image_bytes(Wanted::TrainAndValidation))
 }

@@ -211,7 +211,7 @@ impl Training {
             let whole = index + 1 == steps;
             if around.stop.load(Ordering::Relaxed) && !whole {
                 self.check_weights(lr)?;
-                self.save_lowest(around)?;
+                self.save_lowest(true, around)?;
                 self.save(Weights::Last, around)?;
                 return Ok(Status::Interrupted);
             }
@@ -235,7 +235,7 @@ impl Training {
         if best {
             self.save(Weights::Best, around)?;
         }
-        self.save_lowest(around)?;
+        self.save_lowest(limited || around.stop.load(Ordering::Relaxed) || self.is_last_epoch(), around)?;
         self.save(Weights::Last, around)?;
         let save_s = clock.elapsed().as_secs_f64();
         let timing = EpochTiming { epoch: row.epoch, step: row.step, train_s, validation_s, save_s };
@@ -244,7 +244,7 @@ impl Training {
         (around.listen)(Event::Epoch { row: &row, best });
         // A line that goes on in the next epoch counts the time of steps only.
         around.line += pause.elapsed();
-        Ok(if self.results.epochs == self.job.config.train.epochs as u64 {
+        Ok(if self.is_last_epoch() {
             Status::Finished
         } else if limited {
             Status::MaxSteps
@@ -297,7 +297,7 @@ impl Training {
         if logged {
             let [loss, accuracy] = self.since_line.values();
             around.journal.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr })?;
-            self.note_line(epoch, loss);
+            self.note_line(loss);
             (self.since_line, around.line) = (Mean::default(), Instant::now());
         }
         let [train_loss, train_acc] = mean.values();
@@ -354,18 +354,29 @@ impl Training {
     }
 
     /// Keeps the weights as they are when the training loss since the last line is the lowest so far.
-    fn note_line(&mut self, epoch: u64, loss: f64) {
+    fn note_line(&mut self, loss: f64) {
         let lowest = self.results.lowest_train_loss.is_none_or(|lowest| loss < lowest);
         if self.job.config.train.keep != Keep::LowestTrainLoss || !lowest {
             return;
         }
         let step = self.results.steps;
         (self.results.lowest_train_loss, self.results.lowest_step) = (Some(loss), Some(step));
-        self.lowest = Some(Kept { parameters: self.session.parameters().clone(), epoch: epoch - 1, step });
+        // Before the copy, or there would be three.
+        self.lowest = None;
+        let epoch = step / self.job.steps_per_epoch();
+        self.lowest = Some(Kept { parameters: self.session.parameters().clone(), epoch, step });
     }
 
-    /// Saves the weights of the lowest training loss, when they are not on disk yet.
-    fn save_lowest(&mut self, around: &Surroundings) -> Result<(), TrainError> {
+    fn is_last_epoch(&self) -> bool {
+        self.results.epochs == self.job.config.train.epochs as u64
+    }
+
+    /// Saves the weights of the lowest training loss, when they are not on disk yet. A run that ends before its first
+    /// line counts what it has of it.
+    fn save_lowest(&mut self, is_end: bool, around: &Surroundings) -> Result<(), TrainError> {
+        if is_end && self.results.lowest_train_loss.is_none() && self.since_line.images > 0.0 {
+            self.note_line(self.since_line.values()[0]);
+        }
         let Some(Kept { parameters, epoch, step }) = self.lowest.take() else { return Ok(()) };
         (self.metadata.epoch, self.metadata.step) = (epoch, step);
         let path = around.run.weights_path(Weights::Best);

@@ -86,9 +86,10 @@ unsafe fn max_generic<S: Simd>(args: &Pooling) {
                 let mut greatest = S::splat(f32::NEG_INFINITY);
                 window.for_each_pixel(args.input, |_, at| {
                     let x = load_up_to::<S>(args.x.add(at + channel), n);
-                    // The difference is 0, but of what is no number, which must not be lost.
-                    let kept = S::add(greatest, S::sub(x, x));
-                    greatest = S::select(S::greater(x, greatest), x, kept);
+                    // Where neither is greater they are equal, or one is no number, which must not be lost.
+                    let mean = S::mul(S::splat(0.5), S::add(x, greatest));
+                    let other = S::select(S::greater(greatest, x), greatest, mean);
+                    greatest = S::select(S::greater(x, greatest), x, other);
                 });
                 store_up_to::<S>(args.out.add(window.to + channel), n, greatest);
             }

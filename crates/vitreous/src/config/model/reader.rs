@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::vit_rules::VitSpecError;
-use super::{Activation, AttentionScale, ImageFacts, Pooling, Position, VitSpec, counted};
+use super::{Activation, AttentionScale, ImageFacts, Pooling, Position, VitSpec, contradiction, counted};
 
 /// The images that strips are made of: MNIST's, or others of their form.
 pub const DIGITS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
@@ -90,6 +90,9 @@ pub enum ReaderError {
     /// The decoder has no blocks, or absurdly many.
     #[error("decoder_depth {decoder_depth} is not between 1 and {most} ([model])")]
     DecoderDepth { decoder_depth: usize, most: usize },
+    /// A size is written that no reader has.
+    #[error("{key} {value} is not {must}, as a reader's digits have ([model])")]
+    Written { key: &'static str, value: usize, must: usize },
     /// The images are no digits.
     #[error(
         "a reader needs digits, ten classes of 28x28 gray pixels, but the data has {} of {}x{} with {} channels",
@@ -104,6 +107,7 @@ impl ReaderError {
         match self {
             ReaderError::Sizes(error) => error.hint(),
             ReaderError::DecoderDepth { .. } => Some("use decoder_depth 2".to_string()),
+            ReaderError::Written { key, must, .. } => Some(format!("leave {key} out, or use {must}")),
             ReaderError::NotDigits(_) => Some("use --data mnist or --data digits, with all classes".to_string()),
         }
     }
@@ -116,14 +120,8 @@ impl ReaderSpec {
     /// The first rule that is broken.
     pub fn check(&self) -> Result<(), ReaderError> {
         self.as_vit().check()?;
-        let ImageFacts { image_size, channels, num_classes } = DIGITS;
-        let written = ImageFacts {
-            image_size: self.image_size.unwrap_or(image_size),
-            channels: self.channels.unwrap_or(channels),
-            num_classes: self.num_classes.unwrap_or(num_classes),
-        };
-        if written != DIGITS {
-            return Err(ReaderError::NotDigits(written));
+        if let Some((key, value, must)) = contradiction(DIGITS, [self.image_size, self.channels, self.num_classes]) {
+            return Err(ReaderError::Written { key, value, must });
         }
         let (decoder_depth, most) = (self.decoder_depth, super::vit_rules::DEPTH_MAX);
         if !(1..=most).contains(&decoder_depth) {
@@ -137,11 +135,13 @@ impl ReaderSpec {
     /// # Errors
     /// When the data is no digits, or a rule is broken.
     pub fn with_facts(&self, facts: ImageFacts) -> Result<ReaderConfig, ReaderError> {
+        self.check()?;
+        if facts != DIGITS {
+            return Err(ReaderError::NotDigits(facts));
+        }
         let ImageFacts { image_size, channels, num_classes } = facts;
         let (image_size, channels, num_classes) = (Some(image_size), Some(channels), Some(num_classes));
-        let spec = ReaderSpec { image_size, channels, num_classes, ..self.clone() };
-        spec.check()?;
-        Ok(ReaderConfig { spec })
+        Ok(ReaderConfig { spec: ReaderSpec { image_size, channels, num_classes, ..self.clone() } })
     }
 
     /// A vision transformer of the same sizes, which keeps the same rules.
@@ -215,5 +215,8 @@ mod tests {
             "a reader needs digits, ten classes of 28x28 gray pixels, but the data has 10 classes of 32x32 with 3 channels"
         );
         assert_eq!(hint, "use --data mnist or --data digits, with all classes");
+        let (error, hint) = refused(ReaderSpec { num_classes: Some(5), ..ReaderSpec::default() }, DIGITS);
+        assert_eq!(error, "num_classes 5 is not 10, as a reader's digits have ([model])");
+        assert_eq!(hint, "leave num_classes out, or use 10");
     }
 }

@@ -30,7 +30,7 @@ pub fn multi_head_attention(
     options: &TransformerOptions,
 ) -> Result<NodeId, GraphError> {
     let width = options.embed_dim;
-    // As `torch.nn.MultiheadAttention`: Xavier weights and no biases at the start.
+    // Xavier weights, as the paper's own code (tensor2tensor) has them, and no biases at the start.
     let init = LinearInit { weight: Init::xavier_uniform(width, width), bias: Some(Init::Constant(0.0)) };
     let q = graph.linear(&format!("{name}.q"), queries, width, init)?;
     let k = graph.linear(&format!("{name}.k"), keys, width, init)?;
