@@ -214,12 +214,17 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     fs::write(folder.join("bad.toml"), "preset = 'digits'\n[[run]]\nname = 'a'\nsets = []\n").unwrap();
+    fs::write(folder.join("blanks.toml"), "preset = 'digits'\n[[run]]\nname = ' a'\n").unwrap();
     fs::write(
         folder.join("worse.toml"),
         "preset = 'digits'\n[[run]]\nname = 'a'\n[[run]]\nname = 'b'\nset = ['model.num_heads=7']\n",
     )
     .unwrap();
-    let cases: [(&[&str], &str); 8] = [
+    // Of 250 bytes: a good name, but not with a seed behind it.
+    let name = format!("lr=0.001{}", "0".repeat(242));
+    let (long, too_long) =
+        (format!("--set-each=train.{name}"), format!("error: `{name}_seed=7` is no name of a run (--seeds)\n"));
+    let cases: [(&[&str], &str); 11] = [
         (
             &[],
             "error: the sweep varies nothing\nhint: name a sweep, vary a key with --set-each train.lr=1e-3,3e-4, or repeat with --seeds 1,2,3\n",
@@ -243,6 +248,9 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
             &["--seeds=1,2", "--jobs=3", "--threads=2"],
             "error: jobs 3 is not between 1 and 2, the number of threads (--jobs)\nhint: use --jobs 2\n",
         ),
+        (&["--seeds=1,2", "--name=a "], "error: `a ` is no name of a run (--name)\n"),
+        (&["blanks.toml"], "error: ` a` is no name of a run ([[run]])\n"),
+        (&[&long, "--seeds=42,7"], &too_long),
     ];
     for (args, expected) in cases {
         let text = refused(folder, args);

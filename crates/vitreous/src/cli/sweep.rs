@@ -21,7 +21,7 @@ use super::{CliError, show};
 use crate::compare::{Comparison, RunFacts, Sheet, changes, read, settings_of, shown};
 use crate::config::CheckedConfig;
 use crate::data::SplitName;
-use crate::record::{Place, RecordError, Run, Status, write_atomically};
+use crate::record::{Place, RecordError, Run, Status, is_name, write_atomically};
 use crate::sweep::{
     self, Claim, Setting, State, SweepError, SweepFile, Telling, Variation, analysis, folder_name, state_of,
 };
@@ -92,9 +92,8 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let (file, name) = sweep_file(&args)?;
     let variations = file.expand()?;
     let folder = args.out.join(&name);
-    // The rules for names are those of runs.
-    if let Err(error @ RecordError::Name { .. }) = Place::choose(&args.out, Some(&name), &name) {
-        return Err(error.into());
+    if !is_name(&name) {
+        return Err(RecordError::Name { name }.into());
     }
     let all_threads =
         threads(args.flags.values().find(|(key, ..)| *key == "train.threads").map_or(0, |(_, value, _)| {
@@ -196,6 +195,9 @@ fn items(
                 }
             }
             let name = folder_name(&variation.name, seed, own);
+            if !is_name(&name) {
+                return Err(SweepError::Name { name, source_name: "--seeds".to_string() }.into());
+            }
             let folder = folder.join(&name);
             let wanted = settings_of(&config.to_toml(), "config.toml")?;
             let state = state_of(&folder, &wanted)?;

@@ -66,7 +66,12 @@ impl SweepError {
             }
             SweepError::Each { .. } => "write it as --set-each train.lr=1e-3,3e-4".to_string(),
             SweepError::Twice { .. } => "give each a name of its own".to_string(),
-            SweepError::Name { .. } => "use letters, digits, `-`, `_` and `.`".to_string(),
+            SweepError::Name { source_name, .. } if source_name == "[[run]]" => {
+                "use at most 255 letters, digits, `-`, `_` and `.`".to_string()
+            }
+            SweepError::Name { .. } => {
+                "it may have 255 bytes: in a file of a sweep, a [[run]] has a name of its own".to_string()
+            }
             SweepError::SeedTwice { .. } => "give each seed once".to_string(),
             SweepError::Other { .. } => "choose another --name for this sweep, or remove that folder".to_string(),
             SweepError::InTheWay { .. } => "choose another --name for this sweep, or move it away".to_string(),

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::SweepError;
 use crate::data::SplitName;
+use crate::record::is_name;
 
 /// A sweep as written.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -102,8 +103,11 @@ impl SweepFile {
                 let parts = std::iter::once(entry.name.clone()).chain(cell.iter().map(|(_, name)| name.clone()));
                 let name = parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_");
                 let name = if name.is_empty() { "base".to_string() } else { name };
-                if name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
-                    return Err(SweepError::Name { name, source_name: "[[run]]".to_string() });
+                // A cell puts nothing before the name of a run, and nothing odd behind it: only too much.
+                if !is_name(&name) {
+                    let was_good = entry.name.is_empty() || is_name(&entry.name);
+                    let source = if was_good && !cell.is_empty() { "--set-each" } else { "[[run]]" };
+                    return Err(SweepError::Name { name, source_name: source.to_string() });
                 }
                 if variations.iter().any(|other| other.name == name) {
                     return Err(SweepError::Twice { name });
@@ -239,7 +243,15 @@ mod tests {
         assert_eq!(refused("each = ['train.lr=1,,2']"), "`train.lr=1,,2` is not a key and its values (--set-each)");
         assert_eq!(refused("[[run]]\nname = 'a'\n[[run]]\nname = 'a'"), "two runs of the sweep are called `a`");
         assert_eq!(refused("each = ['train.lr=1,1']"), "two runs of the sweep are called `lr=1`");
-        assert_eq!(refused("[[run]]\nname = '../a'"), "`../a` is no name of a run ([[run]])");
+        for name in ["../a", "a ", " a", ".a", "-a", &"a".repeat(256)] {
+            let expected = format!("`{name}` is no name of a run ([[run]])");
+            assert_eq!(refused(&format!("[[run]]\nname = '{name}'")), expected);
+        }
+        let long = "7".repeat(254);
+        assert_eq!(
+            refused(&format!("each = ['train.lr={long}']")),
+            format!("`lr={long}` is no name of a run (--set-each)")
+        );
         assert_eq!(refused("seeds = [1, 2, 1]"), "seed 1 stands twice (--seeds)");
         let unknown = refused("seeds = [1, 2]\nepochs = 3");
         assert!(unknown.starts_with("unknown field `epochs`") && unknown.ends_with("(my.toml, line 2)"), "{unknown}");
