@@ -185,16 +185,16 @@ fn items(
     let mut noted: Vec<String> = Vec::new();
     for (setting, variation) in variations.iter().enumerate() {
         let own = checked(args, variation, None, threads)?.config().train.seed;
-        let seeds = if file.seeds.is_empty() { vec![own] } else { file.seeds.clone() };
-        for seed in seeds {
-            let checked = checked(args, variation, Some(seed), threads)?;
+        let given: Vec<Option<u64>> = file.seeds.iter().copied().map(Some).collect();
+        for seed in if given.is_empty() { vec![None] } else { given } {
+            let checked = checked(args, variation, seed, threads)?;
             let Ready { facts, config, notes, .. } = ready(&checked)?;
             for note in notes {
                 if !noted.contains(&note) {
                     noted.push(note);
                 }
             }
-            let name = folder_name(&variation.name, seed, own);
+            let name = folder_name(&variation.name, seed.unwrap_or(own), own);
             if !is_name(&name) {
                 return Err(SweepError::Name { name, source_name: "--seeds".to_string() }.into());
             }
@@ -235,7 +235,7 @@ fn checked(
         layers.set_from(assignment, &format!("run {}", variation.name))?;
     }
     if let Some(seed) = seed {
-        layers.put("train.seed", i64::try_from(seed).unwrap_or(i64::MAX), "--seeds")?;
+        layers.put("train.seed", i64::try_from(seed).expect("larger seeds were refused"), "--seeds")?;
     }
     if let Some(threads) = threads {
         layers.put("train.threads", i64::try_from(threads).unwrap_or(i64::MAX), "--jobs")?;

@@ -34,6 +34,9 @@ pub enum SweepError {
     /// A seed stands twice.
     #[error("seed {seed} stands twice (--seeds)")]
     SeedTwice { seed: u64 },
+    /// A seed is larger than configs can say.
+    #[error("seed {seed} is not at most {} (--seeds)", i64::MAX)]
+    Seed { seed: u64 },
     /// The folder of a run holds a run with other settings.
     #[error("the run was made with other settings: {changes} ({})", path.display())]
     Other { path: PathBuf, changes: String },
@@ -73,6 +76,7 @@ impl SweepError {
                 "it may have 255 bytes: in a file of a sweep, a [[run]] has a name of its own".to_string()
             }
             SweepError::SeedTwice { .. } => "give each seed once".to_string(),
+            SweepError::Seed { .. } => "use --seeds 1,2,3".to_string(),
             SweepError::Other { .. } => "choose another --name for this sweep, or remove that folder".to_string(),
             SweepError::InTheWay { .. } => "choose another --name for this sweep, or move it away".to_string(),
             SweepError::Busy { .. } => "wait for it, or choose another --name".to_string(),

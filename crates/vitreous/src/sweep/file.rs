@@ -86,13 +86,16 @@ impl SweepFile {
     /// Makes the settings, in the order of the list; within a run of it, the last varied key goes fastest.
     ///
     /// # Errors
-    /// When nothing varies, a varied key has no values, a seed stands twice, or two settings would have one name.
+    /// When nothing varies, a varied key has no values, a seed stands twice or is too large, or a name is none or that of two settings.
     pub fn expand(&self) -> Result<Vec<Variation>, SweepError> {
         if self.run.is_empty() && self.each.is_empty() && self.seeds.len() < 2 {
             return Err(SweepError::Nothing);
         }
         if let Some((_, &seed)) = self.seeds.iter().enumerate().find(|(at, seed)| self.seeds[..*at].contains(seed)) {
             return Err(SweepError::SeedTwice { seed });
+        }
+        if let Some(&seed) = self.seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
+            return Err(SweepError::Seed { seed });
         }
         let cells = cells(&self.each.iter().map(|text| Each::parse(text)).collect::<Result<Vec<_>, _>>()?);
         let alone = [RunEntry::default()];
@@ -253,6 +256,11 @@ mod tests {
             format!("`lr={long}` is no name of a run (--set-each)")
         );
         assert_eq!(refused("seeds = [1, 2, 1]"), "seed 1 stands twice (--seeds)");
+        // TOML has no such number, --seeds has.
+        let large = SweepFile { seeds: vec![1 << 63, 1], ..SweepFile::default() };
+        let error = large.expand().unwrap_err();
+        assert_eq!(error.to_string(), "seed 9223372036854775808 is not at most 9223372036854775807 (--seeds)");
+        assert_eq!(error.hint().unwrap(), "use --seeds 1,2,3");
         let unknown = refused("seeds = [1, 2]\nepochs = 3");
         assert!(unknown.starts_with("unknown field `epochs`") && unknown.ends_with("(my.toml, line 2)"), "{unknown}");
         assert!(refused("evaluate = ['tests']").ends_with("(my.toml, line 1)"));
