@@ -167,6 +167,22 @@ fn a_file_of_runs_side_by_side_gives_the_bits_of_single_runs() {
     assert!(weights("alone") == weights("mine/relu"));
 }
 
+#[test]
+fn jobs_share_the_threads_of_the_config_wherever_they_were_said() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let output = swept(folder, &["--seeds=1,2", "--jobs=2", "--set=train.threads=6", "--name=six", "--evaluate=val"]);
+    let first = "sweep six: 2 runs, 2 side by side, each on 3 threads, into runs/six\n";
+    assert!(text(&output.stderr).starts_with(first), "{}", text(&output.stderr));
+    assert_eq!(manifest(folder, "six/base_seed=2")["machine"]["threads"], 3);
+
+    let output = swept(folder, &["--seeds=1,2", "--set=train.threads=1", "--name=one", "--evaluate=val"]);
+    let first = "sweep one: 2 runs, on 1 thread, into runs/one\n";
+    assert!(text(&output.stderr).starts_with(first), "{}", text(&output.stderr));
+    let few = refused(folder, &["--seeds=1,2", "--set=train.threads=1", "--jobs=2", "--name=few"]);
+    assert!(few.starts_with("error: jobs 2 is not between 1 and 1, the number of threads (--jobs)\n"), "{few}");
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_sweep_goes_on_where_it_was() {

@@ -20,6 +20,7 @@ use super::train::{INTERRUPTED, Ready, base, load, ready, watch_signals};
 use super::{CliError, show};
 use crate::compare::{Comparison, RunFacts, Sheet, changes, read, settings_of, shown};
 use crate::config::CheckedConfig;
+use crate::config::train::TrainSpec;
 use crate::data::SplitName;
 use crate::record::{Place, RecordError, Run, Status, is_name, write_atomically};
 use crate::sweep::{
@@ -77,6 +78,17 @@ struct Item {
     splits: Vec<SplitName>,
 }
 
+/// What is to be done.
+struct Plan {
+    items: Vec<Item>,
+    /// What was made to fit, or is unusual.
+    notes: Vec<String>,
+    /// Runs side by side.
+    jobs: usize,
+    /// Threads of each.
+    threads: usize,
+}
+
 /// All that a worker needs to know of the others.
 struct Work<'a> {
     items: &'a [Item],
@@ -95,27 +107,16 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     if !is_name(&name) {
         return Err(RecordError::Name { name }.into());
     }
-    let all_threads =
-        threads(args.flags.values().find(|(key, ..)| *key == "train.threads").map_or(0, |(_, value, _)| {
-            value.as_integer().and_then(|threads| usize::try_from(threads).ok()).unwrap_or(0)
-        }));
-    let (jobs, shared) = divided(args.jobs, all_threads)?;
-    let (items, notes) = items(&args, &file, &variations, &folder, (jobs > 1).then_some(shared))?;
+    let Plan { items, notes, jobs, threads } = plan(&args, &file, &variations, &folder)?;
     if args.list {
         return list(&items).map(|()| ExitCode::SUCCESS);
     }
     let _claim = Claim::of(&folder)?;
-    say_what(&name, &items, jobs, shared, &folder);
+    say_what(&name, &items, jobs, threads, &folder);
     notes.iter().for_each(|note| say!("note: {note}"));
     let stop = watch_signals()?;
-    let work = Work {
-        items: &items,
-        next: AtomicUsize::new(0),
-        stop: &stop,
-        jobs,
-        threads: shared,
-        failed: Mutex::new(Vec::new()),
-    };
+    let work =
+        Work { items: &items, next: AtomicUsize::new(0), stop: &stop, jobs, threads, failed: Mutex::new(Vec::new()) };
     std::thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(|| work.take_turns()))));
     if stop.load(Ordering::Relaxed) {
         let done = items.iter().filter(|item| is_done(&item.folder)).count();
@@ -171,23 +172,23 @@ fn divided(jobs: usize, threads: usize) -> Result<(usize, usize), CliError> {
     Ok((jobs, threads / jobs))
 }
 
-/// Checks every run and sees how far it is; with what was made to fit, or is unusual.
-fn items(
-    args: &Args,
-    file: &SweepFile,
-    variations: &[Variation],
-    folder: &Path,
-    threads: Option<usize>,
-) -> Result<(Vec<Item>, Vec<String>), CliError> {
+/// Checks every run and sees how far it is. The threads that jobs share are those of the first run's config.
+fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) -> Result<Plan, CliError> {
     let given: Vec<SplitName> = args.evaluate.iter().map(|&split| split.into()).collect();
     let splits = if given.is_empty() { file.evaluate.clone().unwrap_or(vec![SplitName::Test]) } else { given };
     let mut items: Vec<Item> = Vec::new();
     let mut noted: Vec<String> = Vec::new();
+    let mut shares: Option<(usize, usize)> = None;
     for (setting, variation) in variations.iter().enumerate() {
-        let own = checked(args, variation, None, threads)?.config().train.seed;
+        let alone = checked(args, variation, None, None)?;
+        let TrainSpec { seed: own, threads: all_threads, .. } = alone.config().train;
+        let (jobs, share) = match shares {
+            Some(shares) => shares,
+            None => *shares.insert(divided(args.jobs, threads(all_threads))?),
+        };
         let given: Vec<Option<u64>> = file.seeds.iter().copied().map(Some).collect();
         for seed in if given.is_empty() { vec![None] } else { given } {
-            let checked = checked(args, variation, seed, threads)?;
+            let checked = checked(args, variation, seed, (jobs > 1).then_some(share))?;
             let Ready { facts, config, notes, .. } = ready(&checked)?;
             for note in notes {
                 if !noted.contains(&note) {
@@ -210,7 +211,8 @@ fn items(
             items.push(Item { name, folder, setting, checked, state, splits });
         }
     }
-    Ok((items, noted))
+    let (jobs, threads) = shares.expect("a sweep has settings");
+    Ok(Plan { items, notes: noted, jobs, threads })
 }
 
 /// The config of a setting: its start, the flags, then its own assignments, which are what varies.
