@@ -175,10 +175,12 @@ fn jobs_share_the_threads_of_the_config_wherever_they_were_said() {
     let first = "sweep six: 2 runs, 2 side by side, each on 3 threads, into runs/six\n";
     assert!(text(&output.stderr).starts_with(first), "{}", text(&output.stderr));
     assert_eq!(manifest(folder, "six/base_seed=2")["machine"]["threads"], 3);
+    assert_eq!(manifest(folder, "six/base_seed=2")["evaluations"][0]["split"], "validation");
 
-    let output = swept(folder, &["--seeds=1,2", "--set=train.threads=1", "--name=one", "--evaluate=val"]);
+    let output = swept(folder, &["--seeds=1,2", "--set=train.threads=1", "--name=one", "--evaluate=validation"]);
     let first = "sweep one: 2 runs, on 1 thread, into runs/one\n";
     assert!(text(&output.stderr).starts_with(first), "{}", text(&output.stderr));
+    assert_eq!(manifest(folder, "one/base_seed=2")["evaluations"][0]["split"], "validation");
     let few = refused(folder, &["--seeds=1,2", "--set=train.threads=1", "--jobs=2", "--name=few"]);
     assert!(few.starts_with("error: jobs 2 is not between 1 and 1, the number of threads (--jobs)\n"), "{few}");
 }

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::SweepError;
 use crate::data::SplitName;
@@ -26,6 +26,7 @@ pub struct SweepFile {
     /// Seeds with which every run is made; its own when there are none.
     pub seeds: Vec<u64>,
     /// Splits on which every run is measured; its test split when absent.
+    #[serde(deserialize_with = "splits")]
     pub evaluate: Option<Vec<SplitName>>,
     /// The runs of the list.
     pub run: Vec<RunEntry>,
@@ -153,6 +154,26 @@ pub fn folder_name(setting: &str, seed: u64, own: u64) -> String {
     if seed == own { setting.to_string() } else { format!("{setting}_seed={seed}") }
 }
 
+/// A split as it may be written: `validation` is `val` in flags.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SplitWord {
+    Train,
+    #[serde(alias = "val")]
+    Validation,
+    Test,
+}
+
+fn splits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<SplitName>>, D::Error> {
+    let words = Vec::<SplitWord>::deserialize(deserializer)?.into_iter();
+    let named = words.map(|word| match word {
+        SplitWord::Train => SplitName::Train,
+        SplitWord::Validation => SplitName::Validation,
+        SplitWord::Test => SplitName::Test,
+    });
+    Ok(Some(named.collect()))
+}
+
 /// The product of all values; a cell is an assignment and a name for each key.
 fn cells(each: &[Each]) -> Vec<Vec<(String, String)>> {
     let mut cells = vec![Vec::new()];
@@ -237,6 +258,13 @@ mod tests {
     fn seeds_alone_repeat_the_base() {
         assert_eq!(names("seeds = [1, 2]"), ["base"]);
         assert_eq!([folder_name("base", 42, 42), folder_name("base", 7, 42)], ["base", "base_seed=7"]);
+    }
+
+    #[test]
+    fn the_validation_split_has_the_name_of_the_flag_and_that_of_the_records() {
+        assert_eq!(file("evaluate = ['val', 'test']"), file("evaluate = ['validation', 'test']"));
+        assert_eq!(file("evaluate = ['val']").evaluate, Some(vec![SplitName::Validation]));
+        assert_eq!((file("").evaluate, file("evaluate = []").evaluate), (None, Some(Vec::new())));
     }
 
     #[test]
