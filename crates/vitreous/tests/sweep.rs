@@ -185,6 +185,25 @@ fn jobs_share_the_threads_of_the_config_wherever_they_were_said() {
     assert!(few.starts_with("error: jobs 2 is not between 1 and 1, the number of threads (--jobs)\n"), "{few}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn arguments_that_are_no_unicode_end_no_sweep() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::Command;
+    let folder = tempfile::tempdir().unwrap();
+    let out = OsStr::from_bytes(b"r\xff");
+    let mut sweep = Command::new(env!("CARGO_BIN_EXE_vitreous"));
+    sweep.current_dir(folder.path()).args(["sweep", "--seeds=1,2", "--name=s", "--out"]).arg(out).args(SMALL);
+    let output = sweep.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let sweep = folder.path().join(out).join("s");
+    let analysis = fs::read_to_string(sweep.join("analysis.md")).unwrap();
+    assert!(analysis.contains("Made by `vitreous sweep --seeds=1,2 --name=s --out r\u{fffd} "), "{analysis}");
+    let manifest = fs::read_to_string(sweep.join("base_seed=2/manifest.json")).unwrap();
+    assert!(manifest.contains("\"r\u{fffd}\""), "{manifest}");
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_sweep_goes_on_where_it_was() {

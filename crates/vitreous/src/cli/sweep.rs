@@ -18,7 +18,7 @@ use super::flags::Flags;
 use super::progress::TrainProgress;
 use super::settings::SettingsArgs;
 use super::table::{Align, table};
-use super::train::{INTERRUPTED, Ready, base, load, ready, watch_signals};
+use super::train::{INTERRUPTED, Ready, base, command, load, ready, watch_signals};
 use super::{CliError, show};
 use crate::compare::{Comparison, RunFacts, Sheet, changes, read, settings_of, shown};
 use crate::config::CheckedConfig;
@@ -334,7 +334,7 @@ impl Work<'_> {
         let out = item.folder.parent().unwrap_or(Path::new("."));
         let job = load(&item.checked, ready(&item.checked)?, self.jobs == 1)?;
         let place = Place::choose(out, Some(&item.name), &item.name)?;
-        let (config_toml, manifest) = (job.config().to_toml(), job.manifest(std::env::args().collect()));
+        let (config_toml, manifest) = (job.config().to_toml(), job.manifest(command()));
         let epochs = job.config().train.epochs;
         let mut alone = (self.jobs == 1).then(|| TrainProgress::start(&job));
         let mut training = Training::new(job);
@@ -383,10 +383,9 @@ fn conclude(
         .map(|(at, variation)| Setting { name: variation.name.clone(), why: variation.why.clone(), runs: of(at) })
         .collect();
     let comparison = Comparison::new(runs.clone(), left_out, true);
-    let command: Vec<String> = std::env::args().skip(1).collect();
     let telling = Telling {
         sweep: name,
-        command: &format!("vitreous {}", command.join(" ")),
+        command: &format!("vitreous {}", command()[1..].join(" ")),
         table: &Sheet::new(&comparison).markdown(),
         jobs,
     };

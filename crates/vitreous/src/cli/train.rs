@@ -67,7 +67,7 @@ pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
 }
 
 /// The command as it was given; what is no Unicode in it cannot be kept.
-fn command() -> Vec<String> {
+pub fn command() -> Vec<String> {
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
