@@ -185,6 +185,20 @@ fn jobs_share_the_threads_of_the_config_wherever_they_were_said() {
     assert!(few.starts_with("error: jobs 2 is not between 1 and 1, the number of threads (--jobs)\n"), "{few}");
 }
 
+#[test]
+fn why_runs_have_failed_is_told_even_where_the_analysis_cannot_be_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    fs::create_dir_all(folder.join("runs/s/analysis.md/in/the/way")).unwrap();
+    let wild = ["--set-each=train.lr=1e-3,1e30", "--set=train.sched=constant", "--warmup-epochs=0", "--name=s"];
+    let output = sweep(folder, &wild);
+    let stderr = text(&output.stderr);
+    let told = stderr.find("\nrun lr=1e30:\nerror: ").expect(&stderr);
+    assert!(stderr[told..].contains("\nhint: use a smaller --lr than "), "{stderr}");
+    assert!(stderr[told..].contains("\nerror: cannot write: "), "{stderr}");
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn arguments_that_are_no_unicode_end_no_sweep() {

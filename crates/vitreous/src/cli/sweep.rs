@@ -120,23 +120,21 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let work =
         Work { items: &items, next: AtomicUsize::new(0), stop: &stop, jobs, threads, failed: Mutex::new(Vec::new()) };
     std::thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(|| work.take_turns()))));
+    let failed = work.failed.into_inner().expect("no worker panics with the lock");
+    // First of all: what comes next may fail as they did, on a full disk for instance.
+    for (index, error) in &failed {
+        say!("run {}:", items[*index].name);
+        error.report();
+    }
     if stop.load(Ordering::Relaxed) {
         let done = items.iter().filter(|item| is_done(&item.folder)).count();
         show(&format!("interrupted: {done} of {} runs are done; the same command goes on from there\n", items.len()))?;
         return Ok(ExitCode::from(INTERRUPTED));
     }
     conclude(&args, &name, &variations, &items, jobs, &folder)?;
-    let failed = work.failed.into_inner().expect("no worker panics with the lock");
     match failed.len() {
         0 => Ok(ExitCode::SUCCESS),
-        count => {
-            for (index, error) in failed {
-                say!("run {}:", items[index].name);
-                error.report();
-            }
-            let all = items.len();
-            Err(CliError::failure(format!("{count} of {all} runs have failed"), None))
-        }
+        count => Err(CliError::failure(format!("{count} of {} runs have failed", items.len()), None)),
     }
 }
 
