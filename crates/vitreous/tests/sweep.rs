@@ -199,6 +199,19 @@ fn why_runs_have_failed_is_told_even_where_the_analysis_cannot_be_written() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
 }
 
+#[test]
+fn a_sweep_is_not_put_into_a_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    common::said(folder, &[&["train", "--name=a"], &SMALL[..]].concat());
+    let entries = || fs::read_dir(folder.join("runs/a")).unwrap().count();
+    let before = entries();
+    let text = refused(folder, &["--seeds=1,2", "--name=a"]);
+    let expected = "error: this is a run, but lies where the sweep should be (runs/a)\n\
+                    hint: choose another --name for this sweep\n";
+    assert_eq!((text.as_str(), entries()), (expected, before));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn arguments_that_are_no_unicode_end_no_sweep() {

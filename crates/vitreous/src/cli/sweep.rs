@@ -109,6 +109,9 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     if !is_name(&name) {
         return Err(RecordError::Name { name }.into());
     }
+    if !matches!(Run::open(&folder), Err(RecordError::NoRun { .. })) {
+        return Err(SweepError::IsRun { path: folder }.into());
+    }
     let Plan { items, notes, jobs, threads } = plan(&args, &file, &variations, &folder)?;
     if args.list {
         return list(&items).map(|()| ExitCode::SUCCESS);

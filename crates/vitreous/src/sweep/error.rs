@@ -43,6 +43,9 @@ pub enum SweepError {
     /// Something else lies where a run should.
     #[error("this is no run, but lies where one should be ({})", path.display())]
     InTheWay { path: PathBuf },
+    /// The folder of the sweep is that of a run.
+    #[error("this is a run, but lies where the sweep should be ({})", path.display())]
+    IsRun { path: PathBuf },
     /// Another process works on the sweep.
     #[error("another sweep is at work in this folder ({})", path.display())]
     Busy { path: PathBuf },
@@ -79,6 +82,7 @@ impl SweepError {
             SweepError::Seed { .. } => "use --seeds 1,2,3".to_string(),
             SweepError::Other { .. } => "choose another --name for this sweep, or remove that folder".to_string(),
             SweepError::InTheWay { .. } => "choose another --name for this sweep, or move it away".to_string(),
+            SweepError::IsRun { .. } => "choose another --name for this sweep".to_string(),
             SweepError::Busy { .. } => "wait for it, or choose another --name".to_string(),
             SweepError::Record(error) => return error.hint(),
         })
