@@ -200,6 +200,30 @@ fn why_runs_have_failed_is_told_even_where_the_analysis_cannot_be_written() {
 }
 
 #[test]
+fn a_sweep_whose_batch_was_fitted_to_the_pictures_that_could_be_decoded_is_gone_on_with() {
+    let folder = common::Folder::new();
+    common::write_photos(&folder);
+    for broken in ["ant/2", "bee/3", "cow/7"] {
+        fs::write(folder.path(&format!("photos/{broken}.png")), "no picture").unwrap();
+    }
+    let sweep = |more: &[&str]| {
+        let args = ["sweep", "--data=photos", "--skip-bad-images", "--seeds=1,2", "--name=s", "--epochs=1"];
+        common::vitreous(folder.root(), &[&args[..], &["--set=model.depth=1", "--evaluate=val"], more].concat())
+    };
+    let first = sweep(&[]);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let batch = folder.manifest("s/base_seed=1")["data"]["train"].as_u64().unwrap();
+    let config = folder.text("runs/s/base_seed=1/config.toml");
+    assert!(batch < 26 && config.contains(&format!("batch_size = {batch}\n")), "{batch}: {config}");
+    let again = text(&sweep(&[]).stderr);
+    assert!(again.starts_with("sweep s: 2 runs, 2 of them done before, "), "{again}");
+    // What was chosen is still compared.
+    let other = text(&sweep(&["--batch-size=5"]).stderr);
+    let expected = format!("error: the run was made with other settings: train.batch_size {batch}, now 5 (");
+    assert!(other.starts_with(&expected), "{other}");
+}
+
+#[test]
 fn a_sweep_is_not_put_into_a_run() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();

@@ -20,9 +20,9 @@ use super::settings::SettingsArgs;
 use super::table::{Align, table};
 use super::train::{INTERRUPTED, Ready, base, command, load, ready, watch_signals};
 use super::{CliError, show};
-use crate::compare::{Comparison, RunFacts, Sheet, changes, read, settings_of, shown};
-use crate::config::CheckedConfig;
+use crate::compare::{Comparison, RunFacts, Settings, Sheet, changes, read, settings_of, shown};
 use crate::config::train::TrainSpec;
+use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::SplitName;
 use crate::record::{Place, RecordError, Run, Status, is_name, write_atomically};
 use crate::sweep::{
@@ -214,8 +214,7 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
                 return Err(SweepError::Name { name, source_name: "--seeds".to_string() }.into());
             }
             let folder = folder.join(&name);
-            let wanted = settings_of(&config.to_toml(), "config.toml")?;
-            let state = state_of(&folder, &wanted)?;
+            let state = state_of(&folder, &settings_there(&checked, config, &folder)?)?;
             let there = |split: &SplitName| match split {
                 SplitName::Train => true,
                 SplitName::Validation => facts.validation > 0,
@@ -227,6 +226,17 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
     }
     let (jobs, threads) = shares.expect("a sweep has settings");
     Ok(Plan { items, notes: noted, jobs, threads })
+}
+
+/// The settings that a run in this folder would have. A batch that nobody chose is made to fit twice: to the pictures
+/// that are listed, and when some could not be decoded, to those that were left.
+fn settings_there(checked: &CheckedConfig, mut config: ResolvedConfig, folder: &Path) -> Result<Settings, CliError> {
+    if let Ok(run) = Run::open(folder)
+        && !run.manifest().data.skipped.is_empty()
+    {
+        checked.fit_batch(&mut config, run.manifest().data.train);
+    }
+    Ok(settings_of(&config.to_toml(), "config.toml")?)
 }
 
 /// The config of a setting: its start, the flags, then its own assignments, which are what varies.
