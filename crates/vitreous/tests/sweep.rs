@@ -223,6 +223,41 @@ fn a_sweep_whose_batch_was_fitted_to_the_pictures_that_could_be_decoded_is_gone_
     assert!(other.starts_with(&expected), "{other}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn runs_that_fit_into_memory_one_by_one_alone_are_not_made_side_by_side() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let list = |depth: u64, jobs: &str| {
+        let depth = format!("--set=model.depth={depth}");
+        let wide = ["--seeds=1,2", "--threads=2", "--list", "--set=model.embed_dim=2048", &depth, jobs];
+        common::vitreous(folder.path(), &[&["sweep"], &SMALL[..], &wide].concat())
+    };
+    // Memory grows with the depth: 0.7 of what there is fits once.
+    let deepest = list(1000, "--jobs=1");
+    if deepest.status.success() {
+        // Of 800 GB and more nothing can be said: that is the largest model.
+        return;
+    }
+    let refused = text(&deepest.stderr);
+    let bytes = |before: &str| -> f64 {
+        let words: Vec<&str> = refused.split(before).nth(1).expect(&refused).split([' ', '\n']).take(2).collect();
+        let unit = match words[1] {
+            "MB" => 1e6,
+            "GB" => 1e9,
+            "TB" => 1e12,
+            other => panic!("{other}: {refused}"),
+        };
+        words[0].parse::<f64>().expect(&refused) * unit
+    };
+    let depth = 0.7 * bytes(", but ") / (bytes("training needs ") / 1000.0);
+    assert!(depth >= 1.0, "{refused}");
+    let one = list(depth as u64, "--jobs=1");
+    assert!(one.status.success(), "{}", text(&one.stderr));
+    let two = text(&list(depth as u64, "--jobs=2").stderr);
+    assert!(two.starts_with("error: training side by side needs "), "{two}");
+    assert!(two.ends_with("\nhint: use fewer --jobs, or end other programs\n"), "{two}");
+}
+
 #[test]
 fn a_sweep_is_not_put_into_a_run() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -2,6 +2,7 @@
 //!
 //! Everything is checked before the first run starts. Which runs are done is seen from their folders alone.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -11,6 +12,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use toml::Value;
+use vitreous_engine::Memory;
 
 use super::compare::{Format, print};
 use super::evaluate::{self, Measured, SplitArg};
@@ -28,7 +30,7 @@ use crate::record::{Place, RecordError, Run, Status, is_name, write_atomically};
 use crate::sweep::{
     self, Claim, Setting, State, SweepError, SweepFile, Telling, Variation, analysis, folder_name, state_of,
 };
-use crate::train::{Event, Outcome, Training, threads};
+use crate::train::{Event, Outcome, SIDE_BY_SIDE, TrainError, Training, available_memory, check_memory, threads};
 use crate::units;
 
 /// Trains variations of a config, compares them, and says what each change did
@@ -192,6 +194,7 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
     let splits = given.or_else(|| file.evaluate.clone()).unwrap_or(vec![SplitName::Test]);
     let mut items: Vec<Item> = Vec::new();
     let mut noted: Vec<String> = Vec::new();
+    let mut needs = Vec::new();
     let mut shares: Option<(usize, usize)> = None;
     for (setting, variation) in variations.iter().enumerate() {
         let alone = checked(args, variation, None, None)?;
@@ -203,7 +206,7 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
         let given: Vec<Option<u64>> = file.seeds.iter().copied().map(Some).collect();
         for seed in if given.is_empty() { vec![None] } else { given } {
             let checked = checked(args, variation, seed, (jobs > 1).then_some(share))?;
-            let Ready { facts, config, notes, .. } = ready(&checked)?;
+            let Ready { facts, config, notes, needed, .. } = ready(&checked)?;
             for note in notes {
                 if !noted.contains(&note) {
                     noted.push(note);
@@ -221,11 +224,26 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
                 SplitName::Test => facts.has_test(),
             };
             let splits = splits.iter().copied().filter(there).collect();
+            if state != State::Done {
+                needs.push(needed);
+            }
             items.push(Item { name, folder, setting, checked, state, splits });
         }
     }
     let (jobs, threads) = shares.expect("a sweep has settings");
+    check_side_by_side(needs, jobs, available_memory())?;
     Ok(Plan { items, notes: noted, jobs, threads })
+}
+
+/// Checks that the largest runs fit into memory together; each by itself does.
+fn check_side_by_side(mut needs: Vec<(Memory, u64)>, jobs: usize, available: Option<u64>) -> Result<(), TrainError> {
+    if jobs.min(needs.len()) < 2 {
+        return Ok(());
+    }
+    needs.sort_by_key(|(memory, images)| Reverse(memory.total().saturating_add(*images)));
+    let sum = |of: fn(&(Memory, u64)) -> u64| needs.iter().take(jobs).map(of).fold(0, u64::saturating_add);
+    let memory = Memory { parameters: sum(|(memory, _)| memory.total()), ..Memory::default() };
+    check_memory(SIDE_BY_SIDE, (memory, sum(|(_, images)| *images)), false, available)
 }
 
 /// The settings that a run in this folder would have. A batch that nobody chose is made to fit twice: to the pictures
@@ -405,4 +423,26 @@ fn conclude(
     print(&comparison, if args.json { Format::Json } else { Format::Terminal })?;
     say!("what each change did is told in {}", path.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_side_by_side_are_given_memory_for_the_largest_of_them_together() {
+        let need = |parameters, images| (Memory { parameters, ..Memory::default() }, images);
+        // In no order; the largest three take 11 GB and 2 GB of images.
+        let needs = vec![need(1_000_000_000, 0), need(5_000_000_000, 0), need(2_000_000_000, 2_000_000_000)];
+        let needs = [needs, vec![need(300_000_000, 0), need(4_000_000_000, 0)]].concat();
+        let check = |jobs, available| check_side_by_side(needs.clone(), jobs, Some(available));
+        let error = check(3, 12_900_000_000).unwrap_err();
+        assert_eq!(error.to_string(), "training side by side needs 13.0 GB of memory, but 12.9 GB are available");
+        assert_eq!(error.hint().unwrap(), "use fewer --jobs, or end other programs");
+        assert_eq!([check(3, 13_100_000_000), check(2, 9_100_000_000)], [Ok(()), Ok(())]);
+        assert!(check(2, 8_900_000_000).is_err() && check(7, 14_200_000_000).is_err());
+        // What was checked by itself, and what is done, is not asked again.
+        assert_eq!([check(1, 0), check_side_by_side(needs[..1].to_vec(), 4, Some(0))], [Ok(()), Ok(())]);
+        assert_eq!(check_side_by_side(needs.clone(), 3, None), Ok(()));
+    }
 }
