@@ -412,9 +412,10 @@ fn conclude(
         .map(|(at, variation)| Setting { name: variation.name.clone(), why: variation.why.clone(), runs: of(at) })
         .collect();
     let comparison = Comparison::new(runs.clone(), left_out, true);
+    let arguments: Vec<String> = command().into_iter().skip(1).collect();
     let telling = Telling {
         sweep: name,
-        command: &format!("vitreous {}", command()[1..].join(" ")),
+        command: &format!("vitreous {}", arguments.join(" ")),
         table: &Sheet::new(&comparison).markdown(),
         jobs,
     };

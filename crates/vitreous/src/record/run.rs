@@ -154,7 +154,7 @@ fn stated_version(text: &str) -> Option<(u32, String)> {
     Some((format, value["version"].as_str().unwrap_or("unknown").to_string()))
 }
 
-/// Whether a run or a sweep may be called so: it is the name of one folder, in every file system and in every shell.
+/// Whether a run or a sweep may be called so: it is the name of one folder, and is told from a flag.
 pub fn is_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_alphanumeric() || "-_.+= ".contains(c);
     let is_sound = name.chars().all(is_plain) && name.trim() == name && !name.starts_with(['.', '-']);
