@@ -167,6 +167,129 @@ fn a_file_of_runs_side_by_side_gives_the_bits_of_single_runs() {
     assert!(weights("alone") == weights("mine/relu"));
 }
 
+#[test]
+fn jobs_share_the_threads_of_the_config_wherever_they_were_said() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let output = swept(folder, &["--seeds=1,2", "--jobs=2", "--set=train.threads=6", "--name=six", "--evaluate=val"]);
+    let first = "sweep six: 2 runs, 2 side by side, each on 3 threads, into runs/six\n";
+    assert!(text(&output.stderr).starts_with(first), "{}", text(&output.stderr));
+    assert_eq!(manifest(folder, "six/base_seed=2")["machine"]["threads"], 3);
+    assert_eq!(manifest(folder, "six/base_seed=2")["evaluations"][0]["split"], "validation");
+
+    let output = swept(folder, &["--seeds=1,2", "--set=train.threads=1", "--name=one", "--evaluate=validation"]);
+    let first = "sweep one: 2 runs, on 1 thread, into runs/one\n";
+    assert!(text(&output.stderr).starts_with(first), "{}", text(&output.stderr));
+    assert_eq!(manifest(folder, "one/base_seed=2")["evaluations"][0]["split"], "validation");
+    let few = refused(folder, &["--seeds=1,2", "--set=train.threads=1", "--jobs=2", "--name=few"]);
+    assert!(few.starts_with("error: jobs 2 is not between 1 and 1, the number of threads (--jobs)\n"), "{few}");
+}
+
+#[test]
+fn why_runs_have_failed_is_told_even_where_the_analysis_cannot_be_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    fs::create_dir_all(folder.join("runs/s/analysis.md/in/the/way")).unwrap();
+    let wild = ["--set-each=train.lr=1e-3,1e30", "--set=train.sched=constant", "--warmup-epochs=0", "--name=s"];
+    let output = sweep(folder, &wild);
+    let stderr = text(&output.stderr);
+    let told = stderr.find("\nrun lr=1e30:\nerror: ").expect(&stderr);
+    assert!(stderr[told..].contains("\nhint: use a smaller --lr than "), "{stderr}");
+    assert!(stderr[told..].contains("\nerror: cannot write: "), "{stderr}");
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+}
+
+#[test]
+fn a_sweep_whose_batch_was_fitted_to_the_pictures_that_could_be_decoded_is_gone_on_with() {
+    let folder = common::Folder::new();
+    common::write_photos(&folder);
+    for broken in ["ant/2", "bee/3", "cow/7"] {
+        fs::write(folder.path(&format!("photos/{broken}.png")), "no picture").unwrap();
+    }
+    let sweep = |more: &[&str]| {
+        let args = ["sweep", "--data=photos", "--skip-bad-images", "--seeds=1,2", "--name=s", "--epochs=1"];
+        common::vitreous(folder.root(), &[&args[..], &["--set=model.depth=1", "--evaluate=val"], more].concat())
+    };
+    let first = sweep(&[]);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let batch = folder.manifest("s/base_seed=1")["data"]["train"].as_u64().unwrap();
+    let config = folder.text("runs/s/base_seed=1/config.toml");
+    assert!(batch < 26 && config.contains(&format!("batch_size = {batch}\n")), "{batch}: {config}");
+    let again = text(&sweep(&[]).stderr);
+    assert!(again.starts_with("sweep s: 2 runs, 2 of them done before, "), "{again}");
+    // What was chosen is still compared.
+    let other = text(&sweep(&["--batch-size=5"]).stderr);
+    let expected = format!("error: the run was made with other settings: train.batch_size {batch}, now 5 (");
+    assert!(other.starts_with(&expected), "{other}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn runs_that_fit_into_memory_one_by_one_alone_are_not_made_side_by_side() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let list = |depth: u64, jobs: &str| {
+        let depth = format!("--set=model.depth={depth}");
+        let wide = ["--seeds=1,2", "--threads=2", "--list", "--set=model.embed_dim=2048", &depth, jobs];
+        common::vitreous(folder.path(), &[&["sweep"], &SMALL[..], &wide].concat())
+    };
+    // Memory grows with the depth: 0.7 of what there is fits once.
+    let deepest = list(1000, "--jobs=1");
+    if deepest.status.success() {
+        // Of 800 GB and more nothing can be said: that is the largest model.
+        return;
+    }
+    let refused = text(&deepest.stderr);
+    let bytes = |before: &str| -> f64 {
+        let words: Vec<&str> = refused.split(before).nth(1).expect(&refused).split([' ', '\n']).take(2).collect();
+        let unit = match words[1] {
+            "MB" => 1e6,
+            "GB" => 1e9,
+            "TB" => 1e12,
+            other => panic!("{other}: {refused}"),
+        };
+        words[0].parse::<f64>().expect(&refused) * unit
+    };
+    let depth = 0.7 * bytes(", but ") / (bytes("training needs ") / 1000.0);
+    assert!(depth >= 1.0, "{refused}");
+    let one = list(depth as u64, "--jobs=1");
+    assert!(one.status.success(), "{}", text(&one.stderr));
+    let two = text(&list(depth as u64, "--jobs=2").stderr);
+    assert!(two.starts_with("error: training side by side needs "), "{two}");
+    assert!(two.ends_with("\nhint: use fewer --jobs, or end other programs\n"), "{two}");
+}
+
+#[test]
+fn a_sweep_is_not_put_into_a_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    common::said(folder, &[&["train", "--name=a"], &SMALL[..]].concat());
+    let entries = || fs::read_dir(folder.join("runs/a")).unwrap().count();
+    let before = entries();
+    let text = refused(folder, &["--seeds=1,2", "--name=a"]);
+    let expected = "error: this is a run, but lies where the sweep should be (runs/a)\n\
+                    hint: choose another --name for this sweep\n";
+    assert_eq!((text.as_str(), entries()), (expected, before));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn arguments_that_are_no_unicode_end_no_sweep() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::Command;
+    let folder = tempfile::tempdir().unwrap();
+    let out = OsStr::from_bytes(b"r\xff");
+    let mut sweep = Command::new(env!("CARGO_BIN_EXE_vitreous"));
+    sweep.current_dir(folder.path()).args(["sweep", "--seeds=1,2", "--name=s", "--out"]).arg(out).args(SMALL);
+    let output = sweep.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let sweep = folder.path().join(out).join("s");
+    let analysis = fs::read_to_string(sweep.join("analysis.md")).unwrap();
+    assert!(analysis.contains("Made by `vitreous sweep --seeds=1,2 --name=s --out r\u{fffd} "), "{analysis}");
+    let manifest = fs::read_to_string(sweep.join("base_seed=2/manifest.json")).unwrap();
+    assert!(manifest.contains("\"r\u{fffd}\""), "{manifest}");
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_sweep_goes_on_where_it_was() {
@@ -214,12 +337,17 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     fs::write(folder.join("bad.toml"), "preset = 'digits'\n[[run]]\nname = 'a'\nsets = []\n").unwrap();
+    fs::write(folder.join("blanks.toml"), "preset = 'digits'\n[[run]]\nname = ' a'\n").unwrap();
     fs::write(
         folder.join("worse.toml"),
         "preset = 'digits'\n[[run]]\nname = 'a'\n[[run]]\nname = 'b'\nset = ['model.num_heads=7']\n",
     )
     .unwrap();
-    let cases: [(&[&str], &str); 8] = [
+    // Of 250 bytes: a good name, but not with a seed behind it.
+    let name = format!("lr=0.001{}", "0".repeat(242));
+    let (long, too_long) =
+        (format!("--set-each=train.{name}"), format!("error: `{name}_seed=7` is no name of a run (--seeds)\n"));
+    let cases: [(&[&str], &str); 11] = [
         (
             &[],
             "error: the sweep varies nothing\nhint: name a sweep, vary a key with --set-each train.lr=1e-3,3e-4, or repeat with --seeds 1,2,3\n",
@@ -243,6 +371,9 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
             &["--seeds=1,2", "--jobs=3", "--threads=2"],
             "error: jobs 3 is not between 1 and 2, the number of threads (--jobs)\nhint: use --jobs 2\n",
         ),
+        (&["--seeds=1,2", "--name=a "], "error: `a ` is no name of a run (--name)\n"),
+        (&["blanks.toml"], "error: ` a` is no name of a run ([[run]])\n"),
+        (&[&long, "--seeds=42,7"], &too_long),
     ];
     for (args, expected) in cases {
         let text = refused(folder, args);

@@ -2,13 +2,17 @@
 //!
 //! Everything is checked before the first run starts. Which runs are done is seen from their folders alone.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use toml::Value;
+use vitreous_engine::Memory;
 
 use super::compare::{Format, print};
 use super::evaluate::{self, Measured, SplitArg};
@@ -16,16 +20,17 @@ use super::flags::Flags;
 use super::progress::TrainProgress;
 use super::settings::SettingsArgs;
 use super::table::{Align, table};
-use super::train::{INTERRUPTED, Ready, base, load, ready, watch_signals};
+use super::train::{INTERRUPTED, Ready, base, command, load, ready, watch_signals};
 use super::{CliError, show};
-use crate::compare::{Comparison, RunFacts, Sheet, changes, read, settings_of, shown};
-use crate::config::CheckedConfig;
+use crate::compare::{Comparison, RunFacts, Settings, Sheet, changes, read, settings_of, shown};
+use crate::config::train::TrainSpec;
+use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::SplitName;
-use crate::record::{Place, RecordError, Run, Status, write_atomically};
+use crate::record::{Place, RecordError, Run, Status, is_name, write_atomically};
 use crate::sweep::{
     self, Claim, Setting, State, SweepError, SweepFile, Telling, Variation, analysis, folder_name, state_of,
 };
-use crate::train::{Event, Outcome, Training, threads};
+use crate::train::{Event, Outcome, SIDE_BY_SIDE, TrainError, Training, available_memory, check_memory, threads};
 use crate::units;
 
 /// Trains variations of a config, compares them, and says what each change did
@@ -44,8 +49,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
     /// Splits on which each run is measured at its end [default: the sweep's, else test]
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    evaluate: Vec<SplitArg>,
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = split_words())]
+    evaluate: Vec<SplitName>,
     /// The name of the sweep's folder [default: the sweep's, or the preset's with -sweep]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -77,6 +82,17 @@ struct Item {
     splits: Vec<SplitName>,
 }
 
+/// What is to be done.
+struct Plan {
+    items: Vec<Item>,
+    /// What was made to fit, or is unusual.
+    notes: Vec<String>,
+    /// Runs side by side.
+    jobs: usize,
+    /// Threads of each.
+    threads: usize,
+}
+
 /// All that a worker needs to know of the others.
 struct Work<'a> {
     items: &'a [Item],
@@ -92,50 +108,50 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let (file, name) = sweep_file(&args)?;
     let variations = file.expand()?;
     let folder = args.out.join(&name);
-    // The rules for names are those of runs.
-    if let Err(error @ RecordError::Name { .. }) = Place::choose(&args.out, Some(&name), &name) {
-        return Err(error.into());
+    if !is_name(&name) {
+        return Err(RecordError::Name { name }.into());
     }
-    let all_threads =
-        threads(args.flags.values().find(|(key, ..)| *key == "train.threads").map_or(0, |(_, value, _)| {
-            value.as_integer().and_then(|threads| usize::try_from(threads).ok()).unwrap_or(0)
-        }));
-    let (jobs, shared) = divided(args.jobs, all_threads)?;
-    let (items, notes) = items(&args, &file, &variations, &folder, (jobs > 1).then_some(shared))?;
+    if !matches!(Run::open(&folder), Err(RecordError::NoRun { .. })) {
+        return Err(SweepError::IsRun { path: folder }.into());
+    }
+    let Plan { items, notes, jobs, threads } = plan(&args, &file, &variations, &folder)?;
     if args.list {
         return list(&items).map(|()| ExitCode::SUCCESS);
     }
     let _claim = Claim::of(&folder)?;
-    say_what(&name, &items, jobs, shared, &folder);
+    say_what(&name, &items, jobs, threads, &folder);
     notes.iter().for_each(|note| say!("note: {note}"));
     let stop = watch_signals()?;
-    let work = Work {
-        items: &items,
-        next: AtomicUsize::new(0),
-        stop: &stop,
-        jobs,
-        threads: shared,
-        failed: Mutex::new(Vec::new()),
-    };
+    let work =
+        Work { items: &items, next: AtomicUsize::new(0), stop: &stop, jobs, threads, failed: Mutex::new(Vec::new()) };
     std::thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(|| work.take_turns()))));
+    let failed = work.failed.into_inner().expect("no worker panics with the lock");
+    // First of all: what comes next may fail as they did, on a full disk for instance.
+    for (index, error) in &failed {
+        say!("run {}:", items[*index].name);
+        error.report();
+    }
     if stop.load(Ordering::Relaxed) {
         let done = items.iter().filter(|item| is_done(&item.folder)).count();
         show(&format!("interrupted: {done} of {} runs are done; the same command goes on from there\n", items.len()))?;
         return Ok(ExitCode::from(INTERRUPTED));
     }
     conclude(&args, &name, &variations, &items, jobs, &folder)?;
-    let failed = work.failed.into_inner().expect("no worker panics with the lock");
     match failed.len() {
         0 => Ok(ExitCode::SUCCESS),
-        count => {
-            for (index, error) in failed {
-                say!("run {}:", items[index].name);
-                error.report();
-            }
-            let all = items.len();
-            Err(CliError::failure(format!("{count} of {all} runs have failed"), None))
-        }
+        count => Err(CliError::failure(format!("{count} of {} runs have failed", items.len()), None)),
     }
+}
+
+/// The splits as `evaluate` names them, and `validation` as sweep files and records do.
+fn split_words() -> impl TypedValueParser<Value = SplitName> {
+    let alias = |value: PossibleValue| if value.matches("val", false) { value.alias("validation") } else { value };
+    let values = SplitArg::value_variants().iter().filter_map(ValueEnum::to_possible_value).map(alias);
+    PossibleValuesParser::new(values).map(|word| match word.as_str() {
+        "train" => SplitName::Train,
+        "test" => SplitName::Test,
+        _ => SplitName::Validation,
+    })
 }
 
 /// The sweep as written, flags included, and its name.
@@ -172,43 +188,73 @@ fn divided(jobs: usize, threads: usize) -> Result<(usize, usize), CliError> {
     Ok((jobs, threads / jobs))
 }
 
-/// Checks every run and sees how far it is; with what was made to fit, or is unusual.
-fn items(
-    args: &Args,
-    file: &SweepFile,
-    variations: &[Variation],
-    folder: &Path,
-    threads: Option<usize>,
-) -> Result<(Vec<Item>, Vec<String>), CliError> {
-    let given: Vec<SplitName> = args.evaluate.iter().map(|&split| split.into()).collect();
-    let splits = if given.is_empty() { file.evaluate.clone().unwrap_or(vec![SplitName::Test]) } else { given };
+/// Checks every run and sees how far it is. The threads that jobs share are those of the first run's config.
+fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) -> Result<Plan, CliError> {
+    let given = (!args.evaluate.is_empty()).then(|| args.evaluate.clone());
+    let splits = given.or_else(|| file.evaluate.clone()).unwrap_or(vec![SplitName::Test]);
     let mut items: Vec<Item> = Vec::new();
     let mut noted: Vec<String> = Vec::new();
+    let mut needs = Vec::new();
+    let mut shares: Option<(usize, usize)> = None;
     for (setting, variation) in variations.iter().enumerate() {
-        let own = checked(args, variation, None, threads)?.config().train.seed;
-        let seeds = if file.seeds.is_empty() { vec![own] } else { file.seeds.clone() };
-        for seed in seeds {
-            let checked = checked(args, variation, Some(seed), threads)?;
-            let Ready { facts, config, notes, .. } = ready(&checked)?;
+        let alone = checked(args, variation, None, None)?;
+        let TrainSpec { seed: own, threads: all_threads, .. } = alone.config().train;
+        let (jobs, share) = match shares {
+            Some(shares) => shares,
+            None => *shares.insert(divided(args.jobs, threads(all_threads))?),
+        };
+        let given: Vec<Option<u64>> = file.seeds.iter().copied().map(Some).collect();
+        for seed in if given.is_empty() { vec![None] } else { given } {
+            let checked = checked(args, variation, seed, (jobs > 1).then_some(share))?;
+            let Ready { facts, config, notes, needed, .. } = ready(&checked)?;
             for note in notes {
                 if !noted.contains(&note) {
                     noted.push(note);
                 }
             }
-            let name = folder_name(&variation.name, seed, own);
+            let name = folder_name(&variation.name, seed.unwrap_or(own), own);
+            if !is_name(&name) {
+                return Err(SweepError::Name { name, source_name: "--seeds".to_string() }.into());
+            }
             let folder = folder.join(&name);
-            let wanted = settings_of(&config.to_toml(), "config.toml")?;
-            let state = state_of(&folder, &wanted)?;
+            let state = state_of(&folder, &settings_there(&checked, config, &folder)?)?;
             let there = |split: &SplitName| match split {
                 SplitName::Train => true,
                 SplitName::Validation => facts.validation > 0,
                 SplitName::Test => facts.has_test(),
             };
             let splits = splits.iter().copied().filter(there).collect();
+            if state != State::Done {
+                needs.push(needed);
+            }
             items.push(Item { name, folder, setting, checked, state, splits });
         }
     }
-    Ok((items, noted))
+    let (jobs, threads) = shares.expect("a sweep has settings");
+    check_side_by_side(needs, jobs, available_memory())?;
+    Ok(Plan { items, notes: noted, jobs, threads })
+}
+
+/// Checks that the largest runs fit into memory together; each by itself does.
+fn check_side_by_side(mut needs: Vec<(Memory, u64)>, jobs: usize, available: Option<u64>) -> Result<(), TrainError> {
+    if jobs.min(needs.len()) < 2 {
+        return Ok(());
+    }
+    needs.sort_by_key(|(memory, images)| Reverse(memory.total().saturating_add(*images)));
+    let sum = |of: fn(&(Memory, u64)) -> u64| needs.iter().take(jobs).map(of).fold(0, u64::saturating_add);
+    let memory = Memory { parameters: sum(|(memory, _)| memory.total()), ..Memory::default() };
+    check_memory(SIDE_BY_SIDE, (memory, sum(|(_, images)| *images)), false, available)
+}
+
+/// The settings that a run in this folder would have. A batch that nobody chose is made to fit twice: to the pictures
+/// that are listed, and when some could not be decoded, to those that were left.
+fn settings_there(checked: &CheckedConfig, mut config: ResolvedConfig, folder: &Path) -> Result<Settings, CliError> {
+    if let Ok(run) = Run::open(folder)
+        && !run.manifest().data.skipped.is_empty()
+    {
+        checked.fit_batch(&mut config, run.manifest().data.train);
+    }
+    Ok(settings_of(&config.to_toml(), "config.toml")?)
 }
 
 /// The config of a setting: its start, the flags, then its own assignments, which are what varies.
@@ -233,7 +279,7 @@ fn checked(
         layers.set_from(assignment, &format!("run {}", variation.name))?;
     }
     if let Some(seed) = seed {
-        layers.put("train.seed", i64::try_from(seed).unwrap_or(i64::MAX), "--seeds")?;
+        layers.put("train.seed", i64::try_from(seed).expect("larger seeds were refused"), "--seeds")?;
     }
     if let Some(threads) = threads {
         layers.put("train.threads", i64::try_from(threads).unwrap_or(i64::MAX), "--jobs")?;
@@ -317,7 +363,7 @@ impl Work<'_> {
         let out = item.folder.parent().unwrap_or(Path::new("."));
         let job = load(&item.checked, ready(&item.checked)?, self.jobs == 1)?;
         let place = Place::choose(out, Some(&item.name), &item.name)?;
-        let (config_toml, manifest) = (job.config().to_toml(), job.manifest(std::env::args().collect()));
+        let (config_toml, manifest) = (job.config().to_toml(), job.manifest(command()));
         let epochs = job.config().train.epochs;
         let mut alone = (self.jobs == 1).then(|| TrainProgress::start(&job));
         let mut training = Training::new(job);
@@ -366,10 +412,10 @@ fn conclude(
         .map(|(at, variation)| Setting { name: variation.name.clone(), why: variation.why.clone(), runs: of(at) })
         .collect();
     let comparison = Comparison::new(runs.clone(), left_out, true);
-    let command: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = command().into_iter().skip(1).collect();
     let telling = Telling {
         sweep: name,
-        command: &format!("vitreous {}", command.join(" ")),
+        command: &format!("vitreous {}", arguments.join(" ")),
         table: &Sheet::new(&comparison).markdown(),
         jobs,
     };
@@ -378,4 +424,26 @@ fn conclude(
     print(&comparison, if args.json { Format::Json } else { Format::Terminal })?;
     say!("what each change did is told in {}", path.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_side_by_side_are_given_memory_for_the_largest_of_them_together() {
+        let need = |parameters, images| (Memory { parameters, ..Memory::default() }, images);
+        // In no order; the largest three take 11 GB and 2 GB of images.
+        let needs = vec![need(1_000_000_000, 0), need(5_000_000_000, 0), need(2_000_000_000, 2_000_000_000)];
+        let needs = [needs, vec![need(300_000_000, 0), need(4_000_000_000, 0)]].concat();
+        let check = |jobs, available| check_side_by_side(needs.clone(), jobs, Some(available));
+        let error = check(3, 12_900_000_000).unwrap_err();
+        assert_eq!(error.to_string(), "training side by side needs 13.0 GB of memory, but 12.9 GB are available");
+        assert_eq!(error.hint().unwrap(), "use fewer --jobs, or end other programs");
+        assert_eq!([check(3, 13_100_000_000), check(2, 9_100_000_000)], [Ok(()), Ok(())]);
+        assert!(check(2, 8_900_000_000).is_err() && check(7, 14_200_000_000).is_err());
+        // What was checked by itself, and what is done, is not asked again.
+        assert_eq!([check(1, 0), check_side_by_side(needs[..1].to_vec(), 4, Some(0))], [Ok(()), Ok(())]);
+        assert_eq!(check_side_by_side(needs.clone(), 3, None), Ok(()));
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+use vitreous_engine::Memory;
 
 use super::flags::Flags;
 use super::progress::TrainProgress;
@@ -67,7 +68,7 @@ pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
 }
 
 /// The command as it was given; what is no Unicode in it cannot be kept.
-fn command() -> Vec<String> {
+pub fn command() -> Vec<String> {
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
@@ -79,6 +80,8 @@ pub struct Ready {
     pub config: ResolvedConfig,
     /// Its network.
     pub model: Model,
+    /// What the engine takes for it, and the bytes of its images.
+    pub needed: (Memory, u64),
     /// What was made to fit, and what is unusual.
     pub notes: Vec<String>,
 }
@@ -92,8 +95,9 @@ pub fn ready(checked: &CheckedConfig) -> Result<Ready, CliError> {
     notes.extend(passed_over(&facts));
     Job::check_batch(&config, facts.train)?;
     let model = models::build_for_training(&config)?;
-    check_memory("training", memory_needed(&config, &model, &facts), facts.is_folder(), available_memory())?;
-    Ok(Ready { facts, config, model, notes })
+    let needed = memory_needed(&config, &model, &facts);
+    check_memory("training", needed, facts.is_folder(), available_memory())?;
+    Ok(Ready { facts, config, model, needed, notes })
 }
 
 /// What lies in the data's folder and is not used.

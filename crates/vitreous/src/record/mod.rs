@@ -14,5 +14,5 @@ pub use error::RecordError;
 pub use files::{replace_file, sha256_of, write_atomically};
 pub use journal::{EpochRow, Journal, MetricsLine, Validation};
 pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Results, Status};
-pub use run::{Place, Run, Weights, base_name};
+pub use run::{Place, Run, Weights, base_name, is_name};
 pub use time::now_utc;

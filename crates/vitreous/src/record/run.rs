@@ -73,9 +73,7 @@ impl Place {
         let name = match name {
             None => RunName::Free(base_name(base)),
             Some(name) => {
-                let allowed = |c: char| c.is_alphanumeric() || "-_.+= ".contains(c);
-                let sound = name.chars().all(allowed) && name.trim() == name && !name.starts_with(['.', '-']);
-                if !sound || name.is_empty() || name.len() > NAME_MAX {
+                if !is_name(name) {
                     return Err(RecordError::Name { name: name.to_string() });
                 }
                 let path = out.join(name);
@@ -154,6 +152,13 @@ fn stated_version(text: &str) -> Option<(u32, String)> {
     let value: serde_json::Value = serde_json::from_str(text).ok()?;
     let format = u32::try_from(value["format"].as_u64()?).ok()?;
     Some((format, value["version"].as_str().unwrap_or("unknown").to_string()))
+}
+
+/// Whether a run or a sweep may be called so: it is the name of one folder, and is told from a flag.
+pub fn is_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_.+= ".contains(c);
+    let is_sound = name.chars().all(is_plain) && name.trim() == name && !name.starts_with(['.', '-']);
+    is_sound && !name.is_empty() && name.len() <= NAME_MAX
 }
 
 /// Makes the name of a run from that of a preset, a data set or a file: its last part, without odd characters.

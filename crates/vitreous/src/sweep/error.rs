@@ -34,12 +34,18 @@ pub enum SweepError {
     /// A seed stands twice.
     #[error("seed {seed} stands twice (--seeds)")]
     SeedTwice { seed: u64 },
+    /// A seed is larger than configs can say.
+    #[error("seed {seed} is not at most {} (--seeds)", i64::MAX)]
+    Seed { seed: u64 },
     /// The folder of a run holds a run with other settings.
     #[error("the run was made with other settings: {changes} ({})", path.display())]
     Other { path: PathBuf, changes: String },
     /// Something else lies where a run should.
     #[error("this is no run, but lies where one should be ({})", path.display())]
     InTheWay { path: PathBuf },
+    /// The folder of the sweep is that of a run.
+    #[error("this is a run, but lies where the sweep should be ({})", path.display())]
+    IsRun { path: PathBuf },
     /// Another process works on the sweep.
     #[error("another sweep is at work in this folder ({})", path.display())]
     Busy { path: PathBuf },
@@ -66,10 +72,17 @@ impl SweepError {
             }
             SweepError::Each { .. } => "write it as --set-each train.lr=1e-3,3e-4".to_string(),
             SweepError::Twice { .. } => "give each a name of its own".to_string(),
-            SweepError::Name { .. } => "use letters, digits, `-`, `_` and `.`".to_string(),
+            SweepError::Name { source_name, .. } if source_name == "[[run]]" => {
+                "use at most 255 letters, digits, `-`, `_` and `.`".to_string()
+            }
+            SweepError::Name { .. } => {
+                "it may have 255 bytes: in a file of a sweep, a [[run]] has a name of its own".to_string()
+            }
             SweepError::SeedTwice { .. } => "give each seed once".to_string(),
+            SweepError::Seed { .. } => "use --seeds 1,2,3".to_string(),
             SweepError::Other { .. } => "choose another --name for this sweep, or remove that folder".to_string(),
             SweepError::InTheWay { .. } => "choose another --name for this sweep, or move it away".to_string(),
+            SweepError::IsRun { .. } => "choose another --name for this sweep".to_string(),
             SweepError::Busy { .. } => "wait for it, or choose another --name".to_string(),
             SweepError::Record(error) => return error.hint(),
         })

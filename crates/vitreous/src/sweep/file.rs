@@ -5,10 +5,11 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::SweepError;
 use crate::data::SplitName;
+use crate::record::is_name;
 
 /// A sweep as written.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -25,6 +26,7 @@ pub struct SweepFile {
     /// Seeds with which every run is made; its own when there are none.
     pub seeds: Vec<u64>,
     /// Splits on which every run is measured; its test split when absent.
+    #[serde(deserialize_with = "splits")]
     pub evaluate: Option<Vec<SplitName>>,
     /// The runs of the list.
     pub run: Vec<RunEntry>,
@@ -85,13 +87,16 @@ impl SweepFile {
     /// Makes the settings, in the order of the list; within a run of it, the last varied key goes fastest.
     ///
     /// # Errors
-    /// When nothing varies, a varied key has no values, a seed stands twice, or two settings would have one name.
+    /// When nothing varies, a varied key has no values, a seed stands twice or is too large, or a name is none or that of two settings.
     pub fn expand(&self) -> Result<Vec<Variation>, SweepError> {
         if self.run.is_empty() && self.each.is_empty() && self.seeds.len() < 2 {
             return Err(SweepError::Nothing);
         }
         if let Some((_, &seed)) = self.seeds.iter().enumerate().find(|(at, seed)| self.seeds[..*at].contains(seed)) {
             return Err(SweepError::SeedTwice { seed });
+        }
+        if let Some(&seed) = self.seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
+            return Err(SweepError::Seed { seed });
         }
         let cells = cells(&self.each.iter().map(|text| Each::parse(text)).collect::<Result<Vec<_>, _>>()?);
         let alone = [RunEntry::default()];
@@ -102,8 +107,11 @@ impl SweepFile {
                 let parts = std::iter::once(entry.name.clone()).chain(cell.iter().map(|(_, name)| name.clone()));
                 let name = parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_");
                 let name = if name.is_empty() { "base".to_string() } else { name };
-                if name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
-                    return Err(SweepError::Name { name, source_name: "[[run]]".to_string() });
+                // A cell puts nothing before the name of a run, and nothing odd behind it: only too much.
+                if !is_name(&name) {
+                    let was_good = entry.name.is_empty() || is_name(&entry.name);
+                    let source = if was_good && !cell.is_empty() { "--set-each" } else { "[[run]]" };
+                    return Err(SweepError::Name { name, source_name: source.to_string() });
                 }
                 if variations.iter().any(|other| other.name == name) {
                     return Err(SweepError::Twice { name });
@@ -144,6 +152,26 @@ impl Each {
 /// The folder of a run: its setting's name, with the seed where it is not the config's own.
 pub fn folder_name(setting: &str, seed: u64, own: u64) -> String {
     if seed == own { setting.to_string() } else { format!("{setting}_seed={seed}") }
+}
+
+/// A split as it may be written: `validation` is `val` in flags.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SplitWord {
+    Train,
+    #[serde(alias = "val")]
+    Validation,
+    Test,
+}
+
+fn splits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<SplitName>>, D::Error> {
+    let words = Vec::<SplitWord>::deserialize(deserializer)?.into_iter();
+    let named = words.map(|word| match word {
+        SplitWord::Train => SplitName::Train,
+        SplitWord::Validation => SplitName::Validation,
+        SplitWord::Test => SplitName::Test,
+    });
+    Ok(Some(named.collect()))
 }
 
 /// The product of all values; a cell is an assignment and a name for each key.
@@ -233,14 +261,34 @@ mod tests {
     }
 
     #[test]
+    fn the_validation_split_has_the_name_of_the_flag_and_that_of_the_records() {
+        assert_eq!(file("evaluate = ['val', 'test']"), file("evaluate = ['validation', 'test']"));
+        assert_eq!(file("evaluate = ['val']").evaluate, Some(vec![SplitName::Validation]));
+        assert_eq!((file("").evaluate, file("evaluate = []").evaluate), (None, Some(Vec::new())));
+    }
+
+    #[test]
     fn a_sweep_that_cannot_be_is_refused() {
         assert_eq!(refused(""), "the sweep varies nothing");
         assert_eq!(refused("each = ['train.lr']"), "`train.lr` is not a key and its values (--set-each)");
         assert_eq!(refused("each = ['train.lr=1,,2']"), "`train.lr=1,,2` is not a key and its values (--set-each)");
         assert_eq!(refused("[[run]]\nname = 'a'\n[[run]]\nname = 'a'"), "two runs of the sweep are called `a`");
         assert_eq!(refused("each = ['train.lr=1,1']"), "two runs of the sweep are called `lr=1`");
-        assert_eq!(refused("[[run]]\nname = '../a'"), "`../a` is no name of a run ([[run]])");
+        for name in ["../a", "a ", " a", ".a", "-a", &"a".repeat(256)] {
+            let expected = format!("`{name}` is no name of a run ([[run]])");
+            assert_eq!(refused(&format!("[[run]]\nname = '{name}'")), expected);
+        }
+        let long = "7".repeat(254);
+        assert_eq!(
+            refused(&format!("each = ['train.lr={long}']")),
+            format!("`lr={long}` is no name of a run (--set-each)")
+        );
         assert_eq!(refused("seeds = [1, 2, 1]"), "seed 1 stands twice (--seeds)");
+        // TOML has no such number, --seeds has.
+        let large = SweepFile { seeds: vec![1 << 63, 1], ..SweepFile::default() };
+        let error = large.expand().unwrap_err();
+        assert_eq!(error.to_string(), "seed 9223372036854775808 is not at most 9223372036854775807 (--seeds)");
+        assert_eq!(error.hint().unwrap(), "use --seeds 1,2,3");
         let unknown = refused("seeds = [1, 2]\nepochs = 3");
         assert!(unknown.starts_with("unknown field `epochs`") && unknown.ends_with("(my.toml, line 2)"), "{unknown}");
         assert!(refused("evaluate = ['tests']").ends_with("(my.toml, line 1)"));

@@ -5,6 +5,9 @@ use thiserror::Error;
 use crate::record::RecordError;
 use crate::units;
 
+/// The work of a sweep with --jobs, as errors call it.
+pub const SIDE_BY_SIDE: &str = "training side by side";
+
 /// Says why a training cannot start or go on.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum TrainError {
@@ -94,24 +97,38 @@ fn step(batch_size: usize, grad_accum_steps: usize) -> String {
     }
 }
 
+/// Names only what the command of that work has: `evaluate` has --threads alone, `predict` not even that.
+fn memory_hint(work: &str, is_for_the_batch: bool, fewer_images: bool) -> &'static str {
+    match (work, is_for_the_batch, fewer_images) {
+        (SIDE_BY_SIDE, ..) => "use fewer --jobs, or end other programs",
+        ("training" | "the epoch" | "the bench", true, _) => {
+            "use a smaller --batch-size, fewer --threads, or a smaller model"
+        }
+        ("training", false, true) => "use a smaller model (embed_dim, depth), or fewer images with --limit-train",
+        ("the epoch", false, true) => {
+            "use a smaller model (embed_dim, depth), or fewer images with --set data.limit_train=N"
+        }
+        ("training" | "the epoch" | "the bench", false, _) => {
+            "use a smaller model (embed_dim, depth), or end other programs"
+        }
+        ("evaluating", true, _) => "use fewer --threads, or end other programs",
+        _ => "end other programs, or use a machine with more memory",
+    }
+}
+
 impl TrainError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            TrainError::Batch { images, grad_accum_steps: 2.., .. } => {
-                format!("use a --batch-size and --grad-accum-steps whose product is at most {images}")
+            // `bench epoch` has no --grad-accum-steps.
+            TrainError::Batch { images, grad_accum_steps, .. } if grad_accum_steps > images => {
+                format!("use --set train.grad_accum_steps={images} or less, with --batch-size 1")
             }
-            TrainError::Batch { images, .. } => {
-                format!("use --batch-size {images} or less")
+            TrainError::Batch { images, grad_accum_steps, .. } => {
+                format!("use --batch-size {} or less", images / grad_accum_steps)
             }
-            TrainError::Memory { needed, activations, .. } if *activations > needed / 2 => {
-                "use a smaller --batch-size, fewer --threads, or a smaller model".to_string()
-            }
-            TrainError::Memory { fewer_images: false, .. } => {
-                "use a smaller model (embed_dim, depth), or end other programs".to_string()
-            }
-            TrainError::Memory { .. } => {
-                "use a smaller model (embed_dim, depth), or fewer images with --limit-train".to_string()
+            TrainError::Memory { work, needed, activations, fewer_images, .. } => {
+                memory_hint(work, *activations > needed / 2, *fewer_images).to_string()
             }
             TrainError::NotFinite { lr, .. }
             | TrainError::GradientNotFinite { lr, .. }
@@ -121,5 +138,39 @@ impl TrainError {
             }
             TrainError::Record(error) => return error.hint(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_of_memory_names_only_flags_that_the_command_has() {
+        let hint = |work, activations, fewer_images| {
+            let error = TrainError::Memory { work, needed: 100, available: 7, activations, fewer_images };
+            error.hint().expect("there is a way out")
+        };
+        assert_eq!(hint("evaluating", 97, true), "use fewer --threads, or end other programs");
+        let elsewhere = "end other programs, or use a machine with more memory";
+        for (work, activations) in
+            [("evaluating", 3), ("predicting", 97), ("predicting", 3), ("reading the weights", 3)]
+        {
+            assert_eq!(hint(work, activations, true), elsewhere, "{work}");
+        }
+        let of_batch = "use a smaller --batch-size, fewer --threads, or a smaller model";
+        assert_eq!([hint("the bench", 97, false), hint("the epoch", 97, true)], [of_batch, of_batch]);
+        let images = "use a smaller model (embed_dim, depth), or fewer images with --set data.limit_train=N";
+        assert_eq!(hint("the epoch", 3, true), images);
+        assert_eq!(hint(SIDE_BY_SIDE, 97, true), "use fewer --jobs, or end other programs");
+    }
+
+    #[test]
+    fn a_hint_of_batches_says_the_largest_that_will_do() {
+        let hint = |grad_accum_steps, images| {
+            TrainError::Batch { batch_size: 64, grad_accum_steps, images }.hint().expect("there is a way out")
+        };
+        assert_eq!([hint(1, 97), hint(3, 97)], ["use --batch-size 97 or less", "use --batch-size 32 or less"]);
+        assert_eq!(hint(5, 3), "use --set train.grad_accum_steps=3 or less, with --batch-size 1");
     }
 }

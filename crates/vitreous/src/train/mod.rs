@@ -11,7 +11,7 @@ mod memory;
 mod optimizer;
 mod training;
 
-pub use error::TrainError;
+pub use error::{SIDE_BY_SIDE, TrainError};
 pub use event::{Event, StepEvent};
 pub use examples::{Rooms, StepExamples};
 pub use job::{Job, threads};
