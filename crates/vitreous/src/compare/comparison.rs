@@ -153,9 +153,10 @@ fn common_name(runs: &[RunFacts]) -> String {
     let same = |at: usize, c: char| others.iter().all(|run| run.name.chars().nth(at) == Some(c));
     let common: String = first.chars().enumerate().take_while(|&(at, c)| same(at, c)).map(|(_, c)| c).collect();
     let ends: &[char] = &['-', '_', '=', '.', ' ', '/'];
-    // The first digits of several seeds may be the same.
+    // The first digits of several seeds may be the same: a number is not cut in two.
+    let goes_on = |run: &RunFacts| run.name[common.len()..].starts_with(|c: char| c.is_ascii_digit());
     let whole = common.trim_end_matches(|c: char| c.is_ascii_digit());
-    let common = if whole.ends_with(ends) { whole } else { &common };
+    let common = if runs.iter().any(goes_on) && whole.ends_with(ends) { whole } else { &common };
     let trimmed = common.trim_end_matches(ends);
     let trimmed = trimmed.strip_suffix("seed").or_else(|| trimmed.strip_suffix("-s")).unwrap_or(trimmed);
     match trimmed.trim_end_matches(ends) {
@@ -244,6 +245,7 @@ mod tests {
         assert_eq!(name(&["digits", "digits-2", "digits-3"]), "digits");
         assert_eq!(name(&["lr=1_seed=1", "lr=1_seed=2"]), "lr=1");
         assert_eq!(name(&["mnist-43", "mnist-44"]), "mnist");
+        assert_eq!(name(&["lr=1e-3", "lr=1e-3_seed=7"]), "lr=1e-3");
         assert_eq!(name(&["vit64a", "vit64b"]), "vit64");
         assert_eq!(name(&["one", "two", "three"]), "one and 2 more");
     }
