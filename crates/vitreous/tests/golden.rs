@@ -30,6 +30,8 @@ const COSINE: Subject = subject("cifar-vit-cosine-6b8h8d", [32, 3, 5]);
 const LEARNED: Subject = subject("cifar-vit-learned-4b6h12d-tanh", [32, 3, 5]);
 const DECODER: Subject = subject("cifar-vit-learned-4b6h12d-decoder", [32, 3, 5]);
 const PHOTOS: Subject = subject("photos-vit-52m", [64, 3, 5]);
+const READER: Subject = subject("read-digits", [28, 1, 10]);
+const POST_NORM: Subject = Subject { golden: "read-digits-post-norm", changes: &["model.block=post-norm"], ..READER };
 const CNN4: Subject = stack("cifar-cnn4");
 const VGG16: Subject = stack("cifar-vgg16");
 /// The gradient of its last bias is the sum of 1024 equal numbers for each image, whose roundings add up: PyTorch's own
@@ -85,6 +87,8 @@ is_pytorchs!(cosine_vit_in_f64_is_pytorchs, cosine_vit_is_pytorchs, COSINE, 10);
 is_pytorchs!(learned_vit_in_f64_is_pytorchs, learned_vit_is_pytorchs, LEARNED, 10);
 is_pytorchs!(decoder_in_f64_is_pytorchs, decoder_is_pytorchs, DECODER, 10);
 is_pytorchs!(photos_vit_in_f64_is_pytorchs, photos_vit_is_pytorchs, PHOTOS, 1);
+is_pytorchs!(reader_in_f64_is_pytorchs, reader_is_pytorchs, READER, 4);
+is_pytorchs!(post_norm_in_f64_is_pytorchs, post_norm_is_pytorchs, POST_NORM, 2);
 is_pytorchs!(cnn4_in_f64_is_pytorchs, cnn4_is_pytorchs, CNN4, 2);
 is_pytorchs!(vgg16_in_f64_is_pytorchs, vgg16_is_pytorchs, VGG16, 3);
 is_pytorchs!(attention_cnn_in_f64_is_pytorchs, small_attention_cnn_is_pytorchs, SMALL_ATTENTION_CNN, 2);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use vitreous::config::ResolvedConfig;
 use vitreous::config::layers::Layers;
-use vitreous::config::model::ImageFacts;
+use vitreous::config::model::{ImageFacts, ModelSpec};
+use vitreous::config::strips::words;
 use vitreous::config::train::{Optimizer, TrainConfig};
 use vitreous::models::{Model, build_for_training};
 use vitreous::train::optimizer;
@@ -67,9 +68,18 @@ impl Case {
     fn batch(&self) -> Batch {
         let batch = self.golden.batch;
         let images = self.golden.images(self.graph().node(self.model.image).shape.len());
-        let classes = self.graph().node(self.model.logits).shape.len();
-        let labels = (0..batch).map(|i| ((7 * i + 3) % classes) as f32).collect();
-        Batch { inputs: vec![images, labels], targets: batch }
+        if !matches!(self.config.model.spec(), ModelSpec::Reader(_)) {
+            let classes = self.graph().node(self.model.logits).shape.len();
+            let labels = (0..batch).map(|i| ((7 * i + 3) % classes) as f32).collect();
+            return Batch { inputs: vec![images, labels], targets: batch };
+        }
+        // Strips of 1, 4, 2, 5 and 3 digits, and so on.
+        let digits = |i: usize| -> Vec<u8> { (0..1 + 3 * i % 5).map(|j| ((7 * i + 3 * j) % 10) as u8).collect() };
+        let strips: Vec<Vec<u8>> = (0..batch).map(digits).collect();
+        let targets: Vec<_> = strips.iter().flat_map(|digits| words::targets(digits)).collect();
+        let given = strips.iter().flat_map(|digits| words::given(digits)).map(f32::from).collect();
+        let labels = targets.iter().map(|target| target.map_or(-1.0, f32::from)).collect();
+        Batch { inputs: vec![images, labels, given], targets: targets.iter().flatten().count() }
     }
 
     /// The nodes whose values the golden files hold.
@@ -78,7 +88,8 @@ impl Case {
             let name = node.name.as_str();
             let end = if name.starts_with("decoder.") { ".add3" } else { ".add2" };
             let of_stack = node.op.name() == "conv2d" || (name.starts_with("layers.") && name.ends_with(".add"));
-            name.ends_with(end) || of_stack || name == "patch_embed.proj" || name == "pos_embed"
+            let of_reader = name.ends_with(".mlp.add") || name == "words.pos_encoding";
+            name.ends_with(end) || of_stack || of_reader || name == "patch_embed.proj" || name == "pos_embed"
         };
         self.graph().ids().filter(|&id| is_output(self.graph().node(id))).collect()
     }

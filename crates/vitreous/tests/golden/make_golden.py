@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the golden files beside it: what PyTorch computes in f64 for the models of golden_models.py.
+"""Writes the golden files beside it: what PyTorch computes in f64 for the models of golden_models.py and
+golden_reader.py.
 
     python3 -m venv venv && venv/bin/pip install torch numpy
     venv/bin/python make_golden.py [NAME...]            # rewrites NAME.json, of all models without a name
@@ -18,8 +19,9 @@ import torch
 import torch.nn.functional as F
 
 import golden_models
+import golden_reader
 
-MODELS = golden_models.MODELS
+MODELS = golden_models.MODELS + [golden_reader.Reader, golden_reader.PostNorm]
 OUTPUT_PLACES, STEPS = 64, 10
 IMAGE_SCALE = 1.7321  # Variance 1. Few digits here and in `specs`, which every JSON reader takes without rounding.
 # How near to a kink numbers may come at later steps, as part of the usual size, where few numbers decide: one of many is one of many.
