@@ -93,7 +93,7 @@ is_pytorchs!(cnn4_in_f64_is_pytorchs, cnn4_is_pytorchs, CNN4, 2);
 is_pytorchs!(vgg16_in_f64_is_pytorchs, vgg16_is_pytorchs, VGG16, 3);
 is_pytorchs!(attention_cnn_in_f64_is_pytorchs, small_attention_cnn_is_pytorchs, SMALL_ATTENTION_CNN, 2);
 
-/// Its plain loops would take a minute; on small images they are compared.
+/// Its plain loops would take four times as long as those on small images, which are compared.
 #[test]
 fn attention_cnn_is_pytorchs() {
     assert_engine_is_pytorchs(&ATTENTION_CNN);
