@@ -36,7 +36,8 @@ struct Sample {
     name: String,
     norm: f64,
     largest: f64,
-    largest_place: usize,
+    /// Where it is, first; then the places whose elements are as large within twice what an f32 run is allowed.
+    largest_places: Vec<usize>,
     /// At fixed places, as many as there are in the file.
     elements: Vec<f64>,
 }
@@ -62,17 +63,23 @@ pub struct Tolerance {
     pub model: f64,
     /// Of a loss.
     pub loss: f64,
+    /// The name of a gradient whose `value` is another, if there is one.
+    pub looser: Option<(&'static str, f64)>,
+}
+
+impl Tolerance {
+    /// Of a gradient's values.
+    fn of(&self, name: &str) -> f64 {
+        self.looser.filter(|(looser, _)| *looser == name).map_or(self.value, |(_, value)| value)
+    }
 }
 
 /// f64 against f64: the sums differ in order, nothing else.
-pub const F64: Tolerance = Tolerance { value: 1e-11, model: 1e-13, loss: 1e-10 };
-/// f32 against f64; PyTorch's own f32 takes a quarter of it (`make_golden.py --float32`).
-pub const F32: Tolerance = Tolerance { value: 5e-6, model: 1e-8, loss: 2e-5 };
-/// The same where gradients come through a softmax before the loss's own and the single query of a decoder, which cancel
-/// most of them; PyTorch's own f32 takes a third of it.
-pub const DECODER: Tolerance = Tolerance { value: 1e-5, model: 1e-8, loss: 2e-5 };
-/// The same for sums of thousands, as convolutions and projections of whole sequences have.
-pub const CONVOLUTION: Tolerance = Tolerance { value: 2e-5, model: 2e-7, loss: 2e-5 };
+pub const F64: Tolerance = Tolerance { value: 1e-11, model: 1e-13, loss: 1e-10, looser: None };
+/// f32 against f64; the engine takes at most 0.72 of it, PyTorch's own f32 1.45 (`make_golden.py --float32`).
+pub const F32: Tolerance = Tolerance { value: 5e-6, model: 1e-8, loss: 2e-5, looser: None };
+/// The same where convolutions make longer sums; logits are no less exact.
+pub const CONVOLUTION: Tolerance = Tolerance { value: 2e-5, ..F32 };
 
 impl Golden {
     /// Reads the golden file of a preset.
@@ -96,12 +103,6 @@ impl Golden {
         tensor(self.seed, self.parameters.len(), self.batch * len, 0.0, self.image_scale)
     }
 
-    /// Returns the images' classes.
-    pub fn labels(&self) -> Vec<usize> {
-        let classes = self.logits.len() / self.batch;
-        (0..self.batch).map(|i| (7 * i + 3) % classes).collect()
-    }
-
     /// Number of losses in the file.
     pub fn steps(&self) -> usize {
         self.losses.len()
@@ -109,66 +110,96 @@ impl Golden {
 
     /// Compares all there is, and says in a sentence each what is not equal.
     pub fn complaints(&self, found: &Found, tolerance: Tolerance) -> Vec<String> {
-        let mut complaints = compare_all(&self.outputs, &found.outputs, tolerance.value, 0.0);
-        let largest = largest(&self.logits).abs();
-        complaints.extend(compare_values("logits", &self.logits, &found.logits, tolerance.value * largest));
-        let largest = self.gradients.iter().fold(0.0f64, |a, gradient| a.max(gradient.largest.abs()));
-        let floor = tolerance.model * largest;
-        complaints.extend(compare_all(&self.gradients, &found.gradients, tolerance.value, floor));
+        let differences = self.differences(found, tolerance);
+        differences.into_iter().filter(|difference| difference.part > 1.0).map(|difference| difference.text).collect()
+    }
+
+    /// Compares all there is; the greatest difference comes first.
+    pub fn differences(&self, found: &Found, tolerance: Tolerance) -> Vec<Difference> {
+        let mut differences = compare_all(&self.outputs, &found.outputs, |_| tolerance.value, 0.0);
+        let size = self.logits[largest(&self.logits)].abs();
+        let allowed = tolerance.value.min(F32.value) * size;
+        differences.push(compare_values("logits", &self.logits, &found.logits, allowed));
+        let size = self.gradients.iter().fold(0.0f64, |a, gradient| a.max(gradient.largest.abs()));
+        let floor = tolerance.model * size;
+        differences.extend(compare_all(&self.gradients, &found.gradients, |name| tolerance.of(name), floor));
         let losses = &self.losses[..found.losses.len().clamp(1, self.losses.len())];
         assert_eq!(self.loss, losses[0], "the file contradicts itself");
-        complaints.extend(compare_values("losses", losses, &found.losses, tolerance.loss));
-        complaints
+        differences.push(compare_values("losses", losses, &found.losses, tolerance.loss));
+        differences.sort_by(|a, b| b.part.total_cmp(&a.part));
+        differences
+    }
+}
+
+/// How far something is from PyTorch's.
+pub struct Difference {
+    /// As part of what is allowed.
+    pub part: f64,
+    /// What differs, where and by how much.
+    pub text: String,
+}
+
+impl Difference {
+    fn infinite(text: String) -> Difference {
+        Difference { part: f64::INFINITY, text }
     }
 }
 
 /// Compares each tensor's norm, largest element and elements at fixed places.
-fn compare_all(expected: &[Sample], found: &BTreeMap<String, Vec<f64>>, tolerance: f64, floor: f64) -> Vec<String> {
-    let mut complaints: Vec<String> = found
+fn compare_all(
+    expected: &[Sample],
+    found: &BTreeMap<String, Vec<f64>>,
+    tolerance: impl Fn(&str) -> f64,
+    floor: f64,
+) -> Vec<Difference> {
+    let mut differences: Vec<Difference> = found
         .keys()
         .filter(|name| expected.iter().all(|sample| sample.name != **name))
-        .map(|name| format!("`{name}` is not in the golden file"))
+        .map(|name| Difference::infinite(format!("`{name}` is not in the golden file")))
         .collect();
     for sample in expected {
         let name = &sample.name;
         let Some(values) = found.get(name) else {
-            complaints.push(format!("`{name}` was not computed"));
+            differences.push(Difference::infinite(format!("`{name}` was not computed")));
             continue;
         };
+        let tolerance = tolerance(name);
         let allowed = tolerance * sample.largest.abs() + floor;
         let at_places: Vec<f64> = places(values.len(), sample.elements.len()).map(|place| values[place]).collect();
-        complaints.extend(compare_values(name, &sample.elements, &at_places, allowed));
+        differences.push(compare_values(name, &sample.elements, &at_places, allowed));
         let norm = values.iter().map(|x| x * x).sum::<f64>().sqrt();
-        complaints.extend(compare_values(
-            &format!("{name}, norm"),
-            &[sample.norm],
-            &[norm],
-            tolerance * sample.norm + floor,
-        ));
-        let name = format!("{name}, largest");
-        let found = [largest(values), values[sample.largest_place]];
-        complaints.extend(compare_values(&name, &[sample.largest; 2], &found, allowed));
+        // Where the true gradient is 0, all elements may be as large as the floor.
+        let elements = if sample.largest.abs() < floor { values.len() } else { 1 };
+        let allowed_of_norm = tolerance * sample.norm + floor * (elements as f64).sqrt();
+        differences.push(compare_values(&format!("{name}, norm"), &[sample.norm], &[norm], allowed_of_norm));
+        let (place, near) = (largest(values), &sample.largest_places);
+        let found = [values[near[0]], values[place].abs()];
+        let expected = [sample.largest, sample.largest.abs()];
+        differences.push(compare_values(&format!("{name}, largest"), &expected, &found, allowed));
+        if !near.contains(&place) {
+            differences.push(Difference::infinite(format!("{name}: the largest element is {place}, not {near:?}")));
+        }
     }
-    complaints
+    differences
 }
 
-/// Says where two lists differ most, when they differ by more than `allowed`.
-fn compare_values(name: &str, expected: &[f64], found: &[f64], allowed: f64) -> Option<String> {
+/// Says where two lists differ most.
+fn compare_values(name: &str, expected: &[f64], found: &[f64], allowed: f64) -> Difference {
     if expected.len() != found.len() {
-        return Some(format!("{name}: {} values, not {}", found.len(), expected.len()));
+        return Difference::infinite(format!("{name}: {} values, not {}", found.len(), expected.len()));
     }
     // A NaN is further away than anything.
     let error = |i: usize| Some((found[i] - expected[i]).abs()).filter(|e| !e.is_nan()).unwrap_or(f64::INFINITY);
-    let worst = (0..found.len()).max_by(|&a, &b| error(a).total_cmp(&error(b)))?;
+    let worst = (0..found.len()).max_by(|&a, &b| error(a).total_cmp(&error(b))).expect("no tensor is empty");
     let part = error(worst) / allowed;
-    (part > 1.0).then(|| {
-        format!("{name}[{worst}]: {} is not {}, {part:.2} times what is allowed", found[worst], expected[worst])
-    })
+    let (found, expected) = (found[worst], expected[worst]);
+    Difference { part, text: format!("{name}[{worst}]: {found} is not {expected}, {part:.3} times what is allowed") }
 }
 
-/// The element that is largest without its sign; the first of equals.
-fn largest(values: &[f64]) -> f64 {
-    values.iter().rev().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap_or(f64::NAN)
+/// Place of the element that is largest without its sign; the first of equals.
+fn largest(values: &[f64]) -> usize {
+    let places = (0..values.len()).rev();
+    places.max_by(|&a, &b| values[a].abs().total_cmp(&values[b].abs())).expect("no tensor is empty")
 }
 
 /// At most `limit` places in 0..count; the step is a prime that divides no count.

@@ -39,20 +39,36 @@ def linear(p, name, x):
     return F.linear(x, p[name + ".weight"], p[name + ".bias"])
 
 
+def sine_cosine(positions, width, dtype):
+    at = torch.arange(positions).double()[:, None] / 10000.0 ** (torch.arange(0, width, 2).double() / width)
+    # The program's table is f32, as a model's weights are.
+    return torch.stack([at.sin(), at.cos()], -1).flatten(1).float().to(dtype)
+
+
 def own(p, prefix):
     return {name.removeprefix(prefix): value for name, value in p.items() if name.startswith(prefix)}
 
 
 class Model:
-    gradient_places, classes, kinks = 64, 10, True
+    gradient_places, classes = 64, 10
+    # Nearer to 0 than some roundings of f32, a number's sign would be a matter of luck; without kinks nothing is.
+    kink = 5e-6
     # The golden value of the tolerance, as expected.rs has it.
     tolerance = 5e-6
+    # The same for some gradients, by name.
+    looser = {}
+
+    # Greatest norm of the gradient.
+    clip = None
 
     def optimizer(self, params):
         return torch.optim.Adam(params, lr=1e-3, foreach=False)
 
     def learning_rate(self, step):
         return None
+
+    def labels(self):
+        return torch.tensor([(7 * i + 3) % self.classes for i in range(self.batch)])
 
 
 # ---- vision transformers ----
@@ -100,7 +116,7 @@ class Mnist(Vit):
     name, seed, batch, image = "mnist-vit", 8, 12, (1, 28, 28)
     block_norms = {"norm1": 64}
     final_norm = True
-    kinks = False
+    kink = 0.0
 
     def optimizer(self, params):
         return torch.optim.AdamW(params, lr=3e-4, weight_decay=0.01, foreach=False)
@@ -212,10 +228,7 @@ class PerHead(Model):
         if self.learned:
             x = outputs["pos_embed"] = x + p["pos_embed"]
         else:
-            at = torch.arange(x.shape[1]).double()[:, None] / 10000.0 ** (torch.arange(0, self.width, 2) / self.width)
-            # The program's table is f32, as a model's weights are.
-            table = torch.stack([at.sin(), at.cos()], -1).flatten(1).float().to(x.dtype)
-            x = x + table
+            x = x + sine_cosine(x.shape[1], self.width, x.dtype)
         for i in range(self.depth):
             own_p = own(p, f"blocks.{i}.")
             x = x + self.attention(*self.project(own_p, "attn.qkv", norm(own_p, "norm1", x)))
@@ -239,7 +252,7 @@ class Cosine(PerHead):
 class Learned(PerHead):
     name, seed = "cifar-vit-learned-4b6h12d-tanh", 19
     width, heads, depth, learned, activation = 12, 6, 4, True, staticmethod(torch.tanh)
-    kinks = False
+    kink = 0.0
 
 
 class Decoder(PerHead):
@@ -253,19 +266,22 @@ class Decoder(PerHead):
 class Stack(Model):
     """Convolutions with ReLU, 2x2 max pools ("M"), E3's attention ("A"); then features, and a linear layer."""
     tolerance = 2e-5
+    conv_gain, head_gain = 6.0, 3.0
 
     def specs(self):
         out, channels = Specs(), self.image[0]
         for i, layer in self.numbered():
             if layer == "A":
                 for part in ("theta", "phi", "g"):
-                    # Smaller scores: there is no factor before softmax.
-                    out.conv(f"layers.{i}.{part}", channels, channels // 8, 1, 3.0 if part == "g" else 0.75)
-                out.conv(f"layers.{i}.o", channels // 8, channels, 1)
+                    # Small scores: there is no factor before softmax, and the gradient of phi's bias is 0 but for
+                    # roundings, which grow with them.
+                    gain = self.value_gain if part == "g" else self.score_gain
+                    out.conv(f"layers.{i}.{part}", channels, channels // 8, 1, gain)
+                out.conv(f"layers.{i}.o", channels // 8, channels, 1, self.value_gain)
             elif layer != "M":
-                out.conv(f"layers.{i}", channels, layer, 3, 6.0)
+                out.conv(f"layers.{i}", channels, layer, 3, self.conv_gain)
                 channels = layer
-        out.linear(self.head, self.features, 10)
+        out.linear(self.head, self.features, 10, self.head_gain)
         return out
 
     def numbered(self):
@@ -317,27 +333,36 @@ class Cnn4(Stack):
 
 
 class Vgg16(Stack):
-    """E2: the thirteen convolutions of VGG16. At the preset's learning rate two images
-    diverge, and a ReLU's side in its last layers, of 2x2 places, would show."""
-    name, seed, batch, image = "cifar-vgg16", 11, 2, (3, 32, 32)
+    """E2: the thirteen convolutions of VGG16. They start smaller than others, so that two images do not diverge at the
+    preset's learning rate."""
+    name, seed, batch, image = "cifar-vgg16", 291, 2, (3, 32, 32)
     layers = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
-    head, features = "layers.32", 512
+    head, features, conv_gain, head_gain = "layers.32", 512, 3.5, 1.0
 
     def optimizer(self, params):
-        return torch.optim.SGD(params, lr=1e-6, momentum=0.9, weight_decay=5e-4, foreach=False)
+        return torch.optim.SGD(params, lr=0.01, momentum=0.9, weight_decay=5e-4, foreach=False)
 
     def learning_rate(self, step):
-        return 1e-6 * 0.5 * (1 + math.cos(math.pi * step / 30))
+        return 0.01 * 0.5 * (1 + math.cos(math.pi * step / 30))
 
 
 class AttentionCnn(Stack):
-    """E3: attention after each convolution. Images of 16x16, so that few numbers are near a kink; a small learning rate,
-    so that what Adam makes of gradients near 0 stays small."""
-    name, seed, batch, image = "cifar-attention-cnn", 1, 2, (3, 16, 16)
+    """E3: attention after each convolution. It starts smaller than others, so that roundings do not grow from step to
+    step at the preset's learning rate."""
+    name, seed, batch, image = "cifar-attention-cnn", 90, 2, (3, 32, 32)
     layers, head, features = [32, "A", 64, "A", 128, "A", 256, "A", 128, "A"], "layers.16", 128
+    conv_gain, score_gain, value_gain = 4.0, 0.1, 1.5
+    # Of its 1.3 million numbers, mostly less than 1, some are always nearer than in other models.
+    kink = 2e-6
+    # Before the mean over 1024 places each is the sum of 1024 equal numbers per image: f32 takes 2.6e-5 here and more
+    # with other seeds, PyTorch's as well as the program's, which comes to the same numbers.
+    looser = {"layers.14.o.bias": 4e-5}
 
-    def optimizer(self, params):
-        return torch.optim.Adam(params, lr=1e-5, foreach=False)
+
+class SmallAttentionCnn(AttentionCnn):
+    """The same on images of 16x16, whose attention weights are few enough to be kept."""
+    name, seed, image, kink = "cifar-attention-cnn-16", 7, (3, 16, 16), Model.kink
+    looser = {}
 
 
 # ---- a transformer over whole sequences ----
@@ -345,7 +370,6 @@ class AttentionCnn(Stack):
 class PhotoVit(Model):
     """E4: heads and MLP that project the whole sequence, softmax over the query axis, the product as one einsum."""
     name, seed, batch, image, classes = "photos-vit-52m", 1, 2, (3, 64, 64), 5
-    tolerance = 2e-5
 
     def optimizer(self, params):
         return torch.optim.Adam(params, lr=1e-4, foreach=False)
@@ -375,8 +399,9 @@ class PhotoVit(Model):
         for i in range(2):
             own_p = own(p, f"blocks.{i}.")
             y = norm(own_p, "norm1", x).unflatten(2, (2, 64))
-            q, k, v = (torch.stack([linear(own_p, f"attn.heads.{h}.{part}", y[:, :, h].flatten(1)).unflatten(1, (17, 64))
-                                    for h in range(2)], 1) for part in "qkv")  # [batch, heads, tokens, channels]
+            q, k, v = (torch.stack([
+                linear(own_p, f"attn.heads.{h}.{part}", y[:, :, h].flatten(1)).unflatten(1, (17, 64))
+                for h in range(2)], 1) for part in "qkv")  # [batch, heads, tokens, channels]
             weights = torch.softmax(torch.einsum("bhqc,bhkc->bhqk", q, k), 2)
             x = x + torch.einsum("bhqk,bhkc->bqhc", weights, v).flatten(2) / 8.0
             y = linear(own_p, "mlp.fc1", norm(own_p, "norm2", x).flatten(1))
@@ -385,4 +410,4 @@ class PhotoVit(Model):
         return linear(p, "head", x.mean(1)), outputs
 
 
-MODELS = [Mnist, Cifar, Flat, Cosine, Learned, Decoder, Cnn4, Vgg16, AttentionCnn, PhotoVit]
+MODELS = [Mnist, Cifar, Flat, Cosine, Learned, Decoder, Cnn4, Vgg16, AttentionCnn, SmallAttentionCnn, PhotoVit]

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the golden files beside it: what PyTorch computes in f64 for the models of golden_models.py.
+"""Writes the golden files beside it: what PyTorch computes in f64 for the models of golden_models.py and
+golden_reader.py.
 
     python3 -m venv venv && venv/bin/pip install torch numpy
     venv/bin/python make_golden.py [NAME...]            # rewrites NAME.json, of all models without a name
@@ -17,12 +18,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from golden_models import MODELS
+import golden_models
+import golden_reader
 
+MODELS = golden_models.MODELS + [golden_reader.Reader, golden_reader.PostNorm]
 OUTPUT_PLACES, STEPS = 64, 10
 IMAGE_SCALE = 1.7321  # Variance 1. Few digits here and in `specs`, which every JSON reader takes without rounding.
-# Nearer than some roundings of f32, a ReLU's side would be a matter of luck.
-KINK = 5e-6
+# How near to a kink numbers may come at later steps, as part of the usual size, where few numbers decide: one of many is one of many.
+LATER_KINK, FEW = 1e-6, 40_000
 # A gradient that is nothing beside the model's largest is 0 but for roundings, as that of a key's bias is.
 FLOOR = 1e-8
 
@@ -49,28 +52,34 @@ def places(count, limit):
     return list(range(count)) if count <= limit else [k * 1_000_003 % count for k in range(limit)]
 
 
+def start(model, seed, dtype):
+    """The parameters by name, and the images."""
+    specs = model.specs()
+    p = {name: tensor(seed, n, math.prod(shape), center, scale).reshape(shape).to(dtype).requires_grad_()
+         for n, (name, (shape, center, scale)) in enumerate(specs.items())}
+    count = model.batch * math.prod(model.image)
+    return p, tensor(seed, len(p), count, 0.0, IMAGE_SCALE).reshape(model.batch, *model.image).to(dtype)
+
+
 class Run:
     """Gradients and losses of a model whose numbers come from a seed."""
 
     def __init__(self, model, seed, dtype=torch.float64, steps=STEPS):
-        self.model, self.specs = model, model.specs()
-        p = {name: tensor(seed, n, math.prod(shape), center, scale).reshape(shape).to(dtype).requires_grad_()
-             for n, (name, (shape, center, scale)) in enumerate(self.specs.items())}
-        count = model.batch * math.prod(model.image)
-        images = tensor(seed, len(p), count, 0.0, IMAGE_SCALE).reshape(model.batch, *model.image).to(dtype)
-        labels = torch.tensor([(7 * i + 3) % model.classes for i in range(model.batch)])
-        self.kink = math.inf
+        self.model, self.specs, self.kink, self.later_kink = model, model.specs(), math.inf, math.inf
+        p, images = start(model, seed, dtype)
+        labels = model.labels()
 
         def margin(x):
-            if x.numel() > 0:
-                self.kink = min(self.kink, x.detach().abs().min().item())
+            least = x.detach().abs().min().item() if x.numel() > 0 else math.inf
+            if step == 0:
+                self.kink = min(self.kink, least)
+            elif 0 < x.numel() <= FEW:
+                self.later_kink = min(self.later_kink, least / x.detach().square().mean().sqrt().item())
 
         optimizer, self.losses = model.optimizer(list(p.values())), []
         for step in range(steps):
-            logits, outputs = model.forward(p, images, margin if step == 0 else lambda x: None)
-            if "--search" in sys.argv and model.kinks and self.kink < KINK:
-                return
-            loss = F.cross_entropy(logits, labels)
+            logits, outputs = model.forward(p, images, margin)
+            loss = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=-1)
             optimizer.zero_grad()
             loss.backward()
             if step == 0:
@@ -80,32 +89,46 @@ class Run:
             self.losses.append(loss.item())
             for group in optimizer.param_groups:
                 group["lr"] = model.learning_rate(step) or group["lr"]
+            if model.clip:
+                torch.nn.utils.clip_grad_norm_(p.values(), model.clip)
             optimizer.step()
 
     def is_clear(self):
-        return not self.model.kinks or self.kink > KINK
+        return self.kink > self.model.kink
 
 
 def digits(x):
     return float(f"{x:.13g}")
 
 
-def sample(x, limit):
-    place = int(x.abs().argmax())
+def sample(x, limit, allowed):
+    """`allowed` is what an f32 run may add to or take from any element: it may find other near-equals the largest."""
+    size, place = x.abs(), int(x.abs().argmax())
+    near = [place] + [i for i in (size >= size[place] - 2 * allowed).nonzero().flatten().tolist() if i != place]
     elements = x[torch.tensor(places(len(x), limit))].tolist()
-    return {"norm": digits(x.norm().item()), "largest": digits(x[place].item()), "largest_place": place,
+    return {"norm": digits(x.norm().item()), "largest": digits(x[place].item()), "largest_places": near,
             "elements": [digits(v) for v in elements]}
+
+
+def allowed(run, name, x, floor=0.0):
+    """The difference of an element of a tensor that expected.rs allows."""
+    return run.model.looser.get(name, run.model.tolerance) * x.abs().max().item() + floor
+
+
+def floor_of(run):
+    return FLOOR * max(x.abs().max().item() for x in run.gradients.values())
 
 
 def write(run, path):
     params = [{"name": name, "shape": shape, "center": center, "scale": scale}
               for name, (shape, center, scale) in run.specs.items()]
-    gradients = run.model.gradient_places
+    gradients, floor = run.model.gradient_places, floor_of(run)
     lines = {
         "seed": run.model.seed, "batch": run.model.batch, "image_scale": IMAGE_SCALE, "parameters": params,
-        "outputs": [{"name": name, **sample(x, OUTPUT_PLACES)} for name, x in run.outputs.items()],
+        "outputs": [{"name": name, **sample(x, OUTPUT_PLACES, allowed(run, name, x))} for name, x in run.outputs.items()],
         "logits": [digits(x) for x in run.logits.flatten().tolist()], "loss": digits(run.losses[0]),
-        "gradients": [{"name": name, **sample(x, gradients)} for name, x in run.gradients.items()],
+        "gradients": [{"name": name, **sample(x, gradients, allowed(run, name, x, floor))}
+                      for name, x in run.gradients.items()],
         "losses": [digits(x) for x in run.losses],
     }
     text = []
@@ -118,20 +141,54 @@ def write(run, path):
     path.write_text("{\n" + ",\n".join(text) + "\n}\n")
 
 
+class NotClear(Exception):
+    """A number lies so near a kink that roundings would decide its side."""
+
+
+def is_clear(model, seed):
+    def margin(x):
+        if x.numel() > 0 and x.abs().min() <= model.kink:
+            raise NotClear
+
+    try:
+        with torch.no_grad():
+            model.forward(*start(model, seed, torch.float64), margin)
+    except NotClear:
+        return False
+    return True
+
+
 def float32(exact):
-    """Prints PyTorch's f32 errors as parts of what the Rust engine is allowed."""
+    """PyTorch's f32 errors as parts of what the Rust engine is allowed, by what they are of."""
     single, tolerance = Run(exact.model, exact.model.seed, torch.float32), exact.model.tolerance
-    floor = FLOOR * max(x.abs().max().item() for x in exact.gradients.values())
+    floor = floor_of(exact)
 
     def part(size):
-        return max((size(single.gradients[name].double(), x), name) for name, x in exact.gradients.items())
+        return max((size(name, single.gradients[name].double(), x), name) for name, x in exact.gradients.items())
 
-    values = part(lambda a, x: ((a - x).abs().max() / (tolerance * x.abs().max() + floor)).item())
-    norms = part(lambda a, x: ((a.norm() - x.norm()).abs() / (tolerance * x.norm() + floor)).item())
+    def of_norm(name, a, x):
+        # Where the true gradient is 0, all elements may be as large as the floor.
+        elements = len(x) if x.abs().max() < floor else 1
+        allowed = exact.model.looser.get(name, tolerance) * x.norm() + floor * math.sqrt(elements)
+        return ((a.norm() - x.norm()).abs() / allowed).item()
+
+    value, name = part(lambda name, a, x: (a - x).abs().max().item() / allowed(exact, name, x, floor))
+    norm, _ = part(of_norm)
     logits = ((single.logits.double() - exact.logits).abs().max() / exact.logits.abs().max()).item() / tolerance
     losses = max(abs(a - b) for a, b in zip(single.losses, exact.losses)) / 2e-5
-    print(f"{exact.model.name} in f32, parts of the tolerance: gradients {values[0]:.3f} ({values[1]}), "
-          f"their norms {norms[0]:.3f}, logits {logits:.3f}, losses {losses:.3f}")
+    return {f"gradients ({name})": value, "their norms": norm, "logits": logits, "losses": losses}
+
+
+def search(model):
+    """The first seed with wide margins: no number near a kink, and PyTorch's own f32 takes two thirds at most."""
+    for model.seed in range(1, 1000):
+        if not is_clear(model, model.seed):
+            continue
+        run = Run(model, model.seed)
+        print(f"{model.name}: seed {model.seed}, later kink {run.later_kink:.1e}", flush=True)
+        if run.later_kink > LATER_KINK and max(float32(run).values()) <= 0.67:
+            return model.seed
+    raise LookupError(model.name)
 
 
 def main():
@@ -140,8 +197,7 @@ def main():
         if names and model.name not in names:
             continue
         if "--search" in sys.argv:
-            clear = next(seed for seed in range(1, 1000) if Run(model, seed, steps=1).is_clear())
-            print(f"{model.name}: seed {clear}", flush=True)
+            print(f"{model.name}: seed {search(model)}", flush=True)
             continue
         run = Run(model, model.seed)
         assert run.is_clear(), (model.name, run.kink)
@@ -149,7 +205,8 @@ def main():
         print(f"{model.name}: loss {run.losses[0]:.6f} .. {run.losses[-1]:.6f}, least distance from a kink "
               f"{run.kink:.1e}", flush=True)
         if "--float32" in sys.argv:
-            float32(run)
+            parts = ", ".join(f"{name} {part:.3f}" for name, part in float32(run).items())
+            print(f"{model.name} in f32, parts of the tolerance: {parts}", flush=True)
 
 
 if __name__ == "__main__":
