@@ -65,7 +65,7 @@ fn a_reader_trains_is_measured_and_reads_a_picture() {
 }
 
 #[test]
-fn every_epoch_has_new_strips_and_threads_change_no_bit() {
+fn threads_change_no_bit_of_a_reader() {
     let folder = Folder::new();
     let steps = ["--max-steps=7", "--epochs=9", "--limit-train=41"];
     for threads in ["--threads=1", "--threads=3"] {

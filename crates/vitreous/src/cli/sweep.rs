@@ -274,7 +274,6 @@ fn checked(
         (settings.preset, settings.config) = (variation.preset.clone(), variation.config.clone());
     }
     let mut layers = settings.layers(args.flags.values())?;
-    settings.without_mnist(&mut layers)?;
     for assignment in &variation.set {
         layers.set_from(assignment, &format!("run {}", variation.name))?;
     }

@@ -78,6 +78,8 @@ mod tests {
     use super::*;
     use crate::config::augment::AugmentSpec;
     use crate::config::data::DataSpec;
+    use crate::config::strips::words;
+    use crate::data::strips::Strips;
     use crate::data::{Wanted, inspect, load};
     use crate::random::{Purpose, stream};
 
@@ -102,5 +104,35 @@ mod tests {
         assert_eq!(image(0, 17, 5), image(13, 4, 5));
         assert_ne!(image(0, 17, 5), image(0, 17, 6), "each epoch changes images anew");
         assert_ne!(image(0, 17, 5), image(0, 16, 5));
+    }
+
+    #[test]
+    fn each_epoch_has_strips_of_its_own_and_counts_their_words() {
+        let spec = DataSpec { limit_train: Some(23), ..DataSpec::default() };
+        let loaded = load(&spec, &inspect(&spec).unwrap(), Wanted::TrainAndValidation, 1, &|_, _| ()).unwrap();
+        let set = ImageSet::Strips(Strips::new(loaded.train.unwrap(), stream(3, Purpose::Strips)));
+        let shape = set.shape();
+        let augment = Augment::new(AugmentSpec::default(), 1, shape.height, shape.width, &[0.2], &[0.2]);
+        let (rooms, order) = (Rooms::default(), stream(3, Purpose::Shuffle).permutation(set.len()));
+        let (mut seen, key) = (Vec::new(), stream(3, Purpose::Augment));
+        for epoch in 0..3 {
+            let step =
+                StepExamples { set: &set, augment: &augment, rooms: &rooms, epoch, order: &order, first: 5, key };
+            let mut real = 0;
+            for example in 0..17 {
+                let mut pixels = vec![f32::NAN; shape.len()];
+                let (mut targets, mut given) = ([f32::NAN; words::POSITIONS], [f32::NAN; words::POSITIONS]);
+                step.fill(0, example, &mut pixels);
+                step.fill(1, example, &mut targets);
+                step.fill(2, example, &mut given);
+                real += targets.iter().filter(|&&word| word >= 0.0).count();
+                // What is given runs one word behind what is asked for.
+                let behind = targets.iter().zip(&given[1..]).filter(|&(&word, _)| (0.0..10.0).contains(&word));
+                assert!(behind.clone().all(|(word, given)| word == given) && behind.count() > 0);
+                assert!(!seen.contains(&pixels), "a strip comes again in epoch {epoch}");
+                seen.push(pixels);
+            }
+            assert_eq!(step.targets(17), real);
+        }
     }
 }
