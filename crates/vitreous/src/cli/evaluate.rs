@@ -80,6 +80,7 @@ pub enum SplitArg {
     /// Images that training never sees
     Test,
     /// Images by which the best weights were chosen
+    #[value(alias = "validation")]
     Val,
     /// Images that were trained on
     Train,

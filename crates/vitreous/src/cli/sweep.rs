@@ -9,8 +9,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use clap::ValueEnum;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use toml::Value;
 use vitreous_engine::Memory;
 
@@ -49,8 +47,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
     /// Splits on which each run is measured at its end [default: the sweep's, else test]
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = split_words())]
-    evaluate: Vec<SplitName>,
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    evaluate: Vec<SplitArg>,
     /// The name of the sweep's folder [default: the sweep's, or the preset's with -sweep]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -143,17 +141,6 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     }
 }
 
-/// The splits as `evaluate` names them, and `validation` as sweep files and records do.
-fn split_words() -> impl TypedValueParser<Value = SplitName> {
-    let alias = |value: PossibleValue| if value.matches("val", false) { value.alias("validation") } else { value };
-    let values = SplitArg::value_variants().iter().filter_map(ValueEnum::to_possible_value).map(alias);
-    PossibleValuesParser::new(values).map(|word| match word.as_str() {
-        "train" => SplitName::Train,
-        "test" => SplitName::Test,
-        _ => SplitName::Validation,
-    })
-}
-
 /// The sweep as written, flags included, and its name.
 fn sweep_file(args: &Args) -> Result<(SweepFile, String), CliError> {
     let (mut file, name) = match &args.sweep {
@@ -190,7 +177,8 @@ fn divided(jobs: usize, threads: usize) -> Result<(usize, usize), CliError> {
 
 /// Checks every run and sees how far it is. The threads that jobs share are those of the first run's config.
 fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) -> Result<Plan, CliError> {
-    let given = (!args.evaluate.is_empty()).then(|| args.evaluate.clone());
+    let given: Vec<SplitName> = args.evaluate.iter().map(|&split| split.into()).collect();
+    let given = (!given.is_empty()).then_some(given);
     let splits = given.or_else(|| file.evaluate.clone()).unwrap_or(vec![SplitName::Test]);
     let mut items: Vec<Item> = Vec::new();
     let mut noted: Vec<String> = Vec::new();

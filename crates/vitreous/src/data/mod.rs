@@ -74,6 +74,7 @@ pub enum SplitName {
     /// The model learns from it.
     Train,
     /// Training is watched, and the best weights chosen, by it.
+    #[serde(alias = "val")]
     Validation,
     /// Only `evaluate` sees it.
     Test,

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::SweepError;
 use crate::data::SplitName;
@@ -26,7 +26,6 @@ pub struct SweepFile {
     /// Seeds with which every run is made; its own when there are none.
     pub seeds: Vec<u64>,
     /// Splits on which every run is measured; its test split when absent.
-    #[serde(deserialize_with = "splits")]
     pub evaluate: Option<Vec<SplitName>>,
     /// The runs of the list.
     pub run: Vec<RunEntry>,
@@ -152,26 +151,6 @@ impl Each {
 /// The folder of a run: its setting's name, with the seed where it is not the config's own.
 pub fn folder_name(setting: &str, seed: u64, own: u64) -> String {
     if seed == own { setting.to_string() } else { format!("{setting}_seed={seed}") }
-}
-
-/// A split as it may be written: `validation` is `val` in flags.
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SplitWord {
-    Train,
-    #[serde(alias = "val")]
-    Validation,
-    Test,
-}
-
-fn splits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<SplitName>>, D::Error> {
-    let words = Vec::<SplitWord>::deserialize(deserializer)?.into_iter();
-    let named = words.map(|word| match word {
-        SplitWord::Train => SplitName::Train,
-        SplitWord::Validation => SplitName::Validation,
-        SplitWord::Test => SplitName::Test,
-    });
-    Ok(Some(named.collect()))
 }
 
 /// The product of all values; a cell is an assignment and a name for each key.
