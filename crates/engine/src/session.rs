@@ -1,5 +1,6 @@
 //! What a caller gives a session and gets from it.
 
+use crate::cpu::Parameters;
 use crate::random::Key;
 
 /// Gives the inputs of a graph for each example of a step; threads ask for them as they come to them.
@@ -36,12 +37,16 @@ pub struct Step<'a> {
     ///
     /// Nothing else depends on it: gradients are accumulated whatever the number of images.
     pub micro_batches: usize,
+    /// Whether a step whose gradient is not finite leaves everything as it was. To know that before the update takes one
+    /// more pass over the gradient, unless clipping takes it anyway. A loss that is not finite never updates anything.
+    pub only_finite: bool,
 }
 
 impl<'a> Step<'a> {
     /// Makes a step at the start of an epoch whose dropout key is made from seed 0.
     pub fn new(images: usize, examples: &'a dyn Examples, learning_rate: f64) -> Self {
-        Step { images, examples, learning_rate, dropout: Key::new(0), first: 0, targets: None, micro_batches: 1 }
+        let dropout = Key::new(0);
+        Step { images, examples, learning_rate, dropout, first: 0, targets: None, micro_batches: 1, only_finite: false }
     }
 
     /// What the sum of the losses is divided by.
@@ -76,8 +81,17 @@ impl Default for WideRule {
 pub struct StepReport {
     /// Sum of the images' losses over the step's targets (so their mean, unless told otherwise), before the update.
     pub loss: f64,
-    /// Norm of the gradient, before clipping.
+    /// Norm of the gradient, before clipping; no number where the loss is none, since nobody asked for it then.
     pub gradient_norm: f64,
+}
+
+/// What an optimiser remembers from step to step.
+#[derive(Clone)]
+pub struct OptimizerState {
+    /// Updates that were made.
+    pub updates: u64,
+    /// Of Adam the first and the second moment, of gradient descent the momentum's buffer, if there is momentum.
+    pub moments: Vec<Parameters>,
 }
 
 /// Adam, or AdamW when decay is decoupled.

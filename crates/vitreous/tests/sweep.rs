@@ -84,14 +84,14 @@ fn a_grid_over_seeds_is_made_once_and_told() {
 }
 
 #[test]
-fn what_was_stopped_is_made_anew_and_what_is_other_is_left_alone() {
+fn what_was_stopped_goes_on_and_what_is_other_is_left_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let grid = ["--set-each=train.lr=1e-3,1e-4,1e-5", "--name=g"];
     swept(folder, &grid);
     let weights = |run: &str| fs::read(folder.join(format!("runs/g/{run}/weights/last.safetensors"))).unwrap();
     let first = weights("lr=1e-4");
-    // Killed in its first step; killed before its manifest was written.
+    // Killed before its manifest told the end; killed before its manifest was written.
     let mut killed = manifest(folder, "g/lr=1e-4");
     killed["status"] = "running".into();
     killed["results"] = Value::Null;
@@ -108,7 +108,7 @@ fn what_was_stopped_is_made_anew_and_what_is_other_is_left_alone() {
         states,
         [
             vec!["lr=1e-3", "done"],
-            vec!["lr=1e-4", "to do again", "train.lr 1e-4"],
+            vec!["lr=1e-4", "to go on", "train.lr 1e-4"],
             vec!["lr=1e-5", "to do again", "train.lr 1e-5"]
         ]
     );

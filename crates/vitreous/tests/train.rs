@@ -81,10 +81,15 @@ fn without_arguments_digits_are_trained_and_the_next_run_takes_the_next_name() {
         assert!(stdout.starts_with("stopped after step 5 as asked; "), "{stdout}");
         assert!(stdout.contains(&format!("next: vitreous evaluate runs/{run}\n")), "{stdout}");
         let files = [
+            ".lock",
             "config.toml",
+            "ledger.csv",
             "manifest.json",
             "metrics.jsonl",
             "results.csv",
+            "state",
+            "state/1.json",
+            "state/1.safetensors",
             "timing.jsonl",
             "weights",
             "weights/best.safetensors",

@@ -21,9 +21,9 @@ use super::run::{Run, Worker};
 use super::split::{buffers_needed, merge, parts, parts_of, share};
 use super::training::Training;
 use crate::autodiff;
-use crate::graph::{Graph, NodeId, ParamId};
+use crate::graph::{Graph, NodeId, ParamId, ParameterKind};
 use crate::random::Key;
-use crate::session::{Examples, Memory, Optimizer, Step, StepReport, WideRule};
+use crate::session::{Examples, Memory, Optimizer, OptimizerState, Step, StepReport, WideRule};
 
 /// A model that can be trained and asked.
 pub struct Session {
@@ -177,12 +177,57 @@ impl Session {
     /// # Panics
     /// When training was not started or the step has no images.
     pub fn train_step(&mut self, step: &Step) -> StepReport {
+        let statistics = if step.only_finite { self.statistics() } else { Vec::new() };
         self.accumulate_gradients(step, true);
         self.packed_for = None;
         let training = self.training.as_mut().expect("training was started");
-        training.steps += 1;
-        let gradient_norm = training.update(&mut self.pool, self.isa, &mut self.parameters, step);
-        StepReport { loss: sum(&training.outputs[0][..step.images]) / step.divisor(), gradient_norm }
+        let loss = sum(&training.outputs[0][..step.images]) / step.divisor();
+        let gradient_norm = match loss.is_finite() {
+            true => training.update(&mut self.pool, self.isa, &mut self.parameters, step),
+            false => f64::NAN,
+        };
+        if !gradient_norm.is_finite() {
+            statistics.iter().for_each(|(id, values)| self.parameters.get_mut(*id).copy_from_slice(values));
+        }
+        StepReport { loss, gradient_norm }
+    }
+
+    /// Copies the running statistics, which the forward pass moves.
+    fn statistics(&self) -> Vec<(ParamId, Vec<f32>)> {
+        let params = self.graph.parameters().iter().enumerate();
+        let statistics =
+            params.filter(|(_, param)| param.kind == ParameterKind::Statistic).map(|(index, _)| ParamId(index));
+        statistics.map(|id| (id, self.parameters.get(id).to_vec())).collect()
+    }
+
+    /// Copies what the optimiser remembers.
+    ///
+    /// # Panics
+    /// When training was not started.
+    pub fn optimizer_state(&self) -> OptimizerState {
+        let training = self.training.as_ref().expect("training was started");
+        let moments = training.moments.iter().map(|buffer| Parameters::from_buffer(buffer, self.parameters.layout()));
+        OptimizerState { updates: training.updates, moments: moments.collect() }
+    }
+
+    /// Goes on from the parameters and the optimiser of another moment: the next step is that of then, bit for bit.
+    ///
+    /// # Panics
+    /// When training was not started, or these are those of another graph or another optimiser.
+    pub fn restore(&mut self, parameters: &Parameters, optimizer: &OptimizerState) {
+        let training = self.training.as_mut().expect("training was started");
+        let own = self.parameters.layout();
+        assert!(
+            [parameters].into_iter().chain(&optimizer.moments).all(|values| values.layout() == own),
+            "another graph's"
+        );
+        assert_eq!(training.moments.len(), optimizer.moments.len(), "moments of another optimiser");
+        training.updates = optimizer.updates;
+        let to = training.moments.iter_mut().chain([self.parameters.buffer_mut()]);
+        for (to, from) in to.zip(optimizer.moments.iter().chain([parameters])) {
+            to.as_mut_slice().copy_from_slice(from.buffer().as_slice());
+        }
+        self.packed_for = None;
     }
 
     /// The mean over a step's images, and over the numbers that each image has of it, of metric number `metric`, as given

@@ -80,6 +80,13 @@ impl Parameters {
         &mut self.buffer.as_mut_slice()[self.layout.ranges[param.index()].clone()]
     }
 
+    /// Copies values that lie in this layout.
+    pub(super) fn from_buffer(values: &Buffer, layout: &Layout) -> Self {
+        let mut buffer = Buffer::new(layout.len);
+        buffer.as_mut_slice().copy_from_slice(values.as_slice());
+        Parameters { buffer, layout: layout.clone() }
+    }
+
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -95,8 +102,6 @@ impl Parameters {
 
 impl Clone for Parameters {
     fn clone(&self) -> Self {
-        let mut buffer = Buffer::new(self.layout.len);
-        buffer.as_mut_slice().copy_from_slice(self.buffer.as_slice());
-        Parameters { buffer, layout: self.layout.clone() }
+        Parameters::from_buffer(&self.buffer, &self.layout)
     }
 }

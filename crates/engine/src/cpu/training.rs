@@ -20,9 +20,10 @@ use crate::session::{Optimizer, Step};
 pub(super) struct Training {
     pub compiled: Compiled,
     optimizer: Optimizer,
-    pub steps: u64,
+    /// Updates that were made.
+    pub updates: u64,
     /// As many as the optimiser keeps.
-    moments: Vec<Buffer>,
+    pub moments: Vec<Buffer>,
     /// Gradients of parts: a fixed number for each thread, that of thread 0 first.
     pub gradients: Vec<Buffer>,
     /// The same as pointers.
@@ -61,7 +62,7 @@ impl Training {
             outputs: vec![Vec::new(); outputs],
             output_pointers: Vec::new(),
             optimizer,
-            steps: 0,
+            updates: 0,
             moments: (0..optimizer.moments()).map(|_| Buffer::new(layout.len())).collect(),
             gradients: Vec::new(),
             gradient_pointers: Vec::new(),
@@ -123,22 +124,24 @@ impl Training {
         self.squares.iter().sum::<f64>().sqrt()
     }
 
-    /// Updates the parameters; returns the gradient's norm.
+    /// Updates the parameters, unless the step asks for a finite gradient and this is none; returns its norm.
     pub fn update(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step) -> f64 {
-        match self.optimizer.clip() {
-            Some(limit) => {
-                let norm = self.finish_sums(pool, isa, parameters, step);
-                // PyTorch's clip_grad_norm_ adds the same small number.
-                let factor = (limit / (norm + 1e-6)).min(1.0);
-                let update = Update::new(self.optimizer, self.steps, step.learning_rate, factor);
-                self.last_phase(pool, isa, parameters, step, Last::Update(&update));
-            }
-            None => {
-                let update = Update::new(self.optimizer, self.steps, step.learning_rate, 1.0);
-                self.last_phase(pool, isa, parameters, step, Last::SumsAndUpdate(&update));
-            }
+        let clip = self.optimizer.clip();
+        if clip.is_none() && !step.only_finite {
+            self.updates += 1;
+            let update = Update::new(self.optimizer, self.updates, step.learning_rate, 1.0);
+            self.last_phase(pool, isa, parameters, step, Last::SumsAndUpdate(&update));
+            return self.squares.iter().sum::<f64>().sqrt();
         }
-        self.squares.iter().sum::<f64>().sqrt()
+        let norm = self.finish_sums(pool, isa, parameters, step);
+        if norm.is_finite() || !step.only_finite {
+            // PyTorch's clip_grad_norm_ adds the same small number.
+            let factor = clip.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
+            self.updates += 1;
+            let update = Update::new(self.optimizer, self.updates, step.learning_rate, factor);
+            self.last_phase(pool, isa, parameters, step, Last::Update(&update));
+        }
+        norm
     }
 
     fn last_phase(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step, last: Last) {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use vitreous_engine::{Graph, ParamId, Parameters};
+use vitreous_engine::{Graph, ParamId, Parameters, Shape};
 
 use super::CheckpointError;
 use crate::data::Normalization;
@@ -65,8 +65,8 @@ pub(super) fn check(path: &Path, about: Option<&HashMap<String, String>>, data: 
     if found == *written { Ok(()) } else { Err(CheckpointError::changed(path)) }
 }
 
-/// Writes the length of the header and the header, filled up with spaces.
-pub(super) fn write(graph: &Graph, parameters: &Parameters, metadata: &Metadata) -> Vec<u8> {
+/// Returns what a file of weights says of itself, the hash over all of it among it.
+pub(super) fn about(graph: &Graph, parameters: &Parameters, metadata: &Metadata) -> BTreeMap<&'static str, String> {
     let mut about: BTreeMap<&str, String> = BTreeMap::from([
         // What readers of PyTorch's files look for.
         ("format", "pt".to_string()),
@@ -87,13 +87,18 @@ pub(super) fn write(graph: &Graph, parameters: &Parameters, metadata: &Metadata)
         }
     });
     about.insert(HASH, hash);
+    about
+}
+
+/// Writes the length of a header and the header, filled up with spaces: what is said of the file, then the names and
+/// shapes of tensors in the order in which their values follow.
+pub(super) fn write<'a>(about: &BTreeMap<&str, String>, tensors: impl Iterator<Item = (String, &'a Shape)>) -> Vec<u8> {
     let mut all = Map::new();
     all.insert("__metadata__".to_string(), json!(about));
     let mut start = 0;
-    for (name, id) in sorted(graph) {
-        let shape = &graph.parameter(id).shape;
+    for (name, shape) in tensors {
         let end = start + size_of::<f32>() * shape.len();
-        all.insert(name.to_string(), json!({ "dtype": "F32", "shape": shape.0, "data_offsets": [start, end] }));
+        all.insert(name, json!({ "dtype": "F32", "shape": shape.0, "data_offsets": [start, end] }));
         start = end;
     }
     let mut header = Value::Object(all).to_string().into_bytes();
@@ -104,7 +109,7 @@ pub(super) fn write(graph: &Graph, parameters: &Parameters, metadata: &Metadata)
     bytes
 }
 
-/// Reads what [`write`] wrote beside the tensors.
+/// Reads what [`about`] says.
 pub(super) fn read(path: &Path, about: Option<&HashMap<String, String>>) -> Result<Metadata, CheckpointError> {
     let get =
         |key: &'static str| about.and_then(|about| about.get(key)).ok_or_else(|| CheckpointError::foreign(path, key));

@@ -1,41 +1,28 @@
 //! Weights on disk: safetensors files with timm's tensor names, and in the header what it takes to use one alone.
 //!
-//! A hash in the header tells a file that was changed by accident, on a disk or on its way.
+//! A hash in the header tells a file that was changed by accident, on a disk or on its way. Beside the weights there are
+//! states, from which a training goes on ([`State`]).
 //!
 //! The file is written here, so that equal runs give equal bytes (tensors and keys in the order of their names), and
 //! read through the `safetensors` crate. Source of the format: its README.
 
 mod error;
 mod header;
+mod state;
+mod state_error;
+mod tensors;
 
 use std::fs;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 use vitreous_engine::{Graph, Parameters};
 
 pub use error::CheckpointError;
 pub use header::Metadata;
-
-use crate::record::{RecordError, replace_file};
-
-/// Saves the parameters of a graph; the file is whole or not there.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn save(path: &Path, graph: &Graph, parameters: &Parameters, metadata: &Metadata) -> Result<(), RecordError> {
-    replace_file(path, |file| {
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        out.write_all(&header::write(graph, parameters, metadata))?;
-        for (_, id) in header::sorted(graph) {
-            for value in parameters.get(id) {
-                out.write_all(&value.to_le_bytes())?;
-            }
-        }
-        out.flush()
-    })
-}
+pub use state::{Found, SavedState, State, find_state, forget_all_but, state_folder};
+pub use state_error::StateError;
+pub use tensors::TensorFile;
 
 /// A file of weights in memory, of which the header was read.
 pub struct SavedWeights {
@@ -72,25 +59,7 @@ impl SavedWeights {
         header::check(path, header.metadata().as_ref(), &bytes[size_of::<u64>() + length..])?;
         let mut found: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
         found.sort_unstable();
-        let mut parameters = Parameters::zeros(graph);
-        for (name, id) in header::sorted(graph) {
-            let Ok(tensor) = tensors.tensor(name) else {
-                return Err(CheckpointError::missing(path, name, &found));
-            };
-            let expected = &graph.parameter(id).shape;
-            if tensor.shape() != expected.0 {
-                let found = tensor.shape().to_vec().as_slice().into();
-                return Err(CheckpointError::shape(path, name, expected.clone(), found));
-            }
-            if tensor.dtype() != Dtype::F32 {
-                return Err(CheckpointError::dtype(path, name, tensor.dtype()));
-            }
-            let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            parameters.get_mut(id).iter_mut().zip(values).for_each(|(to, from)| *to = from);
-            if parameters.get(id).iter().any(|value| !value.is_finite()) {
-                return Err(CheckpointError::not_finite(path, name));
-            }
-        }
+        let parameters = tensors::read(path, &tensors, graph, "", &found)?;
         match found.iter().find(|name| graph.find_parameter(name).is_none()) {
             Some(unexpected) => Err(CheckpointError::unexpected(path, unexpected)),
             None => Ok(parameters),

@@ -1,12 +1,14 @@
 //! What is saved is what is loaded, and no way to lie in a file of weights is believed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use vitreous_engine::Init;
 
 use super::*;
 use crate::data::Normalization;
+use crate::record::RecordError;
 
 /// A graph of parameters alone, of the given shapes.
 fn graph(shapes: &[Vec<usize>]) -> Graph {
@@ -15,6 +17,11 @@ fn graph(shapes: &[Vec<usize>]) -> Graph {
         graph.new_parameter(&format!("blocks.{i}.weight"), shape.as_slice(), Init::Constant(0.0)).unwrap();
     }
     graph
+}
+
+/// Saves parameters of a graph.
+fn save(path: &Path, graph: &Graph, parameters: &Parameters, metadata: &Metadata) -> Result<String, RecordError> {
+    TensorFile::weights(graph, &Arc::new(parameters.clone()), metadata).save(path)
 }
 
 /// Parameters and what else the file says.

@@ -75,12 +75,15 @@ impl From<TrainError> for CliError {
         let (message, hint) = (error.to_string(), error.hint());
         match error {
             // Hours of work may lie before these: that is no bad input.
-            TrainError::NotFinite { .. }
-            | TrainError::GradientNotFinite { .. }
+            TrainError::NotFinite(_)
+            | TrainError::AllSkipped { .. }
             | TrainError::ValidationNotFinite { .. }
             | TrainError::WeightsNotFinite { .. }
             | TrainError::Record(_) => CliError::failure(message, hint),
-            TrainError::Batch { .. } | TrainError::Memory { .. } => CliError::user(message, hint),
+            TrainError::Batch { .. }
+            | TrainError::Memory { .. }
+            | TrainError::State { .. }
+            | TrainError::SavedState(_) => CliError::user(message, hint),
         }
     }
 }

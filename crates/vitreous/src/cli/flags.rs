@@ -28,7 +28,7 @@ const fn flag(name: &'static str, key: &'static str, takes: Takes, help: &'stati
     Flag { name, key, takes, help }
 }
 
-const FLAGS: [Flag; 28] = [
+const FLAGS: [Flag; 29] = [
     flag("epochs", "train.epochs", Takes::Number("N"), "Passes over the train split"),
     flag("max-steps", "train.max_steps", Takes::Number("N"), "Stop after so many optimiser steps"),
     flag("batch-size", "train.batch_size", Takes::Number("N"), "Images that go through the model together"),
@@ -46,6 +46,7 @@ const FLAGS: [Flag; 28] = [
     flag("clip-grad", "train.clip_grad", Takes::Number("NORM"), "Greatest norm of the gradient"),
     flag("smoothing", "train.smoothing", Takes::Number("X"), "Label smoothing, from 0 to 1"),
     flag("keep", "train.keep", Takes::Word("NAME"), "Weights beside the last: best, last (none), lowest-train-loss"),
+    flag("on-nonfinite", "train.on_nonfinite", Takes::Word("NAME"), "If a loss is no number: stop, skip, rollback"),
     flag("seed", "train.seed", Takes::Number("N"), "Seed of everything random but the split"),
     flag("threads", "train.threads", Takes::Number("N"), "Threads; 0 takes one for each processor"),
     flag("log-interval", "train.log_interval", Takes::Number("N"), "Steps between two lines of metrics.jsonl"),

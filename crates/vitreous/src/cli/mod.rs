@@ -1,7 +1,7 @@
 //! The `vitreous` command: the only place that prints, exits and reads the environment.
 //!
 //! Data goes to stdout, progress and messages to stderr. Exit status: 0 for success, 2 for what the user can mend,
-//! 130 after Ctrl-C or SIGTERM, when what was reached is saved, 1 for anything else.
+//! 130 after Ctrl-C, SIGTERM or SIGUSR1, when what was reached is saved, 124 when `--max-time` is up, 1 for anything else.
 
 /// Writes a line to stderr. Nobody may be there to read it any more: work goes on all the same.
 macro_rules! say {
@@ -20,6 +20,7 @@ mod predict;
 mod presets;
 mod progress;
 mod reading;
+mod resume;
 mod settings;
 mod strips;
 mod summary;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::record::{EpochRow, Validation};
-use crate::train::{Event, Job, StepEvent};
+use crate::train::{Event, Job, ROLLBACKS, StepEvent};
 use crate::units;
 
 /// Time between two plain lines within an epoch.
@@ -29,6 +29,8 @@ pub struct TrainProgress {
     bar: Option<ProgressBar>,
     epochs: usize,
     steps: u64,
+    /// Steps that were taken before this piece of the run.
+    before: u64,
     pace: Pace,
     /// When the last event of a step or an epoch was.
     last: Instant,
@@ -74,8 +76,8 @@ impl Pace {
 }
 
 impl TrainProgress {
-    /// Starts the clock of a training.
-    pub fn start(job: &Job) -> Self {
+    /// Starts the clock of a training that has taken so many steps before.
+    pub fn start(job: &Job, before: u64) -> Self {
         let now = Instant::now();
         let (epochs, steps) = (job.config().train.epochs, job.steps());
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -83,10 +85,16 @@ impl TrainProgress {
             bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is well-formed"));
             bar
         });
-        let validations = steps.div_ceil(job.steps_per_epoch().max(1));
-        let pace = Pace { steps, validations, validation_images: job.data().validation, ..Pace::default() };
+        let per_epoch = job.steps_per_epoch().max(1);
+        let validations = steps.div_ceil(per_epoch).saturating_sub(before / per_epoch);
+        let pace = Pace {
+            steps: steps.saturating_sub(before),
+            validations,
+            validation_images: job.data().validation,
+            ..Pace::default()
+        };
         let rate = Rate { since: now, images: 0, value: None };
-        TrainProgress { bar, epochs, steps, pace, last: now, epoch_start: now, line: now, rate }
+        TrainProgress { bar, epochs, steps, before, pace, last: now, epoch_start: now, line: now, rate }
     }
 
     /// Shows what happened.
@@ -103,6 +111,22 @@ impl TrainProgress {
                 }
             }
             Event::Epoch { row, best } => self.epoch(row, best),
+            Event::Skipped(astray) => self.say(&format!("warning: {astray}; the step is left out")),
+            Event::WentBack { astray, rollbacks, lr_factor } => self.say(&format!(
+                "warning: {astray}; back to the start of the epoch with learning rates times {lr_factor} \
+                 ({rollbacks} of {ROLLBACKS})"
+            )),
+            Event::CannotWrite(error) => {
+                self.say(&format!("warning: {error}; the training goes on, and it is tried again"))
+            }
+            Event::WritesAgain => self.say("all that waited is written"),
+        }
+    }
+
+    fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => say!("{line}"),
         }
     }
 
@@ -115,7 +139,7 @@ impl TrainProgress {
 
     fn step(&mut self, step: &StepEvent) {
         self.pace.steps_s += self.since_last();
-        self.pace.steps_done = step.step;
+        self.pace.steps_done = step.step.saturating_sub(self.before);
         self.pace.images_done += step.images;
         self.rate.images += step.images;
         let elapsed = self.rate.since.elapsed();
@@ -140,7 +164,7 @@ impl TrainProgress {
 
     /// A line with a bar before the text.
     fn line_of(&self, text: &str) -> String {
-        with_bar(self.pace.steps_done as f64 / self.steps.max(1) as f64, text)
+        with_bar((self.before + self.pace.steps_done) as f64 / self.steps.max(1) as f64, text)
     }
 
     fn text(&self, step: &StepEvent) -> String {
@@ -170,10 +194,7 @@ impl TrainProgress {
             units::percent(row.train_acc),
             units::duration(self.epoch_start.elapsed().as_secs_f64()),
         );
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => say!("{line}"),
-        }
+        self.say(&line);
         let now = Instant::now();
         (self.epoch_start, self.line, self.rate.since, self.rate.images) = (now, now, now, 0);
     }

@@ -16,9 +16,10 @@ use super::compare::{Format, print};
 use super::evaluate::{self, Measured, SplitArg};
 use super::flags::Flags;
 use super::progress::TrainProgress;
+use super::resume::{Begun, Ready as RunReady};
 use super::settings::SettingsArgs;
 use super::table::{Align, table};
-use super::train::{INTERRUPTED, Ready, base, command, load, ready, watch_signals};
+use super::train::{INTERRUPTED, Ready, SAVE_EVERY, base, command, load, ready, watch_signals};
 use super::{CliError, show};
 use crate::compare::{Comparison, RunFacts, Settings, Sheet, changes, read, settings_of, shown};
 use crate::config::train::TrainSpec;
@@ -28,7 +29,7 @@ use crate::record::{Place, RecordError, Run, Status, is_name, write_atomically};
 use crate::sweep::{
     self, Claim, Setting, State, SweepError, SweepFile, Telling, Variation, analysis, folder_name, state_of,
 };
-use crate::train::{Event, Outcome, SIDE_BY_SIDE, TrainError, Training, available_memory, check_memory, threads};
+use crate::train::{Event, Limits, Outcome, SIDE_BY_SIDE, TrainError, available_memory, check_memory, threads};
 use crate::units;
 
 /// Trains variations of a config, compares them, and says what each change did
@@ -287,6 +288,7 @@ fn list(items: &[Item]) -> Result<(), CliError> {
         let state = match item.state {
             State::Done => "done",
             State::New => "to do",
+            State::Begun => "to go on",
             State::Again => "to do again",
         };
         rows.push([item.name.clone(), state.to_string(), changed.join(", ")]);
@@ -319,9 +321,6 @@ impl Work<'_> {
         let started = Instant::now();
         if item.state != State::Done {
             say!("run {} of {}: {}", index + 1, self.items.len(), item.name);
-            if item.state == State::Again {
-                std::fs::remove_dir_all(&item.folder).map_err(|error| RecordError::write(&item.folder, &error))?;
-            }
             let outcome = self.train(item, started)?;
             if outcome.status == Status::Interrupted {
                 return Ok(());
@@ -346,16 +345,31 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Trains a run from its start, or from where it was.
     fn train(&self, item: &Item, started: Instant) -> Result<Outcome, CliError> {
         let out = item.folder.parent().unwrap_or(Path::new("."));
+        let begun = match item.state {
+            State::Begun => Some(Begun::open(&item.folder)?),
+            State::Again => {
+                std::fs::remove_dir_all(&item.folder).map_err(|error| RecordError::write(&item.folder, &error))?;
+                None
+            }
+            State::New | State::Done => None,
+        };
         let job = load(&item.checked, ready(&item.checked)?, self.jobs == 1)?;
-        let place = Place::choose(out, Some(&item.name), &item.name)?;
-        let (config_toml, manifest) = (job.config().to_toml(), job.manifest(command()));
         let epochs = job.config().train.epochs;
-        let mut alone = (self.jobs == 1).then(|| TrainProgress::start(&job));
-        let mut training = Training::new(job);
-        let mut run = place.create(&config_toml, manifest)?;
-        let outcome = training.run(&mut run, started, self.stop, &mut |event| match (&mut alone, event) {
+        let before = begun.as_ref().map_or(0, Begun::step);
+        let mut alone = (self.jobs == 1).then(|| TrainProgress::start(&job, before));
+        let mut ready = match begun {
+            Some(begun) => {
+                begun.notes.iter().for_each(|note| say!("note: {}: {note}", item.name));
+                say!("{}: goes on after step {}", item.name, units::count(before));
+                begun.go_on(job, Vec::new(), command())?
+            }
+            None => RunReady::start(Place::choose(out, Some(&item.name), &item.name)?, job, command())?,
+        };
+        let limits = Limits { stop: self.stop, until: None, save_every: SAVE_EVERY };
+        let outcome = ready.train(started, &limits, &mut |event| match (&mut alone, event) {
             (Some(progress), event) => progress.show(event),
             (None, Event::Epoch { row, .. }) => {
                 let validation = row

@@ -1,10 +1,11 @@
 //! `vitreous train`: a config becomes a run. Everything is checked and loaded before a folder is made.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -13,17 +14,27 @@ use vitreous_engine::Memory;
 use super::flags::Flags;
 use super::progress::TrainProgress;
 use super::reading::reading;
+use super::resume::{Begun, Ready as RunReady};
 use super::settings::{SettingsArgs, inspect, shell_word, square_facts};
 use super::{CliError, json, show};
 use crate::config::{CheckedConfig, ResolvedConfig, presets};
 use crate::data::{self, Facts, ImageShape, Progress, Wanted};
 use crate::models::{self, Model};
-use crate::record::{Place, Run, Status};
-use crate::train::{Job, Outcome, Training, available_memory, check_memory, memory_needed};
+use crate::record::{Place, RecordError, Run, Status, base_name, is_name};
+use crate::train::{Job, Limits, Outcome, SaveEvery, available_memory, check_memory, memory_needed};
 use crate::units;
 
 /// Exit status of a run that was interrupted and has saved what it had reached, as shells have it for SIGINT.
 pub const INTERRUPTED: u8 = 130;
+
+/// Exit status of a run that has used up its `--max-time`, as `timeout` has it; it can be resumed.
+const TIME_UP: u8 = 124;
+
+/// How often the state of a run is saved within an epoch.
+pub const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(300));
+
+/// What `--resume` takes for a run that may not be there yet.
+const AUTO: &str = "auto";
 
 /// Trains a model and saves it with its records; without arguments, a small one on built-in digits
 #[derive(clap::Args)]
@@ -38,33 +49,116 @@ pub struct Args {
     /// The folder in which runs are
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
+    /// Go on with a run from its last state, bit for bit; auto takes the run of this name or, if there is none, starts it
+    #[arg(long, value_name = "RUN|auto")]
+    resume: Option<String>,
+    /// Save the state this often, in time (30s, 5m, 1h) or steps (500), and after each epoch [default: 5m]
+    #[arg(long, value_name = "TIME|STEPS", value_parser = save_every)]
+    save_every: Option<SaveEvery>,
+    /// End in time, with all saved: 90m, 2h, 1h30m; --resume goes on
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    max_time: Option<Duration>,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
 }
 
+fn save_every(text: &str) -> Result<SaveEvery, String> {
+    match text.parse() {
+        Ok(0) => Err("it is 0: use 1 for every step".to_string()),
+        Ok(steps) => Ok(SaveEvery::Steps(steps)),
+        Err(_) => time(text).map(SaveEvery::Time),
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text).ok_or_else(|| "it is no time: write it as 30s, 5m, 2h or 1h30m".to_string())
+}
+
 /// Runs the command; `started` is when the program did.
-pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
+pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
+    let begun = args.resume.clone().map(|resume| begun(&mut args, &resume)).transpose()?.flatten();
     let mut layers = args.settings.layers(args.flags.values())?;
     let built_in = args.settings.without_mnist(&mut layers)?;
     let checked = layers.finish()?;
-    let place = Place::choose(&args.out, args.name.as_deref(), &base(&args.settings))?;
+    let name = args.name.clone().or_else(|| args.resume.as_ref().map(|_| base_name(&base(&args.settings))));
+    let place = match begun {
+        Some(_) => None,
+        None => Some(Place::choose(&args.out, name.as_deref(), &base(&args.settings))?),
+    };
     let ready = ready(&checked)?;
-    let notes = ready.notes.clone();
+    if let Some(begun) = &begun {
+        begun.changes(&ready.config.to_toml())?;
+        if begun.is_done(checked.config()) {
+            return show_done(&begun.run, args.json);
+        }
+    }
+    let mut notes = ready.notes.clone();
     let job = load(&checked, ready, true)?;
+    let changes = begun.as_ref().map(|begun| begun.changes(&job.config().to_toml())).transpose()?.unwrap_or_default();
     say_what(&job);
+    if let Some(begun) = &begun {
+        notes.extend(begun.notes.iter().cloned());
+        notes.extend(changes.iter().cloned());
+        say!("{} goes on after step {}", begun.run.folder().display(), units::count(begun.step()));
+    }
     built_in.iter().chain(&notes).for_each(|note| say!("note: {note}"));
 
-    let (config_toml, manifest) = (job.config().to_toml(), job.manifest(command()));
-    let mut progress = TrainProgress::start(&job);
-    let mut training = Training::new(job);
+    let mut progress = TrainProgress::start(&job, begun.as_ref().map_or(0, Begun::step));
     let stop = watch_signals()?;
-    let mut run = place.create(&config_toml, manifest)?;
-    let outcome = training.run(&mut run, started, &stop, &mut |event| progress.show(event));
+    let mut ready = match (begun, place) {
+        (Some(begun), _) => begun.go_on(job, changes, command())?,
+        (None, place) => RunReady::start(place.expect("it was chosen"), job, command())?,
+    };
+    let until = args.max_time.and_then(|time| started.checked_add(time));
+    let limits = Limits { stop: &stop, until, save_every: args.save_every.unwrap_or(SAVE_EVERY) };
+    let outcome = ready.train(started, &limits, &mut |event| progress.show(event));
     progress.finish();
     let outcome = outcome?;
-    show(&if args.json { json(&result(&run, &outcome)) } else { report(&run, &outcome) })?;
-    Ok(if outcome.status == Status::Interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    show(&if args.json { json(&result(&ready.run, &outcome)) } else { report(&ready.run, &outcome) })?;
+    Ok(match outcome.status {
+        Status::Interrupted => ExitCode::from(INTERRUPTED),
+        Status::MaxTime => ExitCode::from(TIME_UP),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+/// Finds the run that goes on, and takes its config as the start of the settings; with `auto` there may be none.
+fn begun(args: &mut Args, resume: &str) -> Result<Option<Begun>, CliError> {
+    if resume == AUTO {
+        let name = args.name.clone().unwrap_or_else(|| base_name(&base(&args.settings)));
+        let folder = args.out.join(&name);
+        if !folder.exists() || !is_name(&name) {
+            return Ok(None);
+        }
+        if Run::was_begun(&folder) {
+            std::fs::remove_dir_all(&folder).map_err(|error| RecordError::write(&folder, &error))?;
+            return Ok(None);
+        }
+        return Begun::open(&folder).map(Some);
+    }
+    let own = &args.settings;
+    let given =
+        [("--preset", own.preset.is_some()), ("--config", own.config.is_some()), ("--model", own.model.is_some())];
+    if let Some((flag, _)) = given.into_iter().chain([("--name", args.name.is_some())]).find(|(_, given)| *given) {
+        let error = format!("{flag} cannot stand beside --resume {resume}: the run has its own");
+        return Err(CliError::user(error, Some(format!("leave {flag} out, or use --resume {AUTO}"))));
+    }
+    let begun = Begun::open(Path::new(resume))?;
+    args.settings.config = Some(begun.run.config_path());
+    Ok(Some(begun))
+}
+
+/// Shows a run that has nothing left to train.
+fn show_done(run: &Run, as_json: bool) -> Result<ExitCode, CliError> {
+    let manifest = run.manifest();
+    let Some(results) = manifest.results.clone() else {
+        return Err(CliError::failure("a finished run has no results in its manifest", None));
+    };
+    say!("{} is done: nothing is left to train", run.folder().display());
+    let outcome = Outcome { status: manifest.status, results };
+    show(&if as_json { json(&result(run, &outcome)) } else { report(run, &outcome) })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The command as it was given; what is no Unicode in it cannot be kept.
@@ -136,17 +230,20 @@ pub fn base(settings: &SettingsArgs) -> String {
     named.or_else(|| settings.data.clone()).unwrap_or_else(|| presets::DEFAULT.to_string())
 }
 
-/// The first SIGINT or SIGTERM asks the training to stop, the second one ends the program at once.
+/// The first SIGINT, SIGTERM or SIGUSR1 (which schedulers send before the time is up) asks the training to stop; after
+/// it, SIGINT and SIGTERM end the program at once.
 pub fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
     let stop = Arc::new(AtomicBool::new(false));
+    let failed =
+        |error: io::Error| CliError::failure(format!("cannot watch for Ctrl-C: {}", units::system_error(&error)), None);
     for signal in [SIGINT, SIGTERM] {
         // In this order: the first signal must not find the flag set by itself.
         flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), stop.clone())
             .and_then(|_| flag::register(signal, stop.clone()))
-            .map_err(|error| {
-                CliError::failure(format!("cannot watch for Ctrl-C: {}", units::system_error(&error)), None)
-            })?;
+            .map_err(failed)?;
     }
+    #[cfg(unix)]
+    flag::register(signal_hook::consts::SIGUSR1, stop.clone()).map_err(failed)?;
     Ok(stop)
 }
 
@@ -177,6 +274,7 @@ fn report(run: &Run, outcome: &Outcome) -> String {
     let how = match outcome.status {
         Status::Interrupted => format!("interrupted after step {}; ", units::count(results.steps)),
         Status::MaxSteps => format!("stopped after step {} as asked; ", units::count(results.steps)),
+        Status::MaxTime => format!("the time was up after step {}; ", units::count(results.steps)),
         _ => String::new(),
     };
     let validation = |accuracy| {
@@ -194,10 +292,12 @@ fn report(run: &Run, outcome: &Outcome) -> String {
         }
         _ => String::new(),
     };
+    let next = match outcome.status {
+        Status::Interrupted | Status::MaxTime => format!("vitreous train --resume {word}"),
+        _ => format!("vitreous evaluate {word}\n      vitreous predict IMAGE --run {word}"),
+    };
     format!(
-        "{how}{reached}, in {}{kept}\n\
-         config, records and weights are in {folder}\n\
-         next: vitreous evaluate {word}\n      vitreous predict IMAGE --run {word}\n",
+        "{how}{reached}, in {}{kept}\nconfig, records and weights are in {folder}\nnext: {next}\n",
         units::duration(results.seconds)
     )
 }

@@ -62,6 +62,8 @@ pub struct TrainSpec {
     pub smoothing: f64,
     /// Which weights `best.safetensors` holds, beside the last.
     pub keep: Keep,
+    /// What happens when a step comes to no finite number.
+    pub on_nonfinite: OnNonfinite,
     /// Seed of everything random but the split; at most 2^63 - 1, which is as far as TOML counts.
     pub seed: u64,
     /// Threads; 0 takes one for each processor.
@@ -104,6 +106,18 @@ pub enum Keep {
     LowestTrainLoss,
 }
 
+/// What happens when the loss or the gradient of a step is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNonfinite {
+    /// The training stops and says where it went astray.
+    Stop,
+    /// The step is left out.
+    Skip,
+    /// The training goes back to the start of the epoch, with half the learning rate, three times at most.
+    Rollback,
+}
+
 /// How the learning rate changes, step by step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -140,6 +154,7 @@ impl Default for TrainSpec {
             clip_grad: None,
             smoothing: 0.0,
             keep: Keep::Best,
+            on_nonfinite: OnNonfinite::Stop,
             seed: 42,
             threads: 0,
             log_interval: 100,

@@ -274,10 +274,12 @@ fn shape_of(model: &Model) -> ImageShape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::TensorFile;
     use crate::config::Config;
     use crate::config::model::{ModelSpec, VitSpec};
     use crate::data::Normalization;
     use crate::random::{Purpose, stream};
+    use std::sync::Arc;
     use vitreous_engine::Parameters;
 
     fn spec() -> VitSpec {
@@ -302,7 +304,7 @@ mod tests {
         let parameters = Parameters::initialise(&model.graph, stream(5, Purpose::Initialise));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
-        crate::checkpoint::save(&path, &model.graph, &parameters, metadata).unwrap();
+        TensorFile::weights(&model.graph, &Arc::new(parameters), metadata).save(&path).unwrap();
         Classifier::load(&path, 2)
     }
 

@@ -42,6 +42,24 @@ pub enum RecordError {
         /// What the system says.
         reason: String,
     },
+    /// A file that grows has lost what it had.
+    #[error("the file has {found} of the {expected} bytes that it had when the state was written ({})", path.display())]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it has.
+        found: u64,
+        /// Bytes that it had.
+        expected: u64,
+    },
+    /// Another process trains in the folder.
+    #[error("{} trains in this folder ({})", process(*pid), path.display())]
+    Busy {
+        /// The run folder.
+        path: PathBuf,
+        /// The other process, where it can be known.
+        pid: Option<u32>,
+    },
     /// The folder is none of a run.
     #[error("this is no run folder: it has no {file} ({})", path.display())]
     NoRun {
@@ -78,6 +96,10 @@ pub enum RecordError {
     },
 }
 
+fn process(pid: Option<u32>) -> String {
+    pid.map_or("another process".to_string(), |pid| format!("process {pid}"))
+}
+
 impl RecordError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -91,6 +113,10 @@ impl RecordError {
             RecordError::Exists { .. } => "choose another --name, or leave it out for the next free one".to_string(),
             RecordError::Write { .. } => "choose another folder with --out DIR, or make room in this one".to_string(),
             RecordError::Read { .. } => return None,
+            RecordError::Short { .. } => {
+                "the file was changed by hand or lost: train again under another --name".to_string()
+            }
+            RecordError::Busy { .. } => "wait for it, or end it first".to_string(),
             RecordError::NoRun { .. } => "name a folder that `vitreous train` made, such as runs/digits".to_string(),
             RecordError::Manifest { .. } => "the file was changed by hand or by another version".to_string(),
             RecordError::Later { version, .. } => format!("use version {version} or later for it"),

@@ -1,22 +1,35 @@
-//! What a run writes as it goes: `results.csv`, `metrics.jsonl` and, for everything a clock says, `timing.jsonl`.
+//! What a run writes as it goes: `results.csv`, `ledger.csv`, `metrics.jsonl` and, for everything a clock says,
+//! `timing.jsonl`.
 //!
-//! Lines are only ever added, each in one write, and are on the disk when an epoch ends.
+//! Lines are only ever added. Those that cannot be written wait in memory and go first when the next ones come, so that
+//! a full disk leaves no gap. A run that goes on from a state cuts off what was written after it.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::RecordError;
+use super::{RecordError, faults};
 
-const CSV_HEADER: &str = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n";
+const RESULTS_HEADER: &str = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n";
+const LEDGER_HEADER: &str = "epoch,step,sha256\n";
 
 /// The growing files of a run.
 pub struct Journal {
     results: Lines,
+    ledger: Lines,
     metrics: Lines,
     timing: Lines,
+}
+
+/// How long the growing files are, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalLengths {
+    results: u64,
+    ledger: u64,
+    metrics: u64,
+    timing: u64,
 }
 
 /// One row of `results.csv`: what an epoch came to. Accuracies are fractions of 1.
@@ -48,7 +61,7 @@ pub struct Validation {
 }
 
 /// One line of `metrics.jsonl`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MetricsLine {
     /// Steps since the start of the run.
     pub step: u64,
@@ -62,48 +75,94 @@ pub struct MetricsLine {
     pub gradient_norm: f64,
     /// Learning rate of the step.
     pub lr: f64,
+    /// Steps since the last line whose loss stands out (see [`crate::train`]); left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub spikes: Vec<u64>,
+    /// Steps since the last line that came to no finite number and were left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<u64>,
 }
 
 impl Journal {
-    /// Starts the three files in a run folder.
+    /// Starts the files in a run folder, or, where they are, starts them anew.
     ///
     /// # Errors
     /// When they cannot be written.
     pub fn start(folder: &Path) -> Result<Self, RecordError> {
-        let mut results = Lines::open(folder.join("results.csv"))?;
-        results.add(CSV_HEADER)?;
-        let metrics = Lines::open(folder.join("metrics.jsonl"))?;
-        Ok(Journal { results, metrics, timing: Lines::open(folder.join("timing.jsonl"))? })
+        let mut journal = Journal::goes_on(folder, &JournalLengths::default())?;
+        journal.results.add(RESULTS_HEADER);
+        journal.ledger.add(LEDGER_HEADER);
+        Ok(journal)
     }
 
-    /// Adds a row to `results.csv` and brings all three files to the disk.
+    /// Goes on with the files as they were at these lengths; what was written later is cut off.
     ///
     /// # Errors
-    /// When a file cannot be written.
-    pub fn epoch(&mut self, row: &EpochRow) -> Result<(), RecordError> {
+    /// When a file is shorter, or cannot be written.
+    pub fn goes_on(folder: &Path, lengths: &JournalLengths) -> Result<Self, RecordError> {
+        let open = |name: &str, length| Lines::open(folder.join(name), length);
+        Ok(Journal {
+            results: open("results.csv", lengths.results)?,
+            ledger: open("ledger.csv", lengths.ledger)?,
+            metrics: open("metrics.jsonl", lengths.metrics)?,
+            timing: open("timing.jsonl", lengths.timing)?,
+        })
+    }
+
+    /// How long the files are, or will be when all is written.
+    pub fn lengths(&self) -> JournalLengths {
+        let [results, ledger, metrics, timing] =
+            [&self.results, &self.ledger, &self.metrics, &self.timing].map(|lines| lines.end);
+        JournalLengths { results, ledger, metrics, timing }
+    }
+
+    /// Adds a row to `results.csv`, and one to `ledger.csv` with the SHA-256 of the epoch's last weights.
+    pub fn epoch(&mut self, row: &EpochRow, sha256: &str) {
         let EpochRow { epoch, step, train_loss, train_acc, validation, lr } = row;
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let loss = number(validation.map(|found| found.loss));
         let top1 = number(validation.map(|found| found.accuracy));
         let top5 = number(validation.and_then(|found| found.top5));
-        self.results.add(&format!("{epoch},{step},{train_loss},{train_acc},{loss},{top1},{top5},{lr}\n"))?;
-        [&self.results, &self.metrics, &self.timing].into_iter().try_for_each(Lines::sync)
+        self.results.add(&format!("{epoch},{step},{train_loss},{train_acc},{loss},{top1},{top5},{lr}\n"));
+        self.ledger.add(&format!("{epoch},{step},{sha256}\n"));
     }
 
     /// Adds a line to `metrics.jsonl`.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn metrics(&mut self, line: &MetricsLine) -> Result<(), RecordError> {
-        self.metrics.add_json(line)
+    pub fn metrics(&mut self, line: &impl Serialize) {
+        self.metrics.add_json(line);
     }
 
     /// Adds a line to `timing.jsonl`.
+    pub fn timing(&mut self, line: &impl Serialize) {
+        self.timing.add_json(line);
+    }
+
+    /// Writes what waits.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn timing(&mut self, line: &impl Serialize) -> Result<(), RecordError> {
-        self.timing.add_json(line)
+    /// When a file cannot be written; what is left waits for the next time.
+    pub fn write(&mut self) -> Result<(), RecordError> {
+        self.each(Lines::write)
+    }
+
+    /// Writes what waits, and brings all files to the disk.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn sync(&mut self) -> Result<(), RecordError> {
+        self.write()?;
+        self.each(Lines::sync)
+    }
+
+    fn each(&mut self, work: impl Fn(&mut Lines) -> io::Result<()>) -> Result<(), RecordError> {
+        let all = [&mut self.results, &mut self.ledger, &mut self.metrics, &mut self.timing];
+        let mut first = Ok(());
+        // All are tried: that one file cannot be written says nothing of the others.
+        for lines in all {
+            let done = work(lines).map_err(|error| RecordError::write(&lines.path, &error));
+            first = first.and(done);
+        }
+        first
     }
 }
 
@@ -111,27 +170,52 @@ impl Journal {
 struct Lines {
     path: PathBuf,
     file: File,
+    /// Bytes that it has.
+    len: u64,
+    /// Bytes that it will have.
+    end: u64,
+    waiting: String,
 }
 
 impl Lines {
-    fn open(path: PathBuf) -> Result<Lines, RecordError> {
-        let file = OpenOptions::new().create_new(true).append(true).open(&path);
-        let file = file.map_err(|error| RecordError::write(&path, &error))?;
-        Ok(Lines { path, file })
+    fn open(path: PathBuf, len: u64) -> Result<Lines, RecordError> {
+        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = opened.map_err(|error| RecordError::write(&path, &error))?;
+        let found = file.metadata().map_err(|error| RecordError::read(&path, &error))?.len();
+        if found < len {
+            return Err(RecordError::Short { path, found, expected: len });
+        }
+        file.set_len(len).map_err(|error| RecordError::write(&path, &error))?;
+        Ok(Lines { path, file, len, end: len, waiting: String::new() })
     }
 
-    fn add(&mut self, line: &str) -> Result<(), RecordError> {
-        self.file.write_all(line.as_bytes()).map_err(|error| RecordError::write(&self.path, &error))
+    fn add(&mut self, line: &str) {
+        self.waiting.push_str(line);
+        self.end += line.len() as u64;
     }
 
-    fn add_json(&mut self, line: &impl Serialize) -> Result<(), RecordError> {
+    fn add_json(&mut self, line: &impl Serialize) {
         let mut text = serde_json::to_string(line).expect("a line is plain numbers and texts");
         text.push('\n');
-        self.add(&text)
+        self.add(&text);
     }
 
-    fn sync(&self) -> Result<(), RecordError> {
-        self.file.sync_data().map_err(|error| RecordError::write(&self.path, &error))
+    fn write(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        // An attempt that was given up half-way is written over.
+        self.file.seek(SeekFrom::Start(self.len))?;
+        faults::check(&self.path)?;
+        self.file.write_all(self.waiting.as_bytes())?;
+        self.len = self.end;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        faults::check(&self.path)?;
+        self.file.sync_data()
     }
 }
 
@@ -144,31 +228,74 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::start(folder.path()).unwrap();
         let row = EpochRow { epoch: 1, step: 7, train_loss: 2.5, train_acc: 0.25, validation: None, lr: 1e-5 };
-        journal.epoch(&row).unwrap();
-        journal
-            .epoch(&EpochRow {
-                epoch: 2,
-                step: 14,
-                validation: Some(Validation { loss: 1.5, accuracy: 0.5, top5: Some(0.75) }),
-                ..row
-            })
-            .unwrap();
+        journal.epoch(&row, "ab");
+        let validation = Some(Validation { loss: 1.5, accuracy: 0.5, top5: Some(0.75) });
+        journal.epoch(&EpochRow { epoch: 2, step: 14, validation, ..row }, "cd");
+        journal.write().unwrap();
         let text = std::fs::read_to_string(folder.path().join("results.csv")).unwrap();
         let expected = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n\
                         1,7,2.5,0.25,,,,0.00001\n\
                         2,14,2.5,0.25,1.5,0.5,0.75,0.00001\n";
         assert_eq!(text, expected);
+        let ledger = std::fs::read_to_string(folder.path().join("ledger.csv")).unwrap();
+        assert_eq!(ledger, "epoch,step,sha256\n1,7,ab\n2,14,cd\n");
     }
 
     #[test]
     fn a_metrics_line_is_one_object() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::start(folder.path()).unwrap();
-        let line = MetricsLine { step: 3, epoch: 1, loss: 0.5, accuracy: 0.75, gradient_norm: 1.25, lr: 0.001 };
-        journal.metrics(&line).unwrap();
-        journal.metrics(&MetricsLine { step: 6, ..line }).unwrap();
+        let line = MetricsLine {
+            step: 3,
+            epoch: 1,
+            loss: 0.5,
+            accuracy: 0.75,
+            gradient_norm: 1.25,
+            lr: 0.001,
+            spikes: Vec::new(),
+            skipped: Vec::new(),
+        };
+        journal.metrics(&line);
+        journal.metrics(&MetricsLine { step: 6, spikes: vec![4, 5], ..line });
+        journal.write().unwrap();
         let text = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((lines.len(), lines[1]["step"].as_u64(), lines[0]["loss"].as_f64()), (2, Some(6), Some(0.5)));
+        assert_eq!((lines[0].get("spikes"), &lines[1]["spikes"]), (None, &serde_json::json!([4, 5])));
+    }
+
+    #[test]
+    fn what_was_written_after_a_state_is_cut_off_and_a_file_that_is_shorter_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = || std::fs::read_to_string(folder.path().join("timing.jsonl")).unwrap();
+        let mut journal = Journal::start(folder.path()).unwrap();
+        journal.timing(&1);
+        let lengths = journal.lengths();
+        journal.timing(&2);
+        journal.sync().unwrap();
+        assert_eq!(read(), "1\n2\n");
+        let mut journal = Journal::goes_on(folder.path(), &lengths).unwrap();
+        journal.timing(&3);
+        journal.write().unwrap();
+        assert_eq!(read(), "1\n3\n");
+        std::fs::write(folder.path().join("timing.jsonl"), "1").unwrap();
+        let error = Journal::goes_on(folder.path(), &lengths).err().unwrap().to_string();
+        assert!(error.starts_with("the file has 1 of the 2 bytes that it had when the state was written ("), "{error}");
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_wait_and_leave_no_gap() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::start(folder.path()).unwrap();
+        journal.timing(&"first");
+        journal.write().unwrap();
+        let faults = faults::Faults::new(folder.path(), 0..2);
+        journal.timing(&"second");
+        assert_eq!((journal.write().is_err(), journal.write().is_err()), (true, true));
+        journal.timing(&"third");
+        journal.write().unwrap();
+        drop(faults);
+        let text = std::fs::read_to_string(folder.path().join("timing.jsonl")).unwrap();
+        assert_eq!(text, "\"first\"\n\"second\"\n\"third\"\n");
     }
 }

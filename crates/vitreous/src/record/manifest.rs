@@ -34,6 +34,9 @@ pub struct Manifest {
     pub data: DataRecord,
     /// Where it ran.
     pub machine: MachineRecord,
+    /// The pieces after the first, of a run that was resumed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed: Vec<Piece>,
     /// What it reached.
     pub results: Option<Results>,
     /// How often the test split was looked at.
@@ -104,6 +107,8 @@ pub enum Status {
     Finished,
     /// It was told to stop after so many steps, and did.
     MaxSteps,
+    /// It was told to stop after some time, and did.
+    MaxTime,
     /// It was interrupted, and has saved what it had reached.
     Interrupted,
     /// It stopped with an error.
@@ -147,7 +152,7 @@ pub struct MachineRecord {
 }
 
 /// What a run reached. Accuracies are fractions of 1.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// Epochs that were completed.
     pub epochs: u64,
@@ -169,6 +174,29 @@ pub struct Results {
     pub lowest_step: Option<u64>,
     /// SHA-256 of `weights/last.safetensors`.
     pub last_sha256: Option<String>,
-    /// Wall-clock time of the training, in seconds.
+    /// Steps that came to no finite number and were left out (`on_nonfinite = "skip"`).
+    #[serde(default)]
+    pub skipped_steps: u64,
+    /// Returns to the start of an epoch (`on_nonfinite = "rollback"`).
+    #[serde(default)]
+    pub rollbacks: u32,
+    /// Wall-clock time of the training, in seconds; of a run that was resumed, of all its pieces.
     pub seconds: f64,
+}
+
+/// A piece of a run that was resumed: from one start of the program to its end, or to the next piece.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// When it started, UTC.
+    pub started: String,
+    /// Version of the program.
+    pub version: String,
+    /// The command as it was given.
+    pub command: Vec<String>,
+    /// Steps that the run had before.
+    pub from_step: u64,
+    /// Where it ran.
+    pub machine: MachineRecord,
+    /// Settings that were changed, as `train.epochs 10, now 20`.
+    pub changes: Vec<String>,
 }

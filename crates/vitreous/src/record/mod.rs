@@ -1,18 +1,24 @@
 //! The run folder: what a run was told, what it met and what it reached, each file whole or not there.
 //!
-//! `runs/<name>/{config.toml, manifest.json, metrics.jsonl, timing.jsonl, results.csv, weights/{best,last}.safetensors}`.
+//! `runs/<name>/{config.toml, manifest.json, metrics.jsonl, timing.jsonl, results.csv, ledger.csv, state/,
+//! weights/{best,last}.safetensors}`.
 //! Clocks are read into `timing.jsonl` and the manifest only: everything else is equal bit for bit between equal runs.
 
+mod claim;
 mod error;
+mod faults;
 mod files;
 mod journal;
 mod manifest;
 mod run;
 mod time;
 
+pub use claim::Claim;
 pub use error::RecordError;
-pub use files::{replace_file, sha256_of, write_atomically};
-pub use journal::{EpochRow, Journal, MetricsLine, Validation};
-pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Results, Status};
+#[cfg(test)]
+pub use faults::Faults;
+pub use files::{Output, replace_file, sha256_of, sha256_of_bytes, write_atomically};
+pub use journal::{EpochRow, Journal, JournalLengths, MetricsLine, Validation};
+pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Piece, Results, Status};
 pub use run::{Place, Run, Weights, base_name, is_name};
 pub use time::now_utc;

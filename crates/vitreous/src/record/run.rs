@@ -1,18 +1,22 @@
 //! A run's folder: a place for it, made when everything is known to be good, and opened again.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::lock_folder;
 use super::files::sync_folder;
 use super::{Manifest, RecordError, Status, write_atomically};
 
 const CONFIG: &str = "config.toml";
 const MANIFEST: &str = "manifest.json";
 const WEIGHTS: &str = "weights";
+
+/// What a run may have left when it was killed before its manifest was written.
+const BEFORE_MANIFEST: [&str; 2] = [CONFIG, WEIGHTS];
 
 /// Longest name of a run, in bytes: what file systems take.
 const NAME_MAX: usize = 255;
@@ -180,6 +184,15 @@ impl Run {
         Ok(Run { folder: folder.to_path_buf(), manifest: read_manifest(folder)? })
     }
 
+    /// Whether all that lies in a folder is what a run writes before its manifest: it was killed there, and may be removed.
+    pub fn was_begun(folder: &Path) -> bool {
+        let Ok(entries) = fs::read_dir(folder) else { return false };
+        entries.filter_map(Result::ok).all(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            BEFORE_MANIFEST.contains(&name.as_str()) || (name.starts_with('.') && name.ends_with(".tmp"))
+        })
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -200,15 +213,8 @@ impl Run {
     /// # Errors
     /// When it cannot be read or written.
     pub fn update(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<(), RecordError> {
-        // Held until the end. The config is the one file of a run that is never replaced.
-        let config = File::open(self.config_path()).map_err(|error| RecordError::read(&self.config_path(), &error))?;
-        match config.lock() {
-            // Where there are no locks, as on some network drives, reading again is what can be done.
-            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
-                return Err(RecordError::write(&self.config_path(), &error));
-            }
-            _ => {}
-        }
+        // Held until the end. Every file in the folder may be replaced, the folder itself is not.
+        let _locked = lock_folder(&self.folder)?;
         self.manifest = read_manifest(&self.folder)?;
         change(&mut self.manifest);
         self.save_manifest()
@@ -222,6 +228,14 @@ impl Run {
     /// Where the weights of one kind are, or will be.
     pub fn weights_path(&self, weights: Weights) -> PathBuf {
         self.folder.join(WEIGHTS).join(format!("{weights}.safetensors"))
+    }
+
+    /// Replaces the config by one of the same run: more epochs, or data in another place.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn replace_config(&self, config_toml: &str) -> Result<(), RecordError> {
+        write_atomically(&self.config_path(), config_toml.as_bytes())
     }
 
     /// Finds weights to read: those asked for, else the best, else the last.
@@ -305,6 +319,7 @@ mod tests {
                 threads: 2,
                 processors: 3,
             },
+            resumed: Vec::new(),
             results: None,
             test_evaluations: 0,
             evaluations: Vec::new(),

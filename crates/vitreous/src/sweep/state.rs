@@ -10,9 +10,6 @@ use crate::record::{RecordError, Run, Status};
 /// File that is locked while a process works on a sweep.
 const LOCK: &str = ".lock";
 
-/// What a run may have left when it was killed before its manifest was written.
-const BEFORE_MANIFEST: [&str; 2] = ["config.toml", "weights"];
-
 /// How far a run of a sweep is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -20,7 +17,9 @@ pub enum State {
     Done,
     /// Nothing is there.
     New,
-    /// It was interrupted, killed, or stopped with an error: it is to be removed and made anew.
+    /// It was interrupted, killed, or stopped with an error: it goes on from its last state.
+    Begun,
+    /// It was killed before its manifest was written: it is to be removed and made anew.
     Again,
 }
 
@@ -34,7 +33,7 @@ pub fn state_of(folder: &Path, wanted: &Settings) -> Result<State, SweepError> {
     }
     let run = match Run::open(folder) {
         Ok(run) => run,
-        Err(RecordError::NoRun { .. }) if was_begun(folder) => return Ok(State::Again),
+        Err(RecordError::NoRun { .. }) if Run::was_begun(folder) => return Ok(State::Again),
         Err(RecordError::NoRun { .. }) => return Err(SweepError::InTheWay { path: folder.to_path_buf() }),
         Err(error) => return Err(error.into()),
     };
@@ -51,16 +50,7 @@ pub fn state_of(folder: &Path, wanted: &Settings) -> Result<State, SweepError> {
     }
     Ok(match run.manifest().status {
         Status::Finished | Status::MaxSteps => State::Done,
-        Status::Running | Status::Interrupted | Status::Failed => State::Again,
-    })
-}
-
-/// Whether all that lies in a folder is what a run writes before its manifest.
-fn was_begun(folder: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(folder) else { return false };
-    entries.filter_map(Result::ok).all(|entry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        BEFORE_MANIFEST.contains(&name.as_str()) || (name.starts_with('.') && name.ends_with(".tmp"))
+        Status::Running | Status::Interrupted | Status::MaxTime | Status::Failed => State::Begun,
     })
 }
 

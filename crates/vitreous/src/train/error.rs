@@ -1,7 +1,11 @@
 //! Why a training cannot start or go on.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
+use super::Astray;
+use crate::checkpoint::StateError;
 use crate::record::RecordError;
 use crate::units;
 
@@ -40,29 +44,27 @@ pub enum TrainError {
         fewer_images: bool,
     },
     /// The loss or the gradient is no number any more.
-    #[error("the loss is {loss} at step {step} (epoch {epoch}, learning rate {})", units::number(*lr))]
-    NotFinite {
-        /// The loss.
-        loss: f64,
-        /// Counted from 1.
-        step: u64,
-        /// Counted from 1.
-        epoch: u64,
-        /// Learning rate of the step.
-        lr: f64,
-    },
-    /// The gradient is no number any more, the loss still is.
-    #[error("the gradient's norm is {norm} at step {step} (epoch {epoch}, learning rate {})", units::number(*lr))]
-    GradientNotFinite {
-        /// The norm.
-        norm: f64,
-        /// Counted from 1.
-        step: u64,
+    #[error("{0}")]
+    NotFinite(Astray),
+    /// No step of an epoch came to a finite number.
+    #[error("every step of epoch {epoch} was left out: none came to a finite number (up to step {step})")]
+    AllSkipped {
         /// Counted from 1.
         epoch: u64,
-        /// Learning rate of the step.
-        lr: f64,
+        /// Counted from 1.
+        step: u64,
     },
+    /// A state does not say what a training says.
+    #[error("the state is none of a training: {reason} ({})", path.display())]
+    State {
+        /// Its tensors' file.
+        path: PathBuf,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A state cannot be used.
+    #[error(transparent)]
+    SavedState(#[from] StateError),
     /// The loss on the validation split is no number: the last steps went astray.
     #[error("the validation loss is {loss} after step {step} (epoch {epoch}, learning rate {})", units::number(*lr))]
     ValidationNotFinite {
@@ -130,12 +132,16 @@ impl TrainError {
             TrainError::Memory { work, needed, activations, fewer_images, .. } => {
                 memory_hint(work, *activations > needed / 2, *fewer_images).to_string()
             }
-            TrainError::NotFinite { lr, .. }
-            | TrainError::GradientNotFinite { lr, .. }
+            TrainError::NotFinite(Astray { lr, .. })
             | TrainError::ValidationNotFinite { lr, .. }
             | TrainError::WeightsNotFinite { lr, .. } => {
                 format!("use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1", units::number(*lr))
             }
+            TrainError::AllSkipped { .. } => {
+                "use a smaller --lr, or look for values in the data that are no pictures".to_string()
+            }
+            TrainError::State { .. } => "the file was changed by hand or by another version".to_string(),
+            TrainError::SavedState(error) => return error.hint(),
             TrainError::Record(error) => return error.hint(),
         })
     }

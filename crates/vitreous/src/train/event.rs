@@ -1,6 +1,7 @@
 //! What happens in a training, for those who watch.
 
-use crate::record::EpochRow;
+use super::Astray;
+use crate::record::{EpochRow, RecordError};
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +22,21 @@ pub enum Event<'a> {
         /// Whether no earlier epoch did better on the validation split.
         best: bool,
     },
+    /// A step came to no finite number and was left out.
+    Skipped(&'a Astray),
+    /// A step came to no finite number, and the training went back to the start of the epoch.
+    WentBack {
+        /// The step.
+        astray: &'a Astray,
+        /// How often it has gone back.
+        rollbacks: u32,
+        /// What learning rates are multiplied by from now on.
+        lr_factor: f64,
+    },
+    /// Something cannot be written, and is tried again.
+    CannotWrite(&'a RecordError),
+    /// All that could not be written is.
+    WritesAgain,
 }
 
 /// A step that was taken.

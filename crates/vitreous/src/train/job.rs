@@ -117,16 +117,22 @@ impl Job {
             parameters: self.model.graph.parameter_count(),
             flops: Some(FlopsRecord { forward: summary.flops_forward, backward: summary.flops_backward }),
             data: self.data.clone(),
-            machine: MachineRecord {
-                os: std::env::consts::OS.to_string(),
-                arch: std::env::consts::ARCH.to_string(),
-                instruction_set: Isa::best().name().to_string(),
-                threads: self.threads,
-                processors: threads(0),
-            },
+            machine: self.machine(),
+            resumed: Vec::new(),
             results: None,
             test_evaluations: 0,
             evaluations: Vec::new(),
+        }
+    }
+
+    /// Where it runs.
+    pub fn machine(&self) -> MachineRecord {
+        MachineRecord {
+            os: std::env::consts::OS.to_string(),
+            arch: std::env::consts::ARCH.to_string(),
+            instruction_set: Isa::best().name().to_string(),
+            threads: self.threads,
+            processors: threads(0),
         }
     }
 
@@ -136,7 +142,8 @@ impl Job {
         // Where the images lie and how many threads there were is no part of the model: `photos` is `a/photos/`.
         let name = Path::new(&data.name).file_name().map(|name| name.to_string_lossy().into_owned());
         let data = DataSpec { dir: None, name: name.unwrap_or(data.name), ..data };
-        let train = TrainSpec { threads: 0, ..(*train).clone() };
+        // Nor is where it was stopped: a run that goes on is the one that was never stopped.
+        let train = TrainSpec { threads: 0, max_steps: None, ..(*train).clone() };
         let config = Config { data, augment, model: model.spec(), train };
         Metadata {
             class_names: self.data.class_names.clone(),

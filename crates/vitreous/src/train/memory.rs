@@ -7,7 +7,7 @@ use vitreous_engine::{Memory, inference_memory, training_memory};
 
 use super::{TrainError, optimizer, threads};
 use crate::config::ResolvedConfig;
-use crate::config::train::Keep;
+use crate::config::train::{Keep, OnNonfinite};
 use crate::data::{Facts, Wanted};
 use crate::evaluate::BATCH;
 use crate::models::Model;
@@ -20,10 +20,20 @@ pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (
     let threads = threads(config.train.threads);
     let (optimizer, images) = (optimizer(&config.train), config.train.step_images());
     let mut memory = training_memory(&model.graph, model.loss, &[model.correct], &optimizer, images, threads);
+    // A state is copied before it is written, while training goes on.
+    let mut weights = 2;
+    let mut moments = 2;
     if config.train.keep == Keep::LowestTrainLoss {
         // The kept weights wait in memory for the end of the epoch.
-        memory.parameters *= 2;
+        weights += 1;
     }
+    if config.train.on_nonfinite == OnNonfinite::Rollback {
+        // The start of the epoch, and a copy of its moments in a state.
+        weights += 1;
+        moments += 2;
+    }
+    memory.parameters *= weights;
+    memory.optimizer *= moments;
     if facts.validation > 0 {
         // Training leaves wide weights as they are, validation packs all.
         let validation = inference_memory(&model.graph, &[model.logits], BATCH, threads);

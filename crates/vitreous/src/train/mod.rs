@@ -3,18 +3,23 @@
 //! A run is a function of config, seed and data. What happens outside (a signal, a limit of steps) decides only where
 //! it ends.
 
+mod astray;
+mod epoch;
 mod error;
 mod event;
 mod examples;
 mod job;
+mod keeper;
 mod memory;
 mod optimizer;
+mod position;
 mod training;
 
+pub use astray::{Astray, ROLLBACKS};
 pub use error::{SIDE_BY_SIDE, TrainError};
 pub use event::{Event, StepEvent};
 pub use examples::{Rooms, StepExamples};
 pub use job::{Job, threads};
 pub use memory::{available_memory, check_memory, memory_needed};
 pub use optimizer::optimizer;
-pub use training::{Outcome, Training};
+pub use training::{About, Limits, Outcome, SaveEvery, Training};

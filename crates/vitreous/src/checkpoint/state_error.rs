@@ -1,0 +1,64 @@
+//! What can be wrong with a saved state, and the way out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::CheckpointError;
+use crate::units;
+
+/// Says what is wrong with a saved state.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StateError {
+    /// A file cannot be read.
+    #[error("cannot read the state: {reason} ({})", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// A file is not as it was written.
+    #[error("the state is damaged: {reason} ({})", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A state of a later version.
+    #[error("the state was written by a later version, {version}: it has format {format} ({})", path.display())]
+    Later {
+        /// The file.
+        path: PathBuf,
+        /// The program's version.
+        version: String,
+        /// The version of the layout.
+        format: u64,
+    },
+    /// The tensors are those of another model.
+    #[error(transparent)]
+    Tensors(#[from] CheckpointError),
+}
+
+impl StateError {
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            StateError::Later { version, .. } => format!("use version {version} or later for it"),
+            StateError::Tensors(error) => return error.hint(),
+            StateError::Read { .. } | StateError::Damaged { .. } => {
+                "there is no other state to go on from: train again under another --name".to_string()
+            }
+        })
+    }
+
+    pub(super) fn read(path: &Path, error: &io::Error) -> StateError {
+        StateError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
+    }
+
+    pub(super) fn damaged(path: &Path, reason: &str) -> StateError {
+        StateError::Damaged { path: path.to_path_buf(), reason: reason.to_string() }
+    }
+}

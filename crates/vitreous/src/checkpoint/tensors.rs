@@ -1,0 +1,103 @@
+//! Safetensors files written and read: a header, then the values of one graph's parameters, or of several such sets
+//! (the weights of a training and the moments of its optimiser).
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+use vitreous_engine::{Graph, ParamId, Parameters};
+
+use super::{CheckpointError, Metadata, header};
+use crate::record::{RecordError, replace_file};
+
+/// Values that are put into bytes at a time.
+const PIECE: usize = 4096;
+
+/// A file that is ready to be written, at any time and on any thread: the values are shared, not copied.
+#[derive(Clone)]
+pub struct TensorFile {
+    header: Vec<u8>,
+    tensors: Vec<(Arc<Parameters>, ParamId)>,
+}
+
+impl TensorFile {
+    /// Makes a file of weights.
+    pub fn weights(graph: &Graph, parameters: &Arc<Parameters>, metadata: &Metadata) -> TensorFile {
+        TensorFile::new(graph, &header::about(graph, parameters, metadata), &[("", parameters.clone())])
+    }
+
+    /// Makes a file of several sets of a graph's parameters; the names of a set's tensors start with its prefix.
+    pub(super) fn new(graph: &Graph, about: &BTreeMap<&str, String>, sets: &[(&str, Arc<Parameters>)]) -> TensorFile {
+        let sorted = header::sorted(graph);
+        let all = || sets.iter().flat_map(|set| sorted.iter().map(move |one| (set, one)));
+        let shapes = all().map(|((prefix, _), (name, id))| (format!("{prefix}{name}"), &graph.parameter(*id).shape));
+        let header = header::write(about, shapes);
+        TensorFile { header, tensors: all().map(|((_, values), (_, id))| (values.clone(), *id)).collect() }
+    }
+
+    /// Returns the SHA-256 of the file, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        self.pieces(|bytes| {
+            hash.update(bytes);
+            Ok(())
+        })
+        .expect("nothing is written");
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Writes the file, which is whole or not there. Returns its SHA-256.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<String, RecordError> {
+        replace_file(path, |out| self.pieces(|bytes| out.write_all(bytes)))
+    }
+
+    fn pieces(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        take(&self.header)?;
+        let mut bytes = Vec::with_capacity(PIECE * size_of::<f32>());
+        for (parameters, id) in &self.tensors {
+            for values in parameters.get(*id).chunks(PIECE) {
+                bytes.clear();
+                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                take(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads one set of a graph's parameters; `found` are the names that the file has.
+pub(super) fn read(
+    path: &Path,
+    tensors: &SafeTensors,
+    graph: &Graph,
+    prefix: &str,
+    found: &[String],
+) -> Result<Parameters, CheckpointError> {
+    let mut parameters = Parameters::zeros(graph);
+    for (name, id) in header::sorted(graph) {
+        let name = &format!("{prefix}{name}");
+        let Ok(tensor) = tensors.tensor(name) else {
+            return Err(CheckpointError::missing(path, name, found));
+        };
+        let expected = &graph.parameter(id).shape;
+        if tensor.shape() != expected.0 {
+            let found = tensor.shape().to_vec().as_slice().into();
+            return Err(CheckpointError::shape(path, name, expected.clone(), found));
+        }
+        if tensor.dtype() != Dtype::F32 {
+            return Err(CheckpointError::dtype(path, name, tensor.dtype()));
+        }
+        let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        parameters.get_mut(id).iter_mut().zip(values).for_each(|(to, from)| *to = from);
+        if parameters.get(id).iter().any(|value| !value.is_finite()) {
+            return Err(CheckpointError::not_finite(path, name));
+        }
+    }
+    Ok(parameters)
+}

@@ -1,0 +1,73 @@
+//! Who works in a run's folder: one process trains there, and whoever changes the manifest does so alone.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use super::RecordError;
+
+/// File that is locked while a process trains in a run's folder; it holds the process's number.
+const CLAIM: &str = ".lock";
+
+/// The claim of this process on the folder of a run; it ends with the value, or with the process.
+#[derive(Debug)]
+pub struct Claim {
+    _file: File,
+}
+
+impl Claim {
+    /// Claims the folder of a run for this process, which alone may then train there.
+    ///
+    /// # Errors
+    /// When another process has claimed it, or the folder cannot be written.
+    pub fn of(folder: &Path) -> Result<Claim, RecordError> {
+        let path = folder.join(CLAIM);
+        let opened = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+        let mut file = opened.map_err(|error| RecordError::write(&path, &error))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                // Who cannot be named is another process all the same.
+                let _ = file.read_to_string(&mut text);
+                return Err(RecordError::Busy { path: folder.to_path_buf(), pid: text.trim().parse().ok() });
+            }
+            // Where files cannot be locked, nobody can be seen at work.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        let noted = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        noted.map_err(|error| RecordError::write(&path, &error))?;
+        Ok(Claim { _file: file })
+    }
+}
+
+/// Locks a folder; where there are no locks, as on some network drives, there is nothing to hold.
+#[cfg(unix)]
+pub(super) fn lock_folder(folder: &Path) -> Result<Option<File>, RecordError> {
+    let file = File::open(folder).map_err(|error| RecordError::read(folder, &error))?;
+    match file.lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(RecordError::write(folder, &error)),
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) fn lock_folder(_folder: &Path) -> Result<Option<File>, RecordError> {
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_claimed_once_and_the_claimant_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let claim = Claim::of(folder.path()).unwrap();
+        let error = Claim::of(folder.path()).unwrap_err();
+        let expected = format!("process {} trains in this folder ({})", std::process::id(), folder.path().display());
+        assert_eq!(error.to_string(), expected);
+        drop(claim);
+        Claim::of(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,128 @@
+//! Steps that come to no finite number: where it began, and the way back.
+
+use std::fmt;
+
+use serde::Serialize;
+use vitreous_engine::{Graph, NodeId, Parameters, Session, Step};
+
+use super::training::{Start, Surroundings, Training};
+use super::{Event, Job, TrainError, optimizer};
+use crate::units;
+
+/// How often a training goes back before it gives up.
+pub const ROLLBACKS: u32 = 3;
+
+/// Values that are looked at together, so that the search takes little memory.
+const VALUES: usize = 32 << 20;
+
+/// A step that came to no finite number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Astray {
+    /// Counted from 1.
+    pub step: u64,
+    /// Counted from 1.
+    pub epoch: u64,
+    /// Learning rate of the step.
+    pub lr: f64,
+    /// Its loss.
+    pub loss: f64,
+    /// Norm of its gradient; no number where the loss is none.
+    pub gradient_norm: f64,
+    /// The first layer with a value that is not finite, or the first tensor with such a gradient; absent where it was
+    /// not found.
+    pub first: Option<String>,
+}
+
+impl fmt::Display for Astray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Astray { step, epoch, lr, loss, gradient_norm, first } = self;
+        write!(f, "the loss is {loss} and the gradient's norm {gradient_norm} at step {step}")?;
+        if let Some(first) = first {
+            write!(f, ", first in `{first}`")?;
+        }
+        write!(f, " (epoch {epoch}, learning rate {})", units::number(*lr))
+    }
+}
+
+/// A return to the start of an epoch; a line of `metrics.jsonl`.
+#[derive(Serialize)]
+struct RollbackLine {
+    step: u64,
+    epoch: u64,
+    rollback: u32,
+    lr_factor: f64,
+}
+
+impl Training {
+    /// Goes back to the start of the epoch with half the learning rate.
+    pub(super) fn go_back(&mut self, astray: Astray, around: &mut Surroundings) -> Result<(), TrainError> {
+        let rollbacks = self.position.results.rollbacks + 1;
+        if rollbacks > ROLLBACKS {
+            return Err(TrainError::NotFinite(astray));
+        }
+        let Start { position, parameters, optimizer } = self.start.as_mut().expect("it was noted when the epoch began");
+        let lr_factor = self.position.lr_factor / 2.0;
+        position.lr_factor = lr_factor;
+        position.results.rollbacks = rollbacks;
+        self.session.restore(parameters, optimizer);
+        self.position = position.clone();
+        // What was kept since then is of steps that are taken anew.
+        self.lowest = None;
+        let Astray { step, epoch, .. } = astray;
+        around.keeper.metrics(&RollbackLine { step, epoch, rollback: rollbacks, lr_factor });
+        (around.listen)(Event::WentBack { astray: &astray, rollbacks, lr_factor });
+        Ok(())
+    }
+}
+
+/// Looks for where a step went astray, in a session of its own: the first value of the forward pass, or, where the loss
+/// is finite, the gradient that came first in the backward pass. Weights that are no numbers come before both.
+pub(super) fn find(job: &Job, parameters: &Parameters, step: &Step, is_loss_finite: bool) -> Option<String> {
+    let graph = &job.model.graph;
+    if let Some(tensor) = first_tensor(graph, parameters) {
+        return Some(tensor);
+    }
+    let mut session = Session::new(graph.clone(), parameters.clone(), job.threads);
+    if is_loss_finite {
+        session.start_training(job.model.loss, &[], optimizer(&job.config.train));
+        let (gradient, _) = session.gradients(step);
+        return last_tensor(graph, &gradient);
+    }
+    let nodes: Vec<NodeId> = graph.ids().filter(|&id| id != job.model.label).collect();
+    let mut from = 0;
+    while from < nodes.len() {
+        let mut values = 0;
+        let size = |id: &NodeId| graph.node(*id).shape.len().max(1) * step.images;
+        let count = nodes[from..].iter().take_while(|&id| {
+            values += size(id);
+            values <= VALUES
+        });
+        let group = &nodes[from..from + count.count().max(1)];
+        session.start_training(job.model.loss, group, optimizer(&job.config.train));
+        session.gradients(step);
+        // The mean of values is finite when all of them are: f32 values do not overflow an f64.
+        let is_astray = |(number, _): &(usize, &NodeId)| !session.metric_mean(*number, step.images).is_finite();
+        if let Some((_, &id)) = group.iter().enumerate().find(is_astray) {
+            return Some(graph.node(id).name.clone());
+        }
+        from += group.len();
+    }
+    None
+}
+
+fn is_finite(parameters: &Parameters, graph: &Graph, name: &str) -> bool {
+    let id = graph.find_parameter(name).expect("the parameter is the graph's");
+    parameters.get(id).iter().all(|value| value.is_finite())
+}
+
+/// The first tensor with a value that is not finite.
+pub(super) fn first_tensor(graph: &Graph, parameters: &Parameters) -> Option<String> {
+    let mut names = graph.parameters().iter().map(|param| &param.name);
+    names.find(|name| !is_finite(parameters, graph, name)).cloned()
+}
+
+/// The last one: the first in the backward pass.
+fn last_tensor(graph: &Graph, gradient: &Parameters) -> Option<String> {
+    let mut names = graph.parameters().iter().rev().map(|param| &param.name);
+    names.find(|name| !is_finite(gradient, graph, name)).cloned()
+}

@@ -1,0 +1,299 @@
+//! One epoch: its steps, the look at the validation split, and what is handed in to be kept.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use vitreous_engine::{Step, StepReport};
+
+use super::astray::Astray;
+use super::examples::StepExamples;
+use super::position::{Best, Mean};
+use super::training::{Kept, Start, Surroundings, Training};
+use super::{Event, Job, StepEvent, TrainError};
+use crate::checkpoint::TensorFile;
+use crate::config::train::{Keep, OnNonfinite};
+use crate::data::ImageSet;
+use crate::evaluate::{BATCH, Totals, for_each_logits};
+use crate::random::{Purpose, stream};
+use crate::record::{EpochRow, MetricsLine, Status, Validation, Weights};
+
+/// What a clock says of some steps; a line of `timing.jsonl`.
+#[derive(Serialize)]
+struct StepTiming {
+    step: u64,
+    epoch: u64,
+    /// Since the start of the program; of a run that was resumed, of all its pieces.
+    seconds: f64,
+    images_per_s: f64,
+}
+
+/// What a clock says of an epoch; a line of `timing.jsonl`.
+#[derive(Serialize)]
+struct EpochTiming {
+    epoch: u64,
+    step: u64,
+    train_s: f64,
+    validation_s: f64,
+    save_s: f64,
+}
+
+/// What becomes of a training after a step.
+enum After {
+    /// It goes on.
+    Next,
+    /// It went back to the start of the epoch.
+    Back,
+}
+
+impl Training {
+    /// Takes the steps of an epoch that are left, then looks at the validation split and saves. Returns whether to go on
+    /// ([`Status::Running`]) or how the run ended.
+    pub(super) fn epoch(&mut self, around: &mut Surroundings) -> Result<Status, TrainError> {
+        let (clock, before_s) = (Instant::now(), self.position.epoch_s);
+        let (seed, epoch) = (self.job.config.train.seed, self.position.results.epochs);
+        let order = stream(seed, Purpose::Shuffle).with(epoch).permutation(self.job.train.len());
+        let steps = self.job.steps_per_epoch();
+        if self.job.config.train.on_nonfinite == OnNonfinite::Rollback && self.position.index == 0 {
+            let parameters = Arc::new(self.session.parameters().clone());
+            let (position, optimizer) = (self.position.clone(), self.session.optimizer_state());
+            self.start = Some(Start { position, parameters, optimizer });
+        }
+        let mut lr = 0.0;
+        let mut end = None;
+        while self.position.index < steps && end.is_none() {
+            let first = self.position.index as usize * self.job.config.train.step_images();
+            lr = self.job.config.train.learning_rate(self.position.results.steps, steps) * self.position.lr_factor;
+            let step_clock = Instant::now();
+            if let After::Back = self.step(&order, first, lr, around)? {
+                return Ok(Status::Running);
+            }
+            around.step_time = step_clock.elapsed();
+            self.position.index += 1;
+            self.position.epoch_s = before_s + clock.elapsed().as_secs_f64();
+            let is_whole = self.position.index == steps;
+            let is_limit = self.position.results.steps >= self.job.steps();
+            end = if is_limit { Some(Status::MaxSteps) } else { around.end() };
+            let is_time = around.is_time_to_save(self.position.results.steps) && !around.keeper.has_state();
+            // At the end of an epoch the state is saved with all that the epoch came to.
+            if !is_whole && (end.is_some() || is_time) {
+                self.save_state(None, around);
+            }
+            around.tell();
+        }
+        let is_whole = self.position.index == steps;
+        match end {
+            Some(status) if !is_whole && status != Status::MaxSteps => {
+                self.check_weights(lr)?;
+                self.hand_in_lowest(true, around);
+                let (last, _) = self.last_weights();
+                self.position.results.last_sha256 = Some(last.sha256());
+                around.keeper.weights(Weights::Last, last);
+                Ok(status)
+            }
+            end => self.end_epoch(is_whole, lr, end, around),
+        }
+    }
+
+    /// Looks at the validation split and hands in what the epoch, or the part of it that was trained, came to.
+    fn end_epoch(
+        &mut self,
+        is_whole: bool,
+        lr: f64,
+        end: Option<Status>,
+        around: &mut Surroundings,
+    ) -> Result<Status, TrainError> {
+        let (clock, pause) = (Instant::now(), Instant::now());
+        let (epoch, step) = (self.position.results.epochs + 1, self.position.results.steps);
+        let mean = self.position.mean;
+        if mean.images == 0.0 {
+            return Err(TrainError::AllSkipped { epoch, step });
+        }
+        let validation = self.validate(around);
+        if let Some(Validation { loss, .. }) = validation.filter(|found| !found.loss.is_finite()) {
+            return Err(TrainError::ValidationNotFinite { loss, step, epoch, lr });
+        }
+        self.check_weights(lr)?;
+        let validation_s = clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
+        let [train_loss, train_acc] = mean.values();
+        let row = EpochRow { epoch, step, train_loss, train_acc, validation, lr };
+        let train_s = self.position.epoch_s;
+        if is_whole {
+            let position = &mut self.position;
+            position.results.epochs += 1;
+            (position.index, position.mean, position.epoch_s) = (0, Mean::default(), 0.0);
+            self.start = None;
+        }
+        let best = self.note(&row);
+        // Another copy of all weights only when the last one is on the disk.
+        around.keeper.wait_for_state();
+        let (last, weights) = self.last_weights();
+        let sha256 = last.sha256();
+        self.position.results.last_sha256 = Some(sha256.clone());
+        if best {
+            around.keeper.weights(Weights::Best, last.clone());
+        }
+        self.hand_in_lowest(false, around);
+        around.keeper.weights(Weights::Last, last);
+        let save_s = clock.elapsed().as_secs_f64();
+        around.keeper.timing(&EpochTiming { epoch, step, train_s, validation_s, save_s });
+        around.keeper.epoch(&row, sha256);
+        (around.listen)(Event::Epoch { row: &row, best });
+        let status = if self.is_last_epoch() { Some(Status::Finished) } else { end.or_else(|| around.end()) };
+        if is_whole {
+            // A run that goes on from here goes on as one that never stopped, so what only an end brings comes after it.
+            self.save_state(Some(weights), around);
+        }
+        if status.is_some() {
+            self.hand_in_lowest(true, around);
+        }
+        // A line that goes on in the next epoch counts the time of steps only.
+        around.line += pause.elapsed();
+        Ok(status.unwrap_or(Status::Running))
+    }
+
+    fn step(&mut self, order: &[u32], first: usize, lr: f64, around: &mut Surroundings) -> Result<After, TrainError> {
+        let epoch = self.position.results.epochs;
+        let Job { config, train: set, .. } = &self.job;
+        let images = config.train.step_images().min(order.len() - first);
+        let key = stream(config.train.seed, Purpose::Augment).with(epoch);
+        let (augment, rooms) = (&self.augment, &self.rooms);
+        let examples = StepExamples { set, augment, rooms, epoch, order, first, key };
+        let targets = examples.targets(images);
+        let what = Step {
+            dropout: stream(config.train.seed, Purpose::Dropout).with(epoch),
+            first: first as u64,
+            targets: Some(targets as f64),
+            micro_batches: images.div_ceil(config.train.batch_size),
+            // Clipping knows the norm before the update in any case.
+            only_finite: config.train.on_nonfinite != OnNonfinite::Stop || config.train.clip_grad.is_some(),
+            ..Step::new(images, &examples, lr)
+        };
+        let StepReport { loss, gradient_norm } = self.session.train_step(&what);
+        self.position.results.steps += 1;
+        let (step, epoch) = (self.position.results.steps, epoch + 1);
+        if !loss.is_finite() || !gradient_norm.is_finite() {
+            let find = || super::astray::find(&self.job, self.session.parameters(), &what, loss.is_finite());
+            let astray = Astray { step, epoch, lr, loss, gradient_norm, first: None };
+            return match config.train.on_nonfinite {
+                OnNonfinite::Stop => Err(TrainError::NotFinite(Astray { first: find(), ..astray })),
+                OnNonfinite::Skip => {
+                    self.position.skipped.push(step);
+                    self.position.results.skipped_steps += 1;
+                    (around.listen)(Event::Skipped(&Astray { first: find(), ..astray }));
+                    Ok(After::Next)
+                }
+                OnNonfinite::Rollback => {
+                    let astray = Astray { first: find(), ..astray };
+                    self.go_back(astray, around).map(|()| After::Back)
+                }
+            };
+        }
+        let accuracy = self.session.metric_mean(0, images);
+        let position = &mut self.position;
+        position.mean.add([images, targets], loss, accuracy);
+        position.since_line.add([images, targets], loss, accuracy);
+        if position.usual.stands_out(loss) {
+            position.spikes.push(step);
+        }
+        let logged = step.is_multiple_of(config.train.log_interval);
+        if step == 1 || logged {
+            let seconds = around.clock.1 + around.started.elapsed().as_secs_f64();
+            let images_per_s = position.since_line.images / around.line.elapsed().as_secs_f64();
+            around.keeper.timing(&StepTiming { step, epoch, seconds, images_per_s });
+        }
+        if logged {
+            let [loss, accuracy] = position.since_line.values();
+            let (spikes, skipped) = (std::mem::take(&mut position.spikes), std::mem::take(&mut position.skipped));
+            around.keeper.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr, spikes, skipped });
+            (position.since_line, around.line) = (Mean::default(), Instant::now());
+            self.note_line(loss);
+        }
+        let [train_loss, train_acc] = self.position.mean.values();
+        (around.listen)(Event::Step(StepEvent { step, epoch, images, train_loss, train_acc }));
+        Ok(After::Next)
+    }
+
+    /// Looks at the validation split, where there is one.
+    fn validate(&mut self, around: &mut Surroundings) -> Option<Validation> {
+        let set = self.job.validation.as_ref()?;
+        let mut totals = Totals::default();
+        for_each_logits(&mut self.session, &self.job.model, set, &self.augment, &mut |i, logits| {
+            match set {
+                ImageSet::Classified(split) => _ = totals.add(logits, split.label(i)),
+                ImageSet::Strips(strips) => totals.add_words(logits, &strips.digits(i)),
+            }
+            if (i + 1) % BATCH == 0 {
+                (around.listen)(Event::Validated { done: i + 1, total: set.len() });
+            }
+        });
+        let top5 = matches!(set, ImageSet::Classified(_)).then(|| totals.top5());
+        Some(Validation { loss: totals.loss(), accuracy: totals.top1(), top5 })
+    }
+
+    /// Notes what an epoch came to, and returns whether no earlier one was as good.
+    fn note(&mut self, row: &EpochRow) -> bool {
+        let results = &mut self.position.results;
+        results.train_loss = Some(row.train_loss);
+        results.train_acc = Some(row.train_acc);
+        let Some(Validation { loss, accuracy, .. }) = row.validation else { return false };
+        results.val_acc = Some(accuracy);
+        if self.job.config.train.keep != Keep::Best {
+            return false;
+        }
+        let better = |best: &Best| accuracy > best.accuracy || (accuracy == best.accuracy && loss < best.loss);
+        let is_best = self.position.best.as_ref().is_none_or(better);
+        if is_best {
+            self.position.best = Some(Best { accuracy, loss });
+            results.best_val_acc = Some(accuracy);
+            results.best_epoch = Some(row.epoch);
+        }
+        is_best
+    }
+
+    /// Checks that the last step, of this learning rate, left weights that can be used; its loss was the one before.
+    fn check_weights(&self, lr: f64) -> Result<(), TrainError> {
+        let step = self.position.results.steps;
+        match super::astray::first_tensor(self.session.graph(), self.session.parameters()) {
+            Some(tensor) => Err(TrainError::WeightsNotFinite { tensor, step, lr }),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the weights as they are when the training loss since the last line is the lowest so far.
+    fn note_line(&mut self, loss: f64) {
+        let results = &mut self.position.results;
+        let lowest = results.lowest_train_loss.is_none_or(|lowest| loss < lowest);
+        // Where all steps were left out, there is no loss.
+        if self.job.config.train.keep != Keep::LowestTrainLoss || !lowest || !loss.is_finite() {
+            return;
+        }
+        let step = results.steps;
+        (results.lowest_train_loss, results.lowest_step) = (Some(loss), Some(step));
+        // Before the copy, or there would be three.
+        self.lowest = None;
+        let epoch = step / self.job.steps_per_epoch();
+        self.lowest = Some(Kept { parameters: Arc::new(self.session.parameters().clone()), epoch, step });
+    }
+
+    /// Hands in the weights of the lowest training loss, when they were not yet. A run that ends before its first line
+    /// counts what it has of it.
+    fn hand_in_lowest(&mut self, is_end: bool, around: &Surroundings) {
+        if is_end && self.position.results.lowest_train_loss.is_none() && self.position.since_line.images > 0.0 {
+            self.note_line(self.position.since_line.values()[0]);
+        }
+        let Some(Kept { parameters, epoch, step }) = self.lowest.take() else { return };
+        (self.metadata.epoch, self.metadata.step) = (epoch, step);
+        let file = TensorFile::weights(self.session.graph(), &parameters, &self.metadata);
+        around.keeper.weights(Weights::Best, file);
+    }
+
+    /// The weights as they are, as a file and as a copy that it shares.
+    fn last_weights(&mut self) -> (TensorFile, Arc<vitreous_engine::Parameters>) {
+        self.metadata.epoch = self.position.results.epochs;
+        self.metadata.step = self.position.results.steps;
+        let weights = Arc::new(self.session.parameters().clone());
+        (TensorFile::weights(self.session.graph(), &weights, &self.metadata), weights)
+    }
+}
