@@ -27,6 +27,7 @@ mod summary;
 mod sweep;
 mod table;
 mod train;
+mod verify;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -56,6 +57,7 @@ enum Verb {
     Summary(summary::Args),
     Data(data::Args),
     Bench(bench::Args),
+    Verify(Box<verify::Args>),
 }
 
 /// Runs the command line and returns the exit status.
@@ -74,6 +76,7 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Presets(args) => presets::run(args)?,
         Verb::Summary(args) => summary::run(args).map_err(|error| error.in_flags(false))?,
         Verb::Data(args) => data::run(args).map_err(|error| error.in_flags(false))?,
+        Verb::Verify(args) => verify::run(*args).map_err(|error| error.in_flags(true))?,
         Verb::Bench(args) => bench::run(args).map_err(|error| error.in_flags(false))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -132,9 +132,12 @@ impl TrainError {
             TrainError::Memory { work, needed, activations, fewer_images, .. } => {
                 memory_hint(work, *activations > needed / 2, *fewer_images).to_string()
             }
-            TrainError::NotFinite(Astray { lr, .. })
-            | TrainError::ValidationNotFinite { lr, .. }
-            | TrainError::WeightsNotFinite { lr, .. } => {
+            TrainError::NotFinite(Astray { lr, .. }) => format!(
+                "use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1; or go on from the last state: \
+                 --resume RUN --on-nonfinite skip or rollback",
+                units::number(*lr)
+            ),
+            TrainError::ValidationNotFinite { lr, .. } | TrainError::WeightsNotFinite { lr, .. } => {
                 format!("use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1", units::number(*lr))
             }
             TrainError::AllSkipped { .. } => {

@@ -19,8 +19,9 @@ use crate::record::{EpochRow, Journal, JournalLengths, RecordError, Run, Weights
 /// Time until something that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Times between the last attempts, at the end of a run.
-const LAST_ATTEMPTS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(2)];
+/// Times before the last attempts, at the end of a run.
+const LAST_ATTEMPTS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(1)];
 
 /// Writes what it is given.
 pub struct Keeper {
@@ -241,14 +242,22 @@ impl Writer {
     }
 
     fn finish(&mut self) -> Result<(), RecordError> {
-        let mut written = Ok(());
-        for pause in LAST_ATTEMPTS {
-            thread::sleep(pause);
-            written = self.write(true);
-            if written.is_ok() {
-                break;
-            }
-        }
-        written
+        persist(|| self.write(true))
     }
+}
+
+/// Does what a run needs at its end, with several attempts.
+///
+/// # Errors
+/// When the last one fails.
+pub fn persist(mut attempt: impl FnMut() -> Result<(), RecordError>) -> Result<(), RecordError> {
+    let mut done = Ok(());
+    for pause in LAST_ATTEMPTS {
+        thread::sleep(pause);
+        done = attempt();
+        if done.is_ok() {
+            break;
+        }
+    }
+    done
 }

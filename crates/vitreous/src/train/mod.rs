@@ -15,6 +15,9 @@ mod optimizer;
 mod position;
 mod training;
 
+#[cfg(test)]
+mod tests;
+
 pub use astray::{Astray, ROLLBACKS};
 pub use error::{SIDE_BY_SIDE, TrainError};
 pub use event::{Event, StepEvent};

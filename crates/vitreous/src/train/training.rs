@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use vitreous_engine::{Graph, Isa, OptimizerState, Parameters, Session};
 
 use super::examples::Rooms;
-use super::keeper::{Keeper, News, StateParts};
+use super::keeper::{Keeper, News, StateParts, persist};
 use super::position::Position;
 use super::{Event, Job, TrainError, optimizer};
 use crate::checkpoint::{Metadata, SavedState, forget_all_but};
@@ -224,10 +224,12 @@ impl Training {
         listen: &mut dyn FnMut(Event),
     ) -> Result<Outcome, TrainError> {
         let ended = self.train(run, started, limits, listen);
-        let recorded = run.update(|manifest| {
-            manifest.status = *ended.as_ref().unwrap_or(&Status::Failed);
-            manifest.finished = Some(now_utc());
-            manifest.results = Some(self.position.results.clone());
+        let recorded = persist(|| {
+            run.update(|manifest| {
+                manifest.status = *ended.as_ref().unwrap_or(&Status::Failed);
+                manifest.finished = Some(now_utc());
+                manifest.results = Some(self.position.results.clone());
+            })
         });
         let status = ended?;
         recorded?;

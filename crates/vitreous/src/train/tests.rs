@@ -1,0 +1,118 @@
+//! Trainings whose disk fails them: whichever write it is, what they end with is what they would have ended with.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use super::*;
+use crate::checkpoint::{Found, find_state};
+use crate::config::layers::Layers;
+use crate::config::model::ImageFacts;
+use crate::data::{Wanted, inspect, load};
+use crate::models;
+use crate::record::{Faults, Place, RecordError, Run, Status};
+
+/// What equal runs have in common.
+const FILES: [&str; 5] =
+    ["results.csv", "ledger.csv", "metrics.jsonl", "weights/last.safetensors", "weights/best.safetensors"];
+
+fn job(keep: &str) -> Job {
+    let mut layers = Layers::preset("digits").unwrap();
+    let settings = ["data.limit_train=43", "model.embed_dim=8", "model.depth=1", "train.batch_size=13"];
+    let keep = format!("train.keep={keep}");
+    for setting in
+        settings.iter().chain(&["train.epochs=2", "train.warmup_epochs=1", "train.log_interval=2", keep.as_str()])
+    {
+        layers.set(setting).unwrap();
+    }
+    let checked = layers.finish().unwrap();
+    let facts = inspect(&checked.config().data).unwrap();
+    let config = checked.resolve(ImageFacts { image_size: 28, channels: 1, num_classes: 10 }).unwrap();
+    let loaded = load(&config.data, &facts, Wanted::TrainAndValidation, 1, &|_, _| ()).unwrap();
+    let model = models::build_for_training(&config).unwrap();
+    Job::new(config, model, &facts, loaded).unwrap()
+}
+
+/// Trains in a run's folder, from its state or from the start. Returns how it ended, and what was said of the disk.
+fn train(run: &mut Run, job: Job) -> (Result<Outcome, TrainError>, u32) {
+    let mut training = match find_state(run.folder()).state {
+        Some(saved) => Training::goes_on(job, &saved).unwrap(),
+        None => Training::new(job),
+    };
+    let stop = AtomicBool::new(false);
+    // States amid each epoch and at its end.
+    let limits = Limits { stop: &stop, until: None, save_every: SaveEvery::Steps(3) };
+    let mut warnings = 0;
+    let mut listen = |event: Event| warnings += u32::from(matches!(event, Event::CannotWrite(_)));
+    let outcome = training.run(run, Instant::now(), &limits, &mut listen);
+    (outcome, warnings)
+}
+
+fn start(out: &Path, name: &str, job: &Job) -> Run {
+    let place = Place::choose(out, Some(name), name).unwrap();
+    place.create(&job.config().to_toml(), job.manifest(Vec::new())).unwrap()
+}
+
+fn files(run: &Run) -> Vec<Option<Vec<u8>>> {
+    FILES.iter().map(|file| fs::read(run.folder().join(file)).ok()).collect()
+}
+
+/// Lets each write of a run fail once, in a run of its own.
+fn check_each_write(keep: &str) {
+    let out = tempfile::tempdir().unwrap();
+    let first = job(keep);
+    let mut whole = start(out.path(), "whole", &first);
+    train(&mut whole, first).0.unwrap();
+    let (mut number, mut warned) = (0, 0);
+    loop {
+        let job = job(keep);
+        let mut run = start(out.path(), &number.to_string(), &job);
+        let faults = Faults::new(run.folder(), number..number + 1);
+        let (outcome, warnings) = train(&mut run, job);
+        assert_eq!(outcome.map(|outcome| outcome.status), Ok(Status::Finished), "write {number} fails");
+        assert!(files(&run) == files(&whole), "write {number} fails");
+        let Found { state, refused } = find_state(run.folder());
+        assert_eq!((state.map(|state| state.step()), refused), (Some(8), Vec::new()), "write {number} fails");
+        assert_eq!(run.manifest().status, Status::Finished);
+        warned += warnings;
+        number += 1;
+        if number > faults.seen() {
+            break;
+        }
+    }
+    println!("keep {keep}: each of {} writes failed once", number - 1);
+    assert!(number > 50 && warned > 10, "{number} writes, {warned} warnings");
+}
+
+#[test]
+fn whichever_write_fails_the_run_ends_as_if_it_had_not() {
+    check_each_write("best");
+}
+
+#[test]
+fn whichever_write_fails_the_weights_of_the_lowest_loss_are_kept() {
+    check_each_write("lowest-train-loss");
+}
+
+#[test]
+fn a_disk_that_stays_full_ends_in_an_error_and_the_last_state_goes_on() {
+    let out = tempfile::tempdir().unwrap();
+    let first = job("best");
+    let mut whole = start(out.path(), "whole", &first);
+    train(&mut whole, first).0.unwrap();
+    for number in [0, 23, 60] {
+        let broken = job("best");
+        let mut run = start(out.path(), &format!("full-from-{number}"), &broken);
+        let faults = Faults::new(run.folder(), number..u64::MAX);
+        let (outcome, _) = train(&mut run, broken);
+        drop(faults);
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, TrainError::Record(RecordError::Write { .. })), "{error}");
+        assert!(error.to_string().starts_with("cannot write: no space is left ("), "{error}");
+        assert_eq!(find_state(run.folder()).refused, Vec::new(), "from write {number} on");
+        // There is room again.
+        assert_eq!(train(&mut run, job("best")).0.map(|outcome| outcome.status), Ok(Status::Finished));
+        assert!(files(&run) == files(&whole), "from write {number} on");
+    }
+}
