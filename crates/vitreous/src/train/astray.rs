@@ -36,7 +36,11 @@ pub struct Astray {
 impl fmt::Display for Astray {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Astray { step, epoch, lr, loss, gradient_norm, first } = self;
-        write!(f, "the loss is {loss} and the gradient's norm {gradient_norm} at step {step}")?;
+        // Of a loss that is no number nobody takes the gradient.
+        match loss.is_finite() {
+            true => write!(f, "the gradient's norm is {gradient_norm}, the loss {loss}, at step {step}")?,
+            false => write!(f, "the loss is {loss} at step {step}")?,
+        }
         if let Some(first) = first {
             write!(f, ", first in `{first}`")?;
         }

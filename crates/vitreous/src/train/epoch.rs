@@ -38,6 +38,13 @@ struct EpochTiming {
     save_s: f64,
 }
 
+/// How long steps waited for a state to be copied; a line of `timing.jsonl`.
+#[derive(Serialize)]
+struct StateTiming {
+    step: u64,
+    state_s: f64,
+}
+
 /// What becomes of a training after a step.
 enum After {
     /// It goes on.
@@ -77,7 +84,10 @@ impl Training {
             let is_time = around.is_time_to_save(self.position.results.steps) && !around.keeper.has_state();
             // At the end of an epoch the state is saved with all that the epoch came to.
             if !is_whole && (end.is_some() || is_time) {
+                let clock = Instant::now();
                 self.save_state(None, around);
+                let (step, state_s) = (self.position.results.steps, clock.elapsed().as_secs_f64());
+                around.keeper.timing(&StateTiming { step, state_s });
             }
             around.tell();
         }
@@ -198,7 +208,7 @@ impl Training {
             position.spikes.push(step);
         }
         let logged = step.is_multiple_of(config.train.log_interval);
-        if step == 1 || logged {
+        if std::mem::take(&mut around.is_first_step) || logged {
             let seconds = around.clock.1 + around.started.elapsed().as_secs_f64();
             let images_per_s = position.since_line.images / around.line.elapsed().as_secs_f64();
             around.keeper.timing(&StepTiming { step, epoch, seconds, images_per_s });

@@ -114,6 +114,8 @@ pub(super) struct Surroundings<'a> {
     pub clock: (Instant, f64),
     /// When the last line of `timing.jsonl` about steps was written.
     pub line: Instant,
+    /// Whether no step was taken yet since the program started.
+    pub is_first_step: bool,
     /// When the last state was saved, and at which step.
     pub saved: (Instant, u64),
     /// What a step takes, the last one.
@@ -253,6 +255,7 @@ impl Training {
             started,
             clock: (now, self.position.results.seconds),
             line: now,
+            is_first_step: true,
             saved: (now, self.position.results.steps),
             step_time: Duration::ZERO,
             limits,
