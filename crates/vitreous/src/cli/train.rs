@@ -17,6 +17,7 @@ use super::settings::{SettingsArgs, inspect, shell_word, square_facts};
 use super::{CliError, json, show};
 use crate::config::{CheckedConfig, ResolvedConfig, presets};
 use crate::data::{self, Facts, ImageShape, Progress, Wanted};
+use crate::evaluate::Accuracy;
 use crate::models::{self, Model};
 use crate::record::{Place, Run, Status};
 use crate::train::{Job, Outcome, Training, available_memory, check_memory, memory_needed};
@@ -179,12 +180,15 @@ fn report(run: &Run, outcome: &Outcome) -> String {
         Status::MaxSteps => format!("stopped after step {} as asked; ", units::count(results.steps)),
         _ => String::new(),
     };
-    let validation = |accuracy| {
-        format!("{} of {} validation images right", units::percent(accuracy), units::count(data.validation as u64))
+    let validation = |value| {
+        let images = data.validation as u64;
+        let [low, high] = Accuracy { value, images }.interval().map(units::percent);
+        let (right, images) = (units::percent(value), units::count(images));
+        format!("{right} of {images} validation images right (95 % interval {low} to {high})")
     };
     let reached = match (results.best_val_acc, results.best_epoch, results.val_acc, results.train_acc) {
-        (Some(accuracy), Some(epoch), ..) => format!("{} (best epoch: {epoch})", validation(accuracy)),
-        (_, _, Some(accuracy), _) => format!("{} (last epoch)", validation(accuracy)),
+        (Some(accuracy), Some(epoch), ..) => format!("{}, best epoch: {epoch}", validation(accuracy)),
+        (_, _, Some(accuracy), _) => format!("{}, last epoch", validation(accuracy)),
         (.., Some(accuracy)) => format!("{} of training images right", units::percent(accuracy)),
         _ => "the first epoch was not completed".to_string(),
     };
@@ -205,6 +209,11 @@ fn report(run: &Run, outcome: &Outcome) -> String {
 /// The same for programs.
 fn result(run: &Run, outcome: &Outcome) -> serde_json::Value {
     let mut value = serde_json::json!(outcome.results);
+    for key in ["val_acc", "best_val_acc"] {
+        let images = run.manifest().data.validation as u64;
+        let interval = value[key].as_f64().map(|value| Accuracy { value, images }.interval());
+        value[format!("{key}_interval")] = serde_json::json!(interval);
+    }
     value["run"] = run.folder().display().to_string().into();
     value["status"] = serde_json::json!(outcome.status);
     value["parameters"] = run.manifest().parameters.into();
