@@ -80,7 +80,9 @@ impl From<TrainError> for CliError {
             | TrainError::ValidationNotFinite { .. }
             | TrainError::WeightsNotFinite { .. }
             | TrainError::Record(_) => CliError::failure(message, hint),
-            TrainError::Batch { .. } | TrainError::Memory { .. } => CliError::user(message, hint),
+            TrainError::Batch { .. } | TrainError::Memory { .. } | TrainError::Disk { .. } => {
+                CliError::user(message, hint)
+            }
         }
     }
 }

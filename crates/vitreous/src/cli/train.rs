@@ -14,13 +14,13 @@ use super::flags::Flags;
 use super::progress::TrainProgress;
 use super::reading::reading;
 use super::settings::{SettingsArgs, inspect, shell_word, square_facts};
-use super::{CliError, json, show};
+use super::{CliError, dry_run, json, show};
 use crate::config::{CheckedConfig, ResolvedConfig, presets};
 use crate::data::{self, Facts, ImageShape, Progress, Wanted};
 use crate::evaluate::Accuracy;
 use crate::models::{self, Model};
 use crate::record::{Place, Run, Status};
-use crate::train::{Job, Outcome, Training, available_memory, check_memory, memory_needed};
+use crate::train::{Job, Outcome, Preflight, Training, available_memory, check_memory, memory_needed};
 use crate::units;
 
 /// Exit status of a run that was interrupted and has saved what it had reached, as shells have it for SIGINT.
@@ -39,6 +39,9 @@ pub struct Args {
     /// The folder in which runs are
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
+    /// Check everything, take a few steps to see how long the run would take, and leave nothing behind
+    #[arg(long)]
+    dry_run: bool,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
@@ -51,10 +54,17 @@ pub fn run(args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let checked = layers.finish()?;
     let place = Place::choose(&args.out, args.name.as_deref(), &base(&args.settings))?;
     let ready = ready(&checked)?;
-    let notes = ready.notes.clone();
+    let (needed, notes) = (ready.needed, ready.notes.clone());
     let job = load(&checked, ready, true)?;
-    say_what(&job);
+    if !args.dry_run {
+        say_what(&job);
+    }
     built_in.iter().chain(&notes).for_each(|note| say!("note: {note}"));
+    let preflight = Preflight::new(&job, needed, &args.out)?;
+    if args.dry_run {
+        return dry_run::run(&job, &preflight, &notes, args.json).map(|()| ExitCode::SUCCESS);
+    }
+    preflight.problems().iter().for_each(|problem| say!("note: {}; {}", problem.what, problem.fix));
 
     let (config_toml, manifest) = (job.config().to_toml(), job.manifest(command()));
     let mut progress = TrainProgress::start(&job);

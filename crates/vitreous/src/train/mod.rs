@@ -9,6 +9,8 @@ mod examples;
 mod job;
 mod memory;
 mod optimizer;
+mod preflight;
+mod rehearsal;
 mod training;
 
 pub use error::{SIDE_BY_SIDE, TrainError};
@@ -17,4 +19,6 @@ pub use examples::{Rooms, StepExamples};
 pub use job::{Job, threads};
 pub use memory::{available_memory, check_memory, memory_needed};
 pub use optimizer::optimizer;
+pub use preflight::Preflight;
+pub use rehearsal::Rehearsal;
 pub use training::{Outcome, Training};
