@@ -87,7 +87,8 @@ impl Comparison {
         let Some(best) = mean(&self.rows[reference]) else {
             return Err(AgainstError::NotEvaluated { name: self.rows[reference].name.clone() });
         };
-        let others = self.rows.iter().enumerate().filter(|(at, _)| *at != reference);
+        let data = tested_on(&self.rows[reference]);
+        let others = self.rows.iter().enumerate().filter(|(at, row)| *at != reference && tested_on(row) == data);
         let mut others: Vec<(usize, f64)> = others.filter_map(|(at, row)| Some((at, mean(row)? - best))).collect();
         others.sort_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
         let answers = LazyCell::new(|| outcomes(&self.rows[reference]));
@@ -107,12 +108,19 @@ impl Comparison {
         Ok(())
     }
 
-    /// The row of a name, or of a run of this name or folder; without a name, the best.
+    /// The row of a name, or of a run of this name or folder; without a name, the best on the data of most rows.
     fn reference(&self, name: Option<&str>) -> Result<Option<usize>, AgainstError> {
         let Some(name) = name else {
-            let known = self.rows.iter().enumerate().filter_map(|(at, row)| Some((at, row.test_acc?.mean)));
+            let known: Vec<_> =
+                self.rows.iter().enumerate().filter_map(|(at, row)| Some((at, row, row.test_acc?.mean))).collect();
+            let rows = |row: &Row| known.iter().filter(|(_, other, _)| tested_on(other) == tested_on(row)).count();
+            let by_rows = |&(_, row, mean): &(usize, &Row, f64)| (rows(row), mean);
             // Of equal ones the first.
-            return Ok(known.rev().max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at));
+            let best = known.iter().rev().max_by(|a, b| {
+                let ((rows, mean), (other_rows, other_mean)) = (by_rows(a), by_rows(b));
+                rows.cmp(&other_rows).then(mean.total_cmp(&other_mean))
+            });
+            return Ok(best.map(|(at, ..)| *at));
         };
         let is_meant = |folder: &Path| folder == Path::new(name) || folder.file_name() == Some(OsStr::new(name));
         let by_name = self.rows.iter().position(|row| row.name == name);
@@ -122,6 +130,13 @@ impl Comparison {
             known: self.rows.iter().map(|row| row.name.clone()).collect(),
         })
     }
+}
+
+/// What a row's test accuracy is of: accuracies of other data sets, classes or tasks say nothing of each other. A
+/// comparison has the settings that are not the same in all rows.
+pub(super) fn tested_on(row: &Row) -> ([Option<&toml::Value>; 2], bool) {
+    let is_reader = row.settings.get("model.kind").and_then(toml::Value::as_str) == Some("reader");
+    (["data.name", "data.classes"].map(|key| row.settings.get(key)), is_reader)
 }
 
 /// The answers of a row that is one run.
@@ -174,8 +189,8 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use super::super::read;
     use super::super::testing::write_run;
+    use super::super::{Verdicts, read};
     use super::*;
 
     /// A run in a folder: settings, seed, and what it says of six images, of which the first three are cats.
@@ -313,10 +328,34 @@ mod tests {
         told(others);
         fs::remove_file(&predictions).unwrap();
         told(missing);
-        fs::write(folders[1].join("config.toml"), "[train]\nlr = 0.25\n[data]\nname = \"photos\"\nimage_size = 13\n")
-            .unwrap();
+        for (folder, size) in folders.iter().zip([12, 13]) {
+            let config = format!("[train]\nlr = 0.{size}\n[data]\nname = \"photos\"\nimage_size = {size}\n");
+            fs::write(folder.join("config.toml"), config).unwrap();
+        }
         keep(&folders[1], "dccddd", "best", "of other sizes");
         assert_eq!(compared(&folders, None).unwrap().rows[1].difference.as_ref().unwrap().basis.p(), Some(0.5));
+    }
+
+    #[test]
+    fn rows_are_held_against_the_best_of_their_own_data_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let photos = "lr = 0.5\n[data]\nname = \"photos\"\n";
+        let some = "lr = 0.5\n[data]\nclasses = \"1,2\"\n";
+        let runs = [
+            tested("photos", photos, 1, "cccddd"),
+            tested("some", some, 1, "cccddd"),
+            tested("some_seed=2", some, 2, "cccdcd"),
+            tested("a", "lr = 0.25", 1, "dccddd"),
+            tested("b", "lr = 0.5", 1, "dddddd"),
+            tested("b_seed=2", "lr = 0.5", 2, "dddddc"),
+        ];
+        let comparison = compared(&write(folder.path(), &runs), None).unwrap();
+        assert_eq!(comparison.against.as_deref(), Some("a"));
+        let held: Vec<&str> =
+            comparison.rows.iter().filter(|row| row.difference.is_some()).map(|row| &*row.name).collect();
+        assert_eq!(held, ["b"]);
+        let note = Verdicts::new(&comparison).unwrap().notes.pop().unwrap();
+        assert_eq!(note, "2 more rows are tested on other data: compare these by themselves");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is said of differences of test accuracy: how large each is, and whether it is more than noise.
 
+use super::differences::tested_on;
 use super::sheet::{CELL_MAX, accuracy};
 use super::{Basis, Comparison, Row, RowDifference};
 use crate::evaluate::shortened;
@@ -19,7 +20,10 @@ pub struct Verdicts {
 impl Verdicts {
     /// Puts the differences of a comparison into words; there are none before they were asked for.
     pub fn new(comparison: &Comparison) -> Option<Verdicts> {
-        let reference = comparison.rows.iter().find(|row| comparison.against.as_ref() == Some(&row.name))?;
+        // Rows of several seeds may have the name of another row.
+        let is_reference = |row: &&Row| row.test_acc.is_some() && row.difference.is_none();
+        let mut named = comparison.rows.iter().filter(|row| comparison.against.as_ref() == Some(&row.name));
+        let reference = named.find(is_reference)?;
         let mean = |row: &Row| row.test_acc.map_or(f64::NEG_INFINITY, |spread| spread.mean);
         let is_best = comparison.rows.iter().all(|row| mean(row) <= mean(reference));
         let interval = reference.test_acc_interval.map_or_else(String::new, |interval| {
@@ -36,8 +40,9 @@ impl Verdicts {
             comparison.rows.iter().filter_map(|row| Some((row, row.difference.as_ref()?))).collect();
         held.sort_by(|(_, a), (_, b)| b.mean.total_cmp(&a.mean));
         let rows = held.iter().map(|(row, difference)| line(row, difference)).collect();
-        let tested = comparison.rows.iter().filter(|row| row.test_acc.is_some()).count();
-        Some(Verdicts { title, rows, notes: notes(&held, tested - 1 - held.len()) })
+        let tested = comparison.rows.iter().filter(|row| row.test_acc.is_some());
+        let (own, other): (Vec<&Row>, Vec<&Row>) = tested.partition(|row| tested_on(row) == tested_on(reference));
+        Some(Verdicts { title, rows, notes: notes(&held, own.len() - 1 - held.len(), other.len()) })
     }
 
     /// Writes a Markdown table below its title.
@@ -83,7 +88,7 @@ fn probability(p: f64) -> String {
     }
 }
 
-fn notes(held: &[(&Row, &RowDifference)], left: usize) -> Vec<String> {
+fn notes(held: &[(&Row, &RowDifference)], left: usize, other: usize) -> Vec<String> {
     let mut notes = Vec::new();
     if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::SameImages { .. })) {
         let text = "of two single runs, p is how often equally good models differ as much on the same images (McNemar's \
@@ -96,9 +101,12 @@ fn notes(held: &[(&Row, &RowDifference)], left: usize) -> Vec<String> {
     if held.len() > 1 {
         notes.push("more than noise is p below 0.05; chance makes one such line of twenty".to_string());
     }
+    let rows = |n: usize| format!("{} more {}", units::count(n as u64), if n == 1 { "row is" } else { "rows are" });
     if left > 0 {
-        let rows = if left == 1 { "row is" } else { "rows are" };
-        notes.push(format!("{} more {rows} further away and not tested: name fewer runs", units::count(left as u64)));
+        notes.push(format!("{} further away and not held against it: name fewer runs", rows(left)));
+    }
+    if other > 0 {
+        notes.push(format!("{} tested on other data: compare these by themselves", rows(other)));
     }
     notes
 }
@@ -165,7 +173,7 @@ Test accuracy against the best, a: 75.00 % (95 % interval 50.00 % to 87.50 %)
 settings it says little: another seed may differ as much
 - over seeds, p is how often seeds alone make as large a difference (Student's t)
 - more than noise is p below 0.05; chance makes one such line of twenty
-- 1 more row is further away and not tested: name fewer runs
+- 1 more row is further away and not held against it: name fewer runs
 ";
         assert_eq!(verdicts(rows).unwrap().markdown(), expected);
     }

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use serde::{Deserialize, Serialize};
 
 use super::resample::scale_and_cut;
 use super::{DataError, ImageShape};
@@ -29,6 +30,17 @@ pub struct Decoded {
     pub pixels: Vec<u8>,
     /// Width and height of the picture, where it had to be enlarged.
     pub enlarged_from: Option<[u32; 2]>,
+}
+
+/// A picture with fewer pixels, along one axis or both, than the image that was made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmallPicture {
+    /// The file, relative to the data set's folder.
+    pub name: String,
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
 }
 
 /// Decodes a picture file into an image of the given shape.

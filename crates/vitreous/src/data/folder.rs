@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::decode::{Decoded, decode_picture};
+use super::decode::{Decoded, SmallPicture, decode_picture};
 use super::idx::zeros;
 use super::split::{Names, Packed};
 use super::split_folders::{refuse_splits_as_classes, split_folders};
@@ -224,17 +224,6 @@ pub struct SkippedImage {
     pub name: String,
     /// What is wrong with it.
     pub reason: String,
-}
-
-/// A picture with fewer pixels, along one axis or both, than the image that was made of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SmallPicture {
-    /// The file, relative to the data set's folder.
-    pub name: String,
-    /// In pixels.
-    pub width: u32,
-    /// In pixels.
-    pub height: u32,
 }
 
 /// Decodes pictures on several threads. Returns the images that are good, with their places among `pictures`, and the

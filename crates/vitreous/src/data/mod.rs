@@ -32,11 +32,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use check::{DataCheck, Problem};
-pub use decode::{Decoded, decode_picture};
+pub use decode::{Decoded, SmallPicture, decode_picture};
 pub use describe::{ClassSummary, DataSummary, describe};
 pub use duplicates::{Duplicates, ImagePlace};
 pub use error::DataError;
-pub use folder::{SkippedImage, SmallPicture};
+pub use folder::SkippedImage;
 pub use image_set::ImageSet;
 pub use load::{Loaded, Wanted, load};
 pub use normalize::Normalization;

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::digits::{self, Digits};
-use super::folder::SmallPicture;
-use super::{ImageShape, SplitName};
+use super::{ImageShape, SmallPicture, SplitName};
 use crate::config::data::DataSpec;
 use crate::random::{Key, Purpose, stream};
 
