@@ -87,6 +87,66 @@ fn real_runs_are_compared_in_every_format() {
 }
 
 #[test]
+fn a_difference_between_two_runs_is_held_against_noise() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    for (name, lr) in [("slow", "--lr=1e-6"), ("fast", "--lr=3e-3"), ("twin", "--lr=3.1e-3")] {
+        let images = ["train", "--limit-train=1500", "--batch-size=25", "--val-fraction=0.01", "--epochs=3"];
+        said(folder, &[&images[..], &["--set=model.depth=1", "--name", name, lr]].concat());
+        said(folder, &["evaluate", &format!("runs/{name}")]);
+    }
+    // What was answered, counted here once more.
+    let right = |run: &str| -> Vec<bool> {
+        let text = fs::read_to_string(folder.join(format!("runs/{run}/evaluation/test/predictions.csv"))).unwrap();
+        let lines = text.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+        lines.map(|cells| cells[1] == cells[2]).collect()
+    };
+    let count = |own: &str, other: &str| {
+        right(own).into_iter().zip(right(other)).filter(|(own, other)| *own && !*other).count() as u64
+    };
+    let json = |arguments: &[&str]| -> Value {
+        let arguments = [&["compare", "runs/slow", "runs/fast", "runs/twin", "--json"], arguments].concat();
+        serde_json::from_str(&said(folder, &arguments)).unwrap()
+    };
+    let found = json(&["--against=fast"]);
+    assert_eq!((&found["against"], &found["rows"][1]["difference"]), (&"fast".into(), &Value::Null));
+    let row = &found["rows"][0];
+    let difference = &row["difference"];
+    assert_eq!((&difference["by"], &difference["images"]), (&"same-images".into(), &4000.into()));
+    assert_eq!(difference["only_own_right"], count("slow", "fast"));
+    assert_eq!(difference["only_other_right"], count("fast", "slow"));
+    assert_eq!(difference["within_noise"], false, "{difference}");
+    let [low, high] = [0, 1].map(|end| row["test_acc_interval"][end].as_f64().unwrap());
+    let test = row["test_acc"]["mean"].as_f64().unwrap();
+    assert!(low < test && test < high && high - low < 0.04, "{row}");
+    let best = json(&[]);
+    let tests = [1, 2].map(|at| best["rows"][at]["test_acc"]["mean"].as_f64().unwrap());
+    assert_eq!(best["against"], if tests[0] >= tests[1] { "fast" } else { "twin" });
+
+    let text = said(folder, &["compare", "runs/slow", "runs/fast", "--against=runs/slow"]);
+    let verdicts = text.split("\n\n").find(|part| part.starts_with("test accuracy against slow: ")).expect(&text);
+    let line = verdicts.lines().nth(1).unwrap();
+    assert!(line.starts_with("fast  +") && line.contains(" points  p < 0.0001  more than noise  of 4,000"), "{text}");
+    let csv = said(folder, &["compare", "runs/slow", "runs/fast", "--format=csv"]);
+    assert!(
+        csv.lines().nth(1).unwrap().contains(",fast,-0.") && csv.lines().nth(1).unwrap().ends_with(",false"),
+        "{csv}"
+    );
+    let markdown = said(folder, &["compare", "runs/slow", "runs/fast", "--format=markdown"]);
+    assert!(markdown.contains("\nTest accuracy against the best, fast: "), "{markdown}");
+
+    // What is asked about the last weights later is no answer of the best.
+    said(folder, &["evaluate", "runs/slow", "--weights=last"]);
+    let text = said(folder, &["compare", "runs/slow", "runs/fast"]);
+    assert!(
+        text.contains("cannot be said  slow: the answers of its best weights are not kept; evaluate it again"),
+        "{text}"
+    );
+    let unknown = common::refused(folder, &["compare", "runs", "--against=fats"]);
+    assert_eq!(unknown, "error: there is no run `fats` in the comparison (--against)\nhint: did you mean `fast`?\n");
+}
+
+#[test]
 fn what_cannot_be_compared_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
@@ -122,12 +182,38 @@ fn a_thousand_runs_take_no_second() {
         fs::write(at.join("config.toml"), config.replace("lr = 0.0015", &lr)).unwrap();
         fs::write(at.join("manifest.json"), manifest.to_string()).unwrap();
     }
-    let start = Instant::now();
-    let json: Value = serde_json::from_str(&said(folder, &["compare", "many", "--json"])).unwrap();
-    let time = start.elapsed();
+    let timed = |arguments: &[&str]| -> Value {
+        let start = Instant::now();
+        let json = serde_json::from_str(&said(folder, &[&["compare", "many", "--json"], arguments].concat())).unwrap();
+        let time = start.elapsed();
+        // Without optimisation, and beside other tests, it may take longer.
+        let limit = if cfg!(debug_assertions) { Duration::from_secs(5) } else { Duration::from_secs(1) };
+        assert!(time < limit, "{time:?}");
+        json
+    };
+    let json = timed(&[]);
     assert_eq!(json["rows"].as_array().unwrap().len(), 200);
     assert!(json["rows"].as_array().unwrap().iter().all(|row| row["seconds"]["n"] == 5));
-    // Without optimisation, and beside other tests, it may take longer.
-    let limit = if cfg!(debug_assertions) { Duration::from_secs(5) } else { Duration::from_secs(1) };
-    assert!(time < limit, "{time:?}");
+    // Each with its answers to ten thousand images, of which few are read.
+    let lines = (0..10_000).map(|number| format!("mnist/{number},7,{},0.99\n", if number < 9_000 { 7 } else { 1 }));
+    let answers = ["image,label,prediction,probability\n".to_string()].into_iter().chain(lines).collect::<String>();
+    said(folder, &["evaluate", "runs/first"]);
+    let kept = folder.join("runs/first/evaluation/test");
+    fs::write(kept.join("predictions.csv"), answers).unwrap();
+    for number in 0..1000 {
+        let at = folder.join(format!("many/run-{number}"));
+        let path = at.join("manifest.json");
+        let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let record =
+            r#"{"split": "test", "weights": "best", "data": "digits", "images": 10000, "loss": 0.5, "top1": 0.9}"#;
+        manifest["evaluations"] = vec![serde_json::from_str::<Value>(record).unwrap()].into();
+        fs::write(&path, manifest.to_string()).unwrap();
+        fs::create_dir_all(at.join("evaluation/test")).unwrap();
+        for file in ["predictions.csv", "report.json"] {
+            fs::hard_link(kept.join(file), at.join("evaluation/test").join(file)).unwrap();
+        }
+    }
+    let json = timed(&["--each"]);
+    let differences = json["rows"].as_array().unwrap().iter().filter(|row| row["difference"]["by"] == "same-images");
+    assert_eq!(differences.count(), 24);
 }

@@ -96,6 +96,10 @@ fn the_validation_accuracy_of_training_is_that_of_evaluate() {
     let trained = json(folder, &[["train", "--name=d"].as_slice(), &small].concat());
     let report = json(folder, &["evaluate", "runs/d", "--split=val", "--weights=last"]);
     assert_eq!(report["top1"], trained["val_acc"]);
+    assert_eq!(report["top1_interval"], trained["val_acc_interval"]);
+    let text = said(folder, &[["train"].as_slice(), &small].concat());
+    let [low, high] = [0, 1].map(|end| 100.0 * report["top1_interval"][end].as_f64().unwrap());
+    assert!(text.contains(&format!(" validation images right (95 % interval {low:.2} % to {high:.2} %)")), "{text}");
     let results = fs::read_to_string(folder.join("runs/d/results.csv")).unwrap();
     let loss: f64 = results.lines().nth(1).unwrap().split(',').nth(4).unwrap().parse().unwrap();
     assert_eq!(report["loss"].as_f64(), Some(loss));

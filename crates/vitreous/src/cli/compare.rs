@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::table::{Align, columns};
+use super::table::{Align, columns, table};
 use super::{CliError, json, show};
-use crate::compare::{Comparison, LeftOut, Sheet, SortError, folders, read};
+use crate::compare::{AgainstError, Comparison, LeftOut, Sheet, SortError, Verdicts, folders, read};
 
 /// Puts runs side by side: what differs in their settings, what they cost, what they reached
 #[derive(clap::Args)]
@@ -23,6 +23,9 @@ pub struct Args {
     /// The other way round
     #[arg(long, requires = "sort")]
     reverse: bool,
+    /// The run whose test accuracy the others are held against [default: the best]
+    #[arg(long, value_name = "RUN")]
+    against: Option<String>,
     /// A row for each run, also where runs differ only in the seed
     #[arg(long)]
     each: bool,
@@ -58,6 +61,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
         return Err(CliError::user(format!("{what} a run that can be compared"), Some(hint.to_string())));
     }
     let mut comparison = Comparison::new(runs, left_out, !args.each);
+    comparison
+        .hold_against(args.against.as_deref())
+        .map_err(|error: AgainstError| CliError::user(error.to_string(), error.hint()))?;
     if let Some(key) = &args.sort {
         comparison
             .sort(key, args.reverse)
@@ -86,12 +92,18 @@ pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
             show(&text)
         }
         Format::Terminal => {
-            let Sheet { columns: heads, rows, notes } = Sheet::new(comparison);
+            let Sheet { columns: heads, rows, notes, verdicts } = Sheet::new(comparison);
             let align: Vec<Align> =
                 heads.iter().map(|head| if head.is_number { Align::Right } else { Align::Left }).collect();
             let head = heads.into_iter().map(|head| head.title).collect();
             let mut text = columns(&[vec![head], rows].concat(), &align);
             if !notes.is_empty() {
+                text.push('\n');
+                notes.iter().for_each(|note| text.push_str(&format!("{note}\n")));
+            }
+            if let Some(Verdicts { title, rows, notes }) = verdicts {
+                let [left, right] = [Align::Left, Align::Right];
+                text.push_str(&format!("\n{title}\n{}", table(&rows, &[left, right, left, left, left])));
                 text.push('\n');
                 notes.iter().for_each(|note| text.push_str(&format!("{note}\n")));
             }

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::dry_run::problems_text;
 use super::reading::reading;
 use super::settings::{SettingsArgs, inspect};
 use super::table::{Align, table};
@@ -93,6 +94,10 @@ fn text(summary: &DataSummary) -> String {
     text.push_str(&table(&rows, &[Align::Left, Align::Right, Align::Right, Align::Right]));
     if summary.has_test && summary.classes.iter().any(|class| class.test.is_none()) {
         text.push_str("-: the test split's labels are not read here, so its images are not counted by class\n");
+    }
+    let problems = summary.check.problems();
+    if !problems.is_empty() {
+        text.push_str(&format!("\n{}", problems_text(&problems, &summary.check.duplicates)));
     }
     for skipped in &summary.skipped {
         text.push_str(&format!("skipped {}: {}\n", skipped.name, skipped.reason));

@@ -82,6 +82,7 @@ impl From<TrainError> for CliError {
             | TrainError::Record(_) => CliError::failure(message, hint),
             TrainError::Batch { .. }
             | TrainError::Memory { .. }
+            | TrainError::Disk { .. }
             | TrainError::State { .. }
             | TrainError::SavedState(_) => CliError::user(message, hint),
         }

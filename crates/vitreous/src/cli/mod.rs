@@ -13,6 +13,7 @@ macro_rules! say {
 mod bench;
 mod compare;
 mod data;
+mod dry_run;
 mod error;
 mod evaluate;
 mod flags;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::record::{EpochRow, Validation};
-use crate::train::{Event, Job, ROLLBACKS, StepEvent};
+use crate::train::{Event, Job, ROLLBACKS, Rehearsal, StepEvent};
 use crate::units;
 
 /// Time between two plain lines within an epoch.
@@ -62,7 +62,21 @@ struct Pace {
     validations_done: u64,
 }
 
+/// Estimates the time of a whole training from a few of its steps, in seconds.
+pub fn seconds_in_all(job: &Job, timed: &Rehearsal) -> f64 {
+    let pace = Pace { steps_s: timed.seconds, steps_done: timed.steps, images_done: timed.images, ..Pace::of(job, 0) };
+    pace.steps_s + pace.seconds_left()
+}
+
 impl Pace {
+    /// Nothing is done yet but so many steps in an earlier piece of the run.
+    fn of(job: &Job, before: u64) -> Pace {
+        let per_epoch = job.steps_per_epoch().max(1);
+        let validations = job.steps().div_ceil(per_epoch).saturating_sub(before / per_epoch);
+        let steps = job.steps().saturating_sub(before);
+        Pace { steps, validations, validation_images: job.data().validation, ..Pace::default() }
+    }
+
     /// Estimates the seconds until the end: what is left of steps and of validations, each at its pace so far.
     fn seconds_left(&self) -> f64 {
         let validation_s = match self.validations_done {
@@ -85,14 +99,7 @@ impl TrainProgress {
             bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is well-formed"));
             bar
         });
-        let per_epoch = job.steps_per_epoch().max(1);
-        let validations = steps.div_ceil(per_epoch).saturating_sub(before / per_epoch);
-        let pace = Pace {
-            steps: steps.saturating_sub(before),
-            validations,
-            validation_images: job.data().validation,
-            ..Pace::default()
-        };
+        let pace = Pace::of(job, before);
         let rate = Rate { since: now, images: 0, value: None };
         TrainProgress { bar, epochs, steps, before, pace, last: now, epoch_start: now, line: now, rate }
     }

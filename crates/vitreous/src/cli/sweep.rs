@@ -412,7 +412,8 @@ fn conclude(
         .enumerate()
         .map(|(at, variation)| Setting { name: variation.name.clone(), why: variation.why.clone(), runs: of(at) })
         .collect();
-    let comparison = Comparison::new(runs.clone(), left_out, true);
+    let mut comparison = Comparison::new(runs.clone(), left_out, true);
+    comparison.hold_against(None).expect("no row was named");
     let arguments: Vec<String> = command().into_iter().skip(1).collect();
     let telling = Telling {
         sweep: name,

@@ -16,12 +16,13 @@ use super::progress::TrainProgress;
 use super::reading::reading;
 use super::resume::{Begun, Ready as RunReady};
 use super::settings::{SettingsArgs, inspect, shell_word, square_facts};
-use super::{CliError, json, show};
+use super::{CliError, dry_run, json, show};
 use crate::config::{CheckedConfig, ResolvedConfig, presets};
 use crate::data::{self, Facts, ImageShape, Progress, Wanted};
+use crate::evaluate::Accuracy;
 use crate::models::{self, Model};
 use crate::record::{Place, RecordError, Run, Status, base_name, is_name};
-use crate::train::{Job, Limits, Outcome, SaveEvery, available_memory, check_memory, memory_needed};
+use crate::train::{Job, Limits, Outcome, Preflight, SaveEvery, available_memory, check_memory, memory_needed};
 use crate::units;
 
 /// Exit status of a run that was interrupted and has saved what it had reached, as shells have it for SIGINT.
@@ -49,6 +50,9 @@ pub struct Args {
     /// The folder in which runs are
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
+    /// Check everything, take a few steps to see how long the run would take, and leave nothing behind
+    #[arg(long)]
+    dry_run: bool,
     /// Go on with a run from its last state, bit for bit; auto takes the run of this name or, if there is none, starts it
     #[arg(long, value_name = "RUN|auto")]
     resume: Option<String>,
@@ -93,16 +97,24 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
             return show_done(&begun.run, args.json);
         }
     }
-    let mut notes = ready.notes.clone();
+    let (needed, mut notes) = (ready.needed, ready.notes.clone());
     let job = load(&checked, ready, true)?;
     let changes = begun.as_ref().map(|begun| begun.changes(&job.config().to_toml())).transpose()?.unwrap_or_default();
-    say_what(&job);
+    if !args.dry_run {
+        say_what(&job);
+    }
     if let Some(begun) = &begun {
         notes.extend(begun.notes.iter().cloned());
         notes.extend(changes.iter().cloned());
         say!("{} goes on after step {}", begun.run.folder().display(), units::count(begun.step()));
     }
     built_in.iter().chain(&notes).for_each(|note| say!("note: {note}"));
+    let out = begun.as_ref().map_or(args.out.as_path(), |begun| begun.run.folder());
+    let preflight = Preflight::new(&job, needed, out)?;
+    if args.dry_run {
+        return dry_run::run(&job, &preflight, &notes, args.json).map(|()| ExitCode::SUCCESS);
+    }
+    preflight.problems().iter().for_each(|problem| say!("note: {}; {}", problem.what, problem.fix));
 
     let mut progress = TrainProgress::start(&job, begun.as_ref().map_or(0, Begun::step));
     let stop = watch_signals()?;
@@ -277,12 +289,15 @@ fn report(run: &Run, outcome: &Outcome) -> String {
         Status::MaxTime => format!("the time was up after step {}; ", units::count(results.steps)),
         _ => String::new(),
     };
-    let validation = |accuracy| {
-        format!("{} of {} validation images right", units::percent(accuracy), units::count(data.validation as u64))
+    let validation = |value| {
+        let images = data.validation as u64;
+        let [low, high] = Accuracy { value, images }.interval().map(units::percent);
+        let (right, images) = (units::percent(value), units::count(images));
+        format!("{right} of {images} validation images right (95 % interval {low} to {high})")
     };
     let reached = match (results.best_val_acc, results.best_epoch, results.val_acc, results.train_acc) {
-        (Some(accuracy), Some(epoch), ..) => format!("{} (best epoch: {epoch})", validation(accuracy)),
-        (_, _, Some(accuracy), _) => format!("{} (last epoch)", validation(accuracy)),
+        (Some(accuracy), Some(epoch), ..) => format!("{}, best epoch: {epoch}", validation(accuracy)),
+        (_, _, Some(accuracy), _) => format!("{}, last epoch", validation(accuracy)),
         (.., Some(accuracy)) => format!("{} of training images right", units::percent(accuracy)),
         _ => "the first epoch was not completed".to_string(),
     };
@@ -305,6 +320,11 @@ fn report(run: &Run, outcome: &Outcome) -> String {
 /// The same for programs.
 fn result(run: &Run, outcome: &Outcome) -> serde_json::Value {
     let mut value = serde_json::json!(outcome.results);
+    for key in ["val_acc", "best_val_acc"] {
+        let images = run.manifest().data.validation as u64;
+        let interval = value[key].as_f64().map(|value| Accuracy { value, images }.interval());
+        value[format!("{key}_interval")] = serde_json::json!(interval);
+    }
     value["run"] = run.folder().display().to_string().into();
     value["status"] = serde_json::json!(outcome.status);
     value["parameters"] = run.manifest().parameters.into();

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::settings::{SEED, Settings, differing};
-use super::{LeftOut, RunFacts, Spread, TrainAccuracy};
+use super::{LeftOut, RowDifference, RunFacts, Spread, TrainAccuracy};
+use crate::evaluate::Accuracy;
+use crate::record::Weights;
 
 /// Stands for the images where they differ although nothing in the configs does.
 const IMAGES: &str = "data.fingerprint";
@@ -18,6 +20,8 @@ pub struct Comparison {
     pub keys: Vec<String>,
     /// What is compared.
     pub rows: Vec<Row>,
+    /// The row that the others' test accuracies are held against; absent before that is asked for.
+    pub against: Option<String>,
     /// Folders that are not.
     pub left_out: Vec<LeftOut>,
 }
@@ -42,14 +46,22 @@ pub struct Row {
     pub flops_forward: Option<u64>,
     /// Wall-clock time of the training.
     pub seconds: Option<Spread>,
+    /// Whose accuracies these are; several where the runs were not measured by the same.
+    pub weights: Vec<Weights>,
     /// Accuracy on the images it learned from.
     pub train_acc: Option<Spread>,
     /// Whether `evaluate` measured that, or it is the mean over the last epoch while learning.
     pub train_acc_measured: bool,
     /// Accuracy on the validation split.
     pub val_acc: Option<Spread>,
+    /// Wilson's 95 % interval of it, where it is that of one run.
+    pub val_acc_interval: Option<[f64; 2]>,
     /// Accuracy on the test split.
     pub test_acc: Option<Spread>,
+    /// Wilson's 95 % interval of it, where it is that of one run.
+    pub test_acc_interval: Option<[f64; 2]>,
+    /// Its test accuracy against that of the comparison's reference.
+    pub difference: Option<RowDifference>,
 }
 
 impl Comparison {
@@ -78,7 +90,8 @@ impl Comparison {
                 run.settings.insert(SEED.to_string(), seed);
             }
         }
-        Comparison { rows: groups.iter().map(|runs| Row::new(runs, &keys)).collect(), keys, left_out }
+        let rows = groups.iter().map(|runs| Row::new(runs, &keys)).collect();
+        Comparison { rows, keys, against: None, left_out }
     }
 }
 
@@ -96,6 +109,9 @@ impl Row {
             _ => None,
         };
         let train_acc = of(&measured);
+        let mut weights: Vec<Weights> = runs.iter().filter_map(|run| run.weights).collect();
+        weights.sort_unstable();
+        weights.dedup();
         Row {
             name: common_name(runs),
             folders: runs.iter().map(|run| run.folder.clone()).collect(),
@@ -107,10 +123,20 @@ impl Row {
             seconds: of(&|run| Some(run.seconds)),
             train_acc_measured: train_acc.is_some(),
             train_acc: train_acc.or_else(|| of(&running)),
-            val_acc: of(&|run| run.validation),
-            test_acc: of(&|run| run.test),
+            weights,
+            val_acc: of(&|run| run.validation.map(|found| found.value)),
+            val_acc_interval: interval(runs.iter().filter_map(|run| run.validation)),
+            test_acc: of(&|run| run.test.map(|found| found.value)),
+            test_acc_interval: interval(runs.iter().filter_map(|run| run.test)),
+            difference: None,
         }
     }
+}
+
+/// The interval of the one accuracy that there is.
+fn interval(mut found: impl Iterator<Item = Accuracy>) -> Option<[f64; 2]> {
+    let first = found.next()?;
+    found.next().is_none().then(|| first.interval())
 }
 
 /// Runs of one name in several folders are called by their folders.

@@ -1,10 +1,13 @@
 //! Runs side by side: what their configs have of their own, what they cost and what they reached.
 //!
 //! Reads records, never a tensor and never an image. [`read`] takes folders and leaves out, with the reason, what
-//! cannot be compared; [`Comparison`] makes rows of the rest, one for all runs that differ only in the seed;
-//! [`Sheet`] puts them into cells.
+//! cannot be compared; [`Comparison`] makes rows of the rest, one for all runs that differ only in the seed, and says
+//! which of their test accuracies differ by more than noise; [`Sheet`] puts them into cells.
 
 mod comparison;
+mod differences;
+mod noise;
+mod outcomes;
 mod read;
 mod settings;
 mod sheet;
@@ -12,10 +15,14 @@ mod sort;
 mod spread;
 #[cfg(test)]
 mod testing;
+mod verdicts;
 
 pub use comparison::{Comparison, Row};
+pub use differences::{AgainstError, Basis, RowDifference};
+pub use noise::{Difference, SeedSpread};
 pub use read::{LeftOut, RunFacts, TrainAccuracy, folders, read};
 pub use settings::{Settings, changes, settings_of, shown};
 pub use sheet::{Column, Sheet};
 pub use sort::{SortError, SortKey};
 pub use spread::Spread;
+pub use verdicts::Verdicts;

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::settings::{SEED, Settings, settings_of};
 use crate::data::SplitName;
-use crate::record::{Manifest, RecordError, Run, Status};
+use crate::evaluate::Accuracy;
+use crate::record::{Manifest, RecordError, Results, Run, Status, Weights};
 
 /// A run that can be compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,12 +32,15 @@ pub struct RunFacts {
     pub flops_forward: Option<u64>,
     /// Wall-clock time of the training.
     pub seconds: f64,
+    /// Whose accuracies these are: the weights that `evaluate` asked about the test split, else the best by the
+    /// validation split, else the last.
+    pub weights: Option<Weights>,
     /// Accuracy on the images it learned from.
     pub train: Option<TrainAccuracy>,
-    /// Accuracy on the validation split: of the best weights, else of the last.
-    pub validation: Option<f64>,
+    /// Accuracy on the validation split; absent where it is known of other weights only.
+    pub validation: Option<Accuracy>,
     /// Accuracy on the test split, where `evaluate` was run.
-    pub test: Option<f64>,
+    pub test: Option<Accuracy>,
 }
 
 /// How well a run knows the images that it learned from.
@@ -113,7 +117,20 @@ fn facts(folder: &Path) -> Result<RunFacts, String> {
         format!("its config is not one of this version: {error}; version {} wrote it", manifest.version)
     })?;
     settings.remove(SEED);
-    let measured = manifest.evaluation(SplitName::Train).map(|found| TrainAccuracy::Measured(found.top1));
+    let test = manifest.evaluation(SplitName::Test);
+    let weights = test.map(|test| test.weights).or_else(|| validated(results));
+    let of_these = |split| weights.and_then(|weights| manifest.evaluation_of(split, weights));
+    let measured = match weights {
+        Some(_) => of_these(SplitName::Train),
+        None => manifest.evaluation(SplitName::Train),
+    };
+    let measured = measured.map(|found| TrainAccuracy::Measured(found.top1));
+    let validation = match weights {
+        Some(Weights::Best) => results.best_val_acc,
+        Some(Weights::Last) => results.val_acc,
+        None => None,
+    };
+    let validation = validation.map(|value| Accuracy { value, images: manifest.data.validation as u64 });
     Ok(RunFacts {
         folder: folder.to_path_buf(),
         name: run.name(),
@@ -124,14 +141,21 @@ fn facts(folder: &Path) -> Result<RunFacts, String> {
         parameters: manifest.parameters,
         flops_forward: manifest.flops.map(|flops| flops.forward),
         seconds: results.seconds,
+        weights,
         train: measured.or_else(|| results.train_acc.map(TrainAccuracy::Running)),
-        validation: results.best_val_acc.or(results.val_acc),
-        test: manifest.evaluation(SplitName::Test).map(|found| found.top1),
+        validation: validation.or_else(|| of_these(SplitName::Validation).map(Accuracy::from)),
+        test: test.map(Accuracy::from),
     })
 }
 
+/// The weights whose validation accuracy training measured: the best where it chose them, else the last.
+fn validated(results: &Results) -> Option<Weights> {
+    let best = results.best_val_acc.map(|_| Weights::Best);
+    best.or(results.val_acc.map(|_| Weights::Last))
+}
+
 /// The results of a run that has come to its end.
-fn finished(manifest: &Manifest) -> Result<&crate::record::Results, String> {
+fn finished(manifest: &Manifest) -> Result<&Results, String> {
     let after =
         || manifest.results.as_ref().map_or_else(String::new, |results| format!(" after step {}", results.steps));
     match manifest.status {
@@ -233,7 +257,8 @@ mod tests {
             facts(&at).unwrap()
         };
         let plain = facts_of(&|_| ());
-        assert_eq!((plain.train, plain.validation, plain.test), (Some(TrainAccuracy::Running(0.25)), Some(0.75), None));
+        assert_eq!(plain.train, Some(TrainAccuracy::Running(0.25)));
+        assert_eq!((plain.validation, plain.test), (Some(Accuracy { value: 0.75, images: 5 }), None));
         assert!(!plain.settings.contains_key(SEED) && plain.settings.contains_key("train.lr"));
         let found = |split: &str, data: &str, top1: f64| serde_json::json!({"split": split, "weights": "best", "data": data, "images": 7, "loss": null, "top1": top1, "top5": 1.0});
         let evaluations = serde_json::json!([
@@ -242,7 +267,38 @@ mod tests {
             found("test", "others", 1.0)
         ]);
         let evaluated = facts_of(&|manifest| manifest["evaluations"] = evaluations.clone());
-        assert_eq!((evaluated.train, evaluated.test), (Some(TrainAccuracy::Measured(0.5)), Some(0.125)));
+        assert_eq!(evaluated.train, Some(TrainAccuracy::Measured(0.5)));
+        assert_eq!(evaluated.test, Some(Accuracy { value: 0.125, images: 7 }));
+    }
+
+    #[test]
+    fn accuracies_of_a_run_are_all_of_the_same_weights() {
+        let folder = tempfile::tempdir().unwrap();
+        let facts_of = |best: Option<f64>, evaluations: &[(&str, &str, f64)]| {
+            let at = folder.path().join("run");
+            write_run(&at, "", |manifest| {
+                manifest["results"]["best_val_acc"] = best.into();
+                let found = evaluations.iter().map(|(split, weights, top1)| {
+                    serde_json::json!({"split": split, "weights": weights, "data": "photos", "images": 8, "loss": 0.5,
+                        "top1": top1})
+                });
+                manifest["evaluations"] = found.collect();
+            });
+            let facts = facts(&at).unwrap();
+            let train = facts.train.map(TrainAccuracy::value);
+            (facts.weights, train, facts.validation.map(|found| found.value))
+        };
+        let (best, last) = (Some(Weights::Best), Some(Weights::Last));
+        // Training measured 0.25 while learning, and 0.5 on the validation split at its end.
+        assert_eq!(facts_of(Some(0.75), &[]), (best, Some(0.25), Some(0.75)));
+        assert_eq!(facts_of(None, &[]), (last, Some(0.25), Some(0.5)));
+        let of_last = [("test", "last", 0.375), ("train", "last", 0.625), ("train", "best", 0.875)];
+        assert_eq!(facts_of(Some(0.75), &of_last), (last, Some(0.625), Some(0.5)));
+        // The lowest training loss chose the best weights: their validation accuracy is what `evaluate` finds.
+        let of_best = [("test", "best", 0.375), ("train", "last", 0.625)];
+        assert_eq!(facts_of(None, &of_best), (best, Some(0.25), None));
+        let also = [of_best[0], ("validation", "best", 0.125), ("validation", "last", 0.5)];
+        assert_eq!(facts_of(None, &also), (best, Some(0.25), Some(0.125)));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! A comparison in cells: for people as columns and notes, as Markdown, and as CSV with every figure.
 
+use std::collections::BTreeSet;
+
 use toml::Value;
 
 use super::settings::shown;
-use super::{Comparison, Row, Spread};
+use super::{Comparison, Row, Spread, Verdicts};
 use crate::evaluate::{csv_line, shortened};
+use crate::record::Weights;
 use crate::units;
 
 /// Most settings that have a column of their own for people.
@@ -14,7 +17,7 @@ const KEYS_MAX: usize = 6;
 const KEYS_NAMED: usize = 8;
 
 /// Longest cell of a setting or a name, in characters.
-const CELL_MAX: usize = 36;
+pub const CELL_MAX: usize = 36;
 
 /// Longest number of a setting, in characters.
 const DIGITS_MAX: usize = 8;
@@ -37,6 +40,8 @@ pub struct Sheet {
     pub rows: Vec<Vec<String>>,
     /// What is to be said below.
     pub notes: Vec<String>,
+    /// Which test accuracies differ by more than noise.
+    pub verdicts: Option<Verdicts>,
 }
 
 impl Sheet {
@@ -53,7 +58,11 @@ impl Sheet {
             values.iter().all(|value| value.is_integer() || value.is_float())
         };
         columns.extend(own.iter().map(|key| Column { title: title(key, keys), is_number: numeric(key) }));
-        columns.extend(["parameters", "FLOPs", "training time", "train acc", "val acc", "test acc"].map(number));
+        columns.extend(["parameters", "FLOPs", "training time"].map(number));
+        let weights: BTreeSet<&[Weights]> = rows.iter().map(|row| &row.weights[..]).filter(|w| !w.is_empty()).collect();
+        let mixed = weights.len() > 1 || weights.iter().any(|weights| weights.len() > 1);
+        columns.extend(mixed.then(|| text("weights")));
+        columns.extend(["train acc", "val acc", "test acc"].map(number));
         let cells = |row: &Row| {
             let mut cells = vec![shortened(&row.name, CELL_MAX)];
             cells.extend(several.then(|| row.seeds.len().to_string()));
@@ -62,6 +71,7 @@ impl Sheet {
             cells.push(units::count(row.parameters as u64));
             cells.push(row.flops_forward.map_or("-".to_string(), units::flops));
             cells.push(time(row.seconds));
+            cells.extend(mixed.then(|| words(&row.weights, ", ", "-")));
             let running = row.train_acc.is_some() && !row.train_acc_measured;
             let train = accuracy(row.train_acc, row.seeds.len());
             cells.push(if running { format!("~{train}") } else { train });
@@ -69,7 +79,12 @@ impl Sheet {
             cells.push(accuracy(row.test_acc, row.seeds.len()));
             cells
         };
-        Sheet { columns, rows: rows.iter().map(cells).collect(), notes: notes(rows, further, several) }
+        let mut notes = notes(rows, further, several);
+        if let Some(weights) = weights.first().filter(|_| !mixed) {
+            notes.insert(0, format!("val acc and test acc are those of the {} weights", weights[0]));
+        }
+        let verdicts = Verdicts::new(comparison);
+        Sheet { columns, rows: rows.iter().map(cells).collect(), notes, verdicts }
     }
 
     /// Writes a Markdown table with its notes below.
@@ -85,6 +100,9 @@ impl Sheet {
             text.push('\n');
             self.notes.iter().for_each(|note| text.push_str(&format!("- {note}\n")));
         }
+        if let Some(verdicts) = &self.verdicts {
+            text.push_str(&format!("\n{}", verdicts.markdown()));
+        }
         text
     }
 }
@@ -99,7 +117,9 @@ impl Comparison {
         for figure in FIGURES {
             head.extend(["", "_sd", "_min", "_max"].map(|part| format!("{figure}{part}")));
         }
-        head.push("train_acc_from".to_string());
+        let last = ["train_acc_from", "weights", "val_acc_low", "val_acc_high", "test_acc_low", "test_acc_high"];
+        head.extend(last.map(str::to_string));
+        head.extend(["against", "difference", "p", "within_noise"].map(str::to_string));
         let mut text = csv_line(head.iter().map(String::as_str));
         for row in &self.rows {
             let seeds: Vec<String> = row.seeds.iter().map(u64::to_string).collect();
@@ -114,10 +134,27 @@ impl Comparison {
             }
             let from = if row.train_acc_measured { "evaluate" } else { "last epoch" };
             cells.push(row.train_acc.map_or("", |_| from).to_string());
+            cells.push(words(&row.weights, " ", ""));
+            let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+            for interval in [row.val_acc_interval, row.test_acc_interval] {
+                cells.extend([0, 1].map(|end| number(interval.map(|interval| interval[end]))));
+            }
+            let difference = row.difference.as_ref();
+            cells.push(difference.and(self.against.clone()).unwrap_or_default());
+            cells.push(number(difference.map(|difference| difference.mean)));
+            cells.push(number(difference.and_then(|difference| difference.basis.p())));
+            let within = difference.and_then(|difference| difference.within_noise);
+            cells.push(within.map_or(String::new(), |within| within.to_string()));
             text.push_str(&csv_line(cells.iter().map(String::as_str)));
         }
         text
     }
+}
+
+/// Names weights, or the lack of any.
+fn words(weights: &[Weights], between: &str, none: &str) -> String {
+    let words: Vec<String> = weights.iter().map(Weights::to_string).collect();
+    if words.is_empty() { none.to_string() } else { words.join(between) }
 }
 
 fn text(title: &str) -> Column {
@@ -161,7 +198,7 @@ fn time(seconds: Option<Spread>) -> String {
 }
 
 /// `57.11 %`, or with several seeds `57.11 ± 0.42 % (56.81 to 57.40)`, or where some of `runs` have none, `of 2 runs`.
-fn accuracy(spread: Option<Spread>, runs: usize) -> String {
+pub fn accuracy(spread: Option<Spread>, runs: usize) -> String {
     let Some(Spread { n, mean, sd, min, max }) = spread else { return "-".to_string() };
     let percent = |x: f64| format!("{:.2}", 100.0 * x);
     let text = match sd {
@@ -187,6 +224,10 @@ fn notes(rows: &[Row], further: &[String], several: bool) -> Vec<String> {
     if rows.iter().any(|row| row.train_acc.is_some() && !row.train_acc_measured) {
         let text =
             "~ is the mean over the last epoch's steps, while learning; `evaluate RUN --split train` measures it";
+        notes.push(text.to_string());
+    }
+    if rows.iter().any(|row| row.val_acc.is_none() && !row.weights.is_empty()) {
+        let text = "no validation accuracy of these weights (-): `vitreous evaluate RUN --split val` measures it";
         notes.push(text.to_string());
     }
     if rows.iter().any(|row| row.test_acc.is_none()) {
@@ -220,15 +261,19 @@ mod tests {
             parameters: 106_122,
             flops_forward: Some(2_500_000),
             seconds: Spread::of(&[75.0]),
+            weights: vec![Weights::Best],
             train_acc: Spread::of(&[0.5]),
             train_acc_measured: true,
-            val_acc: None,
+            val_acc: Spread::of(&[0.375]),
+            val_acc_interval: None,
             test_acc: Spread::of(test),
+            test_acc_interval: Some([0.125, 0.5]),
+            difference: None,
         }
     }
 
     fn comparison(rows: Vec<Row>) -> Comparison {
-        Comparison { keys: vec!["train.lr".to_string()], rows, left_out: Vec::new() }
+        Comparison { keys: vec!["train.lr".to_string()], rows, against: None, left_out: Vec::new() }
     }
 
     #[test]
@@ -237,8 +282,9 @@ mod tests {
         let expected = "\
 | run | model | lr | parameters | FLOPs | training time | train acc | val acc | test acc |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| a\\|b | ViT 2 blocks, 3 heads, width 6 | 0.5 | 106,122 | 2.5 MFLOP | 1 min 15 s | 50.00 % | - | 25.00 % |
+| a\\|b | ViT 2 blocks, 3 heads, width 6 | 0.5 | 106,122 | 2.5 MFLOP | 1 min 15 s | 50.00 % | 37.50 % | 25.00 % |
 
+- val acc and test acc are those of the best weights
 - FLOPs: forward pass of one image; a multiply-add is two
 ";
         assert_eq!(sheet.markdown(), expected);
@@ -250,6 +296,7 @@ mod tests {
             seeds: vec![1, 2, 3],
             seconds: Spread::of(&[70.0, 80.0]),
             train_acc_measured: false,
+            val_acc: None,
             ..row("a", &[0.25, 0.35])
         };
         let sheet = Sheet::new(&comparison(vec![several, row("b", &[])]));
@@ -259,8 +306,29 @@ mod tests {
             ["1 min 15 s ± 7.07 s", "~50.00 % of 1 run", "-", "30.00 ± 7.07 % (25.00 to 35.00) of 2 runs"]
         );
         assert_eq!((sheet.rows[1][1].as_str(), sheet.rows[1][9].as_str()), ("1", "-"));
-        let starts = ["FLOPs: ", "runs that differ only in the seed", "~ is the mean", "no test accuracy (-): "];
+        let starts = [
+            "val acc and test acc are ",
+            "FLOPs: ",
+            "runs that differ only in the seed",
+            "~ is the mean",
+            "no validation accuracy of these weights (-): ",
+            "no test accuracy (-): ",
+        ];
+        assert_eq!(sheet.notes.len(), starts.len());
         assert!(sheet.notes.iter().zip(starts).all(|(note, start)| note.starts_with(start)), "{:?}", sheet.notes);
+    }
+
+    #[test]
+    fn weights_have_a_column_where_they_are_not_the_same() {
+        let last = Row { weights: vec![Weights::Last], ..row("b", &[0.25]) };
+        let unknown = Row { weights: Vec::new(), ..row("c", &[]) };
+        let sheet = Sheet::new(&comparison(vec![row("a", &[0.25]), last, unknown]));
+        assert_eq!(sheet.columns[6].title, "weights");
+        let cells: Vec<&str> = sheet.rows.iter().map(|row| row[6].as_str()).collect();
+        assert_eq!(cells, ["best", "last", "-"]);
+        assert!(sheet.notes[0].starts_with("FLOPs: "), "{:?}", sheet.notes);
+        let mixed = Row { weights: vec![Weights::Best, Weights::Last], ..row("a", &[0.25]) };
+        assert_eq!(Sheet::new(&comparison(vec![mixed])).rows[0][6], "best, last");
     }
 
     #[test]
@@ -277,11 +345,14 @@ mod tests {
         let lines: Vec<&str> = csv.lines().collect();
         assert!(
             lines[0].starts_with("run,n,seeds,model,train.k0,")
-                && lines[0].ends_with(",test_acc,test_acc_sd,test_acc_min,test_acc_max,train_acc_from")
+                && lines[0].ends_with(
+                    ",test_acc,test_acc_sd,test_acc_min,test_acc_max,train_acc_from,weights,val_acc_low,val_acc_high,\
+                     test_acc_low,test_acc_high,against,difference,p,within_noise"
+                )
         );
         assert!(
             lines[1].starts_with("\"a,b\",1,1,\"ViT 2 blocks, 3 heads, width 6\",,")
-                && lines[1].ends_with(",0.25,,0.25,0.25,evaluate"),
+                && lines[1].ends_with(",0.25,,0.25,0.25,evaluate,best,,,0.125,0.5,,,,"),
             "{csv}"
         );
     }

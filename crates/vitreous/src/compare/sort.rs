@@ -151,13 +151,17 @@ mod tests {
             parameters: 7,
             flops_forward: None,
             seconds: None,
+            weights: Vec::new(),
             train_acc: None,
             train_acc_measured: false,
             val_acc: None,
+            val_acc_interval: None,
             test_acc: test.and_then(|test| Spread::of(&[test])),
+            test_acc_interval: None,
+            difference: None,
         };
         let rows = vec![row("b", Some(0.5), Some(0.25)), row("c", None, None), row("a", Some(0.125), Some(0.75))];
-        Comparison { keys: vec!["train.lr".to_string()], rows, left_out: Vec::new() }
+        Comparison { keys: vec!["train.lr".to_string()], rows, against: None, left_out: Vec::new() }
     }
 
     fn sorted(name: &str, reverse: bool) -> String {

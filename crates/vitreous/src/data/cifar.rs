@@ -102,7 +102,7 @@ impl CifarFiles {
                 }
             }
         }
-        Ok(Packed { shape: SHAPE, pixels, labels, names: Names::Numbered(prefix) })
+        Ok(Packed { shape: SHAPE, pixels, labels, names: Names::Numbered(prefix), small: Vec::new() })
     }
 
     /// Reads all labels and passes over the images.

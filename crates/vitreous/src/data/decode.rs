@@ -12,6 +12,7 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use serde::{Deserialize, Serialize};
 
 use super::resample::scale_and_cut;
 use super::{DataError, ImageShape};
@@ -23,14 +24,30 @@ const PIXELS_MAX: u64 = 1 << 27;
 /// Largest picture file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 29;
 
+/// An image made of a picture.
+pub struct Decoded {
+    /// Its bytes, `[channels, height, width]`.
+    pub pixels: Vec<u8>,
+    /// Width and height of the picture, where it had to be enlarged.
+    pub enlarged_from: Option<[u32; 2]>,
+}
+
+/// A picture with fewer pixels, along one axis or both, than the image that was made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmallPicture {
+    /// The file, relative to the data set's folder.
+    pub name: String,
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+}
+
 /// Decodes a picture file into an image of the given shape.
-///
-/// # Shapes
-/// - the bytes returned: `[channels, height, width]`
 ///
 /// # Errors
 /// When the file cannot be read, is cut off or broken, is no JPEG, PNG, WebP or BMP, or is larger than 134 megapixels.
-pub fn decode_picture(path: &Path, shape: ImageShape, resize: Resize) -> Result<Vec<u8>, DataError> {
+pub fn decode_picture(path: &Path, shape: ImageShape, resize: Resize) -> Result<Decoded, DataError> {
     let bytes = read(path).map_err(|error| DataError::read(path, &error))?;
     decode(bytes, shape, resize).map_err(|reason| DataError::Picture { path: path.to_path_buf(), reason })
 }
@@ -42,7 +59,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Vec<u8>, String> {
+fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Decoded, String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("the file is larger than {FILE_BYTES_MAX} bytes"));
     }
@@ -83,7 +100,8 @@ fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Vec<u8>, 
     let cut = scale_and_cut(&pixels, shape.channels, size, scaled, offset, wanted);
     let image = planar(&upright(cut, wanted, shape.channels, orientation), shape.channels);
     assert_eq!(image.len(), shape.len(), "{size:?} to {shape}");
-    Ok(image)
+    let is_enlarged = size.0 < wanted.0 || size.1 < wanted.1;
+    Ok(Decoded { pixels: image, enlarged_from: is_enlarged.then_some([width, height]) })
 }
 
 /// Follows the file's parts up to its end mark.
@@ -197,6 +215,11 @@ mod tests {
 
     use super::super::samples;
     use super::*;
+
+    /// The bytes alone.
+    fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Vec<u8>, String> {
+        super::decode(bytes, shape, resize).map(|decoded| decoded.pixels)
+    }
 
     const RED: [u8; 3] = [255, 0, 0];
     const BLUE: [u8; 3] = [0, 0, 255];
@@ -357,5 +380,15 @@ mod tests {
         bmp[22..26].copy_from_slice(&40_000i32.to_le_bytes());
         let reason = decode(bmp, shape(3, 8, 8), Resize::Crop).unwrap_err();
         assert_eq!(reason, "40000x40000 is more than 134217728 pixels");
+    }
+
+    #[test]
+    fn a_picture_that_is_enlarged_along_any_axis_tells_its_size() {
+        let from = |width, height| {
+            let bytes = samples::picture(ImageFormat::Png, width, height, RED);
+            super::decode(bytes, shape(3, 16, 16), Resize::Crop).unwrap().enlarged_from
+        };
+        assert_eq!([from(16, 16), from(97, 16)], [None, None]);
+        assert_eq!([from(15, 97), from(97, 13)], [Some([15, 97]), Some([97, 13])]);
     }
 }

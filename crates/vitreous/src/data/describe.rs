@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Facts, ImageShape, Loaded, Normalization, SkippedImage, Split};
+use super::{DataCheck, Facts, ImageShape, Loaded, Normalization, SkippedImage, Split};
 
 /// A data set in numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub struct DataSummary {
     pub loose_pictures: usize,
     /// Pictures that cannot be decoded.
     pub skipped: Vec<SkippedImage>,
+    /// What is doubtful about the images.
+    pub check: DataCheck,
 }
 
 /// One class in numbers.
@@ -82,5 +84,8 @@ pub fn describe(facts: &Facts, loaded: &Loaded, normalization: &Normalization) -
         ignored_folders: facts.ignored_folders.clone(),
         loose_pictures: facts.loose_pictures,
         skipped: loaded.skipped.clone(),
+        check: loaded.train.as_ref().map_or_else(DataCheck::default, |train| {
+            DataCheck::new(train, loaded.validation.as_ref(), &facts.class_names)
+        }),
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::decode::decode_picture;
+use super::decode::{Decoded, SmallPicture, decode_picture};
 use super::idx::zeros;
 use super::split::{Names, Packed};
 use super::split_folders::{refuse_splits_as_classes, split_folders};
@@ -243,7 +243,7 @@ pub fn decode_all(
 ) -> Result<(Packed, Vec<(usize, SkippedImage)>), DataError> {
     let mut pixels = zeros(pictures.len() * shape.len())?;
     let jobs = Mutex::new(pixels.chunks_exact_mut(shape.len()).zip(pictures).enumerate());
-    let bad = Mutex::new(Vec::new());
+    let (bad, small) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let done = AtomicUsize::new(0);
     // Jobs are handed out in order, so every picture before the first bad one is decoded in any case.
     let first_bad = AtomicUsize::new(usize::MAX);
@@ -257,7 +257,12 @@ pub fn decode_all(
                         break;
                     }
                     match decode_picture(&root.join(&picture.name), shape, resize) {
-                        Ok(bytes) => image.copy_from_slice(&bytes),
+                        Ok(Decoded { pixels, enlarged_from }) => {
+                            image.copy_from_slice(&pixels);
+                            if let Some(size) = enlarged_from {
+                                small.lock().expect("no thread panics with the lock").push((place, size));
+                            }
+                        }
                         Err(error) => {
                             first_bad.fetch_min(place, Ordering::Relaxed);
                             bad.lock().expect("no thread panics with the lock").push((place, error));
@@ -280,11 +285,18 @@ pub fn decode_all(
         };
         (place, SkippedImage { name: pictures[place].name.clone(), reason })
     };
+    let mut small = small.into_inner().expect("no thread panics with the lock");
+    small.sort_unstable();
+    let small = small.into_iter().map(|(place, [width, height])| {
+        let name = pictures[place].name.clone();
+        SmallPicture { name, width, height }
+    });
     let packed = Packed {
         shape,
         pixels,
         labels: pictures.iter().map(|picture| picture.label).collect(),
         names: Names::Files(pictures.iter().map(|picture| picture.name.clone()).collect()),
+        small: small.collect(),
     };
     Ok((packed, bad.into_iter().map(skipped).collect()))
 }

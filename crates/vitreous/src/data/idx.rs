@@ -82,7 +82,7 @@ impl IdxPair {
         }
         let image_len = self.shape().len();
         let pixels = images_file.read_all(self.count * image_len, |bytes| progress(bytes / image_len, self.count))?;
-        Ok(Packed { shape: self.shape(), pixels, labels, names: Names::Numbered(prefix) })
+        Ok(Packed { shape: self.shape(), pixels, labels, names: Names::Numbered(prefix), small: Vec::new() })
     }
 
     /// Reads all labels.

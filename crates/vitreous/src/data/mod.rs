@@ -8,9 +8,11 @@ pub mod augment;
 pub mod digits;
 pub mod strips;
 
+mod check;
 mod cifar;
 mod decode;
 mod describe;
+mod duplicates;
 mod error;
 mod folder;
 mod idx;
@@ -29,8 +31,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use decode::decode_picture;
+pub use check::{DataCheck, Problem};
+pub use decode::{Decoded, SmallPicture, decode_picture};
 pub use describe::{ClassSummary, DataSummary, describe};
+pub use duplicates::{Duplicates, ImagePlace};
 pub use error::DataError;
 pub use folder::SkippedImage;
 pub use image_set::ImageSet;

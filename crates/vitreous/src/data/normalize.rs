@@ -67,7 +67,7 @@ mod tests {
 
     fn split(shape: ImageShape, pixels: Vec<u8>, indices: Vec<u32>) -> Split {
         let labels = vec![0; pixels.len() / shape.len()];
-        let packed = Packed { shape, pixels, labels, names: Names::Numbered("train") };
+        let packed = Packed { shape, pixels, labels, names: Names::Numbered("train"), small: Vec::new() };
         Split::new(Arc::new(Store::Packed(packed)), indices)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::digits::{self, Digits};
-use super::{ImageShape, SplitName};
+use super::{ImageShape, SmallPicture, SplitName};
 use crate::config::data::DataSpec;
 use crate::random::{Key, Purpose, stream};
 
@@ -61,6 +61,8 @@ pub struct Packed {
     pub labels: Vec<u16>,
     /// How an image is called.
     pub names: Names,
+    /// Pictures that were enlarged.
+    pub small: Vec<SmallPicture>,
 }
 
 /// What images are called.
@@ -83,7 +85,7 @@ pub struct Split {
 impl Packed {
     /// Keeps the images of some classes, under their names, and numbers those classes anew.
     pub fn keep(self, numbers: &Numbers) -> Packed {
-        let Packed { shape, mut pixels, labels, names } = self;
+        let Packed { shape, mut pixels, labels, names, small } = self;
         let len = shape.len();
         let kept: Vec<u32> = (0..)
             .zip(&labels)
@@ -103,7 +105,7 @@ impl Packed {
             }
             Names::Files(files) => Names::Files(kept.iter().map(|&place| files[place as usize].clone()).collect()),
         };
-        Packed { shape, pixels, labels, names }
+        Packed { shape, pixels, labels, names, small }
     }
 }
 
@@ -179,6 +181,19 @@ impl Split {
         let mut counts = vec![0; num_classes];
         (0..self.len()).for_each(|i| counts[self.label(i)] += 1);
         counts
+    }
+
+    /// Pictures of this split, and of those that were read together with it, that were enlarged.
+    pub(super) fn small_pictures(&self) -> &[SmallPicture] {
+        match &*self.store {
+            Store::Packed(packed) => &packed.small,
+            Store::Digits(_) => &[],
+        }
+    }
+
+    /// Whether the images are drawn by the program when they are first asked for.
+    pub(super) fn is_drawn(&self) -> bool {
+        matches!(&*self.store, Store::Digits(_))
     }
 
     /// Mean and standard deviation of pixels in 0..=1, where they need no measuring.

@@ -18,9 +18,9 @@ use thiserror::Error;
 pub use classes::ClassMap;
 pub use classifier::{BATCH, Classifier, for_each_logits};
 pub use confusion::{Confused, ConfusionMatrix, shortened};
-pub use csv::line as csv_line;
+pub use csv::{line as csv_line, rows as csv_rows};
 pub use report::{Answers, Reached, Report};
-pub use scores::{ClassScores, Scores, Tally, Totals, Verdict, top, wilson_interval};
+pub use scores::{Accuracy, ClassScores, Scores, Tally, Totals, Verdict, top, wilson_interval};
 
 use crate::checkpoint::CheckpointError;
 use crate::config::error::ConfigError;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::confusion::ConfusionMatrix;
 use crate::config::strips::words;
+use crate::record::EvaluationRecord;
 
 /// How many of the greatest logits the second accuracy looks at.
 const TOP: usize = 5;
@@ -81,6 +82,28 @@ pub struct ClassScores {
     pub f1: f64,
     /// Number of images of this class.
     pub support: u64,
+}
+
+/// Which part of some images is answered right.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Accuracy {
+    /// The part.
+    pub value: f64,
+    /// Number of images.
+    pub images: u64,
+}
+
+impl Accuracy {
+    /// Wilson's 95 % interval.
+    pub fn interval(self) -> [f64; 2] {
+        wilson_interval((self.value * self.images as f64).round() as u64, self.images)
+    }
+}
+
+impl From<&EvaluationRecord> for Accuracy {
+    fn from(record: &EvaluationRecord) -> Accuracy {
+        Accuracy { value: record.top1, images: record.images }
+    }
 }
 
 impl Totals {
@@ -349,6 +372,7 @@ mod tests {
             assert!(near, "{count} of {of}: {interval:?} is not {expected:?}");
         }
         assert_eq!(wilson_interval(0, 0), [0.0, 1.0]);
+        assert_eq!(Accuracy { value: 3.0 / 7.0, images: 7 }.interval(), wilson_interval(3, 7));
     }
 
     #[test]

@@ -75,7 +75,8 @@ fn decode(classifier: &Classifier, pictures: &[PathBuf], threads: usize) -> Vec<
     let (shape, resize) = (classifier.shape(), classifier.config().data.resize);
     let share = pictures.len().div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
-        let work = |own: &[PathBuf]| own.iter().map(|path| decode_picture(path, shape, resize)).collect::<Vec<_>>();
+        let pixels = |path: &PathBuf| decode_picture(path, shape, resize).map(|decoded| decoded.pixels);
+        let work = move |own: &[PathBuf]| own.iter().map(pixels).collect::<Vec<_>>();
         let workers: Vec<_> = pictures.chunks(share).map(|own| scope.spawn(move || work(own))).collect();
         workers.into_iter().flat_map(|worker| worker.join().expect("a decoder returns its errors")).collect()
     })

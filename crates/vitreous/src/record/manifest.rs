@@ -92,8 +92,13 @@ impl Manifest {
     /// Returns what `evaluate` found on a split of the run's own data: of the best weights if it has looked at them, and
     /// of a reader by the narrowest beam.
     pub fn evaluation(&self, split: SplitName) -> Option<&EvaluationRecord> {
+        self.evaluation_of(split, Weights::Best).or_else(|| self.evaluation_of(split, Weights::Last))
+    }
+
+    /// As [`Manifest::evaluation`], of these weights only.
+    pub fn evaluation_of(&self, split: SplitName, weights: Weights) -> Option<&EvaluationRecord> {
         let own = self.evaluations.iter().filter(|one| one.split == split && one.data == self.data.name);
-        own.min_by_key(|one| (one.weights != Weights::Best, one.beam))
+        own.filter(|one| one.weights == weights).min_by_key(|one| one.beam)
     }
 }
 

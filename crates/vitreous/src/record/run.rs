@@ -37,7 +37,7 @@ enum RunName {
 }
 
 /// Which weights of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Weights {
     /// Those that were kept as the best: by the validation split, or by the lowest training loss.

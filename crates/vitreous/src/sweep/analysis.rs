@@ -1,7 +1,6 @@
 //! What a sweep says, in words made from its numbers: each setting against the first.
 
-use super::intervals::{Difference, SeedSpread};
-use crate::compare::{RunFacts, Spread, TrainAccuracy, changes, shown};
+use crate::compare::{Difference, RunFacts, SeedSpread, Spread, TrainAccuracy, changes, shown};
 use crate::units;
 
 /// The runs of one setting.
@@ -53,8 +52,8 @@ impl Measure {
 
     fn spread(self, setting: &Setting) -> Option<Spread> {
         let value = |run: &RunFacts| match self {
-            Measure::Test => run.test,
-            Measure::Validation => run.validation,
+            Measure::Test => run.test.map(|test| test.value),
+            Measure::Validation => run.validation.map(|validation| validation.value),
             Measure::Train => run.train.map(TrainAccuracy::value),
         };
         Spread::of(&setting.runs.iter().filter_map(value).collect::<Vec<_>>())
@@ -202,6 +201,8 @@ fn capital(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::compare::settings_of;
+    use crate::evaluate::Accuracy;
+    use crate::record::Weights;
 
     fn setting(name: &str, lr: f64, tests: &[f64]) -> Setting {
         let run = |(seed, test): (u64, &f64)| RunFacts {
@@ -214,9 +215,10 @@ mod tests {
             parameters: 7,
             flops_forward: None,
             seconds: 40.0 * lr,
+            weights: Some(Weights::Best),
             train: None,
-            validation: Some(0.5),
-            test: Some(*test).filter(|test| *test > 0.0),
+            validation: Some(Accuracy { value: 0.5, images: 10 }),
+            test: Some(Accuracy { value: *test, images: 10 }).filter(|test| test.value > 0.0),
         };
         Setting { name: name.to_string(), why: None, runs: (1..).zip(tests).map(run).collect() }
     }

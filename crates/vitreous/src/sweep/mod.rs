@@ -9,7 +9,6 @@ mod analysis;
 mod builtin;
 mod error;
 mod file;
-mod intervals;
 mod state;
 
 pub use analysis::{Setting, Telling, analysis};

@@ -12,6 +12,9 @@ use crate::units;
 /// The work of a sweep with --jobs, as errors call it.
 pub const SIDE_BY_SIDE: &str = "training side by side";
 
+/// What to do about a disk that is too full.
+pub(super) const MORE_DISK: &str = "free some of it, or name a folder on another disk with --out";
+
 /// Says why a training cannot start or go on.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum TrainError {
@@ -42,6 +45,21 @@ pub enum TrainError {
         activations: u64,
         /// Whether fewer images would take less.
         fewer_images: bool,
+    },
+    /// There is not enough space for the weights.
+    #[error(
+        "the weights need {} on the disk, but {} are left ({})",
+        units::bytes(*needed),
+        units::bytes(*available),
+        path.display()
+    )]
+    Disk {
+        /// Bytes that they take.
+        needed: u64,
+        /// Bytes that are left.
+        available: u64,
+        /// Where runs are.
+        path: PathBuf,
     },
     /// The loss or the gradient is no number any more.
     #[error("{0}")]
@@ -132,6 +150,7 @@ impl TrainError {
             TrainError::Memory { work, needed, activations, fewer_images, .. } => {
                 memory_hint(work, *activations > needed / 2, *fewer_images).to_string()
             }
+            TrainError::Disk { .. } => MORE_DISK.to_string(),
             TrainError::NotFinite(Astray { lr, .. }) => format!(
                 "use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1; or go on from the last state: \
                  --resume RUN --on-nonfinite skip or rollback",

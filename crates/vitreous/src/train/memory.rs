@@ -42,6 +42,11 @@ pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (
     (memory, facts.image_bytes(Wanted::TrainAndValidation))
 }
 
+/// Returns the bytes that a program takes at its peak.
+pub fn peak_bytes((memory, images): (Memory, u64)) -> u64 {
+    memory.total().saturating_add(images).saturating_add(MARGIN_BYTES)
+}
+
 /// Checks that some work fits into the memory that there is; where that cannot be known, it does. `fewer_images` says
 /// whether fewer images would take less.
 ///
@@ -53,7 +58,7 @@ pub fn check_memory(
     fewer_images: bool,
     available: Option<u64>,
 ) -> Result<(), TrainError> {
-    let needed = memory.total().saturating_add(images).saturating_add(MARGIN_BYTES);
+    let needed = peak_bytes((memory, images));
     match available {
         Some(available) if needed > available => {
             Err(TrainError::Memory { work, needed, available, activations: memory.activations, fewer_images })

@@ -13,6 +13,8 @@ mod keeper;
 mod memory;
 mod optimizer;
 mod position;
+mod preflight;
+mod rehearsal;
 mod training;
 
 #[cfg(test)]
@@ -25,4 +27,6 @@ pub use examples::{Rooms, StepExamples};
 pub use job::{Job, threads};
 pub use memory::{available_memory, check_memory, memory_needed};
 pub use optimizer::optimizer;
+pub use preflight::Preflight;
+pub use rehearsal::Rehearsal;
 pub use training::{About, Limits, Outcome, SaveEvery, Training};

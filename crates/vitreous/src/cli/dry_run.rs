@@ -1,0 +1,120 @@
+//! `vitreous train --dry-run`: what a run would take, how long, and what is doubtful; nothing is left behind.
+
+use serde::Serialize;
+
+use super::progress::seconds_in_all;
+use super::table::{Align, table};
+use super::{CliError, json, show};
+use crate::data::{Duplicates, Problem};
+use crate::train::{Job, Preflight, Rehearsal};
+use crate::units;
+
+/// Images that are named with all their copies.
+const COPIES_SHOWN: usize = 5;
+
+/// What is told.
+#[derive(Serialize)]
+struct Report<'a> {
+    model: String,
+    parameters: usize,
+    threads: usize,
+    data: &'a str,
+    train: usize,
+    validation: usize,
+    classes: usize,
+    #[serde(flatten)]
+    preflight: &'a Preflight,
+    /// Steps and epochs of the whole run.
+    steps: u64,
+    epochs: usize,
+    /// What was timed.
+    timed: Rehearsal,
+    /// Expected time of the whole run, in seconds.
+    seconds: f64,
+    notes: &'a [String],
+    problems: Vec<Problem>,
+}
+
+/// Takes a few steps and prints the report.
+pub fn run(job: &Job, preflight: &Preflight, notes: &[String], as_json: bool) -> Result<(), CliError> {
+    let (timed, data) = (Rehearsal::of(job), job.data());
+    let report = Report {
+        model: job.config().model.describe(),
+        parameters: job.model().graph.parameter_count(),
+        threads: job.threads(),
+        data: &data.name,
+        train: data.train,
+        validation: data.validation,
+        classes: data.class_names.len(),
+        preflight,
+        steps: job.steps(),
+        epochs: job.config().train.epochs,
+        timed,
+        seconds: seconds_in_all(job, &timed),
+        notes,
+        problems: preflight.problems(),
+    };
+    show(&if as_json { json(&report) } else { text(&report) })
+}
+
+fn text(report: &Report) -> String {
+    let count = |n: usize| units::count(n as u64);
+    let of = |needed: u64, available: Option<u64>, of: &str| {
+        let available = available.map_or("nobody knows how many".to_string(), units::bytes);
+        format!("{} of {available} {of}", units::bytes(needed))
+    };
+    let Preflight { memory_needed, memory_available, disk_needed, disk_available, ref out, .. } = *report.preflight;
+    let Rehearsal { steps, seconds, .. } = report.timed;
+    let step_ms = 1e3 * seconds / steps.max(1) as f64;
+    let rows = [
+        ["model".to_string(), format!("{}, {} parameters", report.model, count(report.parameters))],
+        [
+            "data".to_string(),
+            format!(
+                "{}: {} images train, {} validate, {} classes",
+                report.data,
+                count(report.train),
+                count(report.validation),
+                count(report.classes)
+            ),
+        ],
+        ["memory".to_string(), format!("{}, at its peak", of(memory_needed, memory_available, "that are free"))],
+        ["disk".to_string(), of(disk_needed, disk_available, &format!("that are free ({})", out.display()))],
+        [
+            "time".to_string(),
+            format!(
+                "about {}: {} steps of {step_ms:.1} ms, by {steps} of them on {} {}, and validation",
+                units::duration(report.seconds),
+                units::count(report.steps),
+                report.threads,
+                if report.threads == 1 { "thread" } else { "threads" },
+            ),
+        ],
+    ];
+    let mut text = table(&rows, &[Align::Left, Align::Left]);
+    text.push('\n');
+    if report.problems.is_empty() {
+        text.push_str("no problem was found\n");
+    } else {
+        text.push_str(&problems_text(&report.problems, &report.preflight.images.duplicates));
+    }
+    text
+}
+
+/// Problems, each with its way out, then where copies are.
+pub fn problems_text(problems: &[Problem], duplicates: &Duplicates) -> String {
+    let mut text = "problems\n".to_string();
+    problems.iter().for_each(|Problem { what, fix }| text.push_str(&format!("  {what}\n    fix: {fix}\n")));
+    if !duplicates.places.is_empty() {
+        text.push_str("\ncopies of one image\n");
+        for copies in duplicates.places.iter().take(COPIES_SHOWN) {
+            let names: Vec<String> = copies.iter().map(|at| format!("{} ({})", at.image, at.class)).collect();
+            text.push_str(&format!("  {}\n", names.join(", ")));
+        }
+        if duplicates.places.len() > COPIES_SHOWN {
+            let more = units::count((duplicates.places.len() - COPIES_SHOWN) as u64);
+            text.push_str(&format!("  and of {more} more: --json lists all\n"));
+        }
+    }
+    text
+}

@@ -1,0 +1,184 @@
+//! How far a difference may be noise: between means over seeds, and between two models on the same images.
+//!
+//! # Source
+//! Seeds: Student's t interval for two samples of one variance (pooled), as in any textbook of statistics; its
+//! distribution for whole degrees of freedom is in Abramowitz and Stegun 1964, 26.7.3 and 26.7.4. Images: McNemar 1947,
+//! in the mid-p version, which needs no rule for few and for many images (Fagerland, Lydersen and Laake 2013, BMC
+//! Medical Research Methodology 13:91).
+
+use std::f64::consts::{FRAC_PI_2, LN_2};
+
+use super::Spread;
+
+/// A difference that chance makes less often than this is more than noise.
+pub const LEVEL: f64 = 0.05;
+
+/// A difference of means between runs of two settings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Difference {
+    /// The second mean less the first.
+    pub mean: f64,
+    /// What the seeds say of it; absent where neither setting has several.
+    pub seeds: Option<SeedSpread>,
+}
+
+/// How far means of so few seeds wander by themselves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SeedSpread {
+    /// Standard deviation over the seeds of a setting, pooled over both.
+    pub sd: f64,
+    /// 95 % interval of the difference.
+    pub interval: [f64; 2],
+    /// How often seeds alone make a difference as large.
+    pub p: f64,
+}
+
+impl Difference {
+    /// Compares two settings.
+    pub fn of(first: &Spread, second: &Spread) -> Difference {
+        let mean = second.mean - first.mean;
+        let squares: f64 = [first, second].iter().map(|s| s.sd.unwrap_or(0.0).powi(2) * (s.n - 1) as f64).sum();
+        let freedom = first.n + second.n - 2;
+        let seeds = (freedom > 0).then(|| {
+            let sd = (squares / freedom as f64).sqrt();
+            let error = sd * (1.0 / first.n as f64 + 1.0 / second.n as f64).sqrt();
+            let half = student_quantile(freedom) * error;
+            // Runs that all reach the same differ by nothing, or by what no seed explains.
+            let p = if mean == 0.0 { 1.0 } else { student_p(mean / error, freedom) };
+            SeedSpread { sd, interval: [mean - half, mean + half], p }
+        });
+        Difference { mean, seeds }
+    }
+}
+
+impl SeedSpread {
+    /// Whether the difference is more than the seeds account for.
+    pub fn is_exceeded(&self) -> bool {
+        let [low, high] = self.interval;
+        low > 0.0 || high < 0.0
+    }
+}
+
+/// How often two models that are equally good differ as much on the same images: McNemar's test, two-sided, mid-p.
+///
+/// Images that both name right, or both wrong, tell nothing; of the others each is a fair coin. `only_first` are those
+/// that the first model alone names right.
+pub fn mcnemar(only_first: u64, only_second: u64) -> f64 {
+    let (n, fewer) = (only_first + only_second, only_first.min(only_second));
+    // The logarithm of the probability of i heads in n throws, from i = 0 on.
+    let mut log = -(n as f64) * LN_2;
+    let mut below = 0.0;
+    for i in 0..fewer {
+        below += log.exp();
+        log += ((n - i) as f64 / (i + 1) as f64).ln();
+    }
+    // Twice the tail, of which what was seen counts half.
+    (2.0 * below + log.exp()).min(1.0)
+}
+
+/// How often Student's t is as far from 0, on either side.
+fn student_p(t: f64, freedom: usize) -> f64 {
+    let angle = (t.abs() / (freedom as f64).sqrt()).atan();
+    let (sin, cos) = angle.sin_cos();
+    let mut power = freedom % 2;
+    let (mut term, mut sum) = (if power == 1 { cos } else { 1.0 }, 0.0);
+    while power + 2 <= freedom {
+        sum += term;
+        power += 2;
+        term *= cos * cos * (power - 1) as f64 / power as f64;
+    }
+    let inside = if freedom % 2 == 1 { (angle + sin * sum) / FRAC_PI_2 } else { sin * sum };
+    (1.0 - inside).max(0.0)
+}
+
+/// How far Student's t is from 0 in all but [`LEVEL`] of cases.
+fn student_quantile(freedom: usize) -> f64 {
+    // With one degree of freedom it is 12.7, with more of them less.
+    let (mut low, mut high) = (0.0, 16.0);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        *if student_p(middle, freedom) > LEVEL { &mut low } else { &mut high } = middle;
+    }
+    high
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_is_students() {
+        let (first, second) = (Spread::of(&[1.0, 2.0, 4.0]).unwrap(), Spread::of(&[5.0, 9.0, 11.0]).unwrap());
+        let difference = Difference::of(&first, &second);
+        let seeds = difference.seeds.unwrap();
+        // Variances 7/3 and 28/3, pooled 35/6; its root times sqrt(2/3) is 1.972, times 2.776 is 5.474.
+        assert!((difference.mean - 6.0).abs() < 1e-12 && (seeds.sd - (35.0f64 / 6.0).sqrt()).abs() < 1e-12);
+        assert!((seeds.interval[0] - (6.0 - 5.4743)).abs() < 1e-3 && (seeds.interval[1] - 11.4743).abs() < 1e-3);
+        assert!(seeds.is_exceeded());
+        let nearer = Difference::of(&first, &Spread::of(&[2.0, 3.0, 5.0]).unwrap());
+        assert!(!nearer.seeds.unwrap().is_exceeded());
+        assert!(Difference::of(&second, &first).seeds.unwrap().is_exceeded());
+    }
+
+    #[test]
+    fn one_seed_each_says_nothing_of_chance() {
+        let [one, other] = [0.5, 0.75].map(|value| Spread::of(&[value]).unwrap());
+        assert_eq!(Difference::of(&one, &other), Difference { mean: 0.25, seeds: None });
+        let several = Spread::of(&[0.25, 0.5, 0.75]).unwrap();
+        assert_eq!(Difference::of(&several, &other).seeds.unwrap().sd, 0.25);
+    }
+
+    #[test]
+    fn students_distribution_is_that_of_the_tables() {
+        // Degrees of freedom, then the points that are passed in 5 %, 1 % and 0.1 % of cases.
+        let table = [
+            (1, [12.706, 63.657, 636.619]),
+            (2, [4.303, 9.925, 31.599]),
+            (3, [3.182, 5.841, 12.924]),
+            (4, [2.776, 4.604, 8.610]),
+            (7, [2.365, 3.499, 5.408]),
+            (30, [2.042, 2.750, 3.646]),
+            (60, [2.000, 2.660, 3.460]),
+        ];
+        for (freedom, points) in table {
+            for (point, level) in points.into_iter().zip([0.05, 0.01, 0.001]) {
+                // The points are rounded to three places.
+                let (above, below) = (student_p(point - 5e-4, freedom), student_p(point + 5e-4, freedom));
+                assert!(below <= level && level <= above, "{freedom} {point}: {below} to {above}");
+            }
+            assert!((student_quantile(freedom) - points[0]).abs() < 6e-4, "{freedom}");
+        }
+        assert_eq!((student_p(0.0, 5), student_p(-2.0, 5)), (1.0, student_p(2.0, 5)));
+    }
+
+    #[test]
+    fn equal_runs_differ_by_nothing_and_else_by_what_no_seed_explains() {
+        let [same, more] = [0.5, 0.75].map(|value| Spread::of(&[value, value]).unwrap());
+        assert_eq!(Difference::of(&same, &same).seeds.unwrap().p, 1.0);
+        let seeds = Difference::of(&same, &more).seeds.unwrap();
+        assert_eq!((seeds.p, seeds.is_exceeded()), (0.0, true));
+    }
+
+    #[test]
+    fn mcnemars_test_counts_throws_of_a_coin() {
+        // The tail of the binomial distribution in whole numbers, by Python's fractions: 2 P(X < k) + P(X = k).
+        let cases = [
+            // Of 8 throws at most one head: 2 * 1/256 + 8/256; the example of Fagerland and others, who find 0.039.
+            ((1, 7), 0.0390625),
+            ((0, 5), 0.03125),
+            ((3, 11), 0.035_156_25),
+            ((10, 24), 0.016_673_847_800_120_71),
+            ((271, 312), 0.089_687_739_660_635_59),
+            ((0, 0), 1.0),
+            ((5, 5), 1.0),
+        ];
+        for ((first, second), expected) in cases {
+            for p in [mcnemar(first, second), mcnemar(second, first)] {
+                assert!((p - expected).abs() < 1e-12, "{first} against {second}: {p} is not {expected}");
+            }
+        }
+        assert!((mcnemar(59, 6) / 2.725_803_198_606_88e-12 - 1.0).abs() < 1e-9);
+        // What is too small for a number is nothing.
+        assert_eq!(mcnemar(0, 100_000), 0.0);
+    }
+}

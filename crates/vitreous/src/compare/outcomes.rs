@@ -1,0 +1,70 @@
+//! Which images of the test split a run names right, read back from what `evaluate` kept of each.
+
+use std::fs;
+use std::path::Path;
+
+use crate::data::SplitName;
+use crate::evaluate::{Report, csv_rows};
+use crate::record::Weights;
+
+/// What `evaluate` keeps of each image, of a classifier or of a reader: image, truth, answer, probability.
+const FILES: [&str; 2] = ["predictions.csv", "readings.csv"];
+
+/// A run's answers about the images of its test split.
+pub struct Outcomes {
+    /// SHA-256 of the images.
+    pub fingerprint: String,
+    /// Their names and what they show, in order.
+    images: Vec<(String, String)>,
+    /// Whether each was named right.
+    right: Vec<bool>,
+}
+
+/// How two runs answer about the same images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pairs {
+    /// Number of images.
+    pub images: u64,
+    /// Those that the first run alone names right.
+    pub only_first: u64,
+    /// Those that the second run alone names right.
+    pub only_second: u64,
+}
+
+impl Outcomes {
+    /// Reads the answers of the weights that reach this accuracy, or says why they are not there.
+    pub fn read(run: &Path, weights: Weights, accuracy: f64) -> Result<Outcomes, String> {
+        let folder = Report::folder(run, SplitName::Test, None);
+        let read = || {
+            let report = Report::earlier(&folder).filter(|report| report.weights == weights)?;
+            let text = FILES.iter().find_map(|file| fs::read_to_string(folder.join(file)).ok())?;
+            let mut outcomes = Outcomes { fingerprint: report.fingerprint, images: Vec::new(), right: Vec::new() };
+            for cells in csv_rows(&text).skip(1) {
+                let [image, truth, answer, _probability] = <[String; 4]>::try_from(cells).ok()?;
+                outcomes.right.push(truth == answer);
+                outcomes.images.push((image, truth));
+            }
+            // Those of another beam, or of images that were others then, belong to another accuracy.
+            let right = outcomes.right.iter().filter(|right| **right).count();
+            let found = right as f64 / outcomes.right.len() as f64;
+            ((found - accuracy).abs() < 1e-9).then_some(outcomes)
+        };
+        read().ok_or_else(|| format!("the answers of its {weights} weights are not kept; evaluate it again"))
+    }
+
+    /// Puts the answers of two runs side by side; nothing comes of other images.
+    pub fn pairs(&self, other: &Outcomes) -> Option<Pairs> {
+        if self.images != other.images {
+            return None;
+        }
+        let count = |first, second| {
+            let pairs = self.right.iter().zip(&other.right);
+            pairs.filter(|pair| *pair == (&first, &second)).count() as u64
+        };
+        Some(Pairs {
+            images: self.images.len() as u64,
+            only_first: count(true, false),
+            only_second: count(false, true),
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! What is doubtful about images before they are learnt from: copies, rare classes, pictures that are too small.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Duplicates, SmallPicture, Split};
+use crate::units;
+
+/// A class with fewer images than this part of the mean is rare.
+const RARE: f64 = 0.1;
+
+/// Most classes that are named one by one.
+const NAMED_MAX: usize = 5;
+
+/// What is doubtful about the images that train and those that validate; the test split stays closed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataCheck {
+    /// Images that are there several times.
+    pub duplicates: Duplicates,
+    /// Mean number of train images of a class.
+    pub class_mean: f64,
+    /// Classes with less than a tenth of it.
+    pub rare_classes: Vec<RareClass>,
+    /// Classes that no image validates, where there is a validation split.
+    pub not_validated: Vec<String>,
+    /// Number of images that train or validate.
+    pub images: usize,
+    /// Pictures that were enlarged to the size of the images.
+    pub small_pictures: Vec<SmallPicture>,
+}
+
+/// A class of which there is little to learn from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RareClass {
+    /// Its name.
+    pub class: String,
+    /// Its train images.
+    pub images: usize,
+}
+
+/// Something doubtful, and what can be done about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What it is.
+    pub what: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+impl DataCheck {
+    /// Looks at what was loaded.
+    pub fn new(train: &Split, validation: Option<&Split>, class_names: &[String]) -> DataCheck {
+        let counts = train.class_counts(class_names.len());
+        let class_mean = train.len() as f64 / class_names.len().max(1) as f64;
+        let named = || class_names.iter().cloned();
+        let rare = named().zip(&counts).filter(|(_, images)| (**images as f64) < RARE * class_mean);
+        let held_out = validation.map(|split| split.class_counts(class_names.len()));
+        let not_validated = held_out.map_or_else(Vec::new, |counts| {
+            named().zip(counts).filter(|(_, images)| *images == 0).map(|(class, _)| class).collect()
+        });
+        DataCheck {
+            duplicates: Duplicates::find(train, validation, class_names),
+            class_mean,
+            rare_classes: rare.map(|(class, &images)| RareClass { class, images }).collect(),
+            not_validated,
+            images: train.len() + validation.map_or(0, Split::len),
+            small_pictures: train.small_pictures().to_vec(),
+        }
+    }
+
+    /// Says what is doubtful, the worst first.
+    pub fn problems(&self) -> Vec<Problem> {
+        [self.copies(), self.rare(), self.unmeasured(), self.small()].into_iter().flatten().collect()
+    }
+
+    fn copies(&self) -> Option<Problem> {
+        let Duplicates { images, copies, of_several_classes, in_both_splits, .. } = self.duplicates;
+        if images == 0 {
+            return None;
+        }
+        let [images, copies] = [images, copies].map(|n| units::count(n as u64));
+        let mut what = format!("images that are there several times: {images}, in {copies} copies");
+        let mut fix = "keep one copy of each";
+        if of_several_classes > 0 {
+            what.push_str(&format!("; under different classes: {}", units::count(of_several_classes as u64)));
+            fix = "decide for one class and keep one copy of each";
+        }
+        if in_both_splits > 0 {
+            let both = units::count(in_both_splits as u64);
+            what.push_str(&format!("; both training and validating: {both}"));
+        }
+        Some(Problem { what, fix: fix.to_string() })
+    }
+
+    fn rare(&self) -> Option<Problem> {
+        let classes: Vec<String> = self
+            .rare_classes
+            .iter()
+            .map(|rare| format!("`{}` ({})", rare.class, units::count(rare.images as u64)))
+            .collect();
+        let mean = units::count(self.class_mean.round() as u64);
+        let what = format!("classes with less than a tenth of the mean of {mean} train images: {}", listed(&classes)?);
+        let fix = "add images of them, or name the classes to learn with --classes".to_string();
+        Some(Problem { what, fix })
+    }
+
+    fn unmeasured(&self) -> Option<Problem> {
+        let classes: Vec<String> = self.not_validated.iter().map(|class| format!("`{class}`")).collect();
+        let what = format!("classes without a validation image: {}", listed(&classes)?);
+        let fix = "add some to val/, or let more images validate with --val-fraction".to_string();
+        Some(Problem { what, fix })
+    }
+
+    fn small(&self) -> Option<Problem> {
+        let smallest = self.small_pictures.iter().min_by_key(|picture| picture.width.min(picture.height))?;
+        let [count, all] = [self.small_pictures.len(), self.images].map(|n| units::count(n as u64));
+        let SmallPicture { name, width, height } = smallest;
+        let what = format!("pictures that are enlarged: {count} of {all}, the smallest {width}x{height} ({name})");
+        let fix = "use larger pictures, or a smaller --img-size".to_string();
+        Some(Problem { what, fix })
+    }
+}
+
+/// Some names, the first of many.
+fn listed(names: &[String]) -> Option<String> {
+    let (shown, others) = names.split_at(names.len().min(NAMED_MAX));
+    let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    (!shown.is_empty()).then(|| format!("{}{others}", shown.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use image::ImageFormat;
+
+    use super::super::Wanted;
+    use super::super::samples::{loaded, picture, spec, write};
+    use super::*;
+    use crate::config::data::DataSpec;
+
+    fn checked(root: &Path, size: usize) -> DataCheck {
+        let spec = DataSpec { image_size: Some(size), ..spec("photos", root) };
+        let (facts, loaded) = loaded(&spec, Wanted::TrainAndValidation).unwrap();
+        DataCheck::new(&loaded.train.unwrap(), loaded.validation.as_ref(), &facts.class_names)
+    }
+
+    /// Pictures of a class, each of its own colour and with a width of `size` and more.
+    fn write_class(root: &Path, class: &str, count: u32, size: u32) {
+        for i in 0..count {
+            let color = [i as u8, (i >> 8) as u8, class.bytes().fold(0, u8::wrapping_add)];
+            write(
+                &root.join(format!("photos/{class}/{i:03}.png")),
+                &picture(ImageFormat::Png, size + i % 5, size + 3, color),
+            );
+        }
+    }
+
+    #[test]
+    fn good_images_are_no_problem() {
+        let root = tempfile::tempdir().unwrap();
+        for class in ["train/ant", "train/beetle", "val/ant", "val/beetle"] {
+            write_class(root.path(), class, 11, 13);
+        }
+        let check = checked(root.path(), 13);
+        assert_eq!((check.class_mean, check.images, check.problems()), (11.0, 44, Vec::new()));
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_way_out() {
+        let root = tempfile::tempdir().unwrap();
+        write_class(root.path(), "train/ant", 100, 13);
+        write_class(root.path(), "train/beetle", 97, 13);
+        write_class(root.path(), "train/c", 6, 13);
+        write_class(root.path(), "val/ant", 2, 13);
+        write_class(root.path(), "val/beetle", 2, 13);
+        let copy = |from: &str, to: &str| {
+            let [from, to] = [from, to].map(|name| root.path().join("photos").join(name));
+            std::fs::copy(from, to).unwrap();
+        };
+        copy("train/ant/003.png", "train/beetle/copy.png");
+        copy("train/ant/004.png", "train/ant/copy.png");
+        copy("train/ant/003.png", "val/ant/copy.png");
+        let problems = checked(root.path(), 16).problems();
+        let told: Vec<[&str; 2]> = problems.iter().map(|problem| [&*problem.what, &*problem.fix]).collect();
+        let expected = [
+            [
+                "images that are there several times: 2, in 5 copies; under different classes: 1; both training and \
+                 validating: 1",
+                "decide for one class and keep one copy of each",
+            ],
+            [
+                "classes with less than a tenth of the mean of 68 train images: `c` (6)",
+                "add images of them, or name the classes to learn with --classes",
+            ],
+            [
+                "classes without a validation image: `c`",
+                "add some to val/, or let more images validate with --val-fraction",
+            ],
+            [
+                "pictures that are enlarged: 127 of 210, the smallest 13x16 (train/ant/000.png)",
+                "use larger pictures, or a smaller --img-size",
+            ],
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(checked(root.path(), 13).problems().len(), 3);
+    }
+
+    #[test]
+    fn of_many_classes_the_first_are_named() {
+        let names: Vec<String> = (0..7).map(|i| i.to_string()).collect();
+        assert_eq!(listed(&names[..5]).unwrap(), "0, 1, 2, 3, 4");
+        assert_eq!(listed(&names).unwrap(), "0, 1, 2, 3, 4 and 2 more");
+        assert_eq!(listed(&[]), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! What a run will take of memory and disk, besides what there is, and what is doubtful about its images: asked before
+//! its first step.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use vitreous_engine::Memory;
+
+use super::memory::{available_memory, peak_bytes};
+use super::{Job, TrainError, error};
+use crate::config::train::{Keep, Optimizer, TrainSpec};
+use crate::data::{DataCheck, ImageSet, Problem};
+use crate::units;
+
+/// States that are kept, and one that is being written.
+const STATES: u64 = 3;
+
+/// Most that the header of a file of weights takes besides the names of the classes.
+const HEADER_BYTES: u64 = 64 << 10;
+
+/// What a run will take. Bytes; what there is is absent where it cannot be known.
+#[derive(Clone, Debug, Serialize)]
+pub struct Preflight {
+    /// Memory at the peak of the training: the engine's plan, and the images.
+    pub memory_needed: u64,
+    /// Memory that a program may still take.
+    pub memory_available: Option<u64>,
+    /// All files of the run: weights, and the states from which it can go on.
+    pub disk_needed: u64,
+    /// The part of it without which there is no result: weights, and one such file being written.
+    pub disk_needed_for_weights: u64,
+    /// Space that is left where runs are.
+    pub disk_available: Option<u64>,
+    /// The folder in which runs are.
+    pub out: PathBuf,
+    /// What is doubtful about the images.
+    pub images: DataCheck,
+}
+
+impl Preflight {
+    /// Looks at a job whose run will be in the folder `out`; `needed` is what the engine takes, and the images.
+    ///
+    /// # Errors
+    /// When the weights will not fit on the disk.
+    pub fn new(job: &Job, needed: (Memory, u64), out: &Path) -> Result<Preflight, TrainError> {
+        let [disk_needed, disk_needed_for_weights] = disk_bytes(job);
+        let preflight = Preflight {
+            memory_needed: peak_bytes(needed),
+            memory_available: available_memory(),
+            disk_needed,
+            disk_needed_for_weights,
+            disk_available: available_disk(out),
+            out: out.to_path_buf(),
+            images: images(job),
+        };
+        preflight.check_disk().map(|()| preflight)
+    }
+
+    /// What is doubtful, and what can be done about it.
+    pub fn problems(&self) -> Vec<Problem> {
+        let left = self.disk_available.filter(|available| *available < self.disk_needed);
+        let disk = left.map(|available| {
+            let [needed, available] = [self.disk_needed, available].map(units::bytes);
+            let out = self.out.display();
+            Problem {
+                what: format!("the run's files take up to {needed}, but {available} are left on the disk ({out})"),
+                fix: error::MORE_DISK.to_string(),
+            }
+        });
+        disk.into_iter().chain(self.images.problems()).collect()
+    }
+
+    fn check_disk(&self) -> Result<(), TrainError> {
+        match self.disk_available {
+            Some(available) if available < self.disk_needed_for_weights => {
+                let needed = self.disk_needed_for_weights;
+                Err(TrainError::Disk { needed, available, path: self.out.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Looks at the images. Strips are composed anew each time: of their digits nothing is asked.
+fn images(job: &Job) -> DataCheck {
+    match (&job.train, &job.validation) {
+        (ImageSet::Classified(train), Some(ImageSet::Classified(validation))) => {
+            DataCheck::new(train, Some(validation), &job.data().class_names)
+        }
+        (ImageSet::Classified(train), _) => DataCheck::new(train, None, &job.data().class_names),
+        (ImageSet::Strips(_), _) => DataCheck::default(),
+    }
+}
+
+/// Bytes of all files of a run, and of those without which it has no result.
+fn disk_bytes(job: &Job) -> [u64; 2] {
+    let TrainSpec { keep, opt, momentum, .. } = *job.config.train;
+    let names: usize = job.data().class_names.iter().map(String::len).sum();
+    let parameters: usize = job.model.graph.parameters().iter().map(|parameter| parameter.shape.len()).sum();
+    let file = |tensors: u64| tensors * 4 * parameters as u64 + HEADER_BYTES + 4 * names as u64;
+    let has_best = match keep {
+        Keep::Best => job.validation.is_some(),
+        Keep::Last => false,
+        Keep::LowestTrainLoss => true,
+    };
+    let moments = match opt {
+        Optimizer::Adam | Optimizer::Adamw => 2,
+        Optimizer::Sgd => u64::from(momentum != 0.0),
+    };
+    // Weights of the lowest loss may wait for the end of the epoch.
+    let waiting = u64::from(keep == Keep::LowestTrainLoss);
+    let weights = (1 + u64::from(has_best)) * file(1);
+    [weights + STATES * file(1 + moments + waiting), weights + file(1)]
+}
+
+/// Space that is left on the disk of a folder, or of the nearest one above it that is there.
+#[cfg(unix)]
+fn available_disk(folder: &Path) -> Option<u64> {
+    let nearest = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let disk = rustix::fs::statvfs(nearest).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Other systems are not asked.
+#[cfg(not(unix))]
+fn available_disk(_: &Path) -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::data::DataSpec;
+    use crate::config::layers::Layers;
+    use crate::data::{self, Wanted};
+    use crate::models;
+
+    fn job(lines: &str) -> Job {
+        let mut layers = Layers::new();
+        layers.add_toml(&format!("[data]\nlimit_train = 97\n{lines}"), "my.toml").unwrap();
+        let checked = layers.finish().unwrap();
+        let Config { data, .. } = checked.config();
+        let facts = data::inspect(&DataSpec { ..data.clone() }).unwrap();
+        let image = crate::config::model::ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
+        let config = checked.resolve(image).unwrap();
+        let model = models::build_for_training(&config).unwrap();
+        let loaded = data::load(data, &facts, Wanted::TrainAndValidation, 1, &|_, _| ()).unwrap();
+        Job::new(config, model, &facts, loaded).unwrap()
+    }
+
+    #[test]
+    fn files_are_counted_by_what_is_kept_and_by_the_optimiser() {
+        let tensors = |lines: &str| {
+            let job = job(lines);
+            let one = 4 * job.model().graph.parameter_count() as u64;
+            disk_bytes(&job).map(|bytes| bytes / one)
+        };
+        let batch = "[train]\nbatch_size = 13\n";
+        // Best and last weights, three states of weights and two moments; of the weights, one more while writing.
+        assert_eq!(tensors(batch), [2 + 9, 3]);
+        assert_eq!(tensors(&format!("{batch}keep = \"last\"")), [1 + 9, 2]);
+        assert_eq!(tensors(&format!("{batch}keep = \"lowest-train-loss\"")), [2 + 12, 3]);
+        assert_eq!(tensors(&format!("val_fraction = 0.0\n{batch}opt = \"sgd\"\nmomentum = 0.0")), [1 + 3, 2]);
+        assert_eq!(tensors(&format!("{batch}opt = \"sgd\"\nmomentum = 0.5")), [2 + 6, 3]);
+    }
+
+    #[test]
+    fn a_disk_too_small_for_the_weights_is_refused_and_one_too_small_for_the_states_told() {
+        let with = |available| Preflight {
+            memory_needed: 0,
+            memory_available: None,
+            disk_needed: 7_000_000,
+            disk_needed_for_weights: 2_000_000,
+            disk_available: available,
+            out: PathBuf::from("runs"),
+            images: DataCheck::default(),
+        };
+        let error = with(Some(1_900_000)).check_disk().unwrap_err();
+        assert_eq!(error.to_string(), "the weights need 2.0 MB on the disk, but 1.9 MB are left (runs)");
+        assert_eq!(error.hint().unwrap(), "free some of it, or name a folder on another disk with --out");
+        let problems = with(Some(6_900_000)).problems();
+        let expected = "the run's files take up to 7.0 MB, but 6.9 MB are left on the disk (runs)";
+        assert_eq!((problems.len(), problems[0].what.as_str()), (1, expected));
+        for enough in [Some(7_000_000), None] {
+            assert_eq!((with(enough).check_disk(), with(enough).problems()), (Ok(()), Vec::new()));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_is_not_there_yet_has_the_space_of_the_one_above() {
+        let folder = tempfile::tempdir().unwrap();
+        let [here, inside] =
+            [folder.path().to_path_buf(), folder.path().join("a/b")].map(|at| available_disk(&at).unwrap());
+        assert!(here > 0 && here.abs_diff(inside) < 1 << 30, "{here} {inside}");
+        assert!(available_disk(Path::new("nowhere")).is_some());
+    }
+}

@@ -1,0 +1,71 @@
+//! The first steps of a training, taken to see how long they take. Nothing of them is kept.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use vitreous_engine::{Parameters, Session, Step};
+
+use super::examples::{Rooms, StepExamples};
+use super::{Job, optimizer};
+use crate::data::augment::Augment;
+use crate::random::{Purpose, stream};
+
+/// Most steps that are taken.
+const STEPS_MAX: u64 = 20;
+
+/// Time after which no further one begins, in seconds.
+const SECONDS_MAX: f64 = 5.0;
+
+/// How long steps take.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Rehearsal {
+    /// Steps that were timed.
+    pub steps: u64,
+    /// Images in them.
+    pub images: usize,
+    /// Time of all of them, in seconds.
+    pub seconds: f64,
+}
+
+impl Rehearsal {
+    /// Takes the first steps of a training, on its own images, changed as the recipe says.
+    pub fn of(job: &Job) -> Rehearsal {
+        let (config, data, shape) = (&job.config, job.data(), job.train.shape());
+        let recipe = &config.train;
+        let [mean, std] = [&data.normalization.mean, &data.normalization.std];
+        let augment = Augment::new(config.augment.clone(), shape.channels, shape.height, shape.width, mean, std);
+        let parameters = Parameters::initialise(&job.model.graph, stream(recipe.seed, Purpose::Initialise));
+        let mut session = Session::new(job.model.graph.clone(), parameters, job.threads);
+        session.start_training(job.model.loss, &[job.model.correct], optimizer(recipe));
+        let rooms = Rooms::default();
+        let order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(job.train.len());
+        let key = stream(recipe.seed, Purpose::Augment).with(0);
+        let mut times: Vec<(usize, f64)> = Vec::new();
+        let clock = Instant::now();
+        for index in 0..STEPS_MAX.min(job.steps_per_epoch()).min(job.steps()) {
+            if index > 0 && clock.elapsed().as_secs_f64() >= SECONDS_MAX {
+                break;
+            }
+            let begin = Instant::now();
+            let first = index as usize * recipe.step_images();
+            let images = recipe.step_images().min(order.len() - first);
+            let examples =
+                StepExamples { set: &job.train, augment: &augment, rooms: &rooms, epoch: 0, order: &order, first, key };
+            session.train_step(&Step {
+                dropout: stream(recipe.seed, Purpose::Dropout).with(0),
+                first: first as u64,
+                targets: Some(examples.targets(images) as f64),
+                micro_batches: images.div_ceil(recipe.batch_size),
+                ..Step::new(images, &examples, recipe.learning_rate(index, job.steps_per_epoch()))
+            });
+            times.push((images, begin.elapsed().as_secs_f64()));
+        }
+        // The first step meets memory that nobody has touched.
+        let timed = if times.len() > 1 { &times[1..] } else { &times[..] };
+        Rehearsal {
+            steps: timed.len() as u64,
+            images: timed.iter().map(|(images, _)| images).sum(),
+            seconds: timed.iter().map(|(_, seconds)| seconds).sum(),
+        }
+    }
+}
