@@ -354,7 +354,9 @@ mod tests {
         let held: Vec<&str> =
             comparison.rows.iter().filter(|row| row.difference.is_some()).map(|row| &*row.name).collect();
         assert_eq!(held, ["b"]);
-        let note = Verdicts::new(&comparison).unwrap().notes.pop().unwrap();
+        let Verdicts { title, mut notes, .. } = Verdicts::new(&comparison).unwrap();
+        assert!(title.starts_with("test accuracy against the best, a: "), "{title}");
+        let note = notes.pop().unwrap();
         assert_eq!(note, "2 more rows are tested on other data: compare these by themselves");
     }
 

@@ -24,12 +24,14 @@ impl Verdicts {
         let is_reference = |row: &&Row| row.test_acc.is_some() && row.difference.is_none();
         let mut named = comparison.rows.iter().filter(|row| comparison.against.as_ref() == Some(&row.name));
         let reference = named.find(is_reference)?;
-        let mean = |row: &Row| row.test_acc.map_or(f64::NEG_INFINITY, |spread| spread.mean);
-        let is_best = comparison.rows.iter().all(|row| mean(row) <= mean(reference));
         let interval = reference.test_acc_interval.map_or_else(String::new, |interval| {
             let [low, high] = interval.map(units::percent);
             format!(" (95 % interval {low} to {high})")
         });
+        let tested = comparison.rows.iter().filter(|row| row.test_acc.is_some());
+        let (own, other): (Vec<&Row>, Vec<&Row>) = tested.partition(|row| tested_on(row) == tested_on(reference));
+        let mean = |row: &Row| row.test_acc.map(|spread| spread.mean);
+        let is_best = own.iter().all(|row| mean(row) <= mean(reference));
         let title = format!(
             "test accuracy against {}{}: {}{interval}",
             if is_best { "the best, " } else { "" },
@@ -40,8 +42,6 @@ impl Verdicts {
             comparison.rows.iter().filter_map(|row| Some((row, row.difference.as_ref()?))).collect();
         held.sort_by(|(_, a), (_, b)| b.mean.total_cmp(&a.mean));
         let rows = held.iter().map(|(row, difference)| line(row, difference)).collect();
-        let tested = comparison.rows.iter().filter(|row| row.test_acc.is_some());
-        let (own, other): (Vec<&Row>, Vec<&Row>) = tested.partition(|row| tested_on(row) == tested_on(reference));
         Some(Verdicts { title, rows, notes: notes(&held, own.len() - 1 - held.len(), other.len()) })
     }
 
