@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
     /// Check everything, take a few steps to see how long the run would take, and leave nothing behind
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
     /// Go on with a run from its last state, bit for bit; auto takes the run of this name or, if there is none, starts it
     #[arg(long, value_name = "RUN|auto")]

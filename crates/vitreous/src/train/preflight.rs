@@ -8,7 +8,7 @@ use vitreous_engine::Memory;
 
 use super::memory::{available_memory, peak_bytes};
 use super::{Job, TrainError, error};
-use crate::config::train::{Keep, Optimizer, TrainSpec};
+use crate::config::train::{Keep, OnNonfinite, Optimizer, TrainSpec};
 use crate::data::{DataCheck, ImageSet, Problem};
 use crate::units;
 
@@ -94,7 +94,7 @@ fn images(job: &Job) -> DataCheck {
 
 /// Bytes of all files of a run, and of those without which it has no result.
 fn disk_bytes(job: &Job) -> [u64; 2] {
-    let TrainSpec { keep, opt, momentum, .. } = *job.config.train;
+    let TrainSpec { keep, opt, momentum, on_nonfinite, .. } = *job.config.train;
     let names: usize = job.data().class_names.iter().map(String::len).sum();
     let parameters: usize = job.model.graph.parameters().iter().map(|parameter| parameter.shape.len()).sum();
     let file = |tensors: u64| tensors * 4 * parameters as u64 + HEADER_BYTES + 4 * names as u64;
@@ -109,8 +109,10 @@ fn disk_bytes(job: &Job) -> [u64; 2] {
     };
     // Weights of the lowest loss may wait for the end of the epoch.
     let waiting = u64::from(keep == Keep::LowestTrainLoss);
+    // To go back to the start of an epoch, it is needed beside the moment.
+    let moments_in_time = if on_nonfinite == OnNonfinite::Rollback { 2 } else { 1 };
     let weights = (1 + u64::from(has_best)) * file(1);
-    [weights + STATES * file(1 + moments + waiting), weights + file(1)]
+    [weights + STATES * file(moments_in_time * (1 + moments) + waiting), weights + file(1)]
 }
 
 /// Space that is left on the disk of a folder, or of the nearest one above it that is there.
@@ -163,6 +165,7 @@ mod tests {
         assert_eq!(tensors(&format!("{batch}keep = \"lowest-train-loss\"")), [2 + 12, 3]);
         assert_eq!(tensors(&format!("val_fraction = 0.0\n{batch}opt = \"sgd\"\nmomentum = 0.0")), [1 + 3, 2]);
         assert_eq!(tensors(&format!("{batch}opt = \"sgd\"\nmomentum = 0.5")), [2 + 6, 3]);
+        assert_eq!(tensors(&format!("{batch}on_nonfinite = \"rollback\"")), [2 + 18, 3]);
     }
 
     #[test]
