@@ -270,6 +270,14 @@ fn only_the_command_line_prints_exits_and_reads_the_environment() {
 }
 
 #[test]
+fn only_fetch_uses_the_network() {
+    let all = sources();
+    let outside = all.iter().filter(|s| s.is_crate_code() && !s.is_under("crates/vitreous/src/fetch/"));
+    let broken: Vec<String> = outside.flat_map(|source| source.code_with(&["ureq::", "std::net"])).collect();
+    assert_none("only fetch/ uses the network", &broken);
+}
+
+#[test]
 fn a_message_to_a_terminal_that_is_gone_ends_no_work() {
     let all = sources();
     let broken: Vec<String> = all
@@ -477,7 +485,9 @@ fn look_at_help(verbs: &mut Vec<String>, all: &mut Vec<String>, broken: &mut Vec
 fn every_verb_and_flag_is_documented() {
     let (mut all, mut broken) = (Vec::new(), Vec::new());
     look_at_help(&mut Vec::new(), &mut all, &mut broken);
-    for verb in ["train", "sweep", "compare", "evaluate", "predict", "presets", "summary", "data info", "bench"] {
+    for verb in
+        ["train", "sweep", "compare", "evaluate", "predict", "presets", "summary", "data info", "data fetch", "bench"]
+    {
         assert!(all.iter().any(|known| known == verb), "`vitreous {verb}` is there: {all:?}");
     }
     let readme = read("README.md");

@@ -15,6 +15,7 @@ mod compare;
 mod data;
 mod error;
 mod evaluate;
+mod fetch;
 mod flags;
 mod predict;
 mod presets;

@@ -11,6 +11,7 @@ mod run;
 mod time;
 
 pub use error::RecordError;
+pub(crate) use files::sync_folder;
 pub use files::{replace_file, sha256_of, write_atomically};
 pub use journal::{EpochRow, Journal, MetricsLine, Validation};
 pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Results, Status};
