@@ -72,7 +72,7 @@ impl SavedWeights {
         header::check(path, header.metadata().as_ref(), &bytes[size_of::<u64>() + length..])?;
         let mut found: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
         found.sort_unstable();
-        let mut parameters = Parameters::zeros(graph);
+        let mut matching = Vec::with_capacity(found.len());
         for (name, id) in header::sorted(graph) {
             let Ok(tensor) = tensors.tensor(name) else {
                 return Err(CheckpointError::missing(path, name, &found));
@@ -85,6 +85,11 @@ impl SavedWeights {
             if tensor.dtype() != Dtype::F32 {
                 return Err(CheckpointError::dtype(path, name, tensor.dtype()));
             }
+            matching.push((name, id, tensor));
+        }
+        // No sooner: a file may speak of a large model and hold a small one.
+        let mut parameters = Parameters::zeros(graph);
+        for (name, id, tensor) in matching {
             let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             parameters.get_mut(id).iter_mut().zip(values).for_each(|(to, from)| *to = from);
             if parameters.get(id).iter().any(|value| !value.is_finite()) {
