@@ -72,7 +72,8 @@ fn walked() -> Vec<Source> {
         for entry in fs::read_dir(&folder).expect("a folder of the repository can be listed") {
             let path = entry.expect("an entry can be read").path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_string();
-            let ignored = [".git", "target", "runs", "proptest-regressions", "corpus", "artifacts"].contains(&name.as_str());
+            let ignored =
+                [".git", "target", "runs", "proptest-regressions", "corpus", "artifacts"].contains(&name.as_str());
             if path.is_dir() && !ignored {
                 folders.push(path);
             } else if path.is_file() && !ignored && !name.ends_with(".part") {

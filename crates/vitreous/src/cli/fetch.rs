@@ -107,7 +107,8 @@ impl Display {
     fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            let style = ProgressStyle::with_template("{msg} {bar:20} {bytes}/{total_bytes}, {eta} left");
+            let style =
+                ProgressStyle::with_template("{msg} {bar:20} {decimal_bytes}/{decimal_total_bytes}, {eta} left");
             bar.set_style(style.expect("the template is well-formed"));
             bar
         });

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, StatusCode, Uri};
-use ureq::tls::{TlsConfig, TlsProvider};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Error};
 
 use super::part::Part;
@@ -13,6 +13,9 @@ use crate::units;
 
 /// How often a mirror that breaks off is asked to go on.
 const ATTEMPTS: usize = 5;
+
+/// Longest way from an address to the file.
+const REDIRECTS_MAX: u32 = 10;
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 16;
@@ -23,6 +26,7 @@ const NO_HOST: &str = "there is no such host, or no network";
 pub struct Receiver {
     agent: Agent,
     base: String,
+    encrypts: bool,
     timeout: Duration,
 }
 
@@ -51,11 +55,14 @@ impl Receiver {
         if !matches!(address.scheme_str(), Some("http" | "https")) || address.host().is_none() {
             return Err(refuse());
         }
-        let timeout = Some(options.timeout);
+        let (timeout, tls) = (Some(options.timeout), tls());
+        let encrypts = tls.is_some();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(options.proxies.of(&address)?)
-            .tls_config(tls())
+            // A redirect may lead to https, where ureq without a kind of encryption would panic.
+            .max_redirects(if encrypts { REDIRECTS_MAX } else { 0 })
+            .tls_config(tls.unwrap_or_default())
             .user_agent(concat!("vitreous/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(timeout)
             .timeout_connect(timeout)
@@ -63,7 +70,7 @@ impl Receiver {
             .timeout_per_read(timeout)
             .timeout_per_write(timeout);
         let base = if base.ends_with('/') { base.to_string() } else { format!("{base}/") };
-        Ok(Receiver { agent: config.build().new_agent(), base, timeout: options.timeout })
+        Ok(Receiver { agent: config.build().new_agent(), base, encrypts, timeout: options.timeout })
     }
 
     /// The address of a file.
@@ -109,6 +116,9 @@ impl Receiver {
 
     /// Asks once for what is missing and takes what comes.
     fn receive(&self, url: &str, part: &mut Part, most: u64, watch: &dyn Fn(Event)) -> Result<(), Broken> {
+        if !self.encrypts && self.base.starts_with("https:") {
+            return Err(Broken::There("https needs a processor with AES, AVX2, ADX and BMI2 here".to_string()));
+        }
         let from = part.len();
         // Of a compressed copy of a compressed file nobody would know the length.
         let mut request = self.agent.get(url).header("accept-encoding", "identity");
@@ -161,7 +171,6 @@ impl Receiver {
             Error::Io(error) if error.to_string().contains("lookup address") => NO_HOST.to_string(),
             Error::TooManyRedirects => "it sends from one address to the next without end".to_string(),
             Error::ConnectProxyFailed(reason) => format!("the proxy does not lead there: {reason}"),
-            Error::TlsRequired => "https needs a processor with AES, AVX2, ADX and BMI2 here".to_string(),
             Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => "it broke off".to_string(),
             Error::Io(error) => units::system_error(&error),
             error => error.to_string().to_lowercase(),
@@ -175,15 +184,14 @@ fn starts_at(headers: &HeaderMap) -> Option<u64> {
     range.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
 }
 
-/// Encryption in Rust alone, with the root certificates of browsers; without it `https` is refused.
-fn tls() -> TlsConfig {
+/// Encryption in Rust alone, with the root certificates of browsers; absent where the processor lacks what it takes.
+fn tls() -> Option<TlsConfig> {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if can_encrypt() {
         let provider = std::sync::Arc::new(rustls_graviola::default_provider());
-        return TlsConfig::builder().unversioned_rustls_crypto_provider(provider).build();
+        return Some(TlsConfig::builder().unversioned_rustls_crypto_provider(provider).build());
     }
-    // A kind of encryption that is not built in: nothing goes out unencrypted, and nothing panics.
-    TlsConfig::builder().provider(TlsProvider::NativeTls).build()
+    None
 }
 
 /// Whether the processor has what graviola would stop without.
