@@ -13,6 +13,7 @@ pub mod models;
 pub mod record;
 
 pub mod checkpoint;
+pub mod fetch;
 
 pub mod evaluate;
 

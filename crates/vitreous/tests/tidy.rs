@@ -72,7 +72,8 @@ fn walked() -> Vec<Source> {
         for entry in fs::read_dir(&folder).expect("a folder of the repository can be listed") {
             let path = entry.expect("an entry can be read").path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_string();
-            let ignored = [".git", "target", "runs", "proptest-regressions"].contains(&name.as_str());
+            let ignored =
+                [".git", "target", "runs", "proptest-regressions", "corpus", "artifacts"].contains(&name.as_str());
             if path.is_dir() && !ignored {
                 folders.push(path);
             } else if path.is_file() && !ignored && !name.ends_with(".part") {
@@ -268,6 +269,14 @@ fn only_the_command_line_prints_exits_and_reads_the_environment() {
     ];
     let broken: Vec<String> = outside.flat_map(|source| source.code_with(&forms)).collect();
     assert_none("only cli/ prints, exits and reads the environment", &broken);
+}
+
+#[test]
+fn only_fetch_uses_the_network() {
+    let all = sources();
+    let outside = all.iter().filter(|s| s.is_crate_code() && !s.is_under("crates/vitreous/src/fetch/"));
+    let broken: Vec<String> = outside.flat_map(|source| source.code_with(&["ureq::", "std::net"])).collect();
+    assert_none("only fetch/ uses the network", &broken);
 }
 
 #[test]
@@ -478,7 +487,9 @@ fn look_at_help(verbs: &mut Vec<String>, all: &mut Vec<String>, broken: &mut Vec
 fn every_verb_and_flag_is_documented() {
     let (mut all, mut broken) = (Vec::new(), Vec::new());
     look_at_help(&mut Vec::new(), &mut all, &mut broken);
-    for verb in ["train", "sweep", "compare", "evaluate", "predict", "presets", "summary", "data info", "bench"] {
+    for verb in
+        ["train", "sweep", "compare", "evaluate", "predict", "presets", "summary", "data info", "data fetch", "bench"]
+    {
         assert!(all.iter().any(|known| known == verb), "`vitreous {verb}` is there: {all:?}");
     }
     let readme = read("README.md");

@@ -237,7 +237,8 @@ fn bad_input_gets_one_error_and_no_run() {
         ),
         (
             &["--data", "cifar10", "--classes", "cat,dgo", "--data-dir", "nowhere"],
-            "error: there is no such folder (nowhere)\nhint: name the folder in which data sets are with --data-dir\n",
+            "error: there is no such folder (nowhere)\n\
+             hint: name another --data-dir, or get it: vitreous data fetch cifar10 --data-dir nowhere\n",
         ),
         (
             &["--data", "fashion-mnist", "--classes", "Dress,Coats", "--data-dir", "nowhere"],

@@ -47,9 +47,9 @@ struct Record {
 /// The small file.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
-    /// SHA-256 of `state` as compact JSON.
+    /// SHA-256 of `state` as compact JSON, keys in the order of the alphabet.
     sha256: String,
-    state: Record,
+    state: serde_json::Value,
 }
 
 impl State {
@@ -96,7 +96,8 @@ impl State {
             about: self.about.clone(),
             tensors: written,
         };
-        let sealed = Sealed { sha256: sha256_of_bytes(compact(&state).as_bytes()), state };
+        let state = serde_json::to_value(state).expect("a state is plain numbers and texts");
+        let sealed = Sealed { sha256: sha256_of_bytes(state.to_string().as_bytes()), state };
         let mut text = serde_json::to_string_pretty(&sealed).expect("a state is plain numbers and texts");
         text.push('\n');
         write_atomically(&folder.join(format!("{number}.json")), text.as_bytes()).map_err(removed)?;
@@ -139,10 +140,6 @@ fn numbers_in(folder: &Path) -> Vec<(u64, bool)> {
     found.into_iter().collect()
 }
 
-fn compact(state: &Record) -> String {
-    serde_json::to_string(state).expect("a state is plain numbers and texts")
-}
-
 /// A state in memory, of which both hashes are right.
 pub struct SavedState {
     path: PathBuf,
@@ -177,19 +174,18 @@ pub fn find_state(run: &Path) -> Found {
 impl SavedState {
     fn read(path: &Path) -> Result<SavedState, StateError> {
         let text = fs::read_to_string(path).map_err(|error| StateError::read(path, &error))?;
-        let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| StateError::damaged(path, &error.to_string()))?;
+        let damaged = |error: serde_json::Error| StateError::damaged(path, &error.to_string());
+        let Sealed { sha256, state } = serde_json::from_str(&text).map_err(damaged)?;
         // A later version may have another layout, so this comes first.
-        let format = value["state"]["format"].as_u64().unwrap_or(0);
+        let format = state["format"].as_u64().unwrap_or(0);
         if format > u64::from(FORMAT) {
-            let version = value["state"]["version"].as_str().unwrap_or("unknown").to_string();
+            let version = state["version"].as_str().unwrap_or("unknown").to_string();
             return Err(StateError::Later { path: path.to_path_buf(), version, format });
         }
-        let Sealed { sha256, state: record } =
-            serde_json::from_value(value).map_err(|error| StateError::damaged(path, &error.to_string()))?;
-        if sha256_of_bytes(compact(&record).as_bytes()) != sha256 {
+        if sha256_of_bytes(state.to_string().as_bytes()) != sha256 {
             return Err(StateError::damaged(path, "its SHA-256 is not the one it says"));
         }
+        let record: Record = serde_json::from_value(state).map_err(damaged)?;
         let path = path.with_extension("safetensors");
         let bytes = fs::read(&path).map_err(|error| StateError::read(&path, &error))?;
         if sha256_of_bytes(&bytes) != record.tensors {

@@ -79,24 +79,29 @@ pub(super) fn read(
     prefix: &str,
     found: &[String],
 ) -> Result<Parameters, CheckpointError> {
-    let mut parameters = Parameters::zeros(graph);
+    let mut matching = Vec::with_capacity(found.len());
     for (name, id) in header::sorted(graph) {
-        let name = &format!("{prefix}{name}");
-        let Ok(tensor) = tensors.tensor(name) else {
-            return Err(CheckpointError::missing(path, name, found));
+        let name = format!("{prefix}{name}");
+        let Ok(tensor) = tensors.tensor(&name) else {
+            return Err(CheckpointError::missing(path, &name, found));
         };
         let expected = &graph.parameter(id).shape;
         if tensor.shape() != expected.0 {
             let found = tensor.shape().to_vec().as_slice().into();
-            return Err(CheckpointError::shape(path, name, expected.clone(), found));
+            return Err(CheckpointError::shape(path, &name, expected.clone(), found));
         }
         if tensor.dtype() != Dtype::F32 {
-            return Err(CheckpointError::dtype(path, name, tensor.dtype()));
+            return Err(CheckpointError::dtype(path, &name, tensor.dtype()));
         }
+        matching.push((name, id, tensor));
+    }
+    // No sooner: a file may speak of a large model and hold a small one.
+    let mut parameters = Parameters::zeros(graph);
+    for (name, id, tensor) in matching {
         let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         parameters.get_mut(id).iter_mut().zip(values).for_each(|(to, from)| *to = from);
         if parameters.get(id).iter().any(|value| !value.is_finite()) {
-            return Err(CheckpointError::not_finite(path, name));
+            return Err(CheckpointError::not_finite(path, &name));
         }
     }
     Ok(parameters)

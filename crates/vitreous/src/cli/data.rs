@@ -1,8 +1,9 @@
-//! `vitreous data info`: what a data set holds, before anything is trained on it.
+//! `vitreous data`: what a data set holds, before anything is trained on it; `fetch` has a file of its own.
 
 use clap::Subcommand;
 
 use super::dry_run::problems_text;
+use super::fetch::{self, FetchArgs};
 use super::reading::reading;
 use super::settings::{SettingsArgs, inspect};
 use super::table::{Align, table};
@@ -22,6 +23,8 @@ pub struct Args {
 enum DataVerb {
     /// Shows classes, splits, shape and numbers of a data set
     Info(InfoArgs),
+    /// Brings a known data set from the network, checks it, and puts it where train looks for it
+    Fetch(FetchArgs),
 }
 
 #[derive(clap::Args)]
@@ -38,7 +41,13 @@ struct InfoArgs {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
-    let DataVerb::Info(args) = args.verb;
+    match args.verb {
+        DataVerb::Info(args) => info(&args),
+        DataVerb::Fetch(args) => fetch::run(args),
+    }
+}
+
+fn info(args: &InfoArgs) -> Result<(), CliError> {
     let checked = args.settings.checked(&[])?;
     let facts = inspect(&checked)?;
     let mut spec = checked.config().data.clone();

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::flags;
 use crate::config::error::ConfigError;
+use crate::fetch::FetchError;
 use crate::train::TrainError;
 
 /// An error as it is shown.
@@ -85,6 +86,17 @@ impl From<TrainError> for CliError {
             | TrainError::Disk { .. }
             | TrainError::State { .. }
             | TrainError::SavedState(_) => CliError::user(message, hint),
+        }
+    }
+}
+
+impl From<FetchError> for CliError {
+    fn from(error: FetchError) -> Self {
+        let (message, hint) = (error.to_string(), error.hint());
+        match error {
+            // It may work in an hour, with the same words.
+            FetchError::NoMirror { .. } | FetchError::Busy { .. } => CliError::failure(message, hint),
+            _ => CliError::user(message, hint),
         }
     }
 }

@@ -16,6 +16,7 @@ mod data;
 mod dry_run;
 mod error;
 mod evaluate;
+mod fetch;
 mod flags;
 mod predict;
 mod presets;

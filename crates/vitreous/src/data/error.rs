@@ -27,10 +27,10 @@ pub enum DataError {
     NotDigits { name: String, found: Vec<String> },
     /// A known data set's file is in none of the places.
     #[error("{name} needs the file {file} (looked in {})", list(folders))]
-    MissingFile { name: String, file: String, folders: Vec<PathBuf>, is_beside: bool },
-    /// The folder in which data sets are said to be is not there.
+    MissingFile { name: String, file: String, folders: Vec<PathBuf>, dir: Option<PathBuf>, is_beside: bool },
+    /// The folder in which data sets are said to be is not there; a data set with a name could be fetched into it.
     #[error("there is no such folder ({})", path.display())]
-    NoDataFolder { path: PathBuf },
+    NoDataFolder { path: PathBuf, name: Option<String> },
     /// CIFAR-10 comes in several versions.
     #[error("these are the files of CIFAR-10's python version, not of its binary version ({})", path.display())]
     PythonCifar { path: PathBuf },
@@ -149,7 +149,15 @@ impl DataError {
             DataError::NotAFolder { .. } => "unpack it, and give the folder with a folder for each class".to_string(),
             DataError::NotDigits { .. } => "use --data mnist or --data digits, with all classes".to_string(),
             DataError::MissingFile { is_beside: true, .. } => "put it there, beside the other files".to_string(),
-            DataError::MissingFile { .. } => "say where the data is with --data-dir DIR".to_string(),
+            DataError::MissingFile { name, dir: Some(dir), .. } => {
+                format!("name another --data-dir, or get it: vitreous data fetch {name} --data-dir {}", dir.display())
+            }
+            DataError::MissingFile { name, .. } => {
+                format!("say where the data is with --data-dir DIR, or get it: vitreous data fetch {name}")
+            }
+            DataError::NoDataFolder { path, name: Some(name) } => {
+                format!("name another --data-dir, or get it: vitreous data fetch {name} --data-dir {}", path.display())
+            }
             DataError::NoDataFolder { .. } => "name the folder in which data sets are with --data-dir".to_string(),
             DataError::PythonCifar { .. } => {
                 "get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html".to_string()

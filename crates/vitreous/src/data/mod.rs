@@ -40,6 +40,7 @@ pub use folder::SkippedImage;
 pub use image_set::ImageSet;
 pub use load::{Loaded, Wanted, load};
 pub use normalize::Normalization;
+pub use places::idx_spellings;
 pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect, known_shape};
 pub use split::Split;
 

@@ -49,15 +49,15 @@ impl Places {
             }
         }
         if let Some(path) = self.dir.clone().filter(|dir| !dir.exists()) {
-            return Err(DataError::NoDataFolder { path });
+            return Err(DataError::NoDataFolder { path, name: Some(self.name.clone()) });
         }
         if let Some(path) =
             self.folders.iter().filter(|_| self.name == "cifar10").find_map(|folder| python_cifar(folder))
         {
             return Err(DataError::PythonCifar { path });
         }
-        let (name, folders) = (self.name.clone(), self.folders.clone());
-        Err(DataError::MissingFile { name, file: spellings[0].clone(), folders, is_beside: self.is_beside })
+        let (name, folders, dir) = (self.name.clone(), self.folders.clone(), self.dir.clone());
+        Err(DataError::MissingFile { name, file: spellings[0].clone(), folders, dir, is_beside: self.is_beside })
     }
 }
 
@@ -103,14 +103,26 @@ mod tests {
     fn a_data_folder_that_is_not_there_is_told_from_one_without_the_files() {
         let here = tempfile::tempdir().unwrap();
         let there = here.path().join("none");
-        let expected =
-            ["there is no such folder (here/none)", "name the folder in which data sets are with --data-dir"];
         for name in ["mnist", "cifar10", "my-photos"] {
-            assert_eq!(refused(name, Some(&there), here.path()), expected, "{name}");
+            let [text, hint] = refused(name, Some(&there), here.path());
+            assert_eq!(text, "there is no such folder (here/none)", "{name}");
+            let offer = format!("name another --data-dir, or get it: vitreous data fetch {name} --data-dir here/none");
+            let expected =
+                if name == "my-photos" { "name the folder in which data sets are with --data-dir" } else { &offer };
+            assert_eq!(hint, expected, "{name}");
         }
         let [text, hint] = refused("mnist", Some(here.path()), here.path());
         assert!(text.starts_with("mnist needs the file train-images-idx3-ubyte.gz (looked in here/mnist, "), "{text}");
-        assert_eq!(hint, "say where the data is with --data-dir DIR");
+        assert_eq!(hint, "name another --data-dir, or get it: vitreous data fetch mnist --data-dir here");
+        let error = DataError::MissingFile {
+            name: "mnist".to_string(),
+            file: String::new(),
+            folders: Vec::new(),
+            dir: None,
+            is_beside: false,
+        };
+        let expected = "say where the data is with --data-dir DIR, or get it: vitreous data fetch mnist";
+        assert_eq!(error.hint().as_deref(), Some(expected));
     }
 
     #[test]

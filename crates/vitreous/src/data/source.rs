@@ -253,7 +253,7 @@ fn inspect_folder(spec: &DataSpec) -> Result<Facts, DataError> {
     let root = inside.filter(|inside| inside.exists()).unwrap_or(name);
     if !root.exists() {
         if let Some(path) = spec.dir.clone().filter(|dir| !dir.exists()) {
-            return Err(DataError::NoDataFolder { path });
+            return Err(DataError::NoDataFolder { path, name: None });
         }
         let nearest = units::nearest(&spec.name, KNOWN_DATA_SETS).map(str::to_string);
         return Err(DataError::UnknownName { name: spec.name.clone(), nearest });

@@ -17,6 +17,7 @@ pub use claim::Claim;
 pub use error::RecordError;
 #[cfg(test)]
 pub use faults::Faults;
+pub(crate) use files::sync_folder;
 pub use files::{Output, replace_file, sha256_of, sha256_of_bytes, write_atomically};
 pub use journal::{EpochRow, Journal, JournalLengths, MetricsLine, Validation};
 pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Piece, Results, Status};

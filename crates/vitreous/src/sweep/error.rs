@@ -25,6 +25,9 @@ pub enum SweepError {
     /// A varied key has no values.
     #[error("`{text}` is not a key and its values (--set-each)")]
     Each { text: String },
+    /// Nobody has the time for so many.
+    #[error("the sweep has more than {most} settings")]
+    TooMany { most: usize },
     /// Two runs would have one folder.
     #[error("two runs of the sweep are called `{name}`")]
     Twice { name: String },
@@ -71,6 +74,7 @@ impl SweepError {
                 "name a sweep, vary a key with --set-each train.lr=1e-3,3e-4, or repeat with --seeds 1,2,3".to_string()
             }
             SweepError::Each { .. } => "write it as --set-each train.lr=1e-3,3e-4".to_string(),
+            SweepError::TooMany { .. } => "vary fewer keys, or give them fewer values".to_string(),
             SweepError::Twice { .. } => "give each a name of its own".to_string(),
             SweepError::Name { source_name, .. } if source_name == "[[run]]" => {
                 "use at most 255 letters, digits, `-`, `_` and `.`".to_string()

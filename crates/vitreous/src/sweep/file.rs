@@ -3,6 +3,7 @@
 //! Settings are assignments as `--set` takes them: `train.lr=1e-3`. A list (`[[run]]`) and a grid (`each`) may be used
 //! together: every run of the list then meets every cell of the grid.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -10,6 +11,9 @@ use serde::Deserialize;
 use super::SweepError;
 use crate::data::SplitName;
 use crate::record::is_name;
+
+/// Most settings of a sweep.
+const SETTINGS_MAX: usize = 10_000;
 
 /// A sweep as written.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -86,21 +90,29 @@ impl SweepFile {
     /// Makes the settings, in the order of the list; within a run of it, the last varied key goes fastest.
     ///
     /// # Errors
-    /// When nothing varies, a varied key has no values, a seed stands twice or is too large, or a name is none or that of two settings.
+    /// When nothing varies, a varied key has no values, there are too many settings, a seed stands twice or is too large, or a name is none or that of two settings.
     pub fn expand(&self) -> Result<Vec<Variation>, SweepError> {
         if self.run.is_empty() && self.each.is_empty() && self.seeds.len() < 2 {
             return Err(SweepError::Nothing);
         }
-        if let Some((_, &seed)) = self.seeds.iter().enumerate().find(|(at, seed)| self.seeds[..*at].contains(seed)) {
+        let mut seen = BTreeSet::new();
+        if let Some(&seed) = self.seeds.iter().find(|seed| !seen.insert(**seed)) {
             return Err(SweepError::SeedTwice { seed });
         }
         if let Some(&seed) = self.seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
             return Err(SweepError::Seed { seed });
         }
-        let cells = cells(&self.each.iter().map(|text| Each::parse(text)).collect::<Result<Vec<_>, _>>()?);
+        let each = self.each.iter().map(|text| Each::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        // A few keys of a few values each are soon more than there is memory for.
+        let numbers = each.iter().map(|each| each.values.len()).chain([self.run.len().max(1)]);
+        let settings = numbers.into_iter().try_fold(1usize, usize::checked_mul);
+        if settings.is_none_or(|settings| settings > SETTINGS_MAX) {
+            return Err(SweepError::TooMany { most: SETTINGS_MAX });
+        }
+        let cells = cells(&each);
         let alone = [RunEntry::default()];
         let list: &[RunEntry] = if self.run.is_empty() { &alone } else { &self.run };
-        let mut variations: Vec<Variation> = Vec::new();
+        let (mut variations, mut names) = (Vec::new(), BTreeSet::new());
         for entry in list {
             for cell in &cells {
                 let parts = std::iter::once(entry.name.clone()).chain(cell.iter().map(|(_, name)| name.clone()));
@@ -112,7 +124,7 @@ impl SweepFile {
                     let source = if was_good && !cell.is_empty() { "--set-each" } else { "[[run]]" };
                     return Err(SweepError::Name { name, source_name: source.to_string() });
                 }
-                if variations.iter().any(|other| other.name == name) {
+                if !names.insert(name.clone()) {
                     return Err(SweepError::Twice { name });
                 }
                 let own_start = entry.preset.is_some() || entry.config.is_some();
@@ -253,6 +265,14 @@ mod tests {
         assert_eq!(refused("each = ['train.lr=1,,2']"), "`train.lr=1,,2` is not a key and its values (--set-each)");
         assert_eq!(refused("[[run]]\nname = 'a'\n[[run]]\nname = 'a'"), "two runs of the sweep are called `a`");
         assert_eq!(refused("each = ['train.lr=1,1']"), "two runs of the sweep are called `lr=1`");
+        let tens = "0,1,2,3,4,5,6,7,8,9";
+        let wide = |keys: std::ops::Range<u32>| {
+            keys.map(|key| format!("'train.k{key}={tens}'")).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(names(&format!("each = [{}]", wide(0..4))).len(), 10_000);
+        for keys in [5, 100] {
+            assert_eq!(refused(&format!("each = [{}]", wide(0..keys))), "the sweep has more than 10000 settings");
+        }
         for name in ["../a", "a ", " a", ".a", "-a", &"a".repeat(256)] {
             let expected = format!("`{name}` is no name of a run ([[run]])");
             assert_eq!(refused(&format!("[[run]]\nname = '{name}'")), expected);

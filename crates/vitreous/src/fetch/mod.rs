@@ -1,0 +1,180 @@
+//! Known data sets brought from the network: the files of [`catalogue`] where `train` looks for them.
+//!
+//! Nothing that a mirror sends is believed: a file gets its name only when its content is the one that the catalogue
+//! states. What came of a broken download stays as `<file>.part`, and the next attempt goes on from there.
+
+pub mod archive;
+pub mod catalogue;
+
+mod error;
+mod part;
+mod present;
+mod proxy;
+mod receive;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use catalogue::{Content, DataSet, Member, RemoteFile};
+pub use error::{FetchError, Refusal};
+pub use proxy::{Proxies, Proxy};
+
+use part::Part;
+use present::{Found, find};
+use receive::Receiver;
+
+/// How data sets are fetched.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder in which data sets are.
+    pub dir: PathBuf,
+    /// Addresses to take the files from instead of the data set's own mirrors, tried in order; none for those.
+    pub mirrors: Vec<String>,
+    /// Whether files that are there and are not the right ones are replaced.
+    pub force: bool,
+    /// How long a mirror may be silent: while it connects, before it answers, and between two pieces of a file.
+    pub timeout: Duration,
+    /// What stands between here and the mirrors.
+    pub proxies: Proxies,
+}
+
+/// What happens while a data set is fetched.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event<'a> {
+    /// A mirror is asked for a file, of which so many bytes are here already.
+    Asks { file: &'a str, url: &'a str, from: u64 },
+    /// So many bytes of the file are here, of so many if the mirror says it.
+    Received { bytes: u64, total: Option<u64> },
+    /// A mirror did not give the file.
+    Refused { url: &'a str, reason: &'a str },
+    /// The file is whole, and its content is looked at and put in place.
+    Checks { file: &'a str },
+}
+
+/// What was fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fetched {
+    /// The data set.
+    pub name: String,
+    /// The folder of its files.
+    pub folder: PathBuf,
+    /// Files that were brought, by their names at the mirror.
+    pub fetched: Vec<String>,
+    /// Files that were there and right, or, of an archive, whose parts were.
+    pub present: Vec<String>,
+    /// Bytes of their downloads.
+    pub bytes: u64,
+}
+
+/// Brings the files of a data set that are not there yet; `watch` hears what happens.
+///
+/// # Errors
+/// When a file that is there is not the right one, no mirror gives a file, or the folder cannot be written.
+pub fn fetch(set: &DataSet, options: &Options, watch: &dyn Fn(Event)) -> Result<Fetched, FetchError> {
+    let folder = options.dir.join(set.folder);
+    let mut found = Fetched { name: set.name.to_string(), folder, fetched: Vec::new(), present: Vec::new(), bytes: 0 };
+    let mut missing = Vec::new();
+    for file in set.files {
+        match find(&found.folder, file)? {
+            Found::Right => found.present.push(file.name.to_string()),
+            Found::Wrong { path, reason } if !options.force => {
+                let (name, file) = (set.name.to_string(), file.name.to_string());
+                return Err(FetchError::Wrong { name, file, path, reason });
+            }
+            Found::Wrong { .. } | Found::Missing => missing.push(file),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(found);
+    }
+    let given = options.mirrors.iter().map(String::as_str);
+    let mut mirrors: VecDeque<&str> =
+        if options.mirrors.is_empty() { set.mirrors.iter().copied().collect() } else { given.collect() };
+    let receivers = Receivers { options, watch };
+    receivers.check(&mirrors)?;
+    fs::create_dir_all(&found.folder).map_err(|error| FetchError::write(&found.folder, &error))?;
+    for (place, file) in missing.iter().enumerate() {
+        match receivers.get(file, &found.folder, &mut mirrors) {
+            Ok(bytes) => {
+                found.bytes += bytes;
+                found.fetched.push(file.name.to_string());
+            }
+            Err(Failure::Here(error)) => return Err(error),
+            Err(Failure::Mirrors(refusals)) => {
+                // A folder with something in it stays.
+                let _ = fs::remove_dir(&found.folder);
+                let missing = missing[place..].iter().map(|file| file.name.to_string()).collect();
+                let is_archive = matches!(file.content, Content::Archive { .. });
+                let folder = found.folder;
+                let address = set.mirrors.first().copied().unwrap_or_default().to_string();
+                return Err(FetchError::NoMirror { missing, is_archive, refusals, address, folder });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Why a file could not be brought.
+enum Failure {
+    /// What each mirror said.
+    Mirrors(Vec<Refusal>),
+    /// It is nothing that another mirror could mend.
+    Here(FetchError),
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Failure::Here(error)
+    }
+}
+
+/// Makes what talks to a mirror.
+struct Receivers<'a> {
+    options: &'a Options,
+    watch: &'a dyn Fn(Event),
+}
+
+impl Receivers<'_> {
+    /// Looks at addresses and proxies before anything is asked of anyone.
+    fn check(&self, mirrors: &VecDeque<&str>) -> Result<(), FetchError> {
+        mirrors.iter().try_for_each(|mirror| Receiver::new(mirror, self.options).map(drop))
+    }
+
+    /// Brings a file from the first mirror that gives the right one, which is asked first from then on; returns the
+    /// bytes of the download.
+    fn get(&self, file: &RemoteFile, folder: &Path, mirrors: &mut VecDeque<&str>) -> Result<u64, Failure> {
+        let mut part = Part::open(&folder.join(format!("{}.part", file.name)))?;
+        let mut refusals = Vec::new();
+        for place in 0..mirrors.len() {
+            let receiver = Receiver::new(mirrors[place], self.options)?;
+            let url = receiver.url_of(file.name);
+            match receiver.get(&url, file, &mut part, self.watch)? {
+                Ok(()) => {
+                    mirrors.rotate_left(place);
+                    let bytes = part.len();
+                    return put_in_place(part, file, folder).map(|()| bytes).map_err(Failure::Here);
+                }
+                Err(reason) => {
+                    (self.watch)(Event::Refused { url: &url, reason: &reason });
+                    refusals.push(Refusal { mirror: mirrors[place].to_string(), reason });
+                }
+            }
+        }
+        Err(Failure::Mirrors(refusals))
+    }
+}
+
+/// Gives the files their names: a download that was found right as it is, or what an archive holds.
+fn put_in_place(part: Part, file: &RemoteFile, folder: &Path) -> Result<(), FetchError> {
+    match &file.content {
+        Content::Gzip { .. } => part.keep_as(&folder.join(file.name)),
+        Content::Archive { members, .. } => {
+            archive::unpack(part.reader()?, members, folder)?;
+            part.remove()
+        }
+    }
+}

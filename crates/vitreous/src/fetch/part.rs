@@ -1,0 +1,101 @@
+//! The beginning of a download: a file beside the place of the whole one, which outlives a broken connection and a run.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::FetchError;
+use crate::record::sync_folder;
+
+/// What there is of a download.
+pub struct Part {
+    path: PathBuf,
+    file: File,
+    len: u64,
+}
+
+impl Part {
+    /// Opens what an earlier attempt left, or starts with nothing.
+    ///
+    /// # Errors
+    /// When it cannot be written, or another process is writing it.
+    pub fn open(path: &Path) -> Result<Part, FetchError> {
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = open.map_err(|error| FetchError::write(path, &error))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(FetchError::Busy { path: path.to_path_buf() }),
+            // Where there are no locks, the sum of the whole tells what two writers have made.
+            Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
+                return Err(FetchError::write(path, &error));
+            }
+            _ => {}
+        }
+        let len = file.seek(SeekFrom::End(0)).map_err(|error| FetchError::write(path, &error))?;
+        Ok(Part { path: path.to_path_buf(), file, len })
+    }
+
+    /// Bytes that are there.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Adds bytes at the end.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
+        self.file.write_all(bytes).map_err(|error| FetchError::write(&self.path, &error))?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Forgets what is there.
+    ///
+    /// # Errors
+    /// When the file cannot be cut.
+    pub fn clear(&mut self) -> Result<(), FetchError> {
+        let cleared = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        cleared.map_err(|error| FetchError::write(&self.path, &error))?;
+        self.len = 0;
+        Ok(())
+    }
+
+    /// Reads it from its start.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn reader(&self) -> Result<Box<dyn BufRead>, FetchError> {
+        self.open_again().map_err(|error| FetchError::read(&self.path, &error))
+    }
+
+    /// As [`Part::reader`], with the error as the system gives it.
+    pub fn open_again(&self) -> io::Result<Box<dyn BufRead>> {
+        Ok(Box::new(BufReader::with_capacity(1 << 16, File::open(&self.path)?)))
+    }
+
+    /// Gives it its name when it is whole: after a power cut it is there as a whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be brought to the disk or renamed.
+    pub fn keep_as(self, path: &Path) -> Result<(), FetchError> {
+        let kept = self.file.sync_all().and_then(|()| fs::rename(&self.path, path)).and_then(|()| sync_folder(path));
+        kept.map_err(|error| FetchError::write(path, &error))
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(self) -> Result<(), FetchError> {
+        fs::remove_file(&self.path).map_err(|error| FetchError::write(&self.path, &error))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // An empty file is of no use to a later attempt; that it cannot be removed does no harm either.
+        if self.len == 0 {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The readers. The first byte of most inputs says in which of several places the others are put.
+
+use std::fs;
+use std::io::{BufReader, Cursor, Write};
+use std::path::{Path, PathBuf};
+
+use vitreous::checkpoint::find_state;
+use vitreous::compare::{self, Comparison, Sheet};
+use vitreous::config::classes::ClassSubset;
+use vitreous::config::data::{DataSpec, Resize};
+use vitreous::config::layers::Layers;
+use vitreous::config::model::ImageFacts;
+use vitreous::data::{self, ImageShape, Wanted};
+use vitreous::evaluate::Classifier;
+use vitreous::fetch::{Member, archive};
+use vitreous::models::{self, summary};
+use vitreous::record::sha256_of_bytes;
+use vitreous::sweep::SweepFile;
+use vitreous::train::About;
+
+use super::seeds;
+
+/// Compresses quickly: it is done for each try.
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("memory takes all");
+    encoder.finish().expect("memory takes all")
+}
+
+fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder for this try");
+    for (name, bytes) in files {
+        fs::write(folder.path().join(name), bytes).expect("a file for this try");
+    }
+    folder
+}
+
+fn spec(name: &str, dir: &Path, is_subset: bool) -> DataSpec {
+    let classes = is_subset.then(|| ClassSubset::parse("0,2,4"));
+    DataSpec { name: name.to_string(), dir: Some(dir.to_path_buf()), classes, ..DataSpec::default() }
+}
+
+/// Looks at a data set and loads its splits, as `train` and `evaluate` do.
+fn load(spec: &DataSpec) {
+    match data::inspect(spec) {
+        Ok(facts) => {
+            for wanted in [Wanted::TrainAndValidation, Wanted::Test] {
+                match data::load(spec, &facts, wanted, 1, &|_, _| ()) {
+                    Ok(loaded) => assert_eq!(loaded.fingerprint.len(), 64),
+                    Err(error) => drop((error.to_string(), error.hint())),
+                }
+            }
+        }
+        Err(error) => drop((error.to_string(), error.hint())),
+    }
+}
+
+/// MNIST's images or labels (bit 0), compressed here (1), of which some classes are used (2), for train or also test (3).
+pub fn idx(bytes: &[u8]) {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let input = if kind & 2 != 0 { gzip(rest) } else { rest.to_vec() };
+    let (images, labels) = (seeds::idx_images(), seeds::idx_labels());
+    let pair = if kind & 1 != 0 { [&images, &input] } else { [&input, &labels] };
+    let names =
+        ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+    let files: Vec<(&str, &[u8])> =
+        names.into_iter().zip(pair.into_iter().chain(pair).map(|bytes| &bytes[..])).collect();
+    let folder = folder(if kind & 8 != 0 { &files } else { &files[..2] });
+    load(&spec("mnist", folder.path(), kind & 4 != 0));
+}
+
+/// CIFAR's files: all are the input, or one of them (bit 0), or the class names (1); some classes (2).
+pub fn cifar(bytes: &[u8]) {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let good = seeds::cifar_file();
+    let others = if kind & 3 == 0 { rest } else { &good };
+    let third = if kind & 2 == 0 { rest } else { &good };
+    let names: &[u8] = if kind & 2 != 0 { rest } else { b"a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n" };
+    let folder = folder(&[
+        ("data_batch_1.bin", others),
+        ("data_batch_2.bin", others),
+        ("data_batch_3.bin", third),
+        ("data_batch_4.bin", others),
+        ("data_batch_5.bin", others),
+        ("test_batch.bin", others),
+        ("batches.meta.txt", names),
+    ]);
+    load(&spec("cifar10", folder.path(), kind & 4 != 0));
+}
+
+/// A config file, and, after a line with `%`, assignments as `--set` takes them, one on each line.
+pub fn config(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (file, assignments) = text.split_once("\n%\n").unwrap_or((&text, ""));
+    let mut layers = Layers::new();
+    let mut added = layers.add_toml(file, "hostile.toml");
+    for assignment in assignments.lines() {
+        added = added.and_then(|()| layers.set(assignment));
+    }
+    let facts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
+    let resolved = added.and_then(|()| layers.finish()).and_then(|checked| checked.resolve(facts));
+    match resolved {
+        Ok(config) => {
+            let text = config.to_toml();
+            let mut again = Layers::new();
+            again.add_toml(&text, "its own").expect("what is written can be read");
+            let again = again.finish().and_then(|checked| checked.resolve(facts)).expect("a good config stays good");
+            assert_eq!(again.to_toml(), text);
+            let model = models::build_for_training(&config).expect("a checked config makes a model");
+            assert!(!summary::summarise(&model).layers.is_empty());
+        }
+        Err(error) => drop((error.to_string(), error.hint())),
+    }
+}
+
+/// The file of a sweep.
+pub fn sweep(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match SweepFile::parse(&text, "hostile.toml").and_then(|file| file.expand()) {
+        Ok(settings) => assert!(!settings.is_empty()),
+        Err(error) => drop((error.to_string(), error.hint())),
+    }
+}
+
+/// A file of weights; with bit 0 of the first byte, its length is put before its header.
+pub fn weights(bytes: &[u8]) {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let mut input = rest.to_vec();
+    if kind & 1 != 0 {
+        // The header is a line, since JSON needs none.
+        let header = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+        input =
+            [&(header as u64).to_le_bytes()[..], &rest[..header], rest.get(header + 1..).unwrap_or_default()].concat();
+    }
+    let folder = folder(&[("hostile.safetensors", &input)]);
+    match Classifier::load(&folder.path().join("hostile.safetensors"), 1) {
+        Ok(classifier) => assert_eq!(classifier.class_names().len(), classifier.config().model.num_classes()),
+        Err(error) => drop((error.to_string(), error.hint())),
+    }
+}
+
+/// A saved state: the small file (first byte 0), what it says with its hash made right (1), or its tensors, the same (2).
+pub fn state(bytes: &[u8]) {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let [mut said, mut tensors] = seeds::state_files();
+    let seal = |mut state: serde_json::Value, tensors: &[u8]| {
+        state["tensors"] = sha256_of_bytes(tensors).into();
+        serde_json::json!({ "sha256": sha256_of_bytes(state.to_string().as_bytes()), "state": state }).to_string()
+    };
+    match kind % 3 {
+        0 => said = rest.to_vec(),
+        1 => match serde_json::from_slice(rest) {
+            Ok(state @ serde_json::Value::Object(_)) => said = seal(state, &tensors).into_bytes(),
+            _ => return,
+        },
+        _ => {
+            let whole: serde_json::Value = serde_json::from_slice(&said).expect("JSON");
+            tensors = rest.to_vec();
+            said = seal(whole["state"].clone(), &tensors).into_bytes();
+        }
+    }
+    let folder = folder(&[]);
+    fs::create_dir(folder.path().join("state")).expect("a folder");
+    for (kind, bytes) in [("json", &said), ("safetensors", &tensors)] {
+        fs::write(folder.path().join(format!("state/3.{kind}")), bytes).expect("it is written");
+    }
+    let found = find_state(folder.path());
+    assert_eq!(found.refused.len() + usize::from(found.state.is_some()), 1);
+    found.refused.iter().for_each(|error| drop((error.to_string(), error.hint())));
+    if let Some(state) = found.state {
+        if let Err(error) = About::of(&state) {
+            drop((error.to_string(), error.hint()));
+        }
+        match state.parameters(&seeds::small_graph(), "weights") {
+            Ok(_) => assert!(state.path().is_file()),
+            Err(error) => drop((error.to_string(), error.hint())),
+        }
+    }
+}
+
+/// A run's folder beside a good one: its manifest is the input, or its config (bit 0 of the first byte).
+pub fn run(bytes: &[u8]) {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let (manifest, config) = (seeds::manifest(), seeds::run_config());
+    let files: [&[u8]; 2] = if kind & 1 != 0 { [&manifest, rest] } else { [rest, &config] };
+    let hostile = folder(&[("manifest.json", files[0]), ("config.toml", files[1])]);
+    let good = folder(&[("manifest.json", &manifest), ("config.toml", &config)]);
+    let folders: Vec<PathBuf> = [&hostile, &good].map(|folder| folder.path().to_path_buf()).to_vec();
+    let (runs, left_out) = compare::read(&folders);
+    assert_eq!(runs.len() + left_out.len(), 2);
+    assert!(left_out.iter().all(|left| left.folder == folders[0]), "the good run is compared: {left_out:?}");
+    let mut comparison = Comparison::new(runs, left_out, kind & 2 != 0);
+    comparison.sort("test", true).expect("every table can be sorted by it");
+    assert!(!Sheet::new(&comparison).markdown().is_empty());
+    assert!(serde_json::to_string(&comparison).is_ok());
+}
+
+/// Files that a download is taken from: compressed already, or here (bit 0 of the first byte).
+pub fn archive(bytes: &[u8]) {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let input = if kind & 1 != 0 { gzip(rest) } else { rest.to_vec() };
+    let members = [Member { path: "set/one.bin", bytes: 700 }, Member { path: "set/two.bin", bytes: 7 }];
+    let mut taken = 0;
+    let walked: Result<(), archive::Unfit> =
+        archive::walk(BufReader::new(Cursor::new(&input)), &members, |member, file| {
+            taken += member.bytes;
+            let mut found = Vec::new();
+            file.read_to_end(&mut found).map_err(|error| archive::Unfit(error.to_string()))?;
+            assert!(found.len() as u64 <= member.bytes);
+            Ok(())
+        });
+    assert!(walked.is_err() || taken == 707);
+    assert!(archive::check_gzip(&input[..], 700, "no sum at all").is_err());
+}
+
+/// A picture, to become gray or in colour (bit 0 of the first byte), cut or squashed (1).
+pub fn picture(bytes: &[u8]) {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let folder = folder(&[("hostile", rest)]);
+    let shape = ImageShape { channels: if kind & 1 != 0 { 3 } else { 1 }, height: 8, width: 8 };
+    let resize = if kind & 2 != 0 { Resize::Squash } else { Resize::Crop };
+    match data::decode_picture(&folder.path().join("hostile"), shape, resize) {
+        Ok(image) => assert_eq!(image.pixels.len(), shape.len()),
+        Err(error) => drop((error.to_string(), error.hint())),
+    }
+}
+
+/// The pixels that a picture says it has, up to the most that are taken.
+pub fn pixels(bytes: &[u8]) -> usize {
+    let reader = image::ImageReader::new(Cursor::new(bytes.get(1..).unwrap_or_default())).with_guessed_format();
+    let size = reader.ok().and_then(|reader| reader.into_dimensions().ok()).unwrap_or_default();
+    (size.0 as usize * size.1 as usize).min(1 << 27)
+}

@@ -1,0 +1,254 @@
+//! Small inputs from which trying starts: good ones, made here as the program makes them, and the first bytes of lies.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use image::{DynamicImage, ImageFormat, RgbImage};
+use vitreous::checkpoint::{Metadata, State, TensorFile};
+use vitreous::config::layers::Layers;
+use vitreous::config::model::ImageFacts;
+use vitreous::data::Normalization;
+use vitreous::models;
+use vitreous::record::JournalLengths;
+use vitreous_engine::random::Key;
+use vitreous_engine::{Graph, Init, Parameters};
+
+use super::bodies::gzip;
+
+/// Each way of putting an input somewhere, before each of these.
+fn with_kinds(kinds: u8, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    (0..kinds).flat_map(|kind| inputs.iter().map(move |input| [&[kind][..], input].concat())).collect()
+}
+
+/// Eleven images of 5x3 pixels.
+pub fn idx_images() -> Vec<u8> {
+    let header = [0x0803, 11, 3, 5].map(u32::to_be_bytes).concat();
+    header.into_iter().chain((0..11 * 15).map(|i| (i % 251) as u8)).collect()
+}
+
+pub fn idx_labels() -> Vec<u8> {
+    let header = [0x0801, 11].map(u32::to_be_bytes).concat();
+    header.into_iter().chain((0..11).map(|i| i % 10)).collect()
+}
+
+pub fn idx() -> Vec<Vec<u8>> {
+    let stated = |sizes: [u32; 4]| sizes.map(u32::to_be_bytes).concat();
+    let all = [
+        idx_images(),
+        idx_labels(),
+        gzip(&idx_images()),
+        gzip(&idx_labels()),
+        stated([0x0803, u32::MAX, 4096, 4096]),
+        stated([0x0803, 11, 4096, 4096]),
+        stated([0x0801, u32::MAX, 0, 0]),
+    ];
+    with_kinds(16, &all)
+}
+
+/// Two records.
+pub fn cifar_file() -> Vec<u8> {
+    (0..2 * 3073).map(|i| if i % 3073 == 0 { 3 } else { (i % 251) as u8 }).collect()
+}
+
+pub fn cifar() -> Vec<Vec<u8>> {
+    with_kinds(8, &[cifar_file(), b"cat\ndog\n".to_vec(), (b'a'..=b'j').flat_map(|name| [name, b'\n']).collect()])
+}
+
+pub fn config() -> Vec<Vec<u8>> {
+    let stack = "[model]\nkind = 'stack'\nlayers = ['conv 8 k3 s2 p1 g2 nobias', 'batchnorm', 'relu', 'maxpool 2', \
+                 { residual = ['conv 8', 'gelu'], shortcut = ['conv 8 k1'] }, 'attention 4', 'groupnorm 2', \
+                 'globalpool', 'dropout 0.1', 'linear classes']\n";
+    let presets = ["digits", "mnist-vit", "cifar-cnn4", "photos-vit-52m", "read-digits", "cifar-vit-cosine-6b8h8d"];
+    let presets = presets.iter().filter_map(|name| vitreous::config::presets::text(name));
+    let texts = [
+        stack,
+        "[data]\nname = 'mnist'\nclasses = 'even'\nmean = [0.5]\nstd = [0.5]\n[train]\nepochs = 2\n%\nmodel.depth=3\n\
+         train.lr=1e-3\naugment.random_resized_crop={ scale = [0.6, 1.0], ratio = [0.75, 1.33] }\nmodel.kind=",
+        "[model]\ndepth = 9223372036854775807\nembed_dim = 4611686018427387904\n",
+        "[model]\npatch_size = 1\nembed_dim = 65536\ndepth = 1000000\nnum_heads = 1\n",
+        "[model]\nkind = 'stack'\nlayers = ['conv 4294967296', 'linear 18446744073709551615', 'linear classes']\n",
+        "[model]\nkind = 'stack'\nlayers = ['conv 8 k99 s99 p99', 'avgpool 3 s2 p1', 'flatten', 'linear classes']\n",
+    ];
+    let deep = format!("[model]\nkind = 'stack'\nlayers = {}'relu'{}\n", "[{ residual = ".repeat(70), " }]".repeat(70));
+    presets.map(str::to_string).chain(texts.map(str::to_string)).chain([deep]).map(String::into_bytes).collect()
+}
+
+pub fn sweep() -> Vec<Vec<u8>> {
+    let key = |key: usize| format!("'train.k{key}=0,1,2,3,4,5,6,7,8,9'");
+    let wide = |keys: usize| format!("each = [{}]\n", (0..keys).map(key).collect::<Vec<_>>().join(", "));
+    let builtin = vitreous::sweep::names().filter_map(vitreous::sweep::text).map(str::to_string);
+    let texts = [
+        "preset = 'digits'\nseeds = [1, 2]\nevaluate = ['val', 'test']\neach = ['train.lr=1e-3,3e-4', \
+         'augment.scale=[0.5, 1.0],\"a,b\"']\n[[run]]\nname = 'a'\nwhy = 'because'\nset = ['model.depth=3']\n"
+            .to_string(),
+        wide(3),
+        wide(9),
+    ];
+    builtin.chain(texts).map(String::into_bytes).collect()
+}
+
+/// The config of a small network.
+pub fn run_config() -> Vec<u8> {
+    let text = "[data]\nname = 'mnist'\n[model]\nimage_size = 8\nchannels = 1\nnum_classes = 3\npatch_size = 4\n\
+                embed_dim = 8\ndepth = 1\nnum_heads = 2\n[train]\nepochs = 1\nwarmup_epochs = 0\n";
+    let mut layers = Layers::new();
+    layers.add_toml(text, "seed").expect("a good config");
+    let facts = ImageFacts { image_size: 8, channels: 1, num_classes: 3 };
+    let config = layers.finish().and_then(|checked| checked.resolve(facts)).expect("a good config");
+    config.to_toml().into_bytes()
+}
+
+/// A file of weights, as its bytes.
+fn saved() -> Vec<u8> {
+    let config = String::from_utf8(run_config()).expect("text");
+    let mut layers = Layers::new();
+    layers.add_toml(&config, "seed").expect("a good config");
+    let facts = ImageFacts { image_size: 8, channels: 1, num_classes: 3 };
+    let resolved = layers.finish().and_then(|checked| checked.resolve(facts)).expect("a good config");
+    let graph = models::build(&resolved.model, 0.0).expect("a good model").graph;
+    let metadata = Metadata {
+        class_names: ["a", "b", "c"].map(str::to_string).to_vec(),
+        normalization: Normalization { mean: vec![0.5], std: vec![0.5] },
+        config,
+        epoch: 1,
+        step: 2,
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.safetensors");
+    let parameters = Parameters::initialise(&graph, Key::new(1));
+    TensorFile::weights(&graph, &Arc::new(parameters), &metadata).save(&path).expect("it is saved");
+    std::fs::read(&path).expect("it is there")
+}
+
+/// A model of three numbers, the least of which there can be a state.
+pub fn small_graph() -> Graph {
+    let mut graph = Graph::new();
+    graph.new_parameter("head.weight", [3], Init::Constant(0.5)).expect("a good shape");
+    graph
+}
+
+/// The two files of a state: what it says of itself, and its tensors.
+pub fn state_files() -> [Vec<u8>; 2] {
+    let graph = small_graph();
+    let values = Arc::new(Parameters::initialise(&graph, Key::new(1)));
+    let about = serde_json::json!({ "config": "", "instruction_set": "avx2", "updates": 7 });
+    let state = State::new(&graph, 7, JournalLengths::default(), about, &[("weights".to_string(), values)]);
+    let folder = tempfile::tempdir().expect("a folder");
+    state.save(folder.path()).expect("it is saved");
+    ["json", "safetensors"]
+        .map(|kind| std::fs::read(folder.path().join(format!("state/1.{kind}"))).expect("it is there"))
+}
+
+pub fn state() -> Vec<Vec<u8>> {
+    let [said, tensors] = state_files();
+    let whole: serde_json::Value = serde_json::from_slice(&said).expect("JSON");
+    let inside = whole["state"].to_string().into_bytes();
+    [&[0][..], &[1], &[2]]
+        .iter()
+        .zip([&said, &inside, &tensors])
+        .map(|(kind, input)| [kind, &input[..]].concat())
+        .collect()
+}
+
+pub fn weights() -> Vec<Vec<u8>> {
+    let whole = saved();
+    let length = u64::from_le_bytes(whole[..8].try_into().expect("eight bytes")) as usize;
+    let (header, tensors) = whole[8..].split_at(length);
+    // The hash is left out, so that a changed header is read further.
+    let mut about: serde_json::Value = serde_json::from_slice(header).expect("JSON");
+    about["__metadata__"].as_object_mut().expect("it says of itself").remove("vitreous.sha256");
+    let lines = |about: &serde_json::Value| [about.to_string().as_bytes(), b"\n", tensors].concat();
+    let good = lines(&about);
+    let config = about["__metadata__"]["vitreous.config"].as_str().expect("a config").to_string();
+    let larger = |from: &str, to: &str| {
+        let mut about = about.clone();
+        about["__metadata__"]["vitreous.config"] = config.replace(from, to).into();
+        lines(&about)
+    };
+    let inputs = [
+        good,
+        larger("embed_dim = 8", "embed_dim = 32768"),
+        larger("depth = 1", "depth = 1000000"),
+        larger("mlp_ratio = ", "mlp_ratio = 999999"),
+        b"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,0]}}\n".to_vec(),
+    ];
+    let mut all = with_kinds(2, &inputs);
+    all.push([&[0], &whole[..]].concat());
+    all.push([&[0][..], &u64::MAX.to_le_bytes(), b"{}"].concat());
+    all
+}
+
+/// The manifest of a run that has ended.
+pub fn manifest() -> Vec<u8> {
+    let text = r#"{
+        "format": 1, "version": "0.1.0", "command": ["vitreous", "train"], "status": "finished",
+        "started": "2025-03-09T17:04:05Z", "finished": "2025-03-09T17:05:05Z", "seed": 7, "model": "a network",
+        "parameters": 11, "flops": { "forward": 7, "backward": 13 },
+        "data": {
+            "name": "photos", "fingerprint": "ab", "class_names": ["cat", "dog"], "train": 13, "validation": 5,
+            "test": null, "normalization": { "mean": [0.1], "std": [0.7] }, "skipped": []
+        },
+        "machine": {
+            "os": "linux", "arch": "x86_64", "instruction_set": "avx2", "threads": 2, "processors": 3
+        },
+        "results": {
+            "epochs": 1, "steps": 2, "train_loss": 0.5, "train_acc": 0.5, "val_acc": 0.25, "best_val_acc": 0.5,
+            "best_epoch": 1, "lowest_train_loss": null, "lowest_step": null, "last_sha256": "ab", "seconds": 1.5
+        },
+        "test_evaluations": 1,
+        "evaluations": [
+            { "split": "test", "weights": "best", "data": "photos", "images": 7, "loss": 0.5, "top1": 0.25, "top5": 1.0 }
+        ]
+    }"#;
+    text.as_bytes().to_vec()
+}
+
+pub fn run() -> Vec<Vec<u8>> {
+    with_kinds(4, &[manifest(), run_config(), b"{\"format\": 4294967296}".to_vec(), vec![b'['; 5000]])
+}
+
+/// An entry of a tar archive.
+fn entry(name: &str, kind: u8, content: &[u8]) -> Vec<u8> {
+    let mut header = [0_u8; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
+    header[148..156].copy_from_slice(b"        ");
+    header[156] = kind;
+    header[257..263].copy_from_slice(b"ustar\0");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    [&header[..], content, &vec![0; content.len().next_multiple_of(512) - content.len()]].concat()
+}
+
+pub fn archive() -> Vec<Vec<u8>> {
+    let (one, two) = (entry("set/one.bin", b'0', &[7; 700]), entry("set/two.bin", b'0', b"7 bytes"));
+    let (evil, link) = (entry("../../evil", b'0', b"evil"), entry("set/two.bin", b'2', b""));
+    let end = [0; 1024];
+    let tars = [[&one[..], &two, &end].concat(), [&evil[..], &one, &link, &end].concat(), two];
+    let mut all = with_kinds(2, &tars);
+    all.extend(tars.iter().map(|tar| [&[0][..], &gzip(tar)].concat()));
+    all.push([&[0][..], &gzip(&vec![0; 2_000_000])].concat());
+    all
+}
+
+pub fn picture() -> Vec<Vec<u8>> {
+    let pixels = (0..11 * 7 * 3).map(|i| (i * 7 % 251) as u8).collect();
+    let color = DynamicImage::from(RgbImage::from_raw(11, 7, pixels).expect("the size is right"));
+    let mut inputs = Vec::new();
+    for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Bmp] {
+        let pictures = [color.clone(), color.to_luma8().into()];
+        for picture in &pictures {
+            let mut bytes = Cursor::new(Vec::new());
+            // WebP has no gray.
+            if picture.write_to(&mut bytes, format).is_ok() {
+                inputs.push(bytes.into_inner());
+            }
+        }
+    }
+    // A BMP whose header states 8000x8000 pixels.
+    let mut large = inputs[inputs.len() - 2].clone();
+    large[18..22].copy_from_slice(&8000_u32.to_le_bytes());
+    large[22..26].copy_from_slice(&8000_u32.to_le_bytes());
+    inputs.push(large);
+    with_kinds(4, &inputs)
+}
