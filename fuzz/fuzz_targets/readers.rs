@@ -2,7 +2,8 @@
 //!
 //! ```sh
 //! cargo install cargo-fuzz
-//! READER=idx cargo +nightly fuzz run -s none readers fuzz/corpus/idx -- -max_total_time=600 -max_len=20000
+//! cd fuzz
+//! READER=idx cargo +nightly fuzz run -s none readers corpus/idx -- -max_total_time=600 -max_len=20000
 //! ```
 //!
 //! The readers are idx, cifar, config, sweep, weights, state, run, archive and picture. Their seeds are written into the
