@@ -83,16 +83,24 @@ fn a_training_that_goes_astray_says_where_and_may_skip_or_go_back() {
         }
     }
     // Far too large: it goes back three times and then gives up.
-    let lost = train(&folder, "lost", bad + 7, &[epochs, without, "--on-nonfinite=rollback"]);
-    if bad + 7 <= 127 {
-        assert_eq!(lost.status, Some(1), "{}", lost.stderr);
-        assert_eq!(lost.stderr.matches("back to the start of the epoch").count(), 3, "{}", lost.stderr);
-    }
+    let lost = train(&folder, "lost", 127, &[epochs, without, "--on-nonfinite=rollback"]);
+    assert!(bad + 4 <= 127, "2^{bad} is too large already");
+    assert_eq!(lost.status, Some(1), "{}", lost.stderr);
+    assert_eq!(lost.stderr.matches("back to the start of the epoch").count(), 3, "{}", lost.stderr);
+    // A state amid an epoch knows no start of it.
+    train(&folder, "late", bad - 2, &[epochs, without, "--max-steps=3"]);
+    let late = ["train", "--resume=runs/late", "--set=train.max_steps=", "--on-nonfinite=rollback"];
+    let error = common::refused(folder.root(), &late);
+    assert!(
+        error.contains("comes too late: the state is amid an epoch") && error.contains("hint: use --on-nonfinite skip"),
+        "{error}"
+    );
 
     let skipped = train(&folder, "skipped", bad, &[epochs, without, "--on-nonfinite=skip"]);
     let metrics = folder.text("runs/skipped/metrics.jsonl");
+    let count = folder.manifest("skipped")["results"]["skipped_steps"].as_u64().unwrap();
+    assert!(count > 0, "{}", skipped.stderr);
     if skipped.status == Some(0) {
-        let count = folder.manifest("skipped")["results"]["skipped_steps"].as_u64().unwrap();
         assert!(
             count > 0 && skipped.stderr.matches("; the step is left out").count() as u64 == count,
             "{}",

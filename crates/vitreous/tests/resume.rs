@@ -223,11 +223,31 @@ fn a_killed_run_goes_on_from_its_last_state_and_cuts_off_what_came_after() {
     assert_same(&folder, "whole", "long", "killed");
     let timing = folder.text("runs/long/timing.jsonl");
     assert!(timing.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{timing}");
-    // One that was killed before its first state starts again.
+    // One that has lost its state is not made anew, which would take its records too.
     fs::remove_dir_all(folder.path("runs/long/state")).unwrap();
+    let [_, stderr] = ends(&folder, 2, &["train", "--resume=runs/long", "--max-steps=401"]);
+    let expected = "error: the run has no state to go on from, though it had taken 400 steps (runs/long)\n";
+    assert!(stderr.starts_with(expected), "{stderr}");
+    // One that was killed before its first state starts again, without what it was writing.
+    let mut manifest = folder.manifest("long");
+    (manifest["status"], manifest["results"]) = ("running".into(), serde_json::Value::Null);
+    fs::write(folder.path("runs/long/manifest.json"), manifest.to_string()).unwrap();
+    fs::create_dir(folder.path("runs/long/state")).unwrap();
+    fs::write(folder.path("runs/long/state/.1.safetensors.77.tmp"), "half").unwrap();
     ends(&folder, 0, &["train", "--resume=runs/long", "--max-steps=401", "--threads=2"]);
     ends(&folder, 0, &["train", "--resume=runs/whole", "--max-steps=401"]);
     assert_same(&folder, "whole", "long", "from the start");
+    assert!(!folder.path("runs/long/state/.1.safetensors.77.tmp").exists());
+    // One that was killed between its last state and its end still comes to its end.
+    let ended = |file: &str| folder.path(&format!("runs/long/{file}"));
+    let row = folder.text("runs/long/results.csv").lines().count();
+    fs::remove_file(ended("weights/last.safetensors")).unwrap();
+    let mut manifest = folder.manifest("long");
+    (manifest["status"], manifest["results"]) = ("running".into(), serde_json::Value::Null);
+    fs::write(ended("manifest.json"), manifest.to_string()).unwrap();
+    ends(&folder, 0, &["train", "--resume=runs/long"]);
+    assert_eq!(folder.text("runs/long/results.csv").lines().count(), row);
+    assert!(folder.read("runs/long/weights/last.safetensors") == folder.read("runs/whole/weights/last.safetensors"));
 }
 
 #[test]

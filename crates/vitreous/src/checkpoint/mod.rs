@@ -20,7 +20,7 @@ use vitreous_engine::{Graph, Parameters};
 
 pub use error::CheckpointError;
 pub use header::Metadata;
-pub use state::{Found, SavedState, State, find_state, forget_all_but, state_folder};
+pub use state::{Found, SavedState, State, StateTensors, find_state, forget_all_but, state_folder};
 pub use state_error::StateError;
 pub use tensors::TensorFile;
 

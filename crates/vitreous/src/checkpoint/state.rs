@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use vitreous_engine::{Graph, Parameters};
 
 use super::{CheckpointError, StateError, TensorFile, tensors};
-use crate::record::{JournalLengths, RecordError, sha256_of, sha256_of_bytes, write_atomically};
+use crate::record::{JournalLengths, RecordError, sha256_of, sha256_of_bytes, sync_folder, write_atomically};
 
 /// Version of the layout.
 const FORMAT: u32 = 1;
@@ -74,13 +74,14 @@ impl State {
     /// When it cannot be written or is not read as it was written; states that were there stay.
     pub fn save(&self, run: &Path) -> Result<(), RecordError> {
         let folder = state_folder(run);
-        fs::create_dir_all(&folder).map_err(|error| RecordError::write(&folder, &error))?;
-        let numbers = numbers_in(&folder);
+        let made = fs::create_dir_all(&folder).and_then(|()| sync_folder(&folder));
+        let numbers = made.and_then(|()| numbers_in(&folder)).map_err(|error| RecordError::write(&folder, &error))?;
         let number = numbers.iter().map(|(number, _)| number + 1).max().unwrap_or(1);
         let path = folder.join(format!("{number}.safetensors"));
         let written = self.tensors.save(&path)?;
         let removed = |error: RecordError| {
-            // Without its small file it is no state, only in the way.
+            // First what would make it a state.
+            let _ = fs::remove_file(path.with_extension("json"));
             let _ = fs::remove_file(&path);
             error
         };
@@ -109,7 +110,7 @@ impl State {
 /// Removes states from a run folder until so many are left, the newest.
 pub fn forget_all_but(run: &Path, kept: usize) {
     let folder = state_folder(run);
-    let mut numbers = numbers_in(&folder);
+    let Ok(mut numbers) = numbers_in(&folder) else { return };
     numbers.sort_unstable_by(|a, b| b.cmp(a));
     let whole = numbers.iter().filter(|(_, is_whole)| *is_whole).map(|(number, _)| *number);
     let Some(oldest) = whole.take(kept).last() else { return };
@@ -126,10 +127,10 @@ pub fn state_folder(run: &Path) -> PathBuf {
 }
 
 /// Numbers of the states in a folder, and whether each has its small file.
-fn numbers_in(folder: &Path) -> Vec<(u64, bool)> {
+fn numbers_in(folder: &Path) -> io::Result<Vec<(u64, bool)>> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
         if let Some((number, kind)) = name.split_once('.')
             && let Ok(number) = number.parse::<u64>()
             && ["json", "safetensors"].contains(&kind)
@@ -137,14 +138,19 @@ fn numbers_in(folder: &Path) -> Vec<(u64, bool)> {
             *found.entry(number).or_insert(false) |= kind == "json";
         }
     }
-    found.into_iter().collect()
+    Ok(found.into_iter().collect())
 }
 
-/// A state in memory, of which both hashes are right.
+/// A state on disk, of which both hashes are right.
 pub struct SavedState {
     path: PathBuf,
-    bytes: Vec<u8>,
     record: Record,
+}
+
+/// The tensors of a state in memory.
+pub struct StateTensors {
+    path: PathBuf,
+    bytes: Vec<u8>,
 }
 
 /// What was found in a run folder: the newest state that is whole, and those that are not and would have been newer.
@@ -158,8 +164,13 @@ pub struct Found {
 /// Looks for the newest state of a run that is whole.
 pub fn find_state(run: &Path) -> Found {
     let folder = state_folder(run);
-    let mut numbers: Vec<u64> =
-        numbers_in(&folder).into_iter().filter_map(|(number, is_whole)| is_whole.then_some(number)).collect();
+    let found = match numbers_in(&folder) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        // That nothing can be seen is not to say that nothing is there.
+        Err(error) => return Found { state: None, refused: vec![StateError::read(&folder, &error)] },
+    };
+    let mut numbers: Vec<u64> = found.into_iter().filter_map(|(number, is_whole)| is_whole.then_some(number)).collect();
     numbers.sort_unstable_by(|a, b| b.cmp(a));
     let mut refused = Vec::new();
     for number in numbers {
@@ -187,12 +198,17 @@ impl SavedState {
         }
         let record: Record = serde_json::from_value(state).map_err(damaged)?;
         let path = path.with_extension("safetensors");
-        let bytes = fs::read(&path).map_err(|error| StateError::read(&path, &error))?;
-        if sha256_of_bytes(&bytes) != record.tensors {
-            let reason = format!("its {} bytes have another SHA-256 than they were written with", bytes.len());
+        // Piece by piece: the tensors of a large model need their memory later.
+        let found = sha256_of(&path).map_err(|error| match error {
+            RecordError::Read { path, reason } => StateError::Read { path, reason },
+            other => StateError::damaged(&path, &other.to_string()),
+        })?;
+        if found != record.tensors {
+            let len = fs::metadata(&path).map_or(0, |file| file.len());
+            let reason = format!("its {len} bytes have another SHA-256 than they were written with");
             return Err(StateError::damaged(&path, &reason));
         }
-        Ok(SavedState { path, bytes, record })
+        Ok(SavedState { path, record })
     }
 
     /// Steps that were taken.
@@ -215,6 +231,17 @@ impl SavedState {
         &self.path
     }
 
+    /// Reads the tensors.
+    ///
+    /// # Errors
+    /// When they cannot be read any more.
+    pub fn tensors(&self) -> Result<StateTensors, StateError> {
+        let bytes = fs::read(&self.path).map_err(|error| StateError::read(&self.path, &error))?;
+        Ok(StateTensors { path: self.path.clone(), bytes })
+    }
+}
+
+impl StateTensors {
     /// Returns a set of a graph's parameters.
     ///
     /// # Errors

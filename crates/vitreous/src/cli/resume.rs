@@ -8,10 +8,10 @@ use std::time::Instant;
 use vitreous_engine::Isa;
 
 use super::CliError;
-use crate::checkpoint::{Found, SavedState, find_state};
+use crate::checkpoint::{Found, SavedState, find_state, state_folder};
 use crate::compare::{changes, settings_of, shown};
 use crate::config::Config;
-use crate::record::{Claim, DataRecord, Piece, Place, Run, Status, now_utc};
+use crate::record::{DataRecord, Piece, Place, Run, Status, now_utc, remove_leftovers};
 use crate::train::{About, Event, Job, Limits, Outcome, TrainError, Training};
 use crate::units;
 
@@ -21,7 +21,6 @@ const CHANGEABLE: [&str; 3] = ["train.epochs", "train.max_steps", "train.on_nonf
 /// A run that was begun before, claimed for this process.
 pub struct Begun {
     pub run: Run,
-    claim: Claim,
     saved: Option<SavedState>,
     about: Option<About>,
     /// What is to be said: states that cannot be used, and the like.
@@ -32,15 +31,13 @@ pub struct Begun {
 pub struct Ready {
     pub run: Run,
     training: Training,
-    _claim: Claim,
 }
 
 impl Ready {
     /// Starts a run in a place of its own.
     pub fn start(place: Place, job: Job, command: Vec<String>) -> Result<Ready, CliError> {
         let run = place.create(&job.config().to_toml(), job.manifest(command))?;
-        let claim = Claim::of(run.folder())?;
-        Ok(Ready { run, training: Training::new(job), _claim: claim })
+        Ok(Ready { run, training: Training::new(job) })
     }
 
     /// Trains the run to its end, or to a limit.
@@ -58,10 +55,8 @@ impl Begun {
     /// Claims a run and looks for the state from which it goes on; a run that was killed before its first state starts
     /// again.
     pub fn open(folder: &Path) -> Result<Begun, CliError> {
-        let run = Run::open(folder)?;
-        let claim = Claim::of(run.folder())?;
-        // Again, now that no other process trains it.
-        let run = Run::open(run.folder())?;
+        let run = Run::open_to_train(folder)?;
+        remove_leftovers(folder, &state_folder(folder))?;
         let Found { state, refused } = find_state(folder);
         let step = |state: &SavedState| units::count(state.step());
         let mut notes: Vec<String> = match &state {
@@ -73,6 +68,13 @@ impl Begun {
                 None => Vec::new(),
             },
         };
+        let before = run.manifest().results.as_ref().map_or(0, |results| results.steps);
+        if state.is_none() && before > 0 {
+            let steps = units::count(before);
+            let error =
+                format!("the run has no state to go on from, though it had taken {steps} steps ({})", folder.display());
+            return Err(CliError::user(error, Some("train anew under another --name".to_string())));
+        }
         let about = state.as_ref().map(About::of).transpose()?;
         let here = Isa::best().name();
         let before = about.as_ref().map_or(&run.manifest().machine.instruction_set, |about| &about.instruction_set);
@@ -85,7 +87,7 @@ impl Begun {
         if version != own {
             notes.push(format!("the run was begun by version {version}, this is {own}: numbers may differ"));
         }
-        Ok(Begun { run, claim, saved: state, about, notes })
+        Ok(Begun { run, saved: state, about, notes })
     }
 
     /// Steps that were taken up to the state.
@@ -134,12 +136,25 @@ impl Begun {
             let is_whole = self.run.manifest().results.as_ref().map(|results| results.steps)
                 == results.map(|results| results.steps);
             if key == "train.epochs" && !is_whole {
-                let error =
-                    format!("the run was killed, so {change} comes too early ({})", self.run.folder().display());
-                let hint = "resume it as it was first; when it has ended or was interrupted, give it more epochs";
+                let folder = self.run.folder().display();
+                let error = format!("{change} comes too early: the run did not end in order ({folder})");
+                let hint = "resume it as it was first; when it is done, or was interrupted, give it more epochs";
                 return Err(CliError::user(error, Some(hint.to_string())));
             }
+            let can_go_back = self.about.as_ref().is_none_or(About::can_go_back);
+            if key == "train.on_nonfinite" && shown(to) == "rollback" && !can_go_back {
+                let folder = self.run.folder().display();
+                let error =
+                    format!("{change} comes too late: the state is amid an epoch, whose start is gone ({folder})");
+                return Err(CliError::user(error, Some("use --on-nonfinite skip".to_string())));
+            }
             allowed.push(change);
+        }
+        // These are no difference between runs, but are written down.
+        for key in ["data.dir", "train.log_interval"] {
+            if before.get(key) != now.get(key) {
+                allowed.push(format!("{key} {}, now {}", shown(before.get(key)), shown(now.get(key))));
+            }
         }
         // Which weights are kept hangs on the lines of the metrics there, and on nothing else.
         let keeps = now.get("train.keep").and_then(toml::Value::as_str) == Some("lowest-train-loss");
@@ -174,7 +189,7 @@ impl Begun {
             manifest.finished = None;
             manifest.resumed.push(piece);
         })?;
-        Ok(Ready { run: self.run, training, _claim: self.claim })
+        Ok(Ready { run: self.run, training })
     }
 }
 

@@ -25,7 +25,7 @@ use crate::compare::{Comparison, RunFacts, Settings, Sheet, changes, read, setti
 use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::SplitName;
-use crate::record::{Place, RecordError, Run, Status, is_name, write_atomically};
+use crate::record::{Claim as RunClaim, Place, RecordError, Run, Status, is_name, write_atomically};
 use crate::sweep::{
     self, Claim, Setting, State, SweepError, SweepFile, Telling, Variation, analysis, folder_name, state_of,
 };
@@ -351,6 +351,7 @@ impl Work<'_> {
         let begun = match item.state {
             State::Begun => Some(Begun::open(&item.folder)?),
             State::Again => {
+                let _claim = RunClaim::of(&item.folder)?;
                 std::fs::remove_dir_all(&item.folder).map_err(|error| RecordError::write(&item.folder, &error))?;
                 None
             }

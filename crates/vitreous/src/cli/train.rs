@@ -21,7 +21,7 @@ use crate::config::{CheckedConfig, ResolvedConfig, presets};
 use crate::data::{self, Facts, ImageShape, Progress, Wanted};
 use crate::evaluate::Accuracy;
 use crate::models::{self, Model};
-use crate::record::{Place, RecordError, Run, Status, base_name, is_name};
+use crate::record::{Claim, Place, RecordError, Run, Status, base_name, is_name, was_begun};
 use crate::train::{Job, Limits, Outcome, Preflight, SaveEvery, available_memory, check_memory, memory_needed};
 use crate::units;
 
@@ -92,7 +92,7 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     };
     let ready = ready(&checked)?;
     if let Some(begun) = &begun {
-        begun.changes(&ready.config.to_toml())?;
+        begun.changes(&fitted(&checked, &ready, &begun.run).to_toml())?;
         if begun.is_done(checked.config()) {
             return show_done(&begun.run, args.json);
         }
@@ -135,6 +135,15 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     })
 }
 
+/// The config as the run has it: a batch that nobody chose was made to fit the pictures that could be decoded.
+fn fitted(checked: &CheckedConfig, ready: &Ready, run: &Run) -> ResolvedConfig {
+    let mut config = ready.config.clone();
+    if !run.manifest().data.skipped.is_empty() {
+        checked.fit_batch(&mut config, run.manifest().data.train);
+    }
+    config
+}
+
 /// Finds the run that goes on, and takes its config as the start of the settings; with `auto` there may be none.
 fn begun(args: &mut Args, resume: &str) -> Result<Option<Begun>, CliError> {
     if resume == AUTO {
@@ -143,7 +152,9 @@ fn begun(args: &mut Args, resume: &str) -> Result<Option<Begun>, CliError> {
         if !folder.exists() || !is_name(&name) {
             return Ok(None);
         }
-        if Run::was_begun(&folder) {
+        if was_begun(&folder) {
+            // Of nobody who is at it.
+            let _claim = Claim::of(&folder)?;
             std::fs::remove_dir_all(&folder).map_err(|error| RecordError::write(&folder, &error))?;
             return Ok(None);
         }

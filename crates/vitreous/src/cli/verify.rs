@@ -175,8 +175,8 @@ struct Resumed {
     kills: u32,
     /// Kills that left a file half written.
     amid_writes: u32,
-    /// Kills before the run's first step.
-    before_steps: u32,
+    /// Kills before the run had a state.
+    before_states: u32,
     runs: u32,
     seconds: f64,
     sha256: String,
@@ -196,10 +196,11 @@ fn resume(args: &ResumeArgs) -> Result<(), CliError> {
 
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
     let draw = Key::new(now);
-    let (mut done, mut amid_writes, mut before_steps, mut number, mut pieces) = (0, 0, 0, 1, 0u32);
+    let (mut done, mut amid_writes, mut before_states, mut number, mut pieces) = (0, 0, 0, 1, 0u32);
     loop {
         let name = format!("killed-{number}");
         let threads = (pieces % 3 + 1).to_string();
+        let before = half_files(&runs.folder(&name));
         pieces += 1;
         let mut child = runs.start(&name, &["--resume", "auto", "--save-every", &save_every, "--threads", &threads])?;
         let place = u64::from(pieces) * 2;
@@ -223,13 +224,13 @@ fn resume(args: &ResumeArgs) -> Result<(), CliError> {
         let _ = child.wait();
         done += 1;
         let folder = runs.folder(&name);
-        amid_writes += u32::from(has_half_files(&folder));
-        before_steps += u32::from(!state_folder(&folder).is_dir());
+        amid_writes += u32::from(half_files(&folder).iter().any(|file| !before.contains(file)));
+        before_states += u32::from(!state_folder(&folder).is_dir());
     }
     runs.remove()?;
     let (kills, sha256) = (done, alone.sha256);
     let found =
-        Resumed { kills, amid_writes, before_steps, runs: number, seconds: clock.elapsed().as_secs_f64(), sha256 };
+        Resumed { kills, amid_writes, before_states, runs: number, seconds: clock.elapsed().as_secs_f64(), sha256 };
     show(&if args.place.json { json(&found) } else { found.text() })
 }
 
@@ -242,7 +243,7 @@ impl Resumed {
              SHA-256 of the last weights: {}\n",
             self.kills,
             self.amid_writes,
-            self.before_steps,
+            self.before_states,
             units::duration(self.seconds),
             self.sha256
         )
@@ -270,11 +271,15 @@ fn first_step_s(folder: &Path) -> Option<f64> {
     serde_json::from_str::<serde_json::Value>(text.lines().next()?).ok()?["seconds"].as_f64()
 }
 
-/// Whether a run's folders hold files that were being written.
-fn has_half_files(folder: &Path) -> bool {
+/// Files in a run's folders that were being written.
+fn half_files(folder: &Path) -> Vec<PathBuf> {
     let folders = [folder.to_path_buf(), folder.join("weights"), state_folder(folder)];
     let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
-    entries.filter_map(Result::ok).any(|entry| entry.file_name().to_string_lossy().ends_with(".tmp"))
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "tmp"))
+        .collect()
 }
 
 #[derive(Serialize)]
@@ -293,7 +298,10 @@ fn threads(args: &ThreadsArgs) -> Result<(), CliError> {
     let runs = Runs::new(&args.place.out, &args.settings, &args.flags)?;
     let name = |count: usize| format!("threads-{count}");
     let mut found: Vec<Threaded> = Vec::new();
-    for &count in &args.counts {
+    let mut counts = args.counts.clone();
+    counts.sort_unstable();
+    counts.dedup();
+    for count in counts {
         let clock = Instant::now();
         let child = runs.start(&name(count), &["--threads", &count.to_string()])?;
         let ended = runs.end(&name(count), child)?;

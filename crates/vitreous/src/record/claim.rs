@@ -7,7 +7,7 @@ use std::path::Path;
 use super::RecordError;
 
 /// File that is locked while a process trains in a run's folder; it holds the process's number.
-const CLAIM: &str = ".lock";
+pub(super) const CLAIM: &str = ".lock";
 
 /// The claim of this process on the folder of a run; it ends with the value, or with the process.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::files::sync_folder;
 use super::{RecordError, faults};
 
 const RESULTS_HEADER: &str = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n";
@@ -21,6 +22,8 @@ pub struct Journal {
     ledger: Lines,
     metrics: Lines,
     timing: Lines,
+    /// Whether the folder was brought to the disk since the files were made.
+    has_lasting_names: bool,
 }
 
 /// How long the growing files are, in bytes.
@@ -75,7 +78,8 @@ pub struct MetricsLine {
     pub gradient_norm: f64,
     /// Learning rate of the step.
     pub lr: f64,
-    /// Steps since the last line whose loss stands out (see [`crate::train`]); left out where there are none.
+    /// Steps since the last line whose loss stands out; left out where there are none. Those after the run's last line
+    /// are in none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub spikes: Vec<u64>,
     /// Steps since the last line that came to no finite number and were left out.
@@ -101,12 +105,16 @@ impl Journal {
     /// When a file is shorter, or cannot be written.
     pub fn goes_on(folder: &Path, lengths: &JournalLengths) -> Result<Self, RecordError> {
         let open = |name: &str, length| Lines::open(folder.join(name), length);
-        Ok(Journal {
+        let mut journal = Journal {
             results: open("results.csv", lengths.results)?,
             ledger: open("ledger.csv", lengths.ledger)?,
             metrics: open("metrics.jsonl", lengths.metrics)?,
             timing: open("timing.jsonl", lengths.timing)?,
-        })
+            has_lasting_names: false,
+        };
+        // Not before it is known that none is too short.
+        journal.each(|lines| lines.file.set_len(lines.len))?;
+        Ok(journal)
     }
 
     /// How long the files are, or will be when all is written.
@@ -151,7 +159,13 @@ impl Journal {
     /// As [`Journal::write`].
     pub fn sync(&mut self) -> Result<(), RecordError> {
         self.write()?;
-        self.each(Lines::sync)
+        self.each(Lines::sync)?;
+        if !self.has_lasting_names {
+            let path = &self.results.path;
+            sync_folder(path).map_err(|error| RecordError::write(path, &error))?;
+            self.has_lasting_names = true;
+        }
+        Ok(())
     }
 
     fn each(&mut self, work: impl Fn(&mut Lines) -> io::Result<()>) -> Result<(), RecordError> {
@@ -185,7 +199,6 @@ impl Lines {
         if found < len {
             return Err(RecordError::Short { path, found, expected: len });
         }
-        file.set_len(len).map_err(|error| RecordError::write(&path, &error))?;
         Ok(Lines { path, file, len, end: len, waiting: String::new() })
     }
 

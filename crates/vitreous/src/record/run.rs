@@ -4,19 +4,17 @@ use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::claim::lock_folder;
+use super::claim::{Claim, lock_folder};
 use super::files::sync_folder;
 use super::{Manifest, RecordError, Status, write_atomically};
 
-const CONFIG: &str = "config.toml";
+pub(super) const CONFIG: &str = "config.toml";
 const MANIFEST: &str = "manifest.json";
-const WEIGHTS: &str = "weights";
-
-/// What a run may have left when it was killed before its manifest was written.
-const BEFORE_MANIFEST: [&str; 2] = [CONFIG, WEIGHTS];
+pub(super) const WEIGHTS: &str = "weights";
 
 /// Longest name of a run, in bytes: what file systems take.
 const NAME_MAX: usize = 255;
@@ -60,6 +58,8 @@ impl fmt::Display for Weights {
 pub struct Run {
     folder: PathBuf,
     manifest: Manifest,
+    /// That of this process, if it trains here.
+    claim: Option<Arc<Claim>>,
 }
 
 impl Place {
@@ -90,16 +90,17 @@ impl Place {
         Ok(Place { out: out.to_path_buf(), name })
     }
 
-    /// Makes the folder with its config and manifest. When that cannot be finished, nothing is left.
+    /// Makes the folder with its config and manifest, and claims it for this process. When that cannot be finished, nothing is left.
     ///
     /// # Errors
     /// When the folder cannot be written, or another run has taken the name in the meantime.
     pub fn create(self, config_toml: &str, manifest: Manifest) -> Result<Run, RecordError> {
         fs::create_dir_all(&self.out).map_err(|error| RecordError::write(&self.out, &error))?;
-        let folder = self.claim()?;
-        let run = Run { folder, manifest };
+        let folder = self.make_folder()?;
+        let mut run = Run { folder, manifest, claim: None };
+        let claimed = Claim::of(&run.folder).map(|claim| run.claim = Some(Arc::new(claim)));
         let kept = sync_folder(&run.folder).map_err(|error| RecordError::write(&run.folder, &error));
-        let filled = kept.and_then(|()| run.fill(config_toml));
+        let filled = claimed.and(kept).and_then(|()| run.fill(config_toml));
         if filled.is_err() {
             // The first error is the one to tell.
             let _ = fs::remove_dir_all(&run.folder);
@@ -108,7 +109,7 @@ impl Place {
     }
 
     /// Making a folder succeeds for one process only, so two runs never share one.
-    fn claim(&self) -> Result<PathBuf, RecordError> {
+    fn make_folder(&self) -> Result<PathBuf, RecordError> {
         let candidates: Box<dyn Iterator<Item = String>> = match &self.name {
             RunName::Given(name) => Box::new(std::iter::once(name.clone())),
             RunName::Free(base) => {
@@ -181,16 +182,18 @@ impl Run {
     /// # Errors
     /// When it is none, or its manifest cannot be read.
     pub fn open(folder: &Path) -> Result<Run, RecordError> {
-        Ok(Run { folder: folder.to_path_buf(), manifest: read_manifest(folder)? })
+        Ok(Run { folder: folder.to_path_buf(), manifest: read_manifest(folder)?, claim: None })
     }
 
-    /// Whether all that lies in a folder is what a run writes before its manifest: it was killed there, and may be removed.
-    pub fn was_begun(folder: &Path) -> bool {
-        let Ok(entries) = fs::read_dir(folder) else { return false };
-        entries.filter_map(Result::ok).all(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            BEFORE_MANIFEST.contains(&name.as_str()) || (name.starts_with('.') && name.ends_with(".tmp"))
-        })
+    /// Opens the folder of a run and claims it for this process, which alone may then train there.
+    ///
+    /// # Errors
+    /// As [`Run::open`], and when another process has claimed it or the folder cannot be written.
+    pub fn open_to_train(folder: &Path) -> Result<Run, RecordError> {
+        Run::open(folder)?;
+        let claim = Claim::of(folder)?;
+        // Again, now that no other process changes it.
+        Ok(Run { claim: Some(Arc::new(claim)), ..Run::open(folder)? })
     }
 
     /// The folder.

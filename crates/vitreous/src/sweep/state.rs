@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::SweepError;
 use crate::compare::{Settings, changes, settings_of, shown};
-use crate::record::{RecordError, Run, Status};
+use crate::record::{RecordError, Run, Status, was_begun};
 
 /// File that is locked while a process works on a sweep.
 const LOCK: &str = ".lock";
@@ -33,7 +33,7 @@ pub fn state_of(folder: &Path, wanted: &Settings) -> Result<State, SweepError> {
     }
     let run = match Run::open(folder) {
         Ok(run) => run,
-        Err(RecordError::NoRun { .. }) if Run::was_begun(folder) => return Ok(State::Again),
+        Err(RecordError::NoRun { .. }) if was_begun(folder) => return Ok(State::Again),
         Err(RecordError::NoRun { .. }) => return Err(SweepError::InTheWay { path: folder.to_path_buf() }),
         Err(error) => return Err(error.into()),
     };

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use serde::Serialize;
-use vitreous_engine::{Graph, NodeId, Parameters, Session, Step};
+use vitreous_engine::graph::Parameter;
+use vitreous_engine::{Graph, NodeId, ParameterKind, Parameters, Session, Step, training_memory};
 
 use super::training::{Start, Surroundings, Training};
-use super::{Event, Job, TrainError, optimizer};
+use super::{Event, Job, TrainError, available_memory, optimizer};
 use crate::units;
 
 /// How often a training goes back before it gives up.
@@ -80,15 +81,26 @@ impl Training {
 }
 
 /// Looks for where a step went astray, in a session of its own: the first value of the forward pass, or, where the loss
-/// is finite, the gradient that came first in the backward pass. Weights that are no numbers come before both.
+/// is finite, the gradient that came first in the backward pass. Weights that were no numbers before come first of all.
+/// Where there is no room for such a session, nothing is found.
 pub(super) fn find(job: &Job, parameters: &Parameters, step: &Step, is_loss_finite: bool) -> Option<String> {
     let graph = &job.model.graph;
-    if let Some(tensor) = first_tensor(graph, parameters) {
+    if is_loss_finite && !step.only_finite {
+        // Such a gradient has gone into the weights.
+        return last_tensor(graph, parameters);
+    }
+    // Running statistics follow the values that they are of.
+    if let Some(tensor) = first_tensor(graph, parameters, |param| param.kind == ParameterKind::Trained) {
         return Some(tensor);
+    }
+    let (optimizer, loss) = (optimizer(&job.config.train), job.model.loss);
+    let needed = training_memory(graph, loss, &[], &optimizer, step.images, job.threads).total();
+    if available_memory().is_some_and(|available| available < needed + (VALUES * size_of::<f32>()) as u64) {
+        return None;
     }
     let mut session = Session::new(graph.clone(), parameters.clone(), job.threads);
     if is_loss_finite {
-        session.start_training(job.model.loss, &[], optimizer(&job.config.train));
+        session.start_training(loss, &[], optimizer);
         let (gradient, _) = session.gradients(step);
         return last_tensor(graph, &gradient);
     }
@@ -102,7 +114,7 @@ pub(super) fn find(job: &Job, parameters: &Parameters, step: &Step, is_loss_fini
             values <= VALUES
         });
         let group = &nodes[from..from + count.count().max(1)];
-        session.start_training(job.model.loss, group, optimizer(&job.config.train));
+        session.start_training(loss, group, optimizer);
         session.gradients(step);
         // The mean of values is finite when all of them are: f32 values do not overflow an f64.
         let is_astray = |(number, _): &(usize, &NodeId)| !session.metric_mean(*number, step.images).is_finite();
@@ -119,9 +131,13 @@ fn is_finite(parameters: &Parameters, graph: &Graph, name: &str) -> bool {
     parameters.get(id).iter().all(|value| value.is_finite())
 }
 
-/// The first tensor with a value that is not finite.
-pub(super) fn first_tensor(graph: &Graph, parameters: &Parameters) -> Option<String> {
-    let mut names = graph.parameters().iter().map(|param| &param.name);
+/// The first tensor, among those that are asked for, with a value that is not finite.
+pub(super) fn first_tensor(
+    graph: &Graph,
+    parameters: &Parameters,
+    among: impl Fn(&Parameter) -> bool,
+) -> Option<String> {
+    let mut names = graph.parameters().iter().filter(|param| among(param)).map(|param| &param.name);
     names.find(|name| !is_finite(parameters, graph, name)).cloned()
 }
 

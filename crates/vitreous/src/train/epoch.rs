@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use vitreous_engine::{Step, StepReport};
+use vitreous_engine::{Parameters, StepReport};
 
-use super::astray::Astray;
+use super::astray::{Astray, find, first_tensor};
 use super::examples::StepExamples;
 use super::position::{Best, Mean};
 use super::training::{Kept, Start, Surroundings, Training};
@@ -68,7 +68,9 @@ impl Training {
         }
         let mut lr = 0.0;
         let mut end = None;
+        let mut copied = None;
         while self.position.index < steps && end.is_none() {
+            copied = None;
             let first = self.position.index as usize * self.job.config.train.step_images();
             lr = self.job.config.train.learning_rate(self.position.results.steps, steps) * self.position.lr_factor;
             let step_clock = Instant::now();
@@ -85,7 +87,10 @@ impl Training {
             // At the end of an epoch the state is saved with all that the epoch came to.
             if !is_whole && (end.is_some() || is_time) {
                 let clock = Instant::now();
-                self.save_state(None, around);
+                around.keeper.wait_for_state();
+                let weights = Arc::new(self.session.parameters().clone());
+                self.save_state(&weights, around);
+                copied = Some(weights);
                 let (step, state_s) = (self.position.results.steps, clock.elapsed().as_secs_f64());
                 around.keeper.timing(&StateTiming { step, state_s });
             }
@@ -95,8 +100,12 @@ impl Training {
         match end {
             Some(status) if !is_whole && status != Status::MaxSteps => {
                 self.check_weights(lr)?;
-                self.hand_in_lowest(true, around);
-                let (last, _) = self.last_weights();
+                // A run that may go back to before them keeps them in its state alone.
+                if self.job.config.train.on_nonfinite != OnNonfinite::Rollback {
+                    self.hand_in_lowest(true, around);
+                }
+                let weights = copied.unwrap_or_else(|| Arc::new(self.session.parameters().clone()));
+                let last = self.last_weights(&weights);
                 self.position.results.last_sha256 = Some(last.sha256());
                 around.keeper.weights(Weights::Last, last);
                 Ok(status)
@@ -106,7 +115,7 @@ impl Training {
     }
 
     /// Looks at the validation split and hands in what the epoch, or the part of it that was trained, came to.
-    fn end_epoch(
+    pub(super) fn end_epoch(
         &mut self,
         is_whole: bool,
         lr: f64,
@@ -124,7 +133,8 @@ impl Training {
             return Err(TrainError::ValidationNotFinite { loss, step, epoch, lr });
         }
         self.check_weights(lr)?;
-        let validation_s = clock.elapsed().as_secs_f64();
+        around.validation_time = clock.elapsed();
+        let validation_s = around.validation_time.as_secs_f64();
         let clock = Instant::now();
         let [train_loss, train_acc] = mean.values();
         let row = EpochRow { epoch, step, train_loss, train_acc, validation, lr };
@@ -135,10 +145,11 @@ impl Training {
             (position.index, position.mean, position.epoch_s) = (0, Mean::default(), 0.0);
             self.start = None;
         }
-        let best = self.note(&row);
+        let best = self.note(&row, is_whole);
         // Another copy of all weights only when the last one is on the disk.
         around.keeper.wait_for_state();
-        let (last, weights) = self.last_weights();
+        let weights = Arc::new(self.session.parameters().clone());
+        let last = self.last_weights(&weights);
         let sha256 = last.sha256();
         self.position.results.last_sha256 = Some(sha256.clone());
         if best {
@@ -153,7 +164,7 @@ impl Training {
         let status = if self.is_last_epoch() { Some(Status::Finished) } else { end.or_else(|| around.end()) };
         if is_whole {
             // A run that goes on from here goes on as one that never stopped, so what only an end brings comes after it.
-            self.save_state(Some(weights), around);
+            self.save_state(&weights, around);
         }
         if status.is_some() {
             self.hand_in_lowest(true, around);
@@ -171,27 +182,21 @@ impl Training {
         let (augment, rooms) = (&self.augment, &self.rooms);
         let examples = StepExamples { set, augment, rooms, epoch, order, first, key };
         let targets = examples.targets(images);
-        let what = Step {
-            dropout: stream(config.train.seed, Purpose::Dropout).with(epoch),
-            first: first as u64,
-            targets: Some(targets as f64),
-            micro_batches: images.div_ceil(config.train.batch_size),
-            // Clipping knows the norm before the update in any case.
-            only_finite: config.train.on_nonfinite != OnNonfinite::Stop || config.train.clip_grad.is_some(),
-            ..Step::new(images, &examples, lr)
-        };
+        let what = examples.step(&config.train, images, lr);
         let StepReport { loss, gradient_norm } = self.session.train_step(&what);
         self.position.results.steps += 1;
         let (step, epoch) = (self.position.results.steps, epoch + 1);
         if !loss.is_finite() || !gradient_norm.is_finite() {
-            let find = || super::astray::find(&self.job, self.session.parameters(), &what, loss.is_finite());
+            let find = || find(&self.job, self.session.parameters(), &what, loss.is_finite());
             let astray = Astray { step, epoch, lr, loss, gradient_norm, first: None };
             return match config.train.on_nonfinite {
                 OnNonfinite::Stop => Err(TrainError::NotFinite(Astray { first: find(), ..astray })),
                 OnNonfinite::Skip => {
+                    // Once for a row of them: the search takes longer than a step.
+                    let first = if self.position.skipped.is_empty() { find() } else { None };
                     self.position.skipped.push(step);
                     self.position.results.skipped_steps += 1;
-                    (around.listen)(Event::Skipped(&Astray { first: find(), ..astray }));
+                    (around.listen)(Event::Skipped(&Astray { first, ..astray }));
                     Ok(After::Next)
                 }
                 OnNonfinite::Rollback => {
@@ -243,7 +248,7 @@ impl Training {
     }
 
     /// Notes what an epoch came to, and returns whether no earlier one was as good.
-    fn note(&mut self, row: &EpochRow) -> bool {
+    fn note(&mut self, row: &EpochRow, is_whole: bool) -> bool {
         let results = &mut self.position.results;
         results.train_loss = Some(row.train_loss);
         results.train_acc = Some(row.train_acc);
@@ -253,7 +258,8 @@ impl Training {
             return false;
         }
         let better = |best: &Best| accuracy > best.accuracy || (accuracy == best.accuracy && loss < best.loss);
-        let is_best = self.position.best.as_ref().is_none_or(better);
+        // A part of an epoch is better than nothing and no more: a run that goes on has never been there.
+        let is_best = self.position.best.as_ref().is_none_or(|best| is_whole && better(best));
         if is_best {
             self.position.best = Some(Best { accuracy, loss });
             results.best_val_acc = Some(accuracy);
@@ -265,7 +271,7 @@ impl Training {
     /// Checks that the last step, of this learning rate, left weights that can be used; its loss was the one before.
     fn check_weights(&self, lr: f64) -> Result<(), TrainError> {
         let step = self.position.results.steps;
-        match super::astray::first_tensor(self.session.graph(), self.session.parameters()) {
+        match first_tensor(self.session.graph(), self.session.parameters(), |_| true) {
             Some(tensor) => Err(TrainError::WeightsNotFinite { tensor, step, lr }),
             None => Ok(()),
         }
@@ -275,8 +281,7 @@ impl Training {
     fn note_line(&mut self, loss: f64) {
         let results = &mut self.position.results;
         let lowest = results.lowest_train_loss.is_none_or(|lowest| loss < lowest);
-        // Where all steps were left out, there is no loss.
-        if self.job.config.train.keep != Keep::LowestTrainLoss || !lowest || !loss.is_finite() {
+        if self.job.config.train.keep != Keep::LowestTrainLoss || !lowest {
             return;
         }
         let step = results.steps;
@@ -289,7 +294,7 @@ impl Training {
 
     /// Hands in the weights of the lowest training loss, when they were not yet. A run that ends before its first line
     /// counts what it has of it.
-    fn hand_in_lowest(&mut self, is_end: bool, around: &Surroundings) {
+    pub(super) fn hand_in_lowest(&mut self, is_end: bool, around: &Surroundings) {
         if is_end && self.position.results.lowest_train_loss.is_none() && self.position.since_line.images > 0.0 {
             self.note_line(self.position.since_line.values()[0]);
         }
@@ -299,11 +304,10 @@ impl Training {
         around.keeper.weights(Weights::Best, file);
     }
 
-    /// The weights as they are, as a file and as a copy that it shares.
-    fn last_weights(&mut self) -> (TensorFile, Arc<vitreous_engine::Parameters>) {
+    /// The weights as they are, of which this is a copy, as a file.
+    fn last_weights(&mut self, weights: &Arc<Parameters>) -> TensorFile {
         self.metadata.epoch = self.position.results.epochs;
         self.metadata.step = self.position.results.steps;
-        let weights = Arc::new(self.session.parameters().clone());
-        (TensorFile::weights(self.session.graph(), &weights, &self.metadata), weights)
+        TensorFile::weights(self.session.graph(), weights, &self.metadata)
     }
 }

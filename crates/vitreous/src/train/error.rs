@@ -153,7 +153,7 @@ impl TrainError {
             TrainError::Disk { .. } => MORE_DISK.to_string(),
             TrainError::NotFinite(Astray { lr, .. }) => format!(
                 "use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1; or go on from the last state: \
-                 --resume RUN --on-nonfinite skip or rollback",
+                 --resume RUN --on-nonfinite skip",
                 units::number(*lr)
             ),
             TrainError::ValidationNotFinite { lr, .. } | TrainError::WeightsNotFinite { lr, .. } => {
@@ -164,6 +164,9 @@ impl TrainError {
             }
             TrainError::State { .. } => "the file was changed by hand or by another version".to_string(),
             TrainError::SavedState(error) => return error.hint(),
+            TrainError::Record(RecordError::Write { .. }) => {
+                "make room, or let this user write there; then go on with vitreous train --resume RUN".to_string()
+            }
             TrainError::Record(error) => return error.hint(),
         })
     }

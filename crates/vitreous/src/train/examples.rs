@@ -2,11 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use vitreous_engine::Examples;
+use vitreous_engine::{Examples, Step};
 
+use crate::config::train::{OnNonfinite, TrainConfig};
 use crate::data::ImageSet;
 use crate::data::augment::{Augment, Scratch};
-use crate::random::Key;
+use crate::random::{Key, Purpose, stream};
 
 /// The images of a step.
 pub struct StepExamples<'a> {
@@ -40,6 +41,19 @@ impl Examples for StepExamples<'_> {
 }
 
 impl StepExamples<'_> {
+    /// The step that a recipe takes on so many of these images.
+    pub(super) fn step(&self, recipe: &TrainConfig, images: usize, lr: f64) -> Step<'_> {
+        Step {
+            dropout: stream(recipe.seed, Purpose::Dropout).with(self.epoch),
+            first: self.first as u64,
+            targets: Some(self.targets(images) as f64),
+            micro_batches: images.div_ceil(recipe.batch_size),
+            // Clipping knows the norm before the update in any case.
+            only_finite: recipe.on_nonfinite != OnNonfinite::Stop || recipe.clip_grad.is_some(),
+            ..Step::new(images, self, lr)
+        }
+    }
+
     /// How many answers are asked for of so many images.
     pub fn targets(&self, images: usize) -> usize {
         (0..images).map(|example| self.set.targets(self.index(example))).sum()
@@ -81,7 +95,6 @@ mod tests {
     use crate::config::strips::words;
     use crate::data::strips::Strips;
     use crate::data::{Wanted, inspect, load};
-    use crate::random::{Purpose, stream};
 
     #[test]
     fn an_image_depends_on_its_place_in_the_epoch_and_not_on_the_step() {

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -181,14 +181,17 @@ struct Writer {
 
 impl Writer {
     fn work(mut self, shared: &Shared) -> Result<(), RecordError> {
-        let mut waits = false;
+        // When something that could not be written is tried again.
+        let mut again: Option<Instant> = None;
         loop {
             let idle = |desk: &mut Desk| desk.items.is_empty() && !desk.is_over;
             let desk = shared.desk();
-            let mut desk = if waits {
-                shared.changed.wait_timeout_while(desk, AGAIN, idle).expect("nobody panics at the desk").0
-            } else {
-                shared.changed.wait_while(desk, idle).expect("nobody panics at the desk")
+            let mut desk = match again {
+                Some(time) => {
+                    let left = time.saturating_duration_since(Instant::now());
+                    shared.changed.wait_timeout_while(desk, left, idle).expect("nobody panics at the desk").0
+                }
+                None => shared.changed.wait_while(desk, idle).expect("nobody panics at the desk"),
             };
             let (items, is_over) = (std::mem::take(&mut desk.items), desk.is_over);
             drop(desk);
@@ -196,15 +199,20 @@ impl Writer {
             if is_over {
                 return self.finish();
             }
-            let written = self.write(false);
+            let is_time = again.is_none_or(|time| Instant::now() >= time);
+            let written = is_time.then(|| self.write(false));
             let mut desk = shared.desk();
             // A state may have come in the meantime.
             desk.has_state = desk.items.iter().any(|item| matches!(item, Item::State(_)));
-            let had_waited = std::mem::replace(&mut waits, written.is_err());
             match written {
-                Err(error) => desk.news = Some(News::Trouble(error)),
-                Ok(()) if had_waited => desk.news = Some(News::Recovered),
-                Ok(()) => {}
+                Some(Err(error)) => {
+                    if again.is_none() {
+                        desk.news = Some(News::Trouble(error));
+                    }
+                    again = Some(Instant::now() + AGAIN);
+                }
+                Some(Ok(())) if again.take().is_some() => desk.news = Some(News::Recovered),
+                _ => {}
             }
             drop(desk);
             shared.changed.notify_all();
@@ -225,6 +233,8 @@ impl Writer {
     /// Writes what there is; what was written is forgotten.
     fn write(&mut self, is_end: bool) -> Result<(), RecordError> {
         let mut matters = is_end || self.state.is_some();
+        // Lines are short, and may fit where weights do not.
+        let lines = self.journal.write();
         for (waiting, path) in self.weights.iter_mut().zip(&self.paths) {
             if let Some(file) = waiting {
                 file.save(path)?;
@@ -232,7 +242,10 @@ impl Writer {
                 matters = true;
             }
         }
-        if matters { self.journal.sync() } else { self.journal.write() }?;
+        lines?;
+        if matters {
+            self.journal.sync()?;
+        }
         if let Some((parts, lengths)) = &self.state {
             let StateParts { graph, step, about, sets } = parts;
             State::new(graph, *step, *lengths, about.clone(), sets).save(&self.run)?;

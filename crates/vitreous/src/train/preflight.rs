@@ -38,12 +38,14 @@ pub struct Preflight {
 }
 
 impl Preflight {
-    /// Looks at a job whose run will be in the folder `out`; `needed` is what the engine takes, and the images.
+    /// Looks at a job whose run will be in the folder `out`, or is that folder and goes on; `needed` is what the engine takes, and the images.
     ///
     /// # Errors
     /// When the weights will not fit on the disk.
     pub fn new(job: &Job, needed: (Memory, u64), out: &Path) -> Result<Preflight, TrainError> {
-        let [disk_needed, disk_needed_for_weights] = disk_bytes(job);
+        // Of a run that goes on, some of it is there.
+        let there: u64 = ["weights", "state"].iter().map(|folder| bytes_in(&out.join(folder))).sum();
+        let [disk_needed, disk_needed_for_weights] = disk_bytes(job).map(|bytes| bytes.saturating_sub(there));
         let preflight = Preflight {
             memory_needed: peak_bytes(needed),
             memory_available: available_memory(),
@@ -113,6 +115,12 @@ fn disk_bytes(job: &Job) -> [u64; 2] {
     let moments_in_time = if on_nonfinite == OnNonfinite::Rollback { 2 } else { 1 };
     let weights = (1 + u64::from(has_best)) * file(1);
     [weights + STATES * file(moments_in_time * (1 + moments) + waiting), weights + file(1)]
+}
+
+/// Bytes of the files in a folder.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.metadata().ok()).filter(|file| file.is_file()).map(|file| file.len()).sum()
 }
 
 /// Space that is left on the disk of a folder, or of the nearest one above it that is there.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde::Serialize;
-use vitreous_engine::{Parameters, Session, Step};
+use vitreous_engine::{Parameters, Session};
 
 use super::examples::{Rooms, StepExamples};
 use super::{Job, optimizer};
@@ -51,13 +51,7 @@ impl Rehearsal {
             let images = recipe.step_images().min(order.len() - first);
             let examples =
                 StepExamples { set: &job.train, augment: &augment, rooms: &rooms, epoch: 0, order: &order, first, key };
-            session.train_step(&Step {
-                dropout: stream(recipe.seed, Purpose::Dropout).with(0),
-                first: first as u64,
-                targets: Some(examples.targets(images) as f64),
-                micro_batches: images.div_ceil(recipe.batch_size),
-                ..Step::new(images, &examples, recipe.learning_rate(index, job.steps_per_epoch()))
-            });
+            session.train_step(&examples.step(recipe, images, recipe.learning_rate(index, job.steps_per_epoch())));
             times.push((images, begin.elapsed().as_secs_f64()));
         }
         // The first step meets memory that nobody has touched.

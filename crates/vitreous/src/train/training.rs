@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use vitreous_engine::{Graph, Isa, OptimizerState, Parameters, Session};
 
+use super::astray::first_tensor;
 use super::examples::Rooms;
 use super::keeper::{Keeper, News, StateParts, persist};
 use super::position::Position;
@@ -100,6 +101,11 @@ impl About {
             .map_err(|error| TrainError::State { path: saved.path().to_path_buf(), reason: error.to_string() })
     }
 
+    /// Whether a training that goes on from here knows a start of the epoch to which it could go back.
+    pub fn can_go_back(&self) -> bool {
+        self.position.index == 0 || self.start.is_some()
+    }
+
     /// What had been reached.
     pub fn results(&self) -> &Results {
         &self.position.results
@@ -120,6 +126,8 @@ pub(super) struct Surroundings<'a> {
     pub saved: (Instant, u64),
     /// What a step takes, the last one.
     pub step_time: Duration,
+    /// What a look at the validation split takes, the last one; before the first nobody knows.
+    pub validation_time: Duration,
     pub limits: &'a Limits<'a>,
     pub listen: &'a mut dyn FnMut(Event),
 }
@@ -131,7 +139,7 @@ impl Surroundings<'_> {
             return Some(Status::Interrupted);
         }
         // What comes after the step takes time too.
-        let margin = 2 * self.step_time;
+        let margin = 2 * self.step_time + self.validation_time;
         self.limits.until.is_some_and(|until| Instant::now() + margin >= until).then_some(Status::MaxTime)
     }
 
@@ -194,20 +202,20 @@ impl Training {
     pub fn goes_on(job: Job, saved: &SavedState) -> Result<Self, TrainError> {
         let mut training = Training::new(job);
         let About { updates, position, lowest, start, .. } = About::of(saved)?;
-        let graph = training.graph.clone();
+        let (graph, tensors) = (training.graph.clone(), saved.tensors()?);
         let count = training.session.optimizer_state().moments.len();
         let optimizer = |prefix: &str, updates| -> Result<OptimizerState, TrainError> {
-            let sets = (1..=count).map(|number| saved.parameters(&graph, &format!("{prefix}moment{number}")));
+            let sets = (1..=count).map(|number| tensors.parameters(&graph, &format!("{prefix}moment{number}")));
             Ok(OptimizerState { updates, moments: sets.collect::<Result<_, _>>()? })
         };
-        training.session.restore(&saved.parameters(&graph, "weights")?, &optimizer("", updates)?);
+        training.session.restore(&tensors.parameters(&graph, "weights")?, &optimizer("", updates)?);
         training.position = position;
         if let Some([epoch, step]) = lowest {
-            let parameters = Arc::new(saved.parameters(&graph, "lowest.weights")?);
+            let parameters = Arc::new(tensors.parameters(&graph, "lowest.weights")?);
             training.lowest = Some(Kept { parameters, epoch, step });
         }
         if let Some((position, updates)) = start {
-            let parameters = Arc::new(saved.parameters(&graph, "start.weights")?);
+            let parameters = Arc::new(tensors.parameters(&graph, "start.weights")?);
             training.start = Some(Start { position, parameters, optimizer: optimizer("start.", updates)? });
         }
         training.journal = Some(*saved.journal());
@@ -258,6 +266,7 @@ impl Training {
             is_first_step: true,
             saved: (now, self.position.results.steps),
             step_time: Duration::ZERO,
+            validation_time: Duration::ZERO,
             limits,
             listen,
         };
@@ -272,8 +281,15 @@ impl Training {
     }
 
     fn epochs(&mut self, around: &mut Surroundings) -> Result<Status, TrainError> {
-        if self.position.results.steps >= self.job.steps() {
-            return Ok(self.status_at_limit());
+        let done = self.position.results.steps;
+        if done >= self.job.steps() {
+            // It was killed after its last state: what an end brings is still to be written.
+            if self.position.index == 0 {
+                self.hand_in_lowest(true, around);
+                return Ok(if self.is_last_epoch() { Status::Finished } else { Status::MaxSteps });
+            }
+            let rate = self.job.config.train.learning_rate(done - 1, self.job.steps_per_epoch());
+            return self.end_epoch(false, rate * self.position.lr_factor, Some(Status::MaxSteps), around);
         }
         loop {
             match self.epoch(around)? {
@@ -283,21 +299,18 @@ impl Training {
         }
     }
 
-    /// How a run is called whose steps are done.
-    pub(super) fn status_at_limit(&self) -> Status {
-        if self.is_last_epoch() { Status::Finished } else { Status::MaxSteps }
-    }
-
     pub(super) fn is_last_epoch(&self) -> bool {
         self.position.results.epochs == self.job.config.train.epochs as u64
     }
 
-    /// Hands the state in, as it is between two steps. `weights` are a copy that others share.
-    pub(super) fn save_state(&mut self, weights: Option<Arc<Parameters>>, around: &mut Surroundings) {
-        around.keeper.wait_for_state();
+    /// Hands the state in, as it is between two steps. `weights` are a copy of the weights, which others share.
+    pub(super) fn save_state(&mut self, weights: &Arc<Parameters>, around: &mut Surroundings) {
+        if first_tensor(&self.graph, weights, |_| true).is_some() {
+            // Nothing can go on from there; the last step went astray, and the next one will say so.
+            return;
+        }
         self.position.results.seconds = around.seconds();
-        let weights = weights.unwrap_or_else(|| Arc::new(self.session.parameters().clone()));
-        let mut sets = vec![("weights".to_string(), weights)];
+        let mut sets = vec![("weights".to_string(), weights.clone())];
         let optimizer = self.session.optimizer_state();
         let add = |sets: &mut Vec<_>, prefix: &str, moments: Vec<Parameters>| {
             for (number, moment) in (1..).zip(moments) {

@@ -171,7 +171,8 @@ pub fn state(bytes: &[u8]) {
         if let Err(error) = About::of(&state) {
             drop((error.to_string(), error.hint()));
         }
-        match state.parameters(&seeds::small_graph(), "weights") {
+        let tensors = state.tensors().expect("it was read before");
+        match tensors.parameters(&seeds::small_graph(), "weights") {
             Ok(_) => assert!(state.path().is_file()),
             Err(error) => drop((error.to_string(), error.hint())),
         }

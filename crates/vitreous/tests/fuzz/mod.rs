@@ -39,7 +39,8 @@ pub static TARGETS: [Target; 9] = [
         name: "config",
         body: bodies::config,
         seeds: seeds::config,
-        memory_bytes_max: |bytes| 4 * BASE + 1000 * bytes.len(),
+        // A few letters can ask for a thousand blocks, of which the graph and the summary are made.
+        memory_bytes_max: |bytes| 64 * BASE + 1000 * bytes.len(),
     },
     Target {
         name: "sweep",
