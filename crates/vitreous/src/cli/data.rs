@@ -12,7 +12,7 @@ use crate::data::{self, DataSummary, Normalization, Wanted};
 use crate::train::threads;
 use crate::units;
 
-/// Looks at data sets
+/// Looks at data sets, and fetches known ones
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
