@@ -1,123 +1,18 @@
-//! `vitreous data fetch` and the library under it, against servers that lie, stall, break off and send bombs.
+//! `vitreous data fetch` and the library under it, against servers that lie, stall and break off.
 //!
 //! The sums in the program's catalogue are of real data, which no test has: most tests bring a catalogue of their own.
 
 mod common;
 mod mirror;
 
-use std::cell::RefCell;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
 use std::process::Output;
-use std::time::{Duration, Instant};
 
 use common::{Folder, text};
+use mirror::get::*;
 use mirror::{Mirror, Request, cut_off, file, nobody, stalled, stated, status, whole};
-use vitreous::fetch::{
-    Content, DataSet, Event, FetchError, Fetched, Member, Options, Proxies, RemoteFile, archive, fetch,
-};
-
-/// How long a mirror of these tests may be silent.
-const TIMEOUT: Duration = Duration::from_millis(250);
-
-/// Bytes that compress badly.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 7_u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    (0..len).map(|_| next()).collect()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn hex(sum: &[u8]) -> String {
-    sum.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes))
-}
-
-/// What came of fetching, and what was told on the way.
-struct Got {
-    result: Result<Fetched, FetchError>,
-    told: Vec<String>,
-}
-
-impl Got {
-    /// What the mirrors did wrong, in their order.
-    fn reasons(&self) -> Vec<&str> {
-        self.told.iter().filter_map(|line| line.strip_prefix("refused ")).collect()
-    }
-
-    fn asked(&self) -> usize {
-        self.told.iter().filter(|line| line.starts_with("asks ")).count()
-    }
-}
-
-fn get(set: &DataSet, folder: &Folder, mirrors: &[&Mirror], force: bool) -> Got {
-    let options = Options {
-        dir: folder.path("sets"),
-        mirrors: mirrors.iter().map(|mirror| mirror.url.clone()).collect(),
-        force,
-        timeout: TIMEOUT,
-        proxies: Proxies::default(),
-    };
-    let told = RefCell::new(Vec::new());
-    let started = Instant::now();
-    let result = fetch(set, &options, &|event| {
-        told.borrow_mut().push(match event {
-            Event::Asks { from, .. } => format!("asks from {from}"),
-            Event::Received { .. } => return,
-            Event::Checks { .. } => "checks".to_string(),
-            Event::Refused { reason, .. } => format!("refused {reason}"),
-        });
-    });
-    assert!(started.elapsed() < Duration::from_secs(5), "it hangs: {:?}", told.borrow());
-    Got { result, told: told.into_inner() }
-}
-
-/// A data set of one compressed file, `noise.gz`, whose content is 100,003 bytes of noise.
-fn with_noise(test: impl FnOnce(&DataSet, Vec<u8>)) {
-    let content = noise(100_003);
-    let sum = sha256(&content);
-    let files = [RemoteFile { name: "noise.gz", content: Content::Gzip { bytes: 100_003, sha256: &sum } }];
-    let mirrors = ["https://mirror.example/"];
-    test(&DataSet { name: "noise", folder: "noise", mirrors: &mirrors, files: &files }, gzip(&content));
-}
-
-/// Everything below a folder, files and folders, from it.
-fn names(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(inside) = folders.pop() {
-        for entry in fs::read_dir(inside).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            found.push(path.strip_prefix(folder).unwrap().to_str().unwrap().replace('\\', "/"));
-            folders.extend(path.is_dir().then_some(path));
-        }
-    }
-    found.sort();
-    found
-}
-
-#[track_caller]
-fn assert_whole(folder: &Folder, gz: &[u8]) {
-    assert_eq!(names(&folder.path("sets")), ["noise", "noise/noise.gz"]);
-    assert!(folder.read("sets/noise/noise.gz") == gz, "the file is the mirror's");
-}
-
-#[track_caller]
-fn assert_nothing(folder: &Folder) {
-    assert_eq!(names(&folder.path("sets")), [""; 0]);
-}
+use vitreous::fetch::{Content, DataSet, RemoteFile};
 
 #[test]
 fn a_file_is_fetched_once() {
@@ -438,115 +333,6 @@ fn the_mirror_that_gave_one_file_is_asked_first_for_the_next() {
     let good = Mirror::new(move |request, to| file(request, to, &gz));
     get(&set, &folder, &[&without, &good], false).result.unwrap();
     assert_eq!((without.requests().len(), good.requests().len()), (1, 2));
-}
-
-/// An entry of a tar archive: name, type and content.
-fn entry(name: &str, kind: u8, content: &[u8]) -> Vec<u8> {
-    let mut header = [0_u8; 512];
-    header[..name.len()].copy_from_slice(name.as_bytes());
-    header[100..108].copy_from_slice(b"0000644\0");
-    header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
-    header[148..156].copy_from_slice(b"        ");
-    header[156] = kind;
-    if kind == b'2' || kind == b'1' {
-        header[157..168].copy_from_slice(b"/etc/passwd");
-    }
-    header[257..265].copy_from_slice(b"ustar\x0000");
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    let padding = vec![0; content.len().next_multiple_of(512) - content.len()];
-    [&header[..], content, &padding].concat()
-}
-
-const MEMBERS: [Member; 2] = [Member { path: "set/one.bin", bytes: 1009 }, Member { path: "set/two.bin", bytes: 7 }];
-
-/// Fetches an archive of these entries from which the two members are taken.
-fn get_archive(folder: &Folder, entries: &[Vec<u8>], force: bool) -> Got {
-    get_tar(folder, &gzip(&[&entries.concat()[..], &[0; 1024]].concat()), force)
-}
-
-fn get_tar(folder: &Folder, gz: &[u8], force: bool) -> Got {
-    let sum = hex(&<md5::Md5 as sha2::Digest>::digest(gz));
-    let content = Content::Archive { bytes: gz.len() as u64, md5: &sum, members: &MEMBERS };
-    let files = [RemoteFile { name: "set.tar.gz", content }];
-    let set = DataSet { name: "set", folder: "set", mirrors: &[], files: &files };
-    let bytes = gz.to_vec();
-    let mirror = Mirror::new(move |request, to| file(request, to, &bytes));
-    get(&set, folder, &[&mirror], force)
-}
-
-fn members() -> [Vec<u8>; 2] {
-    [entry("set/one.bin", b'0', &noise(1009)), entry("./set/two.bin", b'0', b"7 bytes")]
-}
-
-#[test]
-fn of_an_archive_only_the_wanted_files_are_written() {
-    let folder = Folder::new();
-    let [one, two] = members();
-    let hostile = [
-        entry("set/", b'5', b""),
-        entry("../evil", b'0', b"evil"),
-        entry("set/../../evil", b'0', b"evil"),
-        entry("/evil", b'0', b"evil"),
-        entry("link", b'2', b""),
-        entry("set/../one.bin", b'0', b"evil"),
-        entry("one.bin", b'0', b"evil"),
-        one,
-        entry("set/hard", b'1', b""),
-        entry("././@LongLink", b'L', &[b'a'; 5000]),
-        two,
-        entry("set/readme.html", b'0', b"<html>"),
-    ];
-    let got = get_archive(&folder, &hostile, false);
-    assert_eq!(got.result.unwrap().fetched, ["set.tar.gz"]);
-    assert_eq!(names(folder.root()), ["sets", "sets/set", "sets/set/one.bin", "sets/set/two.bin"]);
-    assert_eq!(folder.read("sets/set/two.bin"), b"7 bytes");
-    assert!(folder.read("sets/set/one.bin") == noise(1009));
-    // What is there is not fetched again; a file of another size only by force.
-    assert_eq!(get_archive(&folder, &hostile, false).asked(), 0);
-    fs::write(folder.path("sets/set/two.bin"), b"6 byte").unwrap();
-    let error = get_archive(&folder, &hostile, false).result.unwrap_err().to_string();
-    assert!(error.starts_with("this is not the file of set: it has 6 bytes, not 7 ("), "{error}");
-    get_archive(&folder, &hostile, true).result.unwrap();
-    assert_eq!(folder.read("sets/set/two.bin"), b"7 bytes");
-}
-
-#[test]
-fn an_archive_that_is_not_what_it_should_be_leaves_nothing() {
-    let folder = Folder::new();
-    let [one, two] = members();
-    let refused = |gz: Vec<u8>| {
-        let got = get_tar(&folder, &gz, false);
-        assert!(matches!(got.result, Err(FetchError::NoMirror { is_archive: true, .. })), "{:?}", got.result);
-        assert_eq!(names(folder.root()), ["sets"]);
-        got.reasons().join("; ")
-    };
-    let archive = |entries: &[&[u8]]| gzip(&[&entries.concat()[..], &[0; 1024]].concat());
-    let link = entry("set/two.bin", b'2', b"");
-    assert_eq!(refused(archive(&[&one, &link])), "set/two.bin in the archive is no file");
-    let hard = entry("set/two.bin", b'1', b"");
-    assert_eq!(refused(archive(&[&one, &hard])), "set/two.bin in the archive is no file");
-    let longer = entry("set/two.bin", b'0', b"8 bytes!");
-    assert_eq!(refused(archive(&[&one, &longer])), "set/two.bin in the archive has 8 bytes, not 7");
-    assert_eq!(refused(archive(&[&one])), "set/two.bin is not in the archive");
-    assert_eq!(refused(archive(&[&one, &two, &two])), "set/two.bin in the archive is there twice");
-    assert_eq!(refused(gzip(&one)), "the archive is cut off");
-    let cut = archive(&[&one, &two]);
-    assert_eq!(refused(cut[..900].to_vec()), "the gzip data is cut off");
-    assert_eq!(refused(gzip(&[7; 512])), "the archive is damaged: a header is none");
-    // A few kB that become 200 MB.
-    let bomb = entry("set/bomb", b'0', &vec![0; 200_000_000]);
-    assert_eq!(refused(archive(&[&one, &bomb, &two])), "the archive holds more than it may");
-}
-
-#[test]
-fn a_gzip_bomb_is_known_by_its_first_byte_too_many() {
-    let bomb = gzip(&vec![0; 200_000_000]);
-    let started = Instant::now();
-    let sum = sha256(&[]);
-    let unfit = archive::check_gzip(&bomb[..], 5000, &sum).unwrap_err();
-    assert_eq!(unfit.0, "it holds more bytes, not 5,000");
-    assert!(started.elapsed() < Duration::from_millis(100));
 }
 
 /// Runs the program with these variables for proxies.

@@ -25,10 +25,8 @@ use crate::compare::{Comparison, RunFacts, Settings, Sheet, changes, read, setti
 use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::SplitName;
-use crate::record::{Claim as RunClaim, Place, RecordError, Run, Status, is_name, write_atomically};
-use crate::sweep::{
-    self, Claim, Setting, State, SweepError, SweepFile, Telling, Variation, analysis, folder_name, state_of,
-};
+use crate::record::{Claim, Place, RecordError, Run, Status, is_name, write_atomically};
+use crate::sweep::{self, Setting, State, SweepError, SweepFile, Telling, Variation, analysis, folder_name, state_of};
 use crate::train::{Event, Limits, Outcome, SIDE_BY_SIDE, TrainError, available_memory, check_memory, threads};
 use crate::units;
 
@@ -117,6 +115,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     if args.list {
         return list(&items).map(|()| ExitCode::SUCCESS);
     }
+    std::fs::create_dir_all(&folder).map_err(|error| RecordError::write(&folder, &error))?;
     let _claim = Claim::of(&folder)?;
     say_what(&name, &items, jobs, threads, &folder);
     notes.iter().for_each(|note| say!("note: {note}"));
@@ -351,7 +350,7 @@ impl Work<'_> {
         let begun = match item.state {
             State::Begun => Some(Begun::open(&item.folder)?),
             State::Again => {
-                let _claim = RunClaim::of(&item.folder)?;
+                let _claim = Claim::of(&item.folder)?;
                 std::fs::remove_dir_all(&item.folder).map_err(|error| RecordError::write(&item.folder, &error))?;
                 None
             }

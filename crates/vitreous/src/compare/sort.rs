@@ -139,26 +139,14 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing;
     use super::*;
 
     fn comparison() -> Comparison {
         let row = |name: &str, lr: Option<f64>, test: Option<f64>| Row {
-            name: name.to_string(),
-            folders: Vec::new(),
-            seeds: vec![1],
-            model: None,
             settings: lr.map(|lr| ("train.lr".to_string(), Value::Float(lr))).into_iter().collect(),
-            parameters: 7,
-            flops_forward: None,
-            seconds: None,
-            weights: Vec::new(),
-            train_acc: None,
-            train_acc_measured: false,
-            val_acc: None,
-            val_acc_interval: None,
             test_acc: test.and_then(|test| Spread::of(&[test])),
-            test_acc_interval: None,
-            difference: None,
+            ..testing::row(name)
         };
         let rows = vec![row("b", Some(0.5), Some(0.25)), row("c", None, None), row("a", Some(0.125), Some(0.75))];
         Comparison { keys: vec!["train.lr".to_string()], rows, against: None, left_out: Vec::new() }

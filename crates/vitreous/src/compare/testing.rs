@@ -5,6 +5,30 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::Row;
+
+/// A row of which nothing is known but its name.
+pub fn row(name: &str) -> Row {
+    Row {
+        name: name.to_string(),
+        folders: Vec::new(),
+        seeds: vec![1],
+        model: None,
+        settings: Default::default(),
+        parameters: 7,
+        flops_forward: None,
+        seconds: None,
+        weights: Vec::new(),
+        train_acc: None,
+        train_acc_measured: false,
+        val_acc: None,
+        val_acc_interval: None,
+        test_acc: None,
+        test_acc_interval: None,
+        difference: None,
+    }
+}
+
 /// The manifest of a run that has finished.
 pub fn manifest() -> Value {
     json!({

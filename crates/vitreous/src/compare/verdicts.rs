@@ -113,24 +113,12 @@ fn notes(held: &[(&Row, &RowDifference)], left: usize, other: usize) -> Vec<Stri
 
 #[cfg(test)]
 mod tests {
-    use super::super::Spread;
+    use super::super::{Spread, testing};
     use super::*;
 
     fn row(name: &str, test: &[f64], difference: Option<(f64, Basis)>) -> Row {
         Row {
-            name: name.to_string(),
-            folders: Vec::new(),
             seeds: (0..test.len() as u64).collect(),
-            model: None,
-            settings: Default::default(),
-            parameters: 7,
-            flops_forward: None,
-            seconds: None,
-            weights: Vec::new(),
-            train_acc: None,
-            train_acc_measured: false,
-            val_acc: None,
-            val_acc_interval: None,
             test_acc: Spread::of(test),
             test_acc_interval: (test.len() == 1).then_some([0.5, 0.875]),
             difference: difference.map(|(mean, basis)| RowDifference {
@@ -138,6 +126,7 @@ mod tests {
                 within_noise: basis.p().map(|p| p >= 0.05),
                 basis,
             }),
+            ..testing::row(name)
         }
     }
 

@@ -49,9 +49,6 @@ pub enum SweepError {
     /// The folder of the sweep is that of a run.
     #[error("this is a run, but lies where the sweep should be ({})", path.display())]
     IsRun { path: PathBuf },
-    /// Another process works on the sweep.
-    #[error("another sweep is at work in this folder ({})", path.display())]
-    Busy { path: PathBuf },
     /// A record cannot be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -87,7 +84,6 @@ impl SweepError {
             SweepError::Other { .. } => "choose another --name for this sweep, or remove that folder".to_string(),
             SweepError::InTheWay { .. } => "choose another --name for this sweep, or move it away".to_string(),
             SweepError::IsRun { .. } => "choose another --name for this sweep".to_string(),
-            SweepError::Busy { .. } => "wait for it, or choose another --name".to_string(),
             SweepError::Record(error) => return error.hint(),
         })
     }

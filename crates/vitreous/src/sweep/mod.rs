@@ -15,4 +15,4 @@ pub use analysis::{Setting, Telling, analysis};
 pub use builtin::{names, text};
 pub use error::SweepError;
 pub use file::{Each, RunEntry, SweepFile, Variation, folder_name};
-pub use state::{Claim, State, state_of};
+pub use state::{State, state_of};

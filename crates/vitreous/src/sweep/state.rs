@@ -1,14 +1,11 @@
-//! What is done of a sweep, seen from the folders of its runs alone; and the claim of one process on them.
+//! What is done of a sweep, seen from the folders of its runs alone.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::Path;
 
 use super::SweepError;
 use crate::compare::{Settings, changes, settings_of, shown};
 use crate::record::{RecordError, Run, Status, was_begun};
-
-/// File that is locked while a process works on a sweep.
-const LOCK: &str = ".lock";
 
 /// How far a run of a sweep is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,28 +51,6 @@ pub fn state_of(folder: &Path, wanted: &Settings) -> Result<State, SweepError> {
     })
 }
 
-/// The claim of this process on the folder of a sweep; it ends with the value, or with the process.
-pub struct Claim {
-    _lock: File,
-}
-
-impl Claim {
-    /// Makes the folder and claims it.
-    ///
-    /// # Errors
-    /// When it cannot be written, or another process has claimed it.
-    pub fn of(folder: &Path) -> Result<Claim, SweepError> {
-        let path = folder.join(LOCK);
-        let made = fs::create_dir_all(folder).and_then(|()| File::options().create(true).append(true).open(&path));
-        let lock = made.map_err(|error| RecordError::write(folder, &error))?;
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(SweepError::Busy { path: folder.to_path_buf() }),
-            // Where files cannot be locked, nobody can be seen at work.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(Claim { _lock: lock }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,15 +70,5 @@ mod tests {
         fs::write(folder.join("diary.txt"), "").unwrap();
         let error = state_of(&folder, &settings(0.5)).unwrap_err().to_string();
         assert!(error.starts_with("this is no run, but lies where one should be ("), "{error}");
-    }
-
-    #[test]
-    fn a_folder_is_claimed_once() {
-        let root = tempfile::tempdir().unwrap();
-        let claim = Claim::of(&root.path().join("sweep")).unwrap();
-        let error = Claim::of(&root.path().join("sweep")).err().unwrap();
-        assert!(matches!(error, SweepError::Busy { .. }), "{error}");
-        drop(claim);
-        assert!(Claim::of(&root.path().join("sweep")).is_ok());
     }
 }

@@ -181,8 +181,8 @@ impl Training {
         let key = stream(config.train.seed, Purpose::Augment).with(epoch);
         let (augment, rooms) = (&self.augment, &self.rooms);
         let examples = StepExamples { set, augment, rooms, epoch, order, first, key };
-        let targets = examples.targets(images);
         let what = examples.step(&config.train, images, lr);
+        let targets = what.targets.map_or(images, |targets| targets as usize);
         let StepReport { loss, gradient_norm } = self.session.train_step(&what);
         self.position.results.steps += 1;
         let (step, epoch) = (self.position.results.steps, epoch + 1);
