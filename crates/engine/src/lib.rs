@@ -13,4 +13,4 @@ mod session;
 pub use cpu::{Isa, Parameters, Session, inference_memory, training_memory};
 pub use graph::{Graph, GraphError, Init, NodeId, ParamId, ParameterKind, Shape};
 pub use random::Key;
-pub use session::{Adam, Examples, Memory, Optimizer, OptimizerState, Sgd, Step, StepReport, WideRule};
+pub use session::{Adam, Average, Examples, Memory, Optimizer, OptimizerState, Sgd, Step, StepReport, WideRule};

@@ -90,7 +90,8 @@ pub struct StepReport {
 pub struct OptimizerState {
     /// Updates that were made.
     pub updates: u64,
-    /// Of Adam the first and the second moment, of gradient descent the momentum's buffer, if there is momentum.
+    /// Of Adam the first and the second moment, of gradient descent the momentum's buffer, if there is momentum; last,
+    /// where one is asked for, the running average of the parameters.
     pub moments: Vec<Parameters>,
 }
 
@@ -107,11 +108,13 @@ pub struct Adam {
     pub decoupled: bool,
     /// Greatest norm of the gradient.
     pub clip: Option<f64>,
+    /// Running average of the parameters, see [`Average`].
+    pub average: Option<Average>,
 }
 
 impl Default for Adam {
     fn default() -> Self {
-        Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false, clip: None }
+        Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false, clip: None, average: None }
     }
 }
 
@@ -126,6 +129,29 @@ pub struct Sgd {
     pub weight_decay: f64,
     /// Greatest norm of the gradient.
     pub clip: Option<f64>,
+    /// Running average of the parameters, see [`Average`].
+    pub average: Option<Average>,
+}
+
+/// An exponential moving average of the parameters, statistics included: it is computed with each update, and changes
+/// nothing of it.
+///
+/// The first updates keep less of the average, or it would remember the start for long: the k-th update, counted from 1,
+/// keeps `1 - k^(-2/3)`, but at most `decay`.
+///
+/// # Source
+/// timm's `ModelEmaV3` with warm-up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Average {
+    /// What is kept of the average at each update, once warm.
+    pub decay: f64,
+}
+
+impl Average {
+    /// What update number `update`, counted from 1, keeps of the average.
+    pub(crate) fn keep(&self, update: u64) -> f64 {
+        (1.0 - (update as f64).powf(-2.0 / 3.0)).min(self.decay)
+    }
 }
 
 /// How gradients change parameters.
@@ -158,12 +184,21 @@ impl Optimizer {
         }
     }
 
-    /// Numbers that it keeps for each parameter.
-    pub(crate) fn moments(&self) -> usize {
+    /// The running average that it makes of the parameters.
+    pub(crate) fn average(&self) -> Option<Average> {
         match self {
+            Optimizer::Adam(adam) => adam.average,
+            Optimizer::Sgd(sgd) => sgd.average,
+        }
+    }
+
+    /// Numbers that it keeps for each parameter; that of the average is the last.
+    pub(crate) fn moments(&self) -> usize {
+        let own = match self {
             Optimizer::Adam(_) => 2,
             Optimizer::Sgd(sgd) => usize::from(sgd.momentum != 0.0),
-        }
+        };
+        own + usize::from(self.average().is_some())
     }
 }
 

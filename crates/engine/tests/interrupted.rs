@@ -3,7 +3,7 @@
 
 use vitreous_engine::graph::{Graph, GraphError, NodeId};
 use vitreous_engine::ops::{Activation, Convolution, LinearInit};
-use vitreous_engine::{Adam, Key, Optimizer, OptimizerState, Parameters, Session, Sgd, Step};
+use vitreous_engine::{Adam, Average, Key, Optimizer, OptimizerState, Parameters, Session, Sgd, Step};
 
 const IMAGES: usize = 23;
 const SIDE: usize = 5;
@@ -66,11 +66,13 @@ fn bits(session: &Session) -> (u64, Vec<u32>) {
     (updates, all.flat_map(|(id, values)| values.get(id).iter().map(|value| value.to_bits())).collect())
 }
 
-fn optimizers() -> [Optimizer; 4] {
+fn optimizers() -> [Optimizer; 5] {
+    let average = Some(Average { decay: 0.6 });
     [
         Adam { weight_decay: 0.1, decoupled: true, ..Adam::default() }.into(),
         Adam { clip: Some(0.5), ..Adam::default() }.into(),
-        Sgd { momentum: 0.9, nesterov: true, ..Sgd::default() }.into(),
+        Adam { average, ..Adam::default() }.into(),
+        Sgd { momentum: 0.9, nesterov: true, average, ..Sgd::default() }.into(),
         Sgd::default().into(),
     ]
 }

@@ -2,7 +2,7 @@
 
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, LinearInit};
-use vitreous_engine::{Adam, Key, Optimizer, Parameters, Session, Sgd, Step};
+use vitreous_engine::{Adam, Average, Key, Optimizer, Parameters, Session, Sgd, Step};
 
 const STEPS: i32 = 5;
 const IMAGES: usize = 23;
@@ -136,6 +136,55 @@ fn descent_with_and_without_momentum_decay_and_clipping() {
         let sgd = Sgd { momentum, nesterov, ..Sgd::default() };
         check_sgd(sgd, 1);
         check_sgd(Sgd { weight_decay: 0.3, clip: Some(0.05), ..sgd }, 2);
+    }
+}
+
+#[test]
+fn the_average_follows_the_parameters_and_changes_nothing_of_them() {
+    let average = Some(Average { decay: 0.6 });
+    let adam = Adam { clip: Some(0.5), weight_decay: 0.1, ..Adam::default() };
+    let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
+    let pairs: [[Optimizer; 2]; 3] = [
+        [adam.into(), Adam { average, ..adam }.into()],
+        [sgd.into(), Sgd { average, ..sgd }.into()],
+        [Sgd::default().into(), Sgd { average, ..Sgd::default() }.into()],
+    ];
+    for [plain, averaged] in pairs {
+        let [mut plain, mut averaged] = [plain, averaged].map(|optimizer| {
+            let (graph, loss) = network().expect("the shapes fit");
+            let parameters = Parameters::initialise(&graph, Key::new(3));
+            let mut session = Session::new(graph, parameters, 2);
+            session.start_training(loss, &[], optimizer);
+            session
+        });
+        let statistic = averaged.graph().find_parameter("mean").expect("it was made");
+        let mut expected = vec![0.0; flat(averaged.graph(), averaged.parameters()).len()];
+        for k in 1..=STEPS {
+            // Statistics move in the forward pass; here by hand.
+            for session in [&mut plain, &mut averaged] {
+                session.parameter_mut(statistic).fill(k as f32);
+                session.train_step(&Step::new(IMAGES, &fill, 0.01));
+            }
+            let values = flat(averaged.graph(), averaged.parameters());
+            assert_eq!(values, flat(plain.graph(), plain.parameters()));
+            let keep = f64::min(0.6, 1.0 - f64::from(k).powf(-2.0 / 3.0));
+            expected
+                .iter_mut()
+                .zip(&values)
+                .for_each(|(average, value)| *average = keep * *average + (1.0 - keep) * value);
+            let found = averaged.with_average(|session| flat(session.graph(), session.parameters()));
+            for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                assert!(
+                    (found - expected).abs() <= 2e-7 * expected.abs().max(1.0),
+                    "step {k}: average {i} is {found}, not {expected}"
+                );
+            }
+            let logits =
+                averaged.graph().ids().find(|&id| averaged.graph().node(id).name == "head").expect("it was made");
+            let of = |session: &mut Session| session.infer(&[logits], 3, &fill).remove(0);
+            assert_ne!(averaged.with_average(of), if k == 1 { vec![] } else { of(&mut averaged) });
+            assert_eq!(of(&mut averaged), of(&mut plain), "the parameters are back, and what was packed of them");
+        }
     }
 }
 

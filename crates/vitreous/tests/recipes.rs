@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use common::{Folder, refused, said};
+use common::{Folder, json, refused, said};
 
 /// Few images, few steps.
 const SMALL: [&str; 4] = ["--limit-train", "97", "--set=data.val_fraction=0.01", "--set=train.log_interval=3"];
@@ -80,6 +80,36 @@ fn a_stack_in_toml_is_trained_measured_and_asked() {
     let scores = said(folder.root(), &["evaluate", "runs/stack", "--split", "train", "--json"]);
     let accuracy = serde_json::from_str::<serde_json::Value>(&scores).unwrap()["top1"].as_f64();
     assert!(accuracy.is_some_and(|accuracy| (0.0..=1.0).contains(&accuracy)), "{scores}");
+}
+
+#[test]
+fn an_average_of_the_weights_is_what_validates_and_is_kept_and_changes_no_step() {
+    let folder = Folder::new();
+    for (name, args) in
+        [("plain", &[][..]), ("nothing", &["--model-ema-decay=0"]), ("averaged", &["--model-ema-decay=0.9"])]
+    {
+        folder.train(name, STACK, args);
+    }
+    // Behind the header, which holds the config.
+    let numbers = |name: &str| {
+        let bytes = folder.weights(name, "last");
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    assert_eq!(numbers("nothing"), numbers("plain"), "an average that keeps nothing is the weights");
+    assert_ne!(numbers("averaged"), numbers("plain"));
+    assert_eq!(folder.metrics("averaged"), folder.metrics("plain"));
+    let loss = |name: &str| -> f64 {
+        let results = folder.text(&format!("runs/{name}/results.csv"));
+        results.lines().last().unwrap().split(',').nth(4).unwrap().parse().unwrap()
+    };
+    assert_ne!(loss("averaged"), loss("plain"));
+    for name in ["plain", "averaged"] {
+        let run = format!("runs/{name}");
+        let found = json(folder.root(), &["evaluate", &run, "--split", "val", "--weights", "last"]);
+        let found = found["loss"].as_f64().unwrap();
+        assert!((found - loss(name)).abs() < 1e-6, "{name}: {found}, when it was trained {}", loss(name));
+    }
 }
 
 #[test]

@@ -67,8 +67,8 @@ fn assert_same(folder: &Folder, one: &str, other: &str, why: &str) {
 fn a_run_that_is_broken_off_at_any_step_ends_as_one_that_was_not() {
     let folder = Folder::new();
     write_photos(&folder);
-    // Batch norm's statistics, a momentum, gradients of several batches; weights that are kept in memory; a returning
-    // point; strips, which are drawn anew in each epoch.
+    // Batch norm's statistics, a momentum, gradients of several batches, an average of it all; weights that are kept in
+    // memory; a returning point; strips, which are drawn anew in each epoch.
     let stack = [
         "--data=photos",
         "--img-size=12",
@@ -87,8 +87,18 @@ fn a_run_that_is_broken_off_at_any_step_ends_as_one_that_was_not() {
     let reader = [&reader[..], &["--set=model.embed_dim=16", "--set=data.val_fraction=0.05"]].concat();
     let cases = [
         ("vit", small(&VIT)),
-        ("lowest", small(&["--keep=lowest-train-loss", "--set=model.depth=1"])),
-        ("rollback", small(&["--on-nonfinite=rollback", "--clip-grad=0.5", "--set=model.depth=1", "--opt=adam"])),
+        ("lowest", small(&["--keep=lowest-train-loss", "--set=model.depth=1", "--model-ema-decay=0.7"])),
+        (
+            "rollback",
+            small(&[
+                "--on-nonfinite=rollback",
+                "--clip-grad=0.5",
+                "--set=model.depth=1",
+                "--opt=adam",
+                "--model-ema-decay=0.8",
+            ]),
+        ),
+        ("averaged", [&stack[..], &["--model-ema-decay=0.9"]].concat()),
         ("stack", stack),
         ("reader", reader),
     ];

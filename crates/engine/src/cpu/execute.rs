@@ -168,7 +168,11 @@ impl Session {
         let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
         let compiled = Compiled::new(&training_graph.graph, &outputs, Mode::Train, self.isa, &self.wide);
         let layout = self.parameters.layout();
-        self.training = Some(Training::new(compiled, outputs.len(), optimizer.into(), &self.graph, layout));
+        let mut training = Training::new(compiled, outputs.len(), optimizer.into(), &self.graph, layout);
+        if let Some(average) = training.average() {
+            average.as_mut_slice().copy_from_slice(self.parameters.buffer().as_slice());
+        }
+        self.training = Some(training);
         self.packed_for = None;
     }
 
@@ -228,6 +232,22 @@ impl Session {
             to.as_mut_slice().copy_from_slice(from.buffer().as_slice());
         }
         self.packed_for = None;
+    }
+
+    /// Does something with the running average of the parameters in their place, where the optimiser makes one; with the
+    /// parameters themselves where it does not. Not to train: steps go on from the parameters.
+    pub fn with_average<T>(&mut self, work: impl FnOnce(&mut Session) -> T) -> T {
+        self.swap_average();
+        let done = work(self);
+        self.swap_average();
+        done
+    }
+
+    fn swap_average(&mut self) {
+        if let Some(average) = self.training.as_mut().and_then(Training::average) {
+            std::mem::swap(average, self.parameters.buffer_mut());
+            self.packed_for = None;
+        }
     }
 
     /// The mean over a step's images, and over the numbers that each image has of it, of metric number `metric`, as given

@@ -2,7 +2,8 @@
 //! descent, in one pass over blocks that stay in the first-level cache.
 //! Source: Kingma and Ba 2015, algorithm 1; decoupled decay: Loshchilov and Hutter 2019, algorithm 2; momentum:
 //! Sutskever et al. 2013. The formulas are PyTorch's: `eps` is added outside the root, after the bias correction of
-//! the second moment; the learning rate is no part of the momentum's buffer.
+//! the second moment; the learning rate is no part of the momentum's buffer. A running average of the parameters, where
+//! one is asked for, is taken in the same pass.
 
 use super::simd::{LANES, Simd, isa_kernel};
 
@@ -141,6 +142,34 @@ isa_kernel! {
     sgd, sgd_generic, Sgd
 }
 
+/// One step of a running average.
+pub(super) struct Average {
+    /// Number of values, a multiple of 16.
+    pub len: usize,
+    pub average: *mut f32,
+    pub values: *const f32,
+    /// What the average is multiplied by.
+    pub keep: f32,
+    /// `1 - keep`, rounded from the exact difference.
+    pub rest: f32,
+}
+
+#[inline(always)]
+unsafe fn average_generic<S: Simd>(args: &Average) {
+    unsafe {
+        let (keep, rest) = (S::splat(args.keep), S::splat(args.rest));
+        for at in (0..args.len).step_by(LANES) {
+            let kept = S::mul(S::load(args.average.add(at)), keep);
+            S::store(args.average.add(at), S::mul_add(S::load(args.values.add(at)), rest, kept));
+        }
+    }
+}
+
+isa_kernel! {
+    /// Moves a range of averages towards the values.
+    average, average_generic, Average
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +233,23 @@ mod tests {
             });
         }
     }
+
+    #[test]
+    fn an_average_moves_towards_the_values() {
+        let len = 48;
+        let (values, before) = (numbers(1, len), numbers(2, len));
+        for keep in [0.0, 0.3, 0.9998] {
+            let expected =
+                (0..len).map(|i| keep * f64::from(before[i]) + (1.0 - keep) * f64::from(values[i])).collect();
+            check(format_args!("keep {keep}"), &[expected], 1e-7, |isa| {
+                let (values, mut all) = (Guarded::new(&values), Guarded::new(&before));
+                let (keep, rest) = (keep as f32, (1.0 - keep) as f32);
+                unsafe { average(isa, &Average { len, average: all.pointer(), values: values.read(), keep, rest }) };
+                vec![all.values()]
+            });
+        }
+    }
+
     #[test]
     fn one_descent_is_that_of_the_formulas() {
         let len = 48;

@@ -1,6 +1,7 @@
 //! What a session needs to train: moments, gradients, and the last phase of a step, in which the sums that are left
 //! are done and parameters are updated.
 
+use std::ops::Range;
 use std::ptr::null_mut;
 
 use super::Isa;
@@ -13,7 +14,7 @@ use super::pool::Pool;
 use super::run::Run;
 use super::split::{Subtree, share};
 use super::update::{Block, Update, blocks};
-use crate::graph::Graph;
+use crate::graph::{Graph, ParameterKind};
 use crate::session::{Optimizer, Step};
 
 /// What only training needs.
@@ -22,7 +23,7 @@ pub(super) struct Training {
     optimizer: Optimizer,
     /// Updates that were made.
     pub updates: u64,
-    /// As many as the optimiser keeps.
+    /// As many as the optimiser keeps, that of the running average last.
     pub moments: Vec<Buffer>,
     /// Gradients of parts: a fixed number for each thread, that of thread 0 first.
     pub gradients: Vec<Buffer>,
@@ -39,6 +40,8 @@ pub(super) struct Training {
     pub pending: Vec<Subtree>,
     /// What is summed and updated at a time.
     blocks: Vec<Block>,
+    /// Where statistics lie: nothing updates them, but they are averaged.
+    statistics: Vec<Range<usize>>,
     /// Gradients that are not there yet.
     late: Late,
     /// For each thread, room for a piece of these.
@@ -57,6 +60,9 @@ impl Training {
             compiled.program.calls.iter().filter_map(gradient_of).map(|(param, ..)| param).collect();
         let blocks = blocks(graph, layout, |id| late_params.contains(&id.index()));
         let late = Late::new(&compiled.program, graph, layout);
+        let params = graph.parameters().iter().enumerate();
+        let statistics = params.filter(|(_, param)| param.kind == ParameterKind::Statistic);
+        let statistics = statistics.map(|(index, _)| layout.padded(index)).collect();
         let mut total = Buffer::new(if compiled.divided { layout.len() } else { 0 });
         Training {
             outputs: vec![Vec::new(); outputs],
@@ -74,6 +80,7 @@ impl Training {
             pending: Vec::with_capacity(64),
             squares: vec![0.0; blocks.len() + late.pieces.len()],
             blocks,
+            statistics,
             late,
             room: Vec::new(),
             room_pointers: Vec::new(),
@@ -111,6 +118,12 @@ impl Training {
         }
     }
 
+    /// The running average of the parameters, where there is one.
+    pub fn average(&mut self) -> Option<&mut Buffer> {
+        self.optimizer.average()?;
+        self.moments.last_mut()
+    }
+
     /// The whole gradient, once all sums are done.
     pub fn total(&self) -> &[f32] {
         if self.compiled.divided { self.total.as_slice() } else { self.gradients[0].as_slice() }
@@ -146,12 +159,15 @@ impl Training {
 
     fn last_phase(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step, last: Last) {
         let values = Shared::new(parameters.buffer_mut().pointer());
-        let mut moments = [Shared::new(null_mut()); 2];
-        for (pointer, buffer) in moments.iter_mut().zip(&mut self.moments) {
+        let average = Shared::new(self.average().map_or(null_mut(), Buffer::pointer));
+        let own = self.moments.len() - usize::from(self.optimizer.average().is_some());
+        let mut moments = [Shared::new(null_mut()), Shared::new(null_mut()), average];
+        for (pointer, buffer) in moments.iter_mut().zip(&mut self.moments[..own]) {
             *pointer = Shared::new(buffer.pointer());
         }
         let squares = Shared::new(self.squares.as_mut_ptr());
         let (merges, blocks, late, room) = (&self.merges, &self.blocks, &self.late, &self.room_pointers);
+        let statistics = &self.statistics;
         let run = Run {
             isa,
             step,
@@ -168,7 +184,7 @@ impl Training {
         let threads = pool.threads();
         let update = |block: &Block, gradient: *const f32, update: &Update| {
             let (start, len) = (block.range.start, block.range.len());
-            // Wrapping: a moment that the optimiser does not keep is null.
+            // Wrapping: a moment that the optimiser does not keep is null, as is an average that nobody asks for.
             let moments = moments.map(|moment| moment.get().wrapping_add(start));
             // SAFETY: threads have different blocks, which lie inside all buffers.
             unsafe { update.apply(isa, len, block.decay, values.get().add(start), gradient, moments) };
@@ -185,6 +201,13 @@ impl Training {
                 };
                 if let Last::Update(how) | Last::SumsAndUpdate(how) = last {
                     update(block, total, how);
+                }
+            }
+            if let Last::Update(how) | Last::SumsAndUpdate(how) = last {
+                for range in &statistics[share(statistics.len(), threads, thread)] {
+                    let (start, len) = (range.start, range.len());
+                    // SAFETY: threads have different statistics, which lie inside all buffers.
+                    unsafe { how.average(isa, len, values.get().add(start), average.get().wrapping_add(start)) };
                 }
             }
             for index in late.share(threads, thread) {

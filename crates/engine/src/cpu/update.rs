@@ -47,6 +47,8 @@ pub(super) struct Update {
     factor: f64,
     /// Adam's bias corrections.
     corrections: [f64; 2],
+    /// What is kept of the running average, where there is one.
+    kept: Option<f64>,
 }
 
 impl Update {
@@ -56,13 +58,15 @@ impl Update {
             Optimizer::Adam(adam) => adam.betas.map(|beta| 1.0 - beta.powf(step as f64)),
             Optimizer::Sgd(_) => [1.0; 2],
         };
-        Update { optimizer, learning_rate, factor, corrections }
+        let kept = optimizer.average().map(|average| average.keep(step));
+        Update { optimizer, learning_rate, factor, corrections, kept }
     }
 
-    /// Updates `len` values, a multiple of 16; `moments` are as many as the optimiser keeps.
+    /// Updates `len` values, a multiple of 16, and their average: the moments are the first, the second and the average,
+    /// and null where the optimiser keeps none.
     ///
     /// # Safety
-    /// All pointers are good for `len` values, and nobody else touches them.
+    /// Pointers that are not null are good for `len` values, and nobody else touches them.
     pub unsafe fn apply(
         &self,
         isa: Isa,
@@ -70,7 +74,7 @@ impl Update {
         decay: bool,
         values: *mut f32,
         gradient: *const f32,
-        moments: [*mut f32; 2],
+        [first, second, average]: [*mut f32; 3],
     ) {
         let (learning_rate, gradient_factor) = (self.learning_rate, self.factor as f32);
         match self.optimizer {
@@ -80,8 +84,8 @@ impl Update {
                     len,
                     values,
                     gradient,
-                    first_moment: moments[0],
-                    second_moment: moments[1],
+                    first_moment: first,
+                    second_moment: second,
                     gradient_factor,
                     betas: adam.betas.map(|beta| beta as f32),
                     rests: adam.betas.map(|beta| (1.0 - beta) as f32),
@@ -98,7 +102,7 @@ impl Update {
                     len,
                     values,
                     gradient,
-                    buffer: if sgd.momentum == 0.0 { null_mut() } else { moments[0] },
+                    buffer: if sgd.momentum == 0.0 { null_mut() } else { first },
                     gradient_factor,
                     momentum: sgd.momentum as f32,
                     nesterov: sgd.nesterov,
@@ -107,6 +111,18 @@ impl Update {
                 };
                 unsafe { optimizer::sgd(isa, &args) };
             }
+        }
+        unsafe { self.average(isa, len, values, average) };
+    }
+
+    /// Moves the average of `len` values, a multiple of 16, towards them, where there is one.
+    ///
+    /// # Safety
+    /// Both pointers are good for `len` values, and nobody else touches them.
+    pub unsafe fn average(&self, isa: Isa, len: usize, values: *const f32, average: *mut f32) {
+        if let Some(kept) = self.kept {
+            let (keep, rest) = (kept as f32, (1.0 - kept) as f32);
+            unsafe { optimizer::average(isa, &optimizer::Average { len, average, values, keep, rest }) };
         }
     }
 }

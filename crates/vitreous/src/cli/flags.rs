@@ -28,7 +28,7 @@ const fn flag(name: &'static str, key: &'static str, takes: Takes, help: &'stati
     Flag { name, key, takes, help }
 }
 
-const FLAGS: [Flag; 29] = [
+const FLAGS: [Flag; 30] = [
     flag("epochs", "train.epochs", Takes::Number("N"), "Passes over the train split"),
     flag("max-steps", "train.max_steps", Takes::Number("N"), "Stop after so many optimiser steps"),
     flag("batch-size", "train.batch_size", Takes::Number("N"), "Images that go through the model together"),
@@ -44,6 +44,7 @@ const FLAGS: [Flag; 29] = [
     flag("decay-epochs", "train.decay_epochs", Takes::Number("N"), "Epochs between two steps of a step schedule"),
     flag("decay-rate", "train.decay_rate", Takes::Number("X"), "What such a step multiplies the learning rate by"),
     flag("clip-grad", "train.clip_grad", Takes::Number("NORM"), "Greatest norm of the gradient"),
+    flag("model-ema-decay", "train.model_ema_decay", Takes::Number("X"), "Average the weights, keeping so much a step"),
     flag("smoothing", "train.smoothing", Takes::Number("X"), "Label smoothing, from 0 to 1"),
     flag("keep", "train.keep", Takes::Word("NAME"), "Weights beside the last: best, last (none), lowest-train-loss"),
     flag("on-nonfinite", "train.on_nonfinite", Takes::Word("NAME"), "If a loss is no number: stop, skip, rollback"),

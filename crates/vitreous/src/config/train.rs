@@ -58,6 +58,9 @@ pub struct TrainSpec {
     pub decay_rate: f64,
     /// Greatest norm of the gradient; a longer one is shortened. Absent: any.
     pub clip_grad: Option<f64>,
+    /// What a step keeps of the running average of the weights, once that is warm: validation sees the average, and the
+    /// files of weights hold it. The k-th step keeps at most `1 - k^(-2/3)`, as in timm. Absent: no average.
+    pub model_ema_decay: Option<f64>,
     /// Part of the target probability spread evenly over all classes, in [0, 1).
     pub smoothing: f64,
     /// Which weights `best.safetensors` holds, beside the last.
@@ -152,6 +155,7 @@ impl Default for TrainSpec {
             decay_epochs: 30.0,
             decay_rate: 0.1,
             clip_grad: None,
+            model_ema_decay: None,
             smoothing: 0.0,
             keep: Keep::Best,
             on_nonfinite: OnNonfinite::Stop,
@@ -237,6 +241,9 @@ impl TrainSpec {
         )?;
         let looks_ahead = !self.nesterov || self.opt != Optimizer::Sgd || self.momentum > 0.0;
         require(looks_ahead, "momentum", &self.momentum, "above 0, which nesterov needs", "0.9")?;
+        let ema = self.model_ema_decay.unwrap_or(0.0);
+        let (must, fix) = ("at least 0 and below 1", "0.999, or leave it out");
+        require(below_one(ema), "model_ema_decay", &number(ema), must, fix)?;
         let smoothing = self.smoothing;
         require(below_one(smoothing), "smoothing", &number(smoothing), "at least 0 and below 1", "0.1, or 0 for none")?;
         let decay = self.weight_decay;
@@ -327,7 +334,7 @@ mod tests {
 
     #[test]
     fn numbers_stay_in_their_ranges() {
-        let cases: [([String; 2], [&str; 2]); 28] = [
+        let cases: [([String; 2], [&str; 2]); 30] = [
             (
                 broken(|s| s.grad_accum_steps = 0),
                 ["grad_accum_steps 0 is not between 1 and 1048576", "use grad_accum_steps 1 for none"],
@@ -339,6 +346,14 @@ mod tests {
             (
                 broken(|s| (s.opt, s.momentum, s.nesterov) = (Optimizer::Sgd, 0.0, true)),
                 ["momentum 0 is not above 0, which nesterov needs", "use momentum 0.9"],
+            ),
+            (
+                broken(|s| s.model_ema_decay = Some(1.0)),
+                ["model_ema_decay 1 is not at least 0 and below 1", "use model_ema_decay 0.999, or leave it out"],
+            ),
+            (
+                broken(|s| s.model_ema_decay = Some(-0.5)),
+                ["model_ema_decay -0.5 is not at least 0 and below 1", "use model_ema_decay 0.999, or leave it out"],
             ),
             (broken(|s| s.decay_epochs = 0.0), ["decay_epochs 0 is not a positive number", "use decay_epochs 30"]),
             (broken(|s| s.decay_rate = 0.0), ["decay_rate 0 is not above 0 and at most 1", "use decay_rate 0.1"]),

@@ -88,9 +88,9 @@ impl Training {
             if !is_whole && (end.is_some() || is_time) {
                 let clock = Instant::now();
                 around.keeper.wait_for_state();
-                let weights = Arc::new(self.session.parameters().clone());
-                self.save_state(&weights, around);
-                copied = Some(weights);
+                let parameters = Arc::new(self.session.parameters().clone());
+                self.save_state(&parameters, around);
+                copied = Some(parameters);
                 let (step, state_s) = (self.position.results.steps, clock.elapsed().as_secs_f64());
                 around.keeper.timing(&StateTiming { step, state_s });
             }
@@ -104,7 +104,7 @@ impl Training {
                 if self.job.config.train.on_nonfinite != OnNonfinite::Rollback {
                     self.hand_in_lowest(true, around);
                 }
-                let weights = copied.unwrap_or_else(|| Arc::new(self.session.parameters().clone()));
+                let weights = self.weights(copied.as_ref());
                 let last = self.last_weights(&weights);
                 self.position.results.last_sha256 = Some(last.sha256());
                 around.keeper.weights(Weights::Last, last);
@@ -148,7 +148,8 @@ impl Training {
         let best = self.note(&row, is_whole);
         // Another copy of all weights only when the last one is on the disk.
         around.keeper.wait_for_state();
-        let weights = Arc::new(self.session.parameters().clone());
+        let parameters = Arc::new(self.session.parameters().clone());
+        let weights = self.weights(Some(&parameters));
         let last = self.last_weights(&weights);
         let sha256 = last.sha256();
         self.position.results.last_sha256 = Some(sha256.clone());
@@ -164,7 +165,7 @@ impl Training {
         let status = if self.is_last_epoch() { Some(Status::Finished) } else { end.or_else(|| around.end()) };
         if is_whole {
             // A run that goes on from here goes on as one that never stopped, so what only an end brings comes after it.
-            self.save_state(&weights, around);
+            self.save_state(&parameters, around);
         }
         if status.is_some() {
             self.hand_in_lowest(true, around);
@@ -232,17 +233,19 @@ impl Training {
 
     /// Looks at the validation split, where there is one.
     fn validate(&mut self, around: &mut Surroundings) -> Option<Validation> {
-        let set = self.job.validation.as_ref()?;
+        let Training { job, session, augment, .. } = self;
+        let set = job.validation.as_ref()?;
         let mut totals = Totals::default();
-        for_each_logits(&mut self.session, &self.job.model, set, &self.augment, &mut |i, logits| {
+        let mut look = |i: usize, logits: &[f32]| {
             match set {
                 ImageSet::Classified(split) => _ = totals.add(logits, split.label(i)),
                 ImageSet::Strips(strips) => totals.add_words(logits, &strips.digits(i)),
             }
-            if (i + 1) % BATCH == 0 {
+            if (i + 1).is_multiple_of(BATCH) {
                 (around.listen)(Event::Validated { done: i + 1, total: set.len() });
             }
-        });
+        };
+        session.with_average(|session| for_each_logits(session, &job.model, set, augment, &mut look));
         let top5 = matches!(set, ImageSet::Classified(_)).then(|| totals.top5());
         Some(Validation { loss: totals.loss(), accuracy: totals.top1(), top5 })
     }
@@ -289,7 +292,7 @@ impl Training {
         // Before the copy, or there would be three.
         self.lowest = None;
         let epoch = step / self.job.steps_per_epoch();
-        self.lowest = Some(Kept { parameters: Arc::new(self.session.parameters().clone()), epoch, step });
+        self.lowest = Some(Kept { parameters: self.weights(None), epoch, step });
     }
 
     /// Hands in the weights of the lowest training loss, when they were not yet. A run that ends before its first line
@@ -304,7 +307,16 @@ impl Training {
         around.keeper.weights(Weights::Best, file);
     }
 
-    /// The weights as they are, of which this is a copy, as a file.
+    /// A copy of the weights that the run is known by: the parameters, of which there may be a copy already, or their
+    /// running average where there is one.
+    fn weights(&mut self, parameters: Option<&Arc<Parameters>>) -> Arc<Parameters> {
+        match parameters {
+            Some(parameters) if self.job.config.train.model_ema_decay.is_none() => parameters.clone(),
+            _ => Arc::new(self.session.with_average(|session| session.parameters().clone())),
+        }
+    }
+
+    /// Such a copy as a file.
     fn last_weights(&mut self, weights: &Arc<Parameters>) -> TensorFile {
         self.metadata.epoch = self.position.results.epochs;
         self.metadata.step = self.position.results.steps;

@@ -23,6 +23,10 @@ pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (
     // A state is copied before it is written, while training goes on.
     let mut weights = 2;
     let mut moments = 2;
+    if config.train.model_ema_decay.is_some() {
+        // The files of weights are made of a copy of the average, states of one of the parameters.
+        weights += 1;
+    }
     if config.train.keep == Keep::LowestTrainLoss {
         // The kept weights wait in memory for the end of the epoch.
         weights += 1;

@@ -303,14 +303,14 @@ impl Training {
         self.position.results.epochs == self.job.config.train.epochs as u64
     }
 
-    /// Hands the state in, as it is between two steps. `weights` are a copy of the weights, which others share.
-    pub(super) fn save_state(&mut self, weights: &Arc<Parameters>, around: &mut Surroundings) {
-        if first_tensor(&self.graph, weights, |_| true).is_some() {
+    /// Hands the state in, as it is between two steps. `parameters` are a copy of the session's, which others share.
+    pub(super) fn save_state(&mut self, parameters: &Arc<Parameters>, around: &mut Surroundings) {
+        if first_tensor(&self.graph, parameters, |_| true).is_some() {
             // Nothing can go on from there; the last step went astray, and the next one will say so.
             return;
         }
         self.position.results.seconds = around.seconds();
-        let mut sets = vec![("weights".to_string(), weights.clone())];
+        let mut sets = vec![("weights".to_string(), parameters.clone())];
         let optimizer = self.session.optimizer_state();
         let add = |sets: &mut Vec<_>, prefix: &str, moments: Vec<Parameters>| {
             for (number, moment) in (1..).zip(moments) {
