@@ -63,7 +63,7 @@ pub struct Validation {
     pub top5: Option<f64>,
 }
 
-/// One line of `metrics.jsonl`.
+/// One line of `metrics.jsonl`; the last of a run is about the steps that were left.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MetricsLine {
     /// Steps since the start of the run.
@@ -78,8 +78,7 @@ pub struct MetricsLine {
     pub gradient_norm: f64,
     /// Learning rate of the step.
     pub lr: f64,
-    /// Steps since the last line whose loss stands out; left out where there are none. Those after the run's last line
-    /// are in none.
+    /// Steps since the last line whose loss stands out; left out where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub spikes: Vec<u64>,
     /// Steps since the last line that came to no finite number and were left out.

@@ -82,7 +82,7 @@ impl Training {
             self.position.epoch_s = before_s + clock.elapsed().as_secs_f64();
             let is_whole = self.position.index == steps;
             let is_limit = self.position.results.steps >= self.job.steps();
-            end = if is_limit { Some(Status::MaxSteps) } else { around.end() };
+            end = if is_limit { Some(Status::MaxSteps) } else { around.end(steps - self.position.index) };
             let is_time = around.is_time_to_save(self.position.results.steps) && !around.keeper.has_state();
             // At the end of an epoch the state is saved with all that the epoch came to.
             if !is_whole && (end.is_some() || is_time) {
@@ -104,6 +104,7 @@ impl Training {
                 if self.job.config.train.on_nonfinite != OnNonfinite::Rollback {
                     self.hand_in_lowest(true, around);
                 }
+                self.hand_in_line(epoch + 1, lr, around);
                 let weights = self.weights(copied.as_ref());
                 let last = self.last_weights(&weights);
                 self.position.results.last_sha256 = Some(last.sha256());
@@ -133,8 +134,9 @@ impl Training {
             return Err(TrainError::ValidationNotFinite { loss, step, epoch, lr });
         }
         self.check_weights(lr)?;
-        around.validation_time = clock.elapsed();
-        let validation_s = around.validation_time.as_secs_f64();
+        let validation_time = clock.elapsed();
+        around.validation_time = Some(validation_time);
+        let validation_s = validation_time.as_secs_f64();
         let clock = Instant::now();
         let [train_loss, train_acc] = mean.values();
         let row = EpochRow { epoch, step, train_loss, train_acc, validation, lr };
@@ -162,13 +164,18 @@ impl Training {
         around.keeper.timing(&EpochTiming { epoch, step, train_s, validation_s, save_s });
         around.keeper.epoch(&row, sha256);
         (around.listen)(Event::Epoch { row: &row, best });
-        let status = if self.is_last_epoch() { Some(Status::Finished) } else { end.or_else(|| around.end()) };
+        let status = if self.is_last_epoch() {
+            Some(Status::Finished)
+        } else {
+            end.or_else(|| around.end(self.job.steps_per_epoch()))
+        };
         if is_whole {
             // A run that goes on from here goes on as one that never stopped, so what only an end brings comes after it.
             self.save_state(&parameters, around);
         }
         if status.is_some() {
             self.hand_in_lowest(true, around);
+            self.hand_in_line(epoch, lr, around);
         }
         // A line that goes on in the next epoch counts the time of steps only.
         around.line += pause.elapsed();
@@ -210,6 +217,7 @@ impl Training {
         let position = &mut self.position;
         position.mean.add([images, targets], loss, accuracy);
         position.since_line.add([images, targets], loss, accuracy);
+        position.gradient_norm = gradient_norm;
         if position.usual.stands_out(loss) {
             position.spikes.push(step);
         }
@@ -220,10 +228,9 @@ impl Training {
             around.keeper.timing(&StepTiming { step, epoch, seconds, images_per_s });
         }
         if logged {
-            let [loss, accuracy] = position.since_line.values();
-            let (spikes, skipped) = (std::mem::take(&mut position.spikes), std::mem::take(&mut position.skipped));
-            around.keeper.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr, spikes, skipped });
-            (position.since_line, around.line) = (Mean::default(), Instant::now());
+            let [loss, _] = position.since_line.values();
+            self.hand_in_line(epoch, lr, around);
+            around.line = Instant::now();
             self.note_line(loss);
         }
         let [train_loss, train_acc] = self.position.mean.values();
@@ -293,6 +300,18 @@ impl Training {
         self.lowest = None;
         let epoch = step / self.job.steps_per_epoch();
         self.lowest = Some(Kept { parameters: self.weights(None), epoch, step });
+    }
+
+    /// Hands in a line about the steps since the last one, where there are any; the last of them had this learning rate.
+    pub(super) fn hand_in_line(&mut self, epoch: u64, lr: f64, around: &Surroundings) {
+        let position = &mut self.position;
+        let mean = std::mem::take(&mut position.since_line);
+        if mean.images == 0.0 {
+            return;
+        }
+        let ([loss, accuracy], step, gradient_norm) = (mean.values(), position.results.steps, position.gradient_norm);
+        let (spikes, skipped) = (std::mem::take(&mut position.spikes), std::mem::take(&mut position.skipped));
+        around.keeper.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr, spikes, skipped });
     }
 
     /// Hands in the weights of the lowest training loss, when they were not yet. A run that ends before its first line

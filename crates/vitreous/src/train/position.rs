@@ -30,6 +30,8 @@ pub struct Position {
     pub skipped: Vec<u64>,
     /// What a loss is usually like.
     pub usual: Usual,
+    /// Norm of the last gradient, before clipping.
+    pub gradient_norm: f64,
     /// What learning rates are multiplied by: it is halved at each roll-back.
     pub lr_factor: f64,
     /// What was reached; the number of completed epochs and of steps among it.
@@ -75,6 +77,7 @@ impl Position {
             spikes: Vec::new(),
             skipped: Vec::new(),
             usual: Usual::default(),
+            gradient_norm: 0.0,
             lr_factor: 1.0,
             results: Results::default(),
             best: None,

@@ -126,20 +126,25 @@ pub(super) struct Surroundings<'a> {
     pub saved: (Instant, u64),
     /// What a step takes, the last one.
     pub step_time: Duration,
-    /// What a look at the validation split takes, the last one; before the first nobody knows.
-    pub validation_time: Duration,
+    /// What a look at the validation split takes, the last one.
+    pub validation_time: Option<Duration>,
+    /// What it takes at most, in steps: before the first look nobody knows more.
+    pub validation_steps: f64,
     pub limits: &'a Limits<'a>,
     pub listen: &'a mut dyn FnMut(Event),
 }
 
 impl Surroundings<'_> {
-    /// Whether the training is to end after this step, and why.
-    pub fn end(&self) -> Option<Status> {
+    /// Whether the training is to end after this step, and why; so many steps of its epoch are left.
+    pub fn end(&self, left: u64) -> Option<Status> {
         if self.limits.stop.load(Ordering::Relaxed) {
             return Some(Status::Interrupted);
         }
-        // What comes after the step takes time too.
-        let margin = 2 * self.step_time + self.validation_time;
+        let mut margin = 2 * self.step_time;
+        if left <= 1 {
+            // The next step ends the epoch, and the validation split is looked at.
+            margin += self.validation_time.unwrap_or_else(|| self.step_time.mul_f64(self.validation_steps));
+        }
         self.limits.until.is_some_and(|until| Instant::now() + margin >= until).then_some(Status::MaxTime)
     }
 
@@ -266,7 +271,8 @@ impl Training {
             is_first_step: true,
             saved: (now, self.position.results.steps),
             step_time: Duration::ZERO,
-            validation_time: Duration::ZERO,
+            validation_time: None,
+            validation_steps: self.job.validation_steps(),
             limits,
             listen,
         };
@@ -284,12 +290,14 @@ impl Training {
         let done = self.position.results.steps;
         if done >= self.job.steps() {
             // It was killed after its last state: what an end brings is still to be written.
+            let rate = self.job.config.train.learning_rate(done - 1, self.job.steps_per_epoch());
+            let lr = rate * self.position.lr_factor;
             if self.position.index == 0 {
                 self.hand_in_lowest(true, around);
+                self.hand_in_line(self.position.results.epochs, lr, around);
                 return Ok(if self.is_last_epoch() { Status::Finished } else { Status::MaxSteps });
             }
-            let rate = self.job.config.train.learning_rate(done - 1, self.job.steps_per_epoch());
-            return self.end_epoch(false, rate * self.position.lr_factor, Some(Status::MaxSteps), around);
+            return self.end_epoch(false, lr, Some(Status::MaxSteps), around);
         }
         loop {
             match self.epoch(around)? {
