@@ -3,6 +3,7 @@
 //! Shapes are those of one example: the batch axis is implied in front of every node's shape and absent from
 //! parameters. A graph only ever grows at its end, so the order of its nodes is an order of computation.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::ops::Op;
@@ -203,6 +204,8 @@ pub struct Node {
 pub struct Graph {
     nodes: Vec<Node>,
     params: Vec<Parameter>,
+    nodes_by_name: HashMap<String, NodeId>,
+    params_by_name: HashMap<String, ParamId>,
 }
 
 /// Why an operation cannot be added to a graph.
@@ -279,12 +282,12 @@ impl Graph {
 
     /// Finds a node by its name.
     pub fn find(&self, name: &str) -> Option<NodeId> {
-        self.nodes.iter().position(|node| node.name == name).map(NodeId)
+        self.nodes_by_name.get(name).copied()
     }
 
     /// Finds a parameter by its name.
     pub fn find_parameter(&self, name: &str) -> Option<ParamId> {
-        self.params.iter().position(|param| param.name == name).map(ParamId)
+        self.params_by_name.get(name).copied()
     }
 
     /// Number of trained values; statistics are not among them.
@@ -330,8 +333,10 @@ impl Graph {
         if param.shape.is_too_large() {
             return Err(GraphError::TooLarge { name: param.name, shape: param.shape });
         }
+        let id = ParamId(self.params.len());
+        self.params_by_name.insert(param.name.clone(), id);
         self.params.push(param);
-        Ok(ParamId(self.params.len() - 1))
+        Ok(id)
     }
 
     /// Says whether the optimiser's weight decay acts on a parameter.
@@ -354,8 +359,10 @@ impl Graph {
         if shape.is_too_large() {
             return Err(GraphError::TooLarge { name: name.to_string(), shape });
         }
+        let id = NodeId(self.nodes.len());
+        self.nodes_by_name.insert(name.to_string(), id);
         self.nodes.push(Node { name: name.to_string(), op, inputs: inputs.to_vec(), params: params.to_vec(), shape });
-        Ok(NodeId(self.nodes.len() - 1))
+        Ok(id)
     }
 
     pub(crate) fn shape(&self, id: NodeId) -> &Shape {

@@ -138,23 +138,22 @@ fn place(mut values: Vec<(Slot, usize, Life)>, mut found: impl FnMut(Slot, usize
     }
     // Greatest first: what is long fits into gaps only when it comes early.
     values.sort_by_key(|&(slot, len, _)| (std::cmp::Reverse(len), slot));
+    // By their places, from the first to the last.
     let mut placed: Vec<(usize, usize, Life)> = Vec::with_capacity(values.len());
     let mut total = 0;
     for (slot, len, life) in values {
         let meets = |other: &Life| other.first <= life.last && life.first <= other.last;
-        let mut beside: Vec<(usize, usize)> =
-            placed.iter().filter(|(.., other)| meets(other)).map(|&(start, end, _)| (start, end)).collect();
-        beside.sort_unstable();
         let mut start = 0;
-        for (taken, end) in beside {
-            if start + len <= taken {
+        for (taken, end, _) in placed.iter().filter(|(.., other)| meets(other)) {
+            if start + len <= *taken {
                 break;
             }
-            start = start.max(end);
+            start = start.max(*end);
         }
         found(slot, start);
         total = total.max(start + len);
-        placed.push((start, start + len, life));
+        let at = placed.partition_point(|(other, ..)| *other <= start);
+        placed.insert(at, (start, start + len, life));
     }
     total
 }
