@@ -3,11 +3,18 @@
 //! ```sh
 //! cargo install cargo-fuzz
 //! cd fuzz
-//! READER=idx cargo +nightly fuzz run -s none readers corpus/idx -- -max_total_time=600 -max_len=20000
+//! READER=idx cargo +nightly fuzz run -s none readers found/idx corpus/idx seeds/idx -- -max_total_time=600 -max_len=20000
 //! ```
 //!
-//! The readers are idx, cifar, config, sweep, weights, state, run, archive and picture. Their seeds are written into the
-//! corpus at the start; `TMPDIR=/dev/shm` makes most of them faster, since each try writes files.
+//! The readers are idx, cifar, config, sweep, weights, state, run, archive and picture. Their seeds are written at the
+//! start; what is found goes into the first folder. `TMPDIR=/dev/shm` makes most of them faster, since each try writes
+//! files. The corpus is what this keeps of what was found, with 2,000 for the most bytes of an input:
+//!
+//! ```sh
+//! READER=idx cargo +nightly fuzz run -s none readers corpus/idx found/idx -- -set_cover_merge=1 -max_len=2000
+//! ```
+//!
+//! An input that brings a reader down belongs there too: the ordinary tests read the corpus.
 
 #![no_main]
 
@@ -26,10 +33,12 @@ static TARGET: LazyLock<&fuzz::Target> = LazyLock::new(|| {
 });
 
 fn write_seeds() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(TARGET.name);
-    fs::create_dir_all(&folder).expect("the corpus can be written");
+    let [found, seeds] = ["found", "seeds"].map(|of| Path::new(env!("CARGO_MANIFEST_DIR")).join(of).join(TARGET.name));
+    for folder in [&found, &seeds] {
+        fs::create_dir_all(folder).expect("the folder can be made");
+    }
     for (number, seed) in (TARGET.seeds)().iter().enumerate() {
-        fs::write(folder.join(format!("seed-{number}")), seed).expect("the corpus can be written");
+        fs::write(seeds.join(format!("seed-{number}")), seed).expect("a seed can be written");
     }
 }
 

@@ -1,7 +1,10 @@
-//! What hostile files can do to the readers: nothing. Seeds, and seeds with a few changes, as [`fuzz`] says.
+//! What hostile files can do to the readers: nothing. Seeds, seeds with a few changes, as [`fuzz`] says, and what a fuzzer
+//! found at length (`fuzz/corpus`).
 
 mod fuzz;
 
+use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
 
 use fuzz::{TARGETS, Target, check, target};
@@ -69,6 +72,15 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// Inputs that reach what the seeds do not, and those that once brought the reader down.
+fn corpus(target: &Target) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target.name);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
+    files.sort();
+    files.iter().map(|file| fs::read(file).expect("an input can be read")).collect()
+}
+
 fn is_read_without_harm(target: &'static Target) {
     // Memory is counted for all threads.
     static ALONE: Mutex<()> = Mutex::new(());
@@ -76,7 +88,7 @@ fn is_read_without_harm(target: &'static Target) {
     let seeds = (target.seeds)();
     assert!(seeds.len() > 2, "{} has seeds", target.name);
     check(target, b"");
-    seeds.iter().for_each(|seed| check(target, seed));
+    seeds.iter().chain(&corpus(target)).for_each(|input| check(target, input));
     let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
     let changed = (any::<Index>(), prop::collection::vec(change(), 1..8));
     let outcome = TestRunner::new(config).run(&changed, |(seed, changes)| {

@@ -204,14 +204,15 @@ mod tests {
         write_run(&at("other"), "[model]\nembed_dims = 3\n", |manifest| manifest["version"] = "0.0.9".into());
         write_run(&at("broken"), "", |_| ());
         fs::write(at("broken").join("manifest.json"), "{").unwrap();
+        write_run(&at("lying"), "", |manifest| manifest["results"]["best_val_acc"] = 5.6.into());
         write_run(&at("bare"), "", |_| ());
         fs::remove_file(at("bare").join("config.toml")).unwrap();
         fs::create_dir(at("none")).unwrap();
         fs::write(at("file"), "").unwrap();
         write_run(&at("sweep/one"), "", |_| ());
         let names = [
-            "good", "killed", "stopped", "failed", "empty", "later", "other", "broken", "bare", "none", "file", "gone",
-            "sweep",
+            "good", "killed", "stopped", "failed", "empty", "later", "other", "lying", "broken", "bare", "none",
+            "file", "gone", "sweep",
         ];
         let (runs, left_out) = read(&names.map(at));
         assert_eq!(runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>(), ["good"]);
@@ -223,11 +224,12 @@ mod tests {
             "its manifest has no results",
             "it was made by a later version, 1.2.3: its manifest has format 2",
             "its config is not one of this version: unknown key `embed_dims` (config.toml, [model]); version 0.0.9 wrote it",
+            "its manifest is damaged: best_val_acc 5.6 is not between 0 and 1",
         ];
-        assert_eq!(reasons[..6], expected);
-        assert!(reasons[6].starts_with("its manifest is damaged: EOF while parsing"), "{}", reasons[6]);
+        assert_eq!(reasons[..7], expected);
+        assert!(reasons[7].starts_with("its manifest is damaged: EOF while parsing"), "{}", reasons[7]);
         assert_eq!(
-            reasons[7..11],
+            reasons[8..12],
             [
                 "config.toml cannot be read",
                 "this is no run: it has no manifest.json",
@@ -235,7 +237,7 @@ mod tests {
                 "there is no such folder"
             ]
         );
-        assert!(reasons[11].starts_with("this is no run but a folder of runs"), "{}", reasons[11]);
+        assert!(reasons[12].starts_with("this is no run but a folder of runs"), "{}", reasons[12]);
     }
 
     #[test]

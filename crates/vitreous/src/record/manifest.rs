@@ -82,6 +82,17 @@ impl Manifest {
     /// The version of the layout that this program writes.
     pub const FORMAT: u32 = 1;
 
+    /// Finds an accuracy that is no fraction of 1, with its key: this program did not write it.
+    pub(super) fn impossible_accuracy(&self) -> Option<(&'static str, f64)> {
+        let results = self.results.iter().flat_map(|results| {
+            let Results { train_acc, val_acc, best_val_acc, .. } = *results;
+            [("train_acc", train_acc), ("val_acc", val_acc), ("best_val_acc", best_val_acc)]
+        });
+        let found = self.evaluations.iter().flat_map(|found| [("top1", Some(found.top1)), ("top5", found.top5)]);
+        let mut known = results.chain(found).filter_map(|(key, value)| Some((key, value?)));
+        known.find(|(_, value)| !(0.0..=1.0).contains(value))
+    }
+
     /// Notes an evaluation in the place of an earlier one of the same images and weights.
     pub fn note_evaluation(&mut self, evaluation: EvaluationRecord) {
         let key = |one: &EvaluationRecord| (one.split, one.weights, one.data.clone(), one.beam);

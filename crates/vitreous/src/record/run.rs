@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::{Claim, lock_folder};
 use super::files::sync_folder;
 use super::{Manifest, RecordError, Status, write_atomically};
+use crate::units::number;
 
 pub(super) const CONFIG: &str = "config.toml";
 const MANIFEST: &str = "manifest.json";
@@ -283,7 +284,11 @@ fn read_manifest(folder: &Path) -> Result<Manifest, RecordError> {
     if let Some((format, version)) = stated.filter(|(format, _)| *format > Manifest::FORMAT) {
         return Err(RecordError::Later { path, version, format });
     }
-    manifest
+    let manifest = manifest?;
+    match manifest.impossible_accuracy() {
+        Some((key, value)) => Err(damaged(format!("{key} {} is not between 0 and 1", number(value)))),
+        None => Ok(manifest),
+    }
 }
 
 #[cfg(test)]

@@ -115,8 +115,8 @@ pub fn config(bytes: &[u8]) {
 
 /// The file of a sweep.
 pub fn sweep(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    match SweepFile::parse(&text, "hostile.toml").and_then(|file| file.expand()) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match SweepFile::parse(text, "hostile.toml").and_then(|file| file.expand()) {
         Ok(settings) => assert!(!settings.is_empty()),
         Err(error) => drop((error.to_string(), error.hint())),
     }
