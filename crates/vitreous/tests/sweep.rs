@@ -356,7 +356,7 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
         (&["fasion"], "error: no sweep or file is called `fasion`\nhint: did you mean `fashion`?\n"),
         (
             &["bad.toml"],
-            "error: unknown field `sets`, expected one of `name`, `why`, `preset`, `config`, `set` (bad.toml, line 4)\n",
+            "error: unknown field `sets`, expected one of `name`, `why`, `preset`, `config`, `set`, `seeds` (bad.toml, line 4)\n",
         ),
         (&["worse.toml"], "error: embed_dim 16 is not a multiple of num_heads 7 (run b, [model])\n"),
         (
@@ -381,4 +381,24 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
         assert!(text.starts_with(expected), "{args:?}: {text}");
     }
     assert!(!folder.join("runs").exists());
+}
+
+#[test]
+fn a_run_of_a_sweeps_file_may_have_seeds_of_its_own() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let file = "[[run]]\nname = 'base'\nseeds = [42, 1, 2]\n[[run]]\nname = 'low'\nset = ['train.lr=1e-5']\n";
+    fs::write(folder.join("own.toml"), file).unwrap();
+    let listed = |more: &[&str]| text(&swept(folder, &[&["own.toml", "--list"], more].concat()).stdout);
+    let names = |list: &str| list.lines().skip(1).map(|line| line.split(' ').next().unwrap().to_string()).collect();
+    let own: Vec<String> = names(&listed(&[]));
+    assert_eq!(own, ["base", "base_seed=1", "base_seed=2", "low"]);
+    let told: Vec<String> = names(&listed(&["--seeds=7"]));
+    assert_eq!(told, ["base_seed=7", "low_seed=7"], "what is told on the command line is for all");
+    swept(folder, &["own.toml"]);
+    let analysis = fs::read_to_string(folder.join("runs/own/analysis.md")).unwrap();
+    assert!(
+        analysis.contains("(mean of 3 seeds, ") && analysis.contains("the seeds account for: seeds of one"),
+        "{analysis}"
+    );
 }

@@ -39,7 +39,7 @@ pub struct Args {
     /// A key and the values that it takes in turn, such as train.lr=1e-3,3e-4; several make a grid
     #[arg(long, value_name = "TABLE.KEY=VALUE,...")]
     set_each: Vec<String>,
-    /// Seeds with which each run is made, such as 1,2,3 [default: the config's own]
+    /// Seeds with which each run is made, such as 1,2,3 [default: the sweep's, else the config's own]
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     seeds: Vec<u64>,
     /// Runs side by side; threads are divided among them
@@ -162,6 +162,7 @@ fn sweep_file(args: &Args) -> Result<(SweepFile, String), CliError> {
     file.each.extend(args.set_each.iter().cloned());
     if !args.seeds.is_empty() {
         file.seeds.clone_from(&args.seeds);
+        file.run.iter_mut().for_each(|run| run.seeds.clear());
     }
     Ok((file, args.name.clone().unwrap_or(name)))
 }
@@ -191,7 +192,7 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
             Some(shares) => shares,
             None => *shares.insert(divided(args.jobs, threads(all_threads))?),
         };
-        let given: Vec<Option<u64>> = file.seeds.iter().copied().map(Some).collect();
+        let given: Vec<Option<u64>> = variation.seeds.iter().copied().map(Some).collect();
         for seed in if given.is_empty() { vec![None] } else { given } {
             let checked = checked(args, variation, seed, (jobs > 1).then_some(share))?;
             let Ready { facts, config, notes, needed, .. } = ready(&checked)?;

@@ -64,7 +64,7 @@ impl SweepError {
             },
             SweepError::Read { .. } => return None,
             SweepError::Syntax { .. } => {
-                "a sweep has preset, config, set, each, seeds, evaluate, and [[run]] with name, why, preset, config, set"
+                "a sweep has preset, config, set, each, seeds, evaluate, and [[run]] with name, why, preset, config, set, seeds"
                     .to_string()
             }
             SweepError::Nothing => {

@@ -50,6 +50,9 @@ pub struct RunEntry {
     /// Its assignments.
     #[serde(default)]
     pub set: Vec<String>,
+    /// Seeds with which it is made, instead of the sweep's.
+    #[serde(default)]
+    pub seeds: Vec<u64>,
 }
 
 /// A key and the values that it takes in turn.
@@ -72,6 +75,8 @@ pub struct Variation {
     pub config: Option<PathBuf>,
     /// Assignments, the later over the earlier.
     pub set: Vec<String>,
+    /// Seeds with which it is trained; that of its config when there are none.
+    pub seeds: Vec<u64>,
 }
 
 impl SweepFile {
@@ -95,13 +100,7 @@ impl SweepFile {
         if self.run.is_empty() && self.each.is_empty() && self.seeds.len() < 2 {
             return Err(SweepError::Nothing);
         }
-        let mut seen = BTreeSet::new();
-        if let Some(&seed) = self.seeds.iter().find(|seed| !seen.insert(**seed)) {
-            return Err(SweepError::SeedTwice { seed });
-        }
-        if let Some(&seed) = self.seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
-            return Err(SweepError::Seed { seed });
-        }
+        self.run.iter().map(|entry| &entry.seeds).chain([&self.seeds]).try_for_each(|seeds| check_seeds(seeds))?;
         let each = self.each.iter().map(|text| Each::parse(text)).collect::<Result<Vec<_>, _>>()?;
         // A few keys of a few values each are soon more than there is memory for.
         let numbers = each.iter().map(|each| each.values.len()).chain([self.run.len().max(1)]);
@@ -130,6 +129,7 @@ impl SweepFile {
                 let own_start = entry.preset.is_some() || entry.config.is_some();
                 let (preset, config) =
                     if own_start { (&entry.preset, &entry.config) } else { (&self.preset, &self.config) };
+                let seeds = if entry.seeds.is_empty() { &self.seeds } else { &entry.seeds };
                 let set = self.set.iter().chain(&entry.set).chain(cell.iter().map(|(assignment, _)| assignment));
                 variations.push(Variation {
                     name,
@@ -137,10 +137,22 @@ impl SweepFile {
                     preset: preset.clone(),
                     config: config.clone(),
                     set: set.cloned().collect(),
+                    seeds: seeds.clone(),
                 });
             }
         }
         Ok(variations)
+    }
+}
+
+fn check_seeds(seeds: &[u64]) -> Result<(), SweepError> {
+    let mut seen = BTreeSet::new();
+    if let Some(&seed) = seeds.iter().find(|seed| !seen.insert(**seed)) {
+        return Err(SweepError::SeedTwice { seed });
+    }
+    match seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
+        Some(&seed) => Err(SweepError::Seed { seed }),
+        None => Ok(()),
     }
 }
 
@@ -248,6 +260,9 @@ mod tests {
     #[test]
     fn seeds_alone_repeat_the_base() {
         assert_eq!(names("seeds = [1, 2]"), ["base"]);
+        let text = "seeds = [1, 2]\n[[run]]\nname = 'a'\nseeds = [3, 4, 5]\n[[run]]\nname = 'b'\n";
+        let seeds: Vec<Vec<u64>> = file(text).expand().unwrap().into_iter().map(|variation| variation.seeds).collect();
+        assert_eq!(seeds, [vec![3, 4, 5], vec![1, 2]], "a run's own come before the sweep's");
         assert_eq!([folder_name("base", 42, 42), folder_name("base", 7, 42)], ["base", "base_seed=7"]);
     }
 
@@ -283,6 +298,7 @@ mod tests {
             format!("`lr={long}` is no name of a run (--set-each)")
         );
         assert_eq!(refused("seeds = [1, 2, 1]"), "seed 1 stands twice (--seeds)");
+        assert_eq!(refused("[[run]]\nname = 'a'\nseeds = [3, 3]"), "seed 3 stands twice (--seeds)");
         // TOML has no such number, --seeds has.
         let large = SweepFile { seeds: vec![1 << 63, 1], ..SweepFile::default() };
         let error = large.expand().unwrap_err();
