@@ -8,10 +8,10 @@
 //!
 //! The readers are idx, cifar, config, sweep, weights, state, run, archive and picture. Their seeds are written at the
 //! start; what is found goes into the first folder. `TMPDIR=/dev/shm` makes most of them faster, since each try writes
-//! files. The corpus is what this keeps of what was found, with 2,000 for the most bytes of an input:
+//! files. The corpus is what this keeps of what was found:
 //!
 //! ```sh
-//! READER=idx cargo +nightly fuzz run -s none readers corpus/idx found/idx -- -set_cover_merge=1 -max_len=2000
+//! READER=idx cargo +nightly fuzz run -s none readers corpus/idx found/idx -- -set_cover_merge=1 -use_counters=0 -max_len=1000
 //! ```
 //!
 //! An input that brings a reader down belongs there too: the ordinary tests read the corpus.
@@ -33,8 +33,9 @@ static TARGET: LazyLock<&fuzz::Target> = LazyLock::new(|| {
 });
 
 fn write_seeds() {
-    let [found, seeds] = ["found", "seeds"].map(|of| Path::new(env!("CARGO_MANIFEST_DIR")).join(of).join(TARGET.name));
-    for folder in [&found, &seeds] {
+    let folder = |of: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(of).join(TARGET.name);
+    let [found, corpus, seeds] = ["found", "corpus", "seeds"].map(folder);
+    for folder in [&found, &corpus, &seeds] {
         fs::create_dir_all(folder).expect("the folder can be made");
     }
     for (number, seed) in (TARGET.seeds)().iter().enumerate() {

@@ -204,6 +204,7 @@ pub struct Node {
 pub struct Graph {
     nodes: Vec<Node>,
     params: Vec<Parameter>,
+    // Names are unique and never change.
     nodes_by_name: HashMap<String, NodeId>,
     params_by_name: HashMap<String, ParamId>,
 }

@@ -193,7 +193,7 @@ impl Optimizer {
     }
 
     /// Numbers that it keeps for each parameter; that of the average is the last.
-    pub(crate) fn moments(&self) -> usize {
+    pub fn moments(&self) -> usize {
         let own = match self {
             Optimizer::Adam(_) => 2,
             Optimizer::Sgd(sgd) => usize::from(sgd.momentum != 0.0),

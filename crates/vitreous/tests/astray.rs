@@ -55,7 +55,7 @@ fn a_training_that_goes_astray_says_where_and_may_skip_or_go_back() {
     assert!(stopped.stderr.contains("--resume") && stopped.stderr.contains("--on-nonfinite"), "{}", stopped.stderr);
 
     // Twice too large: after going back twice it is not.
-    let back = train(&folder, "back", bad + 1, &[epochs, without, "--on-nonfinite=rollback"]);
+    let back = train(&folder, "back", bad + 1, &[epochs, without, "--on-nonfinite=rollback", "--model-ema-decay=0.5"]);
     assert_eq!(back.status, Some(0), "{}", back.stderr);
     assert!(
         back.stderr.contains("back to the start of the epoch with learning rates times 0.25 (2 of 3)"),
@@ -70,7 +70,12 @@ fn a_training_that_goes_astray_says_where_and_may_skip_or_go_back() {
     // Wherever it is broken off, before and after it went back, it ends alike.
     for stop in ["1", "3", "9"] {
         let name = format!("back-{stop}");
-        let first = train(&folder, &name, bad + 1, &[epochs, without, "--on-nonfinite=rollback", "--max-steps", stop]);
+        let first = train(
+            &folder,
+            &name,
+            bad + 1,
+            &[epochs, without, "--on-nonfinite=rollback", "--model-ema-decay=0.5", "--max-steps", stop],
+        );
         assert_eq!(first.status, Some(0), "{}", first.stderr);
         let path = format!("runs/{name}");
         let rest = vitreous(folder.root(), &["train", "--resume", &path, "--set=train.max_steps="]);

@@ -78,6 +78,7 @@ fn corpus(target: &Target) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
     files.sort();
+    assert!(!files.is_empty(), "{}: nothing was kept of what was found", folder.display());
     files.iter().map(|file| fs::read(file).expect("an input can be read")).collect()
 }
 

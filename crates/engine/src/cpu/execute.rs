@@ -38,6 +38,8 @@ pub struct Session {
     training: Option<Training>,
     inference: Vec<(Vec<NodeId>, Compiled)>,
     wide: WideRule,
+    /// Whether the running average stands in the place of the parameters.
+    is_averaged: bool,
 }
 
 /// Which of a session's programs.
@@ -125,6 +127,7 @@ impl Session {
             training: None,
             inference: Vec::new(),
             wide: WideRule::default(),
+            is_averaged: false,
         }
     }
 
@@ -169,7 +172,7 @@ impl Session {
         let compiled = Compiled::new(&training_graph.graph, &outputs, Mode::Train, self.isa, &self.wide);
         let layout = self.parameters.layout();
         let mut training = Training::new(compiled, outputs.len(), optimizer.into(), &self.graph, layout);
-        if let Some(average) = training.average() {
+        if let Some(average) = training.average_buffer() {
             average.as_mut_slice().copy_from_slice(self.parameters.buffer().as_slice());
         }
         self.training = Some(training);
@@ -209,6 +212,7 @@ impl Session {
     /// # Panics
     /// When training was not started.
     pub fn optimizer_state(&self) -> OptimizerState {
+        self.assert_not_averaged();
         let training = self.training.as_ref().expect("training was started");
         let moments = training.moments.iter().map(|buffer| Parameters::from_buffer(buffer, self.parameters.layout()));
         OptimizerState { updates: training.updates, moments: moments.collect() }
@@ -219,6 +223,7 @@ impl Session {
     /// # Panics
     /// When training was not started, or these are those of another graph or another optimiser.
     pub fn restore(&mut self, parameters: &Parameters, optimizer: &OptimizerState) {
+        self.assert_not_averaged();
         let training = self.training.as_mut().expect("training was started");
         let own = self.parameters.layout();
         assert!(
@@ -235,18 +240,27 @@ impl Session {
     }
 
     /// Does something with the running average of the parameters in their place, where the optimiser makes one; with the
-    /// parameters themselves where it does not. Not to train: steps go on from the parameters.
+    /// parameters themselves where it does not.
+    ///
+    /// # Panics
+    /// When `work` trains, or asks what a training remembers: steps go on from the parameters.
     pub fn with_average<T>(&mut self, work: impl FnOnce(&mut Session) -> T) -> T {
+        self.assert_not_averaged();
         self.swap_average();
         let done = work(self);
         self.swap_average();
         done
     }
 
+    fn assert_not_averaged(&self) {
+        assert!(!self.is_averaged, "the running average stands in the place of the parameters");
+    }
+
     fn swap_average(&mut self) {
-        if let Some(average) = self.training.as_mut().and_then(Training::average) {
+        if let Some(average) = self.training.as_mut().and_then(Training::average_buffer) {
             std::mem::swap(average, self.parameters.buffer_mut());
             self.packed_for = None;
+            self.is_averaged = !self.is_averaged;
         }
     }
 
@@ -422,6 +436,7 @@ impl Session {
     /// Takes all parts forward and backward; leaves the sums of a single region's gradients to `training.merges`.
     fn accumulate_gradients(&mut self, step: &Step, moves_statistics: bool) {
         assert!(step.images > 0, "a step needs images");
+        self.assert_not_averaged();
         self.fit_training(step);
         self.pack(ProgramId::Training);
         let training = self.training.as_mut().expect("training was started");

@@ -54,7 +54,7 @@ pub(super) struct Training {
 }
 
 impl Training {
-    /// Starts with moments of zero.
+    /// Starts with moments of zero; the average is for the session to fill.
     pub fn new(compiled: Compiled, outputs: usize, optimizer: Optimizer, graph: &Graph, layout: &Layout) -> Self {
         let late_params: Vec<usize> =
             compiled.program.calls.iter().filter_map(gradient_of).map(|(param, ..)| param).collect();
@@ -119,7 +119,7 @@ impl Training {
     }
 
     /// The running average of the parameters, where there is one.
-    pub fn average(&mut self) -> Option<&mut Buffer> {
+    pub fn average_buffer(&mut self) -> Option<&mut Buffer> {
         self.optimizer.average()?;
         self.moments.last_mut()
     }
@@ -159,7 +159,7 @@ impl Training {
 
     fn last_phase(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step, last: Last) {
         let values = Shared::new(parameters.buffer_mut().pointer());
-        let average = Shared::new(self.average().map_or(null_mut(), Buffer::pointer));
+        let average = Shared::new(self.average_buffer().map_or(null_mut(), Buffer::pointer));
         let own = self.moments.len() - usize::from(self.optimizer.average().is_some());
         let mut moments = [Shared::new(null_mut()), Shared::new(null_mut()), average];
         for (pointer, buffer) in moments.iter_mut().zip(&mut self.moments[..own]) {
@@ -207,7 +207,7 @@ impl Training {
                 for range in &statistics[share(statistics.len(), threads, thread)] {
                     let (start, len) = (range.start, range.len());
                     // SAFETY: threads have different statistics, which lie inside all buffers.
-                    unsafe { how.average(isa, len, values.get().add(start), average.get().wrapping_add(start)) };
+                    unsafe { how.move_average(isa, len, values.get().add(start), average.get().wrapping_add(start)) };
                 }
             }
             for index in late.share(threads, thread) {

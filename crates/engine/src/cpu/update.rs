@@ -66,7 +66,7 @@ impl Update {
     /// and null where the optimiser keeps none.
     ///
     /// # Safety
-    /// Pointers that are not null are good for `len` values, and nobody else touches them.
+    /// Pointers of what the optimiser keeps, and the others, are good for `len` values, and nobody else touches them.
     pub unsafe fn apply(
         &self,
         isa: Isa,
@@ -112,14 +112,14 @@ impl Update {
                 unsafe { optimizer::sgd(isa, &args) };
             }
         }
-        unsafe { self.average(isa, len, values, average) };
+        unsafe { self.move_average(isa, len, values, average) };
     }
 
     /// Moves the average of `len` values, a multiple of 16, towards them, where there is one.
     ///
     /// # Safety
     /// Both pointers are good for `len` values, and nobody else touches them.
-    pub unsafe fn average(&self, isa: Isa, len: usize, values: *const f32, average: *mut f32) {
+    pub unsafe fn move_average(&self, isa: Isa, len: usize, values: *const f32, average: *mut f32) {
         if let Some(kept) = self.kept {
             let (keep, rest) = (kept as f32, (1.0 - kept) as f32);
             unsafe { optimizer::average(isa, &optimizer::Average { len, average, values, keep, rest }) };

@@ -203,7 +203,7 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
             }
             let name = folder_name(&variation.name, seed.unwrap_or(own), own);
             if !is_name(&name) {
-                return Err(SweepError::Name { name, source_name: "--seeds".to_string() }.into());
+                return Err(SweepError::Name { name, source_name: variation.seeds_source.clone() }.into());
             }
             let folder = folder.join(&name);
             let state = state_of(&folder, &settings_there(&checked, config, &folder)?)?;
@@ -267,7 +267,7 @@ fn checked(
         layers.set_from(assignment, &format!("run {}", variation.name))?;
     }
     if let Some(seed) = seed {
-        layers.put("train.seed", i64::try_from(seed).expect("larger seeds were refused"), "--seeds")?;
+        layers.put("train.seed", i64::try_from(seed).expect("larger seeds were refused"), &variation.seeds_source)?;
     }
     if let Some(threads) = threads {
         layers.put("train.threads", i64::try_from(threads).unwrap_or(i64::MAX), "--jobs")?;

@@ -59,7 +59,7 @@ pub struct TrainSpec {
     /// Greatest norm of the gradient; a longer one is shortened. Absent: any.
     pub clip_grad: Option<f64>,
     /// What a step keeps of the running average of the weights, once that is warm: validation sees the average, and the
-    /// files of weights hold it. The k-th step keeps at most `1 - k^(-2/3)`, as in timm. Absent: no average.
+    /// files of weights hold it. The k-th step keeps at most `1 - k^(-2/3)`, as in timm with warm-up. Absent: no average.
     pub model_ema_decay: Option<f64>,
     /// Part of the target probability spread evenly over all classes, in [0, 1).
     pub smoothing: f64,

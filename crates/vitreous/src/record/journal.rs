@@ -63,7 +63,8 @@ pub struct Validation {
     pub top5: Option<f64>,
 }
 
-/// One line of `metrics.jsonl`; the last of a run is about the steps that were left.
+/// One line of `metrics.jsonl`; the last of a run is about the steps that were left. What it says of one step is said of
+/// the last that counted: a step without a finite loss does not.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MetricsLine {
     /// Steps since the start of the run.

@@ -184,7 +184,7 @@ pub struct Results {
     pub best_val_acc: Option<f64>,
     /// The epoch that reached it, counted from 1.
     pub best_epoch: Option<u64>,
-    /// Lowest mean training loss of a line of `metrics.jsonl`, where it chose `weights/best.safetensors`.
+    /// Lowest mean training loss of `log_interval` steps, or of all where there were fewer, where it chose `weights/best.safetensors`.
     pub lowest_train_loss: Option<f64>,
     /// The step after which it was reached, counted from 1.
     pub lowest_step: Option<u64>,

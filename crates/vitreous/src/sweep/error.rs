@@ -35,11 +35,11 @@ pub enum SweepError {
     #[error("`{name}` is no name of a run ({source_name})")]
     Name { name: String, source_name: String },
     /// A seed stands twice.
-    #[error("seed {seed} stands twice (--seeds)")]
-    SeedTwice { seed: u64 },
+    #[error("seed {seed} stands twice ({source_name})")]
+    SeedTwice { seed: u64, source_name: String },
     /// A seed is larger than configs can say.
-    #[error("seed {seed} is not at most {} (--seeds)", i64::MAX)]
-    Seed { seed: u64 },
+    #[error("seed {seed} is not at most {} ({source_name})", i64::MAX)]
+    Seed { seed: u64, source_name: String },
     /// The folder of a run holds a run with other settings.
     #[error("the run was made with other settings: {changes} ({})", path.display())]
     Other { path: PathBuf, changes: String },
@@ -80,7 +80,7 @@ impl SweepError {
                 "it may have 255 bytes: in a file of a sweep, a [[run]] has a name of its own".to_string()
             }
             SweepError::SeedTwice { .. } => "give each seed once".to_string(),
-            SweepError::Seed { .. } => "use --seeds 1,2,3".to_string(),
+            SweepError::Seed { .. } => "use seeds such as 1,2,3".to_string(),
             SweepError::Other { .. } => "choose another --name for this sweep, or remove that folder".to_string(),
             SweepError::InTheWay { .. } => "choose another --name for this sweep, or move it away".to_string(),
             SweepError::IsRun { .. } => "choose another --name for this sweep".to_string(),

@@ -77,6 +77,8 @@ pub struct Variation {
     pub set: Vec<String>,
     /// Seeds with which it is trained; that of its config when there are none.
     pub seeds: Vec<u64>,
+    /// Where they were written, as errors call it.
+    pub seeds_source: String,
 }
 
 impl SweepFile {
@@ -100,7 +102,8 @@ impl SweepFile {
         if self.run.is_empty() && self.each.is_empty() && self.seeds.len() < 2 {
             return Err(SweepError::Nothing);
         }
-        self.run.iter().map(|entry| &entry.seeds).chain([&self.seeds]).try_for_each(|seeds| check_seeds(seeds))?;
+        check_seeds(&self.seeds, SEEDS)?;
+        self.run.iter().try_for_each(|entry| check_seeds(&entry.seeds, &seeds_of(&entry.name)))?;
         let each = self.each.iter().map(|text| Each::parse(text)).collect::<Result<Vec<_>, _>>()?;
         // A few keys of a few values each are soon more than there is memory for.
         let numbers = each.iter().map(|each| each.values.len()).chain([self.run.len().max(1)]);
@@ -129,7 +132,8 @@ impl SweepFile {
                 let own_start = entry.preset.is_some() || entry.config.is_some();
                 let (preset, config) =
                     if own_start { (&entry.preset, &entry.config) } else { (&self.preset, &self.config) };
-                let seeds = if entry.seeds.is_empty() { &self.seeds } else { &entry.seeds };
+                let own_seeds = !entry.seeds.is_empty();
+                let seeds = if own_seeds { &entry.seeds } else { &self.seeds };
                 let set = self.set.iter().chain(&entry.set).chain(cell.iter().map(|(assignment, _)| assignment));
                 variations.push(Variation {
                     name,
@@ -138,6 +142,7 @@ impl SweepFile {
                     config: config.clone(),
                     set: set.cloned().collect(),
                     seeds: seeds.clone(),
+                    seeds_source: if own_seeds { seeds_of(&entry.name) } else { SEEDS.to_string() },
                 });
             }
         }
@@ -145,13 +150,22 @@ impl SweepFile {
     }
 }
 
-fn check_seeds(seeds: &[u64]) -> Result<(), SweepError> {
+/// What errors call the seeds of the whole sweep.
+const SEEDS: &str = "--seeds";
+
+/// What errors call the seeds of one run of the list.
+fn seeds_of(run: &str) -> String {
+    format!("seeds of run {run}")
+}
+
+fn check_seeds(seeds: &[u64], source: &str) -> Result<(), SweepError> {
     let mut seen = BTreeSet::new();
+    let source_name = source.to_string();
     if let Some(&seed) = seeds.iter().find(|seed| !seen.insert(**seed)) {
-        return Err(SweepError::SeedTwice { seed });
+        return Err(SweepError::SeedTwice { seed, source_name });
     }
     match seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
-        Some(&seed) => Err(SweepError::Seed { seed }),
+        Some(&seed) => Err(SweepError::Seed { seed, source_name }),
         None => Ok(()),
     }
 }
@@ -298,12 +312,12 @@ mod tests {
             format!("`lr={long}` is no name of a run (--set-each)")
         );
         assert_eq!(refused("seeds = [1, 2, 1]"), "seed 1 stands twice (--seeds)");
-        assert_eq!(refused("[[run]]\nname = 'a'\nseeds = [3, 3]"), "seed 3 stands twice (--seeds)");
+        assert_eq!(refused("[[run]]\nname = 'a'\nseeds = [3, 3]"), "seed 3 stands twice (seeds of run a)");
         // TOML has no such number, --seeds has.
         let large = SweepFile { seeds: vec![1 << 63, 1], ..SweepFile::default() };
         let error = large.expand().unwrap_err();
         assert_eq!(error.to_string(), "seed 9223372036854775808 is not at most 9223372036854775807 (--seeds)");
-        assert_eq!(error.hint().unwrap(), "use --seeds 1,2,3");
+        assert_eq!(error.hint().unwrap(), "use seeds such as 1,2,3");
         let unknown = refused("seeds = [1, 2]\nepochs = 3");
         assert!(unknown.starts_with("unknown field `epochs`") && unknown.ends_with("(my.toml, line 2)"), "{unknown}");
         assert!(refused("evaluate = ['tests']").ends_with("(my.toml, line 1)"));

@@ -8,7 +8,7 @@ use vitreous_engine::{Parameters, StepReport};
 
 use super::astray::{Astray, find, first_tensor};
 use super::examples::StepExamples;
-use super::position::{Best, Mean};
+use super::position::{Best, LastStep, Mean};
 use super::training::{Kept, Start, Surroundings, Training};
 use super::{Event, Job, StepEvent, TrainError};
 use crate::checkpoint::TensorFile;
@@ -82,7 +82,7 @@ impl Training {
             self.position.epoch_s = before_s + clock.elapsed().as_secs_f64();
             let is_whole = self.position.index == steps;
             let is_limit = self.position.results.steps >= self.job.steps();
-            end = if is_limit { Some(Status::MaxSteps) } else { around.end(steps - self.position.index) };
+            end = if is_limit { Some(Status::MaxSteps) } else { around.end(self.steps_to_validation()) };
             let is_time = around.is_time_to_save(self.position.results.steps) && !around.keeper.has_state();
             // At the end of an epoch the state is saved with all that the epoch came to.
             if !is_whole && (end.is_some() || is_time) {
@@ -104,8 +104,7 @@ impl Training {
                 if self.job.config.train.on_nonfinite != OnNonfinite::Rollback {
                     self.hand_in_lowest(true, around);
                 }
-                self.hand_in_line(epoch + 1, lr, around);
-                let weights = self.weights(copied.as_ref());
+                let weights = self.weights_to_keep(copied.as_ref());
                 let last = self.last_weights(&weights);
                 self.position.results.last_sha256 = Some(last.sha256());
                 around.keeper.weights(Weights::Last, last);
@@ -151,7 +150,7 @@ impl Training {
         // Another copy of all weights only when the last one is on the disk.
         around.keeper.wait_for_state();
         let parameters = Arc::new(self.session.parameters().clone());
-        let weights = self.weights(Some(&parameters));
+        let weights = self.weights_to_keep(Some(&parameters));
         let last = self.last_weights(&weights);
         let sha256 = last.sha256();
         self.position.results.last_sha256 = Some(sha256.clone());
@@ -167,7 +166,7 @@ impl Training {
         let status = if self.is_last_epoch() {
             Some(Status::Finished)
         } else {
-            end.or_else(|| around.end(self.job.steps_per_epoch()))
+            end.or_else(|| around.end(self.steps_to_validation()))
         };
         if is_whole {
             // A run that goes on from here goes on as one that never stopped, so what only an end brings comes after it.
@@ -175,7 +174,6 @@ impl Training {
         }
         if status.is_some() {
             self.hand_in_lowest(true, around);
-            self.hand_in_line(epoch, lr, around);
         }
         // A line that goes on in the next epoch counts the time of steps only.
         around.line += pause.elapsed();
@@ -217,7 +215,7 @@ impl Training {
         let position = &mut self.position;
         position.mean.add([images, targets], loss, accuracy);
         position.since_line.add([images, targets], loss, accuracy);
-        position.gradient_norm = gradient_norm;
+        position.last = LastStep { step, epoch, lr, gradient_norm };
         if position.usual.stands_out(loss) {
             position.spikes.push(step);
         }
@@ -229,13 +227,19 @@ impl Training {
         }
         if logged {
             let [loss, _] = position.since_line.values();
-            self.hand_in_line(epoch, lr, around);
+            self.hand_in_line(around);
             around.line = Instant::now();
             self.note_line(loss);
         }
         let [train_loss, train_acc] = self.position.mean.values();
         (around.listen)(Event::Step(StepEvent { step, epoch, images, train_loss, train_acc }));
         Ok(After::Next)
+    }
+
+    /// Steps until the validation split is looked at: the epoch's, or those that are left of the run.
+    fn steps_to_validation(&self) -> u64 {
+        let left = self.job.steps().saturating_sub(self.position.results.steps);
+        left.min(self.job.steps_per_epoch() - self.position.index)
     }
 
     /// Looks at the validation split, where there is one.
@@ -299,17 +303,17 @@ impl Training {
         // Before the copy, or there would be three.
         self.lowest = None;
         let epoch = step / self.job.steps_per_epoch();
-        self.lowest = Some(Kept { parameters: self.weights(None), epoch, step });
+        self.lowest = Some(Kept { parameters: self.weights_to_keep(None), epoch, step });
     }
 
-    /// Hands in a line about the steps since the last one, where there are any; the last of them had this learning rate.
-    pub(super) fn hand_in_line(&mut self, epoch: u64, lr: f64, around: &Surroundings) {
+    /// Hands in a line about the steps since the last one, where any of them counted.
+    pub(super) fn hand_in_line(&mut self, around: &Surroundings) {
         let position = &mut self.position;
         let mean = std::mem::take(&mut position.since_line);
         if mean.images == 0.0 {
             return;
         }
-        let ([loss, accuracy], step, gradient_norm) = (mean.values(), position.results.steps, position.gradient_norm);
+        let ([loss, accuracy], LastStep { step, epoch, lr, gradient_norm }) = (mean.values(), position.last);
         let (spikes, skipped) = (std::mem::take(&mut position.spikes), std::mem::take(&mut position.skipped));
         around.keeper.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr, spikes, skipped });
     }
@@ -328,7 +332,7 @@ impl Training {
 
     /// A copy of the weights that the run is known by: the parameters, of which there may be a copy already, or their
     /// running average where there is one.
-    fn weights(&mut self, parameters: Option<&Arc<Parameters>>) -> Arc<Parameters> {
+    fn weights_to_keep(&mut self, parameters: Option<&Arc<Parameters>>) -> Arc<Parameters> {
         match parameters {
             Some(parameters) if self.job.config.train.model_ema_decay.is_none() => parameters.clone(),
             _ => Arc::new(self.session.with_average(|session| session.parameters().clone())),

@@ -96,7 +96,7 @@ impl Job {
         (if self.config.train.drop_last { images / batch } else { images.div_ceil(batch) }) as u64
     }
 
-    /// Steps with as many images as the validation split has; a look at it takes less, having no backward pass.
+    /// Steps with as many images as the validation split has; a look at it mostly takes less, having no backward pass.
     pub fn validation_steps(&self) -> f64 {
         self.validation.as_ref().map_or(0.0, |set| set.len() as f64 / self.config.train.step_images() as f64)
     }

@@ -30,14 +30,26 @@ pub struct Position {
     pub skipped: Vec<u64>,
     /// What a loss is usually like.
     pub usual: Usual,
-    /// Norm of the last gradient, before clipping.
-    pub gradient_norm: f64,
+    /// The last step that counted.
+    #[serde(default)]
+    pub last: LastStep,
     /// What learning rates are multiplied by: it is halved at each roll-back.
     pub lr_factor: f64,
     /// What was reached; the number of completed epochs and of steps among it.
     pub results: Results,
     /// What the best weights reached, where the validation split chooses them.
     pub best: Option<Best>,
+}
+
+/// What a line of `metrics.jsonl` says of its last step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LastStep {
+    pub step: u64,
+    /// Counted from 1.
+    pub epoch: u64,
+    pub lr: f64,
+    /// Norm of its gradient, before clipping.
+    pub gradient_norm: f64,
 }
 
 /// What the best weights reached on the validation split.
@@ -77,7 +89,7 @@ impl Position {
             spikes: Vec::new(),
             skipped: Vec::new(),
             usual: Usual::default(),
-            gradient_norm: 0.0,
+            last: LastStep::default(),
             lr_factor: 1.0,
             results: Results::default(),
             best: None,

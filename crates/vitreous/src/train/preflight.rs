@@ -7,8 +7,8 @@ use serde::Serialize;
 use vitreous_engine::Memory;
 
 use super::memory::{available_memory, peak_bytes};
-use super::{Job, TrainError, error};
-use crate::config::train::{Keep, OnNonfinite, Optimizer, TrainSpec};
+use super::{Job, TrainError, error, optimizer};
+use crate::config::train::{Keep, OnNonfinite, TrainSpec};
 use crate::data::{DataCheck, ImageSet, Problem};
 use crate::units;
 
@@ -96,7 +96,7 @@ fn images(job: &Job) -> DataCheck {
 
 /// Bytes of all files of a run, and of those without which it has no result.
 fn disk_bytes(job: &Job) -> [u64; 2] {
-    let TrainSpec { keep, opt, momentum, on_nonfinite, .. } = *job.config.train;
+    let TrainSpec { keep, on_nonfinite, .. } = *job.config.train;
     let names: usize = job.data().class_names.iter().map(String::len).sum();
     let parameters: usize = job.model.graph.parameters().iter().map(|parameter| parameter.shape.len()).sum();
     let file = |tensors: u64| tensors * 4 * parameters as u64 + HEADER_BYTES + 4 * names as u64;
@@ -105,10 +105,7 @@ fn disk_bytes(job: &Job) -> [u64; 2] {
         Keep::Last => false,
         Keep::LowestTrainLoss => true,
     };
-    let moments = match opt {
-        Optimizer::Adam | Optimizer::Adamw => 2,
-        Optimizer::Sgd => u64::from(momentum != 0.0),
-    };
+    let moments = optimizer(&job.config.train).moments() as u64;
     // Weights of the lowest loss may wait for the end of the epoch.
     let waiting = u64::from(keep == Keep::LowestTrainLoss);
     // To go back to the start of an epoch, it is needed beside the moment.
@@ -174,6 +171,9 @@ mod tests {
         assert_eq!(tensors(&format!("val_fraction = 0.0\n{batch}opt = \"sgd\"\nmomentum = 0.0")), [1 + 3, 2]);
         assert_eq!(tensors(&format!("{batch}opt = \"sgd\"\nmomentum = 0.5")), [2 + 6, 3]);
         assert_eq!(tensors(&format!("{batch}on_nonfinite = \"rollback\"")), [2 + 18, 3]);
+        let batch = format!("{batch}model_ema_decay = 0.9\n");
+        assert_eq!(tensors(&batch), [2 + 12, 3], "the average is one more moment");
+        assert_eq!(tensors(&format!("{batch}on_nonfinite = \"rollback\"")), [2 + 24, 3]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ fn job(keep: &str) -> Job {
     let settings = ["data.limit_train=43", "model.embed_dim=8", "model.depth=1", "train.batch_size=13"];
     let keep = format!("train.keep={keep}");
     for setting in
-        settings.iter().chain(&["train.epochs=2", "train.warmup_epochs=1", "train.log_interval=2", keep.as_str()])
+        settings.iter().chain(&["train.epochs=2", "train.warmup_epochs=1", "train.log_interval=3", keep.as_str()])
     {
         layers.set(setting).unwrap();
     }

@@ -128,23 +128,20 @@ pub(super) struct Surroundings<'a> {
     pub step_time: Duration,
     /// What a look at the validation split takes, the last one.
     pub validation_time: Option<Duration>,
-    /// What it takes at most, in steps: before the first look nobody knows more.
+    /// What it takes about, in steps: before the first look nobody knows more.
     pub validation_steps: f64,
     pub limits: &'a Limits<'a>,
     pub listen: &'a mut dyn FnMut(Event),
 }
 
 impl Surroundings<'_> {
-    /// Whether the training is to end after this step, and why; so many steps of its epoch are left.
+    /// Whether the training is to end after this step, and why; after so many more, the validation split is looked at.
     pub fn end(&self, left: u64) -> Option<Status> {
         if self.limits.stop.load(Ordering::Relaxed) {
             return Some(Status::Interrupted);
         }
-        let mut margin = 2 * self.step_time;
-        if left <= 1 {
-            // The next step ends the epoch, and the validation split is looked at.
-            margin += self.validation_time.unwrap_or_else(|| self.step_time.mul_f64(self.validation_steps));
-        }
+        let validation = || self.validation_time.unwrap_or_else(|| self.step_time.mul_f64(self.validation_steps));
+        let margin = margin(self.step_time, left, validation);
         self.limits.until.is_some_and(|until| Instant::now() + margin >= until).then_some(Status::MaxTime)
     }
 
@@ -168,6 +165,11 @@ impl Surroundings<'_> {
             None => {}
         }
     }
+}
+
+/// The time that one more step, and what must come after it, may take.
+fn margin(step: Duration, left: u64, validation: impl FnOnce() -> Duration) -> Duration {
+    2 * step + if left == 1 { validation() } else { Duration::ZERO }
 }
 
 impl Training {
@@ -277,6 +279,9 @@ impl Training {
             listen,
         };
         let ended = self.epochs(&mut around);
+        // Of what is left after the last line; `hand_in_lowest` has looked at it. It comes after the last state, so a run
+        // that goes on cuts it off.
+        self.hand_in_line(&around);
         self.position.results.seconds = around.seconds();
         around.tell();
         // After an error too: what was handed in before it is right.
@@ -290,14 +295,12 @@ impl Training {
         let done = self.position.results.steps;
         if done >= self.job.steps() {
             // It was killed after its last state: what an end brings is still to be written.
-            let rate = self.job.config.train.learning_rate(done - 1, self.job.steps_per_epoch());
-            let lr = rate * self.position.lr_factor;
             if self.position.index == 0 {
                 self.hand_in_lowest(true, around);
-                self.hand_in_line(self.position.results.epochs, lr, around);
                 return Ok(if self.is_last_epoch() { Status::Finished } else { Status::MaxSteps });
             }
-            return self.end_epoch(false, lr, Some(Status::MaxSteps), around);
+            let rate = self.job.config.train.learning_rate(done - 1, self.job.steps_per_epoch());
+            return self.end_epoch(false, rate * self.position.lr_factor, Some(Status::MaxSteps), around);
         }
         loop {
             match self.epoch(around)? {
@@ -345,5 +348,17 @@ impl Training {
         let about = serde_json::to_value(about).expect("a position is plain numbers and texts");
         around.keeper.state(StateParts { graph: self.graph.clone(), step, about, sets });
         around.saved = (Instant::now(), step);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_at_the_validation_split_counts_where_the_next_step_brings_it() {
+        let (step, look) = (Duration::from_secs(3), Duration::from_secs(50));
+        let seconds = |left| margin(step, left, || look).as_secs();
+        assert_eq!([0, 1, 2, 700].map(seconds), [6, 56, 6, 6]);
     }
 }

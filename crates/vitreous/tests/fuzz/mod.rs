@@ -46,8 +46,9 @@ pub static TARGETS: [Target; 9] = [
         name: "sweep",
         body: bodies::sweep,
         seeds: seeds::sweep,
-        // A setting repeats the assignments, and there are 10,000 settings at most.
-        memory_bytes_max: |bytes| BASE + 40_000 * bytes.len(),
+        // There are 10,000 settings at most; each repeats the assignments, which have few bytes and a string each, and has
+        // a name and a place in a list.
+        memory_bytes_max: |bytes| BASE + 10_000 * (500 + 6 * bytes.len()),
     },
     Target {
         name: "weights",
