@@ -149,7 +149,7 @@ pub struct Average {
 
 impl Average {
     /// What update number `update`, counted from 1, keeps of the average.
-    pub(crate) fn keep(&self, update: u64) -> f64 {
+    pub fn keep(&self, update: u64) -> f64 {
         (1.0 - (update as f64).powf(-2.0 / 3.0)).min(self.decay)
     }
 }

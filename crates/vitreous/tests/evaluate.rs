@@ -314,7 +314,7 @@ fn what_is_no_run_or_has_no_such_weights_is_refused() {
     let folder = folder.path();
     let threads = refused(folder, &["evaluate", "runs/none", "--threads", "99999"]);
     assert!(threads.contains("it is no whole number between 0 and 1024"), "{threads}");
-    let no_run = "error: this is no run folder: it has no manifest.json (runs/none)\n\
+    let no_run = "error: there is no such folder (runs/none)\n\
                   hint: name a folder that `vitreous train` made, such as runs/digits\n";
     assert_eq!(refused(folder, &["evaluate", "runs/none"]), no_run);
     assert_eq!(refused(folder, &["predict", "a.png", "--run", "runs/none"]), no_run);

@@ -344,7 +344,7 @@ fn what_cannot_be_resumed_is_refused_with_the_reason() {
     let [_, stderr] = ends(&folder, 0, &["train", "--resume=runs/a", "--set=train.max_steps=", "--data=moved/photos"]);
     assert!(stderr.contains("note: data.name photos, now moved/photos"), "{stderr}");
     let [_, stderr] = ends(&folder, 2, &["train", "--resume=runs/none"]);
-    assert!(stderr.starts_with("error: this is no run folder: it has no manifest.json (runs/none)"), "{stderr}");
+    assert!(stderr.starts_with("error: there is no such folder (runs/none)"), "{stderr}");
 }
 
 #[test]

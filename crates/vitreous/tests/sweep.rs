@@ -118,7 +118,7 @@ fn what_was_stopped_goes_on_and_what_is_other_is_left_alone() {
 
     let other = refused(folder, &["--set-each=train.lr=1e-3,1e-4", "--name=g", "--weight-decay=0.5"]);
     let expected = "error: the run was made with other settings: train.weight_decay 0.05, now 0.5 (runs/g/lr=1e-3)\n\
-                    hint: choose another --name for this sweep, or remove that folder\n";
+                    hint: give the flags with which it was made (analysis.md names them), choose another --name, or remove that folder\n";
     assert_eq!(other, expected);
     fs::create_dir_all(folder.join("runs/g/lr=1/diary")).unwrap();
     let way = refused(folder, &["--set-each=train.lr=1", "--name=g"]);

@@ -4,6 +4,8 @@
 //! (divided by parts, sums along the tree of [`super::split`]), with a meeting of all threads wherever an operation
 //! sees the whole batch; parameters are updated (divided by blocks).
 
+mod average;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Isa;
@@ -237,31 +239,6 @@ impl Session {
             to.as_mut_slice().copy_from_slice(from.buffer().as_slice());
         }
         self.packed_for = None;
-    }
-
-    /// Does something with the running average of the parameters in their place, where the optimiser makes one; with the
-    /// parameters themselves where it does not.
-    ///
-    /// # Panics
-    /// When `work` trains, or asks what a training remembers: steps go on from the parameters.
-    pub fn with_average<T>(&mut self, work: impl FnOnce(&mut Session) -> T) -> T {
-        self.assert_not_averaged();
-        self.swap_average();
-        let done = work(self);
-        self.swap_average();
-        done
-    }
-
-    fn assert_not_averaged(&self) {
-        assert!(!self.is_averaged, "the running average stands in the place of the parameters");
-    }
-
-    fn swap_average(&mut self) {
-        if let Some(average) = self.training.as_mut().and_then(Training::average_buffer) {
-            std::mem::swap(average, self.parameters.buffer_mut());
-            self.packed_for = None;
-            self.is_averaged = !self.is_averaged;
-        }
     }
 
     /// The mean over a step's images, and over the numbers that each image has of it, of metric number `metric`, as given

@@ -117,7 +117,16 @@ impl TrainProgress {
                     );
                 }
             }
-            Event::Epoch { row, best } => self.epoch(row, best),
+            Event::Epoch { row, best, is_cut } => self.epoch(
+                row,
+                if best {
+                    " (best)"
+                } else if is_cut {
+                    " (cut short: cannot be the best)"
+                } else {
+                    ""
+                },
+            ),
             Event::Skipped(astray) => self.say(&format!("warning: {astray}; the step is left out")),
             Event::WentBack { astray, rollbacks, lr_factor } => self.say(&format!(
                 "warning: {astray}; back to the start of the epoch with learning rates times {lr_factor} \
@@ -186,11 +195,12 @@ impl TrainProgress {
         )
     }
 
-    fn epoch(&mut self, row: &EpochRow, best: bool) {
+    /// Prints the line of an epoch; `mark` says how it stands among the others.
+    fn epoch(&mut self, row: &EpochRow, mark: &str) {
         self.pace.validations_s += self.since_last();
         self.pace.validations_done += 1;
         let validation = row.validation.map_or_else(String::new, |Validation { loss, accuracy, .. }| {
-            format!("  val loss {loss:.4}  val acc {}{}", units::percent(accuracy), if best { " (best)" } else { "" })
+            format!("  val loss {loss:.4}  val acc {}{}", units::percent(accuracy), mark)
         });
         let width = self.epochs.to_string().len();
         let line = format!(

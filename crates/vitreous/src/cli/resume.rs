@@ -9,7 +9,7 @@ use vitreous_engine::Isa;
 
 use super::CliError;
 use crate::checkpoint::{Found, SavedState, find_state, state_folder};
-use crate::compare::{changes, settings_of, shown};
+use crate::compare::{became, changes, settings_of, shown};
 use crate::config::Config;
 use crate::record::{DataRecord, Piece, Place, Run, Status, now_utc, remove_leftovers};
 use crate::train::{About, Event, Job, Limits, Outcome, TrainError, Training};
@@ -119,7 +119,7 @@ impl Begun {
         let results = self.about.as_ref().map(About::results);
         let mut allowed = Vec::new();
         for (key, from, to) in changes(&before, &now) {
-            let change = format!("{key} {}, now {}", shown(from), shown(to));
+            let change = became(key, from, to);
             let last = |value: Option<&toml::Value>| Path::new(value?.as_str()?).file_name().map(ToOwned::to_owned);
             // The same folder from elsewhere: whether it holds the same pictures is seen later.
             let is_elsewhere = key == "data.name" && last(from).is_some() && last(from) == last(to);
@@ -153,7 +153,7 @@ impl Begun {
         // These are no difference between runs, but are written down.
         for key in ["data.dir", "train.log_interval"] {
             if before.get(key) != now.get(key) {
-                allowed.push(format!("{key} {}, now {}", shown(before.get(key)), shown(now.get(key))));
+                allowed.push(became(key, before.get(key), now.get(key)));
             }
         }
         // Which weights are kept hangs on the lines of the metrics there, and on nothing else.

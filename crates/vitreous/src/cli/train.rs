@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use vitreous_engine::Memory;
+use vitreous_engine::{Average, Memory};
 
 use super::flags::Flags;
 use super::progress::TrainProgress;
@@ -288,6 +288,17 @@ fn say_what(job: &Job) {
         job.threads(),
         if job.threads() == 1 { "thread" } else { "threads" },
     );
+    if let Some(decay) = config.train.model_ema_decay {
+        say!("validation sees and files hold the running average of the weights, which keeps {decay} of itself a step");
+        let (steps, average) = (job.steps(), Average { decay });
+        let last = average.keep(steps);
+        if last < decay {
+            let steps = units::count(steps);
+            say!(
+                "note: in {steps} steps it does not get there: the last of them keeps {last:.4} (model_ema_decay {decay})"
+            );
+        }
+    }
 }
 
 /// What was reached, where it is, and what to do next.

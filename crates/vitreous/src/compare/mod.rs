@@ -21,7 +21,7 @@ pub use comparison::{Comparison, Row};
 pub use differences::{AgainstError, Basis, RowDifference};
 pub use noise::{Difference, SeedSpread};
 pub use read::{LeftOut, RunFacts, TrainAccuracy, folders, read};
-pub use settings::{Settings, changes, settings_of, shown};
+pub use settings::{Settings, became, changes, settings_of, shown};
 pub use sheet::{Column, Sheet};
 pub use sort::{SortError, SortKey};
 pub use spread::Spread;

@@ -304,6 +304,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_of_weights_that_have_changed_since_is_not_theirs() {
+        let folder = tempfile::tempdir().unwrap();
+        let test_of = |weights: &str, step: Option<u64>| {
+            let at = folder.path().join("run");
+            write_run(&at, "", |manifest| {
+                manifest["results"]["best_step"] = 9.into();
+                manifest["evaluations"] = serde_json::json!([{"split": "test", "weights": weights, "step": step,
+                    "data": "photos", "images": 8, "loss": 0.5, "top1": 0.375}]);
+            });
+            facts(&at).unwrap().test.map(|test| test.value)
+        };
+        let found = Some(0.375);
+        assert_eq!([test_of("best", Some(9)), test_of("best", Some(8)), test_of("best", None)], [found, None, found]);
+        assert_eq!([test_of("last", Some(17)), test_of("last", Some(9))], [found, None]);
+    }
+
+    #[test]
     fn the_manifest_of_a_version_that_recorded_less_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut old = manifest();

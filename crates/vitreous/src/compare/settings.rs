@@ -55,6 +55,12 @@ pub fn differing(all: &[&Settings]) -> Vec<String> {
     keys.into_iter().map(str::to_string).collect()
 }
 
+/// Says in a sentence what a setting was and what it is: `train.epochs 10, now 20`.
+pub fn became(key: &str, before: Option<&Value>, now: Option<&Value>) -> String {
+    let [before, now] = [before, now].map(|value| value.map_or("not set".to_string(), |value| shown(Some(value))));
+    format!("{key} {before}, now {now}")
+}
+
 /// Writes a value as people do: a text without quotes, `-` for none.
 pub fn shown(value: Option<&Value>) -> String {
     match value {

@@ -94,7 +94,8 @@ impl Report {
         let top1 = self.reached.accuracy();
         let loss = Some(self.reached.loss()).filter(|loss| loss.is_finite());
         let data = self.data.clone();
-        EvaluationRecord { split: self.split, weights: self.weights, data, images, loss, top1, top5, beam }
+        let step = Some(self.step);
+        EvaluationRecord { split: self.split, weights: self.weights, step, data, images, loss, top1, top5, beam }
     }
 
     /// Writes all files into a folder, which is made.

@@ -61,7 +61,7 @@ pub enum RecordError {
         pid: Option<u32>,
     },
     /// The folder is none of a run.
-    #[error("this is no run folder: it has no {file} ({})", path.display())]
+    #[error("{} ({})", if path.exists() { format!("this is no run folder: it has no {file}") } else { "there is no such folder".to_string() }, path.display())]
     NoRun {
         /// The folder.
         path: PathBuf,

@@ -62,6 +62,9 @@ pub struct EvaluationRecord {
     pub split: SplitName,
     /// Which weights.
     pub weights: Weights,
+    /// The step after which they were these; absent where an earlier version noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
     /// The data set's name or folder.
     pub data: String,
     /// Number of images.
@@ -106,10 +109,13 @@ impl Manifest {
         self.evaluation_of(split, Weights::Best).or_else(|| self.evaluation_of(split, Weights::Last))
     }
 
-    /// As [`Manifest::evaluation`], of these weights only.
+    /// As [`Manifest::evaluation`], of these weights only; what was found before the run went on and changed them is of
+    /// others.
     pub fn evaluation_of(&self, split: SplitName, weights: Weights) -> Option<&EvaluationRecord> {
         let own = self.evaluations.iter().filter(|one| one.split == split && one.data == self.data.name);
-        own.filter(|one| one.weights == weights).min_by_key(|one| one.beam)
+        let now = self.results.as_ref().and_then(|results| results.step_of(weights));
+        let is_now = |one: &&EvaluationRecord| one.step.is_none() || now.is_none() || one.step == now;
+        own.filter(|one| one.weights == weights).filter(is_now).min_by_key(|one| one.beam)
     }
 }
 
@@ -184,6 +190,9 @@ pub struct Results {
     pub best_val_acc: Option<f64>,
     /// The epoch that reached it, counted from 1.
     pub best_epoch: Option<u64>,
+    /// The step after which it was reached.
+    #[serde(default)]
+    pub best_step: Option<u64>,
     /// Lowest mean training loss of `log_interval` steps, or of all where there were fewer, where it chose `weights/best.safetensors`.
     pub lowest_train_loss: Option<f64>,
     /// The step after which it was reached, counted from 1.
@@ -198,6 +207,16 @@ pub struct Results {
     pub rollbacks: u32,
     /// Wall-clock time of the training, in seconds; of a run that was resumed, of all its pieces.
     pub seconds: f64,
+}
+
+impl Results {
+    /// The step after which weights were what they are now, where that is known.
+    fn step_of(&self, weights: Weights) -> Option<u64> {
+        match weights {
+            Weights::Best => self.best_step.or(self.lowest_step),
+            Weights::Last => Some(self.steps),
+        }
+    }
 }
 
 /// A piece of a run that was resumed: from one start of the program to its end, or to the next piece.

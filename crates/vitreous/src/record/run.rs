@@ -446,6 +446,7 @@ mod tests {
         let of = |split, weights, data: &str, top1| EvaluationRecord {
             split,
             weights,
+            step: None,
             data: data.to_string(),
             images: 7,
             loss: None,

@@ -157,7 +157,7 @@ fn against(base: &Setting, setting: &Setting, measure: Measure) -> String {
 /// Whether the seeds alone may account for a difference.
 fn chance(seeds: Option<SeedSpread>) -> String {
     let Some(seeds) = seeds else {
-        return "- One seed each: whether that is more than chance cannot be said.\n".to_string();
+        return "- One seed each: whether other seeds would say the same cannot be known. A p in the table is about these very weights.\n".to_string();
     };
     let [low, high] = seeds.interval.map(|x| format!("{:+.2}", 100.0 * x));
     let verdict =
@@ -249,14 +249,14 @@ for that. The highest is that of `base`, 75.00 %, then `same`, 75.00 %.
 
 - Changed: `train.lr` 0.5 → 0.25.
 - Test accuracy: 70.00 %, 5.00 points below the base.
-- One seed each: whether that is more than chance cannot be said.
+- One seed each: whether other seeds would say the same cannot be known. A p in the table is about these very weights.
 - Training time: 10 s, 0.50 times the base's 20 s.
 
 ## `same`
 
 - Changed: nothing against the base.
 - Test accuracy: 75.00 %, the same as the base.
-- One seed each: whether that is more than chance cannot be said.
+- One seed each: whether other seeds would say the same cannot be known. A p in the table is about these very weights.
 - Training time: 20 s, 1.00 times the base's 20 s.
 ";
         assert_eq!(text, expected);

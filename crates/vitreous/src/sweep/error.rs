@@ -81,7 +81,10 @@ impl SweepError {
             }
             SweepError::SeedTwice { .. } => "give each seed once".to_string(),
             SweepError::Seed { .. } => "use seeds such as 1,2,3".to_string(),
-            SweepError::Other { .. } => "choose another --name for this sweep, or remove that folder".to_string(),
+            SweepError::Other { .. } => {
+                "give the flags with which it was made (analysis.md names them), choose another --name, or remove that folder"
+                    .to_string()
+            }
             SweepError::InTheWay { .. } => "choose another --name for this sweep, or move it away".to_string(),
             SweepError::IsRun { .. } => "choose another --name for this sweep".to_string(),
             SweepError::Record(error) => return error.hint(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::SweepError;
-use crate::compare::{Settings, changes, settings_of, shown};
+use crate::compare::{Settings, became, changes, settings_of};
 use crate::record::{RecordError, Run, Status, was_begun};
 
 /// How far a run of a sweep is.
@@ -38,10 +38,8 @@ pub fn state_of(folder: &Path, wanted: &Settings) -> Result<State, SweepError> {
     let path = folder.to_path_buf();
     let found = settings_of(&text, "config.toml")
         .map_err(|error| SweepError::Other { path: path.clone(), changes: error.to_string() })?;
-    let changes: Vec<String> = changes(&found, wanted)
-        .into_iter()
-        .map(|(key, found, wanted)| format!("{key} {}, now {}", shown(found), shown(wanted)))
-        .collect();
+    let changes: Vec<String> =
+        changes(&found, wanted).into_iter().map(|(key, found, wanted)| became(key, found, wanted)).collect();
     if !changes.is_empty() {
         return Err(SweepError::Other { path, changes: changes.join("; ") });
     }

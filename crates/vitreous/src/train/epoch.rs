@@ -162,7 +162,8 @@ impl Training {
         let save_s = clock.elapsed().as_secs_f64();
         around.keeper.timing(&EpochTiming { epoch, step, train_s, validation_s, save_s });
         around.keeper.epoch(&row, sha256);
-        (around.listen)(Event::Epoch { row: &row, best });
+        let is_cut = !is_whole && !best && self.job.config.train.keep == Keep::Best;
+        (around.listen)(Event::Epoch { row: &row, best, is_cut });
         let status = if self.is_last_epoch() {
             Some(Status::Finished)
         } else {
@@ -277,7 +278,7 @@ impl Training {
         if is_best {
             self.position.best = Some(Best { accuracy, loss });
             results.best_val_acc = Some(accuracy);
-            results.best_epoch = Some(row.epoch);
+            (results.best_epoch, results.best_step) = (Some(row.epoch), Some(row.step));
         }
         is_best
     }

@@ -21,6 +21,8 @@ pub enum Event<'a> {
         row: &'a EpochRow,
         /// Whether no earlier epoch did better on the validation split.
         best: bool,
+        /// Whether it was cut short and so cannot be the best, where the best is kept.
+        is_cut: bool,
     },
     /// A step came to no finite number and was left out.
     Skipped(&'a Astray),
