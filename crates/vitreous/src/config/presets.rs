@@ -8,9 +8,10 @@ macro_rules! preset {
 }
 
 /// Names and texts, the default first.
-const PRESETS: [(&str, &str); 23] = [
+const PRESETS: [(&str, &str); 24] = [
     preset!("digits"),
     preset!("mnist-vit"),
+    preset!("mnist-vit-upright"),
     preset!("fashion-vit"),
     preset!("fashion-vit-128"),
     preset!("cifar-vit-cosine-6b8h8d"),

@@ -53,6 +53,7 @@ fn every_preset_has_its_parameter_count() {
     let counts = [
         ("digits", GRAY, 105_418),
         ("mnist-vit", GRAY, 106_122),
+        ("mnist-vit-upright", GRAY, 106_122),
         ("fashion-vit", GRAY, 805_130),
         ("fashion-vit-128", GRAY, 805_130),
         ("cifar-vit-cosine-6b8h8d", EVEN, 4_237),
