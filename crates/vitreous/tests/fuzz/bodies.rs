@@ -5,7 +5,7 @@ use std::io::{BufReader, Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use vitreous::checkpoint::find_state;
-use vitreous::compare::{self, Comparison, Sheet};
+use vitreous::compare::{self, Comparison, Sheet, Verdicts};
 use vitreous::config::classes::ClassSubset;
 use vitreous::config::data::{DataSpec, Resize};
 use vitreous::config::layers::Layers;
@@ -179,18 +179,38 @@ pub fn state(bytes: &[u8]) {
     }
 }
 
-/// A run's folder beside a good one: its manifest is the input, or its config (bit 0 of the first byte).
+/// A run's folder beside a good one: its manifest is the input, its config (bit 0 of the first byte), or what
+/// `evaluate` kept of it, the answers (2) or the report (3).
 pub fn run(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     let (manifest, config) = (seeds::manifest(), seeds::run_config());
-    let files: [&[u8]; 2] = if kind & 1 != 0 { [&manifest, rest] } else { [rest, &config] };
-    let hostile = folder(&[("manifest.json", files[0]), ("config.toml", files[1])]);
-    let good = folder(&[("manifest.json", &manifest), ("config.toml", &config)]);
+    let (answers, report) = (seeds::answers(), seeds::report());
+    let files: [&[u8]; 4] = match kind {
+        kind if kind & 8 != 0 => [&manifest, &config, &answers, rest],
+        kind if kind & 4 != 0 => [&manifest, &config, rest, &report],
+        kind if kind & 1 != 0 => [&manifest, rest, &answers, &report],
+        _ => [rest, &config, &answers, &report],
+    };
+    let run_folder = |[manifest, config, answers, report]: [&[u8]; 4]| {
+        let run = folder(&[("manifest.json", manifest), ("config.toml", config)]);
+        let kept = run.path().join("evaluation/test");
+        fs::create_dir_all(&kept).expect("a folder");
+        for (name, bytes) in [("predictions.csv", answers), ("report.json", report)] {
+            fs::write(kept.join(name), bytes).expect("it is written");
+        }
+        run
+    };
+    let hostile = run_folder(files);
+    let good = run_folder([&manifest, &config, &answers, &report]);
     let folders: Vec<PathBuf> = [&hostile, &good].map(|folder| folder.path().to_path_buf()).to_vec();
     let (runs, left_out) = compare::read(&folders);
     assert_eq!(runs.len() + left_out.len(), 2);
     assert!(left_out.iter().all(|left| left.folder == folders[0]), "the good run is compared: {left_out:?}");
     let mut comparison = Comparison::new(runs, left_out, kind & 2 != 0);
+    comparison.hold_against(None).expect("the best is known, or there is none");
+    if let Some(verdicts) = Verdicts::new(&comparison) {
+        assert!(verdicts.markdown().contains("against"));
+    }
     comparison.sort("test", true).expect("every table can be sorted by it");
     assert!(!Sheet::new(&comparison).markdown().is_empty());
     assert!(serde_json::to_string(&comparison).is_ok());

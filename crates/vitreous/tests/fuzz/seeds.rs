@@ -203,8 +203,25 @@ pub fn manifest() -> Vec<u8> {
     text.as_bytes().to_vec()
 }
 
+/// Answers to eight images, two of them right, as many as the manifest says.
+pub fn answers() -> Vec<u8> {
+    let lines = (0..8).map(|image| format!("{image}.png,cat,{},0.5\n", if image < 2 { "cat" } else { "dog" }));
+    format!("image,label,prediction,probability\n{}", lines.collect::<String>()).into_bytes()
+}
+
+/// What `evaluate` kept beside them.
+pub fn report() -> Vec<u8> {
+    let text = r#"{
+        "run": "a", "weights": "best", "epoch": 1, "step": 2, "data": "photos", "fingerprint": "ab", "split": "test",
+        "test_evaluations": 1, "strips": 8, "beam": 1, "loss": 0.5, "exact_match": 0.25,
+        "exact_match_interval": [0.0, 1.0], "digit_accuracy": 0.5, "lengths": []
+    }"#;
+    text.as_bytes().to_vec()
+}
+
 pub fn run() -> Vec<Vec<u8>> {
-    with_kinds(4, &[manifest(), run_config(), b"{\"format\": 4294967296}".to_vec(), vec![b'['; 5000]])
+    let odd = [b"{\"format\": 4294967296}".to_vec(), vec![b'['; 5000], b"a,b,c,d\n\"x".to_vec()];
+    with_kinds(12, &[&[manifest(), run_config(), answers(), report()][..], &odd].concat())
 }
 
 /// An entry of a tar archive.
