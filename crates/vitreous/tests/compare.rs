@@ -135,8 +135,12 @@ fn a_difference_between_two_runs_is_held_against_noise() {
     let markdown = said(folder, &["compare", "runs/slow", "runs/fast", "--format=markdown"]);
     assert!(markdown.contains("\nTest accuracy against the best, fast: "), "{markdown}");
 
-    // What is asked about the last weights later is no answer of the best.
+    // What the last weights answer is kept beside what the best ones do, and does not speak for them.
+    let before = said(folder, &["compare", "runs/slow", "runs/fast"]);
     said(folder, &["evaluate", "runs/slow", "--weights=last"]);
+    assert!(folder.join("runs/slow/evaluation/test-last/predictions.csv").is_file());
+    assert_eq!(said(folder, &["compare", "runs/slow", "runs/fast"]), before);
+    fs::remove_dir_all(folder.join("runs/slow/evaluation/test")).unwrap();
     let text = said(folder, &["compare", "runs/slow", "runs/fast"]);
     assert!(
         text.contains("cannot be said  slow: the answers of its best weights are not kept; evaluate it again"),

@@ -205,16 +205,18 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
         return Err(CliError::user(format!("{} has no {split} split", facts.name), hint));
     };
     classifier.check(&images)?;
-    // What others than the run's own images say chooses nothing for the run.
+    // What others than the run's own images say chooses nothing for the run; those of an earlier look at this split are
+    // its own under another name too.
     let is_own = Path::new(&facts.name) == Path::new(&run.manifest().data.name)
-        || seen_before(&run, split).is_some_and(|fingerprint| fingerprint == loaded.fingerprint);
+        || Report::kept(run.folder(), split).any(|(_, earlier)| earlier.fingerprint == loaded.fingerprint);
     let other = (!is_own).then_some(facts.name.as_str());
     let mut kept = Ok(());
     if split == SplitName::Test && other.is_none() {
         kept = run.update(|manifest| manifest.test_evaluations += 1);
     }
     let fingerprint = loaded.fingerprint.clone();
-    let folder = Report::folder(run.folder(), split, other);
+    let is_beside_best = weights == Weights::Last && run.find_weights(Some(Weights::Best)).is_ok();
+    let folder = Report::folder(run.folder(), split, other, is_beside_best);
     if other.is_none() || split == SplitName::Test {
         note_other_data(&run, &folder, split, &fingerprint);
     }
@@ -332,11 +334,6 @@ fn choose_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, Cli
             Err(CliError::user(error, Some("use --split train".to_string())))
         }
     }
-}
-
-/// The images of an earlier look at this split of the run's own data: under another name they are still its own.
-fn seen_before(run: &Run, split: SplitName) -> Option<String> {
-    Report::earlier(&Report::folder(run.folder(), split, None)).map(|earlier| earlier.fingerprint)
 }
 
 /// Says so when the images are not those of the training, or of the last evaluation.

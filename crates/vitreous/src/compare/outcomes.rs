@@ -34,9 +34,8 @@ pub struct Pairs {
 impl Outcomes {
     /// Reads the answers of the weights that reach this accuracy, or says why they are not there.
     pub fn read(run: &Path, weights: Weights, accuracy: f64) -> Result<Outcomes, String> {
-        let folder = Report::folder(run, SplitName::Test, None);
         let read = || {
-            let report = Report::earlier(&folder).filter(|report| report.weights == weights)?;
+            let (folder, report) = Report::kept(run, SplitName::Test).find(|(_, report)| report.weights == weights)?;
             let text = FILES.iter().find_map(|file| fs::read_to_string(folder.join(file)).ok())?;
             let mut outcomes = Outcomes { fingerprint: report.fingerprint, images: Vec::new(), right: Vec::new() };
             for cells in csv_rows(&text).skip(1) {

@@ -1,6 +1,7 @@
 //! What is kept of an evaluation: `evaluation/<split>/` in the run's folder, with `report.json`, `confusion.csv`,
-//! `confusion.txt` and `predictions.csv`, or of a reader `report.json` and `readings.csv`; `evaluation/<split>-of-<data>/` for other images than the run's. A later
-//! evaluation of the same images takes its place.
+//! `confusion.txt` and `predictions.csv`, or of a reader `report.json` and `readings.csv`; `evaluation/<split>-of-<data>/`
+//! for other images than the run's, and `-last` behind either for the last weights of a run that has kept best ones. A
+//! later evaluation of the same images by the same weights takes its place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -73,10 +74,18 @@ impl Reached {
 }
 
 impl Report {
-    /// Where a split's files are in the folder of a run; `other` is the data's name where they are not the run's.
-    pub fn folder(run: &Path, split: SplitName, other: Option<&str>) -> PathBuf {
+    /// Where a split's files are in the folder of a run; `other` is the data's name where they are not the run's,
+    /// `is_beside_best` is said of the last weights where the run has kept best ones too.
+    pub fn folder(run: &Path, split: SplitName, other: Option<&str>, is_beside_best: bool) -> PathBuf {
         let split = if split == SplitName::Validation { "val".to_string() } else { split.to_string() };
-        run.join("evaluation").join(other.map_or(split.clone(), |data| format!("{split}-of-{}", base_name(data))))
+        let of = other.map_or(String::new(), |data| format!("-of-{}", base_name(data)));
+        run.join("evaluation").join(format!("{split}{of}{}", if is_beside_best { "-last" } else { "" }))
+    }
+
+    /// Returns what is kept of a split of the run's own images, of either weights: where it is, and what it says.
+    pub fn kept(run: &Path, split: SplitName) -> impl Iterator<Item = (PathBuf, Report)> {
+        let folders = [false, true].map(|is_beside_best| Report::folder(run, split, None, is_beside_best));
+        folders.into_iter().filter_map(|folder| Some((folder.clone(), Report::earlier(&folder)?)))
     }
 
     /// Reads what an earlier evaluation kept, where there is one that can be read.
