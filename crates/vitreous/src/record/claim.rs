@@ -3,11 +3,15 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::RecordError;
 
 /// File that is locked while a process trains in a run's folder; it holds the process's number.
 pub(super) const CLAIM: &str = ".lock";
+
+/// How long a process that was killed may take to let go of its claim: until then it seems to be at work.
+const DYING: Duration = Duration::from_secs(1);
 
 /// The claim of this process on the folder of a run; it ends with the value, or with the process.
 #[derive(Debug)]
@@ -24,15 +28,16 @@ impl Claim {
         let path = folder.join(CLAIM);
         let opened = File::options().create(true).truncate(false).read(true).write(true).open(&path);
         let mut file = opened.map_err(|error| RecordError::write(&path, &error))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
+        let start = Instant::now();
+        // Where files cannot be locked, nobody can be seen at work.
+        while let Err(TryLockError::WouldBlock) = file.try_lock() {
+            if start.elapsed() >= DYING {
                 let mut text = String::new();
                 // Who cannot be named is another process all the same.
                 let _ = file.read_to_string(&mut text);
                 return Err(RecordError::Busy { path: folder.to_path_buf(), pid: text.trim().parse().ok() });
             }
-            // Where files cannot be locked, nobody can be seen at work.
-            Ok(()) | Err(TryLockError::Error(_)) => {}
+            std::thread::sleep(Duration::from_millis(20));
         }
         let noted = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         noted.map_err(|error| RecordError::write(&path, &error))?;
@@ -69,5 +74,18 @@ mod tests {
         assert_eq!(error.to_string(), expected);
         drop(claim);
         Claim::of(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_claim_that_ends_in_a_moment_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let claim = Claim::of(folder.path()).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(DYING / 10);
+                drop(claim);
+            });
+            Claim::of(folder.path()).unwrap();
+        });
     }
 }
