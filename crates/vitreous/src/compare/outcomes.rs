@@ -1,7 +1,7 @@
 //! Which images of the test split a run names right, read back from what `evaluate` kept of each.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::data::SplitName;
 use crate::evaluate::{Report, csv_rows};
@@ -34,8 +34,7 @@ pub struct Pairs {
 impl Outcomes {
     /// Reads the answers of the weights that reach this accuracy, or says why they are not there.
     pub fn read(run: &Path, weights: Weights, accuracy: f64) -> Result<Outcomes, String> {
-        let read = || {
-            let (folder, report) = Report::kept(run, SplitName::Test).find(|(_, report)| report.weights == weights)?;
+        let read = |(folder, report): (PathBuf, Report)| {
             let text = FILES.iter().find_map(|file| fs::read_to_string(folder.join(file)).ok())?;
             let mut outcomes = Outcomes { fingerprint: report.fingerprint, images: Vec::new(), right: Vec::new() };
             for cells in csv_rows(&text).skip(1) {
@@ -48,7 +47,9 @@ impl Outcomes {
             let found = right as f64 / outcomes.right.len() as f64;
             ((found - accuracy).abs() < 1e-9).then_some(outcomes)
         };
-        read().ok_or_else(|| format!("the answers of its {weights} weights are not kept; evaluate it again"))
+        let mut kept = Report::kept(run, SplitName::Test).filter(|(_, report)| report.weights == weights);
+        kept.find_map(read)
+            .ok_or_else(|| format!("the answers of its {weights} weights are not kept; evaluate it again"))
     }
 
     /// Puts the answers of two runs side by side; nothing comes of other images.
