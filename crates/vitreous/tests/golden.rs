@@ -25,11 +25,16 @@ const fn stack(preset: &'static str) -> Subject {
 
 const MNIST: Subject = Subject { changes: &["model.dropout=0"], ..subject("mnist-vit", [28, 1, 10]) };
 const CIFAR: Subject = subject("cifar-vit-64", [32, 3, 10]);
+const FASHION: Subject =
+    Subject { changes: &["train.epochs=10", "train.warmup_epochs=1"], ..subject("fashion-vit", [28, 1, 10]) };
 const FLAT: Subject = subject("cifar-vit-64-flat", [32, 3, 10]);
 const COSINE: Subject = subject("cifar-vit-cosine-6b8h8d", [32, 3, 5]);
 const LEARNED: Subject = subject("cifar-vit-learned-4b6h12d-tanh", [32, 3, 5]);
 const DECODER: Subject = subject("cifar-vit-learned-4b6h12d-decoder", [32, 3, 5]);
 const PHOTOS: Subject = subject("photos-vit-52m", [64, 3, 5]);
+/// The product in each head as one einsum comes to what the loop comes to.
+const EINSUM: Subject = Subject { changes: &["model.attention_form=einsum"], ..PHOTOS };
+const PHOTOS_CNN: Subject = Subject { tolerance: CONVOLUTION, ..subject("photos-cnn", [64, 3, 5]) };
 /// Narrower and with fewer epochs than the preset, so that files and learning rates are those of golden_reader.py.
 const READER: Subject =
     Subject { changes: &["model.embed_dim=64", "train.epochs=10"], ..subject("read-digits", [28, 1, 10]) };
@@ -88,16 +93,23 @@ macro_rules! is_pytorchs {
 
 is_pytorchs!(mnist_vit_in_f64_is_pytorchs, mnist_vit_is_pytorchs, MNIST, 10);
 is_pytorchs!(cifar_vit_64_in_f64_is_pytorchs, cifar_vit_64_is_pytorchs, CIFAR, 10);
+is_pytorchs!(fashion_vit_in_f64_is_pytorchs, fashion_vit_is_pytorchs, FASHION, 3);
 is_pytorchs!(flat_tokens_in_f64_are_pytorchs, flat_tokens_are_pytorchs, FLAT, 3);
 is_pytorchs!(cosine_vit_in_f64_is_pytorchs, cosine_vit_is_pytorchs, COSINE, 10);
 is_pytorchs!(learned_vit_in_f64_is_pytorchs, learned_vit_is_pytorchs, LEARNED, 10);
 is_pytorchs!(decoder_in_f64_is_pytorchs, decoder_is_pytorchs, DECODER, 10);
 is_pytorchs!(photos_vit_in_f64_is_pytorchs, photos_vit_is_pytorchs, PHOTOS, 1);
+is_pytorchs!(photos_cnn_in_f64_is_pytorchs, photos_cnn_is_pytorchs, PHOTOS_CNN, 2);
 is_pytorchs!(reader_in_f64_is_pytorchs, reader_is_pytorchs, READER, 4);
 is_pytorchs!(post_norm_in_f64_is_pytorchs, post_norm_is_pytorchs, POST_NORM, 2);
 is_pytorchs!(cnn4_in_f64_is_pytorchs, cnn4_is_pytorchs, CNN4, 2);
 is_pytorchs!(vgg16_in_f64_is_pytorchs, vgg16_is_pytorchs, VGG16, 3);
 is_pytorchs!(attention_cnn_in_f64_is_pytorchs, small_attention_cnn_is_pytorchs, SMALL_ATTENTION_CNN, 2);
+
+#[test]
+fn photos_vit_as_an_einsum_is_pytorchs() {
+    assert_engine_is_pytorchs(&EINSUM);
+}
 
 /// Its plain loops would take four times as long as those on small images, which are compared.
 #[test]

@@ -101,3 +101,30 @@ impl ImageSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::layers::Layers;
+    use crate::config::model::ImageFacts;
+    use crate::data::{Wanted, inspect, load};
+
+    #[test]
+    fn splits_have_other_strips_and_only_those_to_train_on_are_of_the_seed() {
+        let facts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
+        let model = Layers::preset("read-digits").unwrap().finish().unwrap().resolve(facts).unwrap().model;
+        let data = DataSpec { limit_train: Some(223), ..DataSpec::default() };
+        let loaded = load(&data, &inspect(&data).unwrap(), Wanted::TrainAndValidation, 1, &|_, _| ()).unwrap();
+        let digits = loaded.train.unwrap();
+        // Of the same digits, so that nothing but the way in which strips are drawn tells them apart.
+        let drawn = |name: SplitName, seed: u64| {
+            let set = ImageSet::new(digits.clone(), name, &model, &data, seed);
+            (0..7).flat_map(|index| set.pixels(index, &mut Vec::new()).to_vec()).collect::<Vec<u8>>()
+        };
+        let [train, validation, test] =
+            [SplitName::Train, SplitName::Validation, SplitName::Test].map(|name| [1, 2].map(|seed| drawn(name, seed)));
+        assert!(train[0] != train[1], "each run has strips of its own");
+        assert!(validation[0] == validation[1] && test[0] == test[1], "all runs are measured by the same");
+        assert!(train[0] != validation[0] && validation[0] != test[0] && test[0] != train[0]);
+    }
+}

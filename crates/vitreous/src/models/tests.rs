@@ -34,8 +34,11 @@ fn named_models_have_the_literatures_parameter_counts() {
         ("vit-small", imagenet, 22_050_664),
         ("vit-base", imagenet, 86_567_656),
         ("vgg16", CIFAR, 14_719_818),
-        // Two numbers for each of the 4,224 channels.
+        // Batch norm has two numbers for each channel, of which VGG16 has 4,224.
+        ("vgg11-bn", CIFAR, 9_231_114),
+        ("vgg13-bn", CIFAR, 9_416_010),
         ("vgg16-bn", CIFAR, 14_728_266),
+        ("vgg19-bn", CIFAR, 20_040_522),
     ];
     for (name, facts, count) in counts {
         let spec = ModelSpec::named(name).expect("a named size");

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use vitreous::config::ResolvedConfig;
 use vitreous::config::layers::Layers;
 use vitreous::config::model::{ImageFacts, ModelSpec};
+use vitreous::config::presets;
 use vitreous::config::strips::words;
 use vitreous::config::train::{Optimizer, TrainConfig};
 use vitreous::models::{Model, build_for_training};
 use vitreous::train::optimizer;
 use vitreous_engine::autodiff::differentiate;
-use vitreous_engine::graph::Node;
+use vitreous_engine::graph::{Node, ParameterKind};
 use vitreous_engine::random::Key;
 use vitreous_engine::reference::{Mode, Reference};
 use vitreous_engine::{Examples, Graph, Isa, NodeId, Parameters, Session, Step};
@@ -51,7 +52,10 @@ impl Case {
 
     /// Takes the preset with other changes than its golden file has.
     pub fn changed(subject: &Subject, changes: &[&str]) -> Case {
-        let mut layers = Layers::preset(subject.preset).expect("a preset");
+        // A stack's dropout is part of a list, so no change can turn it off.
+        let text = presets::text(subject.preset).expect("a preset").replace("\"dropout 0.2\"", "\"dropout 0\"");
+        let mut layers = Layers::new();
+        layers.add_toml(&text, subject.preset).expect("a good preset");
         for change in changes {
             layers.set(change).expect("a key");
         }
@@ -87,7 +91,7 @@ impl Case {
         let is_output = |node: &Node| {
             let name = node.name.as_str();
             let end = if name.starts_with("decoder.") { ".add3" } else { ".add2" };
-            let of_stack = node.op.name() == "conv2d" || (name.starts_with("layers.") && name.ends_with(".add"));
+            let of_stack = name.starts_with("layers.") && ["conv2d", "batch_norm", "add"].contains(&node.op.name());
             let of_reader = name.ends_with(".mlp.add") || name == "words.pos_encoding";
             name.ends_with(end) || of_stack || of_reader || name == "patch_embed.proj" || name == "pos_embed"
         };
@@ -98,22 +102,31 @@ impl Case {
         self.graph().node(node).name.clone()
     }
 
-    /// Names the values of all parameters.
-    fn named(&self, values: impl IntoIterator<Item = Vec<f64>>) -> BTreeMap<String, Vec<f64>> {
-        self.graph().parameters().iter().map(|param| param.name.clone()).zip(values).collect()
+    /// Names the values of the parameters of a kind.
+    fn named(&self, kind: ParameterKind, values: impl IntoIterator<Item = Vec<f64>>) -> BTreeMap<String, Vec<f64>> {
+        let params = self.graph().parameters().iter().zip(values).filter(|(param, _)| param.kind == kind);
+        params.map(|(param, values)| (param.name.clone(), values)).collect()
+    }
+
+    /// The values of parameters, or of their gradients, in the graph's order.
+    fn values(&self, params: &Parameters) -> Vec<Vec<f64>> {
+        let values = |name: &str| to_f64(params.get(self.graph().find_parameter(name).expect("it is there")));
+        self.graph().parameters().iter().map(|param| values(&param.name)).collect()
     }
 
     /// Computes everything with the plain loops, and the first `steps` of the losses.
     pub fn run_reference(&self, steps: usize) -> Found {
         let training = differentiate(self.graph(), self.model.loss);
-        let params = (self.graph().parameters().iter())
+        let params: Vec<Vec<f64>> = (self.graph().parameters().iter())
             .map(|param| to_f64(&self.golden.parameter(&param.name, &param.shape.0)))
             .collect();
+        let inferring = Reference::new(self.graph(), params.clone());
         let mut reference = Reference::new(&training.graph, params);
         let Batch { inputs, targets } = self.batch();
         let inputs: Vec<Vec<f64>> = inputs.iter().map(|values| to_f64(values)).collect();
         let keys: Vec<Key> = (FIRST..).take(self.golden.batch).map(|place| dropout_key().with(place)).collect();
         let mode = Mode::Train { image_keys: Some(&keys), batch: targets };
+        let inferred = inferring.run(&inputs, Mode::Infer);
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / targets as f64;
         let first = reference.run(&inputs, mode);
         let mut losses = vec![mean(first.of(self.model.loss))];
@@ -126,9 +139,10 @@ impl Case {
             gradients = values.gradients;
         }
         Found {
-            outputs: self.outputs().iter().map(|&id| (self.name(id), first.of(id).to_vec())).collect(),
-            logits: first.of(self.model.logits).to_vec(),
-            gradients: self.named(first.gradients),
+            outputs: self.outputs().iter().map(|&id| (self.name(id), inferred.of(id).to_vec())).collect(),
+            logits: inferred.of(self.model.logits).to_vec(),
+            gradients: self.named(ParameterKind::Trained, first.gradients),
+            statistics: self.named(ParameterKind::Statistic, first.statistics),
             losses,
         }
     }
@@ -155,17 +169,16 @@ impl Case {
             ..Step::new(self.golden.batch, &batch, train.learning_rate(number, 1))
         };
         let (gradients, loss) = session.gradients(&step(0));
-        let gradients = self.graph().parameters().iter().map(|param| {
-            let id = self.graph().find_parameter(&param.name).expect("it is there");
-            to_f64(gradients.get(id))
-        });
-        let losses: Vec<f64> =
-            (0..self.golden.steps()).map(|number| session.train_step(&step(number as u64)).loss).collect();
+        let gradients = self.named(ParameterKind::Trained, self.values(&gradients));
+        let mut losses = vec![session.train_step(&step(0)).loss];
         assert_eq!(loss, losses[0], "two ways to the same loss");
+        let statistics = self.named(ParameterKind::Statistic, self.values(session.parameters()));
+        losses.extend((1..self.golden.steps()).map(|number| session.train_step(&step(number as u64)).loss));
         Found {
             outputs: nodes.iter().map(|&id| self.name(id)).zip(values).collect(),
             logits,
-            gradients: self.named(gradients),
+            gradients,
+            statistics,
             losses,
         }
     }

@@ -18,6 +18,8 @@ pub struct Golden {
     logits: Vec<f64>,
     loss: f64,
     gradients: Vec<Sample>,
+    #[serde(default)]
+    statistics: Vec<Sample>,
     losses: Vec<f64>,
 }
 
@@ -44,12 +46,14 @@ struct Sample {
 
 /// What a run under test came to.
 pub struct Found {
-    /// Intermediate values of the batch, by node name.
+    /// Intermediate values of the batch, by node name, of a model that does not learn.
     pub outputs: BTreeMap<String, Vec<f64>>,
-    /// `[batch, classes]`
+    /// `[batch, classes]`, likewise.
     pub logits: Vec<f64>,
     /// Gradients of the mean loss, before the first step.
     pub gradients: BTreeMap<String, Vec<f64>>,
+    /// What the first step makes of batch norm's statistics.
+    pub statistics: BTreeMap<String, Vec<f64>>,
     /// Mean loss before each step; as many as were computed.
     pub losses: Vec<f64>,
 }
@@ -123,6 +127,7 @@ impl Golden {
         let size = self.gradients.iter().fold(0.0f64, |a, gradient| a.max(gradient.largest.abs()));
         let floor = tolerance.model * size;
         differences.extend(compare_all(&self.gradients, &found.gradients, |name| tolerance.of(name), floor));
+        differences.extend(compare_all(&self.statistics, &found.statistics, |_| tolerance.value, 0.0));
         let losses = &self.losses[..found.losses.len().clamp(1, self.losses.len())];
         assert_eq!(self.loss, losses[0], "the file contradicts itself");
         differences.push(compare_values("losses", losses, &found.losses, tolerance.loss));

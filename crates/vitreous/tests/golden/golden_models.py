@@ -30,6 +30,11 @@ class Specs(dict):
     def token(self, name, *shape):
         self[name] = (list(shape), 0.0, 1.0)
 
+    def batch_norm(self, name, channels):
+        self.norm(name, channels)
+        self[name + ".running_mean"] = ([channels], 0.0, 0.1)
+        self[name + ".running_var"] = ([channels], 1.0, 0.1)
+
 
 def norm(p, name, x):
     return F.layer_norm(x, x.shape[-1:], p[name + ".weight"], p[name + ".bias"], EPS)
@@ -43,6 +48,16 @@ def sine_cosine(positions, width, dtype):
     at = torch.arange(positions).double()[:, None] / 10000.0 ** (torch.arange(0, width, 2).double() / width)
     # The program's table is f32, as a model's weights are.
     return torch.stack([at.sin(), at.cos()], -1).flatten(1).float().to(dtype)
+
+
+def ten_epochs(lr, step):
+    """Cosine over ten epochs of one step, the first of which warms up."""
+    return lr * 0.5 * (1 + math.cos(math.pi * max(step - 1, 0) / 9))
+
+
+def is_statistic(name):
+    """Whether a parameter follows what is seen, and is not trained."""
+    return name.endswith((".running_mean", ".running_var"))
 
 
 def own(p, prefix):
@@ -69,6 +84,10 @@ class Model:
 
     def labels(self):
         return torch.tensor([(7 * i + 3) % self.classes for i in range(self.batch)])
+
+    def infer(self, p, images):
+        """`forward` of a model that does not learn."""
+        return self.forward(p, images, lambda x: None)
 
 
 # ---- vision transformers ----
@@ -151,6 +170,27 @@ class Cifar(Vit):
         x = x + linear(p, "attn.proj", torch.cat(heads, -1))
         y = linear(p, "mlp.fc1", norm_relu("norm2", x))
         return x + linear(p, "mlp.fc2", norm_relu("mlp.norm", y))
+
+
+class Fashion(Vit):
+    """E5: the usual block, a norm before each half and GELU; gradients are clipped."""
+    name, seed, batch, image, gradient_places = "fashion-vit", 1, 8, (1, 28, 28), 64
+    width, hidden, depth, heads, positions = 128, 256, 6, 8, 50
+    block_norms = {"norm1": 128, "norm2": 128}
+    final_norm = True
+    kink, clip = 0.0, 1.0
+
+    def optimizer(self, params):
+        return torch.optim.AdamW(params, lr=1e-3, weight_decay=0.05, foreach=False)
+
+    def learning_rate(self, step):
+        return ten_epochs(1e-3, step)
+
+    def block(self, p, x, margin):
+        q, k, v = linear(p, "attn.qkv", norm(p, "norm1", x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + linear(p, "attn.proj", y)
+        return x + linear(p, "mlp.fc2", F.gelu(linear(p, "mlp.fc1", norm(p, "norm2", x))))
 
 
 class Flat(Cifar):
@@ -365,6 +405,63 @@ class SmallAttentionCnn(AttentionCnn):
     looser = {}
 
 
+class PhotosCnn(Stack):
+    """E4's partner: residual convolutions with batch norm. A step normalises by its own images, whatever else by the
+    statistics, and these follow the steps."""
+    name, seed, batch, image, classes = "photos-cnn", 76, 2, (3, 64, 64), 5
+
+    def optimizer(self, params):
+        return torch.optim.Adam(params, lr=1e-4, foreach=False)
+
+    def specs(self):
+        out = Specs()
+
+        def normed(place, norm, channels, width):
+            scale = round(math.sqrt(self.conv_gain / (9 * channels)), 4)
+            out[f"layers.{place}.weight"] = ([width, channels, 3, 3], 0.0, scale)
+            out.batch_norm(f"layers.{norm}", width)
+
+        normed("0", "1", 3, 32)
+        for i, channels, width in ((4, 32, 64), (7, 64, 128), (10, 128, 192)):
+            normed(f"{i}.residual.0", f"{i}.residual.1", channels, width)
+            normed(f"{i}.residual.3", f"{i}.residual.4", width, width)
+            out.conv(f"layers.{i}.shortcut.0", channels, width, 1)
+        out.linear("layers.14", 192, 5)
+        return out
+
+    def forward(self, p, images, margin, learns=True):
+        outputs = {}
+
+        def normed(place, norm, x):
+            x = outputs[f"layers.{place}"] = F.conv2d(x, p[f"layers.{place}.weight"], padding=1)
+            mean, var, weight, bias = (
+                p[f"layers.{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+            # The program's momentum is f32.
+            momentum = torch.tensor(0.1).item()
+            x = outputs[f"layers.{norm}"] = F.batch_norm(x, mean, var, weight, bias, learns, momentum, EPS)
+            return x
+
+        def relu(x):
+            margin(x)
+            return torch.relu(x)
+
+        x = self.pool(relu(normed("0", "1", images)), margin, True)
+        for i in (4, 7, 10):
+            shortcut = f"layers.{i}.shortcut.0"
+            kept = F.conv2d(x, p[shortcut + ".weight"], p[shortcut + ".bias"])
+            y = relu(normed(f"{i}.residual.0", f"{i}.residual.1", x))
+            y = normed(f"{i}.residual.3", f"{i}.residual.4", y)
+            x = outputs[f"layers.{i}"] = kept + y
+            x = relu(x)
+            if i < 10:
+                x = self.pool(x, margin, True)
+        outputs = {name: x.permute(0, 2, 3, 1) for name, x in outputs.items()}
+        return linear(p, "layers.14", x.mean((2, 3))), outputs
+
+    def infer(self, p, images):
+        return self.forward(p, images, lambda x: None, learns=False)
+
+
 # ---- a transformer over whole sequences ----
 
 class PhotoVit(Model):
@@ -410,4 +507,5 @@ class PhotoVit(Model):
         return linear(p, "head", x.mean(1)), outputs
 
 
-MODELS = [Mnist, Cifar, Flat, Cosine, Learned, Decoder, Cnn4, Vgg16, AttentionCnn, SmallAttentionCnn, PhotoVit]
+MODELS = [Mnist, Cifar, Fashion, Flat, Cosine, Learned, Decoder, Cnn4, Vgg16, AttentionCnn, SmallAttentionCnn, PhotosCnn,
+          PhotoVit]

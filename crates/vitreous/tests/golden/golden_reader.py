@@ -4,7 +4,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from golden_models import Model, Specs, linear, norm, own, sine_cosine
+from golden_models import Model, Specs, linear, norm, own, sine_cosine, ten_epochs
 
 
 class Reader(Model):
@@ -17,8 +17,7 @@ class Reader(Model):
         return torch.optim.AdamW(params, lr=1e-3, weight_decay=0.01, foreach=False)
 
     def learning_rate(self, step):
-        """Cosine over ten epochs of one step, the first of which warms up."""
-        return 1e-3 * 0.5 * (1 + math.cos(math.pi * max(step - 1, 0) / 9))
+        return ten_epochs(1e-3, step)
 
     def strips(self):
         return [[(7 * i + 3 * j) % 10 for j in range(1 + 3 * i % 5)] for i in range(self.batch)]

@@ -55,8 +55,8 @@ def places(count, limit):
 def start(model, seed, dtype):
     """The parameters by name, and the images."""
     specs = model.specs()
-    p = {name: tensor(seed, n, math.prod(shape), center, scale).reshape(shape).to(dtype).requires_grad_()
-         for n, (name, (shape, center, scale)) in enumerate(specs.items())}
+    p = {name: tensor(seed, n, math.prod(shape), center, scale).reshape(shape).to(dtype)
+         .requires_grad_(not golden_models.is_statistic(name)) for n, (name, (shape, center, scale)) in enumerate(specs.items())}
     count = model.batch * math.prod(model.image)
     return p, tensor(seed, len(p), count, 0.0, IMAGE_SCALE).reshape(model.batch, *model.image).to(dtype)
 
@@ -76,21 +76,24 @@ class Run:
             elif 0 < x.numel() <= FEW:
                 self.later_kink = min(self.later_kink, least / x.detach().square().mean().sqrt().item())
 
-        optimizer, self.losses = model.optimizer(list(p.values())), []
+        trained = {name: x for name, x in p.items() if x.requires_grad}
+        optimizer, self.losses = model.optimizer(list(trained.values())), []
+        with torch.no_grad():
+            self.logits, outputs = model.infer(p, images)
+            self.outputs = {name: x.flatten() for name, x in outputs.items()}
         for step in range(steps):
-            logits, outputs = model.forward(p, images, margin)
+            logits, _ = model.forward(p, images, margin)
             loss = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=-1)
             optimizer.zero_grad()
             loss.backward()
             if step == 0:
-                self.logits = logits.detach()
-                self.outputs = {name: x.detach().flatten() for name, x in outputs.items()}
-                self.gradients = {name: x.grad.clone().flatten() for name, x in p.items()}
+                self.gradients = {name: x.grad.clone().flatten() for name, x in trained.items()}
+                self.statistics = {name: x.clone().flatten() for name, x in p.items() if name not in trained}
             self.losses.append(loss.item())
             for group in optimizer.param_groups:
                 group["lr"] = model.learning_rate(step) or group["lr"]
             if model.clip:
-                torch.nn.utils.clip_grad_norm_(p.values(), model.clip)
+                torch.nn.utils.clip_grad_norm_(trained.values(), model.clip)
             optimizer.step()
 
     def is_clear(self):
@@ -129,10 +132,14 @@ def write(run, path):
         "logits": [digits(x) for x in run.logits.flatten().tolist()], "loss": digits(run.losses[0]),
         "gradients": [{"name": name, **sample(x, gradients, allowed(run, name, x, floor))}
                       for name, x in run.gradients.items()],
+        "statistics": [{"name": name, **sample(x, gradients, allowed(run, name, x))}
+                       for name, x in run.statistics.items()],
         "losses": [digits(x) for x in run.losses],
     }
     text = []
     for key, value in lines.items():
+        if value == []:
+            continue
         if isinstance(value, list) and isinstance(value[0], dict):
             rows = ",\n".join("  " + json.dumps(row, separators=(",", ":")) for row in value)
             text.append(f'"{key}": [\n{rows}\n]')
@@ -174,9 +181,12 @@ def float32(exact):
 
     value, name = part(lambda name, a, x: (a - x).abs().max().item() / allowed(exact, name, x, floor))
     norm, _ = part(of_norm)
+    statistics = max((((single.statistics[name].double() - x).abs().max() / x.abs().max()).item() / tolerance
+                      for name, x in exact.statistics.items()), default=0.0)
     logits = ((single.logits.double() - exact.logits).abs().max() / exact.logits.abs().max()).item() / tolerance
     losses = max(abs(a - b) for a, b in zip(single.losses, exact.losses)) / 2e-5
-    return {f"gradients ({name})": value, "their norms": norm, "logits": logits, "losses": losses}
+    return {f"gradients ({name})": value, "their norms": norm, "statistics": statistics, "logits": logits,
+            "losses": losses}
 
 
 def search(model):
