@@ -124,6 +124,9 @@ fn classes_are_matched_by_name_and_not_by_the_order_of_folders() {
     assert_eq!(kept.lines().count(), 16);
     let again = json(folder, &["evaluate", "runs/colours", "--data", "./colours/"]);
     assert_eq!(again["test_evaluations"], 2, "another name for the run's own data");
+    let absolute = folder.join("colours");
+    said(folder, &["evaluate", "runs/colours", "--split=val", "--data", absolute.to_str().unwrap()]);
+    assert!(folder.join("runs/colours/evaluation/val/report.json").exists(), "a way to the run's own data");
     let others = "runs/colours/evaluation/test-of-others/predictions.csv";
     let predictions = fs::read_to_string(folder.join(others)).unwrap();
     assert!(predictions.lines().nth(1).unwrap().starts_with("test/green/0.png,green,green,"), "{predictions}");

@@ -207,7 +207,7 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     classifier.check(&images)?;
     // What others than the run's own images say chooses nothing for the run; those of an earlier look at this split are
     // its own under another name too.
-    let is_own = Path::new(&facts.name) == Path::new(&run.manifest().data.name)
+    let is_own = is_same_place(&facts.name, &run.manifest().data.name)
         || Report::kept(run.folder(), split).any(|(_, earlier)| earlier.fingerprint == loaded.fingerprint);
     let other = (!is_own).then_some(facts.name.as_str());
     let mut kept = Ok(());
@@ -244,6 +244,12 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
         .and_then(|()| report.save(&folder, &answers))
         .and_then(|()| run.update(|manifest| manifest.note_evaluation(report.record())));
     Ok(Measured { report, folder, is_own, examples, kept })
+}
+
+/// Whether two names are of the same data: equal, or ways to the same folder.
+fn is_same_place(one: &str, other: &str) -> bool {
+    let folder = |name: &str| Path::new(name).canonicalize().ok();
+    Path::new(one) == Path::new(other) || folder(one).is_some_and(|one| Some(one) == folder(other))
 }
 
 /// Asks the model about all images; of a reader, some strips come as text.

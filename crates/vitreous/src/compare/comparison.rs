@@ -13,6 +13,9 @@ use crate::record::Weights;
 /// Stands for the images where they differ although nothing in the configs does.
 const IMAGES: &str = "data.fingerprint";
 
+/// Stands for the beam by which readers were tested, where it is not the same.
+const BEAM: &str = "evaluate.beam";
+
 /// Runs side by side.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
@@ -29,7 +32,7 @@ pub struct Comparison {
 /// One run, or several that differ only in the seed. Accuracies are fractions of 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// The run's name, or what the names of several have in common.
+    /// The run's name, or what the names of several have in common; no other row has it.
     #[serde(rename = "run")]
     pub name: String,
     /// The runs' folders.
@@ -46,8 +49,8 @@ pub struct Row {
     pub flops_forward: Option<u64>,
     /// Wall-clock time of the training.
     pub seconds: Option<Spread>,
-    /// Whose accuracies these are; several where the runs were not measured by the same.
-    pub weights: Vec<Weights>,
+    /// Whose accuracies these are, where any is known.
+    pub weights: Option<Weights>,
     /// Accuracy on the images it learned from.
     pub train_acc: Option<Spread>,
     /// Whether `evaluate` measured that, or it is the mean over the last epoch while learning.
@@ -65,21 +68,28 @@ pub struct Row {
 }
 
 impl Comparison {
-    /// Makes rows of runs, in the order of the runs; with `group`, one for all that differ only in the seed.
+    /// Makes rows of runs, in the order of the runs; with `group`, one for all that differ only in the seed and are known
+    /// by the accuracies of the same weights.
     pub fn new(mut runs: Vec<RunFacts>, left_out: Vec<LeftOut>, group: bool) -> Comparison {
         name_apart(&mut runs);
         tell_images_apart(&mut runs);
+        tell_beams_apart(&mut runs);
         let mut keys = differing(&runs.iter().map(|run| &run.settings).collect::<Vec<_>>());
         let mut groups: Vec<Vec<RunFacts>> = Vec::new();
-        let mut places = HashMap::new();
+        let mut places: HashMap<_, Vec<usize>> = HashMap::new();
         for run in runs {
             // Of the settings only the keys that differ can tell runs apart.
             let own: String = keys.iter().map(|key| format!("{:?}\n", run.settings.get(key))).collect();
-            let place = *places.entry((own, run.fingerprint.clone())).or_insert(groups.len());
-            match groups.get_mut(place) {
+            let places = places.entry((own, run.fingerprint.clone())).or_default();
+            match places.iter().copied().find(|&place| are_of_the_same_weights(&groups[place], &run)) {
                 // A seed that is there already is a repetition, no further sample.
-                Some(same) if group && same.iter().all(|other| other.seed != run.seed) => same.push(run),
-                _ => groups.push(vec![run]),
+                Some(place) if group && groups[place].iter().all(|other| other.seed != run.seed) => {
+                    groups[place].push(run);
+                }
+                _ => {
+                    places.push(groups.len());
+                    groups.push(vec![run]);
+                }
             }
         }
         let seeds_differ = groups.iter().flatten().any(|run| run.seed != groups[0][0].seed);
@@ -90,13 +100,13 @@ impl Comparison {
                 run.settings.insert(SEED.to_string(), seed);
             }
         }
-        let rows = groups.iter().map(|runs| Row::new(runs, &keys)).collect();
+        let rows = groups.iter().zip(names(&groups)).map(|(runs, name)| Row::new(runs, name, &keys)).collect();
         Comparison { rows, keys, against: None, left_out }
     }
 }
 
 impl Row {
-    fn new(runs: &[RunFacts], keys: &[String]) -> Row {
+    fn new(runs: &[RunFacts], name: String, keys: &[String]) -> Row {
         let first = &runs[0];
         let of =
             |value: &dyn Fn(&RunFacts) -> Option<f64>| Spread::of(&runs.iter().filter_map(value).collect::<Vec<_>>());
@@ -109,11 +119,8 @@ impl Row {
             _ => None,
         };
         let train_acc = of(&measured);
-        let mut weights: Vec<Weights> = runs.iter().filter_map(|run| run.weights).collect();
-        weights.sort_unstable();
-        weights.dedup();
         Row {
-            name: common_name(runs),
+            name,
             folders: runs.iter().map(|run| run.folder.clone()).collect(),
             seeds: runs.iter().map(|run| run.seed).collect(),
             model: first.model.clone(),
@@ -123,7 +130,7 @@ impl Row {
             seconds: of(&|run| Some(run.seconds)),
             train_acc_measured: train_acc.is_some(),
             train_acc: train_acc.or_else(|| of(&running)),
-            weights,
+            weights: runs.iter().find_map(|run| run.weights),
             val_acc: of(&|run| run.validation.map(|found| found.value)),
             val_acc_interval: interval(runs.iter().filter_map(|run| run.validation)),
             test_acc: of(&|run| run.test.map(|found| found.value)),
@@ -170,6 +177,40 @@ fn tell_images_apart(runs: &mut [RunFacts]) {
     }
 }
 
+/// Where readers were tested by different beams, these become a setting.
+fn tell_beams_apart(runs: &mut [RunFacts]) {
+    let beams: Vec<u64> = runs.iter().filter_map(|run| run.beam).collect();
+    if beams.windows(2).all(|pair| pair[0] == pair[1]) {
+        return;
+    }
+    for run in runs {
+        if let Some(beam) = run.beam.and_then(|beam| i64::try_from(beam).ok()) {
+            run.settings.insert(BEAM.to_string(), toml::Value::Integer(beam));
+        }
+    }
+}
+
+/// Whether a run's accuracies are of the same weights as those of others, as far as any are known.
+fn are_of_the_same_weights(others: &[RunFacts], run: &RunFacts) -> bool {
+    let mut known = others.iter().filter_map(|other| other.weights);
+    run.weights.is_none_or(|weights| known.all(|other| other == weights))
+}
+
+/// Names each group of runs; a name that two would have is not short enough.
+fn names(groups: &[Vec<RunFacts>]) -> Vec<String> {
+    let short: Vec<String> = groups.iter().map(|runs| common_name(runs)).collect();
+    let mut count = HashMap::new();
+    short.iter().for_each(|name| *count.entry(name).or_insert(0) += 1);
+    let name = |(runs, name): (&Vec<RunFacts>, &String)| {
+        if runs.len() > 1 && count[name] > 1 { first_and_more(runs) } else { name.clone() }
+    };
+    groups.iter().zip(&short).map(name).collect()
+}
+
+fn first_and_more(runs: &[RunFacts]) -> String {
+    format!("{} and {} more", runs[0].name, runs.len() - 1)
+}
+
 /// What the names of runs begin with, without a last part that only leads to the seed.
 fn common_name(runs: &[RunFacts]) -> String {
     let (first, others) = (&runs[0].name, &runs[1..]);
@@ -186,7 +227,7 @@ fn common_name(runs: &[RunFacts]) -> String {
     let trimmed = common.trim_end_matches(ends);
     let trimmed = trimmed.strip_suffix("seed").or_else(|| trimmed.strip_suffix("-s")).unwrap_or(trimmed);
     match trimmed.trim_end_matches(ends) {
-        "" => format!("{first} and {} more", others.len()),
+        "" => first_and_more(runs),
         name => name.to_string(),
     }
 }
@@ -242,6 +283,50 @@ mod tests {
     fn a_seed_that_repeats_is_no_further_sample() {
         let comparison = compared(&[("a", 1, "", None), ("a-2", 1, "", None)], true);
         assert_eq!((names(&comparison), comparison.keys.len()), (vec!["a", "a-2"], 0));
+    }
+
+    #[test]
+    fn no_two_rows_have_one_name() {
+        let runs = [
+            ("a", 1, "", None),
+            ("a-2", 1, "lr = 0.5", None),
+            ("a-3", 2, "lr = 0.5", None),
+            ("a-4", 1, "lr = 0.25", None),
+        ];
+        assert_eq!(names(&compared(&runs, true)), ["a", "a-2 and 1 more", "a-4"]);
+    }
+
+    /// Runs of equal settings and several seeds, with what `evaluate` found of the test split.
+    fn evaluated(found: &[serde_json::Value]) -> Comparison {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |seed: usize| folder.path().join(format!("a_seed={seed}"));
+        for (seed, found) in found.iter().enumerate() {
+            write_run(&at(seed), &format!("[train]\nseed = {seed}\n"), |manifest| {
+                manifest["seed"] = seed.into();
+                let mut record = serde_json::json!({"split": "test", "weights": "best", "data": "photos", "images": 7,
+                    "loss": 0.5, "top1": 0.5});
+                record.as_object_mut().unwrap().extend(found.as_object().unwrap().clone());
+                manifest["evaluations"] = vec![record].into();
+            });
+        }
+        Comparison::new(read(&(0..found.len()).map(at).collect::<Vec<_>>()).0, Vec::new(), true)
+    }
+
+    #[test]
+    fn a_row_has_the_accuracies_of_the_same_weights() {
+        let [best, last] = ["best", "last"].map(|weights| serde_json::json!({"weights": weights}));
+        let comparison = evaluated(&[best.clone(), last.clone(), best, last]);
+        let rows: Vec<_> = comparison.rows.iter().map(|row| (&row.seeds[..], row.weights)).collect();
+        assert_eq!(rows, [(&[0, 2][..], Some(Weights::Best)), (&[1, 3], Some(Weights::Last))]);
+    }
+
+    #[test]
+    fn other_beams_are_told_apart() {
+        let [greedy, wide] = [1, 4].map(|beam| serde_json::json!({"beam": beam}));
+        assert_eq!(evaluated(&[greedy.clone(), greedy.clone()]).keys, [""; 0]);
+        let comparison = evaluated(&[greedy.clone(), wide, greedy]);
+        assert_eq!((names(&comparison), &comparison.keys), (vec!["a", "a_seed=1"], &vec!["evaluate.beam".to_string()]));
+        assert_eq!(comparison.rows[1].settings["evaluate.beam"], toml::Value::Integer(4));
     }
 
     #[test]

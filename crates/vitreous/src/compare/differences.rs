@@ -4,6 +4,7 @@
 //! `evaluate` has kept. Those files are read for so few rows that a thousand runs still take no second.
 
 use std::cell::LazyCell;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -12,7 +13,10 @@ use thiserror::Error;
 
 use super::noise::{LEVEL, mcnemar};
 use super::outcomes::{Outcomes, Pairs};
+use super::settings::Settings;
 use super::{Comparison, Difference, Row};
+use crate::data::SplitName;
+use crate::evaluate::Report;
 use crate::units;
 
 /// Most rows that are held against another, those of the nearest accuracies.
@@ -87,8 +91,9 @@ impl Comparison {
         let Some(best) = mean(&self.rows[reference]) else {
             return Err(AgainstError::NotEvaluated { name: self.rows[reference].name.clone() });
         };
-        let data = tested_on(&self.rows[reference]);
-        let others = self.rows.iter().enumerate().filter(|(at, row)| *at != reference && tested_on(row) == data);
+        let data = tested_on(&self.rows[reference].settings);
+        let others =
+            self.rows.iter().enumerate().filter(|(at, row)| *at != reference && tested_on(&row.settings) == data);
         let mut others: Vec<(usize, f64)> = others.filter_map(|(at, row)| Some((at, mean(row)? - best))).collect();
         others.sort_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
         let answers = LazyCell::new(|| outcomes(&self.rows[reference]));
@@ -113,7 +118,8 @@ impl Comparison {
         let Some(name) = name else {
             let known: Vec<_> =
                 self.rows.iter().enumerate().filter_map(|(at, row)| Some((at, row, row.test_acc?.mean))).collect();
-            let rows = |row: &Row| known.iter().filter(|(_, other, _)| tested_on(other) == tested_on(row)).count();
+            let is_of = |other: &Row, row: &Row| tested_on(&other.settings) == tested_on(&row.settings);
+            let rows = |row: &Row| known.iter().filter(|(_, other, _)| is_of(other, row)).count();
             let by_rows = |&(_, row, mean): &(usize, &Row, f64)| (rows(row), mean);
             // Of equal ones the first.
             let best = known.iter().rev().max_by(|a, b| {
@@ -132,18 +138,18 @@ impl Comparison {
     }
 }
 
-/// What a row's test accuracy is of: accuracies of other data sets, classes or tasks say nothing of each other. A
-/// comparison has the settings that are not the same in all rows.
-pub(super) fn tested_on(row: &Row) -> ([Option<&toml::Value>; 2], bool) {
-    let is_reader = row.settings.get("model.kind").and_then(toml::Value::as_str) == Some("reader");
-    (["data.name", "data.classes"].map(|key| row.settings.get(key)), is_reader)
+/// What a test accuracy is of: accuracies of other data sets, classes or tasks say nothing of each other. A row has the
+/// settings that are not the same in all rows.
+pub fn tested_on(settings: &Settings) -> ([Option<&toml::Value>; 2], bool) {
+    let is_reader = settings.get("model.kind").and_then(toml::Value::as_str) == Some("reader");
+    (["data.name", "data.classes"].map(|key| settings.get(key)), is_reader)
 }
 
 /// The answers of a row that is one run.
 fn outcomes(row: &Row) -> Result<Outcomes, String> {
-    match (&row.folders[..], &row.weights[..], row.test_acc) {
-        ([folder], [weights], Some(accuracy)) => {
-            Outcomes::read(folder, *weights, accuracy.mean).map_err(|reason| format!("{}: {reason}", row.name))
+    match (&row.folders[..], row.weights, row.test_acc) {
+        ([folder], Some(weights), Some(accuracy)) => {
+            Outcomes::read(folder, weights, accuracy.mean).map_err(|reason| format!("{}: {reason}", row.name))
         }
         (folders, ..) => Err(format!("{}: 1 of {} runs has a test accuracy; evaluate more", row.name, folders.len())),
     }
@@ -158,15 +164,20 @@ fn basis(
     let (Some(other), Some(own)) = (reference.test_acc, row.test_acc) else {
         return Basis::Unknown { reason: "a test accuracy is not known".to_string() };
     };
+    let on_others = || format!("{} and {} were tested on other images", row.name, reference.name);
+    // Pictures that are brought to another size have another sum; of equal size they are other pictures.
+    let is_comparable = prepared(row) == prepared(reference);
     if let Some(seeds) = Difference::of(&other, &own).seeds {
+        let images: BTreeSet<String> = [reference, row].into_iter().flat_map(fingerprints).collect();
+        if is_comparable && images.len() > 1 {
+            return Basis::Unknown { reason: on_others() };
+        }
         return Basis::Seeds { p: seeds.p, interval: seeds.interval };
     }
     let pairs = || -> Result<Pairs, String> {
         let (own, other) = (outcomes(row)?, answers.as_ref().map_err(String::clone)?);
-        // Pictures that are brought to another size have another sum; of equal size they are other pictures.
-        let are_equal = own.fingerprint == other.fingerprint || prepared(row) != prepared(reference);
-        let pairs = are_equal.then(|| own.pairs(other)).flatten();
-        pairs.ok_or_else(|| format!("{} and {} were tested on other images", row.name, reference.name))
+        let are_equal = own.fingerprint == other.fingerprint || !is_comparable;
+        are_equal.then(|| own.pairs(other)).flatten().ok_or_else(on_others)
     };
     match pairs() {
         Ok(Pairs { images, only_first, only_second }) => Basis::SameImages {
@@ -177,6 +188,12 @@ fn basis(
         },
         Err(reason) => Basis::Unknown { reason },
     }
+}
+
+/// The SHA-256 of the images by which a row's runs were tested, of those whose answers are kept.
+fn fingerprints(row: &Row) -> Vec<String> {
+    let kept = row.folders.iter().flat_map(|folder| Report::kept(folder, SplitName::Test));
+    kept.filter(|(_, report)| Some(report.weights) == row.weights).map(|(_, report)| report.fingerprint).collect()
 }
 
 /// The settings that decide into which bytes a picture is made; a comparison has those that are not the same in all rows.
@@ -299,6 +316,36 @@ mod tests {
         let found = comparison.rows[1].difference.as_ref().unwrap();
         assert!(matches!(found.basis, Basis::Seeds { .. }) && found.within_noise == Some(true), "{found:?}");
         assert!((found.basis.p().unwrap() - p).abs() < 1e-12 && (found.mean + 5.0 / 12.0).abs() < 1e-12, "{found:?}");
+    }
+
+    #[test]
+    fn seeds_that_were_tested_on_other_images_say_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = [
+            tested("a_seed=1", "lr = 0.5", 1, "cccddd"),
+            tested("a_seed=2", "lr = 0.5", 2, "dccddd"),
+            tested("b", "lr = 0.25", 1, "dddddd"),
+        ];
+        let folders = write(folder.path(), &runs);
+        keep(&folders[1], "dccddd", "best", "of other pictures");
+        let comparison = compared(&folders, None).unwrap();
+        assert_eq!(reason(&comparison.rows[1]), "b and a were tested on other images");
+    }
+
+    #[test]
+    fn the_best_is_found_among_rows_whose_runs_have_like_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = [
+            tested("digits", "lr = 0.5\n[data]\nclasses = \"1,2\"\n", 1, "dddccc"),
+            tested("digits-2", "lr = 0.25", 1, "cccddd"),
+            tested("digits-3", "lr = 0.25", 2, "cccddd"),
+            tested("digits-4", "lr = 0.5", 1, "dddddd"),
+        ];
+        let comparison = compared(&write(folder.path(), &runs), None).unwrap();
+        let Verdicts { title, rows, notes } = Verdicts::new(&comparison).unwrap();
+        assert!(title.starts_with("test accuracy against the best, digits-2 and 1 more: 100.00 "), "{title}");
+        assert_eq!((rows.len(), rows[0][0].as_str()), (1, "digits-4"));
+        assert_eq!(notes.last().unwrap(), "1 more row is tested on other data: compare these by themselves");
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod testing;
 mod verdicts;
 
 pub use comparison::{Comparison, Row};
-pub use differences::{AgainstError, Basis, RowDifference};
+pub use differences::{AgainstError, Basis, RowDifference, tested_on};
 pub use noise::{Difference, SeedSpread};
 pub use read::{LeftOut, RunFacts, TrainAccuracy, folders, read};
 pub use settings::{Settings, became, changes, settings_of, shown};

@@ -41,6 +41,8 @@ pub struct RunFacts {
     pub validation: Option<Accuracy>,
     /// Accuracy on the test split, where `evaluate` was run.
     pub test: Option<Accuracy>,
+    /// Of a reader, the width of the beam by which it was tested.
+    pub beam: Option<u64>,
 }
 
 /// How well a run knows the images that it learned from.
@@ -145,6 +147,7 @@ fn facts(folder: &Path) -> Result<RunFacts, String> {
         train: measured.or_else(|| results.train_acc.map(TrainAccuracy::Running)),
         validation: validation.or_else(|| of_these(SplitName::Validation).map(Accuracy::from)),
         test: test.map(Accuracy::from),
+        beam: test.and_then(|test| test.beam),
     })
 }
 

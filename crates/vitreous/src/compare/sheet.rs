@@ -59,8 +59,8 @@ impl Sheet {
         };
         columns.extend(own.iter().map(|key| Column { title: title(key, keys), is_number: numeric(key) }));
         columns.extend(["parameters", "FLOPs", "training time"].map(number));
-        let weights: BTreeSet<&[Weights]> = rows.iter().map(|row| &row.weights[..]).filter(|w| !w.is_empty()).collect();
-        let mixed = weights.len() > 1 || weights.iter().any(|weights| weights.len() > 1);
+        let weights: BTreeSet<Weights> = rows.iter().filter_map(|row| row.weights).collect();
+        let mixed = weights.len() > 1;
         columns.extend(mixed.then(|| text("weights")));
         columns.extend(["train acc", "val acc", "test acc"].map(number));
         let cells = |row: &Row| {
@@ -71,7 +71,7 @@ impl Sheet {
             cells.push(units::count(row.parameters as u64));
             cells.push(row.flops_forward.map_or("-".to_string(), units::flops));
             cells.push(time(row.seconds));
-            cells.extend(mixed.then(|| words(&row.weights, ", ", "-")));
+            cells.extend(mixed.then(|| row.weights.map_or("-".to_string(), |weights| weights.to_string())));
             let running = row.train_acc.is_some() && !row.train_acc_measured;
             let train = accuracy(row.train_acc, row.seeds.len());
             cells.push(if running { format!("~{train}") } else { train });
@@ -81,7 +81,7 @@ impl Sheet {
         };
         let mut notes = notes(rows, further, several);
         if let Some(weights) = weights.first().filter(|_| !mixed) {
-            notes.insert(0, format!("val acc and test acc are those of the {} weights", weights[0]));
+            notes.insert(0, format!("val acc and test acc are those of the {weights} weights"));
         }
         let verdicts = Verdicts::new(comparison);
         Sheet { columns, rows: rows.iter().map(cells).collect(), notes, verdicts }
@@ -134,7 +134,7 @@ impl Comparison {
             }
             let from = if row.train_acc_measured { "evaluate" } else { "last epoch" };
             cells.push(row.train_acc.map_or("", |_| from).to_string());
-            cells.push(words(&row.weights, " ", ""));
+            cells.push(row.weights.map_or(String::new(), |weights| weights.to_string()));
             let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
             for interval in [row.val_acc_interval, row.test_acc_interval] {
                 cells.extend([0, 1].map(|end| number(interval.map(|interval| interval[end]))));
@@ -149,12 +149,6 @@ impl Comparison {
         }
         text
     }
-}
-
-/// Names weights, or the lack of any.
-fn words(weights: &[Weights], between: &str, none: &str) -> String {
-    let words: Vec<String> = weights.iter().map(Weights::to_string).collect();
-    if words.is_empty() { none.to_string() } else { words.join(between) }
 }
 
 fn text(title: &str) -> Column {
@@ -226,7 +220,7 @@ fn notes(rows: &[Row], further: &[String], several: bool) -> Vec<String> {
             "~ is the mean over the last epoch's steps, while learning; `evaluate RUN --split train` measures it";
         notes.push(text.to_string());
     }
-    if rows.iter().any(|row| row.val_acc.is_none() && !row.weights.is_empty()) {
+    if rows.iter().any(|row| row.val_acc.is_none() && row.weights.is_some()) {
         let text = "no validation accuracy of these weights (-): `vitreous evaluate RUN --split val` measures it";
         notes.push(text.to_string());
     }
@@ -261,7 +255,7 @@ mod tests {
             parameters: 106_122,
             flops_forward: Some(2_500_000),
             seconds: Spread::of(&[75.0]),
-            weights: vec![Weights::Best],
+            weights: Some(Weights::Best),
             train_acc: Spread::of(&[0.5]),
             train_acc_measured: true,
             val_acc: Spread::of(&[0.375]),
@@ -320,15 +314,13 @@ mod tests {
 
     #[test]
     fn weights_have_a_column_where_they_are_not_the_same() {
-        let last = Row { weights: vec![Weights::Last], ..row("b", &[0.25]) };
-        let unknown = Row { weights: Vec::new(), ..row("c", &[]) };
+        let last = Row { weights: Some(Weights::Last), ..row("b", &[0.25]) };
+        let unknown = Row { weights: None, ..row("c", &[]) };
         let sheet = Sheet::new(&comparison(vec![row("a", &[0.25]), last, unknown]));
         assert_eq!(sheet.columns[6].title, "weights");
         let cells: Vec<&str> = sheet.rows.iter().map(|row| row[6].as_str()).collect();
         assert_eq!(cells, ["best", "last", "-"]);
         assert!(sheet.notes[0].starts_with("FLOPs: "), "{:?}", sheet.notes);
-        let mixed = Row { weights: vec![Weights::Best, Weights::Last], ..row("a", &[0.25]) };
-        assert_eq!(Sheet::new(&comparison(vec![mixed])).rows[0][6], "best, last");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub fn row(name: &str) -> Row {
         parameters: 7,
         flops_forward: None,
         seconds: None,
-        weights: Vec::new(),
+        weights: None,
         train_acc: None,
         train_acc_measured: false,
         val_acc: None,

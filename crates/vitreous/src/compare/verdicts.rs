@@ -20,16 +20,14 @@ pub struct Verdicts {
 impl Verdicts {
     /// Puts the differences of a comparison into words; there are none before they were asked for.
     pub fn new(comparison: &Comparison) -> Option<Verdicts> {
-        // Rows of several seeds may have the name of another row.
-        let is_reference = |row: &&Row| row.test_acc.is_some() && row.difference.is_none();
-        let mut named = comparison.rows.iter().filter(|row| comparison.against.as_ref() == Some(&row.name));
-        let reference = named.find(is_reference)?;
+        let reference = comparison.rows.iter().find(|row| comparison.against.as_ref() == Some(&row.name))?;
         let interval = reference.test_acc_interval.map_or_else(String::new, |interval| {
             let [low, high] = interval.map(units::percent);
             format!(" (95 % interval {low} to {high})")
         });
         let tested = comparison.rows.iter().filter(|row| row.test_acc.is_some());
-        let (own, other): (Vec<&Row>, Vec<&Row>) = tested.partition(|row| tested_on(row) == tested_on(reference));
+        let (own, other): (Vec<&Row>, Vec<&Row>) =
+            tested.partition(|row| tested_on(&row.settings) == tested_on(&reference.settings));
         let mean = |row: &Row| row.test_acc.map(|spread| spread.mean);
         let is_best = own.iter().all(|row| mean(row) <= mean(reference));
         let title = format!(

@@ -1,6 +1,6 @@
 //! What a sweep says, in words made from its numbers: each setting against the first.
 
-use crate::compare::{Difference, RunFacts, SeedSpread, Spread, TrainAccuracy, changes, shown};
+use crate::compare::{Difference, RunFacts, SeedSpread, Spread, TrainAccuracy, changes, shown, tested_on};
 use crate::units;
 
 /// The runs of one setting.
@@ -88,10 +88,14 @@ pub fn analysis(settings: &[Setting], telling: &Telling) -> String {
 
 /// What can be said of all settings together.
 fn overall(done: &[Setting], measure: Measure, jobs: usize) -> String {
+    let ranked = done.iter().filter(|setting| is_on_the_same_data(&done[0], setting));
     let mut ranked: Vec<(&Setting, Spread)> =
-        done.iter().filter_map(|setting| Some((setting, measure.spread(setting)?))).collect();
+        ranked.filter_map(|setting| Some((setting, measure.spread(setting)?))).collect();
     ranked.sort_by(|(_, a), (_, b)| b.mean.total_cmp(&a.mean));
     let mut text = format!("Each setting is held against the first, `{}`, by its {}. ", done[0].name, measure.name());
+    if ranked.len() < done.len() {
+        text.push_str("Those on other data than its own have no part in that. ");
+    }
     let most = done.iter().map(|setting| setting.runs.len()).max().unwrap_or(0);
     text.push_str(&if most > 1 {
         format!(
@@ -136,6 +140,7 @@ fn against(base: &Setting, setting: &Setting, measure: Measure) -> String {
         text.push_str(&format!("- Parameters: {own}, the base has {first}.\n"));
     }
     if let (Some(before), Some(after)) = (measure.spread(base), measure.spread(setting)) {
+        let found = format!("- {}: {}", capital(measure.name()), figure(&after));
         let difference = Difference::of(&before, &after);
         let by = points(difference.mean);
         let how = match difference.mean {
@@ -143,8 +148,11 @@ fn against(base: &Setting, setting: &Setting, measure: Measure) -> String {
             x if x < 0.0 => format!("{by} below the base"),
             _ => "the same as the base".to_string(),
         };
-        text.push_str(&format!("- {}: {}, {how}.\n", capital(measure.name()), figure(&after)));
-        text.push_str(&chance(difference.seeds));
+        if is_on_the_same_data(base, setting) {
+            text.push_str(&format!("{found}, {how}.\n{}", chance(difference.seeds)));
+        } else {
+            text.push_str(&format!("{found}, on other data than the base's: the two say nothing of each other.\n"));
+        }
     }
     let [own, first] = [setting, base].map(seconds);
     if first > 0.0 {
@@ -152,6 +160,11 @@ fn against(base: &Setting, setting: &Setting, measure: Measure) -> String {
         text.push_str(&format!("- Training time: {own_text}, {:.2} times the base's {first_text}.\n", own / first));
     }
     text
+}
+
+/// Whether accuracies of two settings can be held against each other.
+fn is_on_the_same_data(base: &Setting, setting: &Setting) -> bool {
+    tested_on(&base.runs[0].settings) == tested_on(&setting.runs[0].settings)
 }
 
 /// Whether the seeds alone may account for a difference.
@@ -219,6 +232,7 @@ mod tests {
             train: None,
             validation: Some(Accuracy { value: 0.5, images: 10 }),
             test: Some(Accuracy { value: *test, images: 10 }).filter(|test| test.value > 0.0),
+            beam: None,
         };
         Setting { name: name.to_string(), why: None, runs: (1..).zip(tests).map(run).collect() }
     }
@@ -278,6 +292,20 @@ for that. The highest is that of `base`, 75.00 %, then `same`, 75.00 %.
         let near = told(&[base, setting("near", 0.25, &[0.705, 0.715, 0.725])]);
         assert!(near.contains("That is no more than the seeds account for: "), "{near}");
         assert!(near.contains(": no more apart than seeds are.\n"), "{near}");
+    }
+
+    #[test]
+    fn settings_on_other_data_are_not_held_against_each_other() {
+        let mut even = setting("even", 0.5, &[0.9, 0.91]);
+        for run in &mut even.runs {
+            run.settings.insert("data.classes".to_string(), "even".into());
+        }
+        let text = told(&[setting("base", 0.5, &[0.75, 0.76]), even, setting("low", 0.25, &[0.70, 0.71])]);
+        let expected = "Test accuracy: 90.50 % (mean of 2 seeds, 90.00 to 91.00), on other data than the base's: the two say \
+                        nothing of each other.\n- Training time: ";
+        assert!(text.contains(expected), "{text}");
+        assert!(text.contains("Those on other data than its own have no part in that. "), "{text}");
+        assert!(text.contains("The highest mean is that of `base`, "), "{text}");
     }
 
     #[test]
