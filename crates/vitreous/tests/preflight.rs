@@ -152,7 +152,8 @@ fn what_has_no_problem_says_so_and_what_cannot_work_is_refused_before_a_step() {
     let error = refused(folder.root(), &[&small[..], &["--batch-size=98"]].concat());
     assert!(error.contains("error: batch_size 98 is more than the 97 images that train"), "{error}");
     fs::create_dir_all(folder.path("runs/taken")).unwrap();
+    fs::write(folder.path("runs/taken/mine"), "").unwrap();
     let error = refused(folder.root(), &[&small[..], &["--batch-size=13", "--name=taken"]].concat());
     assert!(error.starts_with("error: a run named `taken` exists"), "{error}");
-    assert_eq!(files(folder.root()), [folder.path("runs"), folder.path("runs/taken")]);
+    assert_eq!(files(folder.root()), [folder.path("runs"), folder.path("runs/taken"), folder.path("runs/taken/mine")]);
 }

@@ -275,10 +275,15 @@ fn auto_starts_goes_on_and_is_done() {
     assert_eq!(folder.text("runs/a/manifest.json"), before);
     ends(&folder, 0, &[&SMALL[..], &["--name=whole", "--set=model.depth=1"]].concat());
     assert_same(&folder, "whole", "a", "auto");
-    // What a kill before the first manifest leaves is started anew.
-    fs::create_dir_all(folder.path("runs/b/weights")).unwrap();
-    ends(&folder, 0, &[&SMALL[..], &["--name=b", "--resume=auto", "--set=model.depth=1"]].concat());
-    assert_same(&folder, "whole", "b", "begun");
+    // What a kill before the first manifest leaves is started anew, whether or not it is asked for.
+    for (run, left, more) in
+        [("b", "b/weights", &["--resume=auto"][..]), ("c", "c", &["--resume=auto"]), ("d", "d", &[])]
+    {
+        fs::create_dir_all(folder.path(&format!("runs/{left}"))).unwrap();
+        let name = format!("--name={run}");
+        ends(&folder, 0, &[&SMALL[..], &[name.as_str(), "--set=model.depth=1"], more].concat());
+        assert_same(&folder, "whole", run, "begun");
+    }
     // More epochs are another training from here on, and are noted.
     ends(&folder, 0, &auto(&["--epochs=4"]));
     assert_eq!(folder.manifest("a")["results"]["epochs"], 4);

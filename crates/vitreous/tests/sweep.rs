@@ -115,6 +115,17 @@ fn what_was_stopped_goes_on_and_what_is_other_is_left_alone() {
     let output = swept(folder, &grid);
     assert!(text(&output.stderr).starts_with("sweep g: 3 runs, 1 of them done before, "), "{}", text(&output.stderr));
     assert!(weights("lr=1e-4") == first && manifest(folder, "g/lr=1e-5")["status"] == "finished");
+    // Killed when nothing but the folder was made, or the claim on it.
+    for (run, claim) in [("lr=1e-4", false), ("lr=1e-5", true)] {
+        let run = folder.join("runs/g").join(run);
+        fs::remove_dir_all(&run).unwrap();
+        fs::create_dir(&run).unwrap();
+        if claim {
+            fs::write(run.join(".lock"), "77\n").unwrap();
+        }
+    }
+    swept(folder, &grid);
+    assert!(weights("lr=1e-4") == first && manifest(folder, "g/lr=1e-5")["status"] == "finished");
 
     let other = refused(folder, &["--set-each=train.lr=1e-3,1e-4", "--name=g", "--weight-decay=0.5"]);
     let expected = "error: the run was made with other settings: train.weight_decay 0.05, now 0.5 (runs/g/lr=1e-3)\n\
@@ -296,11 +307,9 @@ fn an_interrupted_sweep_goes_on_where_it_was() {
     use std::process::{Command, Stdio};
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    fs::write(
-        folder.join("s.toml"),
-        "preset = 'digits'\n[[run]]\nname = 'short'\n[[run]]\nname = 'long'\nset = ['train.epochs=100000']\n[[run]]\nname = 'last'\n",
-    )
-    .unwrap();
+    let file = "preset = 'digits'\n[[run]]\nname = 'short'\n[[run]]\nname = 'long'\nset = ['train.epochs=100']\n\
+                [[run]]\nname = 'last'\n";
+    fs::write(folder.join("s.toml"), file).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_vitreous"))
         .current_dir(folder)
         .args(["sweep", "s.toml"])
@@ -309,28 +318,81 @@ fn an_interrupted_sweep_goes_on_where_it_was() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let timing = folder.join("runs/s/long/timing.jsonl");
-    while fs::metadata(&timing).map_or(0, |file| file.len()) == 0 {
+    // The heading and an epoch.
+    let results = folder.join("runs/s/long/results.csv");
+    while fs::read_to_string(&results).map_or(0, |text| text.lines().count()) < 2 {
         assert!(child.try_wait().unwrap().is_none(), "the sweep ended by itself");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    // While it is at work, another one keeps out.
-    let busy = refused(folder, &["s.toml"]);
+    let signal = |name: &str| Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    // It stands still while another one finds that it has to keep out.
+    signal("STOP");
+    let busy = sweep(folder, &["s.toml"]);
     let expected = format!("error: process {} trains in this folder (runs/s)\n", child.id());
-    assert!(busy.starts_with(&expected), "{busy}");
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    signal("INT");
+    signal("CONT");
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
+    assert!(text(&busy.stderr).starts_with(&expected), "{}", text(&busy.stderr));
+    assert_eq!((busy.status.code(), output.status.code()), (Some(2), Some(130)));
     assert_eq!(text(&output.stdout), "interrupted: 1 of 3 runs are done; the same command goes on from there\n");
-    assert_eq!(manifest(folder, "s/long")["status"], "interrupted");
+    let stopped = manifest(folder, "s/long");
+    assert_eq!(stopped["status"], "interrupted");
     assert!(!folder.join("runs/s/last").exists());
+    let first_line = || {
+        let timing = fs::read_to_string(folder.join("runs/s/long/timing.jsonl")).unwrap();
+        timing.lines().next().unwrap().to_string()
+    };
+    let began = first_line();
 
-    let file = fs::read_to_string(folder.join("s.toml")).unwrap().replace("100000", "2");
-    fs::write(folder.join("s.toml"), file).unwrap();
-    fs::remove_dir_all(folder.join("runs/s/long")).unwrap();
     let output = swept(folder, &["s.toml"]);
     assert!(text(&output.stderr).starts_with("sweep s: 3 runs, 1 of them done before, "), "{}", text(&output.stderr));
     assert!(["short", "long", "last"].iter().all(|run| manifest(folder, &format!("s/{run}"))["status"] == "finished"));
+    // It was amid the run, and what the run has come to is what it comes to in a sweep that nobody interrupts.
+    swept(folder, &["s.toml", "--name=whole"]);
+    let steps = |manifest: &Value| manifest["results"]["steps"].as_u64().unwrap();
+    let (step, end) = (steps(&stopped), steps(&manifest(folder, "whole/long")));
+    assert!(0 < step && step < end, "{step} of {end}");
+    assert_eq!(manifest(folder, "s/long")["resumed"][0]["from_step"], step);
+    assert_eq!(first_line(), began, "it began anew");
+    for file in ["results.csv", "ledger.csv", "metrics.jsonl", "weights/last.safetensors", "weights/best.safetensors"] {
+        let read = |sweep: &str| fs::read(folder.join(format!("runs/{sweep}/long/{file}"))).unwrap();
+        assert!(read("s") == read("whole"), "{file}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_another_process_has_done_until_it_lets_go_of_the_sweep_is_seen() {
+    use std::process::{Command, Stdio};
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    swept(folder, &["--seeds=1,2", "--name=other"]);
+    let lock = folder.join("runs/s/.lock");
+    fs::create_dir(folder.join("runs/s")).unwrap();
+    let claim = fs::File::create(&lock).unwrap();
+    claim.lock().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vitreous"))
+        .current_dir(folder)
+        .args(["sweep", "--seeds=1,2", "--name=s"])
+        .args(SMALL)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It waits for the claim as soon as it has opened the file.
+    let files = format!("/proc/{}/fd", child.id());
+    let is_open = |file: fs::DirEntry| fs::read_link(file.path()).is_ok_and(|path| path.ends_with("runs/s/.lock"));
+    while !fs::read_dir(&files).is_ok_and(|mut open| open.any(|file| file.is_ok_and(is_open))) {
+        assert!(child.try_wait().unwrap().is_none(), "the sweep ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    for run in ["base_seed=1", "base_seed=2"] {
+        fs::rename(folder.join("runs/other").join(run), folder.join("runs/s").join(run)).unwrap();
+    }
+    drop(claim);
+    let output = child.wait_with_output().unwrap();
+    let stderr = text(&output.stderr);
+    assert!(output.status.success() && stderr.starts_with("sweep s: 2 runs, 2 of them done before, "), "{stderr}");
 }
 
 #[test]
@@ -344,11 +406,12 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
         "preset = 'digits'\n[[run]]\nname = 'a'\n[[run]]\nname = 'b'\nset = ['model.num_heads=7']\n",
     )
     .unwrap();
+    fs::write(folder.join("same.toml"), "[[run]]\nname = 'a'\nseeds = [7]\n[[run]]\nname = 'a_seed=7'\n").unwrap();
     // Of 250 bytes: a good name, but not with a seed behind it.
     let name = format!("lr=0.001{}", "0".repeat(242));
     let (long, too_long) =
         (format!("--set-each=train.{name}"), format!("error: `{name}_seed=7` is no name of a run (--seeds)\n"));
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 12] = [
         (
             &[],
             "error: the sweep varies nothing\nhint: name a sweep, vary a key with --set-each train.lr=1e-3,3e-4, or repeat with --seeds 1,2,3\n",
@@ -375,6 +438,7 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
         (&["--seeds=1,2", "--name=a "], "error: `a ` is no name of a run (--name)\n"),
         (&["blanks.toml"], "error: ` a` is no name of a run ([[run]])\n"),
         (&[&long, "--seeds=42,7"], &too_long),
+        (&["same.toml"], "error: two runs of the sweep are called `a_seed=7`\nhint: give each a name of its own\n"),
     ];
     for (args, expected) in cases {
         let text = refused(folder, args);

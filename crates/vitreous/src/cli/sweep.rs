@@ -3,6 +3,7 @@
 //! Everything is checked before the first run starts. Which runs are done is seen from their folders alone.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -21,7 +22,7 @@ use super::settings::SettingsArgs;
 use super::table::{Align, table};
 use super::train::{INTERRUPTED, Ready, SAVE_EVERY, base, command, load, ready, watch_signals};
 use super::{CliError, show};
-use crate::compare::{Comparison, RunFacts, Settings, Sheet, changes, read, settings_of, shown};
+use crate::compare::{Comparison, RunFacts, Sheet, changes, read, settings_of, shown};
 use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::SplitName;
@@ -74,6 +75,8 @@ struct Item {
     /// Which of the settings it is of.
     setting: usize,
     checked: CheckedConfig,
+    /// The same, filled in.
+    config: ResolvedConfig,
     state: State,
     /// Splits to be measured.
     splits: Vec<SplitName>,
@@ -111,12 +114,14 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     if !matches!(Run::open(&folder), Err(RecordError::NoRun { .. })) {
         return Err(SweepError::IsRun { path: folder }.into());
     }
-    let Plan { items, notes, jobs, threads } = plan(&args, &file, &variations, &folder)?;
+    let Plan { mut items, notes, jobs, threads } = plan(&args, &file, &variations, &folder)?;
     if args.list {
         return list(&items).map(|()| ExitCode::SUCCESS);
     }
     std::fs::create_dir_all(&folder).map_err(|error| RecordError::write(&folder, &error))?;
     let _claim = Claim::of(&folder)?;
+    // Again: another process may have been at the sweep until now.
+    items.iter_mut().try_for_each(Item::look)?;
     say_what(&name, &items, jobs, threads, &folder);
     notes.iter().for_each(|note| say!("note: {note}"));
     let stop = watch_signals()?;
@@ -182,6 +187,7 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
     let given = (!given.is_empty()).then_some(given);
     let splits = given.or_else(|| file.evaluate.clone()).unwrap_or(vec![SplitName::Test]);
     let mut items: Vec<Item> = Vec::new();
+    let mut names = BTreeSet::new();
     let mut noted: Vec<String> = Vec::new();
     let mut needs = Vec::new();
     let mut shares: Option<(usize, usize)> = None;
@@ -205,18 +211,23 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
             if !is_name(&name) {
                 return Err(SweepError::Name { name, source_name: variation.seeds_source.clone() }.into());
             }
-            let folder = folder.join(&name);
-            let state = state_of(&folder, &settings_there(&checked, config, &folder)?)?;
+            // A name may end like that of another one with a seed behind it.
+            if !names.insert(name.clone()) {
+                return Err(SweepError::Twice { name }.into());
+            }
             let there = |split: &SplitName| match split {
                 SplitName::Train => true,
                 SplitName::Validation => facts.validation > 0,
                 SplitName::Test => facts.has_test(),
             };
             let splits = splits.iter().copied().filter(there).collect();
-            if state != State::Done {
+            let folder = folder.join(&name);
+            let mut item = Item { name, folder, setting, checked, config, state: State::New, splits };
+            item.look()?;
+            if item.state != State::Done {
                 needs.push(needed);
             }
-            items.push(Item { name, folder, setting, checked, state, splits });
+            items.push(item);
         }
     }
     let (jobs, threads) = shares.expect("a sweep has settings");
@@ -233,17 +244,6 @@ fn check_side_by_side(mut needs: Vec<(Memory, u64)>, jobs: usize, available: Opt
     let sum = |of: fn(&(Memory, u64)) -> u64| needs.iter().take(jobs).map(of).fold(0, u64::saturating_add);
     let memory = Memory { parameters: sum(|(memory, _)| memory.total()), ..Memory::default() };
     check_memory(SIDE_BY_SIDE, (memory, sum(|(_, images)| *images)), false, available)
-}
-
-/// The settings that a run in this folder would have. A batch that nobody chose is made to fit twice: to the pictures
-/// that are listed, and when some could not be decoded, to those that were left.
-fn settings_there(checked: &CheckedConfig, mut config: ResolvedConfig, folder: &Path) -> Result<Settings, CliError> {
-    if let Ok(run) = Run::open(folder)
-        && !run.manifest().data.skipped.is_empty()
-    {
-        checked.fit_batch(&mut config, run.manifest().data.train);
-    }
-    Ok(settings_of(&config.to_toml(), "config.toml")?)
 }
 
 /// The config of a setting: its start, the flags, then its own assignments, which are what varies.
@@ -304,6 +304,21 @@ fn say_what(name: &str, items: &[Item], jobs: usize, threads: usize, folder: &Pa
     say!("sweep {name}: {} runs{before}, {how}, into {}", items.len(), folder.display());
 }
 
+impl Item {
+    /// Sees how far it is. A batch that nobody chose is made to fit twice: to the pictures that are listed, and when
+    /// some could not be decoded, to those that were left.
+    fn look(&mut self) -> Result<(), CliError> {
+        let mut config = self.config.clone();
+        if let Ok(run) = Run::open(&self.folder)
+            && !run.manifest().data.skipped.is_empty()
+        {
+            self.checked.fit_batch(&mut config, run.manifest().data.train);
+        }
+        self.state = state_of(&self.folder, &settings_of(&config.to_toml(), "config.toml")?)?;
+        Ok(())
+    }
+}
+
 impl Work<'_> {
     /// Takes one run after the other until none is left, or the sweep is to stop.
     fn take_turns(&self) {
@@ -348,15 +363,7 @@ impl Work<'_> {
     /// Trains a run from its start, or from where it was.
     fn train(&self, item: &Item, started: Instant) -> Result<Outcome, CliError> {
         let out = item.folder.parent().unwrap_or(Path::new("."));
-        let begun = match item.state {
-            State::Begun => Some(Begun::open(&item.folder)?),
-            State::Again => {
-                let _claim = Claim::of(&item.folder)?;
-                std::fs::remove_dir_all(&item.folder).map_err(|error| RecordError::write(&item.folder, &error))?;
-                None
-            }
-            State::New | State::Done => None,
-        };
+        let begun = (item.state == State::Begun).then(|| Begun::open(&item.folder)).transpose()?;
         let job = load(&item.checked, ready(&item.checked)?, self.jobs == 1)?;
         let epochs = job.config().train.epochs;
         let before = begun.as_ref().map_or(0, Begun::step);

@@ -21,7 +21,7 @@ use crate::config::{CheckedConfig, ResolvedConfig, presets};
 use crate::data::{self, Facts, ImageShape, Progress, Wanted};
 use crate::evaluate::Accuracy;
 use crate::models::{self, Model};
-use crate::record::{Claim, Place, RecordError, Run, Status, base_name, is_name, was_begun};
+use crate::record::{Place, Run, Status, base_name, is_name, was_begun};
 use crate::train::{Job, Limits, Outcome, Preflight, SaveEvery, available_memory, check_memory, memory_needed};
 use crate::units;
 
@@ -149,13 +149,8 @@ fn begun(args: &mut Args, resume: &str) -> Result<Option<Begun>, CliError> {
     if resume == AUTO {
         let name = args.name.clone().unwrap_or_else(|| base_name(&base(&args.settings)));
         let folder = args.out.join(&name);
-        if !folder.exists() || !is_name(&name) {
-            return Ok(None);
-        }
-        if was_begun(&folder) {
-            // Of nobody who is at it.
-            let _claim = Claim::of(&folder)?;
-            std::fs::remove_dir_all(&folder).map_err(|error| RecordError::write(&folder, &error))?;
+        // What a kill has left of a run before its manifest gives way when the run is made.
+        if !folder.exists() || !is_name(&name) || was_begun(&folder) {
             return Ok(None);
         }
         return Begun::open(&folder).map(Some);

@@ -45,14 +45,17 @@ impl Claim {
     }
 }
 
-/// Locks a folder; where there are no locks, as on some network drives, there is nothing to hold.
+/// Locks a folder; where that cannot be done there is nothing to hold. Network drives may have no locks at all, or, as NFS,
+/// only for what is open for writing, which a folder never is.
 #[cfg(unix)]
 pub(super) fn lock_folder(folder: &Path) -> Result<Option<File>, RecordError> {
     let file = File::open(folder).map_err(|error| RecordError::read(folder, &error))?;
-    match file.lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
-        Err(error) => Err(RecordError::write(folder, &error)),
+    loop {
+        match file.lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Ok(None),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Claim, lock_folder};
 use super::files::sync_folder;
+use super::leftovers::{remove_begun, was_begun};
 use super::{Manifest, RecordError, Status, write_atomically};
 use crate::units::number;
 
@@ -20,7 +21,7 @@ pub(super) const WEIGHTS: &str = "weights";
 /// Longest name of a run, in bytes: what file systems take.
 const NAME_MAX: usize = 255;
 
-/// Where a run is to be written; nothing is there yet.
+/// Where a run is to be written; nothing is there yet, or what a run has left that was killed as it began.
 #[derive(Clone, Debug)]
 pub struct Place {
     out: PathBuf,
@@ -82,7 +83,7 @@ impl Place {
                     return Err(RecordError::Name { name: name.to_string() });
                 }
                 let path = out.join(name);
-                if path.exists() {
+                if path.exists() && !was_begun(&path) {
                     return Err(exists(name, path));
                 }
                 RunName::Given(name.to_string())
@@ -97,6 +98,11 @@ impl Place {
     /// When the folder cannot be written, or another run has taken the name in the meantime.
     pub fn create(self, config_toml: &str, manifest: Manifest) -> Result<Run, RecordError> {
         fs::create_dir_all(&self.out).map_err(|error| RecordError::write(&self.out, &error))?;
+        // So that no other process takes a folder that was made, but not claimed yet, for one that a kill has left.
+        let _locked = lock_folder(&self.out)?;
+        if let RunName::Given(name) = &self.name {
+            remove_begun(&self.out.join(name))?;
+        }
         let folder = self.make_folder()?;
         let mut run = Run { folder, manifest, claim: None };
         let claimed = Claim::of(&run.folder).map(|claim| run.claim = Some(Arc::new(claim)));

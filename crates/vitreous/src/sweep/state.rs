@@ -16,7 +16,7 @@ pub enum State {
     New,
     /// It was interrupted, killed, or stopped with an error: it goes on from its last state.
     Begun,
-    /// It was killed before its manifest was written: it is to be removed and made anew.
+    /// It was killed before its manifest was written: what is there gives way when it is made anew.
     Again,
 }
 
@@ -62,7 +62,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("run");
         assert_eq!(state_of(&folder, &settings(0.5)), Ok(State::New));
-        fs::create_dir_all(folder.join("weights")).unwrap();
+        fs::create_dir(&folder).unwrap();
+        assert_eq!(state_of(&folder, &settings(0.5)), Ok(State::Again));
+        fs::create_dir(folder.join("weights")).unwrap();
         fs::write(folder.join(".manifest.json.77.tmp"), "{").unwrap();
         assert_eq!(state_of(&folder, &settings(0.5)), Ok(State::Again));
         fs::write(folder.join("diary.txt"), "").unwrap();
