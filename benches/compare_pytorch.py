@@ -35,7 +35,7 @@ MODELS = {
 PATCH, CLASSES, WARM_UP, STEPS_MIN = 4, 10, 3, 3
 
 
-def per_head_vit(dim, depth, heads, learned, classes=5):
+def per_head_vit(dim, depth, heads, learned, activation="ReLU", classes=5):
     """Makes a vision transformer whose heads see their own channels only, and whose head ends in a softmax."""
     import torch
     from torch import nn
@@ -61,7 +61,7 @@ def per_head_vit(dim, depth, heads, learned, classes=5):
         def __init__(self):
             super().__init__()
             self.norm1, self.norm2, self.attention = nn.LayerNorm(dim), nn.LayerNorm(dim), PerHead()
-            self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
+            self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), getattr(nn, activation)(), nn.Linear(4 * dim, dim))
 
         def forward(self, x):
             x = x + self.attention(self.norm1(x))

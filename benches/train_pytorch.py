@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Trains `mnist-vit` (experiment E6) in PyTorch, to hold what it reaches against ours, seed by seed.
+"""Trains `mnist-vit` (experiment E6) or one of E1's six in PyTorch, to hold what it reaches against ours, seed by seed.
 
     python3 -m venv torch && torch/bin/pip install torch
     torch/bin/python benches/train_pytorch.py --data-dir DIR --seed 42
+    torch/bin/python benches/train_pytorch.py --data-dir DIR --preset cifar-vit-learned-4b6h12d-gelu
 
 The recipe of presets/mnist-vit.toml: 55,000 images train and 5,000 validate; random resized crops (scale 0.8 to 1, ratio
 0.9 to 1.1, drawn as torchvision draws them, bilinear, rounded to whole grey levels) and mirror images; AdamW at 3e-4,
 batches of 128, the last partial one dropped, 10 epochs; query, key and value as in nn.MultiheadAttention. What the test
 split says of the weights of the best validation epoch is the last line.
+
+That of presets/cifar-vit-*.toml of experiment E1: the even classes of CIFAR-10, Adam at 1e-4, batches of 32, 10 epochs;
+what the test split says of the last weights is the last line.
 """
 import argparse
 import copy
@@ -17,12 +21,16 @@ import os
 import time
 
 import torch
-from compare_pytorch import vit
+from compare_pytorch import per_head_vit, vit
 
 SIDE, CLASSES = 28, 10
 MEAN, STD = 0.1307, 0.3081
 SCALE, RATIO, TRIES = (0.8, 1.0), (0.9, 1.1), 10
-VALIDATION, BATCH, EPOCHS = 5_000, 128, 10
+VALIDATION, EPOCHS = 5_000, 10
+E1 = {f"{name}{end}": dict(model, activation=activation)
+      for name, model in {"cifar-vit-cosine-6b8h8d": dict(dim=8, depth=6, heads=8, learned=False),
+                          "cifar-vit-learned-4b6h12d": dict(dim=12, depth=4, heads=6, learned=True)}.items()
+      for end, activation in {"": "ReLU", "-tanh": "Tanh", "-gelu": "GELU"}.items()}
 
 
 def read(folder, split):
@@ -72,23 +80,40 @@ def normalised(images):
     return ((images / 255 - MEAN) / STD)[:, None]
 
 
+def read_even(folder, files):
+    """Returns the images of CIFAR-10's even classes [number, 3, 32, 32], between -1 and 1, and their labels from 0 to 4."""
+    records = []
+    for name in files:
+        with open(os.path.join(folder, "cifar-10-batches-bin", name), "rb") as file:
+            records.append(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8).view(-1, 3073))
+    records = torch.cat(records)
+    records = records[records[:, 0] % 2 == 0]
+    return (records[:, 1:].view(-1, 3, 32, 32).float() / 255 - 0.5) / 0.5, records[:, 0].long() // 2
+
+
+def train_epoch(epoch, model, optimizer, batches):
+    """Takes a step for each batch of images and labels; returns the start of a line about it."""
+    losses = []
+    for images, labels in batches:
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return f"epoch {epoch}/{EPOCHS}  loss {sum(losses) / len(losses):.4f}"
+
+
 def accuracy(model, images, labels):
     model.eval()
     with torch.no_grad():
-        logits = torch.cat([model(normalised(batch)) for batch in images.split(1000)])
+        logits = torch.cat([model(batch) for batch in images.split(1000)])
     model.train()
     return (logits.argmax(1) == labels).float().mean().item()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", required=True, help="the folder that has mnist/")
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    images, labels = read(args.data_dir, "train")
+def train_mnist(folder):
+    """Trains E6; returns what the test split says."""
+    images, labels = read(folder, "train")
     order = torch.randperm(len(images))
     kept, held = order[VALIDATION:], order[:VALIDATION]
     model = vit(SIDE, 1, dim=64, depth=3, heads=4, hidden=128, positions=65, shared_norm=True, dropout=0.1)
@@ -97,23 +122,42 @@ def main():
         torch.nn.init.zeros_(block.qkv.bias)
         torch.nn.init.zeros_(block.proj.bias)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.01)
-    best, start = (0.0, 0, None), time.perf_counter()
+    best = (0.0, 0, None)
     for epoch in range(1, EPOCHS + 1):
-        losses = []
-        for batch in kept[torch.randperm(len(kept))].split(BATCH)[: len(kept) // BATCH]:
-            optimizer.zero_grad(set_to_none=True)
-            loss = torch.nn.functional.cross_entropy(model(normalised(augment(images[batch]))), labels[batch])
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        found = accuracy(model, images[held], labels[held])
-        print(f"epoch {epoch}/{EPOCHS}  loss {sum(losses) / len(losses):.4f}  val acc {100 * found:.2f} %", flush=True)
+        batches = kept[torch.randperm(len(kept))].split(128)[: len(kept) // 128]
+        said = train_epoch(epoch, model, optimizer, ((normalised(augment(images[b])), labels[b]) for b in batches))
+        found = accuracy(model, normalised(images[held]), labels[held])
+        print(f"{said}  val acc {100 * found:.2f} %", flush=True)
         if found > best[0]:
             best = (found, epoch, copy.deepcopy(model.state_dict()))
     model.load_state_dict(best[2])
-    test = accuracy(model, *read(args.data_dir, "t10k"))
-    print(f"seed {args.seed}: test {100 * test:.2f} % (epoch {best[1]}), {time.perf_counter() - start:.0f} s, "
-          f"PyTorch {torch.__version__}")
+    images, labels = read(folder, "t10k")
+    return f"test {100 * accuracy(model, normalised(images), labels):.2f} % (epoch {best[1]})"
+
+
+def train_even(folder, model):
+    """Trains one of E1; returns what the test split says."""
+    images, labels = read_even(folder, [f"data_batch_{number}.bin" for number in range(1, 6)])
+    model = per_head_vit(**model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    for epoch in range(1, EPOCHS + 1):
+        batches = torch.randperm(len(images)).split(32)
+        print(train_epoch(epoch, model, optimizer, ((images[b], labels[b]) for b in batches)), flush=True)
+    return f"test {100 * accuracy(model, *read_even(folder, ['test_batch.bin'])):.2f} %"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", required=True, help="the folder that has mnist/, and cifar-10-batches-bin/")
+    parser.add_argument("--preset", choices=["mnist-vit", *E1], default="mnist-vit")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    start = time.perf_counter()
+    said = train_even(args.data_dir, E1[args.preset]) if args.preset in E1 else train_mnist(args.data_dir)
+    print(f"seed {args.seed}: {said}, {time.perf_counter() - start:.0f} s, PyTorch {torch.__version__}")
 
 
 if __name__ == "__main__":
