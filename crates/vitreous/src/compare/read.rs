@@ -33,7 +33,7 @@ pub struct RunFacts {
     /// Wall-clock time of the training.
     pub seconds: f64,
     /// Whose accuracies these are: the weights that `evaluate` asked about the test split, else the best by the
-    /// validation split, else the last.
+    /// validation split, else those that `evaluate` asked about that split, else the last.
     pub weights: Option<Weights>,
     /// Accuracy on the images it learned from.
     pub train: Option<TrainAccuracy>,
@@ -120,7 +120,7 @@ fn facts(folder: &Path) -> Result<RunFacts, String> {
     })?;
     settings.remove(SEED);
     let test = manifest.evaluation(SplitName::Test);
-    let weights = test.map(|test| test.weights).or_else(|| validated(results));
+    let weights = test.map(|test| test.weights).or_else(|| validated(manifest, results));
     let of_these = |split| weights.and_then(|weights| manifest.evaluation_of(split, weights));
     let measured = match weights {
         Some(_) => of_these(SplitName::Train),
@@ -151,10 +151,12 @@ fn facts(folder: &Path) -> Result<RunFacts, String> {
     })
 }
 
-/// The weights whose validation accuracy training measured: the best where it chose them, else the last.
-fn validated(results: &Results) -> Option<Weights> {
+/// The weights whose validation accuracy is known: the best where training chose them by it, else those that `evaluate`
+/// looked at, as it does at the ones that are kept for their training loss, else the last, by training.
+fn validated(manifest: &Manifest, results: &Results) -> Option<Weights> {
     let best = results.best_val_acc.map(|_| Weights::Best);
-    best.or(results.val_acc.map(|_| Weights::Last))
+    let evaluated = || manifest.evaluation(SplitName::Validation).map(|found| found.weights);
+    best.or_else(evaluated).or(results.val_acc.map(|_| Weights::Last))
 }
 
 /// The results of a run that has come to its end.
@@ -302,6 +304,9 @@ mod tests {
         // The lowest training loss chose the best weights: their validation accuracy is what `evaluate` finds.
         let of_best = [("test", "best", 0.375), ("train", "last", 0.625)];
         assert_eq!(facts_of(None, &of_best), (best, Some(0.25), None));
+        let without_test = [("validation", "best", 0.125)];
+        assert_eq!(facts_of(None, &without_test), (best, Some(0.25), Some(0.125)));
+        assert_eq!(facts_of(Some(0.75), &[("validation", "last", 0.5)]), (best, Some(0.25), Some(0.75)));
         let also = [of_best[0], ("validation", "best", 0.125), ("validation", "last", 0.5)];
         assert_eq!(facts_of(None, &also), (best, Some(0.25), Some(0.125)));
     }
