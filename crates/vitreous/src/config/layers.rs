@@ -298,13 +298,8 @@ fn try_key(table: &str, key: &str, value: &Value, kind: ModelKind) -> Result<(),
 /// The keys of a table, as serde lists them when it meets one it does not know.
 fn known_keys(table: &str, kind: ModelKind) -> Option<Vec<String>> {
     let error = TABLES.contains(&table).then(|| try_key(table, "", &Value::Boolean(true), kind))?.err()?;
-    let own = quoted(error.message()).into_iter().skip(1);
+    let own = units::quoted(error.message()).into_iter().skip(1);
     Some((table == "model").then_some("kind").into_iter().chain(own).map(str::to_string).collect())
-}
-
-/// The words in backquotes.
-fn quoted(message: &str) -> Vec<&str> {
-    message.split('`').skip(1).step_by(2).collect()
 }
 
 fn unknown_table(table: &str, place: Place) -> ConfigError {
@@ -332,7 +327,7 @@ fn unknown_key(key: &str, known: &[String], kind: ModelKind, place: Place) -> Co
 /// Puts serde's complaint about the value of one key into our words.
 fn wrong_value(table: &str, key: &str, value: &Value, error: &toml::de::Error, place: &Place) -> ConfigError {
     let message = error.message();
-    let names = quoted(message);
+    let names = units::quoted(message);
     if message.starts_with("unknown field") {
         let known: Vec<String> = names.iter().skip(1).map(|name| name.to_string()).collect();
         let place = Place { table: Some(format!("{table}.{key}")), ..place.clone() };

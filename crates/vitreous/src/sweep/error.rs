@@ -63,9 +63,13 @@ impl SweepError {
                 None => format!("the sweeps are {}; or name a TOML file", super::names().collect::<Vec<_>>().join(", ")),
             },
             SweepError::Read { .. } => return None,
-            SweepError::Syntax { .. } => {
-                "a sweep has preset, config, set, each, seeds, evaluate, and [[run]] with name, why, preset, config, set, seeds"
-                    .to_string()
+            SweepError::Syntax { message, .. } => {
+                let names = if message.starts_with("unknown ") { units::quoted(message) } else { Vec::new() };
+                let near = names.split_first().and_then(|(name, known)| units::nearest(name, known.iter().copied()));
+                match near {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "a sweep has preset, config, set, each, seeds, evaluate, and [[run]] with name, why, preset, config, set, seeds".to_string(),
+                }
             }
             SweepError::Nothing => {
                 "name a sweep, vary a key with --set-each train.lr=1e-3,3e-4, or repeat with --seeds 1,2,3".to_string()

@@ -321,5 +321,12 @@ mod tests {
         let unknown = refused("seeds = [1, 2]\nepochs = 3");
         assert!(unknown.starts_with("unknown field `epochs`") && unknown.ends_with("(my.toml, line 2)"), "{unknown}");
         assert!(refused("evaluate = ['tests']").ends_with("(my.toml, line 1)"));
+        let hint = |text| SweepFile::parse(text, "my.toml").unwrap_err().hint().unwrap();
+        assert_eq!(hint("seed = [1, 2]"), "did you mean `seeds`?");
+        assert_eq!(hint("[[run]]\nname = 'a'\nsets = ['train.lr=1']"), "did you mean `set`?");
+        assert_eq!(hint("evaluate = ['tests']"), "did you mean `test`?");
+        for text in ["epochs = 3", "seeds = [1", "set = 'train.lr=1'"] {
+            assert!(hint(text).starts_with("a sweep has preset"), "{text}: {}", hint(text));
+        }
     }
 }
