@@ -146,8 +146,8 @@ def cnn(layers, features):
 
 def attention_cnn(layers):
     """Makes convolutions with ReLU, each followed by attention between the places of its map."""
-    import torch
     from torch import nn
+    from torch.nn import functional as F
 
     class Attention(nn.Module):
         def __init__(self, channels):
@@ -157,10 +157,10 @@ def attention_cnn(layers):
             self.out, self.pool = nn.Conv2d(inner, channels, 1), nn.MaxPool2d(2)
 
         def forward(self, x):
-            query = self.theta(x).flatten(2).transpose(1, 2)
-            key, value = self.pool(self.phi(x)).flatten(2), self.pool(self.g(x)).flatten(2)
-            weights = torch.softmax(query @ key, dim=-1)  # [batch, queries, keys]
-            return x + self.out((value @ weights.transpose(1, 2)).unflatten(2, x.shape[2:]))
+            query = self.theta(x).flatten(2).transpose(1, 2)  # [batch, queries, inner]
+            key, value = (self.pool(part(x)).flatten(2).transpose(1, 2) for part in (self.phi, self.g))
+            seen = F.scaled_dot_product_attention(*(one[:, None] for one in (query, key, value)), scale=1.0)
+            return x + self.out(seen[:, 0].transpose(1, 2).unflatten(2, x.shape[2:]))
 
     made, channels = [], 3
     for out in layers:
@@ -228,7 +228,7 @@ def vit(image_size, channels, dim, depth, heads, hidden, positions=None, shared_
     return VisionTransformer()
 
 
-def time_torch(name, seconds, threads):
+def time_torch(name, seconds, threads, channels_last):
     """Prints the median of PyTorch's steps as one JSON line."""
     import torch
 
@@ -238,6 +238,9 @@ def time_torch(name, seconds, threads):
     model = make()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     images = torch.randn(batch, channels, image_size, image_size)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, classes, (batch,))
 
     def step():
@@ -271,7 +274,7 @@ def compare(name, args):
     flags = ["--seconds", str(args.seconds), "--threads", str(args.threads)]
     rounds = []
     for _ in range(args.rounds):
-        theirs = measure([sys.executable, __file__, "--torch", name, *flags])
+        theirs = measure([sys.executable, __file__, "--torch", name, *flags, *["--channels-last"] * args.channels_last])
         batch = str(MODELS[name][0])
         ours = measure([args.ours, "bench", "step", "--preset", name, "--batch-size", batch, *flags, "--json"])
         if theirs["params"] != ours["params"]:
@@ -288,10 +291,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--channels-last", action="store_true",
+                        help="let PyTorch's images and weights lie channels last, which suits its convolutions")
     parser.add_argument("--torch", choices=list(MODELS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.torch:
-        time_torch(args.torch, args.seconds, args.threads)
+        time_torch(args.torch, args.seconds, args.threads, args.channels_last)
         return
     for name in [args.only] if args.only else MODELS:
         (ratio, theirs, ours), version = compare(name, args)
