@@ -169,7 +169,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", required=True, help="the folder that has mnist/, and cifar-10-batches-bin/")
     parser.add_argument("--preset", choices=["mnist-vit", *E1, ATTENTION_CNN], default="mnist-vit")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=10, help="how many to train; the recipes have 10")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
