@@ -23,6 +23,7 @@ fn killed_runs_end_as_the_one_that_was_left_alone() {
     let found = json(folder.root(), &arguments);
     assert_eq!(found["kills"], 9);
     assert_eq!(found["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(found["tensors_sha256"].as_str().unwrap().len(), 64);
     assert!(!folder.path("runs/verify").exists(), "equal runs are removed");
     fs::create_dir_all(folder.path("runs/verify")).unwrap();
     let error = refused(folder.root(), &arguments);
@@ -38,7 +39,10 @@ fn other_numbers_of_threads_end_alike() {
     let text = said(folder.root(), &arguments);
     let hashes: Vec<&str> = text.lines().skip(1).take(3).map(|line| line.split_whitespace().last().unwrap()).collect();
     assert!(hashes.len() == 3 && hashes.iter().all(|hash| hash.len() == 64 && *hash == hashes[0]), "{text}");
-    assert!(text.ends_with("equal, and so are results, metrics and ledger\n"), "{text}");
+    let (above, tensors) = text.trim_end().rsplit_once('\n').unwrap();
+    assert!(above.ends_with("equal, and so are results, metrics and ledger"), "{text}");
+    let hash = tensors.strip_prefix("SHA-256 of the tensors alone: ").unwrap();
+    assert!(hash.len() == 64 && hash != hashes[0], "{text}");
     let error = refused(folder.root(), &["verify", "threads", "--counts=1,0"]);
     assert!(error.starts_with("error: counts 0 is not between 1 and 1024 (--counts)\n"), "{error}");
 }

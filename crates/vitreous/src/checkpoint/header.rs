@@ -11,6 +11,7 @@ use vitreous_engine::{Graph, ParamId, Parameters, Shape};
 
 use super::CheckpointError;
 use crate::data::Normalization;
+use crate::record::hexadecimal;
 
 /// Version of the metadata's layout.
 const FORMAT: &str = "1";
@@ -55,7 +56,7 @@ fn sha256<'a>(about: impl Iterator<Item = (&'a str, &'a str)>, data: impl FnOnce
         hash.update(format!("{key} {}\n{text}\n", text.len()));
     }
     data(&mut hash);
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(hash)
 }
 
 /// Checks that a file is as it was written. Files without a hash, of earlier versions, are taken as they are.

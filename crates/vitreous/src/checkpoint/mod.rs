@@ -47,6 +47,14 @@ impl SavedWeights {
         &self.metadata
     }
 
+    /// Returns the SHA-256 of the tensors' names and values, without the header: [`crate::record::WeightsHashes`].
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn tensors_sha256(&self) -> Result<String, CheckpointError> {
+        parse(&self.path, &self.bytes).map(|(_, tensors)| tensors::hash_of(&tensors))
+    }
+
     /// Returns the parameters of a graph.
     ///
     /// # Errors

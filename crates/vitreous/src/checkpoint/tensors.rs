@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use vitreous_engine::{Graph, ParamId, Parameters};
 
 use super::{CheckpointError, Metadata, header};
-use crate::record::{RecordError, replace_file};
+use crate::record::{RecordError, WeightsHashes, hexadecimal, replace_file};
 
 /// Values that are put into bytes at a time.
 const PIECE: usize = 4096;
@@ -20,7 +20,8 @@ const PIECE: usize = 4096;
 #[derive(Clone)]
 pub struct TensorFile {
     header: Vec<u8>,
-    tensors: Vec<(Arc<Parameters>, ParamId)>,
+    /// In the order of the file, with their names.
+    tensors: Vec<(String, Arc<Parameters>, ParamId)>,
 }
 
 impl TensorFile {
@@ -35,18 +36,24 @@ impl TensorFile {
         let all = || sets.iter().flat_map(|set| sorted.iter().map(move |one| (set, one)));
         let shapes = all().map(|((prefix, _), (name, id))| (format!("{prefix}{name}"), &graph.parameter(*id).shape));
         let header = header::write(about, shapes);
-        TensorFile { header, tensors: all().map(|((_, values), (_, id))| (values.clone(), *id)).collect() }
+        let tensors = all().map(|((prefix, values), (name, id))| (format!("{prefix}{name}"), values.clone(), *id));
+        TensorFile { header, tensors: tensors.collect() }
     }
 
-    /// Returns the SHA-256 of the file, in hexadecimal.
-    pub fn sha256(&self) -> String {
-        let mut hash = Sha256::new();
-        self.pieces(|bytes| {
-            hash.update(bytes);
-            Ok(())
-        })
-        .expect("nothing is written");
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    /// Returns the hashes of the file and of its tensors.
+    pub fn hashes(&self) -> WeightsHashes {
+        let (mut file, mut tensors) = (Sha256::new_with_prefix(&self.header), Sha256::new());
+        for (name, values, id) in &self.tensors {
+            let values = values.get(*id);
+            tensors.update(tensor_title(name, values.len()));
+            pieces(values, |bytes| {
+                file.update(bytes);
+                tensors.update(bytes);
+                Ok(())
+            })
+            .expect("nothing is written");
+        }
+        WeightsHashes { file: hexadecimal(file), tensors: hexadecimal(tensors) }
     }
 
     /// Writes the file, which is whole or not there. Returns its SHA-256.
@@ -54,21 +61,39 @@ impl TensorFile {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, path: &Path) -> Result<String, RecordError> {
-        replace_file(path, |out| self.pieces(|bytes| out.write_all(bytes)))
+        replace_file(path, |out| {
+            out.write_all(&self.header)?;
+            self.tensors.iter().try_for_each(|(_, values, id)| pieces(values.get(*id), |bytes| out.write_all(bytes)))
+        })
     }
+}
 
-    fn pieces(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        take(&self.header)?;
-        let mut bytes = Vec::with_capacity(PIECE * size_of::<f32>());
-        for (parameters, id) in &self.tensors {
-            for values in parameters.get(*id).chunks(PIECE) {
-                bytes.clear();
-                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-                take(&bytes)?;
-            }
-        }
-        Ok(())
+/// Hands over values as bytes, some at a time.
+fn pieces(values: &[f32], mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(PIECE * size_of::<f32>());
+    for values in values.chunks(PIECE) {
+        bytes.clear();
+        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        take(&bytes)?;
     }
+    Ok(())
+}
+
+/// Returns the hash of the names and values of a file's tensors, as [`WeightsHashes::tensors`].
+pub(super) fn hash_of(tensors: &SafeTensors) -> String {
+    let mut sorted: Vec<_> = tensors.iter().collect();
+    sorted.sort_unstable_by_key(|(name, _)| *name);
+    let mut hash = Sha256::new();
+    for (name, tensor) in sorted {
+        hash.update(tensor_title(name, tensor.data().len() / size_of::<f32>()));
+        hash.update(tensor.data());
+    }
+    hexadecimal(hash)
+}
+
+/// What a tensor's values follow in the hash.
+fn tensor_title(name: &str, values: usize) -> String {
+    format!("{name} {values}\n")
 }
 
 /// Reads one set of a graph's parameters; `found` are the names that the file has.

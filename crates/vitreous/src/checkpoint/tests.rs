@@ -116,6 +116,30 @@ fn saved() -> (tempfile::TempDir, PathBuf, Graph) {
 }
 
 #[test]
+fn the_hash_of_tensors_is_of_names_and_values_alone_and_the_same_in_memory_and_on_disk() {
+    let graph = graph(&[vec![3, 5], vec![7]]);
+    let parameters = Arc::new(filled(&graph, 1));
+    let file = |epoch| TensorFile::weights(&graph, &parameters, &Metadata { epoch, ..metadata() });
+    let (first, second) = (file(1).hashes(), file(2).hashes());
+    assert_ne!(first.file, second.file);
+    assert_eq!(first.tensors, second.tensors);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    assert_eq!(file(1).save(&path).unwrap(), first.file);
+    assert_eq!(SavedWeights::read(&path).unwrap().tensors_sha256().unwrap(), first.tensors);
+    // As the format is described, written out by hand.
+    let mut bytes = Vec::new();
+    for (name, id) in header::sorted(&graph) {
+        let values = parameters.get(id);
+        bytes.extend(format!("{name} {}\n", values.len()).into_bytes());
+        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    assert_eq!(first.tensors, crate::record::sha256_of_bytes(&bytes));
+    let other = Arc::new(filled(&graph, 2));
+    assert_ne!(TensorFile::weights(&graph, &other, &metadata()).hashes().tensors, first.tensors);
+}
+
+#[test]
 fn a_flipped_bit_of_a_weight_is_told() {
     let (_folder, path, graph) = saved();
     let mut bytes = fs::read(&path).unwrap();

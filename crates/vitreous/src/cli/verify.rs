@@ -14,7 +14,7 @@ use super::settings::{SettingsArgs, shell_word};
 use super::table::{Align, table};
 use super::train::ready;
 use super::{CliError, json, show};
-use crate::checkpoint::state_folder;
+use crate::checkpoint::{SavedWeights, state_folder};
 use crate::config::train::THREADS_MAX;
 use crate::random::Key;
 use crate::record::{RecordError, Run, Weights, sha256_of};
@@ -85,6 +85,8 @@ struct PlaceArgs {
 struct Ended {
     /// SHA-256 of `weights/last.safetensors`.
     sha256: String,
+    /// SHA-256 of the names and values of its tensors.
+    tensors_sha256: String,
     /// The same of the other records, where they are.
     records: Vec<Option<String>>,
 }
@@ -147,9 +149,11 @@ impl Runs<'_> {
             return Err(CliError::failure(error, Some(format!("all that it said is in {}", log.display()))));
         }
         let folder = self.folder(name);
-        let sha256 = sha256_of(&Run::open(&folder)?.weights_path(Weights::Last))?;
+        let last = Run::open(&folder)?.weights_path(Weights::Last);
+        let sha256 = sha256_of(&last)?;
+        let tensors_sha256 = SavedWeights::read(&last)?.tensors_sha256()?;
         let records = RECORDS.iter().map(|file| sha256_of(&folder.join(file)).ok()).collect();
-        Ok(Ended { sha256, records })
+        Ok(Ended { sha256, tensors_sha256, records })
     }
 
     /// Compares two runs; of equal ones nothing need stay.
@@ -180,6 +184,7 @@ struct Resumed {
     runs: u32,
     seconds: f64,
     sha256: String,
+    tensors_sha256: String,
 }
 
 fn resume(args: &ResumeArgs) -> Result<(), CliError> {
@@ -228,9 +233,9 @@ fn resume(args: &ResumeArgs) -> Result<(), CliError> {
         before_states += u32::from(!state_folder(&folder).is_dir());
     }
     runs.remove()?;
-    let (kills, sha256) = (done, alone.sha256);
-    let found =
-        Resumed { kills, amid_writes, before_states, runs: number, seconds: clock.elapsed().as_secs_f64(), sha256 };
+    let (kills, seconds) = (done, clock.elapsed().as_secs_f64());
+    let Ended { sha256, tensors_sha256, .. } = alone;
+    let found = Resumed { kills, amid_writes, before_states, runs: number, seconds, sha256, tensors_sha256 };
     show(&if args.place.json { json(&found) } else { found.text() })
 }
 
@@ -240,12 +245,14 @@ impl Resumed {
         format!(
             "{} kills at random moments of {runs}, {} amid a write, {} before a first state, in {}\n\
              all ended with the weights, results, metrics and ledger of the run that was left alone\n\
-             SHA-256 of the last weights: {}\n",
+             SHA-256 of the last weights: {}\n\
+             SHA-256 of their tensors:    {}\n",
             self.kills,
             self.amid_writes,
             self.before_states,
             units::duration(self.seconds),
-            self.sha256
+            self.sha256,
+            self.tensors_sha256
         )
     }
 }
@@ -321,7 +328,8 @@ fn threads(args: &ThreadsArgs) -> Result<(), CliError> {
         found.iter().map(|one| [one.threads.to_string(), units::duration(one.seconds), one.ended.sha256.clone()]),
     );
     show(&format!(
-        "{}equal, and so are results, metrics and ledger\n",
-        table(&rows, &[Align::Right, Align::Right, Align::Left])
+        "{}equal, and so are results, metrics and ledger\nSHA-256 of the tensors alone: {}\n",
+        table(&rows, &[Align::Right, Align::Right, Align::Left]),
+        found.first().map_or("", |one| &one.ended.tensors_sha256)
     ))
 }

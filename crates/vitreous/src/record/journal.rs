@@ -5,7 +5,7 @@
 //! a full disk leaves no gap. A run that goes on from a state cuts off what was written after it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,9 @@ use super::files::sync_folder;
 use super::{RecordError, faults};
 
 const RESULTS_HEADER: &str = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n";
-const LEDGER_HEADER: &str = "epoch,step,sha256\n";
+const LEDGER_HEADER: &str = "epoch,step,sha256,tensors_sha256\n";
+/// As written by earlier versions; a run that was started by one keeps its columns.
+const LEDGER_HEADER_OLD: &str = "epoch,step,sha256\n";
 
 /// The growing files of a run.
 pub struct Journal {
@@ -22,6 +24,8 @@ pub struct Journal {
     ledger: Lines,
     metrics: Lines,
     timing: Lines,
+    /// Whether `ledger.csv` has the columns of [`LEDGER_HEADER_OLD`].
+    has_old_ledger: bool,
     /// Whether the folder was brought to the disk since the files were made.
     has_lasting_names: bool,
 }
@@ -50,6 +54,16 @@ pub struct EpochRow {
     pub validation: Option<Validation>,
     /// Learning rate of the epoch's last step.
     pub lr: f64,
+}
+
+/// SHA-256 hashes of a weights file, in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightsHashes {
+    /// Of the whole file, header included.
+    pub file: String,
+    /// Of the names and values of its tensors alone: for each, in the order of the names, the name, a space, the number of
+    /// values in decimal and a newline, then the values as little-endian 32-bit floats.
+    pub tensors: String,
 }
 
 /// What an epoch's weights reached on the validation split.
@@ -110,6 +124,7 @@ impl Journal {
             ledger: open("ledger.csv", lengths.ledger)?,
             metrics: open("metrics.jsonl", lengths.metrics)?,
             timing: open("timing.jsonl", lengths.timing)?,
+            has_old_ledger: lengths.ledger > 0 && starts_with(&folder.join("ledger.csv"), LEDGER_HEADER_OLD),
             has_lasting_names: false,
         };
         // Not before it is known that none is too short.
@@ -124,15 +139,19 @@ impl Journal {
         JournalLengths { results, ledger, metrics, timing }
     }
 
-    /// Adds a row to `results.csv`, and one to `ledger.csv` with the SHA-256 of the epoch's last weights.
-    pub fn epoch(&mut self, row: &EpochRow, sha256: &str) {
+    /// Adds a row to `results.csv`, and one to `ledger.csv` with the hashes of the epoch's last weights.
+    pub fn epoch(&mut self, row: &EpochRow, hashes: &WeightsHashes) {
         let EpochRow { epoch, step, train_loss, train_acc, validation, lr } = row;
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let loss = number(validation.map(|found| found.loss));
         let top1 = number(validation.map(|found| found.accuracy));
         let top5 = number(validation.and_then(|found| found.top5));
         self.results.add(&format!("{epoch},{step},{train_loss},{train_acc},{loss},{top1},{top5},{lr}\n"));
-        self.ledger.add(&format!("{epoch},{step},{sha256}\n"));
+        let WeightsHashes { file, tensors } = hashes;
+        match self.has_old_ledger {
+            true => self.ledger.add(&format!("{epoch},{step},{file}\n")),
+            false => self.ledger.add(&format!("{epoch},{step},{file},{tensors}\n")),
+        }
     }
 
     /// Adds a line to `metrics.jsonl`.
@@ -178,6 +197,12 @@ impl Journal {
         }
         first
     }
+}
+
+/// Whether a file starts with a text; one that cannot be read does not.
+fn starts_with(path: &Path, text: &str) -> bool {
+    let mut start = vec![0; text.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == text.as_bytes()
 }
 
 /// A file to which lines are added.
@@ -236,20 +261,38 @@ impl Lines {
 mod tests {
     use super::*;
 
+    fn hashes(file: &str) -> WeightsHashes {
+        WeightsHashes { file: file.to_string(), tensors: format!("{file}-tensors") }
+    }
+
     #[test]
     fn rows_have_the_columns_of_the_header_with_and_without_validation() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::start(folder.path()).unwrap();
         let row = EpochRow { epoch: 1, step: 7, train_loss: 2.5, train_acc: 0.25, validation: None, lr: 1e-5 };
-        journal.epoch(&row, "ab");
+        journal.epoch(&row, &hashes("ab"));
         let validation = Some(Validation { loss: 1.5, accuracy: 0.5, top5: Some(0.75) });
-        journal.epoch(&EpochRow { epoch: 2, step: 14, validation, ..row }, "cd");
+        journal.epoch(&EpochRow { epoch: 2, step: 14, validation, ..row }, &hashes("cd"));
         journal.write().unwrap();
         let text = std::fs::read_to_string(folder.path().join("results.csv")).unwrap();
         let expected = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n\
                         1,7,2.5,0.25,,,,0.00001\n\
                         2,14,2.5,0.25,1.5,0.5,0.75,0.00001\n";
         assert_eq!(text, expected);
+        let ledger = std::fs::read_to_string(folder.path().join("ledger.csv")).unwrap();
+        assert_eq!(ledger, "epoch,step,sha256,tensors_sha256\n1,7,ab,ab-tensors\n2,14,cd,cd-tensors\n");
+    }
+
+    #[test]
+    fn a_ledger_of_an_earlier_version_keeps_its_columns() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = "epoch,step,sha256\n1,7,ab\n";
+        std::fs::write(folder.path().join("ledger.csv"), start).unwrap();
+        let lengths = JournalLengths { ledger: start.len() as u64, ..JournalLengths::default() };
+        let mut journal = Journal::goes_on(folder.path(), &lengths).unwrap();
+        let row = EpochRow { epoch: 2, step: 14, train_loss: 2.5, train_acc: 0.25, validation: None, lr: 1e-5 };
+        journal.epoch(&row, &hashes("cd"));
+        journal.write().unwrap();
         let ledger = std::fs::read_to_string(folder.path().join("ledger.csv")).unwrap();
         assert_eq!(ledger, "epoch,step,sha256\n1,7,ab\n2,14,cd\n");
     }

@@ -199,6 +199,9 @@ pub struct Results {
     pub lowest_step: Option<u64>,
     /// SHA-256 of `weights/last.safetensors`.
     pub last_sha256: Option<String>,
+    /// SHA-256 of the names and values of its tensors, without the header; see `record::WeightsHashes`.
+    #[serde(default)]
+    pub last_tensors_sha256: Option<String>,
     /// Steps that came to no finite number and were left out (`on_nonfinite = "skip"`).
     #[serde(default)]
     pub skipped_steps: u64,

@@ -18,9 +18,9 @@ pub use claim::Claim;
 pub use error::RecordError;
 #[cfg(test)]
 pub use faults::Faults;
-pub(crate) use files::sync_folder;
 pub use files::{Output, replace_file, sha256_of, sha256_of_bytes, write_atomically};
-pub use journal::{EpochRow, Journal, JournalLengths, MetricsLine, Validation};
+pub(crate) use files::{hexadecimal, sync_folder};
+pub use journal::{EpochRow, Journal, JournalLengths, MetricsLine, Validation, WeightsHashes};
 pub use leftovers::{remove_leftovers, was_begun};
 pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Piece, Results, Status};
 pub use run::{Place, Run, Weights, base_name, is_name};

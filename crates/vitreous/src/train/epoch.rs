@@ -16,7 +16,7 @@ use crate::config::train::{Keep, OnNonfinite};
 use crate::data::ImageSet;
 use crate::evaluate::{BATCH, Totals, for_each_logits};
 use crate::random::{Purpose, stream};
-use crate::record::{EpochRow, MetricsLine, Status, Validation, Weights};
+use crate::record::{EpochRow, MetricsLine, Status, Validation, Weights, WeightsHashes};
 
 /// What a clock says of some steps; a line of `timing.jsonl`.
 #[derive(Serialize)]
@@ -106,7 +106,7 @@ impl Training {
                 }
                 let weights = self.weights_to_keep(copied.as_ref());
                 let last = self.last_weights(&weights);
-                self.position.results.last_sha256 = Some(last.sha256());
+                self.note_hashes(&last);
                 around.keeper.weights(Weights::Last, last);
                 Ok(status)
             }
@@ -152,8 +152,7 @@ impl Training {
         let parameters = Arc::new(self.session.parameters().clone());
         let weights = self.weights_to_keep(Some(&parameters));
         let last = self.last_weights(&weights);
-        let sha256 = last.sha256();
-        self.position.results.last_sha256 = Some(sha256.clone());
+        let hashes = self.note_hashes(&last);
         if best {
             around.keeper.weights(Weights::Best, last.clone());
         }
@@ -161,7 +160,7 @@ impl Training {
         around.keeper.weights(Weights::Last, last);
         let save_s = clock.elapsed().as_secs_f64();
         around.keeper.timing(&EpochTiming { epoch, step, train_s, validation_s, save_s });
-        around.keeper.epoch(&row, sha256);
+        around.keeper.epoch(&row, hashes);
         let is_cut = !is_whole && !best && self.job.config.train.keep == Keep::Best;
         (around.listen)(Event::Epoch { row: &row, best, is_cut });
         let status = if self.is_last_epoch() {
@@ -338,6 +337,15 @@ impl Training {
             Some(parameters) if self.job.config.train.model_ema_decay.is_none() => parameters.clone(),
             _ => Arc::new(self.session.with_average(|session| session.parameters().clone())),
         }
+    }
+
+    /// Notes the hashes of the last weights for the manifest.
+    fn note_hashes(&mut self, last: &TensorFile) -> WeightsHashes {
+        let hashes = last.hashes();
+        let results = &mut self.position.results;
+        results.last_sha256 = Some(hashes.file.clone());
+        results.last_tensors_sha256 = Some(hashes.tensors.clone());
+        hashes
     }
 
     /// Such a copy as a file.

@@ -14,7 +14,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use vitreous_engine::{Graph, Parameters};
 
 use crate::checkpoint::{State, TensorFile};
-use crate::record::{EpochRow, Journal, JournalLengths, RecordError, Run, Weights};
+use crate::record::{EpochRow, Journal, JournalLengths, RecordError, Run, Weights, WeightsHashes};
 
 /// Time until something that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ pub enum News {
 }
 
 enum Item {
-    Epoch(Box<EpochRow>, String),
+    Epoch(Box<EpochRow>, WeightsHashes),
     Metrics(Box<RawValue>),
     Timing(Box<RawValue>),
     Weights(Weights, TensorFile),
@@ -91,9 +91,9 @@ impl Keeper {
         Ok(Keeper { shared, writer: Some(writer) })
     }
 
-    /// Hands in the row of an epoch and the SHA-256 of its last weights.
-    pub fn epoch(&self, row: &EpochRow, sha256: String) {
-        self.put(Item::Epoch(Box::new(*row), sha256));
+    /// Hands in the row of an epoch and the hashes of its last weights.
+    pub fn epoch(&self, row: &EpochRow, hashes: WeightsHashes) {
+        self.put(Item::Epoch(Box::new(*row), hashes));
     }
 
     /// Hands in a line for `metrics.jsonl`.
@@ -221,7 +221,7 @@ impl Writer {
 
     fn take(&mut self, item: Item) {
         match item {
-            Item::Epoch(row, sha256) => self.journal.epoch(&row, &sha256),
+            Item::Epoch(row, hashes) => self.journal.epoch(&row, &hashes),
             Item::Metrics(line) => self.journal.metrics(&line),
             Item::Timing(line) => self.journal.timing(&line),
             Item::Weights(Weights::Best, file) => self.weights[0] = Some(file),
