@@ -5,6 +5,8 @@
 pub mod random;
 pub mod units;
 
+pub mod regular;
+
 pub mod config;
 
 pub mod data;
