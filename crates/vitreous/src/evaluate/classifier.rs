@@ -107,8 +107,7 @@ impl Classifier {
         progress: &mut dyn FnMut(usize),
     ) -> Result<(Scores, Vec<Prediction>), EvaluateError> {
         self.check(split)?;
-        let names = &self.metadata.class_names;
-        let mut tally = Tally::new(names.len());
+        let mut tally = Tally::new(&self.metadata.class_names);
         let mut predictions = Vec::with_capacity(split.len());
         let set = ImageSet::Classified(split.clone());
         for_each_logits(&mut self.session, &self.model, &set, &self.augment, &mut |i, logits| {
@@ -119,7 +118,7 @@ impl Classifier {
                 progress(i + 1);
             }
         });
-        Ok((tally.finish(names), predictions))
+        Ok((tally.finish(), predictions))
     }
 
     /// Whether the model reads strips of digits instead of naming classes.

@@ -1,5 +1,7 @@
 //! The confusion matrix: rows are true classes, columns predicted ones. As text for people, as CSV for programs.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::csv;
@@ -13,19 +15,29 @@ const COLUMN_NAME_MAX: usize = 7;
 /// What stands where letters of a name were left out.
 const CUT: char = '~';
 
-/// Counts of images by true and predicted class.
+/// Most classes of which files hold the whole matrix. Of more, they hold the cells that are not 0: of 10,000 classes the
+/// whole would be 100 million.
+pub const DENSE_CLASSES_MAX: usize = 300;
+
+/// Counts of images by true and predicted class. Takes no more memory than there are different answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Rows", from = "Rows")]
+#[serde(into = "Written", try_from = "Written")]
 pub struct ConfusionMatrix {
     names: Vec<String>,
-    counts: Vec<u64>,
+    /// Counts by (true class, predicted class), none of them 0.
+    counts: BTreeMap<(usize, usize), u64>,
+    support: Vec<u64>,
+    predicted: Vec<u64>,
 }
 
-/// The matrix as it stands in JSON.
+/// The matrix as it stands in JSON: row by row, or of many classes as cells `[true class, predicted class, images]`.
 #[derive(Clone, Serialize, Deserialize)]
-struct Rows {
+struct Written {
     classes: Vec<String>,
-    rows: Vec<Vec<u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rows: Option<Vec<Vec<u64>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cells: Option<Vec<(usize, usize, u64)>>,
 }
 
 /// A true class that is taken for another one.
@@ -40,13 +52,22 @@ pub struct Confused<'a> {
 }
 
 impl ConfusionMatrix {
-    /// Makes a matrix of counts given row by row.
+    /// Starts without images.
+    pub fn new(names: &[String]) -> Self {
+        let none = vec![0; names.len()];
+        ConfusionMatrix { names: names.to_vec(), counts: BTreeMap::new(), support: none.clone(), predicted: none }
+    }
+
+    /// Adds images of class `label` that are predicted as class `prediction`.
     ///
     /// # Panics
-    /// When there is not one row and one column for each name.
-    pub fn new(names: &[String], counts: Vec<u64>) -> Self {
-        assert_eq!(counts.len(), names.len() * names.len(), "a row and a column for each class");
-        ConfusionMatrix { names: names.to_vec(), counts }
+    /// When one of them is no class.
+    pub fn add(&mut self, label: usize, prediction: usize, images: u64) {
+        self.support[label] += images;
+        self.predicted[prediction] += images;
+        if images > 0 {
+            *self.counts.entry((label, prediction)).or_default() += images;
+        }
     }
 
     /// Names of the classes.
@@ -56,41 +77,44 @@ impl ConfusionMatrix {
 
     /// Number of images of class `label` predicted as class `prediction`.
     pub fn count(&self, label: usize, prediction: usize) -> u64 {
-        self.counts[label * self.names.len() + prediction]
+        self.counts.get(&(label, prediction)).copied().unwrap_or(0)
     }
 
     /// Number of images of a class.
     pub fn support(&self, label: usize) -> u64 {
-        self.row(label).iter().sum()
+        self.support[label]
     }
 
     /// Number of images predicted as a class.
     pub fn predicted(&self, prediction: usize) -> u64 {
-        (0..self.names.len()).map(|label| self.count(label, prediction)).sum()
+        self.predicted[prediction]
     }
 
     /// Number of all images.
     pub fn total(&self) -> u64 {
-        self.counts.iter().sum()
+        self.support.iter().sum()
     }
 
     /// Returns the most frequent confusions, the most frequent first.
     pub fn most_confused(&self, most: usize) -> Vec<Confused<'_>> {
-        let n = self.names.len();
-        let mut pairs: Vec<(usize, usize)> = (0..n).flat_map(|label| (0..n).map(move |p| (label, p))).collect();
-        pairs.retain(|&(label, prediction)| label != prediction && self.count(label, prediction) > 0);
-        pairs.sort_by_key(|&(label, prediction)| std::cmp::Reverse(self.count(label, prediction)));
-        let confused = |(label, prediction): (usize, usize)| Confused {
+        let confused = |(&(label, prediction), &images): (&(usize, usize), &u64)| Confused {
             label: &self.names[label],
             prediction: &self.names[prediction],
-            images: self.count(label, prediction),
+            images,
         };
-        pairs.into_iter().take(most).map(confused).collect()
+        let is_wrong = |((label, prediction), _): &(&(usize, usize), &u64)| label != prediction;
+        let mut pairs: Vec<Confused> = self.counts.iter().filter(is_wrong).map(confused).collect();
+        pairs.sort_by_key(|confused| std::cmp::Reverse(confused.images));
+        pairs.truncate(most);
+        pairs
     }
 
     /// Writes the matrix as aligned text. Long names are cut, and where cut names would be alike, or there are more
-    /// columns than a screen has, classes have numbers above the columns.
+    /// columns than a screen has, classes have numbers above the columns. Of many classes it is the CSV.
     pub fn text(&self) -> String {
+        if self.names.len() > DENSE_CLASSES_MAX {
+            return self.csv();
+        }
         let cut_to = |most: usize| self.names.iter().map(|name| shortened(name, most)).collect::<Vec<_>>();
         let (mut rows, mut columns) = (cut_to(ROW_NAME_MAX), cut_to(COLUMN_NAME_MAX));
         if self.names.len() > 10 || has_twins(&columns) {
@@ -99,7 +123,7 @@ impl ConfusionMatrix {
         }
         let corner = "true \\ predicted";
         let longest = |texts: &[String]| texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
-        let digits = self.counts.iter().max().map_or(1, |count| count.to_string().len());
+        let digits = self.counts.values().max().map_or(1, |count| count.to_string().len());
         let (row_width, width) = (longest(&rows).max(corner.len()), longest(&columns).max(digits));
         let mut text = format!("{corner:<row_width$}");
         columns.iter().for_each(|name| text.push_str(&format!(" {name:>width$}")));
@@ -107,39 +131,64 @@ impl ConfusionMatrix {
         for (label, name) in rows.iter().enumerate() {
             text.push_str(&format!("{name:<row_width$}"));
             // A dot for nothing lets the eye find what is there.
-            let shown = |&count: &u64| if count == 0 { "·".to_string() } else { count.to_string() };
-            self.row(label).iter().for_each(|count| text.push_str(&format!(" {:>width$}", shown(count))));
+            let shown = |count: u64| if count == 0 { "·".to_string() } else { count.to_string() };
+            self.row(label).for_each(|count| text.push_str(&format!(" {:>width$}", shown(count))));
             text.push('\n');
         }
         text
     }
 
-    /// Writes the matrix as CSV: a row for each true class, a column for each predicted one.
+    /// Writes the matrix as CSV: a row for each true class, a column for each predicted one. Of many classes, a row for
+    /// each cell that is not 0.
     pub fn csv(&self) -> String {
+        if self.names.len() > DENSE_CLASSES_MAX {
+            let mut text = csv::line(["true", "predicted", "images"]);
+            for (&(label, prediction), images) in &self.counts {
+                text.push_str(&csv::line(
+                    [&self.names[label], &self.names[prediction], &images.to_string()].map(|s| &**s),
+                ));
+            }
+            return text;
+        }
         let head = std::iter::once("true\\predicted").chain(self.names.iter().map(String::as_str));
         let mut text = csv::line(head);
         for (label, name) in self.names.iter().enumerate() {
-            let counts: Vec<String> = self.row(label).iter().map(u64::to_string).collect();
+            let counts: Vec<String> = self.row(label).map(|count| count.to_string()).collect();
             text.push_str(&csv::line(std::iter::once(name.as_str()).chain(counts.iter().map(String::as_str))));
         }
         text
     }
 
-    fn row(&self, label: usize) -> &[u64] {
-        &self.counts[label * self.names.len()..][..self.names.len()]
+    fn row(&self, label: usize) -> impl Iterator<Item = u64> {
+        (0..self.names.len()).map(move |prediction| self.count(label, prediction))
     }
 }
 
-impl From<ConfusionMatrix> for Rows {
-    fn from(matrix: ConfusionMatrix) -> Rows {
-        let rows = (0..matrix.names.len()).map(|label| matrix.row(label).to_vec()).collect();
-        Rows { classes: matrix.names, rows }
+impl From<ConfusionMatrix> for Written {
+    fn from(matrix: ConfusionMatrix) -> Written {
+        let is_dense = matrix.names.len() <= DENSE_CLASSES_MAX;
+        let rows = is_dense.then(|| (0..matrix.names.len()).map(|label| matrix.row(label).collect()).collect());
+        let cells = matrix.counts.iter().map(|(&(label, prediction), &images)| (label, prediction, images));
+        let cells = (!is_dense).then(|| cells.collect());
+        Written { classes: matrix.names, rows, cells }
     }
 }
 
-impl From<Rows> for ConfusionMatrix {
-    fn from(rows: Rows) -> ConfusionMatrix {
-        ConfusionMatrix { names: rows.classes, counts: rows.rows.concat() }
+impl TryFrom<Written> for ConfusionMatrix {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<ConfusionMatrix, String> {
+        let mut matrix = ConfusionMatrix::new(&written.classes);
+        let rows = written.rows.into_iter().flatten().enumerate();
+        let rows =
+            rows.flat_map(|(label, row)| (0..).zip(row).map(move |(prediction, count)| (label, prediction, count)));
+        for (label, prediction, images) in rows.chain(written.cells.into_iter().flatten()) {
+            if label.max(prediction) >= written.classes.len() {
+                return Err(format!("a count of class {} among {}", label.max(prediction), written.classes.len()));
+            }
+            matrix.add(label, prediction, images);
+        }
+        Ok(matrix)
     }
 }
 
@@ -164,7 +213,9 @@ mod tests {
 
     fn matrix(names: &[&str], counts: &[u64]) -> ConfusionMatrix {
         let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
-        ConfusionMatrix::new(&names, counts.to_vec())
+        let mut matrix = ConfusionMatrix::new(&names);
+        counts.iter().enumerate().for_each(|(i, &count)| matrix.add(i / names.len(), i % names.len(), count));
+        matrix
     }
 
     fn pets() -> ConfusionMatrix {
@@ -212,7 +263,8 @@ true \\ predicted 0 1
     #[test]
     fn more_than_ten_columns_have_numbers() {
         let names: Vec<String> = (0..11).map(|class| format!("bird{class}")).collect();
-        let text = ConfusionMatrix::new(&names, vec![7; 121]).text();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let text = matrix(&names, &[7; 121]).text();
         assert_eq!(text.lines().next(), Some("true \\ predicted  0  1  2  3  4  5  6  7  8  9 10"));
         assert_eq!(text.lines().last(), Some("10 bird10         7  7  7  7  7  7  7  7  7  7  7"));
     }
@@ -230,6 +282,31 @@ true \\ predicted 0 1
             pets.most_confused(2).iter().map(|c| (c.label, c.prediction, c.images)).collect();
         assert_eq!(shown, [("dog", "cat", 5), ("golden retriever", "dog", 3)]);
         assert_eq!(pets.most_confused(9).len(), 4);
+    }
+
+    #[test]
+    fn of_many_classes_only_cells_that_are_not_0_are_kept_and_written() {
+        let names: Vec<String> = (0..10_000).map(|class| format!("bird{class}")).collect();
+        let mut many = ConfusionMatrix::new(&names);
+        many.add(7, 7, 5);
+        many.add(9_999, 3, 1);
+        many.add(7, 9_998, 2);
+        assert_eq!(many.csv(), "true,predicted,images\nbird7,bird7,5\nbird7,bird9998,2\nbird9999,bird3,1\n");
+        assert_eq!((many.text(), many.total(), many.support(7), many.predicted(3)), (many.csv(), 8, 7, 1));
+        let json = serde_json::to_value(&many).unwrap();
+        assert_eq!(json["cells"], serde_json::json!([[7, 7, 5], [7, 9998, 2], [9999, 3, 1]]));
+        assert_eq!(json.get("rows"), None);
+        assert_eq!(serde_json::from_value::<ConfusionMatrix>(json).unwrap(), many);
+        let edge = ConfusionMatrix::new(&names[..DENSE_CLASSES_MAX]);
+        assert_eq!(edge.csv().lines().count(), 1 + DENSE_CLASSES_MAX);
+    }
+
+    #[test]
+    fn json_that_speaks_of_other_classes_is_refused() {
+        for text in [r#"{"classes":["a"],"cells":[[0,1,2]]}"#, r#"{"classes":["a"],"rows":[[1],[2]]}"#] {
+            let error = serde_json::from_str::<ConfusionMatrix>(text).unwrap_err().to_string();
+            assert_eq!(error, "a count of class 1 among 1");
+        }
     }
 
     #[test]

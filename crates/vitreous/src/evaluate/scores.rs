@@ -29,10 +29,8 @@ pub struct Totals {
 /// As [`Totals`], and counts which class is taken for which.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    num_classes: usize,
     totals: Totals,
-    /// Counts by (true class, predicted class).
-    confusion: Vec<u64>,
+    confusion: ConfusionMatrix,
 }
 
 /// What a model says of one image.
@@ -156,9 +154,9 @@ impl Totals {
 }
 
 impl Tally {
-    /// Starts without images.
-    pub fn new(num_classes: usize) -> Self {
-        Tally { num_classes, totals: Totals::default(), confusion: vec![0; num_classes * num_classes] }
+    /// Starts without images of classes of these names.
+    pub fn new(names: &[String]) -> Self {
+        Tally { totals: Totals::default(), confusion: ConfusionMatrix::new(names) }
     }
 
     /// Adds an image of class `label` and returns what the model says of it.
@@ -166,28 +164,28 @@ impl Tally {
     /// # Shapes
     /// - `logits`: `[num_classes]`
     pub fn add(&mut self, logits: &[f32], label: usize) -> Verdict {
-        assert_eq!(logits.len(), self.num_classes, "a logit for each class");
+        assert_eq!(logits.len(), self.confusion.names().len(), "a logit for each class");
         let verdict = self.totals.add(logits, label);
-        self.confusion[label * self.num_classes + verdict.class] += 1;
+        self.confusion.add(label, verdict.class, 1);
         verdict
     }
 
-    /// Returns the scores, with the names of the classes.
-    pub fn finish(self, names: &[String]) -> Scores {
-        let confusion = ConfusionMatrix::new(names, self.confusion);
-        let Totals { images, right, .. } = self.totals;
-        let classes: Vec<ClassScores> = (0..names.len()).map(|class| class_scores(&confusion, class)).collect();
+    /// Returns the scores.
+    pub fn finish(self) -> Scores {
+        let Tally { totals, confusion } = self;
+        let (Totals { images, right, .. }, num_classes) = (totals, confusion.names().len());
+        let classes: Vec<ClassScores> = (0..num_classes).map(|class| class_scores(&confusion, class)).collect();
         let seen = |class: &usize| confusion.support(*class) + confusion.predicted(*class) > 0;
         let mean = |score: fn(&ClassScores) -> f64| {
-            let seen: Vec<f64> = (0..names.len()).filter(seen).map(|class| score(&classes[class])).collect();
+            let seen: Vec<f64> = (0..num_classes).filter(seen).map(|class| score(&classes[class])).collect();
             seen.iter().sum::<f64>() / seen.len().max(1) as f64
         };
         Scores {
             images,
-            loss: self.totals.loss(),
-            top1: self.totals.top1(),
+            loss: totals.loss(),
+            top1: totals.top1(),
             top1_interval: wilson_interval(right, images),
-            top5: self.totals.top5(),
+            top5: totals.top5(),
             precision_mean: mean(|class| class.precision),
             recall_mean: mean(|class| class.recall),
             f1_mean: mean(|class| class.f1),
@@ -289,32 +287,32 @@ mod tests {
 
     #[test]
     fn the_loss_is_the_mean_negative_log_likelihood() {
-        let mut tally = Tally::new(3);
+        let mut tally = Tally::new(&names(3));
         // exp gives 1, 2, 5, then 4, 4, 8: likelihoods 5/8 and 1/4.
         tally.add(&[0.0, 2f32.ln(), 5f32.ln()], 2);
         tally.add(&[4f32.ln(), 4f32.ln(), 8f32.ln()], 0);
         let expected = -((5.0f64 / 8.0).ln() + 0.25f64.ln()) / 2.0;
-        let loss = tally.finish(&names(3)).loss;
+        let loss = tally.finish().loss;
         assert!((loss - expected).abs() < 1e-7, "{loss} is not {expected}");
     }
 
     #[test]
     fn a_large_logit_does_not_overflow_the_loss() {
-        let mut tally = Tally::new(3);
+        let mut tally = Tally::new(&names(3));
         let verdict = tally.add(&[1000.0, 0.0, 0.0], 1);
         assert_eq!(verdict, Verdict { class: 0, probability: 1.0 });
-        assert!(close(tally.finish(&names(3)).loss, 1000.0));
+        assert!(close(tally.finish().loss, 1000.0));
     }
 
     #[test]
     fn scores_of_classes_are_those_computed_by_hand() {
         // Of class 0: three right, one taken for 1. Of class 1: one right, two taken for 0. Class 2: never predicted.
         // Class 3: neither there nor predicted.
-        let mut tally = Tally::new(4);
+        let mut tally = Tally::new(&names(4));
         for (label, class) in [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, 0), (1, 0), (2, 1)] {
             tally.add(&ordered(4, &[class]), label);
         }
-        let scores = tally.finish(&names(4));
+        let scores = tally.finish();
         let rows: Vec<[f64; 3]> = scores.classes.iter().map(|c| [c.precision, c.recall, c.f1]).collect();
         let expected = [[3.0 / 5.0, 3.0 / 4.0, 2.0 / 3.0], [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0], [0.0; 3], [0.0; 3]];
         for (row, expected) in rows.iter().flatten().zip(expected.iter().flatten()) {
@@ -330,28 +328,28 @@ mod tests {
 
     #[test]
     fn the_fifth_place_counts_and_the_sixth_does_not() {
-        let mut tally = Tally::new(7);
+        let mut tally = Tally::new(&names(7));
         for label in [6, 3, 2, 5, 1, 0, 4] {
             tally.add(&ordered(7, &[6, 5, 4, 3, 2, 1, 0]), label);
         }
-        let scores = tally.finish(&names(7));
+        let scores = tally.finish();
         assert!(close(scores.top5, 5.0 / 7.0) && close(scores.top1, 1.0 / 7.0), "{scores:?}");
     }
 
     #[test]
     fn of_equal_logits_the_first_is_the_greatest() {
-        let mut tally = Tally::new(7);
+        let mut tally = Tally::new(&names(7));
         assert_eq!(tally.add(&[0.0; 7], 4).class, 0);
         tally.add(&[0.0; 7], 5);
-        assert!(close(tally.finish(&names(7)).top5, 0.5));
+        assert!(close(tally.finish().top5, 0.5));
     }
 
     #[test]
     fn what_is_not_a_number_is_never_right() {
-        let mut tally = Tally::new(3);
+        let mut tally = Tally::new(&names(3));
         tally.add(&[f32::NAN; 3], 1);
         tally.add(&[f32::NAN, 0.0, -1.0], 0);
-        let scores = tally.finish(&names(3));
+        let scores = tally.finish();
         assert!(scores.loss.is_nan());
         assert_eq!((scores.top1, scores.top5), (0.0, 0.0));
         assert_eq!(scores.confusion.count(0, 1), 1);
