@@ -157,3 +157,33 @@ fn what_has_no_problem_says_so_and_what_cannot_work_is_refused_before_a_step() {
     assert!(error.starts_with("error: a run named `taken` exists"), "{error}");
     assert_eq!(files(folder.root()), [folder.path("runs"), folder.path("runs/taken"), folder.path("runs/taken/mine")]);
 }
+
+#[test]
+fn a_batch_norm_needs_more_than_one_value_for_each_channel() {
+    let folder = Folder::new();
+    let layers = "layers = [\"globalpool\", \"linear 8\", \"batchnorm\", \"relu\", \"linear classes\"]";
+    let train = "[train]\nepochs = 2\nwarmup_epochs = 0\nlog_interval = 1\n";
+    fs::write(
+        folder.path("bn.toml"),
+        format!("[data]\nlimit_train = 25\n[model]\nkind = \"stack\"\n{layers}\n{train}"),
+    )
+    .unwrap();
+    let one = refused(folder.root(), &["train", "--config=bn.toml", "--batch-size=1"]);
+    let expected = "error: batch_size 1 gives the batchnorm at layers.2 one value for each channel, from which nothing is \
+                    learned ([train])\nhint: use --batch-size 2 or more";
+    assert!(one.starts_with(expected), "{one}");
+    assert!(!folder.path("runs").exists());
+
+    let note = "note: the last batch of each epoch is dropped: of its one image the batchnorm at layers.2 learns nothing; \
+                another --batch-size than 6 makes use of it\n";
+    let stderr = |more: &[&str]| {
+        let output = vitreous(folder.root(), &[&["train", "--config=bn.toml"], more].concat());
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stderr)
+    };
+    assert_eq!(stderr(&["--batch-size=6", "--name=six"]).matches(note).count(), 1);
+    let steps = |run: &str| folder.text(&format!("runs/{run}/metrics.jsonl")).lines().count();
+    assert_eq!(steps("six"), 8, "two epochs of four batches");
+    assert!(!stderr(&["--batch-size=5", "--name=five"]).contains("is dropped"));
+    assert_eq!(steps("five"), 10);
+}

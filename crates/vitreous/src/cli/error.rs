@@ -85,6 +85,7 @@ impl From<TrainError> for CliError {
             | TrainError::Memory { .. }
             | TrainError::Disk { .. }
             | TrainError::State { .. }
+            | TrainError::OneValue { .. }
             | TrainError::SavedState(_) => CliError::user(message, hint),
         }
     }

@@ -59,7 +59,8 @@ impl Training {
     pub(super) fn epoch(&mut self, around: &mut Surroundings) -> Result<Status, TrainError> {
         let (clock, before_s) = (Instant::now(), self.position.epoch_s);
         let (seed, epoch) = (self.job.config.train.seed, self.position.results.epochs);
-        let order = stream(seed, Purpose::Shuffle).with(epoch).permutation(self.job.train.len());
+        let mut order = stream(seed, Purpose::Shuffle).with(epoch).permutation(self.job.train.len());
+        order.truncate(self.job.epoch_images());
         let steps = self.job.steps_per_epoch();
         if self.job.config.train.on_nonfinite == OnNonfinite::Rollback && self.position.index == 0 {
             let parameters = Arc::new(self.session.parameters().clone());

@@ -28,6 +28,14 @@ pub enum TrainError {
         /// Images that train.
         images: usize,
     },
+    /// A batch norm would give the same for every image.
+    #[error(
+        "batch_size 1 gives the batchnorm at {layer} one value for each channel, from which nothing is learned ([train])"
+    )]
+    OneValue {
+        /// Its place in the model.
+        layer: String,
+    },
     /// There is not enough memory.
     #[error(
         "{work} needs {} of memory, but {} are available",
@@ -146,6 +154,11 @@ impl TrainError {
             }
             TrainError::Batch { images, grad_accum_steps, .. } => {
                 format!("use --batch-size {} or less", images / grad_accum_steps)
+            }
+            TrainError::OneValue { .. } => {
+                "use --batch-size 2 or more (statistics are those of one batch, also with grad_accum_steps), or leave \
+                 that batchnorm out"
+                    .to_string()
             }
             TrainError::Memory { work, needed, activations, fewer_images, .. } => {
                 memory_hint(work, *activations > needed / 2, *fewer_images).to_string()

@@ -9,7 +9,7 @@ use crate::checkpoint::Metadata;
 use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{Config, ResolvedConfig};
-use crate::data::{Facts, ImageSet, ImageShape, Loaded, Normalization, Split, SplitName};
+use crate::data::{Facts, ImageSet, ImageShape, Loaded, Normalization, Problem, Split, SplitName};
 use crate::models::Model;
 use crate::models::summary::summarise;
 use crate::record::{DataRecord, FlopsRecord, MachineRecord, Manifest, Status, now_utc};
@@ -53,16 +53,50 @@ impl Job {
         Ok(Job { config, model, train, validation, threads, data })
     }
 
-    /// Checks the batch against the number of images, which is known before one is loaded.
+    /// Checks the batch against the number of images, which is known before one is loaded, and against the model.
     ///
     /// # Errors
-    /// When a step takes more images than there are.
+    /// When a step takes more images than there are, or a batch norm has one value for each channel in every batch.
     pub fn check_batch(config: &ResolvedConfig, images: usize) -> Result<(), TrainError> {
         let TrainSpec { batch_size, grad_accum_steps, .. } = *config.train;
         if config.train.step_images() > images {
             return Err(TrainError::Batch { batch_size, grad_accum_steps, images });
         }
-        Ok(())
+        match config.model.batch_norm_of_one_place().filter(|_| batch_size == 1) {
+            Some(layer) => Err(TrainError::OneValue { layer: layer.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    /// How many of so many images an epoch takes, and whether the last one is left out because a batch norm would have
+    /// one value for each channel in its batch.
+    pub fn images_of_epoch(config: &ResolvedConfig, images: usize) -> (usize, bool) {
+        let (step, rest) = (config.train.step_images(), images % config.train.step_images());
+        if config.train.drop_last {
+            return (images - rest, false);
+        }
+        // The batches of a step have equal shares of its images, so only the last step has smaller ones.
+        let smallest = rest / rest.div_ceil(config.train.batch_size).max(1);
+        let is_alone = smallest == 1 && step > 1 && config.model.batch_norm_of_one_place().is_some();
+        (images - usize::from(is_alone), is_alone)
+    }
+
+    /// Images that an epoch takes.
+    pub fn epoch_images(&self) -> usize {
+        Job::images_of_epoch(&self.config, self.train.len()).0
+    }
+
+    /// Says that the last batch of each epoch is left out, and how to change that.
+    pub(super) fn dropped_batch(&self) -> Option<Problem> {
+        let layer = self.config.model.batch_norm_of_one_place()?;
+        let (_, is_dropped) = Job::images_of_epoch(&self.config, self.train.len());
+        let batch = self.config.train.batch_size;
+        is_dropped.then(|| Problem {
+            what: format!(
+                "the last batch of each epoch is dropped: of its one image the batchnorm at {layer} learns nothing"
+            ),
+            fix: format!("another --batch-size than {batch} makes use of it"),
+        })
     }
 
     /// The images.
@@ -92,8 +126,7 @@ impl Job {
 
     /// Optimiser steps of an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
-        let (images, batch) = (self.train.len(), self.config.train.step_images());
-        (if self.config.train.drop_last { images / batch } else { images.div_ceil(batch) }) as u64
+        self.epoch_images().div_ceil(self.config.train.step_images()) as u64
     }
 
     /// Steps with as many images as the validation split has; a look at it mostly takes less, having no backward pass.
@@ -163,4 +196,49 @@ impl Job {
 /// Returns the number of threads asked for; 0 asks for one for each processor.
 pub fn threads(asked: usize) -> usize {
     if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::layers::Layers;
+    use crate::config::model::ImageFacts;
+
+    fn config(layers: &str, train: &str) -> ResolvedConfig {
+        let mut written = Layers::new();
+        let model = format!("[model]\nkind = 'stack'\nlayers = [{layers}, 'linear classes']\n[train]\n{train}");
+        written.add_toml(&model, "my.toml").unwrap();
+        let facts = ImageFacts { image_size: 7, channels: 3, num_classes: 5 };
+        written.finish().unwrap().resolve(facts).unwrap()
+    }
+
+    const ONE_PLACE: &str = "'globalpool', 'linear 11', 'batchnorm'";
+    const MAP: &str = "'conv 11', 'batchnorm', 'globalpool'";
+
+    #[test]
+    fn a_batch_norm_of_one_value_is_refused_with_key_value_and_fix() {
+        for train in ["batch_size = 1", "batch_size = 1\ngrad_accum_steps = 4"] {
+            let error = Job::check_batch(&config(ONE_PLACE, train), 97).unwrap_err();
+            let expected = "batch_size 1 gives the batchnorm at layers.2 one value for each channel, from which nothing \
+                            is learned ([train])";
+            assert_eq!(error.to_string(), expected);
+            assert!(error.hint().unwrap().starts_with("use --batch-size 2 or more"));
+            assert_eq!(Job::check_batch(&config(MAP, train), 97), Ok(()));
+        }
+        assert_eq!(Job::check_batch(&config(ONE_PLACE, "batch_size = 2"), 97), Ok(()));
+    }
+
+    #[test]
+    fn a_last_batch_of_one_image_is_left_out_where_a_batch_norm_has_one_value_of_it() {
+        let of = |layers: &str, train: &str, images| Job::images_of_epoch(&config(layers, train), images);
+        assert_eq!(of(ONE_PLACE, "batch_size = 6", 25), (24, true));
+        assert_eq!(of(ONE_PLACE, "batch_size = 6", 26), (26, false));
+        assert_eq!(of(ONE_PLACE, "batch_size = 6", 24), (24, false));
+        assert_eq!(of(MAP, "batch_size = 6", 25), (25, false));
+        assert_eq!(of(ONE_PLACE, "batch_size = 6\ndrop_last = true", 25), (24, false));
+        // Two batches of 2 and 1 images make the last step; of 3 and 2, or 2 and 2, no one is alone.
+        assert_eq!(of(ONE_PLACE, "batch_size = 2\ngrad_accum_steps = 4", 19), (18, true));
+        assert_eq!(of(ONE_PLACE, "batch_size = 3\ngrad_accum_steps = 4", 29), (29, false));
+        assert_eq!(of(ONE_PLACE, "batch_size = 3\ngrad_accum_steps = 4", 28), (28, false));
+    }
 }

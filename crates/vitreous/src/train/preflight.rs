@@ -35,6 +35,8 @@ pub struct Preflight {
     pub out: PathBuf,
     /// What is doubtful about the images.
     pub images: DataCheck,
+    /// A last batch that is left out.
+    pub dropped_batch: Option<Problem>,
 }
 
 impl Preflight {
@@ -54,6 +56,7 @@ impl Preflight {
             disk_available: available_disk(out),
             out: out.to_path_buf(),
             images: images(job),
+            dropped_batch: job.dropped_batch(),
         };
         preflight.check_disk().map(|()| preflight)
     }
@@ -69,7 +72,7 @@ impl Preflight {
                 fix: error::MORE_DISK.to_string(),
             }
         });
-        disk.into_iter().chain(self.images.problems()).collect()
+        disk.into_iter().chain(self.dropped_batch.clone()).chain(self.images.problems()).collect()
     }
 
     fn check_disk(&self) -> Result<(), TrainError> {
@@ -186,6 +189,7 @@ mod tests {
             disk_available: available,
             out: PathBuf::from("runs"),
             images: DataCheck::default(),
+            dropped_batch: None,
         };
         let error = with(Some(1_900_000)).check_disk().unwrap_err();
         assert_eq!(error.to_string(), "the weights need 2.0 MB on the disk, but 1.9 MB are left (runs)");

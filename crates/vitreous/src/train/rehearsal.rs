@@ -38,7 +38,8 @@ impl Rehearsal {
         let mut session = Session::new(job.model.graph.clone(), parameters, job.threads);
         session.start_training(job.model.loss, &[job.model.correct], optimizer(recipe));
         let rooms = Rooms::default();
-        let order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(job.train.len());
+        let mut order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(job.train.len());
+        order.truncate(job.epoch_images());
         let key = stream(recipe.seed, Purpose::Augment).with(0);
         let mut times: Vec<(usize, f64)> = Vec::new();
         let clock = Instant::now();

@@ -89,7 +89,7 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(set.len());
     let (mut epoch_s, mut ready_s) = (begin.elapsed().as_secs_f64(), 0.0);
     let key = stream(recipe.seed, Purpose::Augment).with(0);
-    let last = if recipe.drop_last { set.len() / batch * batch } else { set.len() };
+    let (last, _) = Job::images_of_epoch(&config, set.len());
     let firsts: Vec<usize> = (0..last).step_by(batch).collect();
     let images = |first: usize| batch.min(last - first);
     for block in firsts.chunks(BLOCK) {

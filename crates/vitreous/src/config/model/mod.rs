@@ -264,6 +264,14 @@ impl ModelConfig {
         self.facts().num_classes
     }
 
+    /// Finds a batch norm that has one value for each channel of a batch of one image.
+    pub fn batch_norm_of_one_place(&self) -> Option<&str> {
+        match self {
+            ModelConfig::Stack(config) => config.batch_norm_of_one_place(),
+            ModelConfig::Vit(_) | ModelConfig::SequenceVit(_) | ModelConfig::Reader(_) => None,
+        }
+    }
+
     /// Says in a few words what it is, as `ViT 6 blocks, 8 heads, width 128`.
     pub fn describe(&self) -> String {
         match self {

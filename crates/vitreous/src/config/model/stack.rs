@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stack_error::StackError;
 use super::stack_shape::{Extent, Placed, place};
-use super::stack_text::{self, CHANNELS_MAX};
+use super::stack_text::{self, CHANNELS_MAX, Layer};
 use super::{ImageFacts, contradiction, counted};
 use crate::config::data::IMAGE_SIZE_MAX;
 
@@ -155,6 +155,12 @@ impl StackConfig {
         Extent::of_image(self.facts)
     }
 
+    /// Finds the first batch norm that sees one place of an image only, such as one behind a global pool: of a batch of
+    /// one image it has one value for each channel, and gives the same for every image.
+    pub fn batch_norm_of_one_place(&self) -> Option<&str> {
+        one_place(&self.layers)
+    }
+
     /// Says in a few words what it is.
     pub fn describe(&self) -> String {
         let of = |word: &'static str| (count_words(&self.layers, word), word);
@@ -162,6 +168,16 @@ impl StackConfig {
         let parts: Vec<String> = parts.map(|(count, word)| format!("{count} {word}")).collect();
         format!("stack of {} ({})", counted(count(&self.spec.layers), "layer"), parts.join(", "))
     }
+}
+
+fn one_place(layers: &[Placed]) -> Option<&str> {
+    layers.iter().find_map(|layer| match (&layer.kind, layer.input) {
+        (super::PlacedKind::Residual { body, shortcut }, _) => one_place(body).or_else(|| one_place(shortcut)),
+        (super::PlacedKind::Layer(Layer::BatchNorm), Extent::Features(_) | Extent::Map { height: 1, width: 1, .. }) => {
+            Some(layer.name.as_str())
+        }
+        _ => None,
+    })
 }
 
 fn count_words(layers: &[Placed], word: &str) -> usize {
@@ -199,6 +215,21 @@ fn check_lines(name: &str, layers: &[WrittenLayer]) -> Result<(), StackError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_norm_of_one_place_is_found_wherever_it_is() {
+        let found = |layers: &str| {
+            let spec: StackSpec = toml::from_str(&format!("layers = [{layers}, 'linear classes']")).unwrap();
+            spec.with_facts(FACTS).unwrap().batch_norm_of_one_place().map(str::to_string)
+        };
+        assert_eq!(found("'conv 5', 'batchnorm', 'globalpool'"), None);
+        assert_eq!(found("'conv 5', 'batchnorm', 'globalpool', 'batchnorm'").as_deref(), Some("layers.3"));
+        assert_eq!(found("'avgpool 13', 'batchnorm', 'flatten'").as_deref(), Some("layers.1"));
+        let residual = "'globalpool', 'linear 5', { residual = ['linear 5', 'batchnorm'] }";
+        assert_eq!(found(residual).as_deref(), Some("layers.2.residual.1"));
+        let shortcut = "'globalpool', { residual = ['linear 5'], shortcut = ['batchnorm', 'linear 5'] }";
+        assert_eq!(found(shortcut).as_deref(), Some("layers.1.shortcut.0"));
+    }
 
     const FACTS: ImageFacts = ImageFacts { image_size: 13, channels: 3, num_classes: 7 };
 
