@@ -3,29 +3,11 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{json, manifest, refused, said, vitreous};
-
-const COLOURS: [(&str, [u8; 3]); 3] = [("blue", [10, 20, 230]), ("green", [15, 220, 25]), ("red", [240, 5, 10])];
-
-fn picture(path: &Path, color: [u8; 3]) {
-    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder can be made");
-    image::RgbImage::from_pixel(13, 11, image::Rgb(color)).save(path).expect("a picture can be written");
-}
-
-/// Writes pictures of the given colours, all of them a little different.
-fn pictures(folder: &Path, split: &str, colours: &[(&str, [u8; 3])], count: u8) {
-    for (name, color) in colours {
-        for number in 0..count {
-            let color = color.map(|value| value.saturating_add(number));
-            picture(&folder.join(split).join(name).join(format!("{number}.png")), color);
-        }
-    }
-}
+use common::{COLOURS, json, manifest, of_others, picture, pictures, refused, said, vitreous};
 
 /// Trains on pictures of three colours until it tells them apart.
 fn colours() -> TempDir {
@@ -127,7 +109,8 @@ fn classes_are_matched_by_name_and_not_by_the_order_of_folders() {
     let absolute = folder.join("colours");
     said(folder, &["evaluate", "runs/colours", "--split=val", "--data", absolute.to_str().unwrap()]);
     assert!(folder.join("runs/colours/evaluation/val/report.json").exists(), "a way to the run's own data");
-    let others = "runs/colours/evaluation/test-of-others/predictions.csv";
+    let others =
+        format!("runs/colours/evaluation/{}/predictions.csv", of_others(folder, "colours", "test-of-others-")[0]);
     let predictions = fs::read_to_string(folder.join(others)).unwrap();
     assert!(predictions.lines().nth(1).unwrap().starts_with("test/green/0.png,green,green,"), "{predictions}");
 
@@ -189,7 +172,8 @@ fn other_images_and_missing_splits_are_said() {
     let written = "written to runs/colours/evaluation/val\n";
     assert_eq!(stderr(&["evaluate", "runs/colours", "--split=val"]), written);
     picture(&folder.join("colours/val/red/new.png"), [200, 0, 0]);
-    let note = "note: these images are not those of the training: other files, or other settings of [data]\n";
+    let note = "note: the data has changed since the run was trained: which of these 10 validation images were used for \
+                training is unknown\n";
     assert_eq!(stderr(&["evaluate", "runs/colours", "--split=val"]), format!("{note}{written}"));
 
     fs::remove_dir_all(folder.join("colours/test")).unwrap();

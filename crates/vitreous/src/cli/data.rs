@@ -55,6 +55,7 @@ fn info(args: &InfoArgs) -> Result<(), CliError> {
     let loaded = reading(|progress| data::load(&spec, &facts, Wanted::TrainAndValidation, threads(0), progress))?;
     let train = loaded.train.as_ref().ok_or_else(|| CliError::failure("no train split was loaded", None))?;
     let summary = data::describe(&facts, &loaded, &Normalization::new(&spec, train));
+    facts.no_validation(&spec).iter().for_each(|note| say!("note: {note}"));
     if args.json {
         show(&json(&summary))?;
     } else {

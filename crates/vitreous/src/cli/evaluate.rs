@@ -15,7 +15,7 @@ use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::config::train::THREADS_MAX;
 use crate::data::strips::check_digits;
-use crate::data::{self, DataError, Facts, ImageSet, Split, SplitName, Wanted};
+use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split, SplitName, Wanted};
 use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report, Scores, shortened};
 use crate::record::{RecordError, Run, Weights};
 use crate::train::{available_memory, check_memory, threads};
@@ -132,14 +132,15 @@ impl Args {
     /// Asks for a split of a run's own images.
     pub fn of(run: &Path, split: SplitName, threads: usize) -> Args {
         let split = match split {
-            SplitName::Train => SplitArg::Train,
-            SplitName::Validation => SplitArg::Val,
-            SplitName::Test => SplitArg::Test,
+            SplitName::Train => Some(SplitArg::Train),
+            SplitName::Validation => Some(SplitArg::Val),
+            SplitName::Test => Some(SplitArg::Test),
+            SplitName::All => None,
         };
         Args {
             run: Some(run.to_path_buf()),
             named: None,
-            split: Some(split),
+            split,
             weights: None,
             data: None,
             data_dir: None,
@@ -179,8 +180,9 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let (weights, path) = run.find_weights(args.weights.map(Weights::from))?;
     let threads = threads(args.threads);
     let mut classifier = load(&path, threads)?;
-    let spec = data_spec(args, &run, &classifier)?;
-    let facts = data::inspect(&spec).map_err(|error| elsewhere(args, error))?;
+    let is_own_name = args.data.as_ref().is_none_or(|name| is_same_place(name, &run.manifest().data.name));
+    let (spec, mut facts) =
+        if is_own_name { own_data(args, &run, &classifier) } else { other_data(args, &run, &classifier) }?;
     let classes = ClassMap::new(classifier.class_names(), &facts.class_names)?;
     let only_readers = [("--beam", args.beam.is_some()), ("--examples", args.examples.is_some())];
     if classifier.is_reader() {
@@ -188,14 +190,20 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     } else if let Some((flag, _)) = only_readers.iter().find(|(_, is_given)| *is_given) {
         return Err(strips::no_reader(flag));
     }
-    let split = choose_split(args.split, &facts)?;
+    let is_test = args.split.map_or(facts.has_test(), |split| split == SplitArg::Test);
+    if is_own_name && !is_test {
+        reading(|progress| facts.divide(&spec, threads, progress));
+    }
+    let split = if is_own_name { own_split(args.split, &facts)? } else { other_split(args.split, &facts)? };
     // Only all that training loaded has a fingerprint to compare with.
     let wanted = if split == SplitName::Test { Wanted::Test } else { Wanted::TrainAndValidation };
     let images = facts.image_bytes(wanted);
-    check_memory("evaluating", (classifier.memory(BATCH), images), facts.is_folder(), available_memory())?;
+    let asked = images / facts.shape.len() as u64;
+    let answers = Answers::bytes(asked, classifier.class_names());
+    check_memory("evaluating", (classifier.memory(BATCH), images + answers), facts.is_folder(), available_memory())?;
     let mut loaded = reading(|progress| data::load(&spec, &facts, wanted, threads, progress))?;
     let images = match split {
-        SplitName::Train => loaded.train.take(),
+        SplitName::Train | SplitName::All => loaded.train.take(),
         SplitName::Validation => loaded.validation.take(),
         SplitName::Test => loaded.test.take(),
     };
@@ -207,9 +215,9 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     classifier.check(&images)?;
     // What others than the run's own images say chooses nothing for the run; those of an earlier look at this split are
     // its own under another name too.
-    let is_own = is_same_place(&facts.name, &run.manifest().data.name)
-        || Report::kept(run.folder(), split).any(|(_, earlier)| earlier.fingerprint == loaded.fingerprint);
-    let other = (!is_own).then_some(facts.name.as_str());
+    let is_own =
+        is_own_name || Report::kept(run.folder(), split).any(|(_, earlier)| earlier.fingerprint == loaded.fingerprint);
+    let other = (!is_own).then_some((facts.name.as_str(), loaded.fingerprint.as_str()));
     let mut kept = Ok(());
     if split == SplitName::Test && other.is_none() {
         kept = run.update(|manifest| manifest.test_evaluations += 1);
@@ -217,9 +225,12 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let fingerprint = loaded.fingerprint.clone();
     let is_beside_best = weights == Weights::Last && run.find_weights(Some(Weights::Best)).is_ok();
     let folder = Report::folder(run.folder(), split, other, is_beside_best);
-    if other.is_none() || split == SplitName::Test {
-        note_other_data(&run, &folder, split, &fingerprint);
-    }
+    let trained_on = if is_own {
+        note_of_own(&run, &folder, split, &loaded, images.len())
+    } else {
+        Some(note_of_other(&run, &facts.name, &loaded, images.len()))
+    };
+    trained_on.iter().for_each(|note| say!("note: {note}"));
     if !loaded.skipped.is_empty() {
         say!("note: {} pictures that cannot be decoded were left out", loaded.skipped.len());
     }
@@ -296,38 +307,61 @@ fn elsewhere(args: &Args, error: DataError) -> CliError {
     }
 }
 
-/// The run's own images, unless others are asked for.
-fn data_spec(args: &Args, run: &Run, classifier: &Classifier) -> Result<DataSpec, CliError> {
+/// The data of the run as its config has it.
+fn spec_of(args: &Args, run: &Run) -> Result<DataSpec, CliError> {
     let mut layers = Layers::new();
     layers.add_file(&run.config_path())?;
     let mut spec = layers.finish()?.config().data.clone();
-    if let Some(name) = &args.data {
-        spec.name = name.clone();
-        // Images are normalised as the model's own were.
-        (spec.mean, spec.std) = (None, None);
-        let shape = classifier.shape();
-        let folder = !spec.is_known_data_set();
-        spec.image_size = folder.then_some(shape.height);
-        spec.channels = folder.then_some(shape.channels);
-    }
+    spec.name = args.data.clone().unwrap_or(spec.name);
     spec.dir = args.data_dir.clone().or(spec.dir).or_else(dir_of_environment);
     spec.skip_bad_images |= args.skip_bad_images;
-    if spec.classes.take().is_some() {
-        // By name: other data may number its classes otherwise, or lack some.
-        let known = classifier.class_names();
-        let of_others = args.data.is_some().then(|| data::inspect(&spec)).transpose()?;
-        let found = of_others.map_or_else(|| known.to_vec(), |facts| facts.class_names);
-        let chosen: Vec<String> = found.into_iter().filter(|name| known.contains(name)).collect();
-        if chosen.is_empty() {
-            let error = format!("no class of {} is one that {} was trained on", spec.name, run.name());
-            return Err(CliError::user(error, Some(format!("its classes are {}", known.join(", ")))));
-        }
-        spec.classes = Some(ClassSubset::Listed(chosen));
-    }
     Ok(spec)
 }
 
-fn choose_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, CliError> {
+/// The run's own images, split as they were for the training.
+fn own_data(args: &Args, run: &Run, classifier: &Classifier) -> Result<(DataSpec, Facts), CliError> {
+    let mut spec = spec_of(args, run)?;
+    if spec.classes.is_some() {
+        // By name: the files may have been found in another order.
+        spec.classes = Some(ClassSubset::Listed(classifier.class_names().to_vec()));
+    }
+    let facts = data::inspect(&spec).map_err(|error| elsewhere(args, error))?;
+    Ok((spec, facts))
+}
+
+/// Other images than the run's, all of them: what part of its own a run trained on says nothing of these.
+fn other_data(args: &Args, run: &Run, classifier: &Classifier) -> Result<(DataSpec, Facts), CliError> {
+    let own = spec_of(args, run)?;
+    let shape = classifier.shape();
+    let is_folder = !own.is_known_data_set();
+    let mut spec = DataSpec {
+        image_size: is_folder.then_some(shape.height),
+        channels: is_folder.then_some(shape.channels),
+        classes: None,
+        val_fraction: 0.0,
+        limit_train: None,
+        // Images are normalised as the model's own were.
+        mean: None,
+        std: None,
+        ..own.clone()
+    };
+    let facts = data::inspect_other(&spec)?;
+    if own.classes.is_none() {
+        return Ok((spec, facts));
+    }
+    // By name: other data may number its classes otherwise, or lack some.
+    let known = classifier.class_names();
+    let chosen: Vec<String> = facts.class_names.into_iter().filter(|name| known.contains(name)).collect();
+    if chosen.is_empty() {
+        let error = format!("no class of {} is one that {} was trained on", spec.name, run.name());
+        return Err(CliError::user(error, Some(format!("its classes are {}", known.join(", ")))));
+    }
+    spec.classes = Some(ClassSubset::Listed(chosen));
+    let facts = data::inspect_other(&spec)?;
+    Ok((spec, facts))
+}
+
+fn own_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, CliError> {
     match asked {
         Some(split) => Ok(split.into()),
         None if facts.has_test() => Ok(SplitName::Test),
@@ -342,16 +376,75 @@ fn choose_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, Cli
     }
 }
 
-/// Says so when the images are not those of the training, or of the last evaluation.
-fn note_other_data(run: &Run, folder: &Path, split: SplitName, fingerprint: &str) {
-    let earlier = Report::earlier(folder);
-    if split == SplitName::Test {
-        if earlier.is_some_and(|earlier| earlier.fingerprint != fingerprint) {
-            say!("note: these images are not those of the last evaluation");
+fn other_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, CliError> {
+    let has = |split| match split {
+        SplitArg::Test => facts.has_test(),
+        SplitArg::Val => facts.validation > 0,
+        SplitArg::Train => facts.train > 0,
+    };
+    let all = [SplitArg::Test, SplitArg::Val, SplitArg::Train];
+    match asked {
+        Some(split) if has(split) => Ok(split.into()),
+        Some(split) => {
+            let flag = |split: SplitArg| match split {
+                SplitArg::Test => "--split test",
+                SplitArg::Val => "--split val",
+                SplitArg::Train => "--split train",
+            };
+            let there: Vec<&str> = all.into_iter().filter(|split| has(*split)).map(flag).collect();
+            let hint = if facts.is_unsplit() {
+                "it has no splits: leave --split out to evaluate all of it".to_string()
+            } else {
+                format!("use {}", there.join(" or "))
+            };
+            Err(CliError::user(format!("{} has no {} split", facts.name, SplitName::from(split)), Some(hint)))
         }
-    } else if run.manifest().data.fingerprint != fingerprint {
-        say!("note: these images are not those of the training: other files, or other settings of [data]");
+        None if facts.is_unsplit() => Ok(SplitName::All),
+        None => Ok(all.into_iter().find(|split| has(*split)).map_or(SplitName::Test, SplitName::from)),
     }
+}
+
+/// Says which of `images` images of the run's own data may have been used for training, when the data has changed since.
+fn note_of_own(run: &Run, folder: &Path, split: SplitName, loaded: &Loaded, images: usize) -> Option<String> {
+    let before = &run.manifest().data;
+    if split == SplitName::Test {
+        let is_other = Report::earlier(folder).is_some_and(|earlier| earlier.fingerprint != loaded.fingerprint);
+        return is_other.then(|| "these images are not those of the last evaluation".to_string());
+    }
+    if before.are_same_images(&loaded.fingerprint, loaded.content.as_ref()) {
+        return None;
+    }
+    let count = units::count(images as u64);
+    let these = format!("these {count} {split} images");
+    let changed = "the data has changed since the run was trained";
+    Some(match (before.forced, loaded.forced, split) {
+        (None, Some(_), _) if before.content.is_none() => format!(
+            "an earlier version trained the run and split the folder by the places of its files, not by their content: \
+             any of {these} may have been used for training"
+        ),
+        (Some(before), Some(now), SplitName::Validation) => match (before.train + now.validation).min(images) {
+            0 => format!("{changed}: none of {these} is a file that was used for training"),
+            most => {
+                let most = units::count(most as u64);
+                format!("{changed}: up to {most} of {these} may have been used for training")
+            }
+        },
+        _ => format!("{changed}: which of {these} were used for training is unknown"),
+    })
+}
+
+/// Says which of `images` images of other data may have been used for training.
+fn note_of_other(run: &Run, name: &str, loaded: &Loaded, images: usize) -> String {
+    let before = &run.manifest().data;
+    let all = |content: &ContentHashes| content.in_any_order.clone();
+    if before.content.is_some() && before.content.as_ref().map(all) == loaded.content.as_ref().map(all) {
+        let [train, images] = [before.train, images].map(|count| units::count(count as u64));
+        let own = &before.name;
+        return format!(
+            "these are the images of {own}, with which the run was made: it trained on {train} of {images}"
+        );
+    }
+    format!("{name} is not the data of the training: whether images of it were used for training is unknown")
 }
 
 fn text(report: &Report) -> String {

@@ -167,7 +167,7 @@ impl Begun {
 
     /// Goes on with a job of the same config and the same images.
     pub fn go_on(mut self, job: Job, changes: Vec<String>, command: Vec<String>) -> Result<Ready, CliError> {
-        check_data(&self.run, job.data())?;
+        check_data(&self.run, job.data())?.iter().for_each(|note| say!("note: {note}"));
         let toml = job.config().to_toml();
         let piece = Piece {
             started: now_utc(),
@@ -193,14 +193,28 @@ impl Begun {
     }
 }
 
-/// Refuses images that are not those of the run.
-fn check_data(run: &Run, found: &DataRecord) -> Result<(), CliError> {
+/// Refuses images that are not those of the run; files may have got other names, of which a note is returned.
+fn check_data(run: &Run, found: &DataRecord) -> Result<Option<String>, CliError> {
     let before = &run.manifest().data;
-    if before.fingerprint == found.fingerprint && before.class_names == found.class_names {
-        return Ok(());
+    let has_classes = before.class_names == found.class_names;
+    if before.fingerprint == found.fingerprint && has_classes {
+        return Ok(None);
     }
+    if before.are_same_images(&found.fingerprint, found.content.as_ref()) && has_classes {
+        return Ok(Some("files have other names than before, but hold the same images in the same order".to_string()));
+    }
+    let anew = "train anew under another --name";
+    if before.content.is_none() && before.forced.is_none() && found.forced.is_some() {
+        let error = format!(
+            "an earlier version began the run and split the folder by the places of its files, not by their content: \
+             other images would validate ({})",
+            found.name
+        );
+        return Err(CliError::user(error, Some(format!("{anew}, or go on with the version that began it"))));
+    }
+    let in_any_order = |data: &DataRecord| data.content.as_ref().map(|content| content.in_any_order.clone());
     let counted = |name: &str, before: usize, now: usize| format!("{name} {}, now {}", before, now);
-    let what = if before.class_names != found.class_names {
+    let what = if !has_classes {
         format!("classes {}, now {}", before.class_names.join(","), found.class_names.join(","))
     } else if before.train != found.train {
         counted("images that train", before.train, found.train)
@@ -208,10 +222,11 @@ fn check_data(run: &Run, found: &DataRecord) -> Result<(), CliError> {
         counted("images that validate", before.validation, found.validation)
     } else if before.skipped.len() != found.skipped.len() {
         counted("pictures that cannot be decoded", before.skipped.len(), found.skipped.len())
+    } else if before.content.is_some() && in_any_order(before) == in_any_order(found) {
+        "files have other names, so that the same images come in another order".to_string()
     } else {
         "the images or their labels are not the same, though there are as many".to_string()
     };
     let error = format!("the data has changed since the run began: {what} ({})", found.name);
-    let hint = "bring it back to what it was, or train anew under another --name".to_string();
-    Err(CliError::user(error, Some(hint)))
+    Err(CliError::user(error, Some(format!("bring it back to what it was, or {anew}"))))
 }

@@ -6,12 +6,14 @@ use clap::Args;
 use toml::Value;
 
 use super::CliError;
+use super::reading::reading;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, ModelKind, ModelSpec};
 use crate::config::{CheckedConfig, Config, presets};
 use crate::data::strips::check_digits;
 use crate::data::{self, DataError, Facts, ImageShape};
+use crate::train::threads;
 
 /// The variable that says where data sets are when `--data-dir` does not.
 const DATA_DIR: &str = "VITREOUS_DATA_DIR";
@@ -151,9 +153,10 @@ pub fn shell_word(path: &Path) -> String {
     if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-/// Looks at the data of a config.
+/// Looks at the data of a config, up to the number of images that train; where the bytes of files decide, with a bar.
 pub fn inspect(checked: &CheckedConfig) -> Result<Facts, CliError> {
-    let facts = data::inspect(&checked.config().data).map_err(|error| match error {
+    let Config { data, train, .. } = checked.config();
+    let mut facts = data::inspect(data).map_err(|error| match error {
         DataError::UnknownName { .. } if !checked.is_written("data", "name") => CliError::user(
             "the preset is for a folder of pictures, and no folder was named",
             Some("name it with --data FOLDER".to_string()),
@@ -163,6 +166,7 @@ pub fn inspect(checked: &CheckedConfig) -> Result<Facts, CliError> {
     if checked.config().model.kind() == ModelKind::Reader {
         check_digits(&facts.name, &facts.class_names)?;
     }
+    reading(|progress| facts.divide(data, threads(train.threads), progress));
     Ok(facts)
 }
 

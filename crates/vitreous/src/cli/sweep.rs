@@ -20,12 +20,13 @@ use super::progress::TrainProgress;
 use super::resume::{Begun, Ready as RunReady};
 use super::settings::SettingsArgs;
 use super::table::{Align, table};
-use super::train::{INTERRUPTED, Ready, SAVE_EVERY, base, command, load, ready, watch_signals};
+use super::train::{INTERRUPTED, Ready, SAVE_EVERY, base, command, load, ready, ready_for, watch_signals};
 use super::{CliError, show};
 use crate::compare::{Comparison, RunFacts, Sheet, changes, read, settings_of, shown};
+use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
-use crate::data::SplitName;
+use crate::data::{Facts, SplitName};
 use crate::record::{Claim, Place, RecordError, Run, Status, is_name, write_atomically};
 use crate::sweep::{self, Setting, State, SweepError, SweepFile, Telling, Variation, analysis, folder_name, state_of};
 use crate::train::{Event, Limits, Outcome, SIDE_BY_SIDE, TrainError, available_memory, check_memory, threads};
@@ -191,6 +192,7 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
     let mut noted: Vec<String> = Vec::new();
     let mut needs = Vec::new();
     let mut shares: Option<(usize, usize)> = None;
+    let mut seen: Vec<(DataSpec, Facts)> = Vec::new();
     for (setting, variation) in variations.iter().enumerate() {
         let alone = checked(args, variation, None, None)?;
         let TrainSpec { seed: own, threads: all_threads, .. } = alone.config().train;
@@ -201,7 +203,17 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
         let given: Vec<Option<u64>> = variation.seeds.iter().copied().map(Some).collect();
         for seed in if given.is_empty() { vec![None] } else { given } {
             let checked = checked(args, variation, seed, (jobs > 1).then_some(share))?;
-            let Ready { facts, config, notes, needed, .. } = ready(&checked)?;
+            let data = &checked.config().data;
+            // Hundreds of runs may share a folder of which every file is read.
+            let known = seen.iter().find(|(spec, _)| spec == data).map(|(_, facts)| facts.clone());
+            let is_new = known.is_none();
+            let Ready { facts, config, notes, needed, .. } = match known {
+                Some(facts) => ready_for(&checked, facts)?,
+                None => ready(&checked)?,
+            };
+            if is_new {
+                seen.push((data.clone(), facts.clone()));
+            }
             for note in notes {
                 if !noted.contains(&note) {
                     noted.push(note);
@@ -217,6 +229,7 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
             }
             let there = |split: &SplitName| match split {
                 SplitName::Train => true,
+                SplitName::All => false,
                 SplitName::Validation => facts.validation > 0,
                 SplitName::Test => facts.has_test(),
             };

@@ -200,11 +200,16 @@ pub struct Ready {
 
 /// Makes every check that needs no picture.
 pub fn ready(checked: &CheckedConfig) -> Result<Ready, CliError> {
-    let facts = inspect(checked)?;
+    ready_for(checked, inspect(checked)?)
+}
+
+/// As [`ready`], of data that was looked at before.
+pub fn ready_for(checked: &CheckedConfig, facts: Facts) -> Result<Ready, CliError> {
     let mut config = checked.resolve(square_facts(&facts)?)?;
     let mut notes = checked.notes().to_vec();
     notes.extend(checked.fit_batch(&mut config, facts.train));
     notes.extend(passed_over(&facts));
+    notes.extend(facts.no_validation(&config.data));
     Job::check_batch(&config, facts.train)?;
     let model = models::build_for_training(&config)?;
     let needed = memory_needed(&config, &model, &facts);

@@ -22,7 +22,7 @@ use crate::units;
 /// Largest picture that is decoded, in pixels (all of it is in memory while it is scaled).
 const PIXELS_MAX: u64 = 1 << 27;
 /// Largest picture file that is read.
-const FILE_BYTES_MAX: u64 = 1 << 29;
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 29;
 
 /// An image made of a picture.
 pub struct Decoded {

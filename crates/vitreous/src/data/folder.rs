@@ -54,6 +54,8 @@ pub struct Listing {
     pub ignored_folders: Vec<PathBuf>,
     /// Number of pictures beside class folders, in no class.
     pub loose_pictures: usize,
+    /// Whether it has folders for its splits.
+    pub is_split: bool,
 }
 
 impl Listing {
@@ -65,16 +67,7 @@ impl Listing {
     pub fn of(root: &Path, classes: Option<&ClassSubset>) -> Result<Listing, DataError> {
         let folders = subfolders(root)?;
         let [train, validation, test] = split_folders(root, &folders)?;
-        let mut listing = Listing {
-            root: root.to_path_buf(),
-            class_names: Vec::new(),
-            train: Vec::new(),
-            validation: None,
-            test: None,
-            ignored_files: 0,
-            ignored_folders: Vec::new(),
-            loose_pictures: loose_pictures(root)?,
-        };
+        let mut listing = Listing::empty(root, Vec::new())?;
         let Some(train) = train else {
             // A class may be called `test`; a folder of class folders is a split.
             for split in validation.into_iter().chain(test) {
@@ -89,6 +82,7 @@ impl Listing {
             return Ok(listing);
         };
         let path = root.join(&train);
+        listing.is_split = true;
         listing.class_names = chosen(root, class_folders(&path, subfolders(&path)?)?, classes)?;
         let others = classes.is_some();
         listing.train = listing.split(&train, &train, others)?;
@@ -99,8 +93,23 @@ impl Listing {
         Ok(listing)
     }
 
+    /// A listing without pictures, of a folder with these classes.
+    pub(super) fn empty(root: &Path, class_names: Vec<String>) -> Result<Listing, DataError> {
+        Ok(Listing {
+            root: root.to_path_buf(),
+            class_names,
+            train: Vec::new(),
+            validation: None,
+            test: None,
+            ignored_files: 0,
+            ignored_folders: Vec::new(),
+            loose_pictures: loose_pictures(root)?,
+            is_split: false,
+        })
+    }
+
     /// Lists the pictures of one split's folder, class by class; there may be `others` than those of the table.
-    fn split(&mut self, split: &str, train: &str, others: bool) -> Result<Vec<Picture>, DataError> {
+    pub(super) fn split(&mut self, split: &str, train: &str, others: bool) -> Result<Vec<Picture>, DataError> {
         let folder = if split.is_empty() { self.root.clone() } else { self.root.join(split) };
         if !split.is_empty() {
             self.loose_pictures += loose_pictures(&folder)?;

@@ -31,7 +31,7 @@ impl ImageSet {
         let key = match name {
             SplitName::Train => stream(seed, Purpose::Strips).with(0),
             SplitName::Validation => stream(data.split_seed, Purpose::Strips).with(1),
-            SplitName::Test => stream(data.split_seed, Purpose::Strips).with(2),
+            SplitName::Test | SplitName::All => stream(data.split_seed, Purpose::Strips).with(2),
         };
         ImageSet::Strips(Strips::new(split, key))
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::content_hashes::{ContentHashes, hex};
+use super::content_split::{Division, Forced};
 use super::digits::{CLASS_NAMES, Digits, TEST_IMAGES, TRAIN_IMAGES};
 use super::folder::{self, Listing, Picture, SkippedImage};
 use super::source::{Facts, Source};
@@ -43,6 +45,10 @@ pub struct Loaded {
     pub skipped: Vec<SkippedImage>,
     /// SHA-256, in hexadecimal, over names, labels and pixels of what was loaded, in order.
     pub fingerprint: String,
+    /// Hashes without the names, of a folder's images: others have no names that could change.
+    pub content: Option<ContentHashes>,
+    /// Of a folder that is split by its files' bytes, the images that are not on the side of their hash.
+    pub forced: Option<Forced>,
 }
 
 /// Loads the splits asked for, with several threads where pictures are decoded.
@@ -65,6 +71,15 @@ pub fn load(
         Some(numbers) => packed.keep(numbers),
         None => packed,
     };
+    let mut divided;
+    let facts = match (&facts.source, &facts.division) {
+        (Source::Folder(_), None) if !is_test => {
+            divided = facts.clone();
+            divided.divide(spec, threads, &|_, _| ());
+            &divided
+        }
+        _ => facts,
+    };
     let splits = match &facts.source {
         Source::Idx { test, test_file, .. } if is_test => {
             let test = test.as_ref().ok_or_else(|| no_test(test_file))?;
@@ -84,20 +99,23 @@ pub fn load(
             load_folder(spec, facts, listing, wanted, threads, progress, &mut skipped)?
         }
     };
-    let mut loaded = Loaded { train: None, validation: None, test: None, skipped, fingerprint: String::new() };
+    let is_there =
+        |(name, split): &(SplitName, Split)| wanted.has(*name) && (*name != SplitName::Validation || !split.is_empty());
+    let splits: Vec<(SplitName, Split)> = splits.into_iter().filter(is_there).collect();
     let mut hash = Sha256::new();
     hash.update(facts.class_names.join("\n"));
+    splits.iter().for_each(|(name, split)| split.fingerprint(*name, &mut hash));
+    let fingerprint = hex(&hash.finalize());
+    let forced = facts.division.as_ref().filter(|_| !is_test).and_then(|division| division.forced);
+    let content = facts.is_folder().then(|| ContentHashes::of(&splits));
+    let mut loaded = Loaded { train: None, validation: None, test: None, skipped, fingerprint, content, forced };
     for (name, split) in splits {
-        if wanted.has(name) && (name != SplitName::Validation || !split.is_empty()) {
-            split.fingerprint(name, &mut hash);
-            match name {
-                SplitName::Train => loaded.train = Some(split),
-                SplitName::Validation => loaded.validation = Some(split),
-                SplitName::Test => loaded.test = Some(split),
-            }
+        match name {
+            SplitName::Train | SplitName::All => loaded.train = Some(split),
+            SplitName::Validation => loaded.validation = Some(split),
+            SplitName::Test => loaded.test = Some(split),
         }
     }
-    loaded.fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(loaded)
 }
 
@@ -107,7 +125,7 @@ fn whole_test(packed: Packed) -> Vec<(SplitName, Split)> {
 }
 
 fn divided_train(spec: &DataSpec, facts: &Facts, packed: Packed) -> Vec<(SplitName, Split)> {
-    let (train, validation) = divide(&packed.labels, facts.class_names.len(), spec, false);
+    let (train, validation) = divide(&packed.labels, facts.class_names.len(), spec);
     let store = Arc::new(Store::Packed(packed));
     vec![(SplitName::Train, Split::new(store.clone(), train)), (SplitName::Validation, Split::new(store, validation))]
 }
@@ -120,7 +138,7 @@ fn digits(spec: &DataSpec, facts: &Facts) -> Vec<(SplitName, Split)> {
     let images: Vec<u32> = (0..TRAIN_IMAGES as u32).filter(in_use).collect();
     let test = (TRAIN_IMAGES as u32..(TRAIN_IMAGES + TEST_IMAGES) as u32).filter(in_use).collect();
     let labels: Vec<u16> = images.iter().filter_map(|index| numbers.of(digits.label(*index as usize))).collect();
-    let (train, validation) = divide(&labels, facts.class_names.len(), spec, false);
+    let (train, validation) = divide(&labels, facts.class_names.len(), spec);
     let [train, validation] =
         [train, validation].map(|places| places.into_iter().map(|place| images[place as usize]).collect());
     let store = Arc::new(Store::Digits(Drawn { digits, numbers }));
@@ -141,15 +159,17 @@ fn load_folder(
     progress: Progress,
     skipped: &mut Vec<SkippedImage>,
 ) -> Result<Vec<(SplitName, Split)>, DataError> {
-    let labels: Vec<u16> = listing.train.iter().map(|picture| picture.label).collect();
-    let (train, drawn) = divide(&labels, facts.class_names.len(), spec, listing.validation.is_some());
-    let chosen = |places: &[u32]| places.iter().map(|place| &listing.train[*place as usize]).collect::<Vec<&Picture>>();
-    let parts = [
-        (SplitName::Train, chosen(&train)),
-        (SplitName::Validation, listing.validation.as_ref().map_or_else(|| chosen(&drawn), |own| own.iter().collect())),
-        (SplitName::Test, listing.test.iter().flatten().collect()),
-    ];
-    let parts: Vec<_> = parts.into_iter().filter(|(name, _)| wanted.has(*name)).collect();
+    let parts = match (wanted, &facts.division) {
+        (Wanted::Test, _) => vec![(SplitName::Test, listing.test.iter().flatten().collect())],
+        (Wanted::TrainAndValidation, division) => {
+            let Division { train, validation, .. } = division.as_ref().expect("a folder was divided before");
+            let chosen =
+                |places: &[u32]| places.iter().map(|&place| &listing.train[place as usize]).collect::<Vec<&Picture>>();
+            let own = listing.validation.as_ref().map(|own| own.iter().collect());
+            let validation = own.unwrap_or_else(|| chosen(validation));
+            vec![(SplitName::Train, chosen(train)), (SplitName::Validation, validation)]
+        }
+    };
     let pictures: Vec<&Picture> = parts.iter().flat_map(|(_, pictures)| pictures.iter().copied()).collect();
     let (packed, bad) = folder::decode_all(
         &listing.root,
@@ -279,7 +299,8 @@ mod tests {
         }
         let (facts, photos) = of("photos", Wanted::TrainAndValidation);
         let train = photos.train.unwrap();
-        assert_eq!((facts.class_names, facts.train, facts.validation), (vec!["bee".into(), "cow".into()], 36, 4));
+        assert_eq!((facts.class_names, facts.train), (vec!["bee".into(), "cow".into()], train.len()));
+        assert_eq!((train.len() + facts.validation, photos.validation.unwrap().len()), (40, facts.validation));
         assert!((0..train.len()).all(|i| usize::from(train.pixels(i)[64 * 64]) == 100 * (train.label(i) + 1)));
     }
 
@@ -414,6 +435,22 @@ mod tests {
         let place = folder.path().join("photos");
         fs::rename(place.join("ant/3.png"), place.join("bee/3.png")).unwrap();
         assert_ne!(fingerprint(&photos), before);
+    }
+
+    #[test]
+    fn packed_and_drawn_data_keep_their_splits_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(folder.path());
+        write_cifar(folder.path());
+        let fingerprint = |name: &str| {
+            let spec = DataSpec { limit_train: Some(37), val_fraction: 0.2, ..spec(name, folder.path()) };
+            loaded(&spec, Wanted::TrainAndValidation).unwrap().1.fingerprint[..16].to_string()
+        };
+        // Those of the commit before folders were split by content.
+        assert_eq!(
+            ["digits", "mnist", "cifar10"].map(fingerprint),
+            ["d69660717457cd74", "8aa6e8c68e986ba8", "e6c727dbe9d02807"]
+        );
     }
 
     #[test]

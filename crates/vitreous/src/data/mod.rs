@@ -10,6 +10,8 @@ pub mod strips;
 
 mod check;
 mod cifar;
+mod content_hashes;
+mod content_split;
 mod decode;
 mod describe;
 mod duplicates;
@@ -19,6 +21,7 @@ mod idx;
 mod image_set;
 mod load;
 mod normalize;
+mod other_folder;
 mod places;
 mod resample;
 #[cfg(test)]
@@ -32,6 +35,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use check::{DataCheck, Problem};
+pub use content_hashes::ContentHashes;
+pub use content_split::Forced;
 pub use decode::{Decoded, SmallPicture, decode_picture};
 pub use describe::{ClassSummary, DataSummary, describe};
 pub use duplicates::{Duplicates, ImagePlace};
@@ -41,7 +46,7 @@ pub use image_set::ImageSet;
 pub use load::{Loaded, Wanted, load};
 pub use normalize::Normalization;
 pub use places::idx_spellings;
-pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect, known_shape};
+pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect, inspect_other, known_shape};
 pub use split::Split;
 
 /// Called while images are read, from any thread, with the number of images done and their total.
@@ -83,6 +88,8 @@ pub enum SplitName {
     Validation,
     /// Only `evaluate` sees it.
     Test,
+    /// An image of a folder without splits, of which `evaluate` takes all.
+    All,
 }
 
 impl fmt::Display for SplitName {
@@ -91,6 +98,7 @@ impl fmt::Display for SplitName {
             SplitName::Train => "train",
             SplitName::Validation => "validation",
             SplitName::Test => "test",
+            SplitName::All => "all",
         })
     }
 }

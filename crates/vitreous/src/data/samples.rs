@@ -96,7 +96,8 @@ pub fn spec(name: &str, dir: &Path) -> DataSpec {
 
 /// Inspects, then loads on three threads.
 pub fn loaded(spec: &DataSpec, wanted: Wanted) -> Result<(Facts, Loaded), DataError> {
-    let facts = inspect(spec)?;
+    let mut facts = inspect(spec)?;
+    facts.divide(spec, 3, &|_, _| ());
     let loaded = load(spec, &facts, wanted, 3, &|_, _| ())?;
     Ok((facts, loaded))
 }

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::cifar::{self, CifarFiles};
+use super::content_split::Division;
 use super::digits;
 use super::folder::{Listing, subfolders};
 use super::idx::IdxPair;
 use super::places::{Places, idx_spellings, known_files};
 use super::split::{Numbers, validation_count};
 use super::{DataError, ImageShape, Wanted};
+use crate::config::classes::ClassSubset;
 use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
 use crate::units;
 
@@ -30,9 +32,10 @@ pub struct Facts {
     pub class_names: Vec<String>,
     /// Shape of every image.
     pub shape: ImageShape,
-    /// Number of images that train, after the split and `limit_train`.
+    /// Number of images that train, after the split and `limit_train`. Of a folder that is split by its files' bytes, what
+    /// `val_fraction` lets expect until [`Facts::divide`] has read them.
     pub train: usize,
-    /// Number of images that validate; 0 without a validation split.
+    /// Number of images that validate; 0 without a validation split. As `train`.
     pub validation: usize,
     /// Number of images of the test split; absent without one, and where only its labels could tell: when some classes
     /// of a packed file are in use.
@@ -46,6 +49,8 @@ pub struct Facts {
     /// Places of the classes in use among all of a packed file's or of the built-in digits; absent when all are.
     pub(super) places: Option<Vec<usize>>,
     pub(super) source: Source,
+    /// Which images of a folder train and which validate, once that is known.
+    pub(super) division: Option<Division>,
 }
 
 /// Where the images are.
@@ -131,12 +136,28 @@ pub fn known_shape(name: &str) -> Option<ImageShape> {
 /// When the data set is not there, its files are damaged or lie, its classes do not fit together, or `mean` and `std`
 /// have not one value for each channel.
 pub fn inspect(spec: &DataSpec) -> Result<Facts, DataError> {
+    inspect_with(spec, Listing::of)
+}
+
+/// As [`inspect`], of data that a model was not trained on and is asked about: a folder may have any of the splits and
+/// any of the classes.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_other(spec: &DataSpec) -> Result<Facts, DataError> {
+    inspect_with(spec, Listing::of_other)
+}
+
+/// How a folder of pictures is listed.
+type ListFolder = fn(&Path, Option<&ClassSubset>) -> Result<Listing, DataError>;
+
+fn inspect_with(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError> {
     let facts = match spec.name.as_str() {
         "digits" => inspect_digits(spec)?,
         "mnist" => inspect_idx(spec, digits::CLASS_NAMES, &["mnist", "MNIST/raw"])?,
         "fashion-mnist" => inspect_idx(spec, GARMENTS, &["fashion-mnist", "FashionMNIST/raw"])?,
         "cifar10" => inspect_cifar(spec)?,
-        _ => inspect_folder(spec)?,
+        _ => inspect_folder(spec, list)?,
     };
     for (key, values) in [("mean", &spec.mean), ("std", &spec.std)] {
         if let Some(values) = values.as_ref().filter(|values| values.len() != facts.shape.channels) {
@@ -244,10 +265,11 @@ fn packed_facts(
         loose_pictures: 0,
         places,
         source,
+        division: None,
     }
 }
 
-fn inspect_folder(spec: &DataSpec) -> Result<Facts, DataError> {
+fn inspect_folder(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError> {
     let name = PathBuf::from(&spec.name);
     let inside = spec.dir.as_ref().map(|dir| dir.join(&name));
     let root = inside.filter(|inside| inside.exists()).unwrap_or(name);
@@ -264,7 +286,7 @@ fn inspect_folder(spec: &DataSpec) -> Result<Facts, DataError> {
     if let Some(name) = known_files(&root) {
         return Err(DataError::KnownFiles { name, path: root });
     }
-    let listing = Listing::of(&root, spec.classes.as_ref()).map_err(|error| misplaced(&root, error))?;
+    let listing = list(&root, spec.classes.as_ref()).map_err(|error| misplaced(&root, error))?;
     let side = spec.image_size.unwrap_or(FOLDER_IMAGE_SIZE);
     let shape = ImageShape { channels: spec.channels.unwrap_or(3), height: side, width: side };
     let class_names = listing.class_names.clone();
@@ -305,7 +327,6 @@ mod tests {
         self, gzip, idx_images, idx_labels, spec, write, write_cifar, write_class, write_mnist,
     };
     use super::*;
-    use crate::config::classes::ClassSubset;
 
     fn refused(spec: &DataSpec) -> String {
         let error = inspect(spec).expect_err("the data is bad");

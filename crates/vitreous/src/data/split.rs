@@ -1,4 +1,5 @@
-//! Splits: which images train, which validate. Drawn class by class, so that every class keeps its share.
+//! Splits: which images train, which validate. Those of packed and drawn data sets are drawn class by class, so that
+//! every class keeps its share; `content_split.rs` divides folders.
 
 use std::fmt;
 use std::sync::Arc;
@@ -226,20 +227,26 @@ pub fn validation_count(count: usize, num_classes: usize, val_fraction: f64) -> 
     ((count as f64 * val_fraction).round() as usize).min(count.saturating_sub(num_classes))
 }
 
-/// Divides the train set, given by the classes of its images, into places that train and places that validate.
+/// Divides the train set of a packed or drawn data set, given by the classes of its images, into places that train and
+/// places that validate.
 ///
 /// Both are in rising order. How many they are follows from the spec and the number of images alone.
-pub fn divide(labels: &[u16], num_classes: usize, spec: &DataSpec, own_validation: bool) -> (Vec<u32>, Vec<u32>) {
-    let held_out = if own_validation { 0 } else { validation_count(labels.len(), num_classes, spec.val_fraction) };
+pub fn divide(labels: &[u16], num_classes: usize, spec: &DataSpec) -> (Vec<u32>, Vec<u32>) {
+    let held_out = validation_count(labels.len(), num_classes, spec.val_fraction);
     let all: Vec<u32> = (0..labels.len() as u32).collect();
     let key = stream(spec.split_seed, Purpose::Split);
     let (validation, train) = draw(&all, labels, num_classes, held_out, true, key);
+    (limit(train, labels, num_classes, spec), validation)
+}
+
+/// Draws as many of the places that train as `limit_train` asks for.
+pub fn limit(train: Vec<u32>, labels: &[u16], num_classes: usize, spec: &DataSpec) -> Vec<u32> {
     match spec.limit_train {
         Some(limit) if limit < train.len() => {
             let key = stream(spec.split_seed, Purpose::Limit);
-            (draw(&train, labels, num_classes, limit, false, key).0, validation)
+            draw(&train, labels, num_classes, limit, false, key).0
         }
-        _ => (train, validation),
+        _ => train,
     }
 }
 
@@ -309,7 +316,7 @@ mod tests {
     #[test]
     fn every_class_gives_its_share_and_every_image_has_one_place() {
         let labels = labels_of(&[200, 100, 50]);
-        let (train, validation) = divide(&labels, 3, &spec(0.1, None, 42), false);
+        let (train, validation) = divide(&labels, 3, &spec(0.1, None, 42));
         assert_eq!(counts(&validation, &labels, 3), [20, 10, 5]);
         let mut all = [train, validation].concat();
         all.sort_unstable();
@@ -319,26 +326,26 @@ mod tests {
     #[test]
     fn the_split_is_a_function_of_its_seed() {
         let labels = labels_of(&[97, 89]);
-        let split = |seed| divide(&labels, 2, &spec(0.2, None, seed), false);
+        let split = |seed| divide(&labels, 2, &spec(0.2, None, seed));
         assert_eq!(split(1), split(1));
         assert_ne!(split(1).1, split(2).1);
     }
 
     #[test]
-    fn fraction_zero_and_a_folder_of_its_own_leave_the_train_set_whole() {
+    fn fraction_zero_leaves_the_train_set_whole() {
         let labels = labels_of(&[7, 5]);
-        assert!(divide(&labels, 2, &spec(0.0, None, 42), false).1.is_empty());
-        assert_eq!(divide(&labels, 2, &spec(0.5, None, 42), true).0.len(), 12);
+        assert!(divide(&labels, 2, &spec(0.0, None, 42)).1.is_empty());
+        assert_eq!(divide(&labels, 2, &spec(0.0, None, 42)).0.len(), 12);
     }
 
     #[test]
     fn limited_training_keeps_the_shares_and_the_validation_split() {
         let labels = labels_of(&[300, 150]);
-        let (train, validation) = divide(&labels, 2, &spec(0.1, Some(30), 42), false);
+        let (train, validation) = divide(&labels, 2, &spec(0.1, Some(30), 42));
         assert_eq!(counts(&train, &labels, 2), [20, 10]);
-        assert_eq!(validation, divide(&labels, 2, &spec(0.1, None, 42), false).1);
+        assert_eq!(validation, divide(&labels, 2, &spec(0.1, None, 42)).1);
         assert!(train.iter().all(|place| !validation.contains(place)));
-        assert_eq!(divide(&labels, 2, &spec(0.1, Some(1000), 42), false).0.len(), 405);
+        assert_eq!(divide(&labels, 2, &spec(0.1, Some(1000), 42)).0.len(), 405);
     }
 
     #[test]
@@ -355,7 +362,7 @@ mod tests {
         ) {
             let labels = labels_of(&sizes);
             let num_classes = sizes.len();
-            let (train, validation) = divide(&labels, num_classes, &spec(fraction, Some(limit), 3), false);
+            let (train, validation) = divide(&labels, num_classes, &spec(fraction, Some(limit), 3));
             let held_out = validation_count(labels.len(), num_classes, fraction);
             prop_assert_eq!(validation.len(), held_out);
             prop_assert_eq!(train.len(), limit.min(labels.len() - held_out));

@@ -1,17 +1,21 @@
 //! What is kept of an evaluation: `evaluation/<split>/` in the run's folder, with `report.json`, `confusion.csv`,
-//! `confusion.txt` and `predictions.csv`, or of a reader `report.json` and `readings.csv`; `evaluation/<split>-of-<data>/`
-//! for other images than the run's, and `-last` behind either for the last weights of a run that has kept best ones. A
-//! later evaluation of the same images by the same weights takes its place.
+//! `confusion.txt` and `predictions.csv`, or of a reader `report.json` and `readings.csv`; for other images than
+//! the run's `evaluation/<split>-of-<data>-<eight digits of their fingerprint>/`, and `-last` behind either for the last
+//! weights of a run that has kept best ones. A later evaluation of the same images by the same weights takes its place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::confusion::DENSE_CLASSES_MAX;
 use super::reading::{Reading, ReadingScores, readings_csv};
 use super::{Prediction, Scores, predictions_csv};
 use crate::data::SplitName;
 use crate::record::{EvaluationRecord, RecordError, Weights, base_name, write_atomically};
+
+/// Digits of a fingerprint that tell data sets of one name apart.
+const FINGERPRINT_DIGITS: usize = 8;
 
 /// An evaluation and what it was made with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +59,18 @@ pub enum Answers {
     Readings { truths: Vec<Vec<u8>>, readings: Vec<Reading> },
 }
 
+impl Answers {
+    /// Most bytes that the answers to so many images take, the scores of all classes and the files that are written of
+    /// both included.
+    pub fn bytes(images: u64, class_names: &[String]) -> u64 {
+        let longest = class_names.iter().map(String::len).max().unwrap_or(0) as u64;
+        // An image's name, answer and line are short, but for the names of two classes, in two files.
+        let each = 512 + 8 * longest;
+        let dense = DENSE_CLASSES_MAX.min(class_names.len()).pow(2) as u64;
+        images.saturating_mul(each) + class_names.len() as u64 * each + 64 * dense
+    }
+}
+
 impl Reached {
     /// Mean cross-entropy, of images or of words.
     pub fn loss(&self) -> f64 {
@@ -74,11 +90,13 @@ impl Reached {
 }
 
 impl Report {
-    /// Where a split's files are in the folder of a run; `other` is the data's name where they are not the run's,
-    /// `is_beside_best` is said of the last weights where the run has kept best ones too.
-    pub fn folder(run: &Path, split: SplitName, other: Option<&str>, is_beside_best: bool) -> PathBuf {
+    /// Where a split's files are in the folder of a run; `other` is the data's name and fingerprint where they are not the
+    /// run's (folders may share a name), `is_beside_best` is said of the last weights where the run has kept best ones too.
+    pub fn folder(run: &Path, split: SplitName, other: Option<(&str, &str)>, is_beside_best: bool) -> PathBuf {
         let split = if split == SplitName::Validation { "val".to_string() } else { split.to_string() };
-        let of = other.map_or(String::new(), |data| format!("-of-{}", base_name(data)));
+        let of = other.map_or(String::new(), |(data, fingerprint)| {
+            format!("-of-{}-{}", base_name(data), &fingerprint[..FINGERPRINT_DIGITS])
+        });
         run.join("evaluation").join(format!("{split}{of}{}", if is_beside_best { "-last" } else { "" }))
     }
 
@@ -103,8 +121,9 @@ impl Report {
         let top1 = self.reached.accuracy();
         let loss = Some(self.reached.loss()).filter(|loss| loss.is_finite());
         let data = self.data.clone();
-        let step = Some(self.step);
-        EvaluationRecord { split: self.split, weights: self.weights, step, data, images, loss, top1, top5, beam }
+        let (step, fingerprint) = (Some(self.step), Some(self.fingerprint.clone()));
+        let Report { split, weights, .. } = *self;
+        EvaluationRecord { split, weights, step, data, fingerprint, images, loss, top1, top5, beam }
     }
 
     /// Writes all files into a folder, which is made.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Weights;
-use crate::data::{Normalization, SkippedImage, SplitName};
+use crate::data::{ContentHashes, Forced, Normalization, SkippedImage, SplitName};
 
 /// The facts of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +67,9 @@ pub struct EvaluationRecord {
     pub step: Option<u64>,
     /// The data set's name or folder.
     pub data: String,
+    /// SHA-256 of the images that were loaded; absent where an earlier version noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
     /// Number of images.
     pub images: u64,
     /// Mean cross-entropy; absent where it is no finite number.
@@ -96,9 +99,12 @@ impl Manifest {
         known.find(|(_, value)| !(0.0..=1.0).contains(value))
     }
 
-    /// Notes an evaluation in the place of an earlier one of the same images and weights.
+    /// Notes an evaluation in the place of an earlier one of the same split and weights: of the run's own data, or of the
+    /// same other images. Folders may share a name.
     pub fn note_evaluation(&mut self, evaluation: EvaluationRecord) {
-        let key = |one: &EvaluationRecord| (one.split, one.weights, one.data.clone(), one.beam);
+        let own = self.data.name.clone();
+        let images = |one: &EvaluationRecord| (one.data != own).then(|| one.fingerprint.clone());
+        let key = |one: &EvaluationRecord| (one.split, one.weights, one.data.clone(), images(one), one.beam);
         self.evaluations.retain(|earlier| key(earlier) != key(&evaluation));
         self.evaluations.push(evaluation);
     }
@@ -156,6 +162,22 @@ pub struct DataRecord {
     pub normalization: Normalization,
     /// Pictures that could not be decoded.
     pub skipped: Vec<SkippedImage>,
+    /// Hashes without the names, of a folder's images; absent where an earlier version noted the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<ContentHashes>,
+    /// Of a folder that was split by its files' bytes, the images that are not on the side of their hash. Earlier
+    /// versions split by the files' places in their list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
+}
+
+impl DataRecord {
+    /// Whether these are the images of the run, split as they were, though files may have other names.
+    pub fn are_same_images(&self, fingerprint: &str, content: Option<&ContentHashes>) -> bool {
+        let in_order = |content: &ContentHashes| content.in_order.clone();
+        let is_renamed = self.content.is_some() && self.content.as_ref().map(in_order) == content.map(in_order);
+        self.fingerprint == fingerprint || is_renamed
+    }
 }
 
 /// Where a run was made: on one kind of machine, equal runs give equal bits.

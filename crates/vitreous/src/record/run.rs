@@ -325,6 +325,8 @@ mod tests {
                 test: None,
                 normalization: Normalization { mean: vec![0.1], std: vec![0.7] },
                 skipped: Vec::new(),
+                content: None,
+                forced: None,
             },
             machine: MachineRecord {
                 os: "linux".to_string(),
@@ -454,6 +456,7 @@ mod tests {
             weights,
             step: None,
             data: data.to_string(),
+            fingerprint: None,
             images: 7,
             loss: None,
             top1,

@@ -44,6 +44,8 @@ impl Job {
             test: facts.test,
             normalization: Normalization::new(&config.data, &train),
             skipped: loaded.skipped,
+            content: loaded.content,
+            forced: loaded.forced,
         };
         let threads = threads(config.train.threads);
         let set =

@@ -89,3 +89,32 @@ pub fn write_photos(folder: &Folder) {
         }
     }
 }
+
+/// Colours to tell apart.
+pub const COLOURS: [(&str, [u8; 3]); 3] = [("blue", [10, 20, 230]), ("green", [15, 220, 25]), ("red", [240, 5, 10])];
+
+/// Writes a picture of one colour.
+pub fn picture(path: &Path, color: [u8; 3]) {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder can be made");
+    image::RgbImage::from_pixel(13, 11, image::Rgb(color)).save(path).expect("a picture can be written");
+}
+
+/// Writes pictures of the given colours, all of them a little different.
+pub fn pictures(folder: &Path, split: &str, colours: &[(&str, [u8; 3])], count: u8) {
+    for (name, color) in colours {
+        for number in 0..count {
+            let color = color.map(|value| value.saturating_add(number));
+            picture(&folder.join(split).join(name).join(format!("{number}.png")), color);
+        }
+    }
+}
+
+/// Folders of evaluations of other data whose names start so, and end with eight digits of a fingerprint.
+pub fn of_others(folder: &Path, run: &str, start: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("runs").join(run).join("evaluation")).expect("evaluations");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("Unicode"));
+    let is_hexadecimal = |digits: &str| digits.len() == 8 && digits.chars().all(|c| c.is_ascii_hexdigit());
+    let mut names: Vec<String> = names.filter(|name| name.strip_prefix(start).is_some_and(is_hexadecimal)).collect();
+    names.sort();
+    names
+}
