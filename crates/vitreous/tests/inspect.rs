@@ -142,16 +142,22 @@ fn a_folder_of_pictures_is_described() {
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[..3], ["data         pets", "shape        3x8x8 (channels x height x width)", "classes      2"]);
-    assert!(lines[3].starts_with("mean         0.5000, 0.0") && lines[3].ends_with(", 0.0000"), "{text}");
+    assert!(lines[3].starts_with("mean         0.") && lines[3].ends_with(", 0.0000"), "{text}");
     let ignored = ["ignored      1 file that is no picture", "ignored      1 picture beside the class folders"];
     assert_eq!(lines[7..9], ignored);
-    let table = ["class  train  validation  test", "cat        9           2     -", "dog        9           2     -"];
-    assert_eq!(lines[10..13], table, "{text}");
+    assert_eq!(lines[10], "class  train  validation  test");
+    // The bytes of the files decide which of the 11 validate.
+    for (line, class) in lines[11..13].iter().zip(["cat", "dog"]) {
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        let counts = [cells[1], cells[2]].map(|count| count.parse::<usize>().unwrap());
+        assert!(cells[0] == class && cells[3] == "-" && counts[0] + counts[1] == 11 && counts[1] > 0, "{text}");
+    }
     assert!(!text.contains("-: "), "there is no test split: {text}");
 
     let output = vitreous(folder.path(), &["data", "info", "--data=pets", "--json"]);
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&summary["train"], &summary["validation"], &summary["test"]), (&18.into(), &4.into(), &Value::Null));
+    let count = |key: &str| summary[key].as_u64().expect("a number");
+    assert_eq!((count("train") + count("validation"), &summary["test"]), (22, &Value::Null));
     assert_eq!(summary["fingerprint"].as_str().map(str::len), Some(64));
 }
 
@@ -192,8 +198,10 @@ fn an_epoch_is_timed_against_its_steps() {
     let epoch = ["bench", "epoch", "--data=pets", "--batch-size=7", "--json"];
     let output = vitreous(folder.path(), &[epoch.as_slice(), &small].concat());
     let timing: Value = serde_json::from_slice(&output.stdout).unwrap();
-    // A fifth of 46 validates; the last batch is smaller.
-    assert_eq!((&timing["images"], &timing["steps"], &timing["batch"]), (&37.into(), &6.into(), &7.into()));
+    // About a fifth of 46 validates; the last batch may be smaller.
+    let count = |key: &str| timing[key].as_u64().expect("a number");
+    assert!((25..46).contains(&count("images")), "{timing}");
+    assert_eq!((count("steps"), count("batch")), (count("images").div_ceil(7), 7));
     let s = |key: &str| timing[key].as_f64().expect("a number");
     assert!((s("ratio") - (s("read_s") + s("epoch_s")) / s("ready_s")).abs() < 1e-9);
 }
