@@ -133,7 +133,8 @@ fn data_that_has_grown_validates_no_image_that_was_trained_on() {
     let file = folder.join("runs/r/manifest.json");
     let mut old = manifest(folder, "r");
     let data = old["data"].as_object_mut().expect("an object");
-    (data.remove("content"), data.remove("forced"));
+    data.remove("content");
+    data.remove("forced");
     data.insert("fingerprint".to_string(), "ab".into());
     fs::write(file, old.to_string()).unwrap();
     let said_of_old = validation().1;
