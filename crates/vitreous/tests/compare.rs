@@ -105,7 +105,8 @@ fn a_difference_between_two_runs_is_held_against_noise() {
         right(own).into_iter().zip(right(other)).filter(|(own, other)| *own && !*other).count() as u64
     };
     let json = |arguments: &[&str]| -> Value {
-        let arguments = [&["compare", "runs/slow", "runs/fast", "runs/twin", "--json"], arguments].concat();
+        let arguments =
+            [&["compare", "runs/slow", "runs/fast", "runs/twin", "--by=test", "--json"], arguments].concat();
         serde_json::from_str(&said(folder, &arguments)).unwrap()
     };
     let found = json(&["--against=fast"]);
@@ -122,30 +123,48 @@ fn a_difference_between_two_runs_is_held_against_noise() {
     let best = json(&[]);
     let tests = [1, 2].map(|at| best["rows"][at]["test_acc"]["mean"].as_f64().unwrap());
     assert_eq!(best["against"], if tests[0] >= tests[1] { "fast" } else { "twin" });
+    assert_eq!((&best["ranked_by"], &best["best_of"], &best["comparisons"]), (&"test".into(), &3.into(), &3.into()));
+    // Slow differs from the best of three, which is one of three pairs.
+    let difference = &best["rows"][0]["difference"];
+    assert_eq!(difference["p_adjusted"].as_f64().unwrap(), 3.0 * difference["p"].as_f64().unwrap(), "{difference}");
+    assert_eq!((&found["best_of"], &found["comparisons"]), (&Value::Null, &2.into()));
 
-    let text = said(folder, &["compare", "runs/slow", "runs/fast", "--against=runs/slow"]);
+    let text = said(folder, &["compare", "runs/slow", "runs/fast", "--by=test", "--against=runs/slow"]);
     let verdicts = text.split("\n\n").find(|part| part.starts_with("test accuracy against slow: ")).expect(&text);
     let line = verdicts.lines().nth(1).unwrap();
     assert!(line.starts_with("fast  +") && line.contains(" points  p < 0.0001  more than noise  of 4,000"), "{text}");
-    let csv = said(folder, &["compare", "runs/slow", "runs/fast", "--format=csv"]);
+    let csv = said(folder, &["compare", "runs/slow", "runs/fast", "--by=test", "--format=csv"]);
     assert!(
-        csv.lines().nth(1).unwrap().contains(",fast,-0.") && csv.lines().nth(1).unwrap().ends_with(",false"),
+        csv.lines().nth(1).unwrap().contains(",fast,test,-0.") && csv.lines().nth(1).unwrap().ends_with(",false"),
         "{csv}"
     );
-    let markdown = said(folder, &["compare", "runs/slow", "runs/fast", "--format=markdown"]);
+    let markdown = said(folder, &["compare", "runs/slow", "runs/fast", "--by=test", "--format=markdown"]);
     assert!(markdown.contains("\nTest accuracy against the best, fast: "), "{markdown}");
 
     // What the last weights answer is kept beside what the best ones do, and does not speak for them.
-    let before = said(folder, &["compare", "runs/slow", "runs/fast"]);
+    let before = said(folder, &["compare", "runs/slow", "runs/fast", "--by=test"]);
     said(folder, &["evaluate", "runs/slow", "--weights=last"]);
     assert!(folder.join("runs/slow/evaluation/test-last/predictions.csv").is_file());
-    assert_eq!(said(folder, &["compare", "runs/slow", "runs/fast"]), before);
+    assert_eq!(said(folder, &["compare", "runs/slow", "runs/fast", "--by=test"]), before);
     fs::remove_dir_all(folder.join("runs/slow/evaluation/test")).unwrap();
-    let text = said(folder, &["compare", "runs/slow", "runs/fast"]);
+    let text = said(folder, &["compare", "runs/slow", "runs/fast", "--by=test"]);
     assert!(
-        text.contains("cannot be said  slow: the answers of its best weights are not kept; evaluate it again"),
+        text.contains("cannot be said  slow: the answers of its best weights are not kept; `vitreous evaluate RUN --split test` keeps them"),
         "{text}"
     );
+    // Unless test accuracies are asked for, the validation split decides, whatever the test split says.
+    let text = said(folder, &["compare", "runs/slow", "runs/fast"]);
+    assert!(text.contains("\nvalidation accuracy against the best, fast: "), "{text}");
+    assert!(
+        text.contains("slow: the answers of its best weights are not kept; `vitreous evaluate RUN --split val`"),
+        "{text}"
+    );
+    ["slow", "fast"].iter().for_each(|run| drop(said(folder, &["evaluate", &format!("runs/{run}"), "--split=val"])));
+    let by_validation: Value =
+        serde_json::from_str(&said(folder, &["compare", "runs/slow", "runs/fast", "--json"])).unwrap();
+    assert_eq!((&by_validation["ranked_by"], &by_validation["against"]), (&"validation".into(), &"fast".into()));
+    let difference = &by_validation["rows"][0]["difference"];
+    assert_eq!((&difference["by"], &difference["p_adjusted"]), (&"same-images".into(), &difference["p"]));
     let unknown = common::refused(folder, &["compare", "runs", "--against=fats"]);
     assert_eq!(unknown, "error: there is no run `fats` in the comparison (--against)\nhint: did you mean `fast`?\n");
 }
@@ -217,7 +236,7 @@ fn a_thousand_runs_take_no_second() {
             fs::hard_link(kept.join(file), at.join("evaluation/test").join(file)).unwrap();
         }
     }
-    let json = timed(&["--each"]);
+    let json = timed(&["--each", "--by=test"]);
     let differences = json["rows"].as_array().unwrap().iter().filter(|row| row["difference"]["by"] == "same-images");
     assert_eq!(differences.count(), 24);
 }

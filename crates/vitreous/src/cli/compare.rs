@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::table::{Align, columns, table};
 use super::{CliError, json, show};
-use crate::compare::{AgainstError, Comparison, LeftOut, Sheet, SortError, Verdicts, folders, read};
+use crate::compare::{Against, AgainstError, Comparison, LeftOut, Measure, Sheet, SortError, Verdicts, folders, read};
 
 /// Puts runs side by side: what differs in their settings, what they cost, what they reached
 #[derive(clap::Args)]
@@ -23,7 +23,10 @@ pub struct Args {
     /// The other way round
     #[arg(long, requires = "sort")]
     reverse: bool,
-    /// The run whose test accuracy the others are held against [default: the best]
+    /// The accuracy that decides which run is the best, and what differs by more than noise
+    #[arg(long, value_name = "SPLIT", default_value = "val")]
+    by: By,
+    /// The run that the others are compared with [default: the best]
     #[arg(long, value_name = "RUN")]
     against: Option<String>,
     /// A row for each run, also where runs differ only in the seed
@@ -32,6 +35,25 @@ pub struct Args {
     /// Print one JSON object: --format json
     #[arg(long)]
     json: bool,
+}
+
+/// The split by whose accuracies runs are ranked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// Images by which runs may be chosen
+    #[value(alias = "validation")]
+    Val,
+    /// Images that training never sees; what is chosen by them, they can no longer measure
+    Test,
+}
+
+impl From<By> for Measure {
+    fn from(by: By) -> Measure {
+        match by {
+            By::Val => Measure::Validation,
+            By::Test => Measure::Test,
+        }
+    }
 }
 
 /// How a table is written.
@@ -49,7 +71,8 @@ pub enum Format {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
-    let (runs, left_out) = read(&folders(&args.runs));
+    let by = Measure::from(args.by);
+    let (runs, left_out) = read(&folders(&args.runs), by);
     if runs.is_empty() {
         left_out.iter().for_each(|left| say!("{}", line(left)));
         let what = if left_out.len() == 1 {
@@ -60,9 +83,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
         let hint = "name folders that `vitreous train` made, such as runs/*";
         return Err(CliError::user(format!("{what} a run that can be compared"), Some(hint.to_string())));
     }
-    let mut comparison = Comparison::new(runs, left_out, !args.each);
+    let mut comparison = Comparison::new(runs, left_out, !args.each, by);
     comparison
-        .hold_against(args.against.as_deref())
+        .hold_against(args.against.as_deref().map_or(Against::Best, Against::Named))
         .map_err(|error: AgainstError| CliError::user(error.to_string(), error.hint()))?;
     if let Some(key) = &args.sort {
         comparison

@@ -1,6 +1,8 @@
-//! `vitreous sweep`: runs of one config with something varied, restartable, and what they say together.
+//! `vitreous sweep`: runs of one config with something varied, restartable, and what they say together (`conclude`).
 //!
 //! Everything is checked before the first run starts. Which runs are done is seen from their folders alone.
+
+mod conclude;
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -13,7 +15,6 @@ use std::time::Instant;
 use toml::Value;
 use vitreous_engine::Memory;
 
-use super::compare::{Format, print};
 use super::evaluate::{self, Measured, SplitArg};
 use super::flags::Flags;
 use super::progress::TrainProgress;
@@ -22,15 +23,17 @@ use super::settings::SettingsArgs;
 use super::table::{Align, table};
 use super::train::{INTERRUPTED, Ready, SAVE_EVERY, base, command, load, ready, ready_for, watch_signals};
 use super::{CliError, show};
-use crate::compare::{Comparison, RunFacts, Sheet, changes, read, settings_of, shown};
+use crate::compare::{changes, settings_of, shown};
 use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::{Facts, SplitName};
-use crate::record::{Claim, Place, RecordError, Run, Status, is_name, write_atomically};
-use crate::sweep::{self, Setting, State, SweepError, SweepFile, Telling, Variation, analysis, folder_name, state_of};
+use crate::record::{Claim, Place, RecordError, Run, Status, is_name};
+use crate::sweep::{self, State, SweepError, SweepFile, Variation, folder_name, state_of};
 use crate::train::{Event, Limits, Outcome, SIDE_BY_SIDE, TrainError, available_memory, check_memory, threads};
 use crate::units;
+
+use conclude::End;
 
 /// Trains variations of a config, compares them, and says what each change did
 #[derive(clap::Args)]
@@ -47,9 +50,12 @@ pub struct Args {
     /// Runs side by side; threads are divided among them
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
-    /// Splits on which each run is measured at its end [default: the sweep's, else test]
+    /// Splits on which each run is measured at its end, beside val, which ranks them [default: the sweep's]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     evaluate: Vec<SplitArg>,
+    /// Measure the setting that val ranks first on the test split, when it has been chosen
+    #[arg(long)]
+    test_winner: bool,
     /// The name of the sweep's folder [default: the sweep's, or the preset's with -sweep]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -129,9 +135,9 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let work =
         Work { items: &items, next: AtomicUsize::new(0), stop: &stop, jobs, threads, failed: Mutex::new(Vec::new()) };
     std::thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(|| work.take_turns()))));
-    let failed = work.failed.into_inner().expect("no worker panics with the lock");
+    let failed = work.failed.lock().expect("no worker panics with the lock");
     // First of all: what comes next may fail as they did, on a full disk for instance.
-    for (index, error) in &failed {
+    for (index, error) in failed.iter() {
         say!("run {}:", items[*index].name);
         error.report();
     }
@@ -140,7 +146,11 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         show(&format!("interrupted: {done} of {} runs are done; the same command goes on from there\n", items.len()))?;
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    conclude(&args, &name, &variations, &items, jobs, &folder)?;
+    let end = End { args: &args, file: &file, name: &name, variations: &variations, work: &work, folder: &folder };
+    if !end.conclude()? {
+        show("interrupted: all runs are done; the same command measures the winner\n")?;
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
     match failed.len() {
         0 => Ok(ExitCode::SUCCESS),
         count => Err(CliError::failure(format!("{count} of {} runs have failed", items.len()), None)),
@@ -182,11 +192,21 @@ fn divided(jobs: usize, threads: usize) -> Result<(usize, usize), CliError> {
     Ok((jobs, threads / jobs))
 }
 
+/// The splits on which every run is measured: always the one that ranks them, never the test split where it could choose.
+fn splits(args: &Args, file: &SweepFile) -> Result<Vec<SplitName>, SweepError> {
+    let given: Vec<SplitName> = args.evaluate.iter().map(|&split| split.into()).collect();
+    let given = if given.is_empty() { file.evaluate.clone() } else { Some(given) };
+    let also = given.unwrap_or(if file.reproduces.is_some() { vec![SplitName::Test] } else { Vec::new() });
+    if also.contains(&SplitName::Test) && file.reproduces.is_none() {
+        return Err(SweepError::TestSplit);
+    }
+    let also = also.into_iter().filter(|split| *split != SplitName::Validation);
+    Ok([SplitName::Validation].into_iter().chain(also).collect())
+}
+
 /// Checks every run and sees how far it is. The threads that jobs share are those of the first run's config.
 fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) -> Result<Plan, CliError> {
-    let given: Vec<SplitName> = args.evaluate.iter().map(|&split| split.into()).collect();
-    let given = (!given.is_empty()).then_some(given);
-    let splits = given.or_else(|| file.evaluate.clone()).unwrap_or(vec![SplitName::Test]);
+    let splits = splits(args, file)?;
     let mut items: Vec<Item> = Vec::new();
     let mut names = BTreeSet::new();
     let mut noted: Vec<String> = Vec::new();
@@ -234,6 +254,13 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
                 SplitName::Test => facts.has_test(),
             };
             let splits = splits.iter().copied().filter(there).collect();
+            let ranks = variations.len() > 1 && (args.test_winner || file.reproduces.is_none());
+            if ranks && !there(&SplitName::Validation) {
+                return Err(SweepError::NoValidation { run: name }.into());
+            }
+            if args.test_winner && !there(&SplitName::Test) {
+                return Err(SweepError::NoTest { run: name }.into());
+            }
             let folder = folder.join(&name);
             let mut item = Item { name, folder, setting, checked, config, state: State::New, splits };
             item.look()?;
@@ -354,23 +381,32 @@ impl Work<'_> {
                 return Ok(());
             }
         }
-        let run = Run::open(&item.folder)?;
         let mut found = Vec::new();
         for &split in &item.splits {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            if run.manifest().evaluation(split).is_none() {
-                let args = evaluate::Args::of(&item.folder, split, self.threads);
-                let Measured { report, kept, .. } = evaluate::measure(&args, self.jobs == 1)?;
-                kept?;
-                found.push(format!("{split} {}", units::percent(report.reached.accuracy())));
+            if let Some(accuracy) = self.measure(item, split)? {
+                found.push(format!("{split} {}", units::percent(accuracy)));
             }
         }
         if !found.is_empty() {
             say!("{}: {}, {}", item.name, found.join(", "), units::duration(started.elapsed().as_secs_f64()));
         }
         Ok(())
+    }
+
+    /// Measures a run on a split, unless that was done before.
+    fn measure(&self, item: &Item, split: SplitName) -> Result<Option<f64>, CliError> {
+        let run = Run::open(&item.folder)?;
+        let (weights, _) = run.find_weights(None)?;
+        if run.manifest().evaluation_of(split, weights).is_some() {
+            return Ok(None);
+        }
+        let args = evaluate::Args::of(&item.folder, split, self.threads);
+        let Measured { report, kept, .. } = evaluate::measure(&args, self.jobs == 1)?;
+        kept?;
+        Ok(Some(report.reached.accuracy()))
     }
 
     /// Trains a run from its start, or from where it was.
@@ -408,45 +444,6 @@ impl Work<'_> {
 
 fn is_done(folder: &Path) -> bool {
     Run::open(folder).is_ok_and(|run| matches!(run.manifest().status, Status::Finished | Status::MaxSteps))
-}
-
-/// Prints the comparison and writes the analysis.
-fn conclude(
-    args: &Args,
-    name: &str,
-    variations: &[Variation],
-    items: &[Item],
-    jobs: usize,
-    folder: &Path,
-) -> Result<(), CliError> {
-    let folders: Vec<PathBuf> = items.iter().map(|item| item.folder.clone()).collect();
-    let (runs, left_out) = read(&folders);
-    if runs.is_empty() {
-        return Ok(());
-    }
-    let of = |setting: usize| -> Vec<RunFacts> {
-        let own = |run: &&RunFacts| items.iter().any(|item| item.setting == setting && item.folder == run.folder);
-        runs.iter().filter(own).cloned().collect()
-    };
-    let settings: Vec<Setting> = variations
-        .iter()
-        .enumerate()
-        .map(|(at, variation)| Setting { name: variation.name.clone(), why: variation.why.clone(), runs: of(at) })
-        .collect();
-    let mut comparison = Comparison::new(runs.clone(), left_out, true);
-    comparison.hold_against(None).expect("no row was named");
-    let arguments: Vec<String> = command().into_iter().skip(1).collect();
-    let telling = Telling {
-        sweep: name,
-        command: &format!("vitreous {}", arguments.join(" ")),
-        table: &Sheet::new(&comparison).markdown(),
-        jobs,
-    };
-    let path = folder.join("analysis.md");
-    write_atomically(&path, analysis(&settings, &telling).as_bytes())?;
-    print(&comparison, if args.json { Format::Json } else { Format::Terminal })?;
-    say!("what each change did is told in {}", path.display());
-    Ok(())
 }
 
 #[cfg(test)]

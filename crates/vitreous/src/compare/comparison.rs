@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::settings::{SEED, Settings, differing};
-use super::{LeftOut, RowDifference, RunFacts, Spread, TrainAccuracy};
+use super::{LeftOut, Measure, RowDifference, RunFacts, Spread, TrainAccuracy};
 use crate::evaluate::Accuracy;
 use crate::record::Weights;
 
@@ -23,8 +23,14 @@ pub struct Comparison {
     pub keys: Vec<String>,
     /// What is compared.
     pub rows: Vec<Row>,
-    /// The row that the others' test accuracies are held against; absent before that is asked for.
+    /// The accuracy that decides.
+    pub ranked_by: Measure,
+    /// The row that the others' accuracies are held against; absent before that is asked for.
     pub against: Option<String>,
+    /// Of how many rows on the same data that one was chosen as the best; absent where it was named beforehand.
+    pub best_of: Option<usize>,
+    /// Comparisons for which the differences' p values are adjusted.
+    pub comparisons: Option<usize>,
     /// Folders that are not.
     pub left_out: Vec<LeftOut>,
 }
@@ -63,14 +69,14 @@ pub struct Row {
     pub test_acc: Option<Spread>,
     /// Wilson's 95 % interval of it, where it is that of one run.
     pub test_acc_interval: Option<[f64; 2]>,
-    /// Its test accuracy against that of the comparison's reference.
+    /// Its accuracy against that of the comparison's reference.
     pub difference: Option<RowDifference>,
 }
 
 impl Comparison {
     /// Makes rows of runs, in the order of the runs; with `group`, one for all that differ only in the seed and are known
     /// by the accuracies of the same weights.
-    pub fn new(mut runs: Vec<RunFacts>, left_out: Vec<LeftOut>, group: bool) -> Comparison {
+    pub fn new(mut runs: Vec<RunFacts>, left_out: Vec<LeftOut>, group: bool, ranked_by: Measure) -> Comparison {
         name_apart(&mut runs);
         tell_images_apart(&mut runs);
         tell_beams_apart(&mut runs);
@@ -101,7 +107,7 @@ impl Comparison {
             }
         }
         let rows = groups.iter().zip(names(&groups)).map(|(runs, name)| Row::new(runs, name, &keys)).collect();
-        Comparison { rows, keys, against: None, left_out }
+        Comparison { keys, rows, ranked_by, against: None, best_of: None, comparisons: None, left_out }
     }
 }
 
@@ -251,9 +257,9 @@ mod tests {
                 }
             });
         }
-        let (facts, left_out) = read(&folders);
+        let (facts, left_out) = read(&folders, Measure::Test);
         assert_eq!(left_out, []);
-        Comparison::new(facts, left_out, group)
+        Comparison::new(facts, left_out, group, Measure::Test)
     }
 
     fn names(comparison: &Comparison) -> Vec<&str> {
@@ -309,7 +315,8 @@ mod tests {
                 manifest["evaluations"] = vec![record].into();
             });
         }
-        Comparison::new(read(&(0..found.len()).map(at).collect::<Vec<_>>()).0, Vec::new(), true)
+        let folders: Vec<_> = (0..found.len()).map(at).collect();
+        Comparison::new(read(&folders, Measure::Test).0, Vec::new(), true, Measure::Test)
     }
 
     #[test]
@@ -342,7 +349,7 @@ mod tests {
         let folders = ["a", "b"].map(|name| folder.path().join(name));
         write_run(&folders[0], "", |_| ());
         write_run(&folders[1], "", |manifest| manifest["data"]["fingerprint"] = "0123456789".into());
-        let comparison = Comparison::new(read(&folders).0, Vec::new(), true);
+        let comparison = Comparison::new(read(&folders, Measure::Test).0, Vec::new(), true, Measure::Test);
         assert_eq!((comparison.rows.len(), &comparison.keys), (2, &vec!["data.fingerprint".to_string()]));
         assert_eq!(comparison.rows[1].settings["data.fingerprint"], toml::Value::String("01234567".to_string()));
     }

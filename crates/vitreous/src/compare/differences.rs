@@ -1,34 +1,34 @@
-//! Which rows reach another test accuracy than the best one, or a named one, by more than noise.
+//! Which rows reach another accuracy than the best one, or a named one, by more than noise.
 //!
 //! Rows of several seeds are told apart by what seeds do; two single runs by their answers to the same images, which
 //! `evaluate` has kept. Those files are read for so few rows that a thousand runs still take no second.
 
 use std::cell::LazyCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::path::Path;
 
 use serde::Serialize;
 use thiserror::Error;
 
-use super::noise::{LEVEL, mcnemar};
+use super::noise::{LEVEL, holm, mcnemar, pairs};
 use super::outcomes::{Outcomes, Pairs};
-use super::settings::Settings;
-use super::{Comparison, Difference, Row};
-use crate::data::SplitName;
+use super::{Comparison, Difference, Measure, Row};
 use crate::evaluate::Report;
 use crate::units;
 
 /// Most rows that are held against another, those of the nearest accuracies.
 const ROWS_MAX: usize = 24;
 
-/// A row's test accuracy against that of another row.
+/// A row's accuracy against that of another row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RowDifference {
     /// Its own less the other, a fraction of 1.
     pub mean: f64,
     /// Whether noise may account for it; absent where nothing says so.
     pub within_noise: Option<bool>,
+    /// The p value of what says so, adjusted for the number of comparisons (Holm).
+    pub p_adjusted: Option<f64>,
     /// What says so.
     #[serde(flatten)]
     pub basis: Basis,
@@ -62,9 +62,9 @@ pub enum AgainstError {
     /// There is no such row.
     #[error("there is no run `{name}` in the comparison (--against)")]
     Absent { name: String, known: Vec<String> },
-    /// Nobody knows its test accuracy.
-    #[error("the test accuracy of {name} is not known (--against)")]
-    NotEvaluated { name: String },
+    /// Nobody knows its accuracy.
+    #[error("the {by} of {name} is not known (--against)")]
+    NotEvaluated { name: String, by: Measure },
 }
 
 impl AgainstError {
@@ -75,83 +75,102 @@ impl AgainstError {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => "name one of the runs that are compared".to_string(),
             },
-            AgainstError::NotEvaluated { .. } => "measure it with `vitreous evaluate RUN`".to_string(),
+            AgainstError::NotEvaluated { by: Measure::Test, .. } => {
+                "measure it with `vitreous evaluate RUN`".to_string()
+            }
+            AgainstError::NotEvaluated { by: Measure::Validation, .. } => {
+                "measure it with `vitreous evaluate RUN --split val`, or compare test accuracies with --by test"
+                    .to_string()
+            }
         })
     }
 }
 
+/// The row that others are held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against<'a> {
+    /// The best by the accuracy that decides, on the data of most rows.
+    Best,
+    /// The row of this run's name or folder, which was chosen as the best by the same accuracies.
+    Chosen(&'a str),
+    /// The row of this name, or of a run of this name or folder, whatever it reaches.
+    Named(&'a str),
+}
+
 impl Comparison {
-    /// Holds the test accuracies of all rows against that of one: of this name, or the best.
+    /// Holds the accuracies of all rows against that of one.
     ///
     /// # Errors
-    /// When no row is called so, or that one has no test accuracy.
-    pub fn hold_against(&mut self, name: Option<&str>) -> Result<(), AgainstError> {
-        let Some(reference) = self.reference(name)? else { return Ok(()) };
-        let mean = |row: &Row| row.test_acc.map(|spread| spread.mean);
-        let Some(best) = mean(&self.rows[reference]) else {
-            return Err(AgainstError::NotEvaluated { name: self.rows[reference].name.clone() });
+    /// When no row is called so, or its accuracy is not known.
+    pub fn hold_against(&mut self, against: Against) -> Result<(), AgainstError> {
+        let by = self.ranked_by;
+        let reference = match against {
+            Against::Best => self.best(),
+            Against::Chosen(name) | Against::Named(name) => Some(self.named(name)?),
         };
-        let data = tested_on(&self.rows[reference].settings);
+        let Some(reference) = reference else { return Ok(()) };
+        let mean = |row: &Row| by.of(row).map(|spread| spread.mean);
+        let Some(best) = mean(&self.rows[reference]) else {
+            return Err(AgainstError::NotEvaluated { name: self.rows[reference].name.clone(), by });
+        };
+        let images = by.images(&self.rows[reference].settings);
         let others =
-            self.rows.iter().enumerate().filter(|(at, row)| *at != reference && tested_on(&row.settings) == data);
+            self.rows.iter().enumerate().filter(|(at, row)| *at != reference && by.images(&row.settings) == images);
         let mut others: Vec<(usize, f64)> = others.filter_map(|(at, row)| Some((at, mean(row)? - best))).collect();
-        others.sort_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
-        let answers = LazyCell::new(|| outcomes(&self.rows[reference]));
-        let found: Vec<(usize, RowDifference)> = others
-            .iter()
-            .take(ROWS_MAX)
-            .map(|&(at, mean)| {
-                let basis = basis(&self.rows[reference], &self.rows[at], &answers);
-                (at, RowDifference { mean, within_noise: basis.p().map(|p| p >= LEVEL), basis })
-            })
-            .collect();
-        drop(answers);
-        if !found.is_empty() {
-            self.against = Some(self.rows[reference].name.clone());
+        if others.is_empty() {
+            return Ok(());
         }
-        found.into_iter().for_each(|(at, difference)| self.rows[at].difference = Some(difference));
+        others.sort_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
+        let best_of = (!matches!(against, Against::Named(_))).then_some(others.len() + 1);
+        let comparisons = best_of.map_or(others.len(), pairs);
+        others.truncate(ROWS_MAX);
+        let answers = LazyCell::new(|| outcomes(&self.rows[reference], by));
+        let bases: Vec<Basis> =
+            others.iter().map(|(at, _)| basis(&self.rows[reference], &self.rows[*at], by, &answers)).collect();
+        drop(answers);
+        let adjusted = holm(&bases.iter().map(Basis::p).collect::<Vec<_>>(), comparisons);
+        for (((at, mean), basis), p_adjusted) in others.into_iter().zip(bases).zip(adjusted) {
+            let within_noise = p_adjusted.map(|p| p >= LEVEL);
+            self.rows[at].difference = Some(RowDifference { mean, within_noise, p_adjusted, basis });
+        }
+        self.against = Some(self.rows[reference].name.clone());
+        (self.best_of, self.comparisons) = (best_of, Some(comparisons));
         Ok(())
     }
 
-    /// The row of a name, or of a run of this name or folder; without a name, the best on the data of most rows.
-    fn reference(&self, name: Option<&str>) -> Result<Option<usize>, AgainstError> {
-        let Some(name) = name else {
-            let known: Vec<_> =
-                self.rows.iter().enumerate().filter_map(|(at, row)| Some((at, row, row.test_acc?.mean))).collect();
-            let is_of = |other: &Row, row: &Row| tested_on(&other.settings) == tested_on(&row.settings);
-            let rows = |row: &Row| known.iter().filter(|(_, other, _)| is_of(other, row)).count();
-            let by_rows = |&(_, row, mean): &(usize, &Row, f64)| (rows(row), mean);
-            // Of equal ones the first.
-            let best = known.iter().rev().max_by(|a, b| {
-                let ((rows, mean), (other_rows, other_mean)) = (by_rows(a), by_rows(b));
-                rows.cmp(&other_rows).then(mean.total_cmp(&other_mean))
-            });
-            return Ok(best.map(|(at, ..)| *at));
-        };
+    /// The best row on the data of most rows; of equal ones the first.
+    fn best(&self) -> Option<usize> {
+        let by = self.ranked_by;
+        let known = self.rows.iter().enumerate().filter_map(|(at, row)| Some((at, by.of(row)?.mean, row)));
+        let known: Vec<(usize, f64, String)> =
+            known.map(|(at, mean, row)| (at, mean, format!("{:?}", by.images(&row.settings)))).collect();
+        let mut rows = HashMap::new();
+        known.iter().for_each(|(_, _, images)| *rows.entry(images).or_insert(0) += 1);
+        let best = known.iter().rev().max_by(|(_, mean, images), (_, other, others)| {
+            rows[images].cmp(&rows[others]).then(mean.total_cmp(other))
+        });
+        best.map(|(at, ..)| *at)
+    }
+
+    /// The row of a name, or of a run of this name or folder.
+    fn named(&self, name: &str) -> Result<usize, AgainstError> {
         let is_meant = |folder: &Path| folder == Path::new(name) || folder.file_name() == Some(OsStr::new(name));
         let by_name = self.rows.iter().position(|row| row.name == name);
         let by_run = || self.rows.iter().position(|row| row.folders.iter().any(|folder| is_meant(folder)));
-        by_name.or_else(by_run).map(Some).ok_or_else(|| AgainstError::Absent {
+        by_name.or_else(by_run).ok_or_else(|| AgainstError::Absent {
             name: name.to_string(),
             known: self.rows.iter().map(|row| row.name.clone()).collect(),
         })
     }
 }
 
-/// What a test accuracy is of: accuracies of other data sets, classes or tasks say nothing of each other. A row has the
-/// settings that are not the same in all rows.
-pub fn tested_on(settings: &Settings) -> ([Option<&toml::Value>; 2], bool) {
-    let is_reader = settings.get("model.kind").and_then(toml::Value::as_str) == Some("reader");
-    (["data.name", "data.classes"].map(|key| settings.get(key)), is_reader)
-}
-
 /// The answers of a row that is one run.
-fn outcomes(row: &Row) -> Result<Outcomes, String> {
-    match (&row.folders[..], row.weights, row.test_acc) {
+fn outcomes(row: &Row, by: Measure) -> Result<Outcomes, String> {
+    match (&row.folders[..], row.weights, by.of(row)) {
         ([folder], Some(weights), Some(accuracy)) => {
-            Outcomes::read(folder, weights, accuracy.mean).map_err(|reason| format!("{}: {reason}", row.name))
+            Outcomes::read(folder, by, weights, accuracy.mean).map_err(|reason| format!("{}: {reason}", row.name))
         }
-        (folders, ..) => Err(format!("{}: 1 of {} runs has a test accuracy; evaluate more", row.name, folders.len())),
+        (folders, ..) => Err(format!("{}: 1 of {} runs has a {by}; evaluate more", row.name, folders.len())),
     }
 }
 
@@ -159,23 +178,24 @@ fn outcomes(row: &Row) -> Result<Outcomes, String> {
 fn basis(
     reference: &Row,
     row: &Row,
+    by: Measure,
     answers: &LazyCell<Result<Outcomes, String>, impl FnOnce() -> Result<Outcomes, String>>,
 ) -> Basis {
-    let (Some(other), Some(own)) = (reference.test_acc, row.test_acc) else {
-        return Basis::Unknown { reason: "a test accuracy is not known".to_string() };
+    let (Some(other), Some(own)) = (by.of(reference), by.of(row)) else {
+        return Basis::Unknown { reason: format!("a {by} is not known") };
     };
-    let on_others = || format!("{} and {} were tested on other images", row.name, reference.name);
+    let on_others = || format!("{} and {} were measured on other images", row.name, reference.name);
     // Pictures that are brought to another size have another sum; of equal size they are other pictures.
     let is_comparable = prepared(row) == prepared(reference);
     if let Some(seeds) = Difference::of(&other, &own).seeds {
-        let images: BTreeSet<String> = [reference, row].into_iter().flat_map(fingerprints).collect();
+        let images: BTreeSet<String> = [reference, row].into_iter().flat_map(|row| fingerprints(row, by)).collect();
         if is_comparable && images.len() > 1 {
             return Basis::Unknown { reason: on_others() };
         }
         return Basis::Seeds { p: seeds.p, interval: seeds.interval };
     }
     let pairs = || -> Result<Pairs, String> {
-        let (own, other) = (outcomes(row)?, answers.as_ref().map_err(String::clone)?);
+        let (own, other) = (outcomes(row, by)?, answers.as_ref().map_err(String::clone)?);
         let are_equal = own.fingerprint == other.fingerprint || !is_comparable;
         are_equal.then(|| own.pairs(other)).flatten().ok_or_else(on_others)
     };
@@ -190,9 +210,9 @@ fn basis(
     }
 }
 
-/// The SHA-256 of the images by which a row's runs were tested, of those whose answers are kept.
-fn fingerprints(row: &Row) -> Vec<String> {
-    let kept = row.folders.iter().flat_map(|folder| Report::kept(folder, SplitName::Test));
+/// The SHA-256 of the images on which a row's runs were measured, of those whose answers are kept.
+fn fingerprints(row: &Row, by: Measure) -> Vec<String> {
+    let kept = row.folders.iter().flat_map(|folder| Report::kept(folder, by.split()));
     kept.filter(|(_, report)| Some(report.weights) == row.weights).map(|(_, report)| report.fingerprint).collect()
 }
 
@@ -259,10 +279,10 @@ mod tests {
     }
 
     fn compared(folders: &[PathBuf], against: Option<&str>) -> Result<Comparison, AgainstError> {
-        let (runs, left_out) = read(folders);
+        let (runs, left_out) = read(folders, Measure::Test);
         assert_eq!(left_out, []);
-        let mut comparison = Comparison::new(runs, left_out, true);
-        comparison.hold_against(against).map(|()| comparison)
+        let mut comparison = Comparison::new(runs, left_out, true, Measure::Test);
+        comparison.hold_against(against.map_or(Against::Best, Against::Named)).map(|()| comparison)
     }
 
     fn reason(row: &Row) -> &str {
@@ -289,12 +309,20 @@ mod tests {
         let difference = low.difference.as_ref().unwrap();
         // None of five throws of a coin is heads: 2 * 0 + 1/32.
         let basis = Basis::SameImages { p: 0.03125, images: 6, only_own_right: 0, only_other_right: 5 };
-        assert_eq!((difference.within_noise, &difference.basis), (Some(false), &basis));
+        // The best of three is in one of three pairs with each other: by Holm 3 * 0.03125, then 2 * 0.25.
+        assert_eq!((comparison.best_of, comparison.comparisons), (Some(3), Some(3)));
+        assert_eq!((difference.p_adjusted, difference.within_noise), (Some(0.09375), Some(true)));
+        assert_eq!(difference.basis, basis);
         assert!((difference.mean + 5.0 / 6.0).abs() < 1e-12);
         let difference = near.difference.as_ref().unwrap();
-        assert_eq!((difference.within_noise, difference.basis.p()), (Some(true), Some(0.25)));
+        assert_eq!((difference.p_adjusted, difference.basis.p()), (Some(0.5), Some(0.25)));
+        let two = compared(&folders[..2], None).unwrap();
+        let alone = two.rows[0].difference.as_ref().unwrap();
+        assert_eq!((alone.p_adjusted, alone.within_noise, two.comparisons), (Some(0.03125), Some(false), Some(1)));
 
+        // One that was named is held against each other row, two here.
         let named = compared(&folders, Some("near")).unwrap();
+        assert_eq!((named.best_of, named.comparisons), (None, Some(2)));
         let basis = &named.rows[0].difference.as_ref().unwrap().basis;
         assert!(matches!(basis, Basis::SameImages { only_own_right: 1, only_other_right: 4, .. }), "{basis:?}");
         assert!(named.rows[1].difference.as_ref().unwrap().mean > 0.3);
@@ -329,7 +357,7 @@ mod tests {
         let folders = write(folder.path(), &runs);
         keep(&folders[1], "dccddd", "best", "of other pictures");
         let comparison = compared(&folders, None).unwrap();
-        assert_eq!(reason(&comparison.rows[1]), "b and a were tested on other images");
+        assert_eq!(reason(&comparison.rows[1]), "b and a were measured on other images");
     }
 
     #[test]
@@ -345,7 +373,7 @@ mod tests {
         let Verdicts { title, rows, notes } = Verdicts::new(&comparison).unwrap();
         assert!(title.starts_with("test accuracy against the best, digits-2 and 1 more: 100.00 "), "{title}");
         assert_eq!((rows.len(), rows[0][0].as_str()), (1, "digits-4"));
-        assert_eq!(notes.last().unwrap(), "1 more row is tested on other data: compare these by themselves");
+        assert_eq!(notes.last().unwrap(), "1 more row is measured on other data: compare these by themselves");
     }
 
     #[test]
@@ -353,8 +381,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let runs = [tested("best", "lr = 0.5", 1, "cccddd"), tested("near", "lr = 0.25", 1, "dccddd")];
         let folders = write(folder.path(), &runs);
-        let missing = "near: the answers of its best weights are not kept; evaluate it again";
-        let others = "near and best were tested on other images";
+        let missing =
+            "near: the answers of its best weights are not kept; `vitreous evaluate RUN --split test` keeps them";
+        let others = "near and best were measured on other images";
         let told = |expected: &str| {
             let comparison = compared(&folders, None).unwrap();
             assert_eq!(
@@ -404,7 +433,7 @@ mod tests {
         let Verdicts { title, mut notes, .. } = Verdicts::new(&comparison).unwrap();
         assert!(title.starts_with("test accuracy against the best, a: "), "{title}");
         let note = notes.pop().unwrap();
-        assert_eq!(note, "2 more rows are tested on other data: compare these by themselves");
+        assert_eq!(note, "2 more rows are measured on other data: compare these by themselves");
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //!
 //! Reads records, never a tensor and never an image. [`read`] takes folders and leaves out, with the reason, what
 //! cannot be compared; [`Comparison`] makes rows of the rest, one for all runs that differ only in the seed, and says
-//! which of their test accuracies differ by more than noise; [`Sheet`] puts them into cells.
+//! which of their accuracies differ by more than noise; [`Sheet`] puts them into cells.
 
 mod comparison;
 mod differences;
+mod measure;
 mod noise;
 mod outcomes;
 mod read;
@@ -18,11 +19,12 @@ mod testing;
 mod verdicts;
 
 pub use comparison::{Comparison, Row};
-pub use differences::{AgainstError, Basis, RowDifference, tested_on};
-pub use noise::{Difference, SeedSpread};
+pub use differences::{Against, AgainstError, Basis, RowDifference};
+pub use measure::Measure;
+pub use noise::{Difference, LEVEL, SeedSpread, holm, pairs};
 pub use read::{LeftOut, RunFacts, TrainAccuracy, folders, read};
 pub use settings::{Settings, became, changes, settings_of, shown};
 pub use sheet::{Column, Sheet};
 pub use sort::{SortError, SortKey};
 pub use spread::Spread;
-pub use verdicts::Verdicts;
+pub use verdicts::{Verdicts, probability};

@@ -1,16 +1,16 @@
-//! Which images of the test split a run names right, read back from what `evaluate` kept of each.
+//! Which images of a split a run names right, read back from what `evaluate` kept of each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::data::SplitName;
+use super::Measure;
 use crate::evaluate::{Report, csv_rows};
 use crate::record::Weights;
 
 /// What `evaluate` keeps of each image, of a classifier or of a reader: image, truth, answer, probability.
 const FILES: [&str; 2] = ["predictions.csv", "readings.csv"];
 
-/// A run's answers about the images of its test split.
+/// A run's answers about the images of a split.
 pub struct Outcomes {
     /// SHA-256 of the images.
     pub fingerprint: String,
@@ -33,7 +33,7 @@ pub struct Pairs {
 
 impl Outcomes {
     /// Reads the answers of the weights that reach this accuracy, or says why they are not there.
-    pub fn read(run: &Path, weights: Weights, accuracy: f64) -> Result<Outcomes, String> {
+    pub fn read(run: &Path, by: Measure, weights: Weights, accuracy: f64) -> Result<Outcomes, String> {
         let read = |(folder, report): (PathBuf, Report)| {
             let text = FILES.iter().find_map(|file| fs::read_to_string(folder.join(file)).ok())?;
             let mut outcomes = Outcomes { fingerprint: report.fingerprint, images: Vec::new(), right: Vec::new() };
@@ -47,9 +47,13 @@ impl Outcomes {
             let found = right as f64 / outcomes.right.len() as f64;
             ((found - accuracy).abs() < 1e-9).then_some(outcomes)
         };
-        let mut kept = Report::kept(run, SplitName::Test).filter(|(_, report)| report.weights == weights);
-        kept.find_map(read)
-            .ok_or_else(|| format!("the answers of its {weights} weights are not kept; evaluate it again"))
+        let mut kept = Report::kept(run, by.split()).filter(|(_, report)| report.weights == weights);
+        kept.find_map(read).ok_or_else(|| {
+            let flag = by.flag();
+            format!(
+                "the answers of its {weights} weights are not kept; `vitreous evaluate RUN --split {flag}` keeps them"
+            )
+        })
     }
 
     /// Puts the answers of two runs side by side; nothing comes of other images.

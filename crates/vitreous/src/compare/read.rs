@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::Measure;
 use super::settings::{SEED, Settings, settings_of};
 use crate::data::SplitName;
 use crate::evaluate::Accuracy;
@@ -32,8 +33,7 @@ pub struct RunFacts {
     pub flops_forward: Option<u64>,
     /// Wall-clock time of the training.
     pub seconds: f64,
-    /// Whose accuracies these are: the weights that `evaluate` asked about the test split, else the best by the
-    /// validation split, else those that `evaluate` asked about that split, else the last.
+    /// Whose accuracies these are: those whose accuracy on the split that ranks is known, of several the best.
     pub weights: Option<Weights>,
     /// Accuracy on the images it learned from.
     pub train: Option<TrainAccuracy>,
@@ -82,11 +82,11 @@ pub fn folders(given: &[PathBuf]) -> Vec<PathBuf> {
     all.filter(|folder| seen.insert(folder.components().collect::<PathBuf>())).collect()
 }
 
-/// Reads the runs in some folders.
-pub fn read(folders: &[PathBuf]) -> (Vec<RunFacts>, Vec<LeftOut>) {
+/// Reads the runs in some folders, and of each the accuracies of the weights that `by` is known of.
+pub fn read(folders: &[PathBuf], by: Measure) -> (Vec<RunFacts>, Vec<LeftOut>) {
     let (mut runs, mut left_out) = (Vec::new(), Vec::new());
     for folder in folders {
-        match facts(folder) {
+        match facts(folder, by) {
             Ok(facts) => runs.push(facts),
             Err(reason) => left_out.push(LeftOut { folder: folder.clone(), reason }),
         }
@@ -110,7 +110,7 @@ fn is_run(folder: &Path) -> bool {
     folder.join("manifest.json").is_file()
 }
 
-fn facts(folder: &Path) -> Result<RunFacts, String> {
+fn facts(folder: &Path, by: Measure) -> Result<RunFacts, String> {
     let run = Run::open(folder).map_err(|error| reason(folder, &error))?;
     let manifest = run.manifest();
     let results = finished(manifest)?;
@@ -119,8 +119,12 @@ fn facts(folder: &Path) -> Result<RunFacts, String> {
         format!("its config is not one of this version: {error}; version {} wrote it", manifest.version)
     })?;
     settings.remove(SEED);
-    let test = manifest.evaluation(SplitName::Test);
-    let weights = test.map(|test| test.weights).or_else(|| validated(manifest, results));
+    let tested = manifest.evaluation(SplitName::Test).map(|found| found.weights);
+    let validated = validated(manifest, results);
+    let weights = match by {
+        Measure::Validation => validated.or(tested),
+        Measure::Test => tested.or(validated),
+    };
     let of_these = |split| weights.and_then(|weights| manifest.evaluation_of(split, weights));
     let measured = match weights {
         Some(_) => of_these(SplitName::Train),
@@ -133,6 +137,7 @@ fn facts(folder: &Path) -> Result<RunFacts, String> {
         None => None,
     };
     let validation = validation.map(|value| Accuracy { value, images: manifest.data.validation as u64 });
+    let test = of_these(SplitName::Test);
     Ok(RunFacts {
         folder: folder.to_path_buf(),
         name: run.name(),
@@ -219,7 +224,7 @@ mod tests {
             "good", "killed", "stopped", "failed", "empty", "later", "other", "lying", "broken", "bare", "none",
             "file", "gone", "sweep",
         ];
-        let (runs, left_out) = read(&names.map(at));
+        let (runs, left_out) = read(&names.map(at), Measure::Test);
         assert_eq!(runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>(), ["good"]);
         let reasons: Vec<&str> = left_out.iter().map(|left| left.reason.as_str()).collect();
         let expected = [
@@ -261,7 +266,7 @@ mod tests {
         let facts_of = |change: &dyn Fn(&mut serde_json::Value)| {
             let at = folder.path().join("run");
             write_run(&at, "[train]\nseed = 5\n", |manifest| change(manifest));
-            facts(&at).unwrap()
+            facts(&at, Measure::Test).unwrap()
         };
         let plain = facts_of(&|_| ());
         assert_eq!(plain.train, Some(TrainAccuracy::Running(0.25)));
@@ -291,7 +296,7 @@ mod tests {
                 });
                 manifest["evaluations"] = found.collect();
             });
-            let facts = facts(&at).unwrap();
+            let facts = facts(&at, Measure::Test).unwrap();
             let train = facts.train.map(TrainAccuracy::value);
             (facts.weights, train, facts.validation.map(|found| found.value))
         };
@@ -312,6 +317,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_ranked_by_validation_shows_the_weights_that_were_validated() {
+        let folder = tempfile::tempdir().unwrap();
+        let facts_of = |best: Option<f64>, evaluations: &[(&str, &str, f64)]| {
+            let at = folder.path().join("run");
+            write_run(&at, "", |manifest| {
+                manifest["results"]["best_val_acc"] = best.into();
+                let found = evaluations.iter().map(|(split, weights, top1)| {
+                    serde_json::json!({"split": split, "weights": weights, "data": "photos", "images": 8, "loss": 0.5,
+                        "top1": top1})
+                });
+                manifest["evaluations"] = found.collect();
+            });
+            let facts = facts(&at, Measure::Validation).unwrap();
+            (facts.weights, facts.validation.map(|found| found.value), facts.test.map(|found| found.value))
+        };
+        let (best, last) = (Some(Weights::Best), Some(Weights::Last));
+        // A look at the test split with the last weights does not change what a run is ranked by.
+        let of_last = ("test", "last", 0.375);
+        assert_eq!(facts_of(Some(0.75), &[of_last]), (best, Some(0.75), None));
+        assert_eq!(facts_of(Some(0.75), &[of_last, ("test", "best", 0.25)]), (best, Some(0.75), Some(0.25)));
+        assert_eq!(facts_of(None, &[of_last]), (last, Some(0.5), Some(0.375)));
+        // Of the weights that were kept for their training loss, `evaluate` measured the validation accuracy.
+        let both = [("validation", "best", 0.125), ("test", "best", 0.25)];
+        assert_eq!(facts_of(None, &both), (best, Some(0.125), Some(0.25)));
+    }
+
+    #[test]
     fn what_was_found_of_weights_that_have_changed_since_is_not_theirs() {
         let folder = tempfile::tempdir().unwrap();
         let test_of = |weights: &str, step: Option<u64>| {
@@ -321,7 +353,7 @@ mod tests {
                 manifest["evaluations"] = serde_json::json!([{"split": "test", "weights": weights, "step": step,
                     "data": "photos", "images": 8, "loss": 0.5, "top1": 0.375}]);
             });
-            facts(&at).unwrap().test.map(|test| test.value)
+            facts(&at, Measure::Test).unwrap().test.map(|test| test.value)
         };
         let found = Some(0.375);
         assert_eq!([test_of("best", Some(9)), test_of("best", Some(8)), test_of("best", None)], [found, None, found]);
@@ -336,7 +368,7 @@ mod tests {
             old.as_object_mut().unwrap().remove(key);
         }
         write_run(&folder.path().join("old"), "", |manifest| *manifest = old.clone());
-        let facts = facts(&folder.path().join("old")).unwrap();
+        let facts = facts(&folder.path().join("old"), Measure::Test).unwrap();
         assert_eq!((facts.model, facts.flops_forward, facts.test), (None, None, None));
     }
 }

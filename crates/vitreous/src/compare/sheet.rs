@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use toml::Value;
 
 use super::settings::shown;
-use super::{Comparison, Row, Spread, Verdicts};
+use super::{Comparison, Measure, Row, Spread, Verdicts};
 use crate::evaluate::{csv_line, shortened};
 use crate::record::Weights;
 use crate::units;
@@ -40,7 +40,7 @@ pub struct Sheet {
     pub rows: Vec<Vec<String>>,
     /// What is to be said below.
     pub notes: Vec<String>,
-    /// Which test accuracies differ by more than noise.
+    /// Which accuracies differ by more than noise.
     pub verdicts: Option<Verdicts>,
 }
 
@@ -79,7 +79,7 @@ impl Sheet {
             cells.push(accuracy(row.test_acc, row.seeds.len()));
             cells
         };
-        let mut notes = notes(rows, further, several);
+        let mut notes = notes(comparison, further, several);
         if let Some(weights) = weights.first().filter(|_| !mixed) {
             notes.insert(0, format!("val acc and test acc are those of the {weights} weights"));
         }
@@ -119,7 +119,7 @@ impl Comparison {
         }
         let last = ["train_acc_from", "weights", "val_acc_low", "val_acc_high", "test_acc_low", "test_acc_high"];
         head.extend(last.map(str::to_string));
-        head.extend(["against", "difference", "p", "within_noise"].map(str::to_string));
+        head.extend(["against", "ranked_by", "difference", "p", "p_adjusted", "within_noise"].map(str::to_string));
         let mut text = csv_line(head.iter().map(String::as_str));
         for row in &self.rows {
             let seeds: Vec<String> = row.seeds.iter().map(u64::to_string).collect();
@@ -141,8 +141,10 @@ impl Comparison {
             }
             let difference = row.difference.as_ref();
             cells.push(difference.and(self.against.clone()).unwrap_or_default());
+            cells.push(self.ranked_by.split().to_string());
             cells.push(number(difference.map(|difference| difference.mean)));
             cells.push(number(difference.and_then(|difference| difference.basis.p())));
+            cells.push(number(difference.and_then(|difference| difference.p_adjusted)));
             let within = difference.and_then(|difference| difference.within_noise);
             cells.push(within.map_or(String::new(), |within| within.to_string()));
             text.push_str(&csv_line(cells.iter().map(String::as_str)));
@@ -206,7 +208,8 @@ pub fn accuracy(spread: Option<Spread>, runs: usize) -> String {
     }
 }
 
-fn notes(rows: &[Row], further: &[String], several: bool) -> Vec<String> {
+fn notes(comparison: &Comparison, further: &[String], several: bool) -> Vec<String> {
+    let (rows, by) = (&comparison.rows, comparison.ranked_by);
     let mut notes = Vec::new();
     if rows.iter().any(|row| row.flops_forward.is_some()) {
         notes.push("FLOPs: forward pass of one image; a multiply-add is two".to_string());
@@ -225,7 +228,17 @@ fn notes(rows: &[Row], further: &[String], several: bool) -> Vec<String> {
         notes.push(text.to_string());
     }
     if rows.iter().any(|row| row.test_acc.is_none()) {
-        notes.push("no test accuracy (-): `vitreous evaluate RUN` measures it".to_string());
+        let first = match by {
+            Measure::Validation if rows.len() > 1 => "choose a run by its validation accuracy, then ",
+            _ => "",
+        };
+        notes.push(format!("no test accuracy (-): {first}`vitreous evaluate RUN` measures it"));
+    }
+    let is_known = |by: Measure| rows.iter().filter(|row| by.of(row).is_some()).count() > 1;
+    if by == Measure::Validation && !is_known(by) && is_known(Measure::Test) {
+        let text = "nothing is ranked, because fewer than two rows have a validation accuracy; --by test ranks by the \
+                    test accuracy, which then no longer says what the best reaches on unseen images";
+        notes.push(text.to_string());
     }
     if !further.is_empty() {
         let (named, others) = further.split_at(further.len().min(KEYS_NAMED));
@@ -242,6 +255,7 @@ fn notes(rows: &[Row], further: &[String], several: bool) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing;
     use super::*;
     use std::path::PathBuf;
 
@@ -267,7 +281,7 @@ mod tests {
     }
 
     fn comparison(rows: Vec<Row>) -> Comparison {
-        Comparison { keys: vec!["train.lr".to_string()], rows, against: None, left_out: Vec::new() }
+        Comparison { keys: vec!["train.lr".to_string()], ..testing::comparison(rows) }
     }
 
     #[test]
@@ -339,12 +353,12 @@ mod tests {
             lines[0].starts_with("run,n,seeds,model,train.k0,")
                 && lines[0].ends_with(
                     ",test_acc,test_acc_sd,test_acc_min,test_acc_max,train_acc_from,weights,val_acc_low,val_acc_high,\
-                     test_acc_low,test_acc_high,against,difference,p,within_noise"
+                     test_acc_low,test_acc_high,against,ranked_by,difference,p,p_adjusted,within_noise"
                 )
         );
         assert!(
             lines[1].starts_with("\"a,b\",1,1,\"ViT 2 blocks, 3 heads, width 6\",,")
-                && lines[1].ends_with(",0.25,,0.25,0.25,evaluate,best,,,0.125,0.5,,,,"),
+                && lines[1].ends_with(",0.25,,0.25,0.25,evaluate,best,,,0.125,0.5,,test,,,,"),
             "{csv}"
         );
     }

@@ -149,7 +149,7 @@ mod tests {
             ..testing::row(name)
         };
         let rows = vec![row("b", Some(0.5), Some(0.25)), row("c", None, None), row("a", Some(0.125), Some(0.75))];
-        Comparison { keys: vec!["train.lr".to_string()], rows, against: None, left_out: Vec::new() }
+        Comparison { keys: vec!["train.lr".to_string()], ..testing::comparison(rows) }
     }
 
     fn sorted(name: &str, reverse: bool) -> String {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Row;
+use super::{Comparison, Measure, Row};
 
 /// A row of which nothing is known but its name.
 pub fn row(name: &str) -> Row {
@@ -27,6 +27,12 @@ pub fn row(name: &str) -> Row {
         test_acc_interval: None,
         difference: None,
     }
+}
+
+/// Rows that are ranked by their test accuracies, before one is held against another.
+pub fn comparison(rows: Vec<Row>) -> Comparison {
+    let (against, best_of, comparisons) = (None, None, None);
+    Comparison { keys: Vec::new(), rows, ranked_by: Measure::Test, against, best_of, comparisons, left_out: Vec::new() }
 }
 
 /// The manifest of a run that has finished.

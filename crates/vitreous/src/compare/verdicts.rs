@@ -1,17 +1,17 @@
-//! What is said of differences of test accuracy: how large each is, and whether it is more than noise.
+//! What is said of differences of accuracy: how large each is, and whether it is more than noise.
 
-use super::differences::tested_on;
+use super::noise::LEVEL;
 use super::sheet::{CELL_MAX, accuracy};
-use super::{Basis, Comparison, Row, RowDifference};
+use super::{Basis, Comparison, Measure, Row, RowDifference};
 use crate::evaluate::shortened;
 use crate::units;
 
-/// Differences of test accuracy as people read them.
+/// Differences of accuracy as people read them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdicts {
     /// Against what.
     pub title: String,
-    /// Run, difference, p, verdict and reason; the best first.
+    /// Run, difference, adjusted p, verdict and reason; the best first.
     pub rows: Vec<[String; 5]>,
     /// What is to be said below.
     pub notes: Vec<String>,
@@ -21,33 +21,35 @@ impl Verdicts {
     /// Puts the differences of a comparison into words; there are none before they were asked for.
     pub fn new(comparison: &Comparison) -> Option<Verdicts> {
         let reference = comparison.rows.iter().find(|row| comparison.against.as_ref() == Some(&row.name))?;
-        let interval = reference.test_acc_interval.map_or_else(String::new, |interval| {
+        let by = comparison.ranked_by;
+        let interval = by.interval(reference).map_or_else(String::new, |interval| {
             let [low, high] = interval.map(units::percent);
             format!(" (95 % interval {low} to {high})")
         });
-        let tested = comparison.rows.iter().filter(|row| row.test_acc.is_some());
+        let known = comparison.rows.iter().filter(|row| by.of(row).is_some());
         let (own, other): (Vec<&Row>, Vec<&Row>) =
-            tested.partition(|row| tested_on(&row.settings) == tested_on(&reference.settings));
-        let mean = |row: &Row| row.test_acc.map(|spread| spread.mean);
-        let is_best = own.iter().all(|row| mean(row) <= mean(reference));
+            known.partition(|row| by.images(&row.settings) == by.images(&reference.settings));
         let title = format!(
-            "test accuracy against {}{}: {}{interval}",
-            if is_best { "the best, " } else { "" },
+            "{by} against {}{}: {}{interval}",
+            if comparison.best_of.is_some() { "the best, " } else { "" },
             reference.name,
-            accuracy(reference.test_acc, reference.seeds.len())
+            accuracy(by.of(reference), reference.seeds.len())
         );
         let mut held: Vec<(&Row, &RowDifference)> =
             comparison.rows.iter().filter_map(|row| Some((row, row.difference.as_ref()?))).collect();
         held.sort_by(|(_, a), (_, b)| b.mean.total_cmp(&a.mean));
         let rows = held.iter().map(|(row, difference)| line(row, difference)).collect();
-        Some(Verdicts { title, rows, notes: notes(&held, own.len() - 1 - held.len(), other.len()) })
+        let (left, other) = (own.len() - 1 - held.len(), other.len());
+        Some(Verdicts { title, rows, notes: notes(comparison, &held, left, other) })
     }
 
     /// Writes a Markdown table below its title.
     pub fn markdown(&self) -> String {
-        let mut text = format!("{}\n\n", self.title.replacen("test", "Test", 1));
+        let mut title = self.title.chars();
+        let first = title.next().into_iter().flat_map(char::to_uppercase);
+        let mut text = format!("{}\n\n", first.chain(title).collect::<String>());
         let line = |cells: [&str; 5]| format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
-        text.push_str(&line(["run", "difference", "p", "", ""]));
+        text.push_str(&line(["run", "difference", "p, adjusted", "", ""]));
         text.push_str(&line(["---", "---:", "---", "---", "---"]));
         self.rows.iter().for_each(|row| text.push_str(&line(row.each_ref().map(String::as_str))));
         text.push('\n');
@@ -69,16 +71,17 @@ fn line(row: &Row, difference: &RowDifference) -> [String; 5] {
         }
         Basis::Seeds { interval, .. } => {
             let [low, high] = interval.map(|x| format!("{:+.2}", 100.0 * x));
-            format!("95 % interval over seeds {low} to {high} points")
+            format!("95 % interval over seeds, for this line alone, {low} to {high} points")
         }
         Basis::Unknown { reason } => reason.clone(),
     };
     let points = format!("{:+.2} points", 100.0 * difference.mean);
-    let p = difference.basis.p().map_or("-".to_string(), probability);
+    let p = difference.p_adjusted.map_or("-".to_string(), probability);
     [shortened(&row.name, CELL_MAX), points, p, verdict.to_string(), why]
 }
 
-fn probability(p: f64) -> String {
+/// Writes a p value: `p 0.0432`, or `p < 0.0001`.
+pub fn probability(p: f64) -> String {
     match p {
         p if p < 0.0001 => "p < 0.0001".to_string(),
         p if p < 0.1 => format!("p {p:.4}"),
@@ -86,7 +89,7 @@ fn probability(p: f64) -> String {
     }
 }
 
-fn notes(held: &[(&Row, &RowDifference)], left: usize, other: usize) -> Vec<String> {
+fn notes(comparison: &Comparison, held: &[(&Row, &RowDifference)], left: usize, other: usize) -> Vec<String> {
     let mut notes = Vec::new();
     if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::SameImages { .. })) {
         let text = "of two single runs, p is how often equally good models differ as much on the same images (McNemar's \
@@ -96,15 +99,34 @@ fn notes(held: &[(&Row, &RowDifference)], left: usize, other: usize) -> Vec<Stri
     if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::Seeds { .. })) {
         notes.push("over seeds, p is how often seeds alone make as large a difference (Student's t)".to_string());
     }
-    if held.len() > 1 {
-        notes.push("more than noise is p below 0.05; chance makes one such line of twenty".to_string());
+    notes.push(match (comparison.comparisons, comparison.best_of) {
+        (Some(many @ 2..), best_of) => {
+            let why = match best_of {
+                Some(rows) => format!("because the best was chosen from {rows} rows, which makes {many} pairs"),
+                None => "one for each other row".to_string(),
+            };
+            let many = units::count(many as u64);
+            format!(
+                "more than noise is p below {LEVEL}. p is adjusted for {many} comparisons (Holm's method), {why}: if all \
+                 rows were equally good, at most one such table in twenty would have a p below {LEVEL}"
+            )
+        }
+        _ => format!("more than noise is p below {LEVEL}"),
+    });
+    if comparison.best_of.is_some() {
+        let then = match comparison.ranked_by {
+            Measure::Validation => "`vitreous evaluate RUN` measures it on the test split",
+            Measure::Test => "no unseen images are left to measure it on",
+        };
+        let by = comparison.ranked_by;
+        notes.push(format!("the best was chosen by its {by}, which is therefore too high on average: {then}"));
     }
     let rows = |n: usize| format!("{} more {}", units::count(n as u64), if n == 1 { "row is" } else { "rows are" });
     if left > 0 {
-        notes.push(format!("{} further away and not held against it: name fewer runs", rows(left)));
+        notes.push(format!("{} further away and not compared with it: name fewer runs", rows(left)));
     }
     if other > 0 {
-        notes.push(format!("{} tested on other data: compare these by themselves", rows(other)));
+        notes.push(format!("{} measured on other data: compare these by themselves", rows(other)));
     }
     notes
 }
@@ -121,16 +143,18 @@ mod tests {
             test_acc_interval: (test.len() == 1).then_some([0.5, 0.875]),
             difference: difference.map(|(mean, basis)| RowDifference {
                 mean,
-                within_noise: basis.p().map(|p| p >= 0.05),
+                within_noise: basis.p().map(|p| 10.0 * p >= LEVEL),
+                p_adjusted: basis.p().map(|p| (10.0 * p).min(1.0)),
                 basis,
             }),
             ..testing::row(name)
         }
     }
 
-    fn verdicts(rows: Vec<Row>) -> Option<Verdicts> {
-        let against = Some("a".to_string());
-        Verdicts::new(&Comparison { keys: Vec::new(), rows, against, left_out: Vec::new() })
+    /// As if each p had been adjusted for ten comparisons.
+    fn verdicts(rows: Vec<Row>, best_of: Option<usize>, comparisons: usize) -> Option<Verdicts> {
+        let (against, comparisons) = (Some("a".to_string()), Some(comparisons));
+        Verdicts::new(&Comparison { against, best_of, comparisons, ..testing::comparison(rows) })
     }
 
     #[test]
@@ -138,10 +162,10 @@ mod tests {
         let images =
             |p, own, other| Basis::SameImages { p, images: 10_000, only_own_right: own, only_other_right: other };
         let rows = vec![
-            row("c|d", &[0.5], Some((-0.25, images(0.00003, 7, 2_507)))),
+            row("c|d", &[0.5], Some((-0.25, images(0.000_003, 7, 2_507)))),
             row("b", &[0.7375], Some((-0.0125, images(0.3, 100, 225)))),
             row("a", &[0.75], None),
-            row("e", &[0.5, 0.6], Some((-0.2, Basis::Seeds { p: 0.04321, interval: [-0.3, -0.0125] }))),
+            row("e", &[0.5, 0.6], Some((-0.2, Basis::Seeds { p: 0.004321, interval: [-0.3, -0.0125] }))),
             row("f", &[0.5], Some((-0.25, Basis::Unknown { reason: "nobody knows".to_string() }))),
             row("g", &[0.25], None),
             row("h", &[], None),
@@ -149,29 +173,36 @@ mod tests {
         let expected = "\
 Test accuracy against the best, a: 75.00 % (95 % interval 50.00 % to 87.50 %)
 
-| run | difference | p |  |  |
+| run | difference | p, adjusted |  |  |
 | --- | ---: | --- | --- | --- |
-| b | -1.25 points | p 0.30 | within noise | of 10,000 images, 100 are right here alone, 225 there alone |
-| e | -20.00 points | p 0.0432 | more than noise | 95 % interval over seeds -30.00 to -1.25 points |
+| b | -1.25 points | p 1.00 | within noise | of 10,000 images, 100 are right here alone, 225 there alone |
+| e | -20.00 points | p 0.0432 | more than noise | 95 % interval over seeds, for this line alone, -30.00 to -1.25 points |
 | c\\|d | -25.00 points | p < 0.0001 | more than noise | of 10,000 images, 7 are right here alone, 2,507 there alone |
 | f | -25.00 points | - | cannot be said | nobody knows |
 
 - of two single runs, p is how often equally good models differ as much on the same images (McNemar's test); of their \
 settings it says little: another seed may differ as much
 - over seeds, p is how often seeds alone make as large a difference (Student's t)
-- more than noise is p below 0.05; chance makes one such line of twenty
-- 1 more row is further away and not held against it: name fewer runs
+- more than noise is p below 0.05. p is adjusted for 10 comparisons (Holm's method), because the best was chosen from 5 \
+rows, which makes 10 pairs: if all rows were equally good, at most one such table in twenty would have a p below 0.05
+- the best was chosen by its test accuracy, which is therefore too high on average: no unseen images are left to measure \
+it on
+- 1 more row is further away and not compared with it: name fewer runs
 ";
-        assert_eq!(verdicts(rows).unwrap().markdown(), expected);
+        assert_eq!(verdicts(rows, Some(5), 10).unwrap().markdown(), expected);
     }
 
     #[test]
     fn the_one_that_was_named_need_not_be_the_best() {
         let seeds = Basis::Seeds { p: 0.5, interval: [-0.125, 0.25] };
-        let found = verdicts(vec![row("a", &[0.5, 0.75], None), row("b", &[0.75], Some((0.125, seeds)))]).unwrap();
+        let rows = vec![row("a", &[0.5, 0.75], None), row("b", &[0.75], Some((0.125, seeds)))];
+        let found = verdicts(rows.clone(), None, 1).unwrap();
         assert_eq!(found.title, "test accuracy against a: 62.50 ± 17.68 % (50.00 to 75.00)");
         assert_eq!(found.rows[0][1], "+12.50 points");
-        assert_eq!(found.notes.len(), 1);
-        assert_eq!(verdicts(vec![row("b", &[0.75], None)]), None);
+        assert_eq!(found.notes[1..], ["more than noise is p below 0.05"]);
+        let three = verdicts(rows, None, 3).unwrap();
+        let start = "more than noise is p below 0.05. p is adjusted for 3 comparisons (Holm's method), one for each other row: ";
+        assert!(three.notes.len() == 2 && three.notes[1].starts_with(start), "{:?}", three.notes);
+        assert_eq!(verdicts(vec![row("b", &[0.75], None)], Some(1), 0), None);
     }
 }

@@ -1,6 +1,9 @@
-//! What a sweep says, in words made from its numbers: each setting against the first.
+//! What a sweep says, in words made from its numbers: which setting is the best by the validation split, and each setting
+//! against the first. Test accuracies rank nothing.
 
-use crate::compare::{Difference, RunFacts, SeedSpread, Spread, TrainAccuracy, changes, shown, tested_on};
+use crate::compare::{
+    Difference, LEVEL, Measure, RunFacts, Spread, TrainAccuracy, changes, holm, pairs, probability, shown,
+};
 use crate::units;
 
 /// The runs of one setting.
@@ -25,39 +28,68 @@ pub struct Telling<'a> {
     pub table: &'a str,
     /// Runs side by side, which share the machine.
     pub jobs: usize,
+    /// The published table that the sweep reproduces.
+    pub reproduces: Option<&'a str>,
 }
 
-/// The accuracy that is told.
-#[derive(Clone, Copy)]
-enum Measure {
-    Test,
-    Validation,
+/// The accuracy that settings are compared by.
+#[derive(Clone, Copy, PartialEq)]
+enum Figure {
+    Ranked(Measure),
     Train,
 }
 
-impl Measure {
-    /// The best that every setting has.
-    fn of(settings: &[Setting]) -> Option<Measure> {
-        let all = |measure: &Measure| settings.iter().all(|setting| measure.spread(setting).is_some());
-        [Measure::Test, Measure::Validation, Measure::Train].into_iter().find(all)
+impl Figure {
+    /// The first that every setting has. Settings are ranked by the validation split; what a published table reports of the
+    /// test split is only shown.
+    fn of(settings: &[Setting], reproduces: bool) -> Option<Figure> {
+        let all = |figure: &Figure| settings.iter().all(|setting| figure.spread(setting).is_some());
+        let test = reproduces.then_some(Figure::Ranked(Measure::Test));
+        [Some(Figure::Ranked(Measure::Validation)), test, Some(Figure::Train)].into_iter().flatten().find(all)
     }
 
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Measure::Test => "test accuracy",
-            Measure::Validation => "validation accuracy",
-            Measure::Train => "train accuracy",
+            Figure::Ranked(measure) => measure.to_string(),
+            Figure::Train => "train accuracy".to_string(),
         }
     }
 
     fn spread(self, setting: &Setting) -> Option<Spread> {
         let value = |run: &RunFacts| match self {
-            Measure::Test => run.test.map(|test| test.value),
-            Measure::Validation => run.validation.map(|validation| validation.value),
-            Measure::Train => run.train.map(TrainAccuracy::value),
+            Figure::Ranked(Measure::Validation) => run.validation.map(|validation| validation.value),
+            Figure::Ranked(Measure::Test) => run.test.map(|test| test.value),
+            Figure::Train => run.train.map(TrainAccuracy::value),
         };
         Spread::of(&setting.runs.iter().filter_map(value).collect::<Vec<_>>())
     }
+
+    /// Whether accuracies of two settings can be held against each other.
+    fn is_on_the_same_images(self, base: &Setting, setting: &Setting) -> bool {
+        let measure = match self {
+            Figure::Ranked(measure) => measure,
+            Figure::Train => Measure::Test,
+        };
+        measure.images(&base.runs[0].settings) == measure.images(&setting.runs[0].settings)
+    }
+}
+
+/// Settings with their accuracies, those on the same validation images as the first, the best in front.
+fn ranked(done: &[&Setting]) -> Vec<(usize, Spread)> {
+    let figure = Figure::Ranked(Measure::Validation);
+    let is_ranked = |setting: &Setting| figure.is_on_the_same_images(done[0], setting);
+    let all = done.iter().enumerate().filter(|(_, setting)| is_ranked(setting));
+    let mut ranked: Vec<(usize, Spread)> = all.filter_map(|(at, one)| Some((at, figure.spread(one)?))).collect();
+    ranked.sort_by(|(_, a), (_, b)| b.mean.total_cmp(&a.mean));
+    ranked
+}
+
+/// The place of the setting that the validation split chooses, of those on the same images as the first; of equal ones the
+/// first.
+pub fn winner(settings: &[Setting]) -> Option<usize> {
+    let (places, done): (Vec<usize>, Vec<&Setting>) =
+        settings.iter().enumerate().filter(|(_, setting)| !setting.runs.is_empty()).unzip();
+    ranked(&done).first().map(|(at, _)| places[*at])
 }
 
 /// Writes the analysis as Markdown. Settings without a finished run are named and left out.
@@ -69,62 +101,127 @@ pub fn analysis(settings: &[Setting], telling: &Telling) -> String {
     if !missing.is_empty() {
         text.push_str(&format!("Without a finished run, and left out: {}.\n\n", missing.join(", ")));
     }
-    let (Some((base, others)), Some(measure)) = (done.split_first(), Measure::of(&done)) else {
+    let figure_of_all = Figure::of(&done, telling.reproduces.is_some());
+    let (Some((base, others)), Some(measure)) = (done.split_first(), figure_of_all) else {
         text.push_str("No setting has an accuracy that could be compared.\n");
         return text;
     };
-    text.push_str(&overall(&done, measure, telling.jobs));
+    text.push_str(&overall(&done, measure, telling));
     text.push_str(&format!("## `{}`, the base\n\n{}", base.name, why(base)));
     if let Some(spread) = measure.spread(base) {
         let figure = figure(&spread);
-        text.push_str(&format!("- {}: {figure}, in {}.\n", capital(measure.name()), units::duration(seconds(base))));
+        text.push_str(&format!("- {}: {figure}, in {}.\n", capital(&measure.name()), units::duration(seconds(base))));
     }
-    for setting in others {
+    for (setting, difference) in others.iter().zip(differences(base, others, measure)) {
         text.push_str(&format!("\n## `{}`\n\n{}", setting.name, why(setting)));
-        text.push_str(&against(base, setting, measure));
+        text.push_str(&against(base, setting, measure, difference));
     }
     text
 }
 
+/// A setting's difference from the base.
+struct AgainstBase {
+    difference: Difference,
+    /// What the seeds say of it, corrected for the number of comparisons.
+    p_adjusted: Option<f64>,
+    /// Settings that are held against the base.
+    comparisons: usize,
+}
+
+/// Holds each setting against the base; nothing comes of those on other images.
+fn differences(base: &Setting, others: &[Setting], measure: Figure) -> Vec<Option<AgainstBase>> {
+    let of = |setting: &Setting| -> Option<Difference> {
+        let is_comparable = measure.is_on_the_same_images(base, setting);
+        is_comparable.then(|| Some(Difference::of(&measure.spread(base)?, &measure.spread(setting)?)))?
+    };
+    let found: Vec<Option<Difference>> = others.iter().map(of).collect();
+    let comparisons = found.iter().flatten().count();
+    let p: Vec<Option<f64>> = found.iter().map(|found| Some(found.as_ref()?.seeds?.p)).collect();
+    let adjusted = holm(&p, comparisons);
+    let with_p = |(difference, p_adjusted)| Some(AgainstBase { difference: difference?, p_adjusted, comparisons });
+    found.into_iter().zip(adjusted).map(with_p).collect()
+}
+
 /// What can be said of all settings together.
-fn overall(done: &[Setting], measure: Measure, jobs: usize) -> String {
-    let ranked = done.iter().filter(|setting| is_on_the_same_data(&done[0], setting));
-    let mut ranked: Vec<(&Setting, Spread)> =
-        ranked.filter_map(|setting| Some((setting, measure.spread(setting)?))).collect();
-    ranked.sort_by(|(_, a), (_, b)| b.mean.total_cmp(&a.mean));
-    let mut text = format!("Each setting is held against the first, `{}`, by its {}. ", done[0].name, measure.name());
-    if ranked.len() < done.len() {
-        text.push_str("Those on other data than its own have no part in that. ");
+fn overall(done: &[Setting], measure: Figure, telling: &Telling) -> String {
+    let base = &done[0];
+    let mut text = telling.reproduces.map_or_else(String::new, |table| {
+        format!("This sweep reproduces {table}: the test accuracies in its table have chosen nothing. ")
+    });
+    let is_ranked = measure == Figure::Ranked(Measure::Validation);
+    text.push_str(&match (is_ranked, measure) {
+        (true, _) => "Settings are ranked by validation accuracy; the test split has no part in that. ".to_string(),
+        (false, Figure::Ranked(_)) => "Nothing is ranked, because there is no validation accuracy. ".to_string(),
+        (false, Figure::Train) => "Nothing is ranked, because some settings have no validation accuracy. ".to_string(),
+    });
+    text.push_str(&format!("Each setting is compared with the first, `{}`, by its {}. ", base.name, measure.name()));
+    let comparable = done.iter().filter(|setting| measure.is_on_the_same_images(base, setting)).count();
+    if comparable < done.len() {
+        text.push_str("Those on other data, or with another validation split, are left out of that. ");
     }
     let most = done.iter().map(|setting| setting.runs.len()).max().unwrap_or(0);
     text.push_str(&if most > 1 {
+        let adjusted = match comparable - 1 {
+            0 | 1 => String::new(),
+            many => format!(", adjusted for {many} comparisons by Holm's method"),
+        };
         format!(
-            "A difference counts as more than chance where its 95 % interval over the seeds, up to {most} a setting, \
-             leaves out 0. "
+            "A difference counts as more than chance where p, how often the seeds alone make one as large (Student's t, up \
+             to {most} seeds a setting{adjusted}), is below {LEVEL}. "
         )
     } else {
         "There is one seed only, so nothing here says how much of a difference is chance: the same setting with another \
          seed may differ as much. Repeat the sweep with --seeds for that. "
             .to_string()
     });
-    if jobs > 1 {
+    if telling.jobs > 1 {
+        let jobs = telling.jobs;
         text.push_str(&format!("Runs were made {jobs} side by side, so their times are those of a shared machine. "));
     }
-    if let [(best, spread), (second, next), ..] = ranked[..] {
-        let highest = if most > 1 { "The highest mean is" } else { "The highest is" };
-        let (first, then) = (figure(&spread), figure(&next));
-        text.push_str(&format!("{highest} that of `{}`, {first}, then `{}`, {then}", best.name, second.name));
-        text.push_str(match Difference::of(&next, &spread).seeds {
-            Some(seeds) if seeds.is_exceeded() => ": more than chance apart. ",
-            Some(_) => ": no more apart than seeds are. ",
-            None => ". ",
-        });
+    if is_ranked {
+        text.push_str(&best(done, most > 1));
     }
     format!("{}\n\n", text.trim_end())
 }
 
+/// Which setting the validation split chooses, by how much, and what it reaches on the test split if that was measured.
+fn best(done: &[Setting], has_seeds: bool) -> String {
+    let ranked = ranked(&done.iter().collect::<Vec<_>>());
+    let Some(&(at, spread)) = ranked.first() else { return String::new() };
+    let best = &done[at];
+    let mut text = String::new();
+    if let Some((second, next)) = ranked.get(1) {
+        let highest = if has_seeds { "The highest mean is" } else { "The highest is" };
+        let (first, then) = (figure(&spread), figure(next));
+        text.push_str(&format!("{highest} that of `{}`, {first}, then `{}`, {then}", best.name, done[*second].name));
+        let pairs = pairs(ranked.len());
+        let p: Vec<_> =
+            ranked[1..].iter().map(|(_, other)| Difference::of(other, &spread).seeds.map(|seeds| seeds.p)).collect();
+        text.push_str(&match holm(&p, pairs)[0] {
+            None => ". ".to_string(),
+            Some(p) => {
+                let verdict = if p < LEVEL { "more than chance apart" } else { "no more apart than seeds are" };
+                format!(": {verdict} ({}{}). ", probability(p), adjusted_for(pairs, "pairs"))
+            }
+        });
+    }
+    match Figure::Ranked(Measure::Test).spread(best).filter(|test| test.n == best.runs.len()) {
+        Some(test) => text.push_str(&format!("On the test split `{}` reaches {}. ", best.name, figure(&test))),
+        None if ranked.len() > 1 => text.push_str(
+            "As it was chosen by its validation accuracy, that is too high on average; --test-winner measures it on the \
+             test split. ",
+        ),
+        None => {}
+    }
+    text
+}
+
+fn adjusted_for(comparisons: usize, what: &str) -> String {
+    if comparisons > 1 { format!(", adjusted for {} {what}", units::count(comparisons as u64)) } else { String::new() }
+}
+
 /// What a setting changed, and what that did.
-fn against(base: &Setting, setting: &Setting, measure: Measure) -> String {
+fn against(base: &Setting, setting: &Setting, measure: Figure, found: Option<AgainstBase>) -> String {
     let (first, own) = (&base.runs[0], &setting.runs[0]);
     let changed: Vec<String> = changes(&first.settings, &own.settings)
         .into_iter()
@@ -139,19 +236,19 @@ fn against(base: &Setting, setting: &Setting, measure: Measure) -> String {
         let [own, first] = [own.parameters, first.parameters].map(|n| units::count(n as u64));
         text.push_str(&format!("- Parameters: {own}, the base has {first}.\n"));
     }
-    if let (Some(before), Some(after)) = (measure.spread(base), measure.spread(setting)) {
-        let found = format!("- {}: {}", capital(measure.name()), figure(&after));
-        let difference = Difference::of(&before, &after);
-        let by = points(difference.mean);
-        let how = match difference.mean {
-            x if x > 0.0 => format!("{by} above the base"),
-            x if x < 0.0 => format!("{by} below the base"),
-            _ => "the same as the base".to_string(),
-        };
-        if is_on_the_same_data(base, setting) {
-            text.push_str(&format!("{found}, {how}.\n{}", chance(difference.seeds)));
-        } else {
-            text.push_str(&format!("{found}, on other data than the base's: the two say nothing of each other.\n"));
+    if let Some(after) = measure.spread(setting) {
+        let accuracy = format!("- {}: {}", capital(&measure.name()), figure(&after));
+        match found {
+            Some(found) => {
+                let by = points(found.difference.mean);
+                let how = match found.difference.mean {
+                    x if x > 0.0 => format!("{by} above the base"),
+                    x if x < 0.0 => format!("{by} below the base"),
+                    _ => "the same as the base".to_string(),
+                };
+                text.push_str(&format!("{accuracy}, {how}.\n{}", chance(&found)));
+            }
+            None => text.push_str(&format!("{accuracy}, on other images than the base's: the two are not compared.\n")),
         }
     }
     let [own, first] = [setting, base].map(seconds);
@@ -162,22 +259,18 @@ fn against(base: &Setting, setting: &Setting, measure: Measure) -> String {
     text
 }
 
-/// Whether accuracies of two settings can be held against each other.
-fn is_on_the_same_data(base: &Setting, setting: &Setting) -> bool {
-    tested_on(&base.runs[0].settings) == tested_on(&setting.runs[0].settings)
-}
-
 /// Whether the seeds alone may account for a difference.
-fn chance(seeds: Option<SeedSpread>) -> String {
-    let Some(seeds) = seeds else {
+fn chance(found: &AgainstBase) -> String {
+    let (Some(seeds), Some(p)) = (found.difference.seeds, found.p_adjusted) else {
         return "- One seed each: whether other seeds would say the same cannot be known. A p in the table is about these very weights.\n".to_string();
     };
     let [low, high] = seeds.interval.map(|x| format!("{:+.2}", 100.0 * x));
-    let verdict =
-        if seeds.is_exceeded() { "more than the seeds account for" } else { "no more than the seeds account for" };
+    let verdict = if p < LEVEL { "more than the seeds account for" } else { "no more than the seeds account for" };
     format!(
-        "- That is {verdict}: seeds of one setting have a standard deviation of {} (pooled), the difference a 95 % interval \
-         of {low} to {high} points.\n",
+        "- That is {verdict} ({}{}): seeds of one setting have a standard deviation of {} (pooled), and by itself the \
+         difference has a 95 % interval of {low} to {high} points.\n",
+        probability(p),
+        adjusted_for(found.comparisons, "comparisons"),
         points(seeds.sd)
     )
 }
@@ -217,8 +310,9 @@ mod tests {
     use crate::evaluate::Accuracy;
     use crate::record::Weights;
 
-    fn setting(name: &str, lr: f64, tests: &[f64]) -> Setting {
-        let run = |(seed, test): (u64, &f64)| RunFacts {
+    /// Runs of these validation accuracies, with as good as opposite ones on the test split.
+    fn setting(name: &str, lr: f64, validation: &[f64]) -> Setting {
+        let run = |(seed, value): (u64, &f64)| RunFacts {
             folder: name.into(),
             name: name.to_string(),
             model: None,
@@ -229,21 +323,30 @@ mod tests {
             flops_forward: None,
             seconds: 40.0 * lr,
             weights: Some(Weights::Best),
-            train: None,
-            validation: Some(Accuracy { value: 0.5, images: 10 }),
-            test: Some(Accuracy { value: *test, images: 10 }).filter(|test| test.value > 0.0),
+            train: Some(TrainAccuracy::Running(0.25)),
+            validation: Some(Accuracy { value: *value, images: 10 }),
+            test: Some(Accuracy { value: 1.0 - *value, images: 10 }),
             beam: None,
         };
-        Setting { name: name.to_string(), why: None, runs: (1..).zip(tests).map(run).collect() }
+        Setting { name: name.to_string(), why: None, runs: (1..).zip(validation).map(run).collect() }
     }
 
+    fn untested(mut setting: Setting) -> Setting {
+        setting.runs.iter_mut().for_each(|run| run.test = None);
+        setting
+    }
+
+    const TELLING: Telling =
+        Telling { sweep: "s", command: "vitreous sweep s", table: "| run |\n", jobs: 1, reproduces: None };
+
     fn told(settings: &[Setting]) -> String {
-        analysis(settings, &Telling { sweep: "s", command: "vitreous sweep s", table: "| run |\n", jobs: 1 })
+        analysis(settings, &TELLING)
     }
 
     #[test]
     fn one_seed_is_said_to_be_one() {
-        let text = told(&[setting("base", 0.5, &[0.75]), setting("low", 0.25, &[0.7]), setting("same", 0.5, &[0.75])]);
+        let settings = [setting("base", 0.5, &[0.75]), setting("low", 0.25, &[0.7]), setting("same", 0.5, &[0.75])];
+        let text = told(&settings.map(untested));
         let expected = "\
 # Sweep s
 
@@ -251,25 +354,27 @@ Made by `vitreous sweep s`.
 
 | run |
 
-Each setting is held against the first, `base`, by its test accuracy. There is one seed only, so nothing here says how \
-much of a difference is chance: the same setting with another seed may differ as much. Repeat the sweep with --seeds \
-for that. The highest is that of `base`, 75.00 %, then `same`, 75.00 %.
+Settings are ranked by validation accuracy; the test split has no part in that. Each setting is compared with the first, \
+`base`, by its validation accuracy. There is one seed only, so nothing here says how much of a difference is chance: the \
+same setting with another seed may differ as much. Repeat the sweep with --seeds for that. The highest is that of `base`, \
+75.00 %, then `same`, 75.00 %. As it was chosen by its validation accuracy, that is too high on average; --test-winner \
+measures it on the test split.
 
 ## `base`, the base
 
-- Test accuracy: 75.00 %, in 20 s.
+- Validation accuracy: 75.00 %, in 20 s.
 
 ## `low`
 
 - Changed: `train.lr` 0.5 → 0.25.
-- Test accuracy: 70.00 %, 5.00 points below the base.
+- Validation accuracy: 70.00 %, 5.00 points below the base.
 - One seed each: whether other seeds would say the same cannot be known. A p in the table is about these very weights.
 - Training time: 10 s, 0.50 times the base's 20 s.
 
 ## `same`
 
 - Changed: nothing against the base.
-- Test accuracy: 75.00 %, the same as the base.
+- Validation accuracy: 75.00 %, the same as the base.
 - One seed each: whether other seeds would say the same cannot be known. A p in the table is about these very weights.
 - Training time: 20 s, 1.00 times the base's 20 s.
 ";
@@ -277,46 +382,116 @@ for that. The highest is that of `base`, 75.00 %, then `same`, 75.00 %.
     }
 
     #[test]
+    fn test_accuracies_choose_nothing() {
+        // On the test split the order is the other way round.
+        let settings = [setting("base", 0.5, &[0.7]), setting("high", 0.25, &[0.9]), setting("low", 0.125, &[0.2])];
+        assert_eq!(winner(&settings), Some(1));
+        let text = told(&settings);
+        let expected = "The highest is that of `high`, 90.00 %, then `base`, 70.00 %. On the test split `high` reaches \
+                        10.00 %.\n";
+        assert!(text.contains(expected), "{text}");
+        assert!(text.contains("- Validation accuracy: 20.00 %, 50.00 points below the base.\n"), "{text}");
+        assert!(!text.contains("80.00"), "nothing is said of what another one reaches there: {text}");
+        let unfinished = Setting { runs: Vec::new(), ..setting("gone", 0.5, &[]) };
+        let [base, high, _] = settings;
+        assert_eq!(winner(&[unfinished.clone(), base, high]), Some(2));
+        assert_eq!(winner(&[unfinished]), None);
+    }
+
+    #[test]
     fn seeds_tell_chance_from_more() {
         let base = setting("base", 0.5, &[0.70, 0.71, 0.72]);
         let far = told(&[base.clone(), setting("far", 0.25, &[0.80, 0.81, 0.82])]);
         assert!(
-            far.contains("Test accuracy: 81.00 % (mean of 3 seeds, 80.00 to 82.00), 10.00 points above the base.\n"),
+            far.contains(
+                "Validation accuracy: 81.00 % (mean of 3 seeds, 80.00 to 82.00), 10.00 points above the base.\n"
+            ),
             "{far}"
         );
-        let expected = "That is more than the seeds account for: seeds of one setting have a standard deviation of 1.00 \
-                        points (pooled), the difference a 95 % interval of +7.73 to +12.27 points.\n";
+        // t is 0.1 / (0.01 sqrt(2/3)) = 12.25 with four degrees of freedom: p is 0.000255 (scipy.stats.ttest_ind).
+        let expected = "That is more than the seeds account for (p 0.0003): seeds of one setting have a standard deviation \
+                        of 1.00 points (pooled), and by itself the difference has a 95 % interval of +7.73 to +12.27 \
+                        points.\n";
         assert!(far.contains(expected), "{far}");
         assert!(far.contains("`far`, 81.00 % (mean of 3 seeds, 80.00 to 82.00), then `base`, "), "{far}");
-        assert!(far.contains(": more than chance apart.\n"), "{far}");
+        assert!(far.contains(": more than chance apart (p 0.0003). "), "{far}");
         let near = told(&[base, setting("near", 0.25, &[0.705, 0.715, 0.725])]);
-        assert!(near.contains("That is no more than the seeds account for: "), "{near}");
-        assert!(near.contains(": no more apart than seeds are.\n"), "{near}");
+        assert!(near.contains("That is no more than the seeds account for (p 0.57): "), "{near}");
+        assert!(near.contains(": no more apart than seeds are (p 0.57). "), "{near}");
+    }
+
+    #[test]
+    fn of_many_settings_one_that_looks_better_by_chance_is_not_said_to_be_better() {
+        // By itself t is 3.06 with four degrees of freedom, p 0.0376 (scipy.stats.ttest_ind), the interval leaves out 0.
+        let base = setting("base", 0.5, &[0.70, 0.71, 0.72]);
+        let other = |name: &str, lr, first: f64| setting(name, lr, &[first, first + 0.01, first + 0.02]);
+        let alone = told(&[base.clone(), other("up", 0.25, 0.725)]);
+        let interval = "95 % interval of +0.23 to +4.77 points";
+        assert!(
+            alone.contains("That is more than the seeds account for (p 0.0376): ") && alone.contains(interval),
+            "{alone}"
+        );
+        let among = told(&[base, other("up", 0.25, 0.725), other("a", 0.125, 0.70), other("b", 0.75, 0.705)]);
+        // Three comparisons with the base: 3 * 0.0376. The best of four is in three of six pairs, of which `b` has the third
+        // p: 4 * 0.0705.
+        assert!(
+            among.contains("That is no more than the seeds account for (p 0.11, adjusted for 3 comparisons): "),
+            "{among}"
+        );
+        assert!(among.contains(interval), "{among}");
+        assert!(
+            among.contains("up to 3 seeds a setting, adjusted for 3 comparisons by Holm's method), is below 0.05. "),
+            "{among}"
+        );
+        assert!(among.contains(": no more apart than seeds are (p 0.28, adjusted for 6 pairs). "), "{among}");
     }
 
     #[test]
     fn settings_on_other_data_are_not_held_against_each_other() {
-        let mut even = setting("even", 0.5, &[0.9, 0.91]);
-        for run in &mut even.runs {
-            run.settings.insert("data.classes".to_string(), "even".into());
+        for (key, value) in [("data.classes", "even"), ("data.val_fraction", "0.5")] {
+            let mut other = setting("other", 0.5, &[0.9, 0.91]);
+            for run in &mut other.runs {
+                run.settings.insert(key.to_string(), value.into());
+            }
+            let settings = [setting("base", 0.5, &[0.75, 0.76]), other, setting("low", 0.25, &[0.70, 0.71])];
+            assert_eq!(winner(&settings), Some(0));
+            let text = told(&settings);
+            let expected = "Validation accuracy: 90.50 % (mean of 2 seeds, 90.00 to 91.00), on other images than the base's: \
+                            the two are not compared.\n- Training time: ";
+            assert!(text.contains(expected), "{text}");
+            assert!(
+                text.contains("Those on other data, or with another validation split, are left out of that. "),
+                "{text}"
+            );
+            assert!(text.contains("The highest mean is that of `base`, "), "{text}");
         }
-        let text = told(&[setting("base", 0.5, &[0.75, 0.76]), even, setting("low", 0.25, &[0.70, 0.71])]);
-        let expected = "Test accuracy: 90.50 % (mean of 2 seeds, 90.00 to 91.00), on other data than the base's: the two say \
-                        nothing of each other.\n- Training time: ";
-        assert!(text.contains(expected), "{text}");
-        assert!(text.contains("Those on other data than its own have no part in that. "), "{text}");
-        assert!(text.contains("The highest mean is that of `base`, "), "{text}");
     }
 
     #[test]
-    fn what_is_missing_is_named_and_the_next_best_measure_taken() {
+    fn only_a_sweep_that_reproduces_a_table_is_told_by_test_accuracies() {
+        let without = |mut setting: Setting| {
+            setting.runs.iter_mut().for_each(|run| run.validation = None);
+            setting
+        };
+        let settings = [setting("base", 0.5, &[0.75]), setting("low", 0.25, &[0.5])].map(without);
+        let reproduces = analysis(&settings, &Telling { reproduces: Some("the table of E1"), ..TELLING });
+        let start = "This sweep reproduces the table of E1: the test accuracies in its table have chosen nothing. Nothing is \
+                     ranked, because there is no validation accuracy. Each setting is compared with the first, `base`, by \
+                     its test accuracy. ";
+        assert!(reproduces.contains(start), "{reproduces}");
+        assert!(reproduces.contains("- Test accuracy: 50.00 %, 25.00 points above the base.\n"), "{reproduces}");
+        assert!(!reproduces.contains("highest"), "{reproduces}");
+        assert_eq!(winner(&settings), None);
+        let other = told(&settings);
+        assert!(other.contains("Nothing is ranked, because some settings have no validation accuracy. "), "{other}");
+        assert!(other.contains("- Train accuracy: 25.00 %, the same as the base.\n"), "{other}");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
         let unfinished = Setting { runs: Vec::new(), ..setting("gone", 0.5, &[]) };
-        let text = told(&[setting("base", 0.5, &[0.75]), setting("low", 0.25, &[0.0]), unfinished]);
+        let text = told(&[setting("base", 0.5, &[0.75]), setting("low", 0.25, &[0.5]), unfinished]);
         assert!(text.contains("Without a finished run, and left out: `gone`.\n"), "{text}");
-        assert!(
-            text.contains("## `low`\n\n- Changed: `train.lr` 0.5 → 0.25.\n- Validation accuracy: 50.00 %, "),
-            "{text}"
-        );
         assert!(told(&[]).ends_with("No setting has an accuracy that could be compared.\n"));
     }
 }

@@ -26,8 +26,17 @@ pub enum SweepError {
     #[error("`{text}` is not a key and its values (--set-each)")]
     Each { text: String },
     /// Nobody has the time for so many.
-    #[error("the sweep has more than {most} settings")]
+    #[error("the sweep has more than {} runs", units::count(*most as u64))]
     TooMany { most: usize },
+    /// Every run would be measured on the test split, and a choice made among them.
+    #[error("a sweep chooses by the validation split and does not measure every run on the test split (evaluate)")]
+    TestSplit,
+    /// Nothing can be chosen.
+    #[error("run {run} has no validation split, so the sweep cannot rank its settings (data.val_fraction)")]
+    NoValidation { run: String },
+    /// What is chosen cannot be tested.
+    #[error("the data of run {run} has no test split (--test-winner)")]
+    NoTest { run: String },
     /// Two runs would have one folder.
     #[error("two runs of the sweep are called `{name}`")]
     Twice { name: String },
@@ -68,14 +77,27 @@ impl SweepError {
                 let near = names.split_first().and_then(|(name, known)| units::nearest(name, known.iter().copied()));
                 match near {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => "a sweep has preset, config, set, each, seeds, evaluate, and [[run]] with name, why, preset, config, set, seeds".to_string(),
+                    None => "a sweep has preset, config, set, each, seeds, evaluate, reproduces, and [[run]] with name, why, preset, config, set, seeds".to_string(),
                 }
             }
             SweepError::Nothing => {
                 "name a sweep, vary a key with --set-each train.lr=1e-3,3e-4, or repeat with --seeds 1,2,3".to_string()
             }
             SweepError::Each { .. } => "write it as --set-each train.lr=1e-3,3e-4".to_string(),
-            SweepError::TooMany { .. } => "vary fewer keys, or give them fewer values".to_string(),
+            SweepError::TooMany { .. } => {
+                "vary fewer keys, or use fewer values or seeds: each seed of a setting is a run".to_string()
+            }
+            SweepError::TestSplit => {
+                "measure the setting that was chosen with --test-winner; the file of a sweep that reproduces a published \
+                 table says so with reproduces = \"...\""
+                    .to_string()
+            }
+            SweepError::NoValidation { .. } => {
+                "use --val-fraction 0.1; the file of a sweep that reproduces a published table, and chooses nothing, says \
+                 so with reproduces = \"...\""
+                    .to_string()
+            }
+            SweepError::NoTest { .. } => "leave out --test-winner: the runs are ranked by validation".to_string(),
             SweepError::Twice { .. } => "give each a name of its own".to_string(),
             SweepError::Name { source_name, .. } if source_name == "[[run]]" => {
                 "use at most 255 letters, digits, `-`, `_` and `.`".to_string()

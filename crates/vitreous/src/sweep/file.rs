@@ -12,8 +12,8 @@ use super::SweepError;
 use crate::data::SplitName;
 use crate::record::is_name;
 
-/// Most settings of a sweep.
-const SETTINGS_MAX: usize = 10_000;
+/// Most runs of a sweep: of all settings, with each of their seeds.
+const RUNS_MAX: usize = 10_000;
 
 /// A sweep as written.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -29,8 +29,11 @@ pub struct SweepFile {
     pub each: Vec<String>,
     /// Seeds with which every run is made; its own when there are none.
     pub seeds: Vec<u64>,
-    /// Splits on which every run is measured; its test split when absent.
+    /// Splits on which every run is measured, beside the validation split; the test split only with `reproduces`.
     pub evaluate: Option<Vec<SplitName>>,
+    /// The published table that the sweep reproduces. Such a table reports what every run reaches on the test split, which
+    /// a sweep that has something to choose must not look at before it has chosen.
+    pub reproduces: Option<String>,
     /// The runs of the list.
     pub run: Vec<RunEntry>,
 }
@@ -97,7 +100,7 @@ impl SweepFile {
     /// Makes the settings, in the order of the list; within a run of it, the last varied key goes fastest.
     ///
     /// # Errors
-    /// When nothing varies, a varied key has no values, there are too many settings, a seed stands twice or is too large, or a name is none or that of two settings.
+    /// When nothing varies, a varied key has no values, there are too many runs, a seed stands twice or is too large, or a name is none or that of two settings.
     pub fn expand(&self) -> Result<Vec<Variation>, SweepError> {
         if self.run.is_empty() && self.each.is_empty() && self.seeds.len() < 2 {
             return Err(SweepError::Nothing);
@@ -105,15 +108,17 @@ impl SweepFile {
         check_seeds(&self.seeds, SEEDS)?;
         self.run.iter().try_for_each(|entry| check_seeds(&entry.seeds, &seeds_of(&entry.name)))?;
         let each = self.each.iter().map(|text| Each::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        // A few keys of a few values each are soon more than there is memory for.
-        let numbers = each.iter().map(|each| each.values.len()).chain([self.run.len().max(1)]);
-        let settings = numbers.into_iter().try_fold(1usize, usize::checked_mul);
-        if settings.is_none_or(|settings| settings > SETTINGS_MAX) {
-            return Err(SweepError::TooMany { most: SETTINGS_MAX });
-        }
-        let cells = cells(&each);
         let alone = [RunEntry::default()];
         let list: &[RunEntry] = if self.run.is_empty() { &alone } else { &self.run };
+        // A few keys of a few values each are soon more than there is memory for.
+        let cells_number = each.iter().try_fold(1usize, |number, each| number.checked_mul(each.values.len()));
+        let seeds = list.iter().map(|entry| if entry.seeds.is_empty() { self.seeds.len() } else { entry.seeds.len() });
+        let in_cell: usize = seeds.map(|seeds| seeds.max(1)).sum();
+        let runs = cells_number.and_then(|cells| cells.checked_mul(in_cell));
+        if runs.is_none_or(|runs| runs > RUNS_MAX) {
+            return Err(SweepError::TooMany { most: RUNS_MAX });
+        }
+        let cells = cells(&each);
         let (mut variations, mut names) = (Vec::new(), BTreeSet::new());
         for entry in list {
             for cell in &cells {
@@ -300,8 +305,23 @@ mod tests {
         };
         assert_eq!(names(&format!("each = [{}]", wide(0..4))).len(), 10_000);
         for keys in [5, 100] {
-            assert_eq!(refused(&format!("each = [{}]", wide(0..keys))), "the sweep has more than 10000 settings");
+            assert_eq!(refused(&format!("each = [{}]", wide(0..keys))), "the sweep has more than 10,000 runs");
         }
+        // Each seed of a setting is a run.
+        let seeds = |many: usize| (0..many).map(|seed| seed.to_string()).collect::<Vec<_>>().join(", ");
+        let grid = |many: usize| format!("seeds = [{}]\neach = [{}]", seeds(many), wide(0..3));
+        assert_eq!(names(&grid(10)).len(), 1000);
+        let own = |own: usize| format!("{}\n[[run]]\nname = 'a'\nseeds = [{}]", grid(9), seeds(own));
+        assert_eq!(names(&own(10)).len(), 1000, "a run's own seeds count, not the sweep's");
+        let both = format!("{}\n[[run]]\nname = 'b'", own(2));
+        for text in [grid(11), own(11), both, format!("seeds = [{}]", seeds(10_001))] {
+            assert_eq!(refused(&text), "the sweep has more than 10,000 runs");
+        }
+        let error = file(&grid(11)).expand().unwrap_err();
+        assert_eq!(
+            error.hint().unwrap(),
+            "vary fewer keys, or use fewer values or seeds: each seed of a setting is a run"
+        );
         for name in ["../a", "a ", " a", ".a", "-a", &"a".repeat(256)] {
             let expected = format!("`{name}` is no name of a run ([[run]])");
             assert_eq!(refused(&format!("[[run]]\nname = '{name}'")), expected);

@@ -2,8 +2,8 @@
 //! say.
 //!
 //! A [`SweepFile`] is what was written, [`expand`](SweepFile::expand) makes its settings. Which runs are done is seen
-//! from their folders alone ([`state_of`]): a sweep that was interrupted anywhere goes on where it was. [`analysis`]
-//! puts the outcome into words made from its numbers.
+//! from their folders alone ([`state_of`]): a sweep that was interrupted anywhere goes on where it was. [`winner`]
+//! is the best setting by the validation split, [`analysis`] puts the outcome into words made from its numbers.
 
 mod analysis;
 mod builtin;
@@ -11,7 +11,7 @@ mod error;
 mod file;
 mod state;
 
-pub use analysis::{Setting, Telling, analysis};
+pub use analysis::{Setting, Telling, analysis, winner};
 pub use builtin::{names, text};
 pub use error::SweepError;
 pub use file::{Each, RunEntry, SweepFile, Variation, folder_name};

@@ -5,7 +5,7 @@ use std::io::{BufReader, Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use vitreous::checkpoint::find_state;
-use vitreous::compare::{self, Comparison, Sheet, Verdicts};
+use vitreous::compare::{self, Against, Comparison, Measure, Sheet, Verdicts};
 use vitreous::config::classes::ClassSubset;
 use vitreous::config::data::{DataSpec, Resize};
 use vitreous::config::layers::Layers;
@@ -203,11 +203,12 @@ pub fn run(bytes: &[u8]) {
     let hostile = run_folder(files);
     let good = run_folder([&manifest, &config, &answers, &report]);
     let folders: Vec<PathBuf> = [&hostile, &good].map(|folder| folder.path().to_path_buf()).to_vec();
-    let (runs, left_out) = compare::read(&folders);
+    let by = if kind & 4 != 0 { Measure::Validation } else { Measure::Test };
+    let (runs, left_out) = compare::read(&folders, by);
     assert_eq!(runs.len() + left_out.len(), 2);
     assert!(left_out.iter().all(|left| left.folder == folders[0]), "the good run is compared: {left_out:?}");
-    let mut comparison = Comparison::new(runs, left_out, kind & 2 != 0);
-    comparison.hold_against(None).expect("the best is known, or there is none");
+    let mut comparison = Comparison::new(runs, left_out, kind & 2 != 0, by);
+    comparison.hold_against(Against::Best).expect("the best is known, or there is none");
     if let Some(verdicts) = Verdicts::new(&comparison) {
         assert!(verdicts.markdown().contains("against"));
     }

@@ -1,0 +1,70 @@
+//! Which accuracy decides: by which split runs are ranked, and held against each other.
+
+use std::fmt;
+
+use serde::Serialize;
+use toml::Value;
+
+use super::{Row, Settings, Spread};
+use crate::data::SplitName;
+
+/// The accuracy that runs are ranked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
+    /// On the validation split: choosing by it leaves the test split unseen.
+    Validation,
+    /// On the test split. Whoever chooses by it has no unseen images left to measure the choice.
+    Test,
+}
+
+impl Measure {
+    /// The split that it is measured on.
+    pub fn split(self) -> SplitName {
+        match self {
+            Measure::Validation => SplitName::Validation,
+            Measure::Test => SplitName::Test,
+        }
+    }
+
+    /// A row's accuracy.
+    pub fn of(self, row: &Row) -> Option<Spread> {
+        match self {
+            Measure::Validation => row.val_acc,
+            Measure::Test => row.test_acc,
+        }
+    }
+
+    /// The interval of a row's accuracy, where it is that of one run.
+    pub fn interval(self, row: &Row) -> Option<[f64; 2]> {
+        match self {
+            Measure::Validation => row.val_acc_interval,
+            Measure::Test => row.test_acc_interval,
+        }
+    }
+
+    /// Returns what an accuracy is of: accuracies of other data sets, classes, tasks or validation splits say nothing of
+    /// each other. Rows have the settings that are not the same in all of them.
+    pub fn images(self, settings: &Settings) -> Vec<Option<&Value>> {
+        let drawn: &[&str] = match self {
+            Measure::Validation => &["data.val_fraction", "data.split_seed"],
+            Measure::Test => &[],
+        };
+        let reader = settings.get("model.kind").filter(|kind| kind.as_str() == Some("reader"));
+        ["data.name", "data.classes"].iter().chain(drawn).map(|key| settings.get(*key)).chain([reader]).collect()
+    }
+
+    /// How the command line calls it.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Measure::Validation => "val",
+            Measure::Test => "test",
+        }
+    }
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} accuracy", self.split())
+    }
+}
