@@ -28,12 +28,15 @@ impl fmt::Display for Refusal {
 /// Says why a data set was not fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FetchError {
-    /// The address of a mirror is none.
+    /// The address of a mirror is none. It may hold a password, which is not shown.
     #[error("`{url}` is no address of a mirror")]
     Mirror { url: String },
     /// What a variable says of a proxy cannot be used. It may hold a password, so it is not shown.
     #[error("the proxy is {reason} ({variable})")]
     Proxy { variable: String, reason: &'static str },
+    /// A file has no certificates of authorities.
+    #[error("the certificates cannot be used: {reason} ({})", path.display())]
+    Certificates { path: PathBuf, reason: String },
     /// A file that is there is not the data set's.
     #[error("this is not the file of {name}: {reason} ({})", path.display())]
     Wrong { name: String, file: String, path: PathBuf, reason: String },
@@ -72,6 +75,7 @@ impl FetchError {
         Some(match self {
             FetchError::Mirror { .. } => "use an address such as https://example.org/mnist/".to_string(),
             FetchError::Proxy { .. } => "set it to an address such as http://proxy.example.org:3128".to_string(),
+            FetchError::Certificates { .. } => "name a PEM file in SSL_CERT_FILE, or leave that out".to_string(),
             FetchError::Wrong { file, .. } => format!("fetch {file} anew with --force, or move the file away"),
             FetchError::NoMirror { missing, is_archive: true, address, folder, .. } => {
                 let (file, dir) = (&missing[0], folder.parent().unwrap_or(folder).display());

@@ -6,7 +6,10 @@
 pub mod archive;
 pub mod catalogue;
 
+mod address;
+mod certificates;
 mod error;
+mod guard;
 mod part;
 mod present;
 mod proxy;
@@ -38,14 +41,18 @@ pub struct Options {
     pub force: bool,
     /// How long a mirror may be silent: while it connects, before it answers, and between two pieces of a file.
     pub timeout: Duration,
+    /// Bytes per second below which, on average over a file, a mirror is left for the next one.
+    pub slowest: u64,
     /// What stands between here and the mirrors.
     pub proxies: Proxies,
+    /// A PEM file of the authorities that are trusted, instead of those that browsers trust.
+    pub certificates: Option<PathBuf>,
 }
 
 /// What happens while a data set is fetched.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
-    /// A mirror is asked for a file, of which so many bytes are here already.
+    /// A mirror is asked for a file, of which so many bytes are here already. Addresses are without passwords.
     Asks { file: &'a str, url: &'a str, from: u64 },
     /// So many bytes of the file are here, of so many if the mirror says it.
     Received { bytes: u64, total: Option<u64> },
@@ -159,8 +166,8 @@ impl Receivers<'_> {
                     return put_in_place(part, file, folder).map(|()| bytes).map_err(Failure::Here);
                 }
                 Err(reason) => {
-                    (self.watch)(Event::Refused { url: &url, reason: &reason });
-                    refusals.push(Refusal { mirror: mirrors[place].to_string(), reason });
+                    (self.watch)(Event::Refused { url: &address::shown(&url), reason: &reason });
+                    refusals.push(Refusal { mirror: address::shown(mirrors[place]), reason });
                 }
             }
         }

@@ -1,12 +1,16 @@
 //! One mirror over HTTP: asks for files, goes on where it broke off, and says what the mirror did wrong.
 
 use std::io::{ErrorKind, Read};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ureq::http::{HeaderMap, StatusCode, Uri};
-use ureq::tls::TlsConfig;
-use ureq::{Agent, Error};
+use ureq::http::{HeaderMap, Response, StatusCode, Uri, header};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
+use ureq::{Agent, Body, Error};
 
+use super::address::{redirected, shown};
+use super::certificates::certificate_fault;
+use super::guard::{Guard, Home};
 use super::part::Part;
 use super::{Event, FetchError, Options, RemoteFile, archive};
 use crate::units;
@@ -15,7 +19,7 @@ use crate::units;
 const ATTEMPTS: usize = 5;
 
 /// Longest way from an address to the file.
-const REDIRECTS_MAX: u32 = 10;
+const REDIRECTS_MAX: usize = 10;
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 16;
@@ -23,11 +27,12 @@ const PIECE: usize = 1 << 16;
 const NO_HOST: &str = "there is no such host, or no network";
 
 /// What talks to one mirror.
-pub struct Receiver {
-    agent: Agent,
+pub struct Receiver<'a> {
+    options: &'a Options,
     base: String,
-    encrypts: bool,
-    timeout: Duration,
+    home: Home,
+    /// How to encrypt; absent where this processor cannot.
+    tls: Option<TlsConfig>,
 }
 
 /// Why a download broke off.
@@ -44,36 +49,54 @@ impl From<FetchError> for Broken {
     }
 }
 
-impl Receiver {
+/// Until when a file has to be here.
+struct Deadline {
+    start: Instant,
+    limit: Duration,
+    /// Bytes per second below which a mirror is too slow.
+    slowest: u64,
+}
+
+impl Deadline {
+    /// The time that a mirror has for so many bytes.
+    fn new(options: &Options, bytes: u64) -> Deadline {
+        let slowest = options.slowest.max(1);
+        let limit = options.timeout.saturating_add(Duration::from_secs(bytes / slowest));
+        let rest = Duration::from_secs_f64((bytes % slowest) as f64 / slowest as f64);
+        Deadline { start: Instant::now(), limit: limit.saturating_add(rest), slowest }
+    }
+
+    fn is_over(&self) -> bool {
+        self.start.elapsed() > self.limit
+    }
+
+    fn check(&self) -> Result<(), Broken> {
+        let slowest = units::bytes(self.slowest);
+        if self.is_over() { Err(Broken::There(format!("it sends less than {slowest} a second"))) } else { Ok(()) }
+    }
+}
+
+impl Receiver<'_> {
     /// Gets ready to talk to a mirror.
     ///
     /// # Errors
-    /// When its address is none, or the proxy's.
-    pub fn new(base: &str, options: &Options) -> Result<Receiver, FetchError> {
-        let refuse = || FetchError::Mirror { url: base.to_string() };
+    /// When its address is none, or the proxy's, or there are no certificates where they should be.
+    pub fn new<'a>(base: &str, options: &'a Options) -> Result<Receiver<'a>, FetchError> {
+        let refuse = || FetchError::Mirror { url: shown(base) };
         let address: Uri = base.parse().map_err(|_| refuse())?;
         if !matches!(address.scheme_str(), Some("http" | "https")) || address.host().is_none() {
             return Err(refuse());
         }
-        let (timeout, tls) = (Some(options.timeout), tls());
-        let encrypts = tls.is_some();
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(options.proxies.of(&address)?)
-            // A redirect may lead to https, where ureq without a kind of encryption would panic.
-            .max_redirects(if encrypts { REDIRECTS_MAX } else { 0 })
-            .tls_config(tls.unwrap_or_default())
-            .user_agent(concat!("vitreous/", env!("CARGO_PKG_VERSION")))
-            .timeout_resolve(timeout)
-            .timeout_connect(timeout)
-            .timeout_recv_response(timeout)
-            .timeout_per_read(timeout)
-            .timeout_per_write(timeout);
+        options.proxies.of(&address)?;
+        let tls = match &options.certificates {
+            Some(path) => tls(Some(super::certificates::read(path)?)),
+            None => tls(None),
+        };
         let base = if base.ends_with('/') { base.to_string() } else { format!("{base}/") };
-        Ok(Receiver { agent: config.build().new_agent(), base, encrypts, timeout: options.timeout })
+        Ok(Receiver { options, base, home: Home::of(&address), tls })
     }
 
-    /// The address of a file.
+    /// The address of a file, with what it may hold of a password.
     pub fn url_of(&self, file: &str) -> String {
         format!("{}{file}", self.base)
     }
@@ -90,11 +113,13 @@ impl Receiver {
         watch: &dyn Fn(Event),
     ) -> Result<Result<(), String>, FetchError> {
         let mut attempts = 0;
+        let most = file.content.download_bytes_max();
+        let deadline = Deadline::new(self.options, most);
         loop {
             attempts += 1;
             let before = part.len();
-            watch(Event::Asks { file: file.name, url, from: before });
-            let reason = match self.receive(url, part, file.content.download_bytes_max(), watch) {
+            watch(Event::Asks { file: file.name, url: &shown(url), from: before });
+            let reason = match self.receive(url, part, (most, &deadline), watch) {
                 Ok(()) => {
                     watch(Event::Checks { file: file.name });
                     match archive::check(&file.content, || part.open_again()) {
@@ -107,25 +132,23 @@ impl Receiver {
             };
             // What lay here may be the beginning of another file: once more, from nothing.
             let is_forgotten = before > 0 && part.len() == 0;
-            let goes_on = part.len() > before && attempts < ATTEMPTS;
+            let goes_on = part.len() > before && attempts < ATTEMPTS && !deadline.is_over();
             if !is_forgotten && !goes_on {
                 return Ok(Err(reason));
             }
         }
     }
 
-    /// Asks once for what is missing and takes what comes.
-    fn receive(&self, url: &str, part: &mut Part, most: u64, watch: &dyn Fn(Event)) -> Result<(), Broken> {
-        if !self.encrypts && self.base.starts_with("https:") {
-            return Err(Broken::There("https needs a processor with AES, AVX2, ADX and BMI2 here".to_string()));
-        }
+    /// Asks once for what is missing and takes what comes, so many bytes at most and until then.
+    fn receive(
+        &self,
+        url: &str,
+        part: &mut Part,
+        (most, deadline): (u64, &Deadline),
+        watch: &dyn Fn(Event),
+    ) -> Result<(), Broken> {
         let from = part.len();
-        // Of a compressed copy of a compressed file nobody would know the length.
-        let mut request = self.agent.get(url).header("accept-encoding", "identity");
-        if from > 0 {
-            request = request.header("range", format!("bytes={from}-"));
-        }
-        let mut response = request.call().map_err(|error| Broken::There(self.said(error)))?;
+        let mut response = self.ask(url, from)?;
         match response.status() {
             StatusCode::OK => part.clear()?,
             StatusCode::PARTIAL_CONTENT if from > 0 && starts_at(response.headers()) == Some(from) => {}
@@ -153,6 +176,7 @@ impl Receiver {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Broken::There(self.said(Error::from(error)))),
             };
+            deadline.check()?;
             if part.len() + read as u64 > most {
                 part.clear()?;
                 return Err(Broken::There(format!("it sends more than {} bytes", units::count(most))));
@@ -162,15 +186,69 @@ impl Receiver {
         }
     }
 
+    /// Asks for a file from a byte on, and goes where redirects lead. On each step it is decided anew whether there is a
+    /// proxy, and whether the address may be asked.
+    fn ask(&self, url: &str, from: u64) -> Result<Response<Body>, Broken> {
+        let there = |reason: &str| Broken::There(reason.to_string());
+        let mut address: Uri = url.parse().map_err(|_| there("the address of the file is none"))?;
+        for step in 0..=REDIRECTS_MAX {
+            let agent = self.agent(&address, step == 0)?;
+            // Of a compressed copy of a compressed file nobody would know the length.
+            let mut request = agent.get(&address).header(header::ACCEPT_ENCODING, "identity");
+            if from > 0 {
+                request = request.header(header::RANGE, format!("bytes={from}-"));
+            }
+            let response = request.call().map_err(|error| Broken::There(self.said(error)))?;
+            let Some(location) = location(&response) else { return Ok(response) };
+            let target = location.to_str().ok().and_then(|location| redirected(&address, location));
+            address = target.ok_or_else(|| there("it redirects to something that is no address of a file"))?;
+        }
+        Err(there("it sends from one address to the next without end"))
+    }
+
+    /// What asks this one address.
+    fn agent(&self, address: &Uri, is_mirror: bool) -> Result<Agent, Broken> {
+        if self.tls.is_none() && address.scheme_str() == Some("https") {
+            return Err(Broken::There("https needs a processor with AES, AVX2, ADX and BMI2 here".to_string()));
+        }
+        let proxy = self.options.proxies.of(address)?;
+        let is_proxied = proxy.is_some();
+        if is_proxied && !is_mirror {
+            self.home.check_name(address).map_err(Broken::There)?;
+        }
+        let timeout = Some(self.options.timeout);
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(proxy)
+            .max_redirects(0)
+            .tls_config(self.tls.clone().unwrap_or_default())
+            .user_agent(concat!("vitreous/", env!("CARGO_PKG_VERSION")))
+            .timeout_resolve(timeout)
+            .timeout_connect(timeout)
+            .timeout_recv_response(timeout)
+            .timeout_per_read(timeout)
+            .timeout_per_write(timeout)
+            .build();
+        Ok(if is_proxied {
+            // The name that is looked up is the proxy's, which may be anywhere.
+            config.new_agent()
+        } else {
+            Agent::with_parts(config, DefaultConnector::default(), Guard::new(&self.home, is_mirror))
+        })
+    }
+
     /// What is wrong, in few words.
     fn said(&self, error: Error) -> String {
         match error {
-            Error::Timeout(_) => format!("nothing came for {}", units::duration(self.timeout.as_secs_f64())),
+            Error::Timeout(_) => format!("nothing came for {}", units::duration(self.options.timeout.as_secs_f64())),
             Error::HostNotFound => NO_HOST.to_string(),
             // The system has no kind of its own for it.
             Error::Io(error) if error.to_string().contains("lookup address") => NO_HOST.to_string(),
-            Error::TooManyRedirects => "it sends from one address to the next without end".to_string(),
             Error::ConnectProxyFailed(reason) => format!("the proxy does not lead there: {reason}"),
+            Error::Other(error) => error.to_string(),
+            // It repeats the address, and so a password.
+            Error::BadUri(_) => "its address cannot be used".to_string(),
+            Error::Io(error) if certificate_fault(&error).is_some() => certificate_fault(&error).unwrap_or_default(),
             Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => "it broke off".to_string(),
             Error::Io(error) => units::system_error(&error),
             error => error.to_string().to_lowercase(),
@@ -178,18 +256,27 @@ impl Receiver {
     }
 }
 
+/// Where a response sends on.
+fn location(response: &Response<Body>) -> Option<&header::HeaderValue> {
+    let status = response.status();
+    let is_redirect = [301, 302, 303, 307, 308].contains(&status.as_u16());
+    response.headers().get(header::LOCATION).filter(|_| is_redirect)
+}
+
 /// The first byte of a part that is sent.
 fn starts_at(headers: &HeaderMap) -> Option<u64> {
-    let range = headers.get("content-range")?.to_str().ok()?;
+    let range = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     range.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
 }
 
-/// Encryption in Rust alone, with the root certificates of browsers; absent where the processor lacks what it takes.
-fn tls() -> Option<TlsConfig> {
+/// Encryption in Rust alone, with these root certificates or those of browsers; absent where the processor lacks what it
+/// takes.
+fn tls(roots: Option<RootCerts>) -> Option<TlsConfig> {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if can_encrypt() {
         let provider = std::sync::Arc::new(rustls_graviola::default_provider());
-        return Some(TlsConfig::builder().unversioned_rustls_crypto_provider(provider).build());
+        let config = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
+        return Some(config.root_certs(roots.unwrap_or(RootCerts::WebPki)).build());
     }
     None
 }

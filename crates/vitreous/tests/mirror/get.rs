@@ -56,13 +56,22 @@ impl Got {
 }
 
 pub fn get(set: &DataSet, folder: &Folder, mirrors: &[&Mirror], force: bool) -> Got {
-    let options = Options {
+    let urls = mirrors.iter().map(|mirror| mirror.url.clone()).collect();
+    get_with(set, folder, urls, |options| options.force = force)
+}
+
+/// As [`get`], from these addresses, with other options.
+pub fn get_with(set: &DataSet, folder: &Folder, mirrors: Vec<String>, change: impl FnOnce(&mut Options)) -> Got {
+    let mut options = Options {
         dir: folder.path("sets"),
-        mirrors: mirrors.iter().map(|mirror| mirror.url.clone()).collect(),
-        force,
+        mirrors,
+        force: false,
         timeout: TIMEOUT,
+        slowest: 1_000_000,
         proxies: Proxies::default(),
+        certificates: None,
     };
+    change(&mut options);
     let told = RefCell::new(Vec::new());
     let started = Instant::now();
     let result = fetch(set, &options, &|event| {

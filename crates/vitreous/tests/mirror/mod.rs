@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 
 pub mod get;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub mod tls;
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

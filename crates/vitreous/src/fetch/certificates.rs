@@ -1,0 +1,60 @@
+//! Certificates of authorities that are trusted in place of those of browsers, and what is wrong with a mirror's own.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustls::CertificateError;
+use ureq::tls::{PemItem, RootCerts, parse_pem};
+
+use super::FetchError;
+
+/// Most bytes of a file of certificates; those of a whole system are about 250 kB.
+const BYTES_MAX: u64 = 16 << 20;
+
+/// Reads the certificates of a PEM file.
+///
+/// # Errors
+/// When it cannot be read, is no such file, or has no certificate.
+pub fn read(path: &Path) -> Result<RootCerts, FetchError> {
+    let refuse = |reason: &str| FetchError::Certificates { path: path.to_path_buf(), reason: reason.to_string() };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| FetchError::read(path, &error))?;
+    let read = file.take(BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| FetchError::read(path, &error))?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(refuse("it is larger than 16 MB"));
+    }
+    let mut certificates = Vec::new();
+    for item in parse_pem(&bytes) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
+            Ok(_) => {}
+            Err(_) => return Err(refuse("it is not a PEM file")),
+        }
+    }
+    if certificates.is_empty() {
+        return Err(refuse("it has no certificate in PEM form"));
+    }
+    Ok(RootCerts::from(certificates))
+}
+
+/// What is wrong with a mirror's certificate, if that is what an error is about.
+pub fn certificate_fault(error: &io::Error) -> Option<String> {
+    let rustls::Error::InvalidCertificate(fault) = error.get_ref()?.downcast_ref()? else { return None };
+    Some(match fault {
+        CertificateError::UnknownIssuer => {
+            "its certificate is not from a known authority (SSL_CERT_FILE can name others)".to_string()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired, or the clock here is wrong".to_string()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet, or the clock here is wrong".to_string()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another host".to_string()
+        }
+        other => format!("its certificate is invalid: {other}"),
+    })
+}
