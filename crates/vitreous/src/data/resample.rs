@@ -1,44 +1,35 @@
 //! Scales pictures in integer arithmetic, so that a file gives the same bytes on every machine.
 //! Source: Pillow's `Resample.c` with the bilinear (triangle) filter, which widens when it shrinks; the same bytes.
 
+use std::collections::VecDeque;
+
 /// Bits after the point of a filter weight, as in Pillow.
 const WEIGHT_BITS: u32 = 22;
 
-/// One side of a scaled picture: which of its pixels are wanted, and what they are made of.
-struct Axis {
-    /// First source pixel of each wanted pixel.
-    starts: Vec<usize>,
-    /// Weights of the source pixels of each wanted pixel, in units of 2^-22.
-    weights: Vec<Vec<i32>>,
+/// What one pixel of a scaled picture is made of, along one axis.
+struct Tap {
+    /// First source pixel.
+    start: usize,
+    /// Weights of the source pixels, in units of 2^-22.
+    weights: Vec<i32>,
 }
 
-impl Axis {
-    /// Scales `from` pixels to `to`, of which `wanted` beginning at `offset` are kept.
-    fn new(from: usize, to: usize, offset: usize, wanted: usize) -> Axis {
+impl Tap {
+    /// Pixel `place` of `from` pixels scaled to `to`.
+    fn new(place: usize, from: usize, to: usize) -> Tap {
         // Without this a pixel would also reach for its neighbour, with weight 0.
         if from == to {
-            return Axis { starts: (offset..offset + wanted).collect(), weights: vec![vec![1 << WEIGHT_BITS]; wanted] };
+            return Tap { start: place, weights: vec![1 << WEIGHT_BITS] };
         }
         let scale = from as f64 / to as f64;
         let support = scale.max(1.0);
-        let mut axis = Axis { starts: Vec::with_capacity(wanted), weights: Vec::with_capacity(wanted) };
-        for place in offset..offset + wanted {
-            let centre = (place as f64 + 0.5) * scale;
-            let start = (centre - support + 0.5).max(0.0) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from);
-            let shares: Vec<f64> =
-                (start..end).map(|source| (1.0 - ((source as f64 - centre + 0.5) / support).abs()).max(0.0)).collect();
-            let total: f64 = shares.iter().sum();
-            axis.starts.push(start);
-            axis.weights.push(shares.iter().map(|s| (0.5 + s / total * f64::from(1 << WEIGHT_BITS)) as i32).collect());
-        }
-        axis
-    }
-
-    /// The source pixels that are read at all.
-    fn reach(&self) -> std::ops::Range<usize> {
-        let ends = self.starts.iter().zip(&self.weights).map(|(start, weights)| start + weights.len());
-        self.starts[0]..ends.max().expect("at least one pixel is wanted")
+        let centre = (place as f64 + 0.5) * scale;
+        let start = (centre - support + 0.5).max(0.0) as usize;
+        let end = ((centre + support + 0.5) as usize).min(from);
+        let share = |source: usize| (1.0 - ((source as f64 - centre + 0.5) / support).abs()).max(0.0);
+        let total: f64 = (start..end).map(share).sum();
+        let weight = |source| (0.5 + share(source) / total * f64::from(1 << WEIGHT_BITS)) as i32;
+        Tap { start, weights: (start..end).map(weight).collect() }
     }
 }
 
@@ -59,43 +50,47 @@ pub fn scale_and_cut(
 ) -> Vec<u8> {
     assert_eq!(pixels.len(), channels * size.0 * size.1);
     assert!(offset.0 + wanted.0 <= scaled.0 && offset.1 + wanted.1 <= scaled.1, "{offset:?} {wanted:?} {scaled:?}");
-    let columns = Axis::new(size.0, scaled.0, offset.0, wanted.0);
-    let rows = Axis::new(size.1, scaled.1, offset.1, wanted.1);
-    let reach = rows.reach();
-
-    // Across first, and only the rows that the second pass reads.
+    let columns: Vec<Tap> = (offset.0..offset.0 + wanted.0).map(|x| Tap::new(x, size.0, scaled.0)).collect();
     let row_len = wanted.0 * channels;
-    let mut narrow = vec![0; row_len * reach.len()];
-    for (out, y) in narrow.chunks_exact_mut(row_len).zip(reach.clone()) {
-        let row = &pixels[y * size.0 * channels..][..size.0 * channels];
+    let mut out = Vec::with_capacity(row_len * wanted.1);
+    // Across first, and only the rows that the second pass reads; few are kept at a time, however high the picture is.
+    let mut narrow = vec![0; row_len];
+    let mut pending: VecDeque<(Tap, Vec<i32>)> = VecDeque::new();
+    let mut taps = (offset.1..offset.1 + wanted.1).map(|y| Tap::new(y, size.1, scaled.1)).peekable();
+    let first = taps.peek().expect("at least one row is wanted").start;
+    for (y, row) in pixels.chunks_exact(size.0 * channels).enumerate().skip(first) {
+        while let Some(tap) = taps.next_if(|tap| tap.start <= y) {
+            pending.push_back((tap, vec![1 << (WEIGHT_BITS - 1); row_len]));
+        }
         if size.0 == scaled.0 {
-            out.copy_from_slice(&row[offset.0 * channels..][..row_len]);
-            continue;
+            narrow.copy_from_slice(&row[offset.0 * channels..][..row_len]);
+        } else {
+            scale_row(row, channels, &columns, &mut narrow);
         }
-        for ((out, &start), weights) in out.chunks_exact_mut(channels).zip(&columns.starts).zip(&columns.weights) {
-            let sources = row[start * channels..].chunks_exact(channels);
-            for (channel, out) in out.iter_mut().enumerate() {
-                *out = weighted(sources.clone().map(|source| source[channel]), weights);
-            }
-        }
-    }
-    if size.1 == scaled.1 {
-        return narrow;
-    }
-    let mut out = vec![0; row_len * wanted.1];
-    let mut sums = vec![0i32; row_len];
-    for ((out, &start), weights) in out.chunks_exact_mut(row_len).zip(&rows.starts).zip(&rows.weights) {
-        sums.fill(1 << (WEIGHT_BITS - 1));
-        for (row, weight) in narrow[(start - reach.start) * row_len..].chunks_exact(row_len).zip(weights) {
-            for (sum, &pixel) in sums.iter_mut().zip(row) {
+        for (tap, sums) in &mut pending {
+            let weight = tap.weights[y - tap.start];
+            for (sum, &pixel) in sums.iter_mut().zip(&narrow) {
                 *sum += i32::from(pixel) * weight;
             }
         }
-        for (out, sum) in out.iter_mut().zip(&sums) {
-            *out = rounded(*sum);
+        // Rows end in the order in which they begin.
+        let ended = pending.iter().take_while(|(tap, _)| tap.start + tap.weights.len() == y + 1).count();
+        out.extend(pending.drain(..ended).flat_map(|(_, sums)| sums).map(rounded));
+        if out.len() == row_len * wanted.1 {
+            break;
         }
     }
     out
+}
+
+/// Scales one row.
+fn scale_row(row: &[u8], channels: usize, columns: &[Tap], out: &mut [u8]) {
+    for (out, tap) in out.chunks_exact_mut(channels).zip(columns) {
+        let sources = row[tap.start * channels..].chunks_exact(channels);
+        for (channel, out) in out.iter_mut().enumerate() {
+            *out = weighted(sources.clone().map(|source| source[channel]), &tap.weights);
+        }
+    }
 }
 
 fn weighted(sources: impl Iterator<Item = u8>, weights: &[i32]) -> u8 {
