@@ -6,6 +6,10 @@
 //! - Scaling is that of torchvision on Pillow images, to the byte (`resample.rs`). Colour profiles are ignored.
 //! - The orientation in EXIF data is obeyed, whatever the format.
 
+mod jpeg;
+mod png;
+mod size;
+
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -14,6 +18,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 use serde::{Deserialize, Serialize};
 
+use self::jpeg::Jpeg;
 use super::resample::scale_and_cut;
 use super::{DataError, ImageShape};
 use crate::config::data::Resize;
@@ -21,6 +26,8 @@ use crate::units;
 
 /// Largest picture that is decoded, in pixels (all of it is in memory while it is scaled).
 const PIXELS_MAX: u64 = 1 << 27;
+/// Longest side of a picture, in pixels. JPEG and BMP have no longer ones, and memory for a row has a bound.
+const SIDE_MAX: u32 = 65_535;
 /// Largest picture file that is read.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 29;
 
@@ -43,10 +50,19 @@ pub struct SmallPicture {
     pub height: u32,
 }
 
+/// Most bytes that are held while a picture of this size is decoded, without its file: the decoded picture, what its
+/// decoder keeps of it (JPEG: all coefficients of blocks that go beyond the edges), and a converted copy.
+fn held_bytes(width: u32, height: u32) -> u64 {
+    // The largest block of a JPEG has 32 pixels along each axis.
+    let padded = |side: u32| u64::from(side) + 32;
+    16 * padded(width) * padded(height)
+}
+
 /// Decodes a picture file into an image of the given shape.
 ///
 /// # Errors
-/// When the file cannot be read, is cut off or broken, is no JPEG, PNG, WebP or BMP, or is larger than 134 megapixels.
+/// When the file cannot be read, is cut off or damaged, is no JPEG, PNG, WebP or BMP, is larger than 134 megapixels, or has
+/// a side of more than 65,535 pixels.
 pub fn decode_picture(path: &Path, shape: ImageShape, resize: Resize) -> Result<Decoded, DataError> {
     let bytes = read(path).map_err(|error| DataError::read(path, &error))?;
     decode(bytes, shape, resize).map_err(|reason| DataError::Picture { path: path.to_path_buf(), reason })
@@ -70,24 +86,9 @@ fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Decoded, 
     let Some(format) = format.filter(ImageFormat::reading_enabled) else {
         return Err("it is no JPEG, PNG, WebP or BMP picture".to_string());
     };
-    // The decoder fills what is missing with gray and says nothing.
-    if format == ImageFormat::Jpeg && !jpeg_is_whole(&bytes) {
-        return Err("the file is cut off".to_string());
-    }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(8 * PIXELS_MAX); // No pixel has more than 8 bytes.
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(reason)?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > PIXELS_MAX {
-        return Err(format!("{width}x{height} is more than {PIXELS_MAX} pixels"));
-    }
-    if width == 0 || height == 0 {
-        return Err(format!("{width}x{height} has no pixels"));
-    }
-    let orientation = orientation(&mut decoder);
-    let pixels = convert(DynamicImage::from_decoder(decoder).map_err(reason)?, shape.channels);
+    let (picture, orientation) = decode_whole(bytes, format)?;
+    let (width, height) = (picture.width(), picture.height());
+    let pixels = convert(picture, shape.channels);
 
     let lying = matches!(
         orientation,
@@ -104,34 +105,54 @@ fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Decoded, 
     Ok(Decoded { pixels: image, enlarged_from: is_enlarged.then_some([width, height]) })
 }
 
-/// Follows the file's parts up to its end mark.
-fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    const END: u8 = 0xD9;
-    let mut at = 2; // after the start mark
-    loop {
-        // In compressed data FF00 is a byte FF, and FFD0 to FFD7 only part it.
-        let Some(mark) = bytes.get(at..).and_then(|rest| {
-            rest.windows(2).position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0x01 | 0xD0..=0xD7 | 0xFF))
-        }) else {
-            return false;
-        };
-        at += mark;
-        if bytes[at + 1] == END {
-            return true;
-        }
-        // Every other part begins with its length; a scan's data follows, without marks in it.
-        let Some(length) = bytes.get(at + 2..at + 4) else { return false };
-        at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2);
+/// Decodes all pixels, after checks of what the file says of itself.
+fn decode_whole(mut bytes: Vec<u8>, format: ImageFormat) -> Result<(DynamicImage, Orientation), String> {
+    if format == ImageFormat::Jpeg {
+        // The decoder fills what is missing with gray and says nothing.
+        let jpeg = Jpeg::parse(&bytes)?;
+        let limit = limit(&bytes, format)?;
+        let picture = jpeg.decode(&bytes, || Ok(by_image_crate(&bytes, format, limit)?.0))?;
+        return Ok((picture, orientation_of(jpeg.exif())));
     }
+    let limit = limit(&bytes, format)?;
+    match format {
+        ImageFormat::Png => png::keep_pixels(&mut bytes),
+        ImageFormat::WebP if !size::webp_frames_fit(&bytes) => return Err(damaged(format)),
+        _ => {}
+    }
+    by_image_crate(&bytes, format, limit)
 }
 
-fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
-    let exif = decoder.exif_metadata().ok().flatten();
-    exif.and_then(|exif| {
-        // Some writers put JPEG's own prefix into WebP files as well.
-        Orientation::from_exif_chunk(exif.strip_prefix(b"Exif\0\0").unwrap_or(&exif))
-    })
-    .unwrap_or(Orientation::NoTransforms)
+/// Checks the size that a file states, and returns the bytes that may be held while it is decoded.
+fn limit(bytes: &[u8], format: ImageFormat) -> Result<u64, String> {
+    let (width, height) = size::size_of(bytes, format).ok_or("the file is cut off")?;
+    if u64::from(width) * u64::from(height) > PIXELS_MAX {
+        return Err(format!("{width}x{height} is more than {PIXELS_MAX} pixels"));
+    }
+    if width.max(height) > SIDE_MAX {
+        return Err(format!("{width}x{height} has a side of more than {SIDE_MAX} pixels"));
+    }
+    if width == 0 || height == 0 {
+        return Err(format!("{width}x{height} has no pixels"));
+    }
+    Ok(held_bytes(width, height))
+}
+
+fn by_image_crate(bytes: &[u8], format: ImageFormat, limit: u64) -> Result<(DynamicImage, Orientation), String> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(limit);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(|error| reason(error, format))?;
+    let exif = decoder.exif_metadata().ok().flatten().unwrap_or_default();
+    let picture = DynamicImage::from_decoder(decoder).map_err(|error| reason(error, format))?;
+    Ok((picture, orientation_of(&exif)))
+}
+
+fn orientation_of(exif: &[u8]) -> Orientation {
+    // Some writers put JPEG's own prefix into WebP files as well.
+    let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+    Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms)
 }
 
 /// Brings a picture to 8 bits and to 1 or 3 channels, in `[height, width, channels]` order.
@@ -195,15 +216,29 @@ fn planar(pixels: &[u8], channels: usize) -> Vec<u8> {
     (0..channels).flat_map(|channel| pixels[channel..].iter().step_by(channels).copied()).collect()
 }
 
-fn reason(error: ImageError) -> String {
+/// Says what is wrong in words of this program: what a decoder says names its own parts.
+fn reason(error: ImageError, format: ImageFormat) -> String {
     match error {
-        ImageError::Limits(_) => format!("it needs more than {} bytes to decode", 8 * PIXELS_MAX),
+        ImageError::Limits(_) => format!("it needs more memory than a {} picture of its size", name(format)),
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             "the file is cut off".to_string()
         }
-        ImageError::Decoding(error) => std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string),
         ImageError::IoError(error) => units::system_error(&error),
-        error => error.to_string(),
+        ImageError::Unsupported(_) => format!("this kind of {} is not supported", name(format)),
+        _ => damaged(format),
+    }
+}
+
+fn damaged(format: ImageFormat) -> String {
+    format!("the {} data is damaged", name(format))
+}
+
+fn name(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Jpeg => "JPEG",
+        ImageFormat::Png => "PNG",
+        ImageFormat::WebP => "WebP",
+        _ => "BMP",
     }
 }
 

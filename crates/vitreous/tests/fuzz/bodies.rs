@@ -235,11 +235,12 @@ pub fn archive(bytes: &[u8]) {
     assert!(archive::check_gzip(&input[..], 700, "no sum at all").is_err());
 }
 
-/// A picture, to become gray or in colour (bit 0 of the first byte), cut or squashed (1).
+/// A picture, to become gray or in colour (bit 0 of the first byte), cut or squashed (1), small or as large as most (2).
 pub fn picture(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     let folder = folder(&[("hostile", rest)]);
-    let shape = ImageShape { channels: if kind & 1 != 0 { 3 } else { 1 }, height: 8, width: 8 };
+    let side = if kind & 4 != 0 { 224 } else { 8 };
+    let shape = ImageShape { channels: if kind & 1 != 0 { 3 } else { 1 }, height: side, width: side };
     let resize = if kind & 2 != 0 { Resize::Squash } else { Resize::Crop };
     match data::decode_picture(&folder.path().join("hostile"), shape, resize) {
         Ok(image) => assert_eq!(image.pixels.len(), shape.len()),
@@ -247,9 +248,10 @@ pub fn picture(bytes: &[u8]) {
     }
 }
 
-/// The pixels that a picture says it has, up to the most that are taken.
+/// The pixels that a picture says it has, with those of blocks that go beyond its edges; 0 for one that is too large.
 pub fn pixels(bytes: &[u8]) -> usize {
     let reader = image::ImageReader::new(Cursor::new(bytes.get(1..).unwrap_or_default())).with_guessed_format();
     let size = reader.ok().and_then(|reader| reader.into_dimensions().ok()).unwrap_or_default();
-    (size.0 as usize * size.1 as usize).min(1 << 27)
+    let is_taken = size.0.max(size.1) <= 65_535 && u64::from(size.0) * u64::from(size.1) <= 1 << 27;
+    if is_taken { (size.0 as usize + 32) * (size.1 as usize + 32) } else { 0 }
 }

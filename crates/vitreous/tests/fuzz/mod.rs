@@ -75,8 +75,9 @@ pub static TARGETS: [Target; 9] = [
         name: "picture",
         body: bodies::picture,
         seeds: seeds::picture,
-        // A picture is held decoded, converted and scaled; what it says of its size is believed up to 134 megapixels.
-        memory_bytes_max: |bytes| BASE + 64 * bytes.len() + 16 * bodies::pixels(bytes),
+        // The file is copied a few times. A picture is held decoded, converted and scaled, and what it says of its
+        // size is believed up to a limit; what a profile inflates to is not held.
+        memory_bytes_max: |bytes| BASE + 8 * bytes.len() + 16 * bodies::pixels(bytes),
     },
 ];
 

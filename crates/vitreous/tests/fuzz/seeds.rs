@@ -1,6 +1,6 @@
 //! Small inputs from which trying starts: good ones, made here as the program makes them, and the first bytes of lies.
 
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::sync::Arc;
 
 use image::{DynamicImage, ImageFormat, RgbImage};
@@ -262,10 +262,48 @@ pub fn picture() -> Vec<Vec<u8>> {
             }
         }
     }
-    // A BMP whose header states 8000x8000 pixels.
+    // A BMP whose header states 3000x3000 pixels.
     let mut large = inputs[inputs.len() - 2].clone();
-    large[18..22].copy_from_slice(&8000_u32.to_le_bytes());
-    large[22..26].copy_from_slice(&8000_u32.to_le_bytes());
+    large[18..22].copy_from_slice(&3000_u32.to_le_bytes());
+    large[22..26].copy_from_slice(&3000_u32.to_le_bytes());
     inputs.push(large);
-    with_kinds(4, &inputs)
+    // PNGs: a profile and a text that inflate to 16 MB, a picture of one pixel in a row.
+    let zeros = zlib(&vec![0; 16 << 20]);
+    let header = |width: u32, height: u32| {
+        let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
+        png_chunk(b"IHDR", &[&size[..], &[8, 0, 0, 0, 0]].concat())
+    };
+    for (name, head) in [(b"iCCP", "profile\0\0"), (b"zTXt", "Raw profile type iptc\0\0")] {
+        let chunk = png_chunk(name, &[head.as_bytes(), &zeros].concat());
+        inputs.push(png(&[header(8, 8), chunk, png_chunk(b"IDAT", &zlib(&[0; 72]))]));
+    }
+    for height in [60_000, 10_000_000] {
+        let rows = zlib(&vec![0; 2 * height as usize]);
+        inputs.push(png(&[header(1, height), png_chunk(b"IDAT", &rows)]));
+    }
+    // A WebP of 8x8 pixels whose lossy frame states 16383x16383.
+    let mut webp = [b"RIFF\0\0\0\0WEBPVP8X\x0A\0\0\0\0\0\0\0\x07\0\0\x07\0\0VP8 ", &[100, 0, 0, 0][..]].concat();
+    webp.extend(b"\x10\x02\0\x9D\x01\x2A\xFF\x3F\xFF\x3F");
+    webp.resize(webp.len() + 90, 7);
+    let length = (webp.len() as u32 - 8).to_le_bytes();
+    webp[4..8].copy_from_slice(&length);
+    inputs.push(webp);
+    with_kinds(8, &inputs)
+}
+
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).expect("memory takes all");
+    encoder.finish().expect("memory takes all")
+}
+
+fn png_chunk(name: &[u8; 4], bytes: &[u8]) -> Vec<u8> {
+    let mut sum = flate2::Crc::new();
+    sum.update(name);
+    sum.update(bytes);
+    [&(bytes.len() as u32).to_be_bytes(), &name[..], bytes, &sum.sum().to_be_bytes()].concat()
+}
+
+fn png(chunks: &[Vec<u8>]) -> Vec<u8> {
+    [b"\x89PNG\r\n\x1A\n", &chunks.concat()[..], &png_chunk(b"IEND", &[])].concat()
 }

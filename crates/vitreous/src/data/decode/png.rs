@@ -1,0 +1,19 @@
+//! Leaves of a PNG file what its pixels depend on.
+
+/// Removes the chunks that neither change a pixel nor hold EXIF data: profiles and texts, which a decoder inflates to
+/// any size, and the later frames of an animation. What is cut off stays cut off.
+pub fn keep_pixels(bytes: &mut Vec<u8>) {
+    const SIGNATURE: usize = 8;
+    let (mut from, mut to) = (SIGNATURE, SIGNATURE);
+    while let Some(&[a, b, c, d, ref name @ ..]) = bytes.get(from..from + 8) {
+        // Length, name and checksum.
+        let end = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_add(from + 12).min(bytes.len());
+        // A capital first letter: no picture without it.
+        if name[0].is_ascii_uppercase() || matches!(name, b"tRNS" | b"eXIf") {
+            bytes.copy_within(from..end, to);
+            to += end - from;
+        }
+        from = end;
+    }
+    bytes.truncate(to.min(bytes.len()));
+}
