@@ -10,8 +10,7 @@ mod jpeg;
 mod png;
 mod size;
 
-use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -22,7 +21,7 @@ use self::jpeg::Jpeg;
 use super::resample::scale_and_cut;
 use super::{DataError, ImageShape};
 use crate::config::data::Resize;
-use crate::units;
+use crate::{regular, units};
 
 /// Largest picture that is decoded, in pixels (all of it is in memory while it is scaled).
 const PIXELS_MAX: u64 = 1 << 27;
@@ -61,24 +60,14 @@ fn held_bytes(width: u32, height: u32) -> u64 {
 /// Decodes a picture file into an image of the given shape.
 ///
 /// # Errors
-/// When the file cannot be read, is cut off or damaged, is no JPEG, PNG, WebP or BMP, is larger than 134 megapixels, or has
-/// a side of more than 65,535 pixels.
+/// When the file cannot be read, is cut off or damaged, is no JPEG, PNG, WebP or BMP, is larger than 134 megapixels, or
+/// has a side of more than 65,535 pixels.
 pub fn decode_picture(path: &Path, shape: ImageShape, resize: Resize) -> Result<Decoded, DataError> {
-    let bytes = read(path).map_err(|error| DataError::read(path, &error))?;
+    let bytes = regular::read(path, FILE_BYTES_MAX).map_err(|error| DataError::read(path, &error))?;
     decode(bytes, shape, resize).map_err(|reason| DataError::Picture { path: path.to_path_buf(), reason })
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // One byte over the limit tells `decode` that there is more.
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Decoded, String> {
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("the file is larger than {FILE_BYTES_MAX} bytes"));
-    }
     if bytes.is_empty() {
         return Err("the file is empty".to_string());
     }

@@ -170,9 +170,7 @@ impl<'a> Jpeg<'a> {
         let (width, height) = (u32::from(info.width), u32::from(info.height));
         let picture = match info.pixel_format {
             PixelFormat::L8 => GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8),
-            PixelFormat::CMYK32 => {
-                RgbImage::from_raw(width, height, rgb_of_cmyk(pixels)).map(DynamicImage::ImageRgb8)
-            }
+            PixelFormat::CMYK32 => RgbImage::from_raw(width, height, rgb_of_cmyk(pixels)).map(DynamicImage::ImageRgb8),
             PixelFormat::RGB24 | PixelFormat::L16 => {
                 RgbImage::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8)
             }

@@ -1,10 +1,11 @@
 //! Width and height of a picture from the first bytes of its file, without decoding it.
 
-use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use image::ImageFormat;
+
+use crate::regular;
 
 /// Returns width and height as the file states them; absent where it states none.
 pub fn size_of(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
@@ -12,8 +13,9 @@ pub fn size_of(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
 }
 
 /// Returns width and height of a picture file, of which only headers are read.
+#[allow(dead_code)]
 pub fn size_of_file(path: &Path) -> Option<(u32, u32)> {
-    let mut file = BufReader::new(File::open(path).ok()?);
+    let mut file = BufReader::new(regular::open(path).ok()?);
     let start: [u8; 16] = take(&mut file)?;
     file.rewind().ok()?;
     read_size(file, image::guess_format(&start).ok()?)
