@@ -3,6 +3,9 @@
 use std::io;
 use std::time::Duration;
 
+/// What [`system_error`] says when a file would get larger than `ulimit -f` allows.
+pub const FILE_SIZE_LIMIT: &str = "the file size limit is reached";
+
 /// Writes an integer with commas: `106,122`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
@@ -87,6 +90,7 @@ pub fn system_error(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => "permission denied".to_string(),
         io::ErrorKind::IsADirectory => "this is a folder".to_string(),
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "a file is in the way".to_string(),
+        io::ErrorKind::FileTooLarge => FILE_SIZE_LIMIT.to_string(),
         io::ErrorKind::StorageFull => "no space is left".to_string(),
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_string(),
         _ => {

@@ -84,6 +84,7 @@ impl From<TrainError> for CliError {
             TrainError::Batch { .. }
             | TrainError::Memory { .. }
             | TrainError::Disk { .. }
+            | TrainError::Thread { .. }
             | TrainError::State { .. }
             | TrainError::OneValue { .. }
             | TrainError::SavedState(_) => CliError::user(message, hint),

@@ -28,6 +28,7 @@ use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::{Facts, SplitName};
+use crate::parallel::on_threads;
 use crate::record::{Claim, Place, RecordError, Run, Status, is_name};
 use crate::sweep::{self, State, SweepError, SweepFile, Variation, folder_name, state_of};
 use crate::train::{Event, Limits, Outcome, SIDE_BY_SIDE, TrainError, available_memory, check_memory, threads};
@@ -134,7 +135,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let stop = watch_signals()?;
     let work =
         Work { items: &items, next: AtomicUsize::new(0), stop: &stop, jobs, threads, failed: Mutex::new(Vec::new()) };
-    std::thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(|| work.take_turns()))));
+    on_threads(jobs, || work.take_turns());
     let failed = work.failed.lock().expect("no worker panics with the lock");
     // First of all: what comes next may fail as they did, on a full disk for instance.
     for (index, error) in failed.iter() {

@@ -20,6 +20,7 @@ use super::split_folders::{refuse_splits_as_classes, split_folders};
 use super::{DataError, ImageShape, Progress};
 use crate::config::classes::ClassSubset;
 use crate::config::data::Resize;
+use crate::parallel::on_threads;
 
 /// Endings of picture files, in any case.
 pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
@@ -256,30 +257,26 @@ pub fn decode_all(
     let done = AtomicUsize::new(0);
     // Jobs are handed out in order, so every picture before the first bad one is decoded in any case.
     let first_bad = AtomicUsize::new(usize::MAX);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, pictures.len().max(1)) {
-            scope.spawn(|| {
-                loop {
-                    let job = jobs.lock().expect("no thread panics with the lock").next();
-                    let Some((place, (image, picture))) = job else { break };
-                    if !skip_bad && place > first_bad.load(Ordering::Relaxed) {
-                        break;
+    on_threads(threads.min(pictures.len()), || {
+        loop {
+            let job = jobs.lock().expect("no thread panics with the lock").next();
+            let Some((place, (image, picture))) = job else { break };
+            if !skip_bad && place > first_bad.load(Ordering::Relaxed) {
+                break;
+            }
+            match decode_picture(&root.join(&picture.name), shape, resize) {
+                Ok(Decoded { pixels, enlarged_from }) => {
+                    image.copy_from_slice(&pixels);
+                    if let Some(size) = enlarged_from {
+                        small.lock().expect("no thread panics with the lock").push((place, size));
                     }
-                    match decode_picture(&root.join(&picture.name), shape, resize) {
-                        Ok(Decoded { pixels, enlarged_from }) => {
-                            image.copy_from_slice(&pixels);
-                            if let Some(size) = enlarged_from {
-                                small.lock().expect("no thread panics with the lock").push((place, size));
-                            }
-                        }
-                        Err(error) => {
-                            first_bad.fetch_min(place, Ordering::Relaxed);
-                            bad.lock().expect("no thread panics with the lock").push((place, error));
-                        }
-                    }
-                    progress(done.fetch_add(1, Ordering::Relaxed) + 1, pictures.len());
                 }
-            });
+                Err(error) => {
+                    first_bad.fetch_min(place, Ordering::Relaxed);
+                    bad.lock().expect("no thread panics with the lock").push((place, error));
+                }
+            }
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, pictures.len());
         }
     });
     let mut bad = bad.into_inner().expect("no thread panics with the lock");

@@ -1,12 +1,14 @@
 //! Classes of pictures, prepared as the model's training images were: decoded, scaled, normalised.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use serde::Serialize;
 
 use crate::data::{DataError, decode_picture};
 use crate::evaluate::reading::Reading;
 use crate::evaluate::{Classifier, Verdict, top};
+use crate::parallel::on_threads;
 
 /// A class and how probable the model finds it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,14 +72,17 @@ fn answers<T>(
     decoded.iter().map(answer).collect()
 }
 
-/// Decodes pictures, each thread its own share of them.
+/// Decodes pictures on several threads.
 fn decode(classifier: &Classifier, pictures: &[PathBuf], threads: usize) -> Vec<Result<Vec<u8>, DataError>> {
     let (shape, resize) = (classifier.shape(), classifier.config().data.resize);
-    let share = pictures.len().div_ceil(threads.max(1)).max(1);
-    std::thread::scope(|scope| {
-        let pixels = |path: &PathBuf| decode_picture(path, shape, resize).map(|decoded| decoded.pixels);
-        let work = move |own: &[PathBuf]| own.iter().map(pixels).collect::<Vec<_>>();
-        let workers: Vec<_> = pictures.chunks(share).map(|own| scope.spawn(move || work(own))).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a decoder returns its errors")).collect()
-    })
+    let mut decoded: Vec<Option<Result<Vec<u8>, DataError>>> = pictures.iter().map(|_| None).collect();
+    let jobs = Mutex::new(decoded.iter_mut().zip(pictures));
+    on_threads(threads.min(pictures.len()), || {
+        loop {
+            let job = jobs.lock().expect("no thread panics with the lock").next();
+            let Some((answer, path)) = job else { break };
+            *answer = Some(decode_picture(path, shape, resize).map(|decoded| decoded.pixels));
+        }
+    });
+    decoded.into_iter().map(|answer| answer.expect("each picture was a job")).collect()
 }

@@ -7,6 +7,9 @@ use thiserror::Error;
 
 use crate::units;
 
+/// What to do about a file that cannot grow.
+pub(crate) const RAISE_FILE_SIZE: &str = "raise the limit for files: ulimit -f unlimited";
+
 /// Says what is wrong with a run folder.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RecordError {
@@ -111,6 +114,7 @@ impl RecordError {
                 format!("that run has failed: remove {}, or choose another --name", path.display())
             }
             RecordError::Exists { .. } => "choose another --name, or leave it out for the next free one".to_string(),
+            RecordError::Write { reason, .. } if reason == units::FILE_SIZE_LIMIT => RAISE_FILE_SIZE.to_string(),
             RecordError::Write { .. } => "choose another folder with --out DIR, or make room in this one".to_string(),
             RecordError::Read { .. } => return None,
             RecordError::Short { .. } => {

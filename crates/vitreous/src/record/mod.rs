@@ -15,6 +15,7 @@ mod run;
 mod time;
 
 pub use claim::Claim;
+pub(crate) use error::RAISE_FILE_SIZE;
 pub use error::RecordError;
 #[cfg(test)]
 pub use faults::Faults;

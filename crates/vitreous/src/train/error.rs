@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::Astray;
 use crate::checkpoint::StateError;
-use crate::record::RecordError;
+use crate::record::{RAISE_FILE_SIZE, RecordError};
 use crate::units;
 
 /// The work of a sweep with --jobs, as errors call it.
@@ -113,6 +113,12 @@ pub enum TrainError {
         /// Learning rate of the step.
         lr: f64,
     },
+    /// The thread that writes cannot be started.
+    #[error("cannot start a thread: {reason}")]
+    Thread {
+        /// What the system says.
+        reason: String,
+    },
     /// A record cannot be written.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -177,6 +183,12 @@ impl TrainError {
             }
             TrainError::State { .. } => "the file was changed by hand or by another version".to_string(),
             TrainError::SavedState(error) => return error.hint(),
+            TrainError::Thread { .. } => {
+                "raise the limits for threads and memory (ulimit -u, ulimit -v, or the container's)".to_string()
+            }
+            TrainError::Record(RecordError::Write { reason, .. }) if reason == units::FILE_SIZE_LIMIT => {
+                format!("{RAISE_FILE_SIZE}; then go on with vitreous train --resume RUN")
+            }
             TrainError::Record(RecordError::Write { .. }) => {
                 "make room, or let this user write there; then go on with vitreous train --resume RUN".to_string()
             }

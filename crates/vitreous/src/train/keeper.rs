@@ -13,8 +13,10 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use vitreous_engine::{Graph, Parameters};
 
+use super::TrainError;
 use crate::checkpoint::{State, TensorFile};
 use crate::record::{EpochRow, Journal, JournalLengths, RecordError, Run, Weights, WeightsHashes};
+use crate::units;
 
 /// Time until something that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -76,8 +78,8 @@ impl Keeper {
     /// Starts to write into a run's folder, after what lies there, or, without lengths, from the start.
     ///
     /// # Errors
-    /// When the files that grow cannot be opened.
-    pub fn start(run: &Run, lengths: Option<&JournalLengths>) -> Result<Keeper, RecordError> {
+    /// When the files that grow cannot be opened, or the thread cannot be started.
+    pub fn start(run: &Run, lengths: Option<&JournalLengths>) -> Result<Keeper, TrainError> {
         let journal = match lengths {
             Some(lengths) => Journal::goes_on(run.folder(), lengths)?,
             None => Journal::start(run.folder())?,
@@ -87,7 +89,7 @@ impl Keeper {
         let writer = Writer { run: run.folder().to_path_buf(), paths, journal, weights: [None, None], state: None };
         let theirs = shared.clone();
         let writer = thread::Builder::new().name("writer".to_string()).spawn(move || writer.work(&theirs));
-        let writer = writer.map_err(|error| RecordError::write(run.folder(), &error))?;
+        let writer = writer.map_err(|error| TrainError::Thread { reason: units::system_error(&error) })?;
         Ok(Keeper { shared, writer: Some(writer) })
     }
 

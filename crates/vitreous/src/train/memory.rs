@@ -71,18 +71,54 @@ pub fn check_memory(
     }
 }
 
-/// Returns the bytes that a program may still take: what the system has left, or less in a container with a limit.
+/// Address space that a thread takes besides what it works on: its stack, and the heap that the allocator sets aside.
+const ADDRESSES_OF_A_THREAD: u64 = (2 + 64) << 20;
+
+/// The part of it that can be written to: the stack.
+const STACK_BYTES: u64 = 2 << 20;
+
+/// Returns the bytes that a program may still take: what the system has left, or less where this process (`ulimit -v`,
+/// `ulimit -d`) or its container has a limit.
 pub fn available_memory() -> Option<u64> {
     let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_available(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| group_left(&text, "/sys/fs/cgroup"));
-    system.into_iter().chain(group).min()
+    system.into_iter().chain(group).chain(limits_left()).min()
 }
 
 /// Reads `MemAvailable` of `/proc/meminfo`.
 fn mem_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    kibibytes(meminfo, "MemAvailable:")
+}
+
+/// Reads a number of kibibytes behind a name, as bytes.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// Returns the least that a limit of this process leaves, where there is one: `ulimit -v` counts all addresses that are
+/// set aside, `ulimit -d` those that can be written to.
+#[cfg(unix)]
+fn limits_left() -> Option<u64> {
+    use rustix::process::{Resource, getrlimit};
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let left = |resource, used, of_a_thread| limit_left(getrlimit(resource).current, &status, used, of_a_thread);
+    let left = [left(Resource::As, "VmSize:", ADDRESSES_OF_A_THREAD), left(Resource::Data, "VmData:", STACK_BYTES)];
+    left.into_iter().flatten().min()
+}
+
+/// Other systems have no such limits.
+#[cfg(not(unix))]
+fn limits_left() -> Option<u64> {
+    None
+}
+
+/// What is left of a limit when the threads have started: one for each processor, and the one that writes.
+fn limit_left(limit: Option<u64>, status: &str, used: &str, of_a_thread: u64) -> Option<u64> {
+    let threads = threads(0) as u64 + 1;
+    let taken = kibibytes(status, used).unwrap_or(0) + threads * of_a_thread;
+    limit.map(|limit| limit.saturating_sub(taken))
 }
 
 /// Returns the least that any control group above this process has left.
@@ -128,6 +164,16 @@ mod tests {
         let text = "MemTotal:       24000000 kB\nMemFree:  1 kB\nMemAvailable:   12345678 kB\n";
         assert_eq!(mem_available(text), Some(12_345_678 * 1024));
         assert_eq!(mem_available("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn a_limit_leaves_what_neither_the_process_nor_its_threads_take() {
+        let status = "VmPeak:\t  999 kB\nVmSize:\t    1000 kB\nVmData:\t 10 kB\n";
+        let threads = threads(0) as u64 + 1;
+        assert_eq!(limit_left(None, status, "VmSize:", 7), None);
+        assert_eq!(limit_left(Some(5_000_000), status, "VmSize:", 7), Some(5_000_000 - 1_024_000 - 7 * threads));
+        assert_eq!(limit_left(Some(5_000), status, "VmData:", 0), Some(0));
+        assert_eq!(limit_left(Some(5_000), "", "VmData:", 0), Some(5_000));
     }
 
     #[test]
