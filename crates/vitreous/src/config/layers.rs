@@ -24,6 +24,9 @@ const LAYERS: &str = "[\"conv 32\", \"relu\", \"globalpool\", \"linear classes\"
 /// What `random_resized_crop` looks like.
 const CROP: &str = "{ scale = [0.6, 1.0], ratio = [0.75, 1.33] }";
 
+/// Most parts of a key in an assignment; keys of configs have up to three.
+const PARTS_MAX: usize = 8;
+
 /// Tables of a config, in the order in which they are written.
 pub const TABLES: [&str; 4] = ["data", "augment", "model", "train"];
 
@@ -116,6 +119,7 @@ impl Layers {
         if key.split('.').any(str::is_empty) {
             return Err(wrong());
         }
+        check_parts(key, source)?;
         if value.is_empty() {
             return self.unset(key, source);
         }
@@ -130,6 +134,7 @@ impl Layers {
     /// # Errors
     /// When there is no key of that name, or the value is of the wrong kind.
     pub fn put(&mut self, key: &str, value: impl Into<Value>, source: &str) -> Result<(), ConfigError> {
+        check_parts(key, source)?;
         let nested = key
             .rsplit('.')
             .fold(value.into(), |inner, part| Value::Table(Table::from_iter([(part.to_string(), inner)])));
@@ -267,6 +272,18 @@ impl Origins {
             .map(|(_, source)| source.clone());
         ConfigError::Rule { text, place: Place { source, table: Some(table.to_string()) }, hint }
     }
+}
+
+/// Refuses a key of too many parts: each is a table inside the one before, and takes stack. The parser of files has such a
+/// limit of its own.
+fn check_parts(key: &str, source: &str) -> Result<(), ConfigError> {
+    if key.split('.').nth(PARTS_MAX).is_some() {
+        let place = Place { source: Some(source.to_string()), table: None };
+        let text = format!("a key has more than {PARTS_MAX} parts");
+        let hint = Some("a key is a table and a name in it, such as model.depth".to_string());
+        return Err(ConfigError::Rule { text, place, hint });
+    }
+    Ok(())
 }
 
 fn merge(into: &mut Table, key: String, value: Value) {
