@@ -1,14 +1,42 @@
-//! Comma-separated values, as in RFC 4180 but with a plain line feed at the end of a line.
+//! Comma-separated values, as in RFC 4180 but with a plain line feed at the end of a line, safe to open in a spreadsheet.
+//!
+//! A spreadsheet computes a cell that starts like a formula, also where a name of a class or file does. Such a cell gets
+//! an apostrophe before it, as OWASP advises ("CSV Injection"), and [`rows`] takes it away again. Numbers stay as they are.
+
+/// What a formula starts with; the wide forms count where Chinese, Japanese or Korean is written.
+const FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+
+/// Characters at a cell's start that some programs drop, which would leave what follows at the start.
+const DROPPED: [char; 3] = ['\t', '\r', '\n'];
 
 /// Writes one line; cells with commas, quotes or line breaks are quoted.
 pub fn line<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
-    let mut line = cells.into_iter().map(quoted).collect::<Vec<_>>().join(",");
+    let mut line = cells.into_iter().map(|cell| quoted(&disarmed(cell))).collect::<Vec<_>>().join(",");
     line.push('\n');
     line
 }
 
 fn quoted(cell: &str) -> String {
     if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_string() }
+}
+
+/// Puts an apostrophe before a cell that starts like a formula, or like one with apostrophes before it already.
+fn disarmed(cell: &str) -> String {
+    if is_formula(cell) { format!("'{cell}") } else { cell.to_string() }
+}
+
+/// Takes away what [`disarmed`] has put before a cell.
+fn armed(cell: String) -> String {
+    match cell.strip_prefix('\'') {
+        Some(rest) if is_formula(rest) => rest.to_string(),
+        _ => cell,
+    }
+}
+
+fn is_formula(cell: &str) -> bool {
+    let cell = cell.trim_start_matches('\'');
+    let starts_so = cell.starts_with(DROPPED) || cell.trim_start().starts_with(FORMULA);
+    starts_so && cell.parse::<f64>().is_err()
 }
 
 /// Reads back what [`line`] has written, line by line; what follows a quoted cell's end is taken as it is.
@@ -21,12 +49,12 @@ pub fn rows(text: &str) -> impl Iterator<Item = Vec<String>> {
             match c {
                 '"' if is_quoted && chars.next_if_eq(&'"').is_some() => cell.push('"'),
                 '"' => is_quoted = !is_quoted,
-                ',' if !is_quoted => cells.push(std::mem::take(&mut cell)),
+                ',' if !is_quoted => cells.push(armed(std::mem::take(&mut cell))),
                 '\n' if !is_quoted => break,
                 c => cell.push(c),
             }
         }
-        cells.push(cell);
+        cells.push(armed(cell));
         Some(cells)
     })
 }
@@ -41,8 +69,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_never_a_formula_and_a_number_stays_one() {
+        let written = line(["=1+1", "-2+3", "+cat", "@SUM(A1)", "\tx", " =1", "\u{ff1d}1", "=1,2", "'=1"]);
+        assert_eq!(written, "'=1+1,'-2+3,'+cat,'@SUM(A1),'\tx,' =1,'\u{ff1d}1,\"'=1,2\",''=1\n");
+        let same = ["-1.5", "+3", "-1e-5", "a=b", "'tis", "NaN", "-inf", "cat-1", ""];
+        assert_eq!(line(same), format!("{}\n", same.join(",")));
+    }
+
+    #[test]
     fn what_is_read_is_what_was_written() {
-        let lines = [vec!["a b", "c,d", "say \"e\"", "f\ng"], vec!["", "\"\"", ","], vec!["x"]];
+        let names = vec!["=a", "'=a", "''=a", "-1", "'-1", "'tis", "\t", "'", "-", "\r\n=", "@,\""];
+        let lines = [vec!["a b", "c,d", "say \"e\"", "f\ng"], vec!["", "\"\"", ","], names, vec!["x"]];
         let text: String = lines.iter().map(|cells| line(cells.iter().copied())).collect();
         assert_eq!(rows(&text).collect::<Vec<_>>(), lines);
         assert_eq!(rows("a,\"b").collect::<Vec<_>>(), [["a", "b"]]);
