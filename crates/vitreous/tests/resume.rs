@@ -414,6 +414,39 @@ fn a_damaged_state_is_refused_and_the_one_before_is_used() {
 
 #[cfg(unix)]
 #[test]
+fn a_second_ctrl_c_ends_a_run_at_once() {
+    let folder = Folder::new();
+    // Its only step takes minutes: nothing but the second signal can end it soon.
+    let step = ["--batch-size=1", "--set=train.grad_accum_steps=9000", "--limit-train=9000", "--set=model.depth=12"];
+    let mut command = std::process::Command::cargo_bin("vitreous").unwrap();
+    command.current_dir(folder.root()).args(["train", "--name=slow", "--warmup-epochs=0", "--set=model.embed_dim=384"]);
+    let mut child = command.args(step).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while !folder.path("runs/slow/metrics.jsonl").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "the training does not start");
+        sleep(Duration::from_millis(5));
+    }
+    signal(&child, "INT");
+    sleep(Duration::from_millis(500));
+    assert_eq!(child.try_wait().unwrap(), None, "the first Ctrl-C lets the step go on");
+    signal(&child, "INT");
+    let start = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if start.elapsed() > Duration::from_secs(10) => {
+                child.kill().unwrap();
+                panic!("the second Ctrl-C does not end the run");
+            }
+            None => sleep(Duration::from_millis(5)),
+        }
+    };
+    assert_eq!(status.code(), Some(130));
+    assert_eq!(folder.manifest("slow")["status"], "running", "nothing was saved any more");
+}
+
+#[cfg(unix)]
+#[test]
 fn two_processes_never_train_in_one_folder() {
     let folder = Folder::new();
     let mut child = start(&folder, &[]);
