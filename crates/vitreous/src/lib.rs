@@ -2,7 +2,9 @@
 //!
 //! A module uses the layers above it in this list, never those below (ARCHITECTURE.md has the reasons).
 
+pub mod parallel;
 pub mod random;
+pub mod text;
 pub mod units;
 
 pub mod regular;

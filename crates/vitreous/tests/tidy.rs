@@ -265,7 +265,7 @@ fn only_the_command_line_prints_exits_and_reads_the_environment() {
         "io::stdin",
         "io::stdout",
         "io::stderr",
-        "indicatif::",
+        "rustix::termios",
     ];
     let broken: Vec<String> = outside.flat_map(|source| source.code_with(&forms)).collect();
     assert_none("only cli/ prints, exits and reads the environment", &broken);

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use super::table::{Align, columns, table};
 use super::{CliError, json, show};
 use crate::compare::{Against, AgainstError, Comparison, LeftOut, Measure, Sheet, SortError, Verdicts, folders, read};
+use crate::text;
 
 /// Puts runs side by side: what differs in their settings, what they cost, what they reached
 #[derive(clap::Args)]
@@ -109,7 +110,7 @@ pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
             if !comparison.left_out.is_empty() {
                 text.push_str("\nLeft out:\n\n");
                 comparison.left_out.iter().for_each(|left| {
-                    text.push_str(&format!("- `{}`: {}\n", left.folder.display(), left.reason));
+                    text.push_str(&format!("- {}\n", text::markdown(&line(left))));
                 });
             }
             show(&text)
@@ -122,17 +123,17 @@ pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
             let mut text = columns(&[vec![head], rows].concat(), &align);
             if !notes.is_empty() {
                 text.push('\n');
-                notes.iter().for_each(|note| text.push_str(&format!("{note}\n")));
+                notes.iter().for_each(|note| text.push_str(&line!("{note}")));
             }
             if let Some(Verdicts { title, rows, notes }) = verdicts {
                 let [left, right] = [Align::Left, Align::Right];
-                text.push_str(&format!("\n{title}\n{}", table(&rows, &[left, right, left, left, left])));
+                text.push_str(&format!("\n{}{}", line!("{title}"), table(&rows, &[left, right, left, left, left])));
                 text.push('\n');
-                notes.iter().for_each(|note| text.push_str(&format!("{note}\n")));
+                notes.iter().for_each(|note| text.push_str(&line!("{note}")));
             }
             if !comparison.left_out.is_empty() {
                 text.push_str("\nleft out\n");
-                comparison.left_out.iter().for_each(|left| text.push_str(&format!("  {}\n", line(left))));
+                comparison.left_out.iter().for_each(|left| text.push_str(&line!("  {}", line(left))));
             }
             show(&text)
         }

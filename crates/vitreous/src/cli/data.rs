@@ -110,7 +110,7 @@ fn text(summary: &DataSummary) -> String {
         text.push_str(&format!("\n{}", problems_text(&problems, &summary.check.duplicates)));
     }
     for skipped in &summary.skipped {
-        text.push_str(&format!("skipped {}: {}\n", skipped.name, skipped.reason));
+        text.push_str(&line!("skipped {}: {}", skipped.name, skipped.reason));
     }
     text
 }

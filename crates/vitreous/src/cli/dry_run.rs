@@ -104,12 +104,12 @@ fn text(report: &Report) -> String {
 /// Problems, each with its way out, then where copies are.
 pub fn problems_text(problems: &[Problem], duplicates: &Duplicates) -> String {
     let mut text = "problems\n".to_string();
-    problems.iter().for_each(|Problem { what, fix }| text.push_str(&format!("  {what}\n    fix: {fix}\n")));
+    problems.iter().for_each(|Problem { what, fix }| text.push_str(&(line!("  {what}") + &line!("    fix: {fix}"))));
     if !duplicates.places.is_empty() {
         text.push_str("\ncopies of one image\n");
         for copies in duplicates.places.iter().take(COPIES_SHOWN) {
             let names: Vec<String> = copies.iter().map(|at| format!("{} ({})", at.image, at.class)).collect();
-            text.push_str(&format!("  {}\n", names.join(", ")));
+            text.push_str(&line!("  {}", names.join(", ")));
         }
         if duplicates.places.len() > COPIES_SHOWN {
             let more = units::count((duplicates.places.len() - COPIES_SHOWN) as u64);

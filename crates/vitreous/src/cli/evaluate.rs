@@ -16,8 +16,9 @@ use crate::config::layers::Layers;
 use crate::config::train::THREADS_MAX;
 use crate::data::strips::check_digits;
 use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split, SplitName, Wanted};
-use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report, Scores, shortened};
+use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report, Scores};
 use crate::record::{RecordError, Run, Weights};
+use crate::text::shortened;
 use crate::train::{available_memory, check_memory, threads};
 use crate::units;
 
@@ -468,15 +469,9 @@ fn classes_text(report: &Report, scores: &Scores) -> String {
         text.push_str(&table(&rows, &[Align::Right, Align::Left, Align::Left]));
     }
     let [low, high] = scores.top1_interval.map(units::percent);
-    text.push_str(&format!(
-        "\n{} of {}, {} images; weights {} of {} (step {})\nloss {:.4}, top-1 {} (95 % interval {low} to {high}), \
-         top-5 {}\n",
-        report.split,
-        report.data,
-        units::count(scores.images),
-        report.weights,
-        report.run,
-        units::count(report.step),
+    text.push_str(&format!("\n{}", line!("{}", report.title("images", scores.images))));
+    text.push_str(&line!(
+        "loss {:.4}, top-1 {} (95 % interval {low} to {high}), top-5 {}",
         scores.loss,
         units::percent(scores.top1),
         units::percent(scores.top5),

@@ -1,13 +1,11 @@
 //! `vitreous data fetch`: brings a known data set from the network to where `train` looks for it.
 
 use std::cell::RefCell;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use super::settings::{dir_of_environment, shell_word};
+use super::status::StatusLine;
 use super::{CliError, json, show};
 use crate::fetch::{Event, Fetched, Options, Proxies, Proxy, catalogue, fetch};
 use crate::units;
@@ -99,26 +97,22 @@ fn report(fetched: &Fetched, options: &Options, is_dir_given: bool) -> String {
         (new, old) => format!("{} fetched, {}; {} were there", files(new), units::bytes(fetched.bytes), files(old)),
     };
     let dir = if is_dir_given { format!(" --data-dir {}", shell_word(&options.dir)) } else { String::new() };
-    format!("{name}: {what}, in {folder}\nnext: vitreous train --data {name}{dir}\n")
+    line!("{name}: {what}, in {folder}") + &line!("next: vitreous train --data {name}{dir}")
 }
 
 /// What is seen of it on stderr: a bar on a terminal, plain lines elsewhere.
 struct Display {
-    bar: Option<ProgressBar>,
+    status: Option<StatusLine>,
     file: String,
     line: Instant,
+    /// When the file under way was asked for, and how much of it was there.
+    asked: (Instant, u64),
 }
 
 impl Display {
     fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            let style =
-                ProgressStyle::with_template("{msg} {bar:20} {decimal_bytes}/{decimal_total_bytes}, {eta} left");
-            bar.set_style(style.expect("the template is well-formed"));
-            bar
-        });
-        Display { bar, file: String::new(), line: Instant::now() }
+        let now = Instant::now();
+        Display { status: StatusLine::on_terminal(), file: String::new(), line: now, asked: (now, 0) }
     }
 
     fn show(&mut self, event: Event) {
@@ -128,17 +122,10 @@ impl Display {
                 self.say(&format!("{file}: asking {url}{rest}"));
                 self.file = file.to_string();
                 self.line = Instant::now();
-                if let Some(bar) = &self.bar {
-                    bar.set_message(self.file.clone());
-                    bar.set_position(from);
-                    bar.reset_eta();
-                }
+                self.asked = (self.line, from);
             }
-            Event::Received { bytes, total } => match &self.bar {
-                Some(bar) => {
-                    bar.set_length(total.unwrap_or(bytes));
-                    bar.set_position(bytes);
-                }
+            Event::Received { bytes, total } => match &self.status {
+                Some(status) => self.show_received(status, bytes, total.unwrap_or(bytes)),
                 None if self.line.elapsed() >= LINE_EVERY => {
                     self.line = Instant::now();
                     let of = total.map_or_else(String::new, |total| format!(" of {}", units::bytes(total)));
@@ -147,25 +134,35 @@ impl Display {
                 None => {}
             },
             Event::Checks { file } => {
-                if let Some(bar) = &self.bar {
-                    bar.set_message(format!("checking {file}"));
+                if let Some(status) = &self.status {
+                    status.show(1.0, &[(0, format!("checking {file}"))]);
                 }
             }
             Event::Refused { url, reason } => self.say(&format!("note: {url}: {reason}")),
         }
     }
 
+    fn show_received(&self, status: &StatusLine, bytes: u64, total: u64) {
+        let (since, from) = self.asked;
+        let rate = bytes.saturating_sub(from) as f64 / since.elapsed().as_secs_f64().max(1e-9);
+        let left = total.saturating_sub(bytes) as f64 / rate.max(1.0);
+        let parts = [
+            (2, self.file.clone()),
+            (0, format!("{}/{}", units::bytes(bytes), units::bytes(total))),
+            (1, format!("{} left", units::time_left(left))),
+        ];
+        status.show(bytes as f64 / total.max(1) as f64, &parts);
+    }
+
     /// Writes a line, above the bar where there is one.
     fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(line),
+        match &self.status {
+            Some(status) => status.say(line),
             None => say!("{line}"),
         }
     }
 
     fn clear(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.status.iter().for_each(StatusLine::clear);
     }
 }

@@ -6,8 +6,13 @@
 /// Writes a line to stderr. Nobody may be there to read it any more: work goes on all the same.
 macro_rules! say {
     ($($words:tt)*) => {{
-        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($words)*)));
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line!($($words)*).as_bytes());
     }};
+}
+
+/// Makes one line of text: names in it can neither start another line nor control the terminal.
+macro_rules! line {
+    ($($words:tt)*) => { $crate::text::visible(&format!($($words)*)).into_owned() + "\n" };
 }
 
 mod bench;
@@ -24,6 +29,7 @@ mod progress;
 mod reading;
 mod resume;
 mod settings;
+mod status;
 mod strips;
 mod summary;
 mod sweep;
@@ -31,13 +37,17 @@ mod table;
 mod train;
 mod verify;
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
 use error::CliError;
+
+use crate::text;
 
 /// Trains, compares and looks inside small image classifiers.
 #[derive(Parser)]
@@ -65,7 +75,33 @@ enum Verb {
 /// Runs the command line and returns the exit status.
 pub fn main() -> ExitCode {
     let started = Instant::now();
-    run(Cli::parse(), started).unwrap_or_else(|error| error.report())
+    survive_file_size_limits();
+    match Cli::try_parse() {
+        Ok(cli) => run(cli, started).unwrap_or_else(|error| error.report()),
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Makes a write beyond `ulimit -f` an error like that of a full disk; else the signal ends the program.
+#[cfg(unix)]
+fn survive_file_size_limits() {
+    // Nobody reads the flag: a signal that is caught ends nothing. Where it cannot be caught, all is as before.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+}
+
+#[cfg(not(unix))]
+fn survive_file_size_limits() {}
+
+/// Prints what is wrong with the command line, in colours unless an argument in it has to be escaped.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let plain = error.render().to_string();
+    match text::visible_lines(&plain) {
+        Cow::Borrowed(_) => error.exit(),
+        Cow::Owned(escaped) => {
+            let _ = std::io::stderr().write_all(escaped.as_bytes());
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
 }
 
 fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
@@ -86,13 +122,14 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
 
 /// A result as one line of JSON; what is no number becomes `null`.
 fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("results are plain numbers, texts and lists") + "\n"
+    let json = serde_json::to_string(value).expect("results are plain numbers, texts and lists");
+    text::visible_json(&json).into_owned() + "\n"
 }
 
-/// Writes a result to stdout. Who reads it may stop early, as `head` does: the program then ends without complaint.
+/// Writes a result to stdout; its line breaks are its own, as names in it went through [`line!`] or a table. Who reads it may stop early, as `head` does: the program then ends without complaint.
 fn show(text: &str) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text::visible_lines(text).as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         written => written.map_err(|error| {
             CliError::failure(format!("cannot write to stdout: {}", crate::units::system_error(&error)), None)

@@ -162,10 +162,10 @@ fn picture_error(error: &DataError) -> CliError {
 }
 
 fn text(answer: &PictureAnswer) -> String {
-    let line = |probability: f64, what: &str| format!("  {:>8}  {what}\n", units::percent(probability));
+    let line = |probability: f64, what: &str| line!("  {:>8}  {what}", units::percent(probability));
     let lines = match &answer.said {
-        Said::Classes { top } => top.iter().map(|guess| line(guess.probability, &guess.class)).collect(),
+        Said::Classes { top } => top.iter().map(|guess| line(guess.probability, &guess.class)).collect::<String>(),
         Said::Digits { digits, probability } => line(*probability, if digits.is_empty() { "nothing" } else { digits }),
     };
-    format!("{}\n{lines}", answer.image)
+    line!("{}", answer.image) + &lines
 }

@@ -1,10 +1,8 @@
 //! What is seen of a training while it runs, on stderr: a bar on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
+use super::status::StatusLine;
 use crate::record::{EpochRow, Validation};
 use crate::train::{Event, Job, ROLLBACKS, Rehearsal, StepEvent};
 use crate::units;
@@ -15,18 +13,12 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Time over which images per second are counted.
 const RATE_OVER: Duration = Duration::from_millis(500);
 
-/// Width of a terminal in which the line fits, in characters; a line of full width would wrap in some.
-const WIDTH: usize = 79;
-
-/// Greatest and least width of the bar, its ends counted; a shorter one tells nothing and is left out.
-const BAR: [usize; 2] = [24, 6];
-
 /// Passes over images that a training step is worth, where one is an image that is validated.
 const PASSES_OF_A_STEP: f64 = 3.0;
 
 /// Shows a training.
 pub struct TrainProgress {
-    bar: Option<ProgressBar>,
+    status: Option<StatusLine>,
     epochs: usize,
     steps: u64,
     /// Steps that were taken before this piece of the run.
@@ -94,14 +86,10 @@ impl TrainProgress {
     pub fn start(job: &Job, before: u64) -> Self {
         let now = Instant::now();
         let (epochs, steps) = (job.config().train.epochs, job.steps());
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(10));
-            bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is well-formed"));
-            bar
-        });
+        let status = StatusLine::on_terminal();
         let pace = Pace::of(job, before);
         let rate = Rate { since: now, images: 0, value: None };
-        TrainProgress { bar, epochs, steps, before, pace, last: now, epoch_start: now, line: now, rate }
+        TrainProgress { status, epochs, steps, before, pace, last: now, epoch_start: now, line: now, rate }
     }
 
     /// Shows what happened.
@@ -109,12 +97,11 @@ impl TrainProgress {
         match event {
             Event::Step(step) => self.step(&step),
             Event::Validated { done, total } => {
-                if let Some(bar) = &self.bar {
+                if let Some(status) = &self.status {
                     let [done, total] = [done, total].map(|images| units::count(images as u64));
                     let left = self.pace.seconds_left() - self.last.elapsed().as_secs_f64();
-                    bar.set_message(
-                        self.line_of(&format!("validating {done}/{total}  {} left", units::time_left(left.max(0.0)))),
-                    );
+                    let left = format!("{} left", units::time_left(left.max(0.0)));
+                    status.show(self.part(), &[(0, format!("validating {done}/{total}")), (1, left)]);
                 }
             }
             Event::Epoch { row, best, is_cut } => self.epoch(
@@ -140,17 +127,15 @@ impl TrainProgress {
     }
 
     fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(line),
+        match &self.status {
+            Some(status) => status.say(line),
             None => say!("{line}"),
         }
     }
 
     /// Takes the bar away.
     pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.status.iter().for_each(StatusLine::clear);
     }
 
     fn step(&mut self, step: &StepEvent) {
@@ -163,12 +148,12 @@ impl TrainProgress {
             self.rate.value = Some(self.rate.images as f64 / elapsed.as_secs_f64().max(1e-9));
             (self.rate.since, self.rate.images) = (Instant::now(), 0);
         }
-        if let Some(bar) = &self.bar {
-            bar.set_position(step.step);
-            bar.set_message(self.line_of(&self.text(step)));
+        if let Some(status) = &self.status {
+            status.show(self.part(), &self.parts(step));
         } else if self.line.elapsed() >= LINE_EVERY {
             self.line = Instant::now();
-            say!("step {}/{}  {}", step.step, self.steps, self.text(step));
+            let parts = self.parts(step).map(|(_, part)| part);
+            say!("step {}/{}  {}", step.step, self.steps, parts.join("  "));
         }
     }
 
@@ -178,21 +163,20 @@ impl TrainProgress {
         now.duration_since(std::mem::replace(&mut self.last, now)).as_secs_f64()
     }
 
-    /// A line with a bar before the text.
-    fn line_of(&self, text: &str) -> String {
-        with_bar((self.before + self.pace.steps_done) as f64 / self.steps.max(1) as f64, text)
+    /// How much of the training is done, from 0 to 1.
+    fn part(&self) -> f64 {
+        (self.before + self.pace.steps_done) as f64 / self.steps.max(1) as f64
     }
 
-    fn text(&self, step: &StepEvent) -> String {
-        format!(
-            "epoch {}/{}  loss {:.4}  acc {}  {} img/s  {} left",
-            step.epoch,
-            self.epochs,
-            step.train_loss,
-            units::percent(step.train_acc),
-            units::count(self.rate.value.unwrap_or(0.0).round() as u64),
-            units::time_left(self.pace.seconds_left())
-        )
+    /// What is said of a step; the higher the number, the sooner a part is left out.
+    fn parts(&self, step: &StepEvent) -> [(usize, String); 5] {
+        [
+            (0, format!("epoch {}/{}", step.epoch, self.epochs)),
+            (1, format!("loss {:.4}", step.train_loss)),
+            (3, format!("acc {}", units::percent(step.train_acc))),
+            (4, format!("{} img/s", units::count(self.rate.value.unwrap_or(0.0).round() as u64))),
+            (2, format!("{} left", units::time_left(self.pace.seconds_left()))),
+        ]
     }
 
     /// Prints the line of an epoch; `mark` says how it stands among the others.
@@ -217,34 +201,9 @@ impl TrainProgress {
     }
 }
 
-/// Puts a bar before a text, as wide as a terminal leaves room for it.
-fn with_bar(part: f64, text: &str) -> String {
-    let [most, least] = BAR;
-    let width = WIDTH.saturating_sub(text.chars().count() + 1).min(most);
-    if width < least {
-        return text.to_string();
-    }
-    let inside = width - 2;
-    let done = ((part.clamp(0.0, 1.0) * inside as f64) as usize).min(inside);
-    let head = if done < inside { ">" } else { "" };
-    let bar = format!("{}{head}", "=".repeat(done));
-    format!("[{bar:inside$}] {text}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_fits_into_a_terminal_of_80_columns() {
-        let long = "epoch 10/16  loss 0.1234  acc 97.25 %  12,345 img/s  4 min 05 s left";
-        assert_eq!(with_bar(0.5, long), format!("[====>   ] {long}"));
-        assert_eq!(with_bar(0.5, long).chars().count(), WIDTH);
-        let longest = "epoch 1000/1000  loss 12.3456  acc 100.00 %  123,456 img/s  23 h 59 min left";
-        assert_eq!(with_bar(0.5, longest), longest);
-        assert_eq!(with_bar(0.0, "a"), format!("[>{}] a", " ".repeat(21)));
-        assert_eq!(with_bar(1.0, "a"), format!("[{}] a", "=".repeat(22)));
-    }
 
     #[test]
     fn the_time_left_counts_validation() {

@@ -1,34 +1,34 @@
 //! Progress of reading images, for those who wait for many.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
+use super::status::StatusLine;
 use crate::data::Progress;
 
 /// Calls `read` with a progress bar on stderr; where stderr is no terminal, nothing is shown.
 pub fn reading<T>(read: impl FnOnce(Progress) -> T) -> T {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-    let style = ProgressStyle::with_template("reading images {bar:30} {human_pos}/{human_len}, {eta} left");
-    bar.set_style(style.expect("the template is well-formed"));
+    let status = StatusLine::on_terminal();
     // What takes no time needs no bar.
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let result = read(&|done, total| {
-        if start.elapsed() > Duration::from_millis(500) {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
+        if let Some(status) = &status
+            && start.elapsed() > Duration::from_millis(500)
+        {
+            status.show_count("reading images", done, total);
         }
     });
-    bar.finish_and_clear();
+    status.iter().for_each(StatusLine::clear);
     result
 }
 
 /// Calls `evaluate` with a progress bar on stderr for so many images.
 pub fn evaluating<T>(images: usize, evaluate: impl FnOnce(&mut dyn FnMut(usize)) -> T) -> T {
-    let bar = ProgressBar::with_draw_target(Some(images as u64), ProgressDrawTarget::stderr_with_hz(10));
-    let style = ProgressStyle::with_template("evaluating {bar:30} {human_pos}/{human_len}, {per_sec}, {eta} left");
-    bar.set_style(style.expect("the template is well-formed"));
-    let result = evaluate(&mut |done| bar.set_position(done as u64));
-    bar.finish_and_clear();
+    let status = StatusLine::on_terminal();
+    let result = evaluate(&mut |done| {
+        if let Some(status) = &status {
+            status.show_count("evaluating", done, images);
+        }
+    });
+    status.iter().for_each(StatusLine::clear);
     result
 }

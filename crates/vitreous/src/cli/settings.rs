@@ -13,6 +13,7 @@ use crate::config::model::{ImageFacts, ModelKind, ModelSpec};
 use crate::config::{CheckedConfig, Config, presets};
 use crate::data::strips::check_digits;
 use crate::data::{self, DataError, Facts, ImageShape};
+use crate::text::visible;
 use crate::train::threads;
 
 /// The variable that says where data sets are when `--data-dir` does not.
@@ -146,11 +147,21 @@ fn is_known(name: &str) -> bool {
     DataSpec { name: name.to_string(), ..DataSpec::default() }.is_known_data_set()
 }
 
-/// A folder as a shell takes it: in quotes where it has to be.
+/// A folder as a shell takes it: in quotes where it has to be, and as `$'\x1b'` where it cannot be printed.
 pub fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "-_.+=/:".contains(c);
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    match path.to_str() {
+        Some(text) if text.chars().all(is_plain) => text.to_string(),
+        Some(text) if visible(text) == text => format!("'{}'", text.replace('\'', "'\\''")),
+        _ => {
+            let byte = |byte: &u8| match byte {
+                b'\'' | b'\\' => format!("\\{}", char::from(*byte)),
+                b' '..=b'~' => char::from(*byte).to_string(),
+                _ => format!("\\x{byte:02x}"),
+            };
+            format!("$'{}'", path.as_os_str().as_encoded_bytes().iter().map(byte).collect::<String>())
+        }
+    }
 }
 
 /// Looks at the data of a config, up to the number of images that train; where the bytes of files decide, with a bar.

@@ -55,15 +55,9 @@ pub fn text(report: &Report, scores: &ReadingScores) -> String {
     let [low, high] = scores.exact_match_interval.map(units::percent);
     let decoding = if scores.beam == 1 { "greedy".to_string() } else { format!("a beam of {}", scores.beam) };
     format!(
-        "{}\n{} of {}, {} strips; weights {} of {} (step {}); {decoding}\nloss {:.4}, all digits right {} (95 % interval \
-         {low} to {high}), single digits {}\n",
+        "{}\n{}loss {:.4}, all digits right {} (95 % interval {low} to {high}), single digits {}\n",
         table(&rows, &[Align::Right; 3]),
-        report.split,
-        report.data,
-        units::count(scores.strips),
-        report.weights,
-        report.run,
-        units::count(report.step),
+        line!("{}; {decoding}", report.title("strips", scores.strips)),
         scores.loss,
         units::percent(scores.exact_match),
         units::percent(scores.digit_accuracy),

@@ -330,13 +330,12 @@ fn report(run: &Run, outcome: &Outcome) -> String {
         _ => String::new(),
     };
     let next = match outcome.status {
-        Status::Interrupted | Status::MaxTime => format!("vitreous train --resume {word}"),
-        _ => format!("vitreous evaluate {word}\n      vitreous predict IMAGE --run {word}"),
+        Status::Interrupted | Status::MaxTime => line!("next: vitreous train --resume {word}"),
+        _ => line!("next: vitreous evaluate {word}") + &line!("      vitreous predict IMAGE --run {word}"),
     };
-    format!(
-        "{how}{reached}, in {}{kept}\nconfig, records and weights are in {folder}\nnext: {next}\n",
-        units::duration(results.seconds)
-    )
+    line!("{how}{reached}, in {}{kept}", units::duration(results.seconds))
+        + &line!("config, records and weights are in {folder}")
+        + &next
 }
 
 /// The same for programs.

@@ -42,6 +42,7 @@ pub struct Row {
     #[serde(rename = "run")]
     pub name: String,
     /// The runs' folders.
+    #[serde(serialize_with = "crate::text::lossy_each")]
     pub folders: Vec<PathBuf>,
     /// Their seeds.
     pub seeds: Vec<u64>,

@@ -67,6 +67,7 @@ impl TrainAccuracy {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LeftOut {
     /// The folder.
+    #[serde(serialize_with = "crate::text::lossy")]
     pub folder: PathBuf,
     /// Why.
     pub reason: String,

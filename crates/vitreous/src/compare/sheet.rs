@@ -6,8 +6,9 @@ use toml::Value;
 
 use super::settings::shown;
 use super::{Comparison, Measure, Row, Spread, Verdicts};
-use crate::evaluate::{csv_line, shortened};
+use crate::evaluate::csv_line;
 use crate::record::Weights;
+use crate::text::{markdown, shortened};
 use crate::units;
 
 /// Most settings that have a column of their own for people.
@@ -89,16 +90,15 @@ impl Sheet {
 
     /// Writes a Markdown table with its notes below.
     pub fn markdown(&self) -> String {
-        let escaped = |cell: &str| cell.replace('|', "\\|");
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let mut text = line(self.columns.iter().map(|column| escaped(&column.title)).collect());
+        let mut text = line(self.columns.iter().map(|column| markdown(&column.title)).collect());
         text.push_str(&line(
             self.columns.iter().map(|column| if column.is_number { "---:" } else { "---" }.to_string()).collect(),
         ));
-        self.rows.iter().for_each(|row| text.push_str(&line(row.iter().map(|cell| escaped(cell)).collect())));
+        self.rows.iter().for_each(|row| text.push_str(&line(row.iter().map(|cell| markdown(cell)).collect())));
         if !self.notes.is_empty() {
             text.push('\n');
-            self.notes.iter().for_each(|note| text.push_str(&format!("- {note}\n")));
+            self.notes.iter().for_each(|note| text.push_str(&format!("- {}\n", markdown(note))));
         }
         if let Some(verdicts) = &self.verdicts {
             text.push_str(&format!("\n{}", verdicts.markdown()));

@@ -3,7 +3,7 @@
 use super::noise::LEVEL;
 use super::sheet::{CELL_MAX, accuracy};
 use super::{Basis, Comparison, Measure, Row, RowDifference};
-use crate::evaluate::shortened;
+use crate::text::{markdown, shortened};
 use crate::units;
 
 /// Differences of accuracy as people read them.
@@ -47,13 +47,13 @@ impl Verdicts {
     pub fn markdown(&self) -> String {
         let mut title = self.title.chars();
         let first = title.next().into_iter().flat_map(char::to_uppercase);
-        let mut text = format!("{}\n\n", first.chain(title).collect::<String>());
-        let line = |cells: [&str; 5]| format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
+        let mut text = format!("{}\n\n", markdown(&first.chain(title).collect::<String>()));
+        let line = |cells: [&str; 5]| format!("| {} |\n", cells.map(markdown).join(" | "));
         text.push_str(&line(["run", "difference", "p, adjusted", "", ""]));
         text.push_str(&line(["---", "---:", "---", "---", "---"]));
         self.rows.iter().for_each(|row| text.push_str(&line(row.each_ref().map(String::as_str))));
         text.push('\n');
-        self.notes.iter().for_each(|note| text.push_str(&format!("- {note}\n")));
+        self.notes.iter().for_each(|note| text.push_str(&format!("- {}\n", markdown(note))));
         text
     }
 }

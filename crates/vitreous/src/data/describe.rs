@@ -32,6 +32,7 @@ pub struct DataSummary {
     /// Files in class folders that are no pictures by their ending.
     pub ignored_files: usize,
     /// Folders beside `train/` that are no split by their names.
+    #[serde(serialize_with = "crate::text::lossy_each")]
     pub ignored_folders: Vec<PathBuf>,
     /// Pictures beside class folders, in no class.
     pub loose_pictures: usize,

@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::csv;
+use crate::text::{padded, shortened, width};
 
 /// Longest name beside a row, in characters.
 const ROW_NAME_MAX: usize = 14;
 
 /// Longest name above a column, in characters. With counts of four digits ten columns stay within 100 characters.
 const COLUMN_NAME_MAX: usize = 7;
-
-/// What stands where letters of a name were left out.
-const CUT: char = '~';
 
 /// Most classes of which files hold the whole matrix. Of more, they hold the cells that are not 0: of 10,000 classes the
 /// whole would be 100 million.
@@ -122,17 +120,17 @@ impl ConfusionMatrix {
             rows = rows.iter().enumerate().map(|(class, name)| format!("{class} {name}")).collect();
         }
         let corner = "true \\ predicted";
-        let longest = |texts: &[String]| texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
+        let longest = |texts: &[String]| texts.iter().map(|text| width(text)).max().unwrap_or(0);
         let digits = self.counts.values().max().map_or(1, |count| count.to_string().len());
-        let (row_width, width) = (longest(&rows).max(corner.len()), longest(&columns).max(digits));
-        let mut text = format!("{corner:<row_width$}");
-        columns.iter().for_each(|name| text.push_str(&format!(" {name:>width$}")));
+        let (row_width, column_width) = (longest(&rows).max(corner.len()), longest(&columns).max(digits));
+        let mut text = padded(corner, row_width, false);
+        columns.iter().for_each(|name| text.push_str(&format!(" {}", padded(name, column_width, true))));
         text.push('\n');
         for (label, name) in rows.iter().enumerate() {
-            text.push_str(&format!("{name:<row_width$}"));
+            text.push_str(&padded(name, row_width, false));
             // A dot for nothing lets the eye find what is there.
             let shown = |count: u64| if count == 0 { "·".to_string() } else { count.to_string() };
-            self.row(label).for_each(|count| text.push_str(&format!(" {:>width$}", shown(count))));
+            self.row(label).for_each(|count| text.push_str(&format!(" {}", padded(&shown(count), column_width, true))));
             text.push('\n');
         }
         text
@@ -190,15 +188,6 @@ impl TryFrom<Written> for ConfusionMatrix {
         }
         Ok(matrix)
     }
-}
-
-/// Cuts a name's end off where it is longer than so many characters.
-pub fn shortened(name: &str, most: usize) -> String {
-    if name.chars().count() <= most {
-        return name.to_string();
-    }
-    let start: String = name.chars().take(most - 1).collect();
-    format!("{}{CUT}", start.trim_end())
 }
 
 fn has_twins(names: &[String]) -> bool {

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 pub use classes::ClassMap;
 pub use classifier::{BATCH, Classifier, for_each_logits};
-pub use confusion::{Confused, ConfusionMatrix, shortened};
+pub use confusion::{Confused, ConfusionMatrix};
 pub use csv::{line as csv_line, rows as csv_rows};
 pub use report::{Answers, Reached, Report};
 pub use scores::{Accuracy, ClassScores, Scores, Tally, Totals, Verdict, top, wilson_interval};

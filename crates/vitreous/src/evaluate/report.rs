@@ -13,6 +13,7 @@ use super::reading::{Reading, ReadingScores, readings_csv};
 use super::{Prediction, Scores, predictions_csv};
 use crate::data::SplitName;
 use crate::record::{EvaluationRecord, RecordError, Weights, base_name, write_atomically};
+use crate::units;
 
 /// Digits of a fingerprint that tell data sets of one name apart.
 const FINGERPRINT_DIGITS: usize = 8;
@@ -90,6 +91,13 @@ impl Reached {
 }
 
 impl Report {
+    /// Says what was measured: so many things of a split, by which weights.
+    pub fn title(&self, what: &str, count: u64) -> String {
+        let Report { split, data, weights, run, .. } = self;
+        let [count, step] = [count, self.step].map(units::count);
+        format!("{split} of {data}, {count} {what}; weights {weights} of {run} (step {step})")
+    }
+
     /// Where a split's files are in the folder of a run; `other` is the data's name and fingerprint where they are not the
     /// run's (folders may share a name), `is_beside_best` is said of the last weights where the run has kept best ones too.
     pub fn folder(run: &Path, split: SplitName, other: Option<(&str, &str)>, is_beside_best: bool) -> PathBuf {

@@ -68,6 +68,7 @@ pub struct Fetched {
     /// The data set.
     pub name: String,
     /// The folder of its files.
+    #[serde(serialize_with = "crate::text::lossy")]
     pub folder: PathBuf,
     /// Files that were brought, by their names at the mirror.
     pub fetched: Vec<String>,

@@ -32,6 +32,7 @@ pub struct Preflight {
     /// Space that is left where runs are.
     pub disk_available: Option<u64>,
     /// The folder in which runs are.
+    #[serde(serialize_with = "crate::text::lossy")]
     pub out: PathBuf,
     /// What is doubtful about the images.
     pub images: DataCheck,

@@ -1,0 +1,156 @@
+//! One line on a terminal that is written again and again: how far some work is.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write, stderr};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::{text, units};
+
+/// Columns of a terminal that does not say how many it has.
+const COLUMNS: usize = 80;
+
+/// Time for which a line stays at least before the next one takes its place.
+const STAYS: Duration = Duration::from_millis(100);
+
+/// Greatest and least width of the bar, its ends counted; a shorter one tells nothing and is left out.
+const BAR: [usize; 2] = [24, 6];
+
+/// What a line says, part by part. A part that finds no room is left out, the one with the highest number first; those
+/// of number 0 stay.
+pub type Parts<'a> = &'a [(usize, String)];
+
+/// The line.
+pub struct StatusLine {
+    start: Instant,
+    drawn: Mutex<Drawn>,
+}
+
+/// What stands on the terminal.
+struct Drawn {
+    /// Columns that are written to.
+    width: usize,
+    /// When that was.
+    time: Option<Instant>,
+}
+
+impl StatusLine {
+    /// Starts with an empty line; there is none where stderr is no terminal.
+    pub fn on_terminal() -> Option<StatusLine> {
+        let drawn = Mutex::new(Drawn { width: 0, time: None });
+        stderr().is_terminal().then(|| StatusLine { start: Instant::now(), drawn })
+    }
+
+    /// Shows that this part of the work is done, from 0 to 1.
+    pub fn show(&self, done: f64, parts: Parts) {
+        let mut drawn = self.drawn();
+        if drawn.time.is_none_or(|time| time.elapsed() >= STAYS) {
+            let line = with_bar(done, parts, columns());
+            drawn.replace(&line);
+            drawn.width = text::width(&line);
+        }
+    }
+
+    /// Shows how many of so many things are done, and how long the others will take at the pace since the start.
+    pub fn show_count(&self, what: impl Display, done: usize, total: usize) {
+        let part = done as f64 / total.max(1) as f64;
+        let left = self.start.elapsed().as_secs_f64() * (1.0 / part.max(1e-9) - 1.0);
+        let [done, total] = [done, total].map(|n| units::count(n as u64));
+        let left = if part > 0.0 { format!("{} left", units::time_left(left)) } else { String::new() };
+        self.show(part, &[(0, format!("{what} {done}/{total}")), (1, left)]);
+    }
+
+    /// Writes a line that stays, above this one.
+    pub fn say(&self, line: &str) {
+        self.drawn().replace(&format!("{}\n", text::visible(line)));
+    }
+
+    /// Takes the line away.
+    pub fn clear(&self) {
+        self.drawn().replace("");
+    }
+
+    fn drawn(&self) -> MutexGuard<'_, Drawn> {
+        self.drawn.lock().expect("nobody panics while drawing")
+    }
+}
+
+impl Drawn {
+    /// Writes a text in the place of the line. Blanks take the line away: not every terminal obeys an escape sequence.
+    fn replace(&mut self, text: &str) {
+        // Nobody may be there to see it: work goes on all the same.
+        let _ = stderr().write_all(format!("\r{}\r{text}", " ".repeat(self.width)).as_bytes());
+        (self.width, self.time) = (0, Some(Instant::now()));
+    }
+}
+
+/// Columns of the terminal that may be written to: a line of full width would wrap in some.
+fn columns() -> usize {
+    #[cfg(unix)]
+    if let Ok(size) = rustix::termios::tcgetwinsize(stderr())
+        && size.ws_col > 0
+    {
+        return usize::from(size.ws_col) - 1;
+    }
+    COLUMNS - 1
+}
+
+/// Joins as many parts as there is room for, and puts a bar before them where room is left for one.
+fn with_bar(done: f64, parts: Parts, columns: usize) -> String {
+    let mut parts: Vec<&(usize, String)> = parts.iter().filter(|(_, part)| !part.is_empty()).collect();
+    let text = loop {
+        let text = parts.iter().map(|(_, part)| part.as_str()).collect::<Vec<_>>().join("  ");
+        let last = parts.iter().enumerate().max_by_key(|(_, (number, _))| *number);
+        match last {
+            Some((at, (1.., _))) if text::width(&text) > columns => drop(parts.remove(at)),
+            _ => break text::shortened(&text, columns),
+        }
+    };
+    let [most, least] = BAR;
+    let width = columns.saturating_sub(text::width(&text) + 1).min(most);
+    if width < least {
+        return text;
+    }
+    let inside = width - 2;
+    let full = ((done.clamp(0.0, 1.0) * inside as f64) as usize).min(inside);
+    let head = if full < inside { ">" } else { "" };
+    let bar = format!("{}{head}", "=".repeat(full));
+    format!("[{bar:inside$}] {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_fits_into_its_terminal_and_says_what_matters_most() {
+        let parts = [
+            (0, "epoch 10/16".to_string()),
+            (1, "loss 0.1234".to_string()),
+            (3, "acc 97.25 %".to_string()),
+            (4, "12,345 img/s".to_string()),
+            (2, "4 min 05 s left".to_string()),
+        ];
+        let text = "epoch 10/16  loss 0.1234  acc 97.25 %  12,345 img/s  4 min 05 s left";
+        assert_eq!(with_bar(0.5, &parts, 79), format!("[====>   ] {text}"));
+        assert_eq!(with_bar(0.5, &parts, 79).len(), 79);
+        assert_eq!(with_bar(0.5, &parts, 119), format!("[===========>          ] {text}"));
+        assert_eq!(with_bar(0.5, &parts, 70), text);
+        assert_eq!(with_bar(0.5, &parts, 54), "epoch 10/16  loss 0.1234  acc 97.25 %  4 min 05 s left");
+        assert_eq!(with_bar(0.5, &parts, 41), "epoch 10/16  loss 0.1234  4 min 05 s left");
+        assert_eq!(with_bar(0.5, &parts, 39), "[======>     ] epoch 10/16  loss 0.1234");
+        assert_eq!(with_bar(0.5, &parts, 20), "[===>  ] epoch 10/16");
+        assert_eq!(with_bar(0.5, &parts, 11), "epoch 10/16");
+        assert_eq!(with_bar(0.5, &parts, 7), "epoch~");
+        for columns in 1..130 {
+            assert!(text::width(&with_bar(0.5, &parts, columns)) <= columns, "{columns}");
+        }
+    }
+
+    #[test]
+    fn a_bar_is_empty_before_the_work_and_full_after_it() {
+        let part = [(0, "a".to_string())];
+        assert_eq!(with_bar(0.0, &part, 79), format!("[>{}] a", " ".repeat(21)));
+        assert_eq!(with_bar(1.0, &part, 79), format!("[{}] a", "=".repeat(22)));
+    }
+}

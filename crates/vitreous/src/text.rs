@@ -1,0 +1,161 @@
+//! Names, paths and other text from outside, made safe to print, and measured as a terminal shows it.
+//!
+//! A name may hold escape sequences, line breaks, and marks that reverse the direction of writing. Whatever is printed
+//! shows these as escapes: `\n`, `\u{1b}`.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::{Serialize, Serializer};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Stands where the end of a text was cut off.
+const CUT: char = '~';
+
+/// Escapes every character that cannot be seen, line breaks included: the result is one line.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    escaped(text, is_visible, |out, c| out.extend(c.escape_default()))
+}
+
+/// As [`visible`], for text whose line breaks are meant.
+pub fn visible_lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c == '\n' || is_visible(c), |out, c| out.extend(c.escape_default()))
+}
+
+/// As [`visible`], for one cell or line of Markdown.
+pub fn markdown(text: &str) -> String {
+    visible(text).replace('|', "\\|")
+}
+
+/// Escapes every character of a JSON text that cannot be seen, as JSON does: the values stay the same.
+pub fn visible_json(json: &str) -> Cow<'_, str> {
+    escaped(json, is_visible, |out, c| {
+        c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write!(out, "\\u{unit:04x}").expect("a text takes all"));
+    })
+}
+
+fn escaped(text: &str, stays: impl Fn(char) -> bool, escape: impl Fn(&mut String, char)) -> Cow<'_, str> {
+    if text.chars().all(&stays) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    text.chars().for_each(|c| if stays(c) { out.push(c) } else { escape(&mut out, c) });
+    Cow::Owned(out)
+}
+
+/// Whether a character has a shape, or gives one to the character before it as accents do. Control and format
+/// characters, separators other than the blank, and characters that Unicode does not assign have none.
+fn is_visible(c: char) -> bool {
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
+    // The standard library's table; behind another character it lets accents pass.
+    let mut bytes = [b'a'; 5];
+    let len = 1 + c.encode_utf8(&mut bytes[1..]).len();
+    std::str::from_utf8(&bytes[..len]).is_ok_and(|text| text.escape_debug().nth(1) == Some(c))
+}
+
+/// Returns how many columns of a terminal a text takes.
+pub fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// Makes a text visible, and cuts its end off where it takes more than so many columns.
+pub fn shortened(text: &str, most: usize) -> String {
+    let text = visible(text);
+    if width(&text) <= most {
+        return text.into_owned();
+    }
+    let mut start = String::new();
+    let mut left = most.saturating_sub(1);
+    for c in text.chars() {
+        let Some(rest) = left.checked_sub(c.width().unwrap_or(0)) else { break };
+        left = rest;
+        start.push(c);
+    }
+    format!("{}{CUT}", start.trim_end())
+}
+
+/// Adds blanks to a text up to a width in columns, before it or behind it.
+pub fn padded(text: &str, columns: usize, is_right: bool) -> String {
+    let blanks = " ".repeat(columns.saturating_sub(width(text)));
+    if is_right { blanks + text } else { text.to_string() + &blanks }
+}
+
+/// Serialises a path as text; bytes that are not UTF-8 become U+FFFD.
+pub fn lossy<S: Serializer>(path: impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().to_string_lossy().serialize(serializer)
+}
+
+/// As [`lossy`], for several paths.
+pub fn lossy_each<S: Serializer>(paths: &[impl AsRef<Path>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.as_ref().to_string_lossy()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_escaped_and_letters_stay() {
+        for (text, expected) in [
+            ("new\nline", "new\\nline"),
+            ("\x1b[31mred\x07", "\\u{1b}[31mred\\u{7}"),
+            // The one-byte form of an escape sequence's start, which some terminals obey.
+            ("\u{9b}31m\u{7f}", "\\u{9b}31m\\u{7f}"),
+            ("invoice\u{202e}gnp.exe", "invoice\\u{202e}gnp.exe"),
+            (
+                "a\u{2028}b\u{feff}c\u{200b}d\u{61c}e\u{2066}f\u{e0041}",
+                "a\\u{2028}b\\u{feff}c\\u{200b}d\\u{61c}e\\u{2066}f\\u{e0041}",
+            ),
+        ] {
+            assert_eq!(visible(text), expected);
+        }
+        for text in ["größer", "gro\u{308}ßer", "日本語クラス", "שלום", "कुत्ता", "🐕", "C:\\new", "·±→~"]
+        {
+            assert_eq!(visible(text), text);
+        }
+        assert_eq!(visible_lines("a\nb\r\x1b\n"), "a\nb\\r\\u{1b}\n");
+        assert_eq!(markdown("a|b\nc"), "a\\|b\\nc");
+    }
+
+    #[test]
+    fn json_keeps_its_values() {
+        let value = "\x1b\u{9b}\u{202e}\u{e0041}\nö";
+        let json = serde_json::to_string(value).unwrap();
+        let shown = visible_json(&json);
+        assert_eq!(shown, "\"\\u001b\\u009b\\u202e\\udb40\\udc41\\nö\"");
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), value);
+    }
+
+    #[test]
+    fn widths_are_those_of_a_terminal() {
+        assert_eq!(["cat", "größer", "gro\u{308}ßer", "日本語", "🐕"].map(width), [3, 6, 6, 6, 2]);
+        assert_eq!([padded("日本", 7, false), padded("日本", 7, true)], ["日本   ", "   日本"]);
+        assert_eq!(
+            ["golden retriever", "日本語クラス", "日本語"].map(|name| shortened(name, 7)),
+            ["golden~", "日本語~", "日本語"]
+        );
+        assert_eq!(shortened("gro\u{308}ßere Dinge", 5), "gro\u{308}ß~");
+        assert_eq!(shortened("a\nb", 3), "a\\~");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_not_unicode_becomes_json_all_the_same() {
+        use std::os::unix::ffi::OsStrExt;
+        use std::path::PathBuf;
+
+        #[derive(Serialize)]
+        struct Paths {
+            #[serde(serialize_with = "lossy")]
+            one: PathBuf,
+            #[serde(serialize_with = "lossy_each")]
+            several: Vec<PathBuf>,
+        }
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(b"o\xff"));
+        let json = serde_json::to_string(&Paths { one: path.clone(), several: vec![path] }).unwrap();
+        assert_eq!(json, "{\"one\":\"o\u{fffd}\",\"several\":[\"o\u{fffd}\"]}");
+    }
+}
