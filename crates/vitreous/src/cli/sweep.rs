@@ -415,6 +415,7 @@ impl Work<'_> {
         let out = item.folder.parent().unwrap_or(Path::new("."));
         let begun = (item.state == State::Begun).then(|| Begun::open(&item.folder)).transpose()?;
         let job = load(&item.checked, ready(&item.checked)?, self.jobs == 1)?;
+        job.dropped_batch().iter().for_each(|problem| say!("note: {}: {}; {}", item.name, problem.what, problem.fix));
         let epochs = job.config().train.epochs;
         let before = begun.as_ref().map_or(0, Begun::step);
         let mut alone = (self.jobs == 1).then(|| TrainProgress::start(&job, before));

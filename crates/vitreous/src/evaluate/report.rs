@@ -155,3 +155,33 @@ impl Report {
         files.iter().try_for_each(|(name, text)| write_atomically(&folder.join(name), text.as_bytes()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ConfusionMatrix;
+    use super::*;
+
+    #[test]
+    fn the_answers_take_no_more_than_is_counted_before() {
+        for (classes, name_len) in [(3, 7), (211, 5), (2_003, 97)] {
+            let names: Vec<String> = (0..classes).map(|class| format!("{class:0name_len$}")).collect();
+            let images = 1_009;
+            let mut confusion = ConfusionMatrix::new(&names);
+            let answer = |i: usize| {
+                let image = format!("test/{}/{i:032}.png", names[i % classes]);
+                Prediction { image, label: i % classes, prediction: i * 7 % classes, probability: 0.123_456 }
+            };
+            let predictions: Vec<Prediction> = (0..images).map(answer).collect();
+            predictions.iter().for_each(|one| confusion.add(one.label, one.prediction, 1));
+            let kept: usize = predictions.iter().map(|one| size_of_val(one) + one.image.len()).sum();
+            let json = serde_json::to_string(&confusion).unwrap().len();
+            let written = predictions_csv(&predictions, &names).len() + confusion.csv().len() + confusion.text().len();
+            let counted = Answers::bytes(images as u64, &names);
+            let taken = (kept + json + written) as u64;
+            assert!(taken <= counted && counted < 10 * taken, "{classes} classes: {taken} of {counted}");
+        }
+        // A whole matrix of counts would be 800 MB.
+        let many: Vec<String> = (0..10_000).map(|class| class.to_string()).collect();
+        assert!(Answers::bytes(10_000, &many) < 30_000_000);
+    }
+}

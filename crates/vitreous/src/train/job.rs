@@ -89,7 +89,7 @@ impl Job {
     }
 
     /// Says that the last batch of each epoch is left out, and how to change that.
-    pub(super) fn dropped_batch(&self) -> Option<Problem> {
+    pub fn dropped_batch(&self) -> Option<Problem> {
         let layer = self.config.model.batch_norm_of_one_place()?;
         let (_, is_dropped) = Job::images_of_epoch(&self.config, self.train.len());
         let batch = self.config.train.batch_size;
