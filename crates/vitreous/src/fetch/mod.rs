@@ -16,6 +16,7 @@ mod proxy;
 mod receive;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,7 +32,7 @@ use present::{Found, find};
 use receive::Receiver;
 
 /// How data sets are fetched.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The folder in which data sets are.
     pub dir: PathBuf,
@@ -47,6 +48,17 @@ pub struct Options {
     pub proxies: Proxies,
     /// A PEM file of the authorities that are trusted, instead of those that browsers trust.
     pub certificates: Option<PathBuf>,
+}
+
+// Written by hand, because addresses of mirrors may hold passwords.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options { dir, mirrors, force, timeout, slowest, proxies, certificates } = self;
+        let mirrors: Vec<String> = mirrors.iter().map(|mirror| address::shown(mirror)).collect();
+        let mut shown = f.debug_struct("Options");
+        shown.field("dir", dir).field("mirrors", &mirrors).field("force", force).field("timeout", timeout);
+        shown.field("slowest", slowest).field("proxies", proxies).field("certificates", certificates).finish()
+    }
 }
 
 /// What happens while a data set is fetched.

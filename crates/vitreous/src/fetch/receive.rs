@@ -49,29 +49,22 @@ impl From<FetchError> for Broken {
     }
 }
 
-/// Until when a file has to be here.
-struct Deadline {
+/// How long a mirror may take for a file.
+struct Deadline<'a> {
     start: Instant,
-    limit: Duration,
-    /// Bytes per second below which a mirror is too slow.
-    slowest: u64,
+    options: &'a Options,
+    /// The file's size: what the mirror states, before that the most that it can be.
+    bytes: u64,
 }
 
-impl Deadline {
-    /// The time that a mirror has for so many bytes.
-    fn new(options: &Options, bytes: u64) -> Deadline {
-        let slowest = options.slowest.max(1);
-        let limit = options.timeout.saturating_add(Duration::from_secs(bytes / slowest));
-        let rest = Duration::from_secs_f64((bytes % slowest) as f64 / slowest as f64);
-        Deadline { start: Instant::now(), limit: limit.saturating_add(rest), slowest }
-    }
-
+impl Deadline<'_> {
     fn is_over(&self) -> bool {
-        self.start.elapsed() > self.limit
+        let seconds = self.bytes as f64 / self.options.slowest.max(1) as f64;
+        self.start.elapsed() > self.options.timeout.saturating_add(Duration::from_secs_f64(seconds))
     }
 
     fn check(&self) -> Result<(), Broken> {
-        let slowest = units::bytes(self.slowest);
+        let slowest = units::bytes(self.options.slowest);
         if self.is_over() { Err(Broken::There(format!("it sends less than {slowest} a second"))) } else { Ok(()) }
     }
 }
@@ -114,12 +107,12 @@ impl Receiver<'_> {
     ) -> Result<Result<(), String>, FetchError> {
         let mut attempts = 0;
         let most = file.content.download_bytes_max();
-        let deadline = Deadline::new(self.options, most);
+        let mut deadline = Deadline { start: Instant::now(), options: self.options, bytes: most };
         loop {
             attempts += 1;
             let before = part.len();
             watch(Event::Asks { file: file.name, url: &shown(url), from: before });
-            let reason = match self.receive(url, part, (most, &deadline), watch) {
+            let reason = match self.receive(url, part, (most, &mut deadline), watch) {
                 Ok(()) => {
                     watch(Event::Checks { file: file.name });
                     match archive::check(&file.content, || part.open_again()) {
@@ -144,7 +137,7 @@ impl Receiver<'_> {
         &self,
         url: &str,
         part: &mut Part,
-        (most, deadline): (u64, &Deadline),
+        (most, deadline): (u64, &mut Deadline),
         watch: &dyn Fn(Event),
     ) -> Result<(), Broken> {
         let from = part.len();
@@ -167,6 +160,7 @@ impl Receiver<'_> {
             return Err(Broken::There(format!("it states {total} bytes, where {most} are the most that can be")));
         }
         let total = stated.map(|bytes| bytes + part.len());
+        deadline.bytes = total.unwrap_or(most);
         let mut body = response.body_mut().as_reader();
         let mut piece = vec![0; PIECE];
         loop {
@@ -190,7 +184,7 @@ impl Receiver<'_> {
     /// proxy, and whether the address may be asked.
     fn ask(&self, url: &str, from: u64) -> Result<Response<Body>, Broken> {
         let there = |reason: &str| Broken::There(reason.to_string());
-        let mut address: Uri = url.parse().map_err(|_| there("the address of the file is none"))?;
+        let mut address: Uri = url.parse().map_err(|_| there("the file's address is invalid"))?;
         for step in 0..=REDIRECTS_MAX {
             let agent = self.agent(&address, step == 0)?;
             // Of a compressed copy of a compressed file nobody would know the length.
@@ -201,7 +195,7 @@ impl Receiver<'_> {
             let response = request.call().map_err(|error| Broken::There(self.said(error)))?;
             let Some(location) = location(&response) else { return Ok(response) };
             let target = location.to_str().ok().and_then(|location| redirected(&address, location));
-            address = target.ok_or_else(|| there("it redirects to something that is no address of a file"))?;
+            address = target.ok_or_else(|| there("it redirects to an invalid address"))?;
         }
         Err(there("it sends from one address to the next without end"))
     }

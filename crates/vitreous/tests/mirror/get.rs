@@ -67,7 +67,7 @@ pub fn get_with(set: &DataSet, folder: &Folder, mirrors: Vec<String>, change: im
         mirrors,
         force: false,
         timeout: TIMEOUT,
-        slowest: 1_000_000,
+        slowest: 20_000,
         proxies: Proxies::default(),
         certificates: None,
     };
