@@ -51,10 +51,10 @@ pub struct Args {
     /// Runs side by side; threads are divided among them
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
-    /// Splits on which each run is measured at its end, beside val, which ranks them [default: the sweep's]
+    /// Splits on which each run is measured at its end, in addition to val, which ranks the runs [default: the sweep's]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     evaluate: Vec<SplitArg>,
-    /// Measure the setting that val ranks first on the test split, when it has been chosen
+    /// After the ranking, measure the setting that val ranks first on the test split
     #[arg(long)]
     test_winner: bool,
     /// The name of the sweep's folder [default: the sweep's, or the preset's with -sweep]

@@ -227,12 +227,16 @@ fn notes(comparison: &Comparison, further: &[String], several: bool) -> Vec<Stri
         let text = "no validation accuracy of these weights (-): `vitreous evaluate RUN --split val` measures it";
         notes.push(text.to_string());
     }
-    if rows.iter().any(|row| row.test_acc.is_none()) {
-        let first = match by {
-            Measure::Validation if rows.len() > 1 => "choose a run by its validation accuracy, then ",
-            _ => "",
-        };
-        notes.push(format!("no test accuracy (-): {first}`vitreous evaluate RUN` measures it"));
+    let untested = rows.iter().filter(|row| row.test_acc.is_none()).count();
+    match by {
+        // Where one has been tested, the others need not be: they were not chosen.
+        Measure::Validation if rows.len() > 1 && untested == rows.len() => {
+            let text = "no test accuracy (-): choose a run by its validation accuracy, then `vitreous evaluate RUN` measures it";
+            notes.push(text.to_string());
+        }
+        Measure::Validation if rows.len() > 1 => {}
+        _ if untested > 0 => notes.push("no test accuracy (-): `vitreous evaluate RUN` measures it".to_string()),
+        _ => {}
     }
     let is_known = |by: Measure| rows.iter().filter(|row| by.of(row).is_some()).count() > 1;
     if by == Measure::Validation && !is_known(by) && is_known(Measure::Test) {
@@ -324,6 +328,29 @@ mod tests {
         ];
         assert_eq!(sheet.notes.len(), starts.len());
         assert!(sheet.notes.iter().zip(starts).all(|(note, start)| note.starts_with(start)), "{:?}", sheet.notes);
+    }
+
+    #[test]
+    fn nobody_is_asked_to_test_what_was_not_chosen() {
+        let notes = |rows: Vec<Row>, ranked_by| {
+            let notes = Sheet::new(&Comparison { ranked_by, ..comparison(rows) }).notes;
+            notes.into_iter().filter(|note| note.contains("test accuracy")).collect::<Vec<_>>()
+        };
+        let (tested, untested) = (row("a", &[0.25]), row("b", &[]));
+        let all =
+            "no test accuracy (-): choose a run by its validation accuracy, then `vitreous evaluate RUN` measures it";
+        let plain = "no test accuracy (-): `vitreous evaluate RUN` measures it";
+        assert_eq!(notes(vec![untested.clone(), untested.clone()], Measure::Validation), [all]);
+        assert_eq!(notes(vec![tested.clone(), untested.clone()], Measure::Validation), [""; 0]);
+        assert_eq!(notes(vec![untested.clone()], Measure::Validation), [plain]);
+        assert_eq!(notes(vec![tested.clone(), untested], Measure::Test), [plain]);
+        // Rows without a validation split are ranked only where that is asked for.
+        let old = |row: &Row| Row { val_acc: None, ..row.clone() };
+        let found = notes(vec![old(&tested), old(&tested)], Measure::Validation);
+        assert!(
+            found.len() == 1 && found[0].starts_with("nothing is ranked, because fewer than two rows "),
+            "{found:?}"
+        );
     }
 
     #[test]

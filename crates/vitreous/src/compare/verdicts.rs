@@ -40,7 +40,7 @@ impl Verdicts {
         held.sort_by(|(_, a), (_, b)| b.mean.total_cmp(&a.mean));
         let rows = held.iter().map(|(row, difference)| line(row, difference)).collect();
         let (left, other) = (own.len() - 1 - held.len(), other.len());
-        Some(Verdicts { title, rows, notes: notes(comparison, &held, left, other) })
+        Some(Verdicts { title, rows, notes: notes(comparison, reference, &held, left, other) })
     }
 
     /// Writes a Markdown table below its title.
@@ -89,7 +89,13 @@ pub fn probability(p: f64) -> String {
     }
 }
 
-fn notes(comparison: &Comparison, held: &[(&Row, &RowDifference)], left: usize, other: usize) -> Vec<String> {
+fn notes(
+    comparison: &Comparison,
+    reference: &Row,
+    held: &[(&Row, &RowDifference)],
+    left: usize,
+    other: usize,
+) -> Vec<String> {
     let mut notes = Vec::new();
     if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::SameImages { .. })) {
         let text = "of two single runs, p is how often equally good models differ as much on the same images (McNemar's \
@@ -115,6 +121,7 @@ fn notes(comparison: &Comparison, held: &[(&Row, &RowDifference)], left: usize, 
     });
     if comparison.best_of.is_some() {
         let then = match comparison.ranked_by {
+            Measure::Validation if reference.test_acc.is_some() => "its test accuracy is not, as it has chosen nothing",
             Measure::Validation => "`vitreous evaluate RUN` measures it on the test split",
             Measure::Test => "no unseen images are left to measure it on",
         };

@@ -29,7 +29,7 @@ pub struct SweepFile {
     pub each: Vec<String>,
     /// Seeds with which every run is made; its own when there are none.
     pub seeds: Vec<u64>,
-    /// Splits on which every run is measured, beside the validation split; the test split only with `reproduces`.
+    /// Splits on which every run is measured, in addition to the validation split; the test split only with `reproduces`.
     pub evaluate: Option<Vec<SplitName>>,
     /// The published table that the sweep reproduces. Such a table reports what every run reaches on the test split, which
     /// a sweep that has something to choose must not look at before it has chosen.
