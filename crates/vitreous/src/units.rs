@@ -108,11 +108,14 @@ pub fn percent(fraction: f64) -> String {
 /// Returns the candidate closest to `word`, when one is close enough to be what was meant.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
+    let limit = |candidate: &str| 1 + word.len().min(candidate.len()) / 3;
     candidates
         .into_iter()
+        // Every letter more is a change: long words are not compared with short ones.
+        .filter(|candidate| word.len().abs_diff(candidate.len()) <= 4 * limit(candidate))
         .map(|candidate| (edit_distance(&word, &candidate.to_lowercase()), candidate))
         .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, candidate)| *distance <= 1 + word.len().min(candidate.len()) / 3)
+        .filter(|(distance, candidate)| *distance <= limit(candidate))
         .map(|(_, candidate)| candidate)
 }
 

@@ -1,11 +1,16 @@
 //! Which classes of a data set a run uses: `even`, `odd`, or a list of their names or numbers.
 //!
-//! The order of the list means nothing: classes stay in the order of the data set.
+//! - The order of the list means nothing: classes stay in the order of the data set.
+//! - Where class names are numerals, numbers are names, and `even` and `odd` refer to the numerals. Elsewhere numbers are
+//!   positions, counted from 0.
+//! - Names are equal if they look the same: Unicode writes `é` as one character or as two.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use crate::units;
 
@@ -18,11 +23,11 @@ const LISTED_MAX: usize = 20;
 /// A part of a data set's classes, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClassSubset {
-    /// The classes numbered 0, 2, 4, ...
+    /// The classes 0, 2, 4, ...
     Even,
-    /// The classes numbered 1, 3, 5, ...
+    /// The classes 1, 3, 5, ...
     Odd,
-    /// These: all of them names, or all of them numbers counted from 0.
+    /// These: all of them names, or all of them numbers.
     Listed(Vec<String>),
 }
 
@@ -47,18 +52,20 @@ impl ClassSubset {
         if items.len() < 2 {
             return Err(ClassSubsetError::TooFewListed { listed: items.len() });
         }
-        let twice = items.iter().enumerate().find(|(at, item)| items[..*at].contains(item));
-        twice.map_or(Ok(()), |(_, item)| Err(ClassSubsetError::Twice { class: item.clone() }))
+        let mut earlier = HashSet::new();
+        let twice = items.iter().find(|item| !earlier.insert(item.as_str()));
+        twice.map_or(Ok(()), |item| Err(ClassSubsetError::Twice { class: item.clone() }))
     }
 
     /// Returns the numbers of the chosen classes among `names`, in rising order.
     ///
     /// # Errors
-    /// When a name or number is none of the classes, or fewer than two classes are left.
+    /// When a name or number is none of the classes, fewer than two classes are left, or `even` or `odd` is asked for
+    /// and only some of the names are numerals.
     pub fn places(&self, names: &[String]) -> Result<Vec<usize>, ClassSubsetError> {
         let mut places: Vec<usize> = match self {
-            ClassSubset::Even => (0..names.len()).step_by(2).collect(),
-            ClassSubset::Odd => (1..names.len()).step_by(2).collect(),
+            ClassSubset::Even => self.with_parity(0, names)?,
+            ClassSubset::Odd => self.with_parity(1, names)?,
             ClassSubset::Listed(items) => listed(items, names)?,
         };
         places.sort_unstable();
@@ -68,6 +75,22 @@ impl ClassSubset {
             return Err(ClassSubsetError::TooFewLeft { subset: self.clone(), left: places.len(), known });
         }
         Ok(places)
+    }
+
+    fn with_parity(&self, parity: usize, names: &[String]) -> Result<Vec<usize>, ClassSubsetError> {
+        // The last digit says it, however long the numeral is.
+        let numerals =
+            names.iter().map(|name| numeral(name).map(|digits| usize::from(digits.as_bytes()[digits.len() - 1])));
+        let numerals: Vec<Option<usize>> = numerals.collect();
+        let parities: Vec<usize> = match numerals.iter().flatten().count() {
+            0 => (0..names.len()).collect(),
+            some if some < names.len() => {
+                let class = names.iter().find(|name| numeral(name).is_none()).cloned().unwrap_or_default();
+                return Err(ClassSubsetError::NotAllNumerals { subset: self.clone(), class, known: names.to_vec() });
+            }
+            _ => numerals.into_iter().flatten().collect(),
+        };
+        Ok((0..names.len()).filter(|&place| parities[place] % 2 == parity).collect())
     }
 
     /// Returns how many of `classes` classes are chosen, for a data set whose names are not known.
@@ -80,21 +103,43 @@ impl ClassSubset {
     }
 }
 
-/// A list is one of names wherever it can be: classes may be called `1` and `2`.
+/// The form of a class name that is equal for all ways to write what looks the same (Unicode's normalization form C).
+pub fn spelling(name: &str) -> String {
+    if is_nfc(name) { name.to_string() } else { name.nfc().collect() }
+}
+
+/// The digits of a whole number without leading zeros, if a name is one.
+fn numeral(name: &str) -> Option<&str> {
+    let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| name[..name.len() - 1].trim_start_matches('0')).map(|start| &name[name.len() - 1 - start.len()..])
+}
+
+/// The places of the listed classes: each is a name, or the number that a name is, or else all are positions.
 fn listed(items: &[String], names: &[String]) -> Result<Vec<usize>, ClassSubsetError> {
-    let place = |item: &String| names.iter().position(|name| name == item);
-    if let Some(places) = items.iter().map(place).collect() {
-        return Ok(places);
+    let by_name: HashMap<String, usize> = names.iter().map(|name| spelling(name)).zip(0..).collect();
+    let mut by_number: HashMap<&str, Option<usize>> = HashMap::new();
+    for (place, name) in names.iter().enumerate() {
+        if let Some(digits) = numeral(name) {
+            // Of `1` and `01` a number means neither; each is found by its name.
+            by_number.entry(digits).and_modify(|known| *known = None).or_insert(Some(place));
+        }
     }
+    let place = |item: &String| {
+        let by_number = || by_number.get(numeral(item)?).copied().flatten();
+        by_name.get(&spelling(item)).copied().or_else(by_number)
+    };
+    let Some(missing) = items.iter().find(|item| place(item).is_none()) else {
+        return Ok(items.iter().filter_map(place).collect());
+    };
+    let known = names.to_vec();
     let numbers: Option<Vec<usize>> = items.iter().map(|item| item.parse().ok()).collect();
-    if let Some(numbers) = numbers {
-        return match numbers.iter().find(|&&number| number >= names.len()) {
-            Some(&number) => Err(ClassSubsetError::Number { number, known: names.to_vec() }),
+    match numbers.filter(|_| by_number.is_empty()) {
+        Some(numbers) => match numbers.iter().find(|&&number| number >= names.len()) {
+            Some(&number) => Err(ClassSubsetError::Number { number, known }),
             None => Ok(numbers),
-        };
+        },
+        None => Err(ClassSubsetError::Unknown { class: missing.clone(), known }),
     }
-    let class = items.iter().find(|item| place(item).is_none()).expect("some item is no name").clone();
-    Err(ClassSubsetError::Unknown { class, known: names.to_vec() })
 }
 
 impl fmt::Display for ClassSubset {
@@ -148,6 +193,9 @@ pub enum ClassSubsetError {
     /// A number is no class of the data set.
     #[error("classes lists the number {number}, but the classes of the data are numbered 0 to {}", known.len() - 1)]
     Number { number: usize, known: Vec<String> },
+    /// The names do not say which classes are even.
+    #[error("classes {subset} needs class names that are all numbers, or none of them, and `{class}` is not a number")]
+    NotAllNumerals { subset: ClassSubset, class: String, known: Vec<String> },
     /// The data set has too few classes.
     #[error("classes {subset} leaves {} of {}, where a classifier needs at least 2", left, known.len())]
     TooFewLeft { subset: ClassSubset, left: usize, known: Vec<String> },
@@ -161,6 +209,11 @@ impl ClassSubsetError {
                 "use even, odd, names such as cat,dog, or numbers such as 0,2,4".to_string()
             }
             ClassSubsetError::Twice { class } => format!("name `{class}` once"),
+            ClassSubsetError::NotAllNumerals { known, .. } => format!("list the classes: they are {}", some(known)),
+            // Another number is another class, not a misspelling.
+            ClassSubsetError::Unknown { class, known } if numeral(class).is_some() => {
+                format!("the classes are {}", some(known))
+            }
             ClassSubsetError::Unknown { class, known } => {
                 match units::nearest(class, known.iter().map(String::as_str)) {
                     Some(nearest) => format!("did you mean `{nearest}`?"),
@@ -220,8 +273,51 @@ mod tests {
     #[test]
     fn numbers_that_are_names_are_names() {
         assert_eq!(places("1,3", &["1", "2", "3"]), [0, 2]);
-        // One of them is no name, so all are numbers.
-        assert_eq!(places("0,2", &["1", "2", "3"]), [0, 2]);
+        let [error, hint] = refused("1,3", &["0", "1", "2", "4", "5"]);
+        assert_eq!(error, "classes lists `3`, which is no class of the data");
+        assert_eq!(hint, "the classes are 0, 1, 2, 4, 5");
+        assert_eq!(refused("0,2", &["1", "2", "3"])[0], "classes lists `0`, which is no class of the data");
+        // One numeral among the names is enough.
+        assert_eq!(refused("0,1", &["1", "2", "cat"])[0], "classes lists `0`, which is no class of the data");
+        assert_eq!(places("2,cat", &["1", "2", "cat"]), [1, 2]);
+        assert_eq!(places("1,10", &["001", "002", "010"]), [0, 2]);
+        assert_eq!(places("1,01", &["01", "1", "2"]), [0, 1]);
+        assert_eq!(refused("001,2", &["01", "1", "2"])[0], "classes lists `001`, which is no class of the data");
+    }
+
+    #[test]
+    fn even_and_odd_are_the_numerals_and_else_the_places() {
+        let gap = ["0", "1", "2", "4", "5"];
+        assert_eq!([places("even", &gap), places("odd", &gap)], [vec![0, 2, 3], vec![1, 4]]);
+        let sorted_as_text = ["1", "10", "11", "2", "99999999999999999999999999999"];
+        assert_eq!(places("odd", &sorted_as_text), [0, 2, 4]);
+        let digits = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+        assert_eq!(places("odd", &digits), [1, 3, 5, 7, 9]);
+        let [error, hint] = refused("even", &["0", "1", "2", "other"]);
+        let expected =
+            "classes even needs class names that are all numbers, or none of them, and `other` is not a number";
+        assert_eq!([error.as_str(), &hint], [expected, "list the classes: they are 0, 1, 2, other"]);
+    }
+
+    #[test]
+    fn names_that_look_the_same_are_the_same() {
+        assert_eq!(places("caf\u{e9},bar", &["bar", "cafe\u{301}", "inn"]), [0, 1]);
+        assert_eq!(places("cafe\u{301},inn", &["bar", "caf\u{e9}", "inn"]), [1, 2]);
+        assert_ne!(spelling("cafe"), spelling("caf\u{e9}"));
+    }
+
+    #[test]
+    fn many_thousand_classes_take_no_time_for_each_pair_of_them() {
+        let names: Vec<String> = (0..40_000).map(|number| format!("class-{number}")).collect();
+        let start = std::time::Instant::now();
+        let numbers: Vec<String> = (0..40_000).map(|number| number.to_string()).collect();
+        for items in [numbers, names.clone()] {
+            let subset = ClassSubset::parse(&items.join(","));
+            subset.check().unwrap();
+            assert_eq!(subset.places(&names).unwrap().len(), 40_000);
+        }
+        // Pairs would take minutes.
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
     }
 
     #[test]
