@@ -256,7 +256,11 @@ fn bad_input_gets_one_error_and_no_run() {
             &["--opt", "lion"],
             "error: opt \"lion\" is not one of adam, adamw, sgd (--opt, [train])\nhint: use --opt adam\n",
         ),
-        (&["--seed", "9223372036854775808"], "error: seed \"9223372036854775808\" is not a whole number"),
+        (
+            &["--seed", "9223372036854775808"],
+            "error: seed 9223372036854775808 is not at most 9223372036854775807 (--seed, [train])\n\
+             hint: write it as --seed 42\n",
+        ),
         (&["--lr", "-1"], "error: lr -1 is not a positive number (--lr, [train])\nhint: use --lr 0.001\n"),
         (&["--name", "a/b"], "error: `a/b` is no name of a run (--name)\n"),
         (&["--data", "mnits"], "error: no data set or folder is called `mnits`\nhint: did you mean mnist?\n"),

@@ -25,6 +25,7 @@ use super::train::{INTERRUPTED, Ready, SAVE_EVERY, base, command, load, ready, r
 use super::{CliError, show};
 use crate::compare::{changes, settings_of, shown};
 use crate::config::data::DataSpec;
+use crate::config::text_file;
 use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::{Facts, SplitName};
@@ -169,8 +170,11 @@ fn sweep_file(args: &Args) -> Result<(SweepFile, String), CliError> {
                 if !path.exists() {
                     return Err(SweepError::Unknown { name: name.clone() }.into());
                 }
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| SweepError::Read { path: name.clone(), reason: units::system_error(&error) })?;
+                let text = text_file::read(path).map_err(|error| SweepError::Read {
+                    path: name.clone(),
+                    reason: error.reason,
+                    hint: error.hint,
+                })?;
                 let stem = path.file_stem().map_or("sweep".to_string(), |stem| stem.to_string_lossy().into_owned());
                 (SweepFile::parse(&text, name)?, stem)
             }

@@ -15,7 +15,7 @@ use super::data::DataSpec;
 use super::error::{ConfigError, Place};
 use super::model::{ModelKind, ModelSpec};
 use super::train::TrainSpec;
-use super::{CheckedConfig, Config, presets};
+use super::{CheckedConfig, Config, presets, text_file};
 use crate::units;
 
 /// What `layers` of a stack looks like.
@@ -71,13 +71,13 @@ impl Layers {
     /// Adds a file.
     ///
     /// # Errors
-    /// When it cannot be read, is no TOML, or holds an unknown key or a value of the wrong kind.
+    /// When it cannot be read, is not UTF-8 or TOML, or holds an unknown key or a value of the wrong kind.
     pub fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
-            hint: presets::text(&shown).map(|_| format!("{shown} is a preset: use --preset {shown}")),
+        let text = text_file::read(path).map_err(|error| ConfigError::Read {
+            hint: presets::text(&shown).map(|_| format!("{shown} is a preset: use --preset {shown}")).or(error.hint),
             path: shown.clone(),
-            reason: units::system_error(&error),
+            reason: error.reason,
         })?;
         self.add_toml(&text, &shown)
     }
@@ -366,6 +366,7 @@ fn wrong_value(table: &str, key: &str, value: &Value, error: &toml::de::Error, p
     }
     let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected);
     let (expected, example) = match expected {
+        "usize" | "u64" if is_too_large(value) => ("at most 9223372036854775807", "1"),
         "usize" | "u64" => ("a whole number of at least 0", "1"),
         "f64" | "f32" if value.is_array() => ("a list of numbers", "[0.5]"),
         "f64" | "f32" => ("a number", "0.5"),
@@ -383,8 +384,15 @@ fn wrong_value(table: &str, key: &str, value: &Value, error: &toml::de::Error, p
     let default = Value::try_from(Config::default()).ok().and_then(|config| config.get(table)?.get(key).cloned());
     let example = default.map_or(example.to_string(), |default| default.to_string());
     let hint = format!("write it as {key} = {example}");
-    let (key, value, expected) = (key.to_string(), value.to_string(), expected.to_string());
+    let value = if is_too_large(value) { value.as_str().unwrap_or_default().to_string() } else { value.to_string() };
+    let (key, expected) = (key.to_string(), expected.to_string());
     ConfigError::Kind { key, value, expected, place: Box::new(place.clone()), hint }
+}
+
+/// Whether a text is a whole number that TOML cannot hold.
+fn is_too_large(value: &Value) -> bool {
+    let digits = value.as_str().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.is_some_and(|digits| digits.parse::<i64>().is_err())
 }
 
 fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>, list: &str) -> String {

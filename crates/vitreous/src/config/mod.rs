@@ -11,6 +11,7 @@ pub mod layers;
 pub mod model;
 pub mod presets;
 pub mod strips;
+pub mod text_file;
 pub mod train;
 
 use serde::{Deserialize, Serialize};
@@ -271,6 +272,11 @@ mod tests {
             ),
             ("[model]\ndepth = 4.5", "depth 4.5 is not a whole number of at least 0", "write it as depth = 4"),
             ("[train]\nepochs = -1", "epochs -1 is not a whole number of at least 0", "write it as epochs = 10"),
+            (
+                "[train]\nseed = \"9223372036854775808\"",
+                "seed 9223372036854775808 is not at most 9223372036854775807",
+                "write it as seed = 42",
+            ),
             ("[train]\nlr = \"high\"", "lr \"high\" is not a number", "write it as lr = 0.001"),
             ("[train]\nclip_grad = true", "clip_grad true is not a number", "write it as clip_grad = 0.5"),
             ("[model]\nqkv_bias = 1", "qkv_bias 1 is not true or false", "write it as qkv_bias = true"),

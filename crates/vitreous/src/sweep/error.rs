@@ -15,7 +15,7 @@ pub enum SweepError {
     Unknown { name: String },
     /// The file cannot be read.
     #[error("cannot read the sweep: {reason} ({path})")]
-    Read { path: String, reason: String },
+    Read { path: String, reason: String, hint: Option<String> },
     /// The text is no sweep.
     #[error("{message} ({source_name}, line {line})")]
     Syntax { message: String, source_name: String, line: usize },
@@ -71,7 +71,7 @@ impl SweepError {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => format!("the sweeps are {}; or name a TOML file", super::names().collect::<Vec<_>>().join(", ")),
             },
-            SweepError::Read { .. } => return None,
+            SweepError::Read { hint, .. } => return hint.clone(),
             SweepError::Syntax { message, .. } => {
                 let names = if message.starts_with("unknown ") { units::quoted(message) } else { Vec::new() };
                 let near = names.split_first().and_then(|(name, known)| units::nearest(name, known.iter().copied()));
