@@ -208,6 +208,11 @@ fn pictures_of_any_size_are_predicted_and_a_bad_one_is_named() {
         |place: usize| (&answer["predictions"][place]["image"], &answer["predictions"][place]["top"][0]["class"]);
     assert_eq!(first(0), (&"a.png".into(), &"red".into()));
     assert_eq!(first(1), (&"c.png".into(), &"blue".into()));
+    let failed = serde_json::json!([{
+        "image": "b.png",
+        "error": "the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)",
+    }]);
+    assert_eq!(answer["failed"], failed);
     let top = answer["predictions"][0]["top"].as_array().expect("classes");
     let sum: f64 = top.iter().map(|guess| guess["probability"].as_f64().expect("a number")).sum();
     assert!(top.len() == 3 && (sum - 1.0).abs() < 1e-9, "{answer}");
@@ -243,7 +248,7 @@ fn what_cannot_be_predicted_is_told_before_much_is_read() {
     let folder = run.path();
     let none = refused(folder, &["predict", "a.png", "--run=runs/colours", "--top=0"]);
     assert!(none.contains("it is no whole number of at least 1"), "{none}");
-    let expected = "error: this is a folder (colours)\n";
+    let expected = "error: this is a folder (colours)\nhint: name the pictures in it, such as colours/1.jpg\n";
     assert_eq!(refused(folder, &["predict", "colours", "--run=runs/colours"]), expected);
     // A file that is all hole takes no room on the disk.
     let file = fs::File::create(folder.join("huge.safetensors")).unwrap();

@@ -1,11 +1,12 @@
 //! `vitreous predict`: the classes of single pictures, or the digits on them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::evaluate::{WeightsArg, load};
+use super::settings::shell_word;
 use super::strips;
 use super::{CliError, json, show};
 use crate::data::DataError;
@@ -54,6 +55,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 struct Answer {
     weights: String,
     predictions: Vec<PictureAnswer>,
+    /// Pictures without a prediction.
+    failed: Vec<Failure>,
+}
+
+#[derive(Serialize)]
+struct Failure {
+    image: String,
+    error: String,
 }
 
 #[derive(Serialize)]
@@ -89,7 +98,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         _ => {}
     }
     let mut predictions = Vec::new();
-    let mut errors = Vec::new();
+    let (mut errors, mut failed) = (Vec::new(), Vec::new());
     let answers = args.images.chunks(BATCH).flat_map(|images| ask(&mut classifier, images, &args, threads));
     for (image, answer) in args.images.iter().zip(answers) {
         match answer {
@@ -102,7 +111,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
                 }
             }
             Err(error) => {
-                let error = picture_error(&error);
+                failed.push(Failure { image: image.display().to_string(), error: error.to_string() });
+                let error = picture_error(&error, image);
                 // The last word of the command is its status: with one picture that is this error.
                 if args.images.len() > 1 {
                     error.report();
@@ -112,7 +122,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         }
     }
     if args.json {
-        show(&json(&Answer { weights: path.display().to_string(), predictions }))?;
+        show(&json(&Answer { weights: path.display().to_string(), predictions, failed }))?;
     }
     match (errors.len(), args.images.len()) {
         (0, _) => Ok(()),
@@ -153,8 +163,11 @@ fn weights_path(args: &Args) -> Result<PathBuf, CliError> {
 }
 
 /// The hint of a bad picture in a data set does not help with a single one.
-fn picture_error(error: &DataError) -> CliError {
+fn picture_error(error: &DataError, image: &Path) -> CliError {
     let hint = match error {
+        DataError::Read { .. } if image.is_dir() => {
+            Some(format!("name the pictures in it, such as {}", shell_word(&image.join("1.jpg"))))
+        }
         DataError::Picture { .. } => Some("give whole JPEG, PNG, WebP or BMP files".to_string()),
         other => other.hint(),
     };
