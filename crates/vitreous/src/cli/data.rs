@@ -79,7 +79,7 @@ fn text(summary: &DataSummary) -> String {
     ];
     let some = |n: usize, one: &str, more: &str| format!("{} {}", count(n), if n == 1 { one } else { more });
     if summary.ignored_files > 0 {
-        let text = some(summary.ignored_files, "file that is no picture", "files that are no pictures");
+        let text = some(summary.ignored_files, "file in the class folders", "files in the class folders");
         rows.push(["ignored".to_string(), text]);
     }
     if summary.loose_pictures > 0 {
@@ -89,6 +89,9 @@ fn text(summary: &DataSummary) -> String {
     }
     for folder in &summary.ignored_folders {
         rows.push(["ignored".to_string(), format!("{}, no split by its name", folder.display())]);
+    }
+    for folder in &summary.run_folders {
+        rows.push(["ignored".to_string(), format!("{}, which holds runs", folder.display())]);
     }
     if !summary.skipped.is_empty() {
         let text = some(summary.skipped.len(), "picture that cannot be decoded", "pictures that cannot be decoded");

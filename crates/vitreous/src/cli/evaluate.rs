@@ -1,5 +1,6 @@
 //! `vitreous evaluate`: what a run's weights reach on images they were not trained on.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -10,7 +11,7 @@ use super::settings::dir_of_environment;
 use super::strips;
 use super::table::{Align, table};
 use super::{CliError, json, show};
-use crate::config::classes::ClassSubset;
+use crate::config::classes::{ClassSubset, spelling};
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::config::train::THREADS_MAX;
@@ -352,7 +353,8 @@ fn other_data(args: &Args, run: &Run, classifier: &Classifier) -> Result<(DataSp
     }
     // By name: other data may number its classes otherwise, or lack some.
     let known = classifier.class_names();
-    let chosen: Vec<String> = facts.class_names.into_iter().filter(|name| known.contains(name)).collect();
+    let spelled: HashSet<String> = known.iter().map(|name| spelling(name)).collect();
+    let chosen: Vec<String> = facts.class_names.into_iter().filter(|name| spelled.contains(&spelling(name))).collect();
     if chosen.is_empty() {
         let error = format!("no class of {} is one that {} was trained on", spec.name, run.name());
         return Err(CliError::user(error, Some(format!("its classes are {}", known.join(", ")))));

@@ -219,6 +219,8 @@ pub fn ready_for(checked: &CheckedConfig, facts: Facts) -> Result<Ready, CliErro
 
 /// What lies in the data's folder and is not used.
 fn passed_over(facts: &Facts) -> impl Iterator<Item = String> {
+    let runs = facts.run_folders.iter();
+    let runs = runs.map(|folder| format!("{} is passed over: it holds runs, not pictures", folder.display()));
     let folders = facts.ignored_folders.iter();
     let pictures = (facts.loose_pictures > 0).then(|| {
         let count = units::count(facts.loose_pictures as u64);
@@ -226,6 +228,7 @@ fn passed_over(facts: &Facts) -> impl Iterator<Item = String> {
     });
     folders
         .map(|folder| format!("{} is passed over: splits are called train/, val/ and test/", folder.display()))
+        .chain(runs)
         .chain(pictures)
 }
 

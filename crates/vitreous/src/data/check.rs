@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Duplicates, SmallPicture, Split};
+use super::walk::EXTENSIONS;
+use super::{Duplicates, PassedOver, SmallPicture, Split};
 use crate::units;
 
 /// A class with fewer images than this part of the mean is rare.
@@ -26,6 +27,9 @@ pub struct DataCheck {
     pub images: usize,
     /// Pictures that were enlarged to the size of the images.
     pub small_pictures: Vec<SmallPicture>,
+    /// Files in class folders that are not used.
+    #[serde(default)]
+    pub passed_over: PassedOver,
 }
 
 /// A class of which there is little to learn from.
@@ -48,7 +52,12 @@ pub struct Problem {
 
 impl DataCheck {
     /// Looks at what was loaded.
-    pub fn new(train: &Split, validation: Option<&Split>, class_names: &[String]) -> DataCheck {
+    pub fn new(
+        train: &Split,
+        validation: Option<&Split>,
+        class_names: &[String],
+        passed_over: &PassedOver,
+    ) -> DataCheck {
         let counts = train.class_counts(class_names.len());
         let class_mean = train.len() as f64 / class_names.len().max(1) as f64;
         let named = || class_names.iter().cloned();
@@ -64,12 +73,29 @@ impl DataCheck {
             not_validated,
             images: train.len() + validation.map_or(0, Split::len),
             small_pictures: train.small_pictures().to_vec(),
+            passed_over: passed_over.clone(),
         }
     }
 
     /// Says what is doubtful, the worst first.
     pub fn problems(&self) -> Vec<Problem> {
-        [self.copies(), self.rare(), self.unmeasured(), self.small()].into_iter().flatten().collect()
+        let images = [self.copies(), self.rare(), self.unmeasured(), self.small()].into_iter().flatten();
+        images.chain(self.not_used()).collect()
+    }
+
+    fn not_used(&self) -> impl Iterator<Item = Problem> {
+        let PassedOver { other_formats, dead_links, special, other_files, not_unicode } = &self.passed_over;
+        let read = EXTENSIONS.join(", ");
+        let kinds = [
+            (other_formats, "pictures in formats that are not read", "convert them to JPEG or PNG".to_string()),
+            (dead_links, "links that cannot be followed", "put the files there, or remove the links".to_string()),
+            (special, "pipes, sockets or devices, which are not read", "replace them by files".to_string()),
+            (not_unicode, "pictures with names that are not valid Unicode", "rename them; they are used".to_string()),
+            (other_files, "files with other endings, not used", format!("pictures need one of the endings {read}")),
+        ];
+        kinds
+            .into_iter()
+            .filter_map(|(files, what, fix)| Some(Problem { what: format!("{what}: {}", files.listed()?), fix }))
     }
 
     fn copies(&self) -> Option<Problem> {
@@ -141,7 +167,7 @@ mod tests {
     fn checked(root: &Path, size: usize) -> DataCheck {
         let spec = DataSpec { image_size: Some(size), ..spec("photos", root) };
         let (facts, loaded) = loaded(&spec, Wanted::TrainAndValidation).unwrap();
-        DataCheck::new(&loaded.train.unwrap(), loaded.validation.as_ref(), &facts.class_names)
+        DataCheck::new(&loaded.train.unwrap(), loaded.validation.as_ref(), &facts.class_names, &facts.passed_over)
     }
 
     /// Pictures of a class, each of its own colour and with a width of `size` and more.

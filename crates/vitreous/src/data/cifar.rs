@@ -4,13 +4,14 @@
 //! The files carry neither header nor checksum: their sizes are compared with the record's and with each other.
 
 use std::cmp::Ordering;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::idx::{BYTES_MAX, zeros};
 use super::split::{Names, Packed};
 use super::{DataError, ImageShape, Progress};
+use crate::regular;
 
 /// Shape of every image.
 pub const SHAPE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
@@ -93,7 +94,7 @@ impl CifarFiles {
         let per_file = self.count / self.paths.len();
         for path in &self.paths {
             let read_error = |error: io::Error| read_error(path, &error);
-            let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(read_error)?);
+            let mut file = BufReader::with_capacity(1 << 16, regular::open(path).map_err(read_error)?);
             for (index, image) in images.by_ref().take(per_file).enumerate() {
                 labels.push(read_label(&mut file, path, index)?);
                 file.read_exact(image).map_err(read_error)?;
@@ -113,7 +114,7 @@ impl CifarFiles {
         let mut labels = Vec::with_capacity(self.count);
         let per_file = self.count / self.paths.len();
         for path in &self.paths {
-            let mut file = File::open(path).map_err(|error| read_error(path, &error))?;
+            let mut file = regular::open(path).map_err(|error| read_error(path, &error))?;
             for index in 0..per_file {
                 let at = SeekFrom::Start(index as u64 * RECORD_LEN);
                 file.seek(at).map_err(|error| read_error(path, &error))?;
@@ -150,7 +151,7 @@ pub fn class_names(beside: &Path) -> Result<Vec<String>, DataError> {
     let path = beside.with_file_name(NAMES_FILE);
     let mut text = Vec::new();
     // Ten names are short; whatever is longer is cut off and then found wrong.
-    match File::open(&path).and_then(|file| file.take(1 << 16).read_to_end(&mut text)) {
+    match regular::open(&path).and_then(|file| file.take(1 << 16).read_to_end(&mut text)) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(CLASS_NAMES.map(str::to_string).to_vec()),
         Err(error) => return Err(DataError::read(&path, &error)),

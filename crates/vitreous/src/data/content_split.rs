@@ -98,7 +98,7 @@ fn hashes(root: &Path, pictures: &[Picture], split_seed: u64, threads: usize, pr
                     let job = jobs.lock().expect("no thread panics with the lock").next();
                     let Some((hash, picture)) = job else { break };
                     // A file that cannot be read is an error of its own when it is decoded.
-                    *hash = hash_of(&root.join(&picture.name), split_seed).unwrap_or(u64::MAX);
+                    *hash = hash_of(&picture.path(root), split_seed).unwrap_or(u64::MAX);
                     progress(done.fetch_add(1, Ordering::Relaxed) + 1, pictures.len());
                 }
             });

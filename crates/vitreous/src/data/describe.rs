@@ -29,11 +29,14 @@ pub struct DataSummary {
     pub memory_bytes: u64,
     /// SHA-256 of what was loaded.
     pub fingerprint: String,
-    /// Files in class folders that are no pictures by their ending.
+    /// Number of files in class folders that are not used; `check` names some of them by kind.
     pub ignored_files: usize,
     /// Folders beside `train/` that are no split by their names.
     #[serde(serialize_with = "crate::text::lossy_each")]
     pub ignored_folders: Vec<PathBuf>,
+    /// Folders that hold runs of this program.
+    #[serde(serialize_with = "crate::text::lossy_each")]
+    pub run_folders: Vec<PathBuf>,
     /// Pictures beside class folders, in no class.
     pub loose_pictures: usize,
     /// Pictures that cannot be decoded.
@@ -81,12 +84,13 @@ pub fn describe(facts: &Facts, loaded: &Loaded, normalization: &Normalization) -
         normalization: normalization.clone(),
         memory_bytes: ((train + validation) * facts.shape.len()) as u64,
         fingerprint: loaded.fingerprint.clone(),
-        ignored_files: facts.ignored_files,
+        ignored_files: facts.passed_over.count(),
         ignored_folders: facts.ignored_folders.clone(),
+        run_folders: facts.run_folders.clone(),
         loose_pictures: facts.loose_pictures,
         skipped: loaded.skipped.clone(),
         check: loaded.train.as_ref().map_or_else(DataCheck::default, |train| {
-            DataCheck::new(train, loaded.validation.as_ref(), &facts.class_names)
+            DataCheck::new(train, loaded.validation.as_ref(), &facts.class_names, &facts.passed_over)
         }),
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::known::is_other_data_set;
 use super::{ImageShape, SplitName};
 use crate::config::classes::ClassSubsetError;
 use crate::config::data::KNOWN_DATA_SETS;
@@ -37,6 +38,9 @@ pub enum DataError {
     /// A folder that was named as one of pictures holds a known data set.
     #[error("this folder holds the files of {name}, not folders of pictures ({})", path.display())]
     KnownFiles { name: &'static str, path: PathBuf },
+    /// The files of a known data set are in the place of another's.
+    #[error("these are the files of {found}, not of {name} ({})", path.display())]
+    OtherKnownFiles { name: String, found: &'static str, path: PathBuf },
     /// The system refuses to read.
     #[error("{reason} ({})", path.display())]
     Read { path: PathBuf, reason: String },
@@ -44,6 +48,9 @@ pub enum DataError {
     /// The file does not start as an IDX file of its kind does.
     #[error("the file starts with {found:#010x}, but IDX {holds} start with {expected:#010x} ({})", path.display())]
     IdxMagic { path: PathBuf, holds: &'static str, found: u32, expected: u32 },
+    /// An IDX file holds other numbers than bytes, or has other dimensions.
+    #[error("the file holds {found}, but IDX {holds} are {expected} ({})", path.display())]
+    IdxKind { path: PathBuf, holds: &'static str, found: String, expected: String },
     /// A header states absurd sizes.
     #[error("the header states {count} images of {width}x{height} ({})", path.display())]
     IdxShape { path: PathBuf, count: u32, height: u32, width: u32 },
@@ -93,6 +100,12 @@ pub enum DataError {
     /// More classes than the program takes.
     #[error("{found} class folders are more than the greatest number of {limit} ({})", path.display())]
     TooManyClasses { path: PathBuf, found: usize, limit: usize },
+    /// A link makes a folder part of two classes.
+    #[error("class `{first}` and class `{second}` share a folder: {} leads to {}", path.display(), other.display())]
+    SharedFolder { first: String, second: String, path: PathBuf, other: PathBuf },
+    /// Two class folders have names that look the same.
+    #[error("two class folders have the name `{class}`, written with different Unicode characters ({}, {})", first.display(), path.display())]
+    TwoSpellings { class: String, first: PathBuf, path: PathBuf },
     /// A class folder has no pictures.
     #[error("class `{class}` has no pictures ({})", path.display())]
     EmptyClass { class: String, path: PathBuf },
@@ -117,9 +130,6 @@ pub enum DataError {
     /// Two folders that both mean the same split.
     #[error("{first}/ and {second}/ both hold a {split} split ({})", path.display())]
     TwoFolders { first: String, second: String, split: SplitName, path: PathBuf },
-    /// A file or folder name is not Unicode.
-    #[error("the name is not valid Unicode ({})", path.display())]
-    NameNotUnicode { path: PathBuf },
     /// A picture is broken.
     #[error("the picture cannot be decoded: {reason} ({})", path.display())]
     Picture { path: PathBuf, reason: String },
@@ -143,10 +153,21 @@ impl DataError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             DataError::UnknownName { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
+            DataError::UnknownName { nearest: None, name } if is_other_data_set(name) => {
+                format!(
+                    "this data set is not built in: use {}, or a folder with a folder of its pictures for each class",
+                    KNOWN_DATA_SETS.join(", ")
+                )
+            }
             DataError::UnknownName { nearest: None, .. } => {
                 format!("use {}, or the path of a folder with a folder for each class", KNOWN_DATA_SETS.join(", "))
             }
-            DataError::NotAFolder { .. } => "unpack it, and give the folder with a folder for each class".to_string(),
+            DataError::NotAFolder { path } if is_archive(path) => {
+                "unpack it, and give the folder with a folder for each class".to_string()
+            }
+            DataError::NotAFolder { .. } => {
+                "give a folder with a folder of pictures for each class; tables and arrays are not read".to_string()
+            }
             DataError::NotDigits { .. } => "use --data mnist or --data digits, with all classes".to_string(),
             DataError::MissingFile { is_beside: true, .. } => "put it there, beside the other files".to_string(),
             DataError::MissingFile { name, dir: Some(dir), .. } => {
@@ -183,7 +204,7 @@ impl DataError {
                 "put the pictures of each class into a folder of its own: cat/1.jpg, dog/1.jpg".to_string()
             }
             DataError::EmptyClass { path, .. } => {
-                format!("put pictures ({}) into {}, or remove it", super::folder::EXTENSIONS.join(", "), path.display())
+                format!("put pictures ({}) into {}, or remove it", super::walk::EXTENSIONS.join(", "), path.display())
             }
             DataError::BrokenSplit { path, .. } => format!("look at the pictures in {}", path.display()),
             DataError::BrokenClass { path, .. } => format!("replace the pictures in {}, or remove it", path.display()),
@@ -204,7 +225,17 @@ impl DataError {
                 "call the folders train/, val/ and test/".to_string()
             }
             DataError::TwoFolders { second, .. } => format!("remove {second}/"),
-            DataError::NameNotUnicode { .. } => "rename it".to_string(),
+            DataError::SharedFolder { path, .. } => {
+                format!("remove the link {}: each picture belongs to one class", path.display())
+            }
+            DataError::TwoSpellings { path, first, .. } => {
+                format!("move the pictures of {} into {}, or rename one of them", path.display(), first.display())
+            }
+            DataError::OtherKnownFiles { found, path, .. } => {
+                let folder = path.parent().unwrap_or(path);
+                format!("use --data {found} --data-dir {}, or name another --data-dir", folder.display())
+            }
+            DataError::IdxKind { expected, .. } => format!("convert the file to {expected}"),
             DataError::Picture { .. } => {
                 "replace or remove it, or go on without such pictures with --skip-bad-images".to_string()
             }
@@ -226,6 +257,13 @@ impl DataError {
     pub(super) fn read(path: &Path, error: &io::Error) -> DataError {
         DataError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
     }
+}
+
+/// Endings of files that hold folders.
+const ARCHIVES: [&str; 12] = ["zip", "tar", "gz", "tgz", "bz2", "tbz2", "xz", "txz", "zst", "7z", "rar", "lz4"];
+
+fn is_archive(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ARCHIVES.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
 fn some_of(names: &[String]) -> String {

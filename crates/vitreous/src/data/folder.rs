@@ -2,11 +2,10 @@
 //!
 //! - Folder names are the class names; those of `train/`, sorted, are the table, and other splits look names up in it.
 //! - Splits are found by their names in any case (`Train/`); `train` is a class where it holds pictures beside others.
-//! - Pictures may lie deeper (`train/cat/images/1.jpg`). Hidden files and files of other kinds are passed over.
+//! - Pictures may lie deeper (`train/cat/images/1.jpg`). Folders of runs are not classes.
 //! - Pictures are told by their file's ending here and by their content when they are decoded.
 
-use std::ffi::OsStr;
-use std::fs;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,14 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::decode::{Decoded, SmallPicture, decode_picture};
 use super::idx::zeros;
 use super::split::{Names, Packed};
-use super::split_folders::{refuse_splits_as_classes, split_folders};
+use super::split_folders::{refuse_splits_as_classes, split_folders, without_runs};
+use super::walk::{Entry, Kind, PassedOver, Walk, entries, subfolders};
 use super::{DataError, ImageShape, Progress};
-use crate::config::classes::ClassSubset;
+use crate::config::classes::{ClassSubset, spelling};
 use crate::config::data::Resize;
 use crate::parallel::on_threads;
 
-/// Endings of picture files, in any case.
-pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
 /// Greatest number of classes.
 const CLASSES_MAX: usize = 10_000;
 
@@ -34,6 +32,15 @@ pub struct Picture {
     pub name: String,
     /// Place in the class-name table.
     pub label: u16,
+    /// Where it is, if its name does not say so.
+    path: Option<PathBuf>,
+}
+
+impl Picture {
+    /// Where it is.
+    pub fn path(&self, root: &Path) -> PathBuf {
+        self.path.clone().unwrap_or_else(|| root.join(&self.name))
+    }
 }
 
 /// What a folder holds: every picture's path, no picture opened.
@@ -49,10 +56,12 @@ pub struct Listing {
     pub validation: Option<Vec<Picture>>,
     /// Pictures of the test folder, if there is one.
     pub test: Option<Vec<Picture>>,
-    /// Number of files in class folders that are no pictures by their ending.
-    pub ignored_files: usize,
+    /// Files in class folders that are not used.
+    pub passed_over: PassedOver,
     /// Folders beside `train/` that are no split by their names.
     pub ignored_folders: Vec<PathBuf>,
+    /// Folders that hold runs of this program.
+    pub run_folders: Vec<PathBuf>,
     /// Number of pictures beside class folders, in no class.
     pub loose_pictures: usize,
     /// Whether it has folders for its splits.
@@ -63,34 +72,37 @@ impl Listing {
     /// Lists a folder; other classes than those asked for are passed over.
     ///
     /// # Errors
-    /// When it has no classes, a class has no pictures, a class is in another split but not in `train/`, or a class
-    /// that is asked for is not there.
+    /// When it has no classes, a class has no pictures or shares a folder with another, a class is in another split but
+    /// not in `train/`, or a class that is asked for is not there.
     pub fn of(root: &Path, classes: Option<&ClassSubset>) -> Result<Listing, DataError> {
-        let folders = subfolders(root)?;
+        let (folders, runs) = without_runs(subfolders(root)?);
         let [train, validation, test] = split_folders(root, &folders)?;
         let mut listing = Listing::empty(root, Vec::new())?;
+        listing.run_folders = runs;
         let Some(train) = train else {
             // A class may be called `test`; a folder of class folders is a split.
             for split in validation.into_iter().chain(test) {
-                let path = root.join(&split);
-                if !subfolders(&path)?.is_empty() {
-                    return Err(DataError::NoTrainFolder { split, path });
+                if !subfolders(&split.path)?.is_empty() {
+                    return Err(DataError::NoTrainFolder { split: split.name, path: split.path });
                 }
             }
             refuse_splits_as_classes(root, &folders)?;
-            listing.class_names = chosen(root, class_folders(root, folders)?, classes)?;
-            listing.train = listing.split("", "", classes.is_some())?;
+            listing.class_names = chosen(root, class_names(root, &folders)?, classes)?;
+            listing.train = listing.split(None, &folders, root, classes.is_some())?;
             return Ok(listing);
         };
-        let path = root.join(&train);
         listing.is_split = true;
-        listing.class_names = chosen(root, class_folders(&path, subfolders(&path)?)?, classes)?;
+        let inside = subfolders(&train.path)?;
+        listing.class_names = chosen(root, class_names(&train.path, &inside)?, classes)?;
         let others = classes.is_some();
-        listing.train = listing.split(&train, &train, others)?;
-        listing.validation = validation.as_ref().map(|name| listing.split(name, &train, others)).transpose()?;
-        listing.test = test.as_ref().map(|name| listing.split(name, &train, others)).transpose()?;
-        let is_split = |name: &&String| [Some(&train), validation.as_ref(), test.as_ref()].contains(&Some(*name));
-        listing.ignored_folders = folders.iter().filter(|name| !is_split(name)).map(|name| root.join(name)).collect();
+        listing.train = listing.split(Some(&train), &inside, &train.path, others)?;
+        let mut list = |split: &Entry| listing.split(Some(split), &subfolders(&split.path)?, &train.path, others);
+        let validation_pictures = validation.as_ref().map(&mut list).transpose()?;
+        let test_pictures = test.as_ref().map(list).transpose()?;
+        (listing.validation, listing.test) = (validation_pictures, test_pictures);
+        let splits = [Some(train), validation, test];
+        let beside = folders.into_iter().filter(|folder| !splits.contains(&Some(folder.clone())));
+        listing.ignored_folders = beside.map(|folder| folder.path).collect();
         Ok(listing)
     }
 
@@ -102,71 +114,79 @@ impl Listing {
             train: Vec::new(),
             validation: None,
             test: None,
-            ignored_files: 0,
+            passed_over: PassedOver::default(),
             ignored_folders: Vec::new(),
+            run_folders: Vec::new(),
             loose_pictures: loose_pictures(root)?,
             is_split: false,
         })
     }
 
-    /// Lists the pictures of one split's folder, class by class; there may be `others` than those of the table.
-    pub(super) fn split(&mut self, split: &str, train: &str, others: bool) -> Result<Vec<Picture>, DataError> {
-        let folder = if split.is_empty() { self.root.clone() } else { self.root.join(split) };
-        if !split.is_empty() {
+    /// Lists the pictures of a split's class folders, class by class; there may be `others` than those of the table.
+    /// Without a split, the classes lie in the data set's folder itself.
+    pub(super) fn split(
+        &mut self,
+        split: Option<&Entry>,
+        classes: &[Entry],
+        train: &Path,
+        others: bool,
+    ) -> Result<Vec<Picture>, DataError> {
+        let folder = split.map_or_else(|| self.root.clone(), |split| split.path.clone());
+        if split.is_some() {
             self.loose_pictures += loose_pictures(&folder)?;
         }
-        let mut pictures = Vec::new();
-        let classes = subfolders(&folder)?;
         if classes.is_empty() {
             return Err(DataError::ClassFolders { path: folder, found: 0 });
         }
+        let labels: HashMap<String, u16> =
+            (0..).zip(&self.class_names).map(|(label, name)| (spelling(name), label)).collect();
+        let mut walk = Walk::new(&self.root, &folder)?;
+        let mut pictures = Vec::new();
         for class in classes {
-            let path = folder.join(&class);
-            let Ok(label) = self.class_names.binary_search(&class) else {
+            let (name, path) = (class.name.clone(), class.path.clone());
+            let Some(&label) = labels.get(&spelling(&name)) else {
                 if others {
                     continue;
                 }
-                let (split, train, known) = (split.to_string(), self.root.join(train), self.class_names.clone());
-                return Err(DataError::ClassNotInTrain { class, split, path, train, known });
+                let split = split.map_or_else(String::new, |split| split.name.clone());
+                let (train, known) = (train.to_path_buf(), self.class_names.clone());
+                return Err(DataError::ClassNotInTrain { class: name, split, path, train, known });
             };
-            let prefix = if split.is_empty() { class.clone() } else { format!("{split}/{class}") };
-            let before = pictures.len();
-            self.ignored_files += list_pictures(&path, &prefix, &mut |name| {
-                pictures.push(Picture { name, label: label as u16 });
-            })?;
-            if pictures.len() == before {
-                return Err(DataError::EmptyClass { class, path });
+            let prefix = split.map_or_else(|| name.clone(), |split| format!("{}/{name}", split.name));
+            let found = walk.class(class, prefix, &mut self.passed_over)?;
+            if found.is_empty() {
+                return Err(DataError::EmptyClass { class: name, path });
             }
-            pictures[before..].sort_by(|a, b| a.name.cmp(&b.name));
+            pictures.extend(found.into_iter().map(|found| Picture { name: found.name, label, path: found.path }));
         }
         Ok(pictures)
     }
 }
 
-/// Names of the folders in a folder, sorted, without hidden ones.
-pub(super) fn subfolders(folder: &Path) -> Result<Vec<String>, DataError> {
-    let mut names = Vec::new();
-    for entry in entries(folder)? {
-        if fs::metadata(&entry).is_ok_and(|entry| entry.is_dir()) {
-            names.push(name_of(&entry)?);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
 /// How many pictures lie in a folder itself.
 fn loose_pictures(folder: &Path) -> Result<usize, DataError> {
-    Ok(entries(folder)?.iter().filter(|path| has_picture_ending(path) && path.is_file()).count())
+    Ok(entries(folder)?.iter().filter(|entry| entry.kind == Kind::Picture).count())
 }
 
-fn class_folders(folder: &Path, names: Vec<String>) -> Result<Vec<String>, DataError> {
-    let (path, found) = (folder.to_path_buf(), names.len());
+/// The names of class folders, sorted.
+fn class_names(folder: &Path, classes: &[Entry]) -> Result<Vec<String>, DataError> {
+    let (path, found) = (folder.to_path_buf(), classes.len());
     match found {
-        0 | 1 => Err(DataError::ClassFolders { path, found }),
-        2..=CLASSES_MAX => Ok(names),
-        _ => Err(DataError::TooManyClasses { path, found, limit: CLASSES_MAX }),
+        0 | 1 => return Err(DataError::ClassFolders { path, found }),
+        2..=CLASSES_MAX => {}
+        _ => return Err(DataError::TooManyClasses { path, found, limit: CLASSES_MAX }),
     }
+    let mut spelled = HashMap::new();
+    for class in classes {
+        if let Some(first) = spelled.insert(spelling(&class.name), class) {
+            return Err(DataError::TwoSpellings {
+                class: class.name.clone(),
+                first: first.path.clone(),
+                path: class.path.clone(),
+            });
+        }
+    }
+    Ok(classes.iter().map(|class| class.name.clone()).collect())
 }
 
 /// The classes asked for, sorted as before.
@@ -175,56 +195,6 @@ fn chosen(root: &Path, names: Vec<String>, classes: Option<&ClassSubset>) -> Res
     let name = root.display().to_string();
     let places = classes.places(&names).map_err(|error| DataError::Classes { name, error })?;
     Ok(places.into_iter().map(|place| names[place].clone()).collect())
-}
-
-/// Hands over the pictures in a folder and below it; returns how many files are none.
-fn list_pictures(folder: &Path, prefix: &str, found: &mut impl FnMut(String)) -> Result<usize, DataError> {
-    let mut ignored = 0;
-    for entry in entries(folder)? {
-        // A link to nowhere is no picture; what cannot be opened shows when it is decoded.
-        let Ok(metadata) = fs::metadata(&entry) else { continue };
-        if metadata.is_dir() {
-            if !holds_itself(&entry) {
-                let prefix = format!("{prefix}/{}", name_of(&entry)?);
-                ignored += list_pictures(&entry, &prefix, found)?;
-            }
-        } else if has_picture_ending(&entry) {
-            found(format!("{prefix}/{}", name_of(&entry)?));
-        } else {
-            ignored += 1;
-        }
-    }
-    Ok(ignored)
-}
-
-/// Whether a folder is a link to a folder in which it lies: there is no end to what that holds.
-fn holds_itself(folder: &Path) -> bool {
-    let real = |path: &Path| fs::canonicalize(path).ok();
-    let above = folder.parent().and_then(real);
-    folder.is_symlink() && above.zip(real(folder)).is_some_and(|(above, target)| above.starts_with(target))
-}
-
-/// What lies in a folder, without hidden entries, in no order.
-pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let read_error = |error| DataError::read(folder, &error);
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(folder).map_err(read_error)? {
-        let entry = entry.map_err(read_error)?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            entries.push(entry.path());
-        }
-    }
-    Ok(entries)
-}
-
-fn name_of(path: &Path) -> Result<String, DataError> {
-    let name = path.file_name().and_then(OsStr::to_str);
-    name.map(str::to_string).ok_or_else(|| DataError::NameNotUnicode { path: path.to_path_buf() })
-}
-
-pub(super) fn has_picture_ending(path: &Path) -> bool {
-    let ending = path.extension().and_then(OsStr::to_str);
-    ending.is_some_and(|ending| EXTENSIONS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
 /// A picture that was left out because it cannot be decoded.
@@ -264,7 +234,7 @@ pub fn decode_all(
             if !skip_bad && place > first_bad.load(Ordering::Relaxed) {
                 break;
             }
-            match decode_picture(&root.join(&picture.name), shape, resize) {
+            match decode_picture(&picture.path(root), shape, resize) {
                 Ok(Decoded { pixels, enlarged_from }) => {
                     image.copy_from_slice(&pixels);
                     if let Some(size) = enlarged_from {
@@ -309,6 +279,8 @@ pub fn decode_all(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::samples::{class_folders as folder, listing_refused as refused, write, write_class};
     use super::*;
 
@@ -353,7 +325,8 @@ mod tests {
                 ("dog/Upper.JPG", 1)
             ]
         );
-        assert_eq!((listing.ignored_files, listing.loose_pictures), (2, 0));
+        assert_eq!((listing.passed_over.other_files.count, listing.loose_pictures), (1, 0));
+        assert_eq!(listing.passed_over.other_formats.names, ["cat/movie.gif"]);
     }
 
     #[test]
@@ -386,7 +359,7 @@ mod tests {
         assert_eq!(listing.class_names, ["cat", "dog"]);
         assert_eq!(names(&listing.train)[1..3], [("train/cat/1.png", 0), ("train/dog/0.png", 1)]);
         assert_eq!(names(&listing.validation.unwrap())[0], ("val/dog/0.png", 1));
-        assert_eq!((listing.test.unwrap().len(), listing.ignored_files), (0, 0));
+        assert_eq!((listing.test.unwrap().len(), listing.passed_over), (0, PassedOver::default()));
         let error = Listing::of(root.path(), Some(&ClassSubset::parse("cat,lynx"))).unwrap_err();
         let shown = root.path().display();
         assert_eq!(error.to_string(), format!("classes lists `lynx`, which is no class of the data ({shown}, [data])"));
@@ -399,7 +372,7 @@ mod tests {
         write(&root.path().join("lynx/notes.txt"), b"none yet");
         let (error, hint) = refused(&root);
         assert_eq!(error, "class `lynx` has no pictures (photos/lynx)");
-        assert_eq!(hint, "put pictures (jpg, jpeg, png, webp, bmp) into photos/lynx, or remove it");
+        assert_eq!(hint, "put pictures (jpg, jpeg, jpe, jfif, png, webp, bmp) into photos/lynx, or remove it");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //!
 //! What a header states is believed only as far as the file's own size allows: nothing is allocated for more.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::split::{Names, Packed};
 use super::{DataError, ImageShape, Progress};
 use crate::config::data::IMAGE_SIZE_MAX;
+use crate::regular;
 
 /// Greatest number of bytes of images in one file.
 pub const BYTES_MAX: u64 = 1 << 33;
@@ -63,6 +63,11 @@ impl IdxPair {
     /// Shape of every image.
     pub fn shape(&self) -> ImageShape {
         ImageShape { channels: 1, height: self.height, width: self.width }
+    }
+
+    /// File of the labels.
+    pub fn labels_path(&self) -> &Path {
+        &self.labels
     }
 
     /// File of the images.
@@ -135,7 +140,36 @@ fn number(header: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }
 
+/// The whole content of a file of labels, where it is sound and has this size.
+pub fn labels_content(path: &Path, bytes: usize) -> Option<Vec<u8>> {
+    let mut file = IdxFile::open(path).ok()?;
+    let header: [u8; LABELS_HEADER] = file.header().ok()?;
+    let data = bytes.checked_sub(LABELS_HEADER)?;
+    (number(&header, 4) as usize == data && file.check_size(LABELS_HEADER, data as u64).is_ok()).then_some(())?;
+    Some([&header[..], &file.read_all(data, |_| ()).ok()?].concat())
+}
+
+/// What the first four bytes of an IDX file say: two zeros, the kind of numbers, the number of dimensions.
+fn described(magic: u32) -> Option<String> {
+    let [0, 0, kind, dimensions @ 1..=4] = magic.to_be_bytes() else { return None };
+    let kind = match kind {
+        0x08 => "unsigned bytes",
+        0x09 => "signed bytes",
+        0x0B => "16-bit integers",
+        0x0C => "32-bit integers",
+        0x0D => "32-bit floats",
+        0x0E => "64-bit floats",
+        _ => return None,
+    };
+    Some(format!("{kind} in {dimensions} dimension{}", if dimensions == 1 { "" } else { "s" }))
+}
+
 fn check_magic(found: u32, expected: u32, holds: &'static str, path: &Path) -> Result<(), DataError> {
+    // Images in place of labels, or the other way round, are another file; any other good start is another kind.
+    let is_swapped = [IMAGES_MAGIC, LABELS_MAGIC].contains(&found);
+    if let (Some(other), Some(expected), false) = (described(found), described(expected), is_swapped) {
+        return Err(DataError::IdxKind { path: path.to_path_buf(), holds, found: other, expected });
+    }
     if found != expected {
         return Err(DataError::IdxMagic { path: path.to_path_buf(), holds, found, expected });
     }
@@ -154,7 +188,7 @@ struct IdxFile {
 impl IdxFile {
     fn open(path: &Path) -> Result<IdxFile, DataError> {
         let read_error = |error: io::Error| DataError::read(path, &error);
-        let mut file = File::open(path).map_err(read_error)?;
+        let mut file = regular::open(path).map_err(read_error)?;
         let file_len = file.metadata().map_err(read_error)?.len();
         let mut start = [0; 2];
         let gzipped = fill(&mut file, &mut start).map_err(read_error)? == 2 && start == [0x1F, 0x8B];
@@ -309,6 +343,25 @@ mod tests {
             "the file starts with 0x00000803, but IDX labels start with 0x00000801 (labels)"
         );
         assert_eq!(refused(&images[..9], &labels), "the header states 16 bytes, but it ends after 9 (images)");
+    }
+
+    #[test]
+    fn other_numbers_and_dimensions_are_named() {
+        let (images, labels) = (idx_images(13, 7, 5), idx_labels(13));
+        let with = |kind: u8, dimensions: u8, of: &[u8]| [&[0, 0, kind, dimensions], &of[4..]].concat();
+        assert_eq!(
+            refused(&with(0x0D, 3, &images), &labels),
+            "the file holds 32-bit floats in 3 dimensions, but IDX images are unsigned bytes in 3 dimensions (images)"
+        );
+        assert_eq!(
+            refused(&with(0x08, 4, &images), &labels),
+            "the file holds unsigned bytes in 4 dimensions, but IDX images are unsigned bytes in 3 dimensions (images)"
+        );
+        assert_eq!(
+            refused(&images, &with(0x0C, 1, &labels)),
+            "the file holds 32-bit integers in 1 dimension, but IDX labels are unsigned bytes in 1 dimension (labels)"
+        );
+        assert!(refused(&with(0x0F, 3, &images), &labels).starts_with("the file starts with 0x00000f03, but IDX"));
     }
 
     #[test]

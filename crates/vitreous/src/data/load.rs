@@ -200,7 +200,7 @@ fn load_folder(
         // Nothing is learned from the other splits, so a class without pictures does no harm there.
         let missing = part.iter().find(|picture| !is_left[usize::from(picture.label)]);
         if let Some(picture) = missing.filter(|_| name == SplitName::Train) {
-            let path = listing.root.join(&picture.name);
+            let path = picture.path(&listing.root);
             let (class, path) = (facts.class_names[usize::from(picture.label)].clone(), path.parent().unwrap_or(&path));
             return Err(DataError::BrokenClass { class, path: path.to_path_buf() });
         }

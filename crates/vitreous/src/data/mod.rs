@@ -6,6 +6,7 @@
 
 pub mod augment;
 pub mod digits;
+pub mod known;
 pub mod strips;
 
 mod check;
@@ -29,6 +30,7 @@ mod samples;
 mod source;
 mod split;
 mod split_folders;
+mod walk;
 
 use std::fmt;
 
@@ -48,6 +50,7 @@ pub use normalize::Normalization;
 pub use places::idx_spellings;
 pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect, inspect_other, known_shape};
 pub use split::Split;
+pub use walk::{Files, PassedOver};
 
 /// Called while images are read, from any thread, with the number of images done and their total.
 pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);

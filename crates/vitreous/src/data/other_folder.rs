@@ -1,14 +1,15 @@
 //! Folders of pictures that a model was not trained on and is asked about: any of the splits, or none, and any of the
 //! classes, even a single one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use super::folder::{Listing, subfolders};
+use super::folder::Listing;
 use super::source::Source;
-use super::split_folders::{refuse_splits_as_classes, split_folders};
+use super::split_folders::{refuse_splits_as_classes, split_folders, without_runs};
+use super::walk::{Entry, subfolders};
 use super::{DataError, Facts};
-use crate::config::classes::ClassSubset;
+use crate::config::classes::{ClassSubset, spelling};
 
 impl Facts {
     /// Whether it is a folder of class folders without splits.
@@ -23,44 +24,53 @@ impl Listing {
     /// # Errors
     /// When it has no classes, or a class has no pictures.
     pub fn of_other(root: &Path, classes: Option<&ClassSubset>) -> Result<Listing, DataError> {
-        let folders = subfolders(root)?;
+        let (folders, runs) = without_runs(subfolders(root)?);
         let mut splits = split_folders(root, &folders)?;
         if splits[0].is_none() {
             // A class may be called `test`; a folder of class folders is a split.
             for split in &mut splits {
-                let has_classes = split.as_ref().map(|name| subfolders(&root.join(name))).transpose()?;
+                let has_classes = split.as_ref().map(|split| subfolders(&split.path)).transpose()?;
                 split.take_if(|_| has_classes.is_none_or(|classes| classes.is_empty()));
             }
         }
         let is_split = splits.iter().any(Option::is_some);
-        let mut names = BTreeSet::new();
+        // Of two spellings of one name in two splits, the first counts.
+        let mut names = BTreeMap::new();
+        let mut add = |classes: &[Entry]| {
+            for class in classes {
+                names.entry(spelling(&class.name)).or_insert_with(|| class.name.clone());
+            }
+        };
         if is_split {
             for split in splits.iter().flatten() {
-                names.extend(subfolders(&root.join(split))?);
+                add(&subfolders(&split.path)?);
             }
         } else {
             refuse_splits_as_classes(root, &folders)?;
-            names.extend(folders.iter().cloned());
+            add(&folders);
         }
         if let Some(ClassSubset::Listed(listed)) = classes {
-            names.retain(|name| listed.contains(name));
+            let listed: HashSet<String> = listed.iter().map(|name| spelling(name)).collect();
+            names.retain(|spelled, _| listed.contains(spelled));
         }
         if names.is_empty() {
             return Err(DataError::ClassFolders { path: root.to_path_buf(), found: 0 });
         }
-        let mut listing = Listing::empty(root, names.into_iter().collect())?;
+        let mut names: Vec<String> = names.into_values().collect();
+        names.sort();
+        let mut listing = Listing::empty(root, names)?;
+        listing.run_folders = runs;
         // Folders that are not of the table were left out on purpose.
         if !is_split {
-            listing.train = listing.split("", "", true)?;
+            listing.train = listing.split(None, &folders, root, true)?;
             return Ok(listing);
         }
-        let [train, validation, test] = &splits;
         listing.is_split = true;
-        listing.train = train.as_ref().map_or(Ok(Vec::new()), |name| listing.split(name, name, true))?;
-        listing.validation = validation.as_ref().map(|name| listing.split(name, name, true)).transpose()?;
-        listing.test = test.as_ref().map(|name| listing.split(name, name, true)).transpose()?;
-        let others = folders.into_iter().filter(|name| !splits.iter().flatten().any(|split| split == name));
-        listing.ignored_folders = others.map(|name| root.join(name)).collect();
+        let mut list = |split: &Entry| listing.split(Some(split), &subfolders(&split.path)?, &split.path, true);
+        let [train, validation, test] = splits.each_ref().map(|split| split.as_ref().map(&mut list).transpose());
+        (listing.train, listing.validation, listing.test) = (train?.unwrap_or_default(), validation?, test?);
+        let others = folders.into_iter().filter(|folder| !splits.contains(&Some(folder.clone())));
+        listing.ignored_folders = others.map(|folder| folder.path).collect();
         Ok(listing)
     }
 }

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::DataError;
-use super::cifar;
+use sha2::{Digest, Sha256};
+
+use super::idx::labels_content;
+use super::{DataError, cifar, known};
 use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
 
 /// The folders in which a known data set's files may lie.
@@ -67,15 +69,33 @@ pub fn idx_spellings(official: &str) -> [String; 4] {
     [format!("{official}.gz"), official.to_string(), format!("{dotted}.gz"), dotted]
 }
 
-/// The known data set whose files a folder holds; MNIST's and Fashion-MNIST's are told apart by the folder's name.
+/// The known data set whose files a folder holds. MNIST's and Fashion-MNIST's are told apart by the checksum of their
+/// labels, and files with other labels by the folder's path.
 pub fn known_files(folder: &Path) -> Option<&'static str> {
+    let file =
+        |official: &str| idx_spellings(official).map(|name| folder.join(name)).into_iter().find(|file| file.is_file());
     if folder.join(cifar::TRAIN_FILES[0]).is_file() {
         return Some("cifar10");
     }
-    let has_idx = idx_spellings("train-images-idx3-ubyte").iter().any(|file| folder.join(file).is_file());
-    let name = folder.components().next_back().map(|name| name.as_os_str().to_string_lossy().to_lowercase());
-    let is_fashion = name.is_some_and(|name| name.contains("fashion"));
-    has_idx.then_some(if is_fashion { "fashion-mnist" } else { "mnist" })
+    file("train-images-idx3-ubyte")?;
+    let labels = file("train-labels-idx1-ubyte");
+    let is_fashion = || {
+        let mut parts = folder.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy().to_lowercase());
+        parts.any(|part| part.contains("fashion"))
+    };
+    Some(match labels.and_then(|labels| whose_labels(&labels)) {
+        Some(name) => name,
+        None if is_fashion() => "fashion-mnist",
+        None => "mnist",
+    })
+}
+
+/// The known data set that a file of train labels belongs to. Labels are enough: the file is small, and no two sets have
+/// the same.
+pub fn whose_labels(labels: &Path) -> Option<&'static str> {
+    let content = labels_content(labels, known::TRAIN_LABELS_BYTES)?;
+    let sum: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    known::TRAIN_LABELS.iter().find(|(_, known)| *known == sum).map(|(name, _)| *name)
 }
 
 /// The file that gives away CIFAR-10's python version, in a folder or where its archive unpacks.

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use super::cifar::{self, CifarFiles};
 use super::content_split::Division;
 use super::digits;
-use super::folder::{Listing, subfolders};
+use super::folder::Listing;
 use super::idx::IdxPair;
-use super::places::{Places, idx_spellings, known_files};
+use super::known::is_misspelled;
+use super::places::{Places, idx_spellings, known_files, whose_labels};
 use super::split::{Numbers, validation_count};
+use super::walk::{PassedOver, subfolders};
 use super::{DataError, ImageShape, Wanted};
 use crate::config::classes::ClassSubset;
 use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
@@ -40,10 +42,12 @@ pub struct Facts {
     /// Number of images of the test split; absent without one, and where only its labels could tell: when some classes
     /// of a packed file are in use.
     pub test: Option<usize>,
-    /// Files in class folders that are no pictures by their ending.
-    pub ignored_files: usize,
+    /// Files in class folders that are not used.
+    pub passed_over: PassedOver,
     /// Folders beside `train/` that are no split by their names.
     pub ignored_folders: Vec<PathBuf>,
+    /// Folders that hold runs of this program.
+    pub run_folders: Vec<PathBuf>,
     /// Pictures that lie beside class folders and not in one.
     pub loose_pictures: usize,
     /// Places of the classes in use among all of a packed file's or of the built-in digits; absent when all are.
@@ -194,6 +198,9 @@ fn inspect_idx(spec: &DataSpec, names: [&str; 10], folders: &[&str]) -> Result<F
     let train_images = Places::new(spec, folders).find(&idx_spellings("train-images-idx3-ubyte"))?;
     let here = Places::beside(spec, &train_images);
     let train = IdxPair::open(&train_images, &here.find(&idx_spellings("train-labels-idx1-ubyte"))?)?;
+    if let Some(found) = whose_labels(train.labels_path()).filter(|found| *found != spec.name) {
+        return Err(DataError::OtherKnownFiles { name: spec.name.clone(), found, path: train_images });
+    }
     let test_images = here.find(&idx_spellings("t10k-images-idx3-ubyte"));
     let test_labels = here.find(&idx_spellings("t10k-labels-idx1-ubyte"));
     let test = match (test_images, test_labels) {
@@ -260,8 +267,9 @@ fn packed_facts(
         train,
         validation,
         test,
-        ignored_files: 0,
+        passed_over: PassedOver::default(),
         ignored_folders: Vec::new(),
+        run_folders: Vec::new(),
         loose_pictures: 0,
         places,
         source,
@@ -277,8 +285,8 @@ fn inspect_folder(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError>
         if let Some(path) = spec.dir.clone().filter(|dir| !dir.exists()) {
             return Err(DataError::NoDataFolder { path, name: None });
         }
-        let nearest = units::nearest(&spec.name, KNOWN_DATA_SETS).map(str::to_string);
-        return Err(DataError::UnknownName { name: spec.name.clone(), nearest });
+        let nearest = units::nearest(&spec.name, KNOWN_DATA_SETS).filter(|known| is_misspelled(&spec.name, known));
+        return Err(DataError::UnknownName { name: spec.name.clone(), nearest: nearest.map(str::to_string) });
     }
     if !root.is_dir() {
         return Err(DataError::NotAFolder { path: root });
@@ -292,10 +300,10 @@ fn inspect_folder(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError>
     let class_names = listing.class_names.clone();
     let (count, test) = (listing.train.len(), listing.test.as_ref().map(Vec::len));
     let own_validation = listing.validation.as_ref().map(Vec::len);
-    let (ignored_files, ignored_folders) = (listing.ignored_files, listing.ignored_folders.clone());
-    let loose_pictures = listing.loose_pictures;
+    let (passed_over, loose_pictures) = (listing.passed_over.clone(), listing.loose_pictures);
+    let (ignored_folders, run_folders) = (listing.ignored_folders.clone(), listing.run_folders.clone());
     let facts = packed_facts(spec, class_names, None, shape, count, test, Source::Folder(listing));
-    let facts = Facts { ignored_files, ignored_folders, loose_pictures, ..facts };
+    let facts = Facts { passed_over, ignored_folders, run_folders, loose_pictures, ..facts };
     Ok(match own_validation {
         Some(validation) => Facts { train: count.min(spec.limit_train.unwrap_or(usize::MAX)), validation, ..facts },
         None => facts,
@@ -307,7 +315,7 @@ fn misplaced(root: &Path, error: DataError) -> DataError {
     if !matches!(error, DataError::ClassFolders { .. } | DataError::EmptyClass { .. }) {
         return error;
     }
-    let inside: Vec<PathBuf> = subfolders(root).unwrap_or_default().into_iter().map(|name| root.join(name)).collect();
+    let inside: Vec<PathBuf> = subfolders(root).unwrap_or_default().into_iter().map(|folder| folder.path).collect();
     if let Some((name, path)) = inside.iter().find_map(|folder| Some((known_files(folder)?, folder.clone()))) {
         return DataError::KnownFiles { name, path };
     }
@@ -465,9 +473,14 @@ mod tests {
         let error = inspect(&spec("no/such/photos", folder.path())).unwrap_err();
         let hint = "use digits, mnist, fashion-mnist, cifar10, or the path of a folder with a folder for each class";
         assert_eq!(error.hint().unwrap(), hint);
-        write(&folder.path().join("photos.zip"), b"");
-        let error = refused(&spec("photos.zip", folder.path()));
-        assert!(error.starts_with("a data set is a folder, but this is a file ("), "{error}");
+        for (name, start) in
+            [("photos.zip", "unpack it, and"), ("table.csv", "give a folder with a folder of pictures")]
+        {
+            write(&folder.path().join(name), b"");
+            let error = inspect(&spec(name, folder.path())).unwrap_err();
+            assert!(error.to_string().starts_with("a data set is a folder, but this is a file ("), "{error}");
+            assert!(error.hint().unwrap().starts_with(start), "{name}");
+        }
     }
 
     #[test]

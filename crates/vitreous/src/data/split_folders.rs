@@ -1,8 +1,10 @@
-//! Which folders in a data set's folder are its splits: told by their names, in any case.
+//! Which folders in a data set's folder are its splits, told by their names, in any case; and which hold runs.
 
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use super::folder::{entries, has_picture_ending, subfolders};
+use super::walk::{Entry, Kind, entries, has_picture_ending, subfolders};
 use super::{DataError, SplitName};
 
 /// Names of the splits' folders that data sets come with, in small letters.
@@ -12,10 +14,13 @@ const SPLITS: [(SplitName, &[&str]); 3] = [
     (SplitName::Test, &["test"]),
 ];
 
+/// How deep runs may lie in a folder of runs: those of a sweep lie in the sweep's folder.
+const RUNS_DEPTH: usize = 2;
+
 /// Which of the folders in a data set's folder hold its splits: train, validation, test.
-pub fn split_folders(root: &Path, folders: &[String]) -> Result<[Option<String>; 3], DataError> {
-    let split_of = |folder: &String| {
-        let small = folder.to_lowercase();
+pub fn split_folders(root: &Path, folders: &[Entry]) -> Result<[Option<Entry>; 3], DataError> {
+    let split_of = |folder: &Entry| {
+        let small = folder.name.to_lowercase();
         SPLITS.into_iter().find(|(_, names)| names.contains(&small.as_str())).map(|(split, _)| split)
     };
     let mut found = [None, None, None];
@@ -23,14 +28,14 @@ pub fn split_folders(root: &Path, folders: &[String]) -> Result<[Option<String>;
         let Some(split) = split_of(folder) else { continue };
         // Vehicles have a class of that name; a folder without folders is no split where there are other classes.
         let is_class = split == SplitName::Train
-            && subfolders(&root.join(folder))?.is_empty()
+            && subfolders(&folder.path)?.is_empty()
             && folders.iter().any(|other| split_of(other).is_none());
         if is_class {
             continue;
         }
         let place = &mut found[SPLITS.iter().position(|(name, _)| *name == split).unwrap_or_default()];
         if let Some(first) = place.replace(folder.clone()) {
-            let (second, path) = (folder.clone(), root.to_path_buf());
+            let (first, second, path) = (first.name, folder.name.clone(), root.to_path_buf());
             return Err(DataError::TwoFolders { first, second, split, path });
         }
     }
@@ -39,26 +44,28 @@ pub fn split_folders(root: &Path, folders: &[String]) -> Result<[Option<String>;
 
 /// Refuses folders that are taken for classes but look like splits: they hold no pictures, but folders, and the same
 /// ones, or are called as a train split might be.
-pub fn refuse_splits_as_classes(root: &Path, folders: &[String]) -> Result<(), DataError> {
-    let mut earlier: Vec<(&String, Vec<String>)> = Vec::new();
+pub fn refuse_splits_as_classes(root: &Path, folders: &[Entry]) -> Result<(), DataError> {
+    // The first folder that holds a folder of each name.
+    let mut holders: HashMap<String, &str> = HashMap::new();
     let mut alike = None;
     let mut all_alike = true;
-    for folder in folders {
-        let (path, mut pictures) = (root.join(folder), false);
-        for entry in entries(&path)? {
-            pictures |= has_picture_ending(&entry);
+    for (at, folder) in folders.iter().enumerate() {
+        let inside = entries(&folder.path)?;
+        let mut names: HashSet<String> = HashSet::new();
+        if !inside.iter().any(|entry| entry.kind == Kind::Picture) {
+            names.extend(inside.into_iter().filter(|entry| entry.kind == Kind::Folder).map(|entry| entry.name));
         }
-        let inside = if pictures { Vec::new() } else { subfolders(&path)? };
-        if inside.len() >= 2 && folder.to_lowercase().contains("train") {
-            return Err(DataError::SplitAsClass { folder: folder.clone(), path });
+        if names.len() >= 2 && folder.name.to_lowercase().contains("train") {
+            return Err(DataError::SplitAsClass { folder: folder.name.clone(), path: folder.path.clone() });
         }
-        let same =
-            |(_, others): &&(&String, Vec<String>)| inside.iter().filter(|name| others.contains(name)).count() >= 2;
-        match earlier.iter().find(same) {
-            Some((first, _)) => alike = alike.or(Some((first.to_string(), folder.clone()))),
-            None => all_alike &= earlier.is_empty(),
+        let mut known = names.iter().filter_map(|name| holders.get(name).copied());
+        match (known.next(), known.next()) {
+            (Some(first), Some(_)) => alike = alike.or(Some((first.to_string(), folder.name.clone()))),
+            _ => all_alike &= at == 0,
         }
-        earlier.push((folder, inside));
+        for name in names {
+            holders.entry(name).or_insert(&folder.name);
+        }
     }
     match alike {
         Some((first, second)) if all_alike => {
@@ -68,10 +75,42 @@ pub fn refuse_splits_as_classes(root: &Path, folders: &[String]) -> Result<(), D
     }
 }
 
+/// Takes the folders that hold runs from those that may hold classes.
+pub fn without_runs(folders: Vec<Entry>) -> (Vec<Entry>, Vec<PathBuf>) {
+    let (runs, folders): (Vec<Entry>, Vec<Entry>) = folders.into_iter().partition(|folder| holds_runs(&folder.path));
+    (folders, runs.into_iter().map(|folder| folder.path).collect())
+}
+
+/// Whether a folder is one of this program's runs, or holds runs, and no pictures lie in it.
+fn holds_runs(folder: &Path) -> bool {
+    has_run(folder, RUNS_DEPTH)
+}
+
+fn has_run(folder: &Path, depth: usize) -> bool {
+    let Ok(inside) = fs::read_dir(folder) else { return false };
+    let mut found = is_run(folder);
+    // A class has pictures or folders of them: the first picture ends the search.
+    for entry in inside.flatten() {
+        let path = entry.path();
+        if has_picture_ending(&path) {
+            return false;
+        }
+        found |= depth > 0 && path.is_dir() && has_run(&path, depth - 1);
+    }
+    found
+}
+
+/// Whether a folder has what this program's runs leave, also when they are killed before their manifest is written.
+fn is_run(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).is_file();
+    (has("config.toml") && has("manifest.json")) || (has(".lock") && folder.join("weights").is_dir())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::folder::Listing;
-    use super::super::samples::{class_folders as folder, listing_refused as refused};
+    use super::super::samples::{class_folders as folder, listing_refused as refused, write};
+    use super::holds_runs;
 
     #[test]
     fn splits_under_other_names_are_not_taken_for_classes() {
@@ -87,5 +126,28 @@ mod tests {
         for classes in [["cat/images", "dog/images", "dog/more"], ["cat/front", "cat/side", "dog/front"]] {
             assert_eq!(Listing::of(folder(&classes).path(), None).unwrap().class_names, ["cat", "dog"]);
         }
+    }
+
+    #[test]
+    fn folders_of_runs_are_told_by_what_is_in_them() {
+        let root = folder(&["cat/images", "dog", "mixed"]);
+        let make = |name: &str| write(&root.path().join(name), b"");
+        for run in ["runs/a", "sweeps/e1/b", "mixed/c"] {
+            make(&format!("{run}/config.toml"));
+            make(&format!("{run}/manifest.json"));
+        }
+        make("begun/a/.lock");
+        make("begun/a/weights/best.safetensors");
+        make("other/a/config.toml");
+        make("other/b/.lock");
+        let holds = |name: &str| holds_runs(&root.path().join(name));
+        for name in ["runs", "runs/a", "sweeps", "begun"] {
+            assert!(holds(name), "{name}");
+        }
+        for name in ["cat", "dog", "mixed", "other", "none"] {
+            assert!(!holds(name), "{name}");
+        }
+        let listing = Listing::of(root.path(), None).unwrap_err();
+        assert!(listing.to_string().starts_with("class `other` has no pictures"), "{listing}");
     }
 }

@@ -1,6 +1,9 @@
 //! Classes of a data set and classes of a model, matched by name: the order of folders means nothing.
 
+use std::collections::HashMap;
+
 use super::EvaluateError;
+use crate::config::classes::spelling;
 use crate::units;
 
 /// Which class of a model each class of a data set is.
@@ -15,8 +18,9 @@ impl ClassMap {
     /// # Errors
     /// When the model does not know a class of the data.
     pub fn new(model: &[String], data: &[String]) -> Result<Self, EvaluateError> {
+        let known: HashMap<String, usize> = model.iter().map(|name| spelling(name)).zip(0..).collect();
         let find = |name: &String| {
-            model.iter().position(|known| known == name).ok_or_else(|| EvaluateError::UnknownClass {
+            known.get(&spelling(name)).copied().ok_or_else(|| EvaluateError::UnknownClass {
                 class: name.clone(),
                 nearest: units::nearest(name, model.iter().map(String::as_str)).map(str::to_string),
                 known: model.to_vec(),
@@ -43,6 +47,10 @@ mod tests {
     fn another_order_and_a_subset_find_their_places() {
         let map = ClassMap::new(&names(&["cat", "dog", "emu"]), &names(&["emu", "cat"])).unwrap();
         assert_eq!([map.of(0), map.of(1)], [2, 0]);
+        let map = ClassMap::new(&names(&["bar", "caf\u{e9}"]), &names(&["cafe\u{301}"])).unwrap();
+        assert_eq!(map.of(0), 1);
+        let map = ClassMap::new(&names(&["bar", "caf\u{e9}"]), &names(&["cafe\u{301}"])).unwrap();
+        assert_eq!(map.of(0), 1);
     }
 
     #[test]

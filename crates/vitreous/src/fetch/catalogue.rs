@@ -3,6 +3,8 @@
 //! Sources: <https://github.com/cvdfoundation/mnist>, <https://github.com/zalandoresearch/fashion-mnist>,
 //! <https://www.cs.toronto.edu/~kriz/cifar.html>.
 
+use crate::data::known;
+
 /// A data set that can be fetched.
 #[derive(Clone, Copy, Debug)]
 pub struct DataSet<'a> {
@@ -83,11 +85,7 @@ pub const DATA_SETS: [DataSet<'static>; 3] = [
                 47_040_016,
                 "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
             ),
-            gzip(
-                "train-labels-idx1-ubyte.gz",
-                60_008,
-                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            ),
+            gzip("train-labels-idx1-ubyte.gz", known::TRAIN_LABELS_BYTES as u64, known::MNIST_TRAIN_LABELS),
             gzip(
                 "t10k-images-idx3-ubyte.gz",
                 7_840_016,
@@ -113,11 +111,7 @@ pub const DATA_SETS: [DataSet<'static>; 3] = [
                 47_040_016,
                 "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
             ),
-            gzip(
-                "train-labels-idx1-ubyte.gz",
-                60_008,
-                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-            ),
+            gzip("train-labels-idx1-ubyte.gz", known::TRAIN_LABELS_BYTES as u64, known::FASHION_MNIST_TRAIN_LABELS),
             gzip(
                 "t10k-images-idx3-ubyte.gz",
                 7_840_016,

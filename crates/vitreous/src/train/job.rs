@@ -9,7 +9,7 @@ use crate::checkpoint::Metadata;
 use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{Config, ResolvedConfig};
-use crate::data::{Facts, ImageSet, ImageShape, Loaded, Normalization, Problem, Split, SplitName};
+use crate::data::{Facts, ImageSet, ImageShape, Loaded, Normalization, PassedOver, Problem, Split, SplitName};
 use crate::models::Model;
 use crate::models::summary::summarise;
 use crate::record::{DataRecord, FlopsRecord, MachineRecord, Manifest, Status, now_utc};
@@ -21,6 +21,7 @@ pub struct Job {
     pub(super) train: ImageSet,
     pub(super) validation: Option<ImageSet>,
     pub(super) threads: usize,
+    pub(super) passed_over: PassedOver,
     data: DataRecord,
 }
 
@@ -52,7 +53,8 @@ impl Job {
             |split: Split, name: SplitName| ImageSet::new(split, name, &config.model, &config.data, config.train.seed);
         let train = set(train, SplitName::Train);
         let validation = loaded.validation.map(|split| set(split, SplitName::Validation));
-        Ok(Job { config, model, train, validation, threads, data })
+        let passed_over = facts.passed_over.clone();
+        Ok(Job { config, model, train, validation, threads, passed_over, data })
     }
 
     /// Checks the batch against the number of images, which is known before one is loaded, and against the model.

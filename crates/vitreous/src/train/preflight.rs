@@ -91,9 +91,9 @@ impl Preflight {
 fn images(job: &Job) -> DataCheck {
     match (&job.train, &job.validation) {
         (ImageSet::Classified(train), Some(ImageSet::Classified(validation))) => {
-            DataCheck::new(train, Some(validation), &job.data().class_names)
+            DataCheck::new(train, Some(validation), &job.data().class_names, &job.passed_over)
         }
-        (ImageSet::Classified(train), _) => DataCheck::new(train, None, &job.data().class_names),
+        (ImageSet::Classified(train), _) => DataCheck::new(train, None, &job.data().class_names, &job.passed_over),
         (ImageSet::Strips(_), _) => DataCheck::default(),
     }
 }
