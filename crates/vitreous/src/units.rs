@@ -83,7 +83,7 @@ pub fn number(x: f64) -> String {
     if is_short || !x.is_finite() { x.to_string() } else { format!("{x:e}") }
 }
 
-/// Says what the system says, in small letters and without its number.
+/// Says what the system says, without its number and without a capital in front.
 pub fn system_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or folder".to_string(),
@@ -94,8 +94,10 @@ pub fn system_error(error: &io::Error) -> String {
         io::ErrorKind::StorageFull => "no space is left".to_string(),
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_string(),
         _ => {
-            let text = error.to_string().to_lowercase();
-            text.split(" (os error").next().unwrap_or(&text).to_string()
+            let text = error.to_string();
+            let text = text.split(" (os error").next().unwrap_or(&text);
+            let mut letters = text.chars();
+            letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
         }
     }
 }
@@ -175,6 +177,7 @@ mod tests {
         assert_eq!(system_error(&error), "this is a folder");
         let other = io::Error::from_raw_os_error(24);
         assert!(!system_error(&other).contains("os error"), "{other}");
+        assert_eq!(system_error(&io::Error::other("The file has 1.5 MB")), "the file has 1.5 MB");
     }
 
     #[test]
