@@ -86,7 +86,7 @@ fn data_info_counts_the_classes_asked_for() {
     let why = "-: the test split's labels are not read here, so its images are not counted by class\n";
     assert!(text.ends_with(why), "{text}");
     let refused = refused(&["data", "info", "--data=digits", "--classes=3,33"]);
-    assert!(refused.starts_with("error: classes lists the number 33, but the classes of the data are "), "{refused}");
+    assert!(refused.starts_with("error: classes lists `33`, which is no class of the data (digits, "), "{refused}");
 }
 
 /// The words of a layer's row.
@@ -149,7 +149,7 @@ fn a_folder_of_pictures_is_described() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[..3], ["data         pets", "shape        3x8x8 (channels x height x width)", "classes      2"]);
     assert!(lines[3].starts_with("mean         0.") && lines[3].ends_with(", 0.0000"), "{text}");
-    let ignored = ["ignored      1 file that is no picture", "ignored      1 picture beside the class folders"];
+    let ignored = ["ignored      1 file in the class folders", "ignored      1 picture beside the class folders"];
     assert_eq!(lines[7..9], ignored);
     assert_eq!(lines[10], "class  train  validation  test");
     // The bytes of the files decide which of the 11 validate.

@@ -232,7 +232,7 @@ fn bad_input_gets_one_error_and_no_run() {
         ),
         (
             &["--classes", "1,10"],
-            "error: classes lists the number 10, but the classes of the data are numbered 0 to 9 (digits, [data])\n\
+            "error: classes lists `10`, which is no class of the data (digits, [data])\n\
              hint: the classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n",
         ),
         (
