@@ -31,7 +31,8 @@ pub struct DataSpec {
     pub channels: Option<usize>,
     /// How a folder's image of another shape is brought to `image_size`.
     pub resize: Resize,
-    /// Part of the train set that validates, in [0, 1); 0 selects nothing. Ignored when a folder has its own `val/`.
+    /// Part of the train set that validates, in [0, 1); 0 selects nothing. Ignored when a folder has its own `val/`. In
+    /// a folder, each file whose hash with `split_seed` is below this part of all hashes validates, so about as many.
     pub val_fraction: f64,
     /// Seed of the split into train and validation, and of `limit_train`.
     pub split_seed: u64,
