@@ -21,6 +21,7 @@ use super::source::Source;
 use super::split::limit;
 use super::{Facts, Progress};
 use crate::config::data::DataSpec;
+use crate::parallel::on_threads;
 use crate::regular;
 use crate::units::number;
 
@@ -91,17 +92,13 @@ fn hashes(root: &Path, pictures: &[Picture], split_seed: u64, threads: usize, pr
     let mut hashes = vec![0; pictures.len()];
     let jobs = Mutex::new(hashes.iter_mut().zip(pictures));
     let done = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, pictures.len().max(1)) {
-            scope.spawn(|| {
-                loop {
-                    let job = jobs.lock().expect("no thread panics with the lock").next();
-                    let Some((hash, picture)) = job else { break };
-                    // A file that cannot be read is an error of its own when it is decoded.
-                    *hash = hash_of(&picture.path(root), split_seed).unwrap_or(u64::MAX);
-                    progress(done.fetch_add(1, Ordering::Relaxed) + 1, pictures.len());
-                }
-            });
+    on_threads(threads.min(pictures.len()), || {
+        loop {
+            let job = jobs.lock().expect("no thread panics with the lock").next();
+            let Some((hash, picture)) = job else { break };
+            // A file that cannot be read is an error of its own when it is decoded.
+            *hash = hash_of(&picture.path(root), split_seed).unwrap_or(u64::MAX);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, pictures.len());
         }
     });
     hashes
