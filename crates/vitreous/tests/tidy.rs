@@ -280,14 +280,12 @@ fn only_fetch_uses_the_network() {
 }
 
 #[test]
-fn a_message_to_a_terminal_that_is_gone_ends_no_work() {
+fn a_terminal_that_is_gone_or_a_thread_that_does_not_start_ends_no_work() {
+    let forms = ["eprintln!(", "eprint!(", "scope.spawn(", "thread::spawn("];
     let all = sources();
-    let broken: Vec<String> = all
-        .iter()
-        .filter(|source| source.is_crate_code())
-        .flat_map(|source| source.without_tests().code_with(&["eprintln!(", "eprint!("]))
-        .collect();
-    assert_none("`eprintln!` panics where stderr is closed: use `say!`", &broken);
+    let crates = all.iter().filter(|source| source.is_crate_code());
+    let broken: Vec<String> = crates.flat_map(|source| source.without_tests().code_with(&forms)).collect();
+    assert_none("these panic where stderr is closed or no thread starts: use `say!`, `on_threads`", &broken);
 }
 
 #[test]
