@@ -13,7 +13,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use vitreous::config::data::Resize;
-use vitreous::data::{DataError, ImageShape, decode_picture};
+use vitreous::data::{DataError, ImageShape, decode_picture, decoding_bytes};
 
 const CORPUS: &[u8] = include_bytes!("decoding/corpus.tar.gz");
 const TABLE: &str = include_str!("decoding/corpus.tsv");
@@ -102,7 +102,11 @@ fn decode(folder: &Path, case: &Case) -> Result<Vec<u8>, String> {
     };
     let shape = ImageShape { channels: 3, height, width };
     match std::panic::catch_unwind(|| decode_picture(&path, shape, Resize::Squash)) {
-        Ok(Ok(decoded)) => Ok(decoded.pixels),
+        Ok(Ok(decoded)) => {
+            // What is counted for it before is read from its header alone.
+            assert!(decoding_bytes([&path], 1) > 3 * (width * height) as u64, "{}", case.name);
+            Ok(decoded.pixels)
+        }
         Ok(Err(DataError::Picture { reason, .. })) => Err(reason),
         Ok(Err(error)) => panic!("{}: {error}", case.name),
         Err(_) => Err("the decoder panicked".to_string()),

@@ -12,6 +12,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::TestRunner;
 
+/// Memory is counted for all threads.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Changed inputs for each reader.
 const CASES: u32 = 200;
 
@@ -83,8 +86,6 @@ fn corpus(target: &Target) -> Vec<Vec<u8>> {
 }
 
 fn is_read_without_harm(target: &'static Target) {
-    // Memory is counted for all threads.
-    static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let seeds = (target.seeds)();
     assert!(seeds.len() > 2, "{} has seeds", target.name);
@@ -99,6 +100,22 @@ fn is_read_without_harm(target: &'static Target) {
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{}: {failure}", target.name));
+}
+
+#[test]
+fn a_picture_takes_no_more_memory_than_is_counted_for_it() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("picture");
+    for (name, picture) in fuzz::large_pictures() {
+        fs::write(&path, &picture).expect("the picture is written");
+        let counted = vitreous::data::decoding_bytes([&path], 1) as usize;
+        assert!(counted > 1000 * 700 * 3, "{name}: {counted}");
+        // Gray and in colour; the image itself, and the file in the test's own hands.
+        for kind in [0, 1] {
+            fuzz::check_picture(name, &[&[kind][..], &picture].concat(), counted + (1 << 18));
+        }
+    }
 }
 
 /// A test for each reader, under its name.

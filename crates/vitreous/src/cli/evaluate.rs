@@ -20,7 +20,7 @@ use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split
 use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report, Scores};
 use crate::record::{RecordError, Run, Weights};
 use crate::text::shortened;
-use crate::train::{available_memory, check_memory, threads};
+use crate::train::{available_memory, check_decoding, check_memory, threads};
 use crate::units;
 
 /// Most classes whose whole confusion matrix is shown on the screen.
@@ -202,6 +202,8 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let images = facts.image_bytes(wanted);
     let asked = images / facts.shape.len() as u64;
     let answers = Answers::bytes(asked, classifier.class_names());
+    let held = images + classifier.memory(BATCH).parameters;
+    check_decoding(held, facts.decoding_bytes(wanted, threads), available_memory())?;
     check_memory("evaluating", (classifier.memory(BATCH), images + answers), facts.is_folder(), available_memory())?;
     let mut loaded = reading(|progress| data::load(&spec, &facts, wanted, threads, progress))?;
     let images = match split {

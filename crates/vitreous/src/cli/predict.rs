@@ -9,7 +9,7 @@ use super::evaluate::{WeightsArg, load};
 use super::settings::shell_word;
 use super::strips;
 use super::{CliError, json, show};
-use crate::data::DataError;
+use crate::data::{DataError, decoding_bytes};
 use crate::evaluate::reading::{Reading, digits_text};
 use crate::evaluate::{BATCH, Classifier};
 use crate::predict::{Guess, predict, read};
@@ -88,7 +88,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let (threads, batch) = (threads(0).min(args.images.len()), BATCH.min(args.images.len()));
     let mut classifier = load(&path, threads)?;
     let images = (batch * classifier.shape().len()) as u64;
-    check_memory("predicting", (classifier.memory(batch), images), false, available_memory())?;
+    let held = images + decoding_bytes(&args.images, threads);
+    check_memory("predicting", (classifier.memory(batch), held), false, available_memory())?;
     match (classifier.is_reader(), args.top, args.beam) {
         (true, Some(_), _) => {
             let error = "the model reads strips, it names no classes (--top)";

@@ -22,7 +22,9 @@ use crate::data::{self, Facts, ImageShape, Progress, Wanted};
 use crate::evaluate::Accuracy;
 use crate::models::{self, Model};
 use crate::record::{Place, Run, Status, base_name, is_name, was_begun};
-use crate::train::{Job, Limits, Outcome, Preflight, SaveEvery, available_memory, check_memory, memory_needed};
+use crate::train::{
+    Job, Limits, Outcome, Preflight, SaveEvery, available_memory, check_decoding, check_memory, memory_needed,
+};
 use crate::units;
 
 /// Exit status of a run that was interrupted and has saved what it had reached, as shells have it for SIGINT.
@@ -212,8 +214,12 @@ pub fn ready_for(checked: &CheckedConfig, facts: Facts) -> Result<Ready, CliErro
     notes.extend(facts.no_validation(&config.data));
     Job::check_batch(&config, facts.train)?;
     let model = models::build_for_training(&config)?;
-    let needed = memory_needed(&config, &model, &facts);
+    let mut needed = memory_needed(&config, &model, &facts);
+    let decoding = facts.decoding_bytes(Wanted::TrainAndValidation, crate::train::threads(config.train.threads));
+    check_decoding(needed.1, decoding, available_memory())?;
     check_memory("training", needed, facts.is_folder(), available_memory())?;
+    // Pictures are decoded before the engine takes its memory.
+    needed.1 += decoding.saturating_sub(needed.0.total());
     Ok(Ready { facts, config, model, needed, notes })
 }
 

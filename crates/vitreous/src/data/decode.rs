@@ -18,15 +18,12 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 use serde::{Deserialize, Serialize};
 
 use self::jpeg::Jpeg;
+pub use self::size::decoding_bytes;
 use super::resample::scale_and_cut;
 use super::{DataError, ImageShape};
 use crate::config::data::Resize;
 use crate::{regular, units};
 
-/// Largest picture that is decoded, in pixels (all of it is in memory while it is scaled).
-const PIXELS_MAX: u64 = 1 << 27;
-/// Longest side of a picture, in pixels. JPEG and BMP have no longer ones, and memory for a row has a bound.
-const SIDE_MAX: u32 = 65_535;
 /// Largest picture file that is read.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 29;
 
@@ -47,14 +44,6 @@ pub struct SmallPicture {
     pub width: u32,
     /// In pixels.
     pub height: u32,
-}
-
-/// Most bytes that are held while a picture of this size is decoded, without its file: the decoded picture, what its
-/// decoder keeps of it (JPEG: all coefficients of blocks that go beyond the edges), and a converted copy.
-fn held_bytes(width: u32, height: u32) -> u64 {
-    // The largest block of a JPEG has 32 pixels along each axis.
-    let padded = |side: u32| u64::from(side) + 32;
-    16 * padded(width) * padded(height)
 }
 
 /// Decodes a picture file into an image of the given shape.
@@ -115,16 +104,7 @@ fn decode_whole(mut bytes: Vec<u8>, format: ImageFormat) -> Result<(DynamicImage
 /// Checks the size that a file states, and returns the bytes that may be held while it is decoded.
 fn limit(bytes: &[u8], format: ImageFormat) -> Result<u64, String> {
     let (width, height) = size::size_of(bytes, format).ok_or("the file is cut off")?;
-    if u64::from(width) * u64::from(height) > PIXELS_MAX {
-        return Err(format!("{width}x{height} is more than {PIXELS_MAX} pixels"));
-    }
-    if width.max(height) > SIDE_MAX {
-        return Err(format!("{width}x{height} has a side of more than {SIDE_MAX} pixels"));
-    }
-    if width == 0 || height == 0 {
-        return Err(format!("{width}x{height} has no pixels"));
-    }
-    Ok(held_bytes(width, height))
+    size::check(width, height)
 }
 
 fn by_image_crate(bytes: &[u8], format: ImageFormat, limit: u64) -> Result<(DynamicImage, Orientation), String> {

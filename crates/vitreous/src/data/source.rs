@@ -11,7 +11,7 @@ use super::known::is_misspelled;
 use super::places::{Places, idx_spellings, known_files, whose_labels};
 use super::split::{Numbers, validation_count};
 use super::walk::{PassedOver, subfolders};
-use super::{DataError, ImageShape, Wanted};
+use super::{DataError, ImageShape};
 use crate::config::classes::ClassSubset;
 use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
 use crate::units;
@@ -70,20 +70,6 @@ impl Facts {
     /// Whether the data set is a folder of pictures, of which only those that are used come into memory.
     pub fn is_folder(&self) -> bool {
         matches!(self.source, Source::Folder(_))
-    }
-
-    /// Bytes of the images that are in memory when these splits are loaded: of packed files, all that they hold.
-    pub fn image_bytes(&self, wanted: Wanted) -> u64 {
-        let is_test = wanted == Wanted::Test;
-        let images = match &self.source {
-            Source::Idx { test, .. } if is_test => test.as_ref().map_or(0, IdxPair::count),
-            Source::Idx { train, .. } => train.count(),
-            Source::Cifar { test, .. } if is_test => test.as_ref().map_or(0, CifarFiles::count),
-            Source::Cifar { train, .. } => train.count(),
-            Source::Folder(_) | Source::Digits if is_test => self.test.unwrap_or(0),
-            Source::Folder(_) | Source::Digits => self.train + self.validation,
-        };
-        images as u64 * self.shape.len() as u64
     }
 
     /// Whether there is a test split.
@@ -331,6 +317,7 @@ fn misplaced(root: &Path, error: DataError) -> DataError {
 mod tests {
     use std::fs;
 
+    use super::super::Wanted;
     use super::super::samples::{
         self, gzip, idx_images, idx_labels, spec, write, write_cifar, write_class, write_mnist,
     };

@@ -12,6 +12,9 @@ use crate::units;
 /// The work of a sweep with --jobs, as errors call it.
 pub const SIDE_BY_SIDE: &str = "training side by side";
 
+/// The work of loading a folder of pictures, as errors call it.
+pub(super) const DECODING: &str = "decoding the pictures";
+
 /// What to do about a disk that is too full.
 pub(super) const MORE_DISK: &str = "free some of it, or name a folder on another disk with --out";
 
@@ -134,6 +137,7 @@ fn step(batch_size: usize, grad_accum_steps: usize) -> String {
 /// Names only what the command of that work has: `evaluate` has --threads alone, `predict` not even that.
 fn memory_hint(work: &str, is_for_the_batch: bool, fewer_images: bool) -> &'static str {
     match (work, is_for_the_batch, fewer_images) {
+        (DECODING, ..) => "use fewer --threads, or smaller pictures",
         (SIDE_BY_SIDE, ..) => "use fewer --jobs, or end other programs",
         ("training" | "the epoch" | "the bench", true, _) => {
             "use a smaller --batch-size, fewer --threads, or a smaller model"

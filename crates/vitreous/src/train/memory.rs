@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use vitreous_engine::{Memory, inference_memory, training_memory};
 
+use super::error::DECODING;
 use super::{TrainError, optimizer, threads};
 use crate::config::ResolvedConfig;
 use crate::config::train::{Keep, OnNonfinite};
@@ -66,6 +67,20 @@ pub fn check_memory(
     match available {
         Some(available) if needed > available => {
             Err(TrainError::Memory { work, needed, available, activations: memory.activations, fewer_images })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that pictures can be decoded beside what is held; this is before the engine takes its memory.
+///
+/// # Errors
+/// When there is too little memory.
+pub fn check_decoding(held: u64, decoding: u64, available: Option<u64>) -> Result<(), TrainError> {
+    let needed = held.saturating_add(decoding).saturating_add(MARGIN_BYTES);
+    match available {
+        Some(available) if decoding > 0 && needed > available => {
+            Err(TrainError::Memory { work: DECODING, needed, available, activations: 0, fewer_images: false })
         }
         _ => Ok(()),
     }
@@ -199,6 +214,20 @@ mod tests {
         };
         group("memory/c", v1("300\n", "100\n"));
         assert_eq!(group_left("4:cpu,cpuacct:/c\n3:memory:/c\n", mount), Some(205));
+    }
+
+    #[test]
+    fn pictures_that_are_decoded_together_must_fit() {
+        let check = |decoding, available| check_decoding(1_000_000, decoding, available);
+        assert_eq!([check(900_000_000, Some(1_000_000_000)), check(900_000_000, None)], [Ok(()), Ok(())]);
+        // Of packed files nothing is decoded: their images are counted with the training.
+        assert_eq!(check(0, Some(1)), Ok(()));
+        let error = check(900_000_000, Some(500_000_000)).unwrap_err();
+        let expected = "decoding the pictures needs 934.6 MB of memory, but 500.0 MB are available";
+        assert_eq!(
+            (error.to_string(), error.hint().unwrap()),
+            (expected.into(), "use fewer --threads, or smaller pictures".into())
+        );
     }
 
     #[test]

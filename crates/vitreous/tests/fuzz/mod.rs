@@ -91,3 +91,15 @@ pub fn target(name: &str) -> &'static Target {
 pub fn check(target: &'static Target, bytes: &[u8]) {
     watch::check(target.name, target.body, bytes, (target.memory_bytes_max)(bytes));
 }
+
+/// Pictures of 1000x700 pixels of every kind that can be made here, with their names.
+#[allow(dead_code)] // The fuzzer has no use for them.
+pub fn large_pictures() -> Vec<(&'static str, Vec<u8>)> {
+    seeds::large_pictures()
+}
+
+/// Decodes a picture, and panics where that holds more memory than stated.
+#[allow(dead_code)]
+pub fn check_picture(name: &str, bytes: &[u8], most: usize) {
+    watch::check(name, bodies::picture, bytes, most);
+}

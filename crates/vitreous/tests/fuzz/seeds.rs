@@ -277,7 +277,7 @@ pub fn picture() -> Vec<Vec<u8>> {
         let chunk = png_chunk(name, &[head.as_bytes(), &zeros].concat());
         inputs.push(png(&[header(8, 8), chunk, png_chunk(b"IDAT", &zlib(&[0; 72]))]));
     }
-    for height in [60_000, 10_000_000] {
+    for height in [25_000, 10_000_000] {
         let rows = zlib(&vec![0; 2 * height as usize]);
         inputs.push(png(&[header(1, height), png_chunk(b"IDAT", &rows)]));
     }
@@ -289,6 +289,33 @@ pub fn picture() -> Vec<Vec<u8>> {
     webp[4..8].copy_from_slice(&length);
     inputs.push(webp);
     with_kinds(8, &inputs)
+}
+
+/// Pictures of 1000x700 pixels, with their names.
+pub fn large_pictures() -> Vec<(&'static str, Vec<u8>)> {
+    let pixels = (0..1000 * 700 * 3).map(|i| (i / 3 % 251 + i % 3 * 40) as u8).collect();
+    let color = DynamicImage::from(RgbImage::from_raw(1000, 700, pixels).expect("the size is right"));
+    let kinds = [
+        ("jpeg", ImageFormat::Jpeg, color.clone()),
+        ("gray jpeg", ImageFormat::Jpeg, color.to_luma8().into()),
+        ("png", ImageFormat::Png, color.clone()),
+        ("gray png", ImageFormat::Png, color.to_luma8().into()),
+        ("gray alpha png", ImageFormat::Png, color.to_luma_alpha8().into()),
+        ("alpha png", ImageFormat::Png, color.to_rgba8().into()),
+        ("16-bit gray png", ImageFormat::Png, color.to_luma16().into()),
+        ("16-bit png", ImageFormat::Png, color.to_rgb16().into()),
+        ("16-bit alpha png", ImageFormat::Png, color.to_rgba16().into()),
+        ("webp", ImageFormat::WebP, color.clone()),
+        ("alpha webp", ImageFormat::WebP, color.to_rgba8().into()),
+        ("bmp", ImageFormat::Bmp, color.clone()),
+        ("alpha bmp", ImageFormat::Bmp, color.to_rgba8().into()),
+    ];
+    let encoded = kinds.map(|(name, format, picture)| {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, format).expect("the kind can be encoded");
+        (name, bytes.into_inner())
+    });
+    encoded.into()
 }
 
 fn zlib(bytes: &[u8]) -> Vec<u8> {

@@ -17,7 +17,9 @@ use crate::data::augment::Augment;
 use crate::data::{self, ImageSet, Normalization, SplitName, Wanted};
 use crate::models;
 use crate::random::{Purpose, stream};
-use crate::train::{Job, Rooms, StepExamples, available_memory, check_memory, memory_needed, optimizer, threads};
+use crate::train::{
+    Job, Rooms, StepExamples, available_memory, check_decoding, check_memory, memory_needed, optimizer, threads,
+};
 use crate::units;
 
 /// Steps of one kind before it is the other's turn.
@@ -58,6 +60,8 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let model = models::build_for_training(&config)?;
     let (memory, images) = memory_needed(&config, &model, &facts);
     let needed = (memory, images + Noise::bytes(&model, config.train.step_images()));
+    let decoding = facts.decoding_bytes(Wanted::TrainAndValidation, threads(config.train.threads));
+    check_decoding(images, decoding, available_memory())?;
     check_memory("the epoch", needed, facts.is_folder(), available_memory())?;
     let threads = threads(config.train.threads);
     let loaded = reading(|progress| data::load(spec, &facts, Wanted::TrainAndValidation, threads, progress))?;

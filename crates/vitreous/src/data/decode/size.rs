@@ -1,5 +1,6 @@
-//! Width and height of a picture from the first bytes of its file, without decoding it.
+//! Width and height of a picture from the first bytes of its file, and what it takes to decode it, without decoding it.
 
+use std::cmp::Reverse;
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
@@ -7,42 +8,108 @@ use image::ImageFormat;
 
 use crate::regular;
 
+/// Largest picture that is decoded, in pixels (all of it is in memory while it is scaled).
+const PIXELS_MAX: u64 = 1 << 27;
+/// Longest side of a picture, in pixels. JPEG and BMP have no longer ones, and memory for a row has a bound.
+const SIDE_MAX: u32 = 65_535;
+/// Most bytes that are held for a pixel of any picture: decoded, what its decoder keeps of it, and a converted copy.
+const PIXEL_BYTES_MAX: u64 = 16;
+
+/// What the first bytes of a picture file say.
+struct Header {
+    width: u32,
+    height: u32,
+    /// Bytes for each pixel that are held at the peak of decoding.
+    pixel_bytes: u64,
+}
+
 /// Returns width and height as the file states them; absent where it states none.
 pub fn size_of(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
-    read_size(Cursor::new(bytes), format)
+    read_header(Cursor::new(bytes), format).map(|header| (header.width, header.height))
 }
 
-/// Returns width and height of a picture file, of which only headers are read.
-#[allow(dead_code)]
-pub fn size_of_file(path: &Path) -> Option<(u32, u32)> {
-    let mut file = BufReader::new(regular::open(path).ok()?);
+/// Returns the bytes that are held while picture files are decoded on so many threads: what the largest of them take
+/// together. Only headers are read; a file that is no picture takes nothing.
+pub fn decoding_bytes(paths: impl IntoIterator<Item = impl AsRef<Path>>, threads: usize) -> u64 {
+    let mut held: Vec<u64> = paths.into_iter().filter_map(|path| held_bytes(path.as_ref())).collect();
+    held.sort_unstable_by_key(|bytes| Reverse(*bytes));
+    held.iter().take(threads).sum()
+}
+
+fn held_bytes(path: &Path) -> Option<u64> {
+    let file = regular::open(path).ok()?;
+    // The file itself, and a decoder's copy.
+    let copies = 2 * file.metadata().ok()?.len();
+    let mut file = BufReader::new(file);
     let start: [u8; 16] = take(&mut file)?;
     file.rewind().ok()?;
-    read_size(file, image::guess_format(&start).ok()?)
+    let Header { width, height, pixel_bytes } = read_header(file, image::guess_format(&start).ok()?)?;
+    check(width, height).ok()?;
+    Some(copies + pixel_bytes * padded_pixels(width, height))
 }
 
-fn read_size(mut file: impl Read + Seek, format: ImageFormat) -> Option<(u32, u32)> {
-    match format {
-        ImageFormat::Jpeg => jpeg(file),
+/// Pixels of a picture with those of blocks that go beyond its edges: the largest of a JPEG has 32 pixels a side.
+fn padded_pixels(width: u32, height: u32) -> u64 {
+    (u64::from(width) + 32) * (u64::from(height) + 32)
+}
+
+/// Checks a picture's size, and returns the most bytes that any decoder may hold for it, without its file.
+///
+/// # Errors
+/// When it is too large or has no pixels.
+pub fn check(width: u32, height: u32) -> Result<u64, String> {
+    if u64::from(width) * u64::from(height) > PIXELS_MAX {
+        return Err(format!("{width}x{height} is more than {PIXELS_MAX} pixels"));
+    }
+    if width.max(height) > SIDE_MAX {
+        return Err(format!("{width}x{height} has a side of more than {SIDE_MAX} pixels"));
+    }
+    if width == 0 || height == 0 {
+        return Err(format!("{width}x{height} has no pixels"));
+    }
+    Ok(PIXEL_BYTES_MAX * padded_pixels(width, height))
+}
+
+fn read_header(mut file: impl Read + Seek, format: ImageFormat) -> Option<Header> {
+    // A picture in colour is held, and a gray one made of it.
+    let opaque = 4;
+    let ((width, height), pixel_bytes) = match format {
+        ImageFormat::Jpeg => {
+            let (size, is_one_scan) = jpeg(file)?;
+            // All coefficients or planes are kept until the last scan.
+            (size, if is_one_scan { opaque } else { 12 })
+        }
         ImageFormat::Png => {
-            let [.., a, b, c, d, e, f, g, h]: [u8; 24] = take(&mut file)?;
-            Some((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])))
+            let [.., a, b, c, d, e, f, g, h, depth, kind]: [u8; 26] = take(&mut file)?;
+            let channels = match kind {
+                0 => 1,
+                2 => 3,
+                4 => 2,
+                _ => 4,
+            };
+            // Alpha and 16 bits are converted in a copy.
+            let pixel_bytes =
+                if depth <= 8 && kind & 5 == 0 { opaque } else { channels * u64::from(depth).div_ceil(8) + 5 };
+            ((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])), pixel_bytes)
         }
         ImageFormat::Bmp => {
             let [header, width, height]: [[u8; 4]; 3] = {
                 let head: [u8; 26] = take(&mut file)?;
                 [14, 18, 22].map(|place| [0, 1, 2, 3].map(|i| head[place + i]))
             };
-            if u32::from_le_bytes(header) == 12 {
+            let size = if u32::from_le_bytes(header) == 12 {
                 // Two bytes each.
-                return Some((little(&width[..2]), little(&width[2..])));
-            }
-            // A negative height says that the rows begin at the top.
-            Some((little(&width), i32::from_le_bytes(height).unsigned_abs()))
+                (little(&width[..2]), little(&width[2..]))
+            } else {
+                // A negative height says that the rows begin at the top.
+                (little(&width), i32::from_le_bytes(height).unsigned_abs())
+            };
+            (size, 8)
         }
-        ImageFormat::WebP => webp(&take::<30>(&mut file)?[12..]),
-        _ => None,
-    }
+        ImageFormat::WebP => (webp(&take::<30>(&mut file)?[12..])?, 9),
+        _ => return None,
+    };
+    Some(Header { width, height, pixel_bytes })
 }
 
 /// Whether the frames that are decoded of a WebP file are no larger than the file's size: the decoder believes them.
@@ -76,9 +143,11 @@ fn webp(chunk: &[u8]) -> Option<(u32, u32)> {
     }
 }
 
-/// Goes from segment to segment up to the frame header.
-fn jpeg(mut file: impl Read + Seek) -> Option<(u32, u32)> {
+/// Goes from segment to segment up to the first scan. Returns width and height, and whether that scan holds the whole
+/// picture.
+fn jpeg(mut file: impl Read + Seek) -> Option<((u32, u32), bool)> {
     let [_, _] = take(&mut file)?;
+    let mut frame = None;
     loop {
         // Any number of bytes FF may come before a marker.
         let mut previous = 0;
@@ -89,12 +158,19 @@ fn jpeg(mut file: impl Read + Seek) -> Option<(u32, u32)> {
             }
             previous = byte;
         };
-        if matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC) {
-            let [_, _, _, a, b, c, d] = take(&mut file)?;
-            return Some((u16::from_be_bytes([c, d]).into(), u16::from_be_bytes([a, b]).into()));
+        let length = i64::from(u16::from_be_bytes(take(&mut file)?));
+        let mut read = 2;
+        if matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC) && frame.is_none() {
+            let [_, a, b, c, d, channels] = take(&mut file)?;
+            let size = [[c, d], [a, b]].map(|side| u32::from(u16::from_be_bytes(side)));
+            frame = Some((size.into(), channels, marker == 0xC2));
+            read += 6;
         }
-        let length = u16::from_be_bytes(take(&mut file)?);
-        file.seek_relative(i64::from(length) - 2).ok()?;
+        if marker == 0xDA {
+            let [in_scan] = take(&mut file)?;
+            return frame.map(|(size, channels, is_progressive)| (size, in_scan == channels && !is_progressive));
+        }
+        file.seek_relative((length - read).max(0)).ok()?;
     }
 }
 

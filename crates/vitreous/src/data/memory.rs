@@ -1,0 +1,34 @@
+//! What loading a data set takes of memory, known before a picture is decoded.
+
+use super::cifar::CifarFiles;
+use super::idx::IdxPair;
+use super::source::Source;
+use super::{Facts, Wanted, decoding_bytes};
+
+impl Facts {
+    /// Bytes of the images that are in memory when these splits are loaded: of packed files, all that they hold.
+    pub fn image_bytes(&self, wanted: Wanted) -> u64 {
+        let is_test = wanted == Wanted::Test;
+        let images = match &self.source {
+            Source::Idx { test, .. } if is_test => test.as_ref().map_or(0, IdxPair::count),
+            Source::Idx { train, .. } => train.count(),
+            Source::Cifar { test, .. } if is_test => test.as_ref().map_or(0, CifarFiles::count),
+            Source::Cifar { train, .. } => train.count(),
+            Source::Folder(_) | Source::Digits if is_test => self.test.unwrap_or(0),
+            Source::Folder(_) | Source::Digits => self.train + self.validation,
+        };
+        images as u64 * self.shape.len() as u64
+    }
+
+    /// Bytes that are held beside the images while pictures of these splits are decoded on so many threads: what the
+    /// largest of them take together.
+    pub fn decoding_bytes(&self, wanted: Wanted, threads: usize) -> u64 {
+        let Source::Folder(listing) = &self.source else { return 0 };
+        let [first, second] = match wanted {
+            Wanted::TrainAndValidation => [Some(&listing.train), listing.validation.as_ref()],
+            Wanted::Test => [None, listing.test.as_ref()],
+        };
+        let pictures = first.into_iter().chain(second).flatten();
+        decoding_bytes(pictures.map(|picture| listing.root.join(&picture.name)), threads)
+    }
+}
