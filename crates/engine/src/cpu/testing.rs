@@ -1,4 +1,4 @@
-//! What the kernels' tests share: memory between guards, numbers, and comparisons on every instruction set.
+//! What the kernels' tests share: memory that is guarded, numbers, and comparisons on every instruction set.
 
 use std::fmt::Arguments;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,52 +8,124 @@ use super::dropout::Mask;
 use crate::ops::Dropout;
 use crate::random::Key;
 
-/// Values on either side that a kernel may read but must neither use nor change.
+/// Values before those of a kernel that it must neither use nor change.
 const GUARD: usize = 64;
 /// Number of the next buffer.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// Values between two guards.
-///
-/// Guards and unset values hold a NaN: whoever computes with it has a NaN to show for it. Each buffer has its own,
-/// because a processor hands a NaN on as it is: one that comes from another buffer's guard shows when it is written.
+/// Values after which memory ends: a kernel that reads or writes on, be it only to ignore what it finds, ends the process
+/// with SIGSEGV. The guard before them holds a NaN, as unset values do: whoever computes with it has a NaN to show for it.
+/// Each buffer has its own, because a processor hands a NaN on as it is: one that comes from another buffer's guard shows
+/// when it is written.
 pub(super) struct Guarded {
-    all: Vec<f32>,
+    all: Fenced,
     poison: u32,
+}
+
+/// Numbers whose last is the last that may be touched.
+#[cfg(all(target_os = "linux", not(miri)))]
+struct Fenced {
+    pages: *mut u8,
+    /// Bytes up to the page that nobody may touch.
+    bytes: usize,
+    len: usize,
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+impl Fenced {
+    fn new(len: usize) -> Self {
+        use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
+        let bytes = (len * size_of::<f32>()).next_multiple_of(PAGE);
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: new pages are nobody else's.
+        unsafe {
+            let pages = mmap_anonymous(std::ptr::null_mut(), bytes + PAGE, access, MapFlags::PRIVATE).expect("memory");
+            mprotect(pages.byte_add(bytes), PAGE, MprotectFlags::empty()).expect("a page of its own");
+            Fenced { pages: pages.cast(), bytes, len }
+        }
+    }
+
+    fn start(&self) -> *mut f32 {
+        // SAFETY: the numbers end where the pages that may be touched do.
+        unsafe { self.pages.add(self.bytes).cast::<f32>().sub(self.len) }
+    }
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+impl Drop for Fenced {
+    fn drop(&mut self) {
+        // SAFETY: the pages were made in `new`.
+        unsafe { rustix::mm::munmap(self.pages.cast(), self.bytes + PAGE).expect("pages of its own") }
+    }
+}
+
+/// A page of the largest size that Linux has, in bytes.
+#[cfg(all(target_os = "linux", not(miri)))]
+const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };
+
+/// An allocation that ends with the numbers: Miri and AddressSanitizer know its end.
+#[cfg(not(all(target_os = "linux", not(miri))))]
+struct Fenced {
+    numbers: Box<[f32]>,
+    len: usize,
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+impl Fenced {
+    fn new(len: usize) -> Self {
+        Fenced { numbers: vec![0.0; len].into(), len }
+    }
+
+    fn start(&self) -> *mut f32 {
+        self.numbers.as_ptr().cast_mut()
+    }
+}
+
+impl Fenced {
+    fn as_slice(&self) -> &[f32] {
+        // SAFETY: all numbers are there from the start; `&self` keeps the tests' own writers away.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len) }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
+    }
 }
 
 impl Guarded {
     /// Puts guards around values.
     pub fn new(values: &[f32]) -> Self {
         let mut guarded = Guarded::unset(values.len());
-        guarded.all[GUARD..GUARD + values.len()].copy_from_slice(values);
+        guarded.all.as_mut_slice()[GUARD..].copy_from_slice(values);
         guarded
     }
 
     /// Makes room for values that the kernel has to write before it reads them.
     pub fn unset(len: usize) -> Self {
         let poison = f32::NAN.to_bits() | NEXT.fetch_add(1, Ordering::Relaxed) & 0x3F_FFFF;
-        Guarded { all: vec![f32::from_bits(poison); len + 2 * GUARD], poison }
+        let mut all = Fenced::new(GUARD + len);
+        all.as_mut_slice().fill(f32::from_bits(poison));
+        Guarded { all, poison }
     }
 
     /// The first value.
     pub fn pointer(&mut self) -> *mut f32 {
-        self.all[GUARD..].as_mut_ptr()
+        self.all.as_mut_slice()[GUARD..].as_mut_ptr()
     }
 
     /// The first value, to be read.
     pub fn read(&self) -> *const f32 {
-        self.all[GUARD..].as_ptr()
+        self.all.as_slice()[GUARD..].as_ptr()
     }
 
-    /// Checks the guards and returns the values.
+    /// Checks the guard and returns the values.
     pub fn values(&self) -> Vec<f32> {
-        let len = self.all.len() - 2 * GUARD;
-        for (i, x) in self.all.iter().enumerate().filter(|(i, _)| *i < GUARD || *i >= GUARD + len) {
-            let at = i as isize - GUARD as isize;
-            assert_eq!(x.to_bits(), self.poison, "a kernel wrote {x} at {at} of {len} values");
+        let (guard, values) = self.all.as_slice().split_at(GUARD);
+        for (i, x) in guard.iter().enumerate() {
+            assert_eq!(x.to_bits(), self.poison, "a kernel wrote {x}, {} numbers before its values", GUARD - i);
         }
-        self.all[GUARD..GUARD + len].to_vec()
+        values.to_vec()
     }
 }
 

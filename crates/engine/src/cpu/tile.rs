@@ -29,21 +29,37 @@ pub(super) struct Panel {
     pub step: usize,
 }
 
-/// Continues the sums `acc` of M rows and N vectors over `steps` of the inner axis.
+/// Loads N vectors of a row of `width` values. `RAGGED` says that the width is no multiple of 16: the last vector is then
+/// cut, because what lies behind the row may be another thread's, or nobody's.
 #[inline(always)]
-pub(super) unsafe fn tile<S: Simd, const M: usize, const N: usize>(
+pub(super) unsafe fn load_row<S: Simd, const N: usize, const RAGGED: bool>(
+    from: *const f32,
+    width: usize,
+) -> [S::V; N] {
+    unsafe {
+        let mut row = [S::splat(0.0); N];
+        for (j, x) in row.iter_mut().enumerate() {
+            let from = from.add(j * LANES);
+            *x = if RAGGED && j + 1 == N { S::load_first(from, width - (N - 1) * LANES) } else { S::load(from) };
+        }
+        row
+    }
+}
+
+/// Continues the sums `acc` of M rows and N vectors over `steps` of the inner axis. Rows of B have `width` values; see
+/// [`load_row`] for `RAGGED`.
+#[inline(always)]
+unsafe fn tile<S: Simd, const M: usize, const N: usize, const RAGGED: bool>(
     steps: usize,
     a: Broadcast,
     b: Panel,
+    width: usize,
     mut acc: [[S::V; N]; M],
 ) -> [[S::V; N]; M] {
     unsafe {
         let (mut from_a, mut from_b) = (a.at, b.at);
         for _ in 0..steps {
-            let mut columns = [S::splat(0.0); N];
-            for (j, column) in columns.iter_mut().enumerate() {
-                *column = S::load(from_b.add(j * LANES));
-            }
+            let columns = load_row::<S, N, RAGGED>(from_b, width);
             for (i, row) in acc.iter_mut().enumerate() {
                 let x = S::splat(*from_a.add(i * a.row));
                 for j in 0..N {
@@ -72,9 +88,10 @@ pub(super) trait Target<S: Simd> {
     );
 }
 
-/// Computes one tile of up to 6 rows and `width` columns, at most `16 * TILE_VECTORS`.
+/// Computes one tile of up to 6 rows and `width` columns, at most `16 * TILE_VECTORS`. B's rows are whole vectors, unless
+/// `RAGGED` says that they end with the columns.
 #[inline(always)]
-pub(super) unsafe fn any_tile<S: Simd, T: Target<S>>(
+pub(super) unsafe fn any_tile<S: Simd, T: Target<S>, const RAGGED: bool>(
     [rows, row]: [usize; 2],
     [width, column]: [usize; 2],
     steps: usize,
@@ -85,7 +102,7 @@ pub(super) unsafe fn any_tile<S: Simd, T: Target<S>>(
     macro_rules! sized {
         ($m:literal, $n:literal) => {{
             let acc = target.start::<$m, $n>(row, column, width);
-            target.finish::<$m, $n>(tile::<S, $m, $n>(steps, a, b, acc), row, column, width)
+            target.finish::<$m, $n>(tile::<S, $m, $n, RAGGED>(steps, a, b, width, acc), row, column, width)
         }};
     }
     macro_rules! rows {
@@ -202,7 +219,8 @@ impl<S: Simd> Target<S> for Accumulate {
     }
 }
 
-/// Computes all tiles of C = A B for `rows` and `columns`, one panel of columns after the other.
+/// Computes all tiles of C = A B for `rows` and `columns`, one panel of columns after the other. No more than the columns
+/// is read of B's rows.
 #[inline(always)]
 pub(super) unsafe fn product<S: Simd, T: Target<S>>(
     rows: usize,
@@ -222,7 +240,11 @@ pub(super) unsafe fn product<S: Simd, T: Target<S>>(
             while row < rows {
                 let a = Broadcast { at: a.at.add(row * a.row), ..a };
                 let count = TILE_ROWS.min(rows - row);
-                any_tile::<S, T>([count, row], [width, column], steps, a, b, target);
+                if width.is_multiple_of(LANES) {
+                    any_tile::<S, T, false>([count, row], [width, column], steps, a, b, target);
+                } else {
+                    any_tile::<S, T, true>([count, row], [width, column], steps, a, b, target);
+                }
                 row += TILE_ROWS;
             }
             column += panel;

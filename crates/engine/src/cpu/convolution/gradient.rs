@@ -6,7 +6,7 @@
 
 use super::Geometry;
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
-use crate::cpu::tile::TILE_ROWS;
+use crate::cpu::tile::{TILE_ROWS, load_row};
 
 /// Pixels of the result that are worked through at a time: a panel of their gradient stays in the second-level cache.
 const PIXEL_BLOCK: usize = 1024;
@@ -116,7 +116,7 @@ unsafe fn param_grad_generic<S: Simd>(args: &ParamGrad<'_>) {
                 let images = block.min(args.images - first);
                 let goes_on = args.continues || first > 0;
                 let mut dy = Map { at: args.dy.add(first * out_pixels * out_channels + column), step: out_channels };
-                if out_channels > NEAR {
+                if dy_is_copied(geometry) {
                     dy = copy::<S>(images * out_pixels, width, dy, dy_copy, columns.stride);
                 }
                 let mut channel = 0;
@@ -138,7 +138,12 @@ unsafe fn param_grad_generic<S: Simd>(args: &ParamGrad<'_>) {
     }
 }
 
-/// Copies some channels of pixels side by side.
+/// Whether a panel of the result's gradient is copied before it is read.
+fn dy_is_copied(geometry: &Geometry) -> bool {
+    geometry.output[2] > NEAR
+}
+
+/// Copies some channels of pixels side by side, each filled up to whole vectors with zeros.
 #[inline(always)]
 unsafe fn copy<S: Simd>(pixels: usize, width: usize, from: Map, to: *mut f32, step: usize) -> Map {
     unsafe {
@@ -163,6 +168,7 @@ unsafe fn tiles<S: Simd>(
     goes_on: bool,
 ) {
     let taps = geometry.convolution.kernel * geometry.convolution.kernel;
+    let is_copied = dy_is_copied(geometry);
     unsafe {
         let mut channel = 0;
         while channel < count {
@@ -172,7 +178,12 @@ unsafe fn tiles<S: Simd>(
                 let pixels = pixels_of(geometry, images, tap, [x, dy]);
                 let at = ((first + channel) * taps + tap * TILE_ROWS) * columns.stride;
                 let columns = Columns { sums: columns.sums.add(at), ..columns };
-                any_tile::<S>(pixels, rows, columns, goes_on);
+                // A copy is filled up to whole vectors.
+                if is_copied || columns.width.is_multiple_of(LANES) {
+                    any_tile::<S, false>(pixels, rows, columns, goes_on);
+                } else {
+                    any_tile::<S, true>(pixels, rows, columns, goes_on);
+                }
             }
             channel += TILE_ROWS;
         }
@@ -207,16 +218,16 @@ fn pixels_of(geometry: &Geometry, images: usize, tap: usize, [x, dy]: [Map; 2]) 
 }
 
 #[inline(always)]
-unsafe fn any_tile<S: Simd>(pixels: Pixels, rows: usize, columns: Columns, goes_on: bool) {
+unsafe fn any_tile<S: Simd, const RAGGED: bool>(pixels: Pixels, rows: usize, columns: Columns, goes_on: bool) {
     macro_rules! rows {
         ($n:literal) => {
             match rows {
-                1 => tile::<S, 1, $n>(pixels, columns, goes_on),
-                2 => tile::<S, 2, $n>(pixels, columns, goes_on),
-                3 => tile::<S, 3, $n>(pixels, columns, goes_on),
-                4 => tile::<S, 4, $n>(pixels, columns, goes_on),
-                5 => tile::<S, 5, $n>(pixels, columns, goes_on),
-                _ => tile::<S, 6, $n>(pixels, columns, goes_on),
+                1 => tile::<S, 1, $n, RAGGED>(pixels, columns, goes_on),
+                2 => tile::<S, 2, $n, RAGGED>(pixels, columns, goes_on),
+                3 => tile::<S, 3, $n, RAGGED>(pixels, columns, goes_on),
+                4 => tile::<S, 4, $n, RAGGED>(pixels, columns, goes_on),
+                5 => tile::<S, 5, $n, RAGGED>(pixels, columns, goes_on),
+                _ => tile::<S, 6, $n, RAGGED>(pixels, columns, goes_on),
             }
         };
     }
@@ -236,8 +247,12 @@ unsafe fn any_tile<S: Simd>(pixels: Pixels, rows: usize, columns: Columns, goes_
 
 /// Continues, or starts, the sums of M channels of the input and N vectors of channels of the result.
 #[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const N: usize>(pixels: Pixels, columns: Columns, goes_on: bool) {
-    let Columns { sums, stride, .. } = columns;
+unsafe fn tile<S: Simd, const M: usize, const N: usize, const RAGGED: bool>(
+    pixels: Pixels,
+    columns: Columns,
+    goes_on: bool,
+) {
+    let Columns { sums, stride, width } = columns;
     unsafe {
         let mut acc = [[S::splat(0.0); N]; M];
         if goes_on {
@@ -252,10 +267,7 @@ unsafe fn tile<S: Simd, const M: usize, const N: usize>(pixels: Pixels, columns:
                 let mut a = pixels.x.add(image * pixels.a[0] + row * pixels.a[1]);
                 let mut b = pixels.dy.add(image * pixels.b[0] + row * pixels.b[1]);
                 for _ in 0..pixels.steps {
-                    let mut columns = [S::splat(0.0); N];
-                    for (j, column) in columns.iter_mut().enumerate() {
-                        *column = S::load(b.add(j * LANES));
-                    }
+                    let columns = load_row::<S, N, RAGGED>(b, width);
                     for (i, sums) in acc.iter_mut().enumerate() {
                         let x = S::splat(*a.add(i));
                         for j in 0..N {

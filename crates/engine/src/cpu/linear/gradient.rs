@@ -58,7 +58,7 @@ unsafe fn param_grad_generic<S: Simd>(args: &ParamGrad) {
                 while out < args.out_features {
                     let a = Broadcast { at: dy.add(out), row: 1, step: args.out_features };
                     let count = TILE_ROWS.min(args.out_features - out);
-                    any_tile::<S, _>([count, out], [width, column], rows, a, b, &target);
+                    any_tile::<S, _, false>([count, out], [width, column], rows, a, b, &target);
                     out += TILE_ROWS;
                 }
                 first += rows;

@@ -132,9 +132,9 @@ unsafe fn product_generic<S: Simd>(args: &Product) {
                 let a = Broadcast { at: args.x.add(row * args.steps), row: args.steps, step: 1 };
                 let rows = TILE_ROWS.min(args.rows - row);
                 if direct {
-                    any_tile::<S, _>([rows, row], [width, column], args.steps, a, b, &Direct(args));
+                    any_tile::<S, _, false>([rows, row], [width, column], args.steps, a, b, &Direct(args));
                 } else {
-                    any_tile::<S, _>([rows, row], [width, column], args.steps, a, b, &spill);
+                    any_tile::<S, _, false>([rows, row], [width, column], args.steps, a, b, &spill);
                     match args.activation {
                         Some(activation) => activate::<S>(args, activation, [rows, row], [width, column], spill.to),
                         None => rest::<S>(args, [rows, row], [width, column], spill.to),

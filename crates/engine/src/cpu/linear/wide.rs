@@ -5,7 +5,7 @@
 //! are then added), so neither the tiles nor the cut show in its bits.
 
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to};
-use crate::cpu::tile::{Accumulate, Broadcast, Panel, TILE_ROWS, Target, product};
+use crate::cpu::tile::{Accumulate, Broadcast, Panel, TILE_ROWS, Target, load_row, product};
 
 /// `out = x W^T + bias` for a range of outputs.
 pub(in crate::cpu) struct WideProduct {
@@ -155,7 +155,11 @@ unsafe fn wide_input_grad_generic<S: Simd>(args: &WideInputGrad) {
             let mut column = args.first;
             while column < args.first + args.count {
                 let width = panel.min(args.first + args.count - column);
-                input_grad_panel::<S>(args, [steps, first], [width, column]);
+                if width.is_multiple_of(LANES) {
+                    input_grad_panel::<S, false>(args, [steps, first], [width, column]);
+                } else {
+                    input_grad_panel::<S, true>(args, [steps, first], [width, column]);
+                }
                 column += panel;
             }
             first += OUT_BLOCK;
@@ -165,16 +169,16 @@ unsafe fn wide_input_grad_generic<S: Simd>(args: &WideInputGrad) {
 
 /// One block of the weight's rows and one panel of its columns, with all rows of dy.
 #[inline(always)]
-unsafe fn input_grad_panel<S: Simd>(args: &WideInputGrad, block: [usize; 2], columns: [usize; 2]) {
+unsafe fn input_grad_panel<S: Simd, const RAGGED: bool>(args: &WideInputGrad, block: [usize; 2], columns: [usize; 2]) {
     macro_rules! rows {
         ($rows:expr, $row:expr, $n:literal) => {
             match $rows {
-                1 => input_grad_tile::<S, 1, $n>(args, block, $row, columns),
-                2 => input_grad_tile::<S, 2, $n>(args, block, $row, columns),
-                3 => input_grad_tile::<S, 3, $n>(args, block, $row, columns),
-                4 => input_grad_tile::<S, 4, $n>(args, block, $row, columns),
-                5 => input_grad_tile::<S, 5, $n>(args, block, $row, columns),
-                _ => input_grad_tile::<S, 6, $n>(args, block, $row, columns),
+                1 => input_grad_tile::<S, 1, $n, RAGGED>(args, block, $row, columns),
+                2 => input_grad_tile::<S, 2, $n, RAGGED>(args, block, $row, columns),
+                3 => input_grad_tile::<S, 3, $n, RAGGED>(args, block, $row, columns),
+                4 => input_grad_tile::<S, 4, $n, RAGGED>(args, block, $row, columns),
+                5 => input_grad_tile::<S, 5, $n, RAGGED>(args, block, $row, columns),
+                _ => input_grad_tile::<S, 6, $n, RAGGED>(args, block, $row, columns),
             }
         };
     }
@@ -200,7 +204,7 @@ unsafe fn input_grad_panel<S: Simd>(args: &WideInputGrad, block: [usize; 2], col
 /// One tile of M rows and N vectors. Rows of a weight are far apart, which no processor foresees: meanwhile the next
 /// block's part of the panel is asked for, line by line, divided among the tiles.
 #[inline(always)]
-unsafe fn input_grad_tile<S: Simd, const M: usize, const N: usize>(
+unsafe fn input_grad_tile<S: Simd, const M: usize, const N: usize, const RAGGED: bool>(
     args: &WideInputGrad,
     [steps, first]: [usize; 2],
     row: usize,
@@ -218,10 +222,7 @@ unsafe fn input_grad_tile<S: Simd, const M: usize, const N: usize>(
             for line in 0..lines {
                 prefetch(next.wrapping_add(line * LANES));
             }
-            let mut w = [S::splat(0.0); N];
-            for (j, w) in w.iter_mut().enumerate() {
-                *w = S::load(weight.add(j * LANES));
-            }
+            let w = load_row::<S, N, RAGGED>(weight, width);
             for (i, sums) in sums.iter_mut().enumerate() {
                 let dy = S::splat(*dy.add(i * out_features + step));
                 for (w, sum) in w.iter().zip(sums) {
