@@ -1,13 +1,20 @@
-//! Memory for kernels: aligned to cache lines, zeroed, and with slack at the end.
+//! Memory for kernels: zeroed, and aligned to cache lines.
+//!
+//! The allocator is asked for no more than its own alignment: it then hands out pages as the system gives them, zeroed
+//! and not yet there, so that memory which nobody writes to takes none, and each page comes to the thread that writes to
+//! it first. (Asked for more, it would fill all of them on the calling thread.)
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-/// Values that a kernel may read beyond the end of a buffer.
-const SLACK: usize = 64;
+/// Where buffers start: at a cache line.
+const ALIGN: usize = 64;
 
 /// A fixed number of values.
 pub(super) struct Buffer {
+    /// What the allocator gave.
+    allocation: NonNull<u8>,
+    /// The first cache line in it.
     start: NonNull<f32>,
     len: usize,
 }
@@ -21,15 +28,18 @@ impl Buffer {
     /// Allocates `len` zeros.
     pub fn new(len: usize) -> Self {
         let layout = Buffer::layout(len);
-        // SAFETY: the layout is not empty, because of the slack.
-        let start = unsafe { alloc_zeroed(layout) };
-        let start = NonNull::new(start.cast::<f32>()).unwrap_or_else(|| handle_alloc_error(layout));
-        Buffer { start, len }
+        // SAFETY: the layout is not empty, because of the room for alignment.
+        let allocation = unsafe { alloc_zeroed(layout) };
+        let allocation = NonNull::new(allocation).unwrap_or_else(|| handle_alloc_error(layout));
+        // SAFETY: the layout has room for the values wherever the first cache line starts.
+        let start = unsafe { allocation.add(allocation.align_offset(ALIGN)) }.cast();
+        Buffer { allocation, start, len }
     }
 
     fn layout(len: usize) -> Layout {
-        let bytes = (len + SLACK) * size_of::<f32>();
-        Layout::from_size_align(bytes, 64).expect("a plan's size was checked against the memory there is")
+        let bytes = len.checked_mul(size_of::<f32>()).and_then(|bytes| bytes.checked_add(ALIGN - align_of::<f32>()));
+        let layout = bytes.and_then(|bytes| Layout::from_size_align(bytes, align_of::<f32>()).ok());
+        layout.expect("a plan's size was checked against the memory there is")
     }
 
     /// Pointer for kernels.
@@ -56,7 +66,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with the same layout.
-        unsafe { dealloc(self.start.as_ptr().cast(), Buffer::layout(self.len)) }
+        unsafe { dealloc(self.allocation.as_ptr(), Buffer::layout(self.len)) }
     }
 }
 
@@ -83,5 +93,39 @@ impl<T> Shared<T> {
 
     pub fn get(self) -> *mut T {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_zeros_that_start_at_a_cache_line() {
+        for len in [0, 1, 15, 16, 17, 1000, 100_003] {
+            let mut buffer = Buffer::new(len);
+            assert_eq!(buffer.read() as usize % ALIGN, 0, "{len}");
+            assert!(buffer.as_slice().len() == len && buffer.as_slice().iter().all(|&x| x == 0.0), "{len}");
+            buffer.as_mut_slice().fill(1.0);
+        }
+    }
+
+    /// Bytes of this process that are in memory.
+    #[cfg(target_os = "linux")]
+    fn resident() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+        4096 * status.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number of pages")
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn memory_that_nobody_wrote_to_takes_none() {
+        let bytes = 1 << 30;
+        let before = resident();
+        let mut buffer = Buffer::new(bytes / size_of::<f32>());
+        buffer.as_mut_slice()[12345] = 1.0;
+        let taken = resident().saturating_sub(before);
+        // Other tests run beside this one.
+        assert!(taken < bytes as u64 / 2, "{taken} of {bytes} bytes");
     }
 }

@@ -111,14 +111,14 @@ pub(super) fn plan(program: &Program, regions: &[Region], capacity: Capacity) ->
     let scratch: Vec<(Slot, usize, Life)> = roots(false)
         .map(|slot| {
             let size = program.slots[slot];
-            (slot, size.per_image * capacity.chunk + size.fixed, lives[slot])
+            (slot, sum(all(size.per_image, capacity.chunk), size.fixed), lives[slot])
         })
         .collect();
     let len = place(scratch, |slot, start| places[slot] = Place::Scratch(start));
     let batch: Vec<(Slot, usize, Life)> = roots(true)
         .map(|slot| {
             let (size, Life { first, last }) = (program.slots[slot], lives[slot]);
-            let len = size.per_image * capacity.images + size.fixed * capacity.micro_batches;
+            let len = sum(all(size.per_image, capacity.images), all(size.fixed, capacity.micro_batches));
             (slot, len, Life { first: region_of[first], last: region_of[last] })
         })
         .collect();
@@ -131,10 +131,21 @@ pub(super) fn plan(program: &Program, regions: &[Region], capacity: Capacity) ->
     Plan { capacity, places, len, batch_len }
 }
 
+/// Numbers in `count` values of `len` numbers each. What no integer holds is the greatest integer here and in [`sum`]:
+/// an estimate then says so, and no such memory can be allocated.
+pub(super) fn all(len: usize, count: usize) -> usize {
+    len.saturating_mul(count)
+}
+
+/// Numbers in two values.
+pub(super) fn sum(a: usize, b: usize) -> usize {
+    a.saturating_add(b)
+}
+
 /// Finds places for values of given lengths and lives; returns how much memory they take.
 fn place(mut values: Vec<(Slot, usize, Life)>, mut found: impl FnMut(Slot, usize)) -> usize {
     for (_, len, _) in &mut values {
-        *len = len.next_multiple_of(ALIGN);
+        *len = len.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX);
     }
     // Greatest first: what is long fits into gaps only when it comes early.
     values.sort_by_key(|&(slot, len, _)| (std::cmp::Reverse(len), slot));
@@ -145,15 +156,15 @@ fn place(mut values: Vec<(Slot, usize, Life)>, mut found: impl FnMut(Slot, usize
         let meets = |other: &Life| other.first <= life.last && life.first <= other.last;
         let mut start = 0;
         for (taken, end, _) in placed.iter().filter(|(.., other)| meets(other)) {
-            if start + len <= *taken {
+            if sum(start, len) <= *taken {
                 break;
             }
             start = start.max(*end);
         }
         found(slot, start);
-        total = total.max(start + len);
+        total = total.max(sum(start, len));
         let at = placed.partition_point(|(other, ..)| *other <= start);
-        placed.insert(at, (start, start + len, life));
+        placed.insert(at, (start, sum(start, len), life));
     }
     total
 }
