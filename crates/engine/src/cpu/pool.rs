@@ -1,14 +1,55 @@
 //! Threads that wait for work between the phases of a step: a short spin first, then sleep.
+//!
+//! A thread that spins is a processor's whole work. So threads spin only as long as those of all pools of the process that
+//! are awake have a processor each: two pools that work at the same time, each as large as the machine, sleep at once,
+//! and a pool that works alone spins, however many others sleep.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{JoinHandle, Thread};
 
 /// A job as the threads see it; the lifetime is that of the call to [`Pool::run`], which waits for all of them.
 type Job = &'static (dyn Fn(usize) + Sync);
 
+/// The threads of some pools that are awake: that work, or spin.
+struct Crowd {
+    awake: AtomicUsize,
+    processors: usize,
+    /// Turns of the waiting loop before a thread sleeps, where there is a processor for it.
+    spins: u32,
+}
+
+/// The threads of all pools of the process.
+static PROCESS: LazyLock<Crowd> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Crowd { awake: AtomicUsize::new(0), processors, spins: 20_000 }
+});
+
+impl Crowd {
+    /// Whether a thread that is awake may go on spinning after so many turns.
+    fn may_spin(&self, turns: u32) -> bool {
+        turns < self.spins && self.awake.load(Ordering::Acquire) <= self.processors
+    }
+
+    /// Counts a thread for as long as the result lives.
+    fn enter(&self) -> Awake<'_> {
+        self.awake.fetch_add(1, Ordering::AcqRel);
+        Awake(self)
+    }
+}
+
+/// A thread that is awake.
+struct Awake<'a>(&'a Crowd);
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        self.0.awake.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 struct State {
+    crowd: &'static Crowd,
     /// Number of the latest job.
     epoch: AtomicUsize,
     /// Threads that have finished it.
@@ -17,8 +58,6 @@ struct State {
     stop: AtomicBool,
     /// What a job panicked with.
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
-    /// Turns of the waiting loop before a thread sleeps.
-    spins: u32,
 }
 
 /// A fixed number of threads, the caller's included.
@@ -30,16 +69,18 @@ pub(super) struct Pool {
 impl Pool {
     /// Starts `threads - 1` threads, or as many of them as the system allows.
     pub fn new(threads: usize) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        // Where threads outnumber processors, a waiting thread holds up one that works.
-        let spins = if threads <= processors { 20_000 } else { 0 };
+        Pool::among(&PROCESS, threads)
+    }
+
+    /// Starts a pool among the threads of others.
+    fn among(crowd: &'static Crowd, threads: usize) -> Self {
         let state = Arc::new(State {
+            crowd,
             epoch: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
             job: Mutex::new(None),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
-            spins,
         });
         let workers = (1..threads)
             .map_while(|index| {
@@ -60,23 +101,26 @@ impl Pool {
 
     /// Calls `job` once on each thread with the thread's number, and returns when all are done.
     pub fn run(&mut self, job: &(dyn Fn(usize) + Sync)) {
+        let state = &*self.state;
         if self.workers.is_empty() {
+            let _awake = state.crowd.enter();
             return job(0);
         }
-        let state = &*self.state;
         // SAFETY: the threads use the job only before they count themselves as finished, and this function does
         // not return, not even by a panic of its own part, before all of them have.
         let forever = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(job) };
         *lock(&state.job) = Some(forever);
         state.finished.store(0, Ordering::Relaxed);
         state.epoch.fetch_add(1, Ordering::SeqCst);
+        // After the job can be seen: a worker that spins must not take its own caller for another pool's thread.
+        let _awake = state.crowd.enter();
         for (_, thread) in &self.workers {
             thread.unpark();
         }
         let own = catch_unwind(AssertUnwindSafe(|| job(0)));
         let mut turns = 0;
         while state.finished.load(Ordering::Acquire) < self.workers.len() {
-            wait_a_little(&mut turns, state.spins);
+            wait_a_little(&mut turns, state.crowd);
         }
         *lock(&state.job) = None;
         // Taken in any case: the next job must not meet it.
@@ -103,8 +147,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn wait_a_little(turns: &mut u32, spins: u32) {
-    if *turns < spins {
+fn wait_a_little(turns: &mut u32, crowd: &Crowd) {
+    if crowd.may_spin(*turns) {
         *turns += 1;
         std::hint::spin_loop();
     } else {
@@ -114,15 +158,18 @@ fn wait_a_little(turns: &mut u32, spins: u32) {
 
 fn work(state: &State, index: usize) {
     let mut done = 0;
+    let mut awake = state.crowd.enter();
     loop {
         let mut turns = 0;
         while state.epoch.load(Ordering::SeqCst) == done {
-            if turns < state.spins {
+            if state.crowd.may_spin(turns) {
                 turns += 1;
                 std::hint::spin_loop();
-            } else {
+            } else if state.epoch.load(Ordering::SeqCst) == done {
+                drop(awake);
                 // An unpark that came before makes this return at once.
                 std::thread::park();
+                awake = state.crowd.enter();
             }
         }
         done += 1;
@@ -141,7 +188,45 @@ fn work(state: &State, index: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    /// Waits until so many threads are awake; tells whether that came to be.
+    fn settles(crowd: &Crowd, awake: usize) -> bool {
+        let start = Instant::now();
+        while crowd.awake.load(Ordering::SeqCst) != awake && start.elapsed() < Duration::from_secs(20) {
+            std::thread::yield_now();
+        }
+        crowd.awake.load(Ordering::SeqCst) == awake
+    }
+
+    #[test]
+    fn threads_that_wait_leave_the_processors_to_another_pool_that_works() {
+        // They would spin for good if they were alone.
+        let crowd: &Crowd = Box::leak(Box::new(Crowd { awake: AtomicUsize::new(0), processors: 2, spins: u32::MAX }));
+        let mut one = Pool::among(crowd, 2);
+        one.run(&|_| {});
+        assert!(settles(crowd, 1), "its worker spins");
+        let mut other = Pool::among(crowd, 2);
+        assert!(settles(crowd, 2), "there is a processor for another");
+        let (start, end) = (Barrier::new(3), Barrier::new(3));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                other.run(&|_| {
+                    start.wait();
+                    end.wait();
+                });
+            });
+            start.wait();
+            let leaves = settles(crowd, 2);
+            end.wait();
+            assert!(leaves, "the waiting worker sleeps, and the two that work are awake");
+        });
+        // It wakes up for its own work.
+        one.run(&|_| {});
+    }
 
     #[test]
     fn every_thread_works_once_on_every_job() {
