@@ -36,18 +36,17 @@ impl ParamId {
 pub struct Shape(pub Vec<usize>);
 
 impl Shape {
-    /// Most values that a tensor may have: 4 TB, so that no sum or product of a plan goes past what an integer holds.
-    const LEN_MAX: usize = 1 << 40;
+    /// Most values that a tensor may have: 4 TB, or 1 GB where addresses have 32 bits.
+    pub(crate) const LEN_MAX: usize = (if usize::BITS >= 64 { 1u64 << 40 } else { 1 << 28 }) as usize;
 
     /// Whether no tensor can have this shape.
-    fn is_too_large(&self) -> bool {
-        let len = self.0.iter().try_fold(1usize, |len, &axis| len.checked_mul(axis));
-        len.is_none_or(|len| len > Shape::LEN_MAX)
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.len() > Shape::LEN_MAX
     }
 
-    /// Number of values.
+    /// Number of values, or the greatest integer where there are more.
     pub fn len(&self) -> usize {
-        self.0.iter().product()
+        self.0.iter().fold(1, |len, &axis| len.saturating_mul(axis))
     }
 
     /// Whether there are no values at all.
@@ -62,7 +61,7 @@ impl Shape {
 
     /// Number of vectors along the last axis.
     pub fn rows(&self) -> usize {
-        self.0.iter().rev().skip(1).product()
+        self.0.iter().rev().skip(1).fold(1, |rows, &axis| rows.saturating_mul(axis))
     }
 
     /// The same shape with another last axis.
@@ -303,7 +302,7 @@ impl Graph {
     /// When the name is taken or an axis has length 0.
     pub fn input(&mut self, name: &str, shape: impl Into<Shape>) -> Result<NodeId, GraphError> {
         let shape = shape.into();
-        if !shape.is_too_large() && shape.is_empty() {
+        if shape.is_empty() {
             return Err(self.wrong_shape(name, &shape, "axes of at least 1"));
         }
         self.push(name, Op::Input, &[], &[], shape)
@@ -343,6 +342,24 @@ impl Graph {
     /// Says whether the optimiser's weight decay acts on a parameter.
     pub fn set_decay(&mut self, param: ParamId, decay: bool) {
         self.params[param.0].decay = decay;
+    }
+
+    /// Adds what `build` adds, or nothing of it where that fails.
+    pub(crate) fn all_or_nothing<T>(
+        &mut self,
+        build: impl FnOnce(&mut Graph) -> Result<T, GraphError>,
+    ) -> Result<T, GraphError> {
+        let (nodes, params) = (self.nodes.len(), self.params.len());
+        let built = build(self);
+        if built.is_err() {
+            for node in self.nodes.drain(nodes..) {
+                self.nodes_by_name.remove(&node.name);
+            }
+            for param in self.params.drain(params..) {
+                self.params_by_name.remove(&param.name);
+            }
+        }
+        built
     }
 
     /// Adds a node whose shape its operation has worked out.
@@ -410,6 +427,48 @@ mod tests {
             .linear("y", x, 1 << 30, crate::ops::LinearInit::pytorch(1 << 20))
             .expect_err("its weight is too large");
         assert!(matches!(error, GraphError::TooLarge { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_operation_that_fails_leaves_no_parameters() {
+        use crate::ops::{Convolution, LinearInit};
+        let init = LinearInit::pytorch(3);
+        let mut graph = Graph::new();
+        let row = graph.input("row", [6]).expect("a new name");
+        let ids = graph.input("ids", [5]).expect("a new name");
+        let map = graph.input("map", [5, 7, 6]).expect("a new name");
+        // The name of the node is taken, then that of its last parameter.
+        let norm = graph.layer_norm_parameters("norm", 6).expect("new names");
+        for name in ["taken", "other.bias", "statistic.running_var"] {
+            graph.input(name, [1]).expect("a new name");
+            graph.new_parameter(name, [1], Init::Constant(0.0)).expect("a new name");
+        }
+        let before = graph.clone();
+        let one = Init::Constant(1.0);
+        type Attempt<'a> = &'a dyn Fn(&mut Graph) -> Result<NodeId, GraphError>;
+        let attempts: [Attempt; 13] = [
+            &|graph| graph.linear("taken", row, 3, init),
+            &|graph| graph.linear("other", row, 3, init),
+            &|graph| graph.per_head_linear("taken", row, 2, 3, init),
+            &|graph| graph.per_head_linear("other", row, 2, 3, init),
+            &|graph| graph.conv2d("taken", map, Convolution::new(2, 3), init),
+            &|graph| graph.conv2d("other", map, Convolution::new(2, 3), init),
+            &|graph| graph.group_norm("taken", map, 3, 1e-5),
+            &|graph| graph.group_norm("other", map, 3, 1e-5),
+            &|graph| graph.batch_norm("taken", map, 1e-5, 0.1),
+            &|graph| graph.batch_norm("statistic", map, 1e-5, 0.1),
+            &|graph| graph.embedding("taken", ids, 11, 3, one),
+            &|graph| graph.trained_constant("row", [3], one),
+            &|graph| {
+                let params = graph.layer_norm_parameters("other", 6)?;
+                graph.layer_norm("y", row, params, 1e-5)
+            },
+        ];
+        for (number, attempt) in attempts.into_iter().enumerate() {
+            attempt(&mut graph).expect_err("a name is taken");
+            assert_eq!(graph, before, "attempt {number}");
+        }
+        graph.layer_norm("y", row, norm, 1e-5).expect("nothing is in the way");
     }
 
     #[test]

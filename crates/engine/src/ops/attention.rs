@@ -3,7 +3,7 @@
 //! gives them.
 
 use crate::autodiff::Backward;
-use crate::graph::{Graph, GraphError, Node, NodeId, wrong_value};
+use crate::graph::{Graph, GraphError, Node, NodeId, Shape, wrong_value};
 use crate::ops::{Dropout, Op};
 
 /// The axis over which softmax makes weights that sum to 1.
@@ -118,6 +118,12 @@ impl Attention {
     }
 }
 
+/// Checks that there can be memory for the scores of an example, `[heads, queries, keys]`.
+fn check_scores(name: &str, scores: [usize; 3]) -> Result<(), GraphError> {
+    let shape = Shape::from(scores);
+    if shape.is_too_large() { Err(GraphError::TooLarge { name: name.to_string(), shape }) } else { Ok(()) }
+}
+
 impl Graph {
     /// Lets every token gather from all tokens of its example.
     ///
@@ -138,11 +144,13 @@ impl Graph {
         if heads == 0 {
             return Err(wrong_value(name, "heads", heads, "at least 1"));
         }
-        if shape.0.len() != 2 || !shape.features().is_multiple_of(3 * heads) {
+        let fits = heads.checked_mul(3).is_some_and(|parts| shape.features().is_multiple_of(parts));
+        if shape.0.len() != 2 || !fits {
             let expected = format!("[tokens, 3 * embed_dim] with embed_dim a multiple of {heads} heads");
             return Err(self.wrong_shape(name, &shape, expected));
         }
         let dropout = Some(self.new_dropout(name, dropout_rate)?).filter(|dropout| dropout.rate > 0.0);
+        check_scores(name, [heads, shape.rows(), shape.rows()])?;
         let context = shape.with_features(shape.features() / 3);
         self.push(name, Op::Attention(Attention::new(heads, scale, dropout)), &[qkv], &[], context)
     }
@@ -190,6 +198,7 @@ impl Graph {
             }
         }
         let dropout = Some(self.new_dropout(name, dropout_rate)?).filter(|dropout| dropout.rate > 0.0);
+        check_scores(name, [heads, shape.rows(), keys.rows()])?;
         let attention = Attention { heads, scale, dropout, causal, softmax, out_scale };
         let inputs: Vec<NodeId> = [q, k, v].into_iter().chain(key_mask).collect();
         self.push(name, Op::Attend(attention), &inputs, &[], shape)
@@ -199,6 +208,25 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn sizes_that_wrap_around_are_rejected() {
+        let mut graph = Graph::new();
+        let qkv = graph.input("qkv", [5, 6]).expect("a new name");
+        // Three times as many are 2.
+        let heads = usize::MAX / 3 + 1;
+        let error = graph.attention("attn", qkv, heads, 1.0, 0.0).expect_err("no such heads");
+        assert!(error.to_string().starts_with("shape [5, 6] does not fit"), "{error}");
+        // The scores of so many tokens are 2^64.
+        let tokens = 1 << 32;
+        let long = graph.input("long", [tokens, 3]).expect("a new name");
+        let text = "shape [1, 4294967296, 4294967296] has too many values (attn)";
+        let error = graph.attention("attn", long, 1, 1.0, 0.0).expect_err("no such memory");
+        assert_eq!(error.to_string(), text);
+        let error = graph.attend("attn", long, long, long, AttentionOptions::new(1, 1.0), None).expect_err("as before");
+        assert_eq!(error.to_string(), text);
+    }
 
     #[test]
     fn heads_must_divide_the_width() {

@@ -28,13 +28,15 @@ impl Graph {
             return Err(wrong_value(name, "momentum", momentum, "in [0, 1]"));
         }
         let channels = [shape.features()];
-        let params = [
-            self.new_parameter(&format!("{name}.weight"), channels, Init::Constant(1.0))?,
-            self.new_parameter(&format!("{name}.bias"), channels, Init::Constant(0.0))?,
-            self.new_statistic(&format!("{name}.running_mean"), channels, Init::Constant(0.0))?,
-            self.new_statistic(&format!("{name}.running_var"), channels, Init::Constant(1.0))?,
-        ];
-        self.push(name, Op::BatchNorm { eps, momentum }, &[map], &params, shape)
+        self.all_or_nothing(|graph| {
+            let params = [
+                graph.new_parameter(&format!("{name}.weight"), channels, Init::Constant(1.0))?,
+                graph.new_parameter(&format!("{name}.bias"), channels, Init::Constant(0.0))?,
+                graph.new_statistic(&format!("{name}.running_mean"), channels, Init::Constant(0.0))?,
+                graph.new_statistic(&format!("{name}.running_var"), channels, Init::Constant(1.0))?,
+            ];
+            graph.push(name, Op::BatchNorm { eps, momentum }, &[map], &params, shape)
+        })
     }
 }
 

@@ -47,7 +47,7 @@ impl Convolution {
 
     /// Values that each result is a sum over: what initialisation rules call the fan-in.
     pub fn fan_in(self, in_channels: usize) -> usize {
-        in_channels / self.groups * self.kernel * self.kernel
+        (in_channels / self.groups).saturating_mul(self.kernel).saturating_mul(self.kernel)
     }
 
     /// Whether every pixel is mapped by itself, as a linear layer does.
@@ -56,7 +56,7 @@ impl Convolution {
     }
 }
 
-/// Places of a kernel along an axis; none when it does not fit.
+/// Places of a kernel along an axis; none when it does not fit. No axis and no padding is over [`Shape::LEN_MAX`].
 pub(super) fn places(len: usize, kernel: usize, stride: usize, padding: usize) -> Option<usize> {
     Some((len + 2 * padding).checked_sub(kernel)? / stride + 1)
 }
@@ -72,8 +72,8 @@ impl Graph {
     ///   `[out_channels, in_channels / groups, kernel, kernel]`
     ///
     /// # Errors
-    /// When the map has other axes, the kernel does not fit, groups do not divide the channels, a size is 0 or a
-    /// name is taken.
+    /// When the map has other axes, the kernel does not fit, groups do not divide the channels, a size is 0 or too large,
+    /// or a name is taken.
     pub fn conv2d(
         &mut self,
         name: &str,
@@ -92,13 +92,17 @@ impl Graph {
             return Err(wrong_value(name, "groups", groups, expected));
         }
         let [out_height, out_width] = self.window_places(name, [height, width, channels], kernel, stride, padding)?;
-        let shape = [out_channels, channels / groups, kernel, kernel];
-        let mut params = vec![self.new_parameter(&format!("{name}.weight"), shape, init.weight)?];
-        if let Some(bias) = init.bias {
-            params.push(self.new_parameter(&format!("{name}.bias"), [out_channels], bias)?);
+        let shape: Shape = [out_height, out_width, out_channels].into();
+        // Their places are kept as 32-bit numbers.
+        if [height.saturating_mul(width), out_height.saturating_mul(out_width)].iter().any(|&n| n > u32::MAX as usize) {
+            return Err(GraphError::TooLarge { name: name.to_string(), shape });
         }
-        let op = if convolution.is_linear() { Op::Linear } else { Op::Conv2d(convolution) };
-        self.push(name, op, &[map], &params, [out_height, out_width, out_channels].into())
+        self.all_or_nothing(|graph| {
+            let weight = [out_channels, channels / groups, kernel, kernel].into();
+            let params = graph.weight_and_bias(name, weight, [out_channels].into(), init)?;
+            let op = if convolution.is_linear() { Op::Linear } else { Op::Conv2d(convolution) };
+            graph.push(name, op, &[map], &params, shape)
+        })
     }
 
     /// The axes of a map.
@@ -111,11 +115,16 @@ impl Graph {
     }
 
     pub(super) fn check_window(&self, name: &str, kernel: usize, stride: usize) -> Result<(), GraphError> {
-        match (kernel, stride) {
-            (0, _) => Err(wrong_value(name, "kernel", 0, "at least 1")),
-            (_, 0) => Err(wrong_value(name, "stride", 0, "at least 1")),
-            _ => Ok(()),
+        for (key, value) in [("kernel", kernel), ("stride", stride)] {
+            if value == 0 {
+                return Err(wrong_value(name, key, value, "at least 1"));
+            }
+            // A window's values are counted.
+            if value > Shape::LEN_MAX.isqrt() {
+                return Err(wrong_value(name, key, value, format!("at most {}", Shape::LEN_MAX.isqrt())));
+            }
         }
+        Ok(())
     }
 
     /// Places of a window along height and width.
@@ -127,6 +136,9 @@ impl Graph {
         stride: usize,
         padding: usize,
     ) -> Result<[usize; 2], GraphError> {
+        if padding > Shape::LEN_MAX {
+            return Err(wrong_value(name, "padding", padding, format!("at most {}", Shape::LEN_MAX)));
+        }
         let along = |len| places(len, kernel, stride, padding);
         match (along(height), along(width)) {
             (Some(height), Some(width)) => Ok([height, width]),
@@ -206,5 +218,22 @@ mod tests {
             "groups 4 is not a divisor of 4 input channels and 6 output channels (conv)"
         );
         assert_eq!(error_of(&[5, 7, 4], Convolution::new(6, 3).stride(0)), "stride 0 is not at least 1 (conv)");
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn sizes_that_wrap_around_are_rejected() {
+        // Twice the padding is 0, and the square of the kernel.
+        let padding = Convolution::new(3, 3).padding(1 << 63);
+        assert_eq!(error_of(&[5, 7, 2], padding), "padding 9223372036854775808 is not at most 1099511627776 (conv)");
+        let padding = Convolution::new(3, 3).padding(usize::MAX);
+        assert!(error_of(&[5, 7, 2], padding).starts_with("padding 18446744073709551615 is not at most"));
+        let kernel = Convolution::new(3, 1 << 32).padding(1 << 31);
+        assert_eq!(error_of(&[5, 7, 2], kernel), "kernel 4294967296 is not at most 1048576 (conv)");
+        let stride = Convolution::new(3, 3).stride(1 << 62);
+        assert_eq!(error_of(&[5, 7, 2], stride), "stride 4611686018427387904 is not at most 1048576 (conv)");
+        // 2^34 pixels, whose places 32 bits do not hold.
+        let pixels = Convolution::new(1, 1).padding(1 << 16);
+        assert_eq!(error_of(&[5, 7, 1], pixels), "shape [131077, 131079, 1] has too many values (conv)");
     }
 }

@@ -29,8 +29,10 @@ impl Graph {
                 return Err(wrong_value(name, key, value, "at least 1"));
             }
         }
-        let table = self.new_parameter(&format!("{name}.weight"), [vocabulary, width], init)?;
-        self.push(name, Op::Embedding, &[ids], &[table], [shape.len(), width].into())
+        self.all_or_nothing(|graph| {
+            let table = graph.new_parameter(&format!("{name}.weight"), [vocabulary, width], init)?;
+            graph.push(name, Op::Embedding, &[ids], &[table], [shape.len(), width].into())
+        })
     }
 
     /// Adds a value that is a parameter, the same for each example; the parameter has the node's name.
@@ -42,8 +44,10 @@ impl Graph {
         if shape.is_empty() {
             return Err(self.wrong_shape(name, &shape, "axes of at least 1"));
         }
-        let param = self.new_parameter(name, shape.clone(), init)?;
-        self.push(name, Op::TrainedConstant, &[], &[param], shape)
+        self.all_or_nothing(|graph| {
+            let param = graph.new_parameter(name, shape.clone(), init)?;
+            graph.push(name, Op::TrainedConstant, &[], &[param], shape)
+        })
     }
 }
 

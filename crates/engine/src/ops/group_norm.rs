@@ -2,7 +2,7 @@
 //! of channels of one image. Source: Wu and He 2018; the variance divides by n, as in PyTorch.
 
 use crate::autodiff::Backward;
-use crate::graph::{Graph, GraphError, Init, Node, NodeId, wrong_value};
+use crate::graph::{Graph, GraphError, Node, NodeId, wrong_value};
 use crate::ops::Op;
 
 impl Graph {
@@ -23,9 +23,10 @@ impl Graph {
             return Err(wrong_value(name, "groups", groups, format!("a divisor of {channels} channels")));
         }
         check_eps(name, eps)?;
-        let weight = self.new_parameter(&format!("{name}.weight"), [channels], Init::Constant(1.0))?;
-        let bias = self.new_parameter(&format!("{name}.bias"), [channels], Init::Constant(0.0))?;
-        self.push(name, Op::GroupNorm { groups, eps }, &[map], &[weight, bias], shape)
+        self.all_or_nothing(|graph| {
+            let params = graph.layer_norm_parameters(name, channels)?;
+            graph.push(name, Op::GroupNorm { groups, eps }, &[map], &params, shape)
+        })
     }
 }
 

@@ -16,10 +16,12 @@ impl Graph {
     /// # Errors
     /// When a name is taken.
     pub fn layer_norm_parameters(&mut self, name: &str, features: usize) -> Result<[ParamId; 2], GraphError> {
-        Ok([
-            self.new_parameter(&format!("{name}.weight"), [features], Init::Constant(1.0))?,
-            self.new_parameter(&format!("{name}.bias"), [features], Init::Constant(0.0))?,
-        ])
+        self.all_or_nothing(|graph| {
+            Ok([
+                graph.new_parameter(&format!("{name}.weight"), [features], Init::Constant(1.0))?,
+                graph.new_parameter(&format!("{name}.bias"), [features], Init::Constant(0.0))?,
+            ])
+        })
     }
 
     /// Normalises the last axis, then scales and shifts it by the two parameters.

@@ -58,7 +58,7 @@ impl Graph {
                 return Err(self.wrong_shape(name, found, format!("the axes of {shape} but for the last")));
             }
         }
-        let features = parts.iter().map(|&part| self.shape(part).features()).sum();
+        let features = parts.iter().fold(0, |sum: usize, &part| sum.saturating_add(self.shape(part).features()));
         self.push(name, Op::ConcatFeatures, parts, &[], shape.with_features(features))
     }
 
@@ -113,6 +113,18 @@ pub(super) fn differentiate_concat(backward: &mut Backward, id: NodeId, dy: Node
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn axes_whose_product_wraps_around_are_not_taken_for_few_values() {
+        let mut graph = Graph::new();
+        let half = 1usize << (usize::BITS / 2);
+        let x = graph.input("x", [half]).expect("a new name");
+        // half * half + half wraps around to half.
+        let error = graph.reshape("y", x, [half, half + 1]).expect_err("many");
+        assert!(matches!(error, GraphError::Shape { .. }), "{error}");
+        assert_eq!(Shape::from([half, half]).len(), usize::MAX);
+        assert_eq!(Shape::from([half, half, 1]).rows(), usize::MAX);
+    }
 
     #[test]
     fn what_does_not_fit_is_told_with_what_would() {

@@ -1,7 +1,7 @@
 //! The linear layer: `y = x W^T + b` over the last axis, with `W` of `[out, in]`.
 
 use crate::autodiff::Backward;
-use crate::graph::{Graph, GraphError, Init, Node, NodeId, Shape, wrong_value};
+use crate::graph::{Graph, GraphError, Init, Node, NodeId, ParamId, Shape, wrong_value};
 use crate::ops::Op;
 
 /// How a linear layer's parameters start.
@@ -43,12 +43,28 @@ impl Graph {
         if out_features == 0 {
             return Err(wrong_value(name, "out_features", 0, "at least 1"));
         }
-        let weight = self.new_parameter(&format!("{name}.weight"), [out_features, shape.features()], init.weight)?;
-        let mut params = vec![weight];
-        if let Some(bias) = init.bias {
-            params.push(self.new_parameter(&format!("{name}.bias"), [out_features], bias)?);
+        self.all_or_nothing(|graph| {
+            let params =
+                graph.weight_and_bias(name, [out_features, shape.features()].into(), [out_features].into(), init)?;
+            graph.push(name, Op::Linear, &[x], &params, shape.with_features(out_features))
+        })
+    }
+}
+
+impl Graph {
+    /// Makes the parameters of a layer, `<name>.weight` and, where there is a rule for it, `<name>.bias`.
+    pub(super) fn weight_and_bias(
+        &mut self,
+        name: &str,
+        weight: Shape,
+        bias: Shape,
+        init: LinearInit,
+    ) -> Result<Vec<ParamId>, GraphError> {
+        let mut params = vec![self.new_parameter(&format!("{name}.weight"), weight, init.weight)?];
+        if let Some(rule) = init.bias {
+            params.push(self.new_parameter(&format!("{name}.bias"), bias, rule)?);
         }
-        self.push(name, Op::Linear, &[x], &params, shape.with_features(out_features))
+        Ok(params)
     }
 }
 

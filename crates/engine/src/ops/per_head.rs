@@ -33,13 +33,12 @@ impl Graph {
             return Err(self.wrong_shape(name, &shape, expected));
         }
         let width = shape.features() / heads;
-        let weight = self.new_parameter(&format!("{name}.weight"), [count, heads, width, width], init.weight)?;
-        let mut params = vec![weight];
-        if let Some(bias) = init.bias {
-            params.push(self.new_parameter(&format!("{name}.bias"), [count, heads, width], bias)?);
-        }
-        let out = shape.with_features(count * shape.features());
-        self.push(name, Op::PerHeadLinear { heads, count }, &[x], &params, out)
+        let out = shape.with_features(count.saturating_mul(shape.features()));
+        self.all_or_nothing(|graph| {
+            let (weight, bias) = ([count, heads, width, width].into(), [count, heads, width].into());
+            let params = graph.weight_and_bias(name, weight, bias, init)?;
+            graph.push(name, Op::PerHeadLinear { heads, count }, &[x], &params, out)
+        })
     }
 }
 
