@@ -1,5 +1,7 @@
 //! What a caller gives a session and gets from it.
 
+use std::num::NonZeroUsize;
+
 use crate::cpu::Parameters;
 use crate::random::Key;
 
@@ -15,6 +17,28 @@ impl<F: Fn(usize, usize, &mut [f32]) + Sync> Examples for F {
     fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
         self(input, example, values);
     }
+}
+
+/// Why a session cannot be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The graph is a training graph; a session makes its own from a model.
+    #[error("operation {operation} computes a gradient, but a session takes a model ({node})")]
+    Gradient {
+        /// The node.
+        node: String,
+        /// Its operation.
+        operation: &'static str,
+    },
+    /// The parameters were made for a graph with other ones.
+    #[error("the parameters belong to another graph")]
+    Parameters,
+    /// The processor lacks the instruction set.
+    #[error("this processor has no {isa}")]
+    Isa {
+        /// The instruction set.
+        isa: &'static str,
+    },
 }
 
 /// One optimiser step.
@@ -36,9 +60,10 @@ pub struct Step<'a> {
     /// Parts of the step, of nearly the same size, that operations over a whole batch (batch norm) see one at a time.
     ///
     /// Nothing else depends on it: gradients are accumulated whatever the number of images.
-    pub micro_batches: usize,
+    pub micro_batches: NonZeroUsize,
     /// Whether a step whose gradient is not finite leaves everything as it was. To know that before the update takes one
-    /// more pass over the gradient, unless clipping takes it anyway. A loss that is not finite never updates anything.
+    /// more pass over the gradient, unless clipping takes it anyway. A step whose loss is not finite always leaves
+    /// everything as it was, statistics included.
     pub only_finite: bool,
 }
 
@@ -46,7 +71,8 @@ impl<'a> Step<'a> {
     /// Makes a step at the start of an epoch whose dropout key is made from seed 0.
     pub fn new(images: usize, examples: &'a dyn Examples, learning_rate: f64) -> Self {
         let dropout = Key::new(0);
-        Step { images, examples, learning_rate, dropout, first: 0, targets: None, micro_batches: 1, only_finite: false }
+        let micro_batches = NonZeroUsize::MIN;
+        Step { images, examples, learning_rate, dropout, first: 0, targets: None, micro_batches, only_finite: false }
     }
 
     /// What the sum of the losses is divided by.

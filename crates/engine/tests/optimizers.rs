@@ -2,7 +2,7 @@
 
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, LinearInit};
-use vitreous_engine::{Adam, Average, Key, Optimizer, Parameters, Session, Sgd, Step, WideRule};
+use vitreous_engine::{Adam, Average, Inference, Key, Optimizer, Parameters, Session, Sgd, Step, WideRule};
 
 const STEPS: i32 = 5;
 const IMAGES: usize = 23;
@@ -54,7 +54,8 @@ type Formula<'a> = &'a dyn Fn(&mut f64, &mut [f64; 2], f64, f64, f64, i32);
 fn check(optimizer: impl Into<Optimizer>, threads: usize, [decay, clip]: [f64; 2], formula: Formula) {
     let optimizer = optimizer.into();
     let (graph, loss) = network().expect("the shapes fit");
-    let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), threads);
+    let mut session =
+        Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), threads).expect("a model");
     session.start_training(loss, &[], optimizer);
     let mut values = flat(&graph, session.parameters());
     let mut kept = vec![[0.0; 2]; values.len()];
@@ -155,7 +156,7 @@ fn the_average_follows_the_parameters_and_changes_nothing_of_them() {
         let [mut plain, mut averaged] = [plain, averaged].map(|optimizer| {
             let (graph, loss) = network().expect("the shapes fit");
             let parameters = Parameters::initialise(&graph, Key::new(3));
-            let mut session = Session::new(graph, parameters, 2);
+            let mut session = Session::new(graph, parameters, 2).expect("a model");
             session.set_wide_rule(rule);
             session.start_training(loss, &[], optimizer);
             session
@@ -184,10 +185,14 @@ fn the_average_follows_the_parameters_and_changes_nothing_of_them() {
             }
             let logits =
                 averaged.graph().ids().find(|&id| averaged.graph().node(id).name == "head").expect("it was made");
-            let of = |session: &mut Session| session.infer(&[logits], 3, &fill).remove(0);
+            let of = |session: &mut Inference| session.infer(&[logits], 3, &fill).remove(0);
             // The first update keeps nothing.
-            assert_eq!(averaged.with_average(of) == of(&mut averaged), k == 1);
-            assert_eq!(of(&mut averaged), of(&mut plain), "the parameters are back, and what was packed of them");
+            assert_eq!(averaged.with_average(of) == of(&mut averaged.inference()), k == 1);
+            assert_eq!(
+                of(&mut averaged.inference()),
+                of(&mut plain.inference()),
+                "the parameters are back, and what was packed of them"
+            );
         }
     }
 }
@@ -195,7 +200,7 @@ fn the_average_follows_the_parameters_and_changes_nothing_of_them() {
 #[test]
 fn the_loss_is_divided_by_the_targets_that_a_step_names() {
     let (graph, loss) = network().expect("the shapes fit");
-    let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), 2);
+    let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), 2).expect("a model");
     session.start_training(loss, &[], Sgd::default());
     let step = Step::new(IMAGES, &fill, 0.1);
     let (mean, mean_loss) = session.gradients(&step);
@@ -205,4 +210,27 @@ fn the_loss_is_divided_by_the_targets_that_a_step_names() {
     for (found, mean) in flat(&graph, &shared).iter().zip(flat(&graph, &mean)) {
         assert!((found - ratio * mean).abs() < 1e-8, "{found} is not {ratio} of {mean}");
     }
+}
+
+#[test]
+fn parameters_are_back_after_a_look_at_their_average_that_panics() {
+    let (graph, loss) = network().expect("the shapes fit");
+    let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), 2).expect("a model");
+    session.start_training(loss, &[], Adam { average: Some(Average { decay: 0.9 }), ..Adam::default() });
+    for _ in 0..3 {
+        session.train_step(&Step::new(IMAGES, &fill, 0.01));
+    }
+    let [values, average] = both(&mut session);
+    assert_ne!(values, average);
+    let look = || session.with_average(|_| panic!("it goes wrong"));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(look)).is_err());
+    assert_eq!(both(&mut session), [values, average]);
+    session.train_step(&Step::new(IMAGES, &fill, 0.01));
+}
+
+/// The parameters and their average.
+fn both(session: &mut Session) -> [Vec<f64>; 2] {
+    let of = |session: &mut Inference| flat(session.graph(), session.parameters());
+    let values = of(&mut session.inference());
+    [values, session.with_average(of)]
 }

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::num::NonZeroUsize;
+
 use common::{Data, Model, Spec, is_near_a_kink, reference_infer, reference_step, spec, step};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -53,7 +55,7 @@ fn close(what: &str, found: &[f32], expected: &[f64], floor: f64) -> Result<(), 
 
 fn session(model: &Model, threads: usize, isa: Isa) -> Session {
     let parameters = Parameters::initialise(&model.graph, Key::new(5));
-    Session::with_isa(model.graph.clone(), parameters, threads, isa)
+    Session::with_isa(model.graph.clone(), parameters, threads, isa).expect("a model")
 }
 
 /// The parameters' ids with their names.
@@ -301,7 +303,8 @@ fn batch_norms_see_one_micro_batch_after_the_other_and_their_statistics_follow()
             for threads in [1, 2, 3, 7] {
                 let mut session = session(&model, threads, isa);
                 session.start_training(model.loss, &[], Adam::default());
-                let step = Step { micro_batches, ..step(&data, images) };
+                let step =
+                    Step { micro_batches: NonZeroUsize::new(micro_batches).expect("some"), ..step(&data, images) };
                 let (gradients, _) = session.gradients(&step);
                 let statistics = |id| model.graph.parameter(id).kind == ParameterKind::Statistic;
                 for (id, name) in parameters_of(&model).into_iter().filter(|&(id, _)| statistics(id)) {

@@ -86,7 +86,7 @@ fn losses_hits_and_gradients_are_those_of_the_reference_whatever_the_threads() {
         for isa in Isa::available() {
             let mut bits: Option<Vec<u32>> = None;
             for threads in [1, 2, 5] {
-                let mut session = Session::with_isa(graph.clone(), parameters.clone(), threads, isa);
+                let mut session = Session::with_isa(graph.clone(), parameters.clone(), threads, isa).expect("a model");
                 session.start_training(loss, &[correct], Adam::default());
                 let (gradients, found) = session.gradients(&step);
                 let mean = sum(loss) / targets as f64;

@@ -4,12 +4,13 @@
 //! (divided by parts, sums along the tree of [`super::split`]), with a meeting of all threads wherever an operation
 //! sees the whole batch; parameters are updated (divided by blocks).
 
-mod average;
+mod inference;
+#[cfg(test)]
+mod tests;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::num::NonZeroUsize;
 
 use super::Isa;
-use super::chunk::Chunk;
 use super::compiled::Compiled;
 use super::convolution;
 use super::late::Late;
@@ -17,15 +18,16 @@ use super::linear::{Pack, pack};
 use super::lower::Mode;
 use super::memory::{Buffer, Shared};
 use super::parameters::{Layout, Parameters};
-use super::plan::Capacity;
+use super::plan::{Capacity, all, sum};
 use super::pool::Pool;
 use super::run::{Run, Worker};
 use super::split::{buffers_needed, merge, parts, parts_of, share};
 use super::training::Training;
 use crate::autodiff;
-use crate::graph::{Graph, NodeId, ParamId, ParameterKind};
-use crate::random::Key;
-use crate::session::{Examples, Memory, Optimizer, OptimizerState, Step, StepReport, WideRule};
+use crate::graph::{Graph, NodeId, ParamId};
+use crate::session::{Memory, Optimizer, OptimizerState, SessionError, Step, StepReport, WideRule};
+
+pub use inference::Inference;
 
 /// A model that can be trained and asked.
 pub struct Session {
@@ -40,8 +42,6 @@ pub struct Session {
     training: Option<Training>,
     inference: Vec<(Vec<NodeId>, Compiled)>,
     wide: WideRule,
-    /// Whether the running average stands in the place of the parameters.
-    is_averaged: bool,
 }
 
 /// Which of a session's programs.
@@ -64,8 +64,7 @@ pub fn training_memory(
     let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
     let training_graph = autodiff::differentiate(graph, loss).graph;
     let mut compiled = Compiled::new(&training_graph, &outputs, Mode::Train, isa, &WideRule::default());
-    compiled.fit(capacity(&compiled, images, 1));
-    let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
+    compiled.fit(capacity(&compiled, images, NonZeroUsize::MIN));
     let layout = Layout::new(graph);
     let parameters = layout.len();
     let buffers = threads * buffers_per_thread(parts(images), threads);
@@ -73,12 +72,13 @@ pub fn training_memory(
     // Where late gradients are not kept, their part of the whole gradient is never touched.
     let late_len = if optimizer.clip().is_some() { 0 } else { late.len() };
     let whole = if compiled.divided { parameters - late_len } else { 0 };
+    let own = sum(compiled.plan.len, late.longest() + late.room);
     Memory {
         parameters: bytes(parameters),
-        optimizer: bytes(optimizer.moments() * parameters),
-        gradients: bytes(buffers * compiled.gradient_len + whole),
+        optimizer: bytes(all(parameters, optimizer.moments())),
+        gradients: bytes(sum(all(compiled.gradient_len, buffers), whole)),
         packed: bytes(compiled.packed_len),
-        activations: bytes(threads * (compiled.plan.len + late.longest() + late.room) + compiled.plan.batch_len),
+        activations: bytes(sum(all(own, threads), compiled.plan.batch_len)),
     }
 }
 
@@ -87,12 +87,11 @@ pub fn inference_memory(graph: &Graph, nodes: &[NodeId], images: usize, threads:
     let mut compiled = Compiled::new(graph, nodes, Mode::Infer, Isa::best(), &WideRule::default());
     let chunk = images.div_ceil(compiled.chunks(images).max(threads.min(images)));
     compiled.fit(Capacity { chunk, images: 0, micro_batches: 0 });
-    let outputs: usize = nodes.iter().map(|&id| images * graph.node(id).shape.len()).sum();
-    let bytes = |numbers: usize| (numbers * size_of::<f32>()) as u64;
+    let outputs = nodes.iter().map(|&id| all(graph.node(id).shape.len(), images)).fold(0, sum);
     Memory {
         parameters: bytes(Layout::new(graph).len()),
         packed: bytes(compiled.packed_len),
-        activations: bytes(threads * compiled.plan.len + outputs),
+        activations: bytes(sum(all(compiled.plan.len, threads), outputs)),
         ..Memory::default()
     }
 }
@@ -104,21 +103,23 @@ fn buffers_per_thread(parts: usize, threads: usize) -> usize {
 
 impl Session {
     /// Starts a session on so many threads with the fastest instruction set there is.
-    pub fn new(graph: Graph, parameters: Parameters, threads: usize) -> Self {
+    ///
+    /// # Errors
+    /// When the graph holds gradients or the parameters are another graph's.
+    pub fn new(graph: Graph, parameters: Parameters, threads: usize) -> Result<Self, SessionError> {
         Session::with_isa(graph, parameters, threads, Isa::best())
     }
 
     /// Starts a session that uses a given instruction set.
     ///
-    /// # Panics
-    /// When this processor does not have it, or the parameters are another graph's.
-    pub fn with_isa(graph: Graph, parameters: Parameters, threads: usize, isa: Isa) -> Self {
-        isa.assert_among(&Isa::available());
-        assert_eq!(*parameters.layout(), Layout::new(&graph), "parameters of another graph");
+    /// # Errors
+    /// When this processor does not have it, the graph holds gradients or the parameters are another graph's.
+    pub fn with_isa(graph: Graph, parameters: Parameters, threads: usize, isa: Isa) -> Result<Self, SessionError> {
+        check(&graph, &parameters, isa, &Isa::available())?;
         let pool = Pool::new(threads);
         let threads = pool.threads();
         let worker = || Worker { scratch: Buffer::new(0), keys: Vec::new(), pending: Vec::with_capacity(16) };
-        Session {
+        Ok(Session {
             graph,
             isa,
             pool,
@@ -129,8 +130,7 @@ impl Session {
             training: None,
             inference: Vec::new(),
             wide: WideRule::default(),
-            is_averaged: false,
-        }
+        })
     }
 
     /// The model.
@@ -167,8 +167,10 @@ impl Session {
     /// Makes the session ready to train: `loss` is made small, `metrics` are values to be read after each step.
     ///
     /// # Panics
-    /// When `loss` is no cross-entropy node.
+    /// When `loss` is no cross-entropy node, or a metric is no node of the graph.
     pub fn start_training(&mut self, loss: NodeId, metrics: &[NodeId], optimizer: impl Into<Optimizer>) {
+        let nodes = self.graph.nodes().len();
+        assert!(metrics.iter().all(|metric| metric.index() < nodes), "a metric of another graph");
         let training_graph = autodiff::differentiate(&self.graph, loss);
         let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
         let compiled = Compiled::new(&training_graph.graph, &outputs, Mode::Train, self.isa, &self.wide);
@@ -186,27 +188,20 @@ impl Session {
     /// # Panics
     /// When training was not started or the step has no images.
     pub fn train_step(&mut self, step: &Step) -> StepReport {
-        let statistics = if step.only_finite { self.statistics() } else { Vec::new() };
+        let training = self.training.as_mut().expect("training was started");
+        training.keep_statistics(&self.parameters);
         self.accumulate_gradients(step, true);
         self.packed_for = None;
         let training = self.training.as_mut().expect("training was started");
-        let loss = sum(&training.outputs[0][..step.images]) / step.divisor();
+        let loss = total(&training.outputs[0][..step.images]) / step.divisor();
         let gradient_norm = match loss.is_finite() {
             true => training.update(&mut self.pool, self.isa, &mut self.parameters, step),
             false => f64::NAN,
         };
-        if !gradient_norm.is_finite() {
-            statistics.iter().for_each(|(id, values)| self.parameters.get_mut(*id).copy_from_slice(values));
+        if !loss.is_finite() || step.only_finite && !gradient_norm.is_finite() {
+            training.bring_back_statistics(&mut self.parameters);
         }
         StepReport { loss, gradient_norm }
-    }
-
-    /// Copies the running statistics, which the forward pass moves.
-    fn statistics(&self) -> Vec<(ParamId, Vec<f32>)> {
-        let params = self.graph.parameters().iter().enumerate();
-        let statistics =
-            params.filter(|(_, param)| param.kind == ParameterKind::Statistic).map(|(index, _)| ParamId(index));
-        statistics.map(|id| (id, self.parameters.get(id).to_vec())).collect()
     }
 
     /// Copies what the optimiser remembers.
@@ -214,7 +209,6 @@ impl Session {
     /// # Panics
     /// When training was not started.
     pub fn optimizer_state(&self) -> OptimizerState {
-        self.assert_not_averaged();
         let training = self.training.as_ref().expect("training was started");
         let moments = training.moments.iter().map(|buffer| Parameters::from_buffer(buffer, self.parameters.layout()));
         OptimizerState { updates: training.updates, moments: moments.collect() }
@@ -225,7 +219,6 @@ impl Session {
     /// # Panics
     /// When training was not started, or these are those of another graph or another optimiser.
     pub fn restore(&mut self, parameters: &Parameters, optimizer: &OptimizerState) {
-        self.assert_not_averaged();
         let training = self.training.as_mut().expect("training was started");
         let own = self.parameters.layout();
         assert!(
@@ -249,7 +242,7 @@ impl Session {
     pub fn metric_mean(&self, metric: usize, images: usize) -> f64 {
         let training = self.training.as_ref().expect("training was started");
         let values = images * training.compiled.program.outputs[1 + metric];
-        sum(&training.outputs[1 + metric][..values]) / values as f64
+        total(&training.outputs[1 + metric][..values]) / values as f64
     }
 
     /// Returns the gradient of the loss (see [`StepReport::loss`]) without taking a step, and the loss.
@@ -262,72 +255,7 @@ impl Session {
         let mut gradient = Parameters::zeros(&self.graph);
         training.finish_sums(&mut self.pool, self.isa, &mut self.parameters, step);
         gradient.buffer_mut().as_mut_slice().copy_from_slice(training.total());
-        (gradient, sum(&training.outputs[0][..step.images]) / step.divisor())
-    }
-
-    /// Computes the values of nodes for examples that are not trained on; dropout does nothing.
-    ///
-    /// # Returns
-    /// For each node, its values example after example.
-    pub fn infer(&mut self, nodes: &[NodeId], images: usize, examples: &dyn Examples) -> Vec<Vec<f32>> {
-        let known = self.inference.iter().position(|(of, _)| of == nodes);
-        let index = known.unwrap_or_else(|| {
-            let compiled = Compiled::new(&self.graph, nodes, Mode::Infer, self.isa, &self.wide);
-            self.inference.push((nodes.to_vec(), compiled));
-            self.inference.len() - 1
-        });
-        let mut outputs: Vec<Vec<f32>> =
-            nodes.iter().map(|&id| vec![0.0; images * self.graph.node(id).shape.len()]).collect();
-        if images == 0 {
-            return outputs;
-        }
-        // Enough chunks for all threads; results do not depend on chunks, since no sum crosses images.
-        let compiled = &mut self.inference[index].1;
-        let chunks = compiled.chunks(images).max(self.pool.threads().min(images));
-        compiled.fit(Capacity { chunk: images.div_ceil(chunks), images: 0, micro_batches: 0 });
-        self.fit_workers(ProgramId::Inference(index));
-        self.pack(ProgramId::Inference(index));
-        let pointers: Vec<Shared<f32>> = outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
-        let compiled = &self.inference[index].1;
-        let region = &compiled.regions[0];
-        let next = AtomicUsize::new(0);
-        let workers = Shared::new(self.workers.as_mut_ptr());
-        let (isa, layout) = (self.isa, self.parameters.layout());
-        let (parameters, packed) = (Shared::new(self.parameters.buffer().read().cast_mut()), &self.packed);
-        self.pool.run(&|thread| {
-            // SAFETY: each thread takes the worker of its own number.
-            let worker = unsafe { &mut *workers.get().add(thread) };
-            loop {
-                let chunk = next.fetch_add(1, Ordering::Relaxed);
-                if chunk >= chunks {
-                    return;
-                }
-                let range = share(images, chunks, chunk);
-                let mut chunk = Chunk {
-                    isa,
-                    compiled,
-                    layout,
-                    examples,
-                    images: range.len(),
-                    first: range.start,
-                    dropout: Key::new(0),
-                    epoch_place: 0,
-                    cut: [images, 1],
-                    share: 1.0,
-                    scratch: worker.scratch.pointer(),
-                    batch: std::ptr::null_mut(),
-                    parameters: parameters.get(),
-                    packed: packed.read(),
-                    gradient: std::ptr::null_mut(),
-                    continues: false,
-                    outputs: &pointers,
-                    keys: &mut worker.keys,
-                };
-                // SAFETY: the worker's memory was fitted to the plan, and chunks have different images.
-                unsafe { chunk.run(region) };
-            }
-        });
-        outputs
+        (gradient, total(&training.outputs[0][..step.images]) / step.divisor())
     }
 
     /// Makes all memory big enough that such a step allocates nothing.
@@ -413,7 +341,6 @@ impl Session {
     /// Takes all parts forward and backward; leaves the sums of a single region's gradients to `training.merges`.
     fn accumulate_gradients(&mut self, step: &Step, moves_statistics: bool) {
         assert!(step.images > 0, "a step needs images");
-        self.assert_not_averaged();
         self.fit_training(step);
         self.pack(ProgramId::Training);
         let training = self.training.as_mut().expect("training was started");
@@ -474,15 +401,35 @@ impl Session {
     }
 }
 
+/// Checks what a session is made of.
+fn check(graph: &Graph, parameters: &Parameters, isa: Isa, available: &[Isa]) -> Result<(), SessionError> {
+    if !available.contains(&isa) {
+        return Err(SessionError::Isa { isa: isa.name() });
+    }
+    // What a gradient reads from the forward pass, and where it adds to parameters' gradients, only training has.
+    if let Some(node) = graph.nodes().iter().find(|node| node.op.is_gradient()) {
+        return Err(SessionError::Gradient { node: node.name.clone(), operation: node.op.name() });
+    }
+    if *parameters.layout() != Layout::new(graph) {
+        return Err(SessionError::Parameters);
+    }
+    Ok(())
+}
+
 /// What a step of so many images needs room for. Parts differ by one image, and it may be the smaller part that is cut
 /// into fewer and so greater chunks.
-fn capacity(compiled: &Compiled, images: usize, micro_batches: usize) -> Capacity {
+fn capacity(compiled: &Compiled, images: usize, micro_batches: NonZeroUsize) -> Capacity {
     let count = parts(images);
     let chunk = compiled.greatest_chunk(images / count).max(compiled.greatest_chunk(images.div_ceil(count)));
-    Capacity { chunk, images, micro_batches }
+    Capacity { chunk, images, micro_batches: micro_batches.get() }
+}
+
+/// Bytes of so many numbers.
+fn bytes(numbers: usize) -> u64 {
+    all(numbers, size_of::<f32>()) as u64
 }
 
 /// The sum of values that come in a fixed order.
-fn sum(values: &[f32]) -> f64 {
+fn total(values: &[f32]) -> f64 {
     values.iter().map(|&x| f64::from(x)).sum()
 }

@@ -8,7 +8,8 @@
 //!   are checked when it is made, and nobody can put others in their place.
 //! - Kernels take raw pointers, because input and output may be the same values; the planner gives two values
 //!   the same place only where a kernel says that it can work in place.
-//! - Kernels may read up to 63 values beyond a matrix (never use them), so every buffer ends in that much slack.
+//! - Kernels read and write the values that their arguments name, and none beyond: what lies there may be another
+//!   thread's. Only memory of a thread's own and packed weights have rows that are filled up to whole vectors.
 //! - Threads write to disjoint memory: each has its own scratch and gradients; outputs and values of the whole batch
 //!   are divided by image, inside a call for the whole batch by column.
 
@@ -42,7 +43,7 @@ mod tile;
 mod training;
 mod update;
 
-pub use execute::{Session, inference_memory, training_memory};
+pub use execute::{Inference, Session, inference_memory, training_memory};
 pub use parameters::Parameters;
 
 /// An instruction set that the kernels were compiled for. A [`Session`] takes only those that the processor has.
@@ -96,11 +97,6 @@ impl Isa {
         }
     }
 
-    /// Refuses an instruction set that is not among these.
-    fn assert_among(self, available: &[Isa]) {
-        assert!(available.contains(&self), "this processor has no {}", self.name());
-    }
-
     /// Columns of a panel of packed weights.
     fn panel(self) -> usize {
         let vectors = match self {
@@ -121,21 +117,12 @@ mod tests {
     use crate::random::Key;
 
     #[test]
-    fn an_instruction_set_that_the_processor_lacks_is_refused() {
-        for isa in Isa::available() {
-            isa.assert_among(&Isa::available());
-            let others: Vec<Isa> = Isa::available().into_iter().filter(|other| *other != isa).collect();
-            assert!(std::panic::catch_unwind(|| isa.assert_among(&others)).is_err(), "{isa:?}");
-        }
-    }
-
-    #[test]
     fn a_changed_parameter_shows_in_the_next_answer() {
         let mut graph = Graph::new();
         let x = graph.input("x", [3]).unwrap();
         let y = graph.linear("y", x, 5, crate::ops::LinearInit::pytorch(3)).unwrap();
         let parameters = Parameters::initialise(&graph, Key::new(7));
-        let mut session = Session::new(graph, parameters, 2);
+        let mut session = Session::new(graph, parameters, 2).unwrap();
         let ones = |_: usize, _: usize, values: &mut [f32]| values.fill(1.0);
         session.infer(&[y], 1, &ones);
         for (name, value) in [("y.weight", 2.0), ("y.bias", 0.5)] {

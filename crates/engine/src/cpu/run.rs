@@ -67,7 +67,7 @@ impl Run<'_> {
                 first: images.start + range.start,
                 dropout: self.step.dropout,
                 epoch_place: self.step.first,
-                cut: [self.step.images, self.step.micro_batches],
+                cut: [self.step.images, self.step.micro_batches.get()],
                 share: 1.0 / self.step.divisor(),
                 scratch: worker.scratch.pointer(),
                 batch: self.batch.get(),

@@ -10,6 +10,7 @@ use super::late::{Late, LatePiece, gradient_of};
 use super::memory::{Buffer, Shared};
 use super::optimizer::{self, Sum};
 use super::parameters::{Layout, Parameters};
+use super::plan::all;
 use super::pool::Pool;
 use super::run::Run;
 use super::split::{Subtree, share};
@@ -42,6 +43,8 @@ pub(super) struct Training {
     blocks: Vec<Block>,
     /// Where statistics lie: nothing updates them, but they are averaged.
     statistics: Vec<Range<usize>>,
+    /// The statistics before the step, one after the other.
+    kept_statistics: Vec<f32>,
     /// Gradients that are not there yet.
     late: Late,
     /// For each thread, room for a piece of these.
@@ -62,7 +65,8 @@ impl Training {
         let late = Late::new(&compiled.program, graph, layout);
         let params = graph.parameters().iter().enumerate();
         let statistics = params.filter(|(_, param)| param.kind == ParameterKind::Statistic);
-        let statistics = statistics.map(|(index, _)| layout.padded(index)).collect();
+        let statistics: Vec<Range<usize>> = statistics.map(|(index, _)| layout.padded(index)).collect();
+        let kept_statistics = vec![0.0; statistics.iter().map(Range::len).sum()];
         let mut total = Buffer::new(if compiled.divided { layout.len() } else { 0 });
         Training {
             outputs: vec![Vec::new(); outputs],
@@ -81,6 +85,7 @@ impl Training {
             squares: vec![0.0; blocks.len() + late.pieces.len()],
             blocks,
             statistics,
+            kept_statistics,
             late,
             room: Vec::new(),
             room_pointers: Vec::new(),
@@ -92,8 +97,9 @@ impl Training {
     pub fn fit(&mut self, images: usize, threads: usize, buffers: usize) {
         let mut moved = false;
         for (out, per_image) in self.outputs.iter_mut().zip(&self.compiled.program.outputs) {
-            if out.len() < images * per_image {
-                out.resize(images * per_image, 0.0);
+            let len = all(*per_image, images);
+            if out.len() < len {
+                out.resize(len, 0.0);
                 moved = true;
             }
         }
@@ -122,6 +128,28 @@ impl Training {
     pub fn average_buffer(&mut self) -> Option<&mut Buffer> {
         self.optimizer.average()?;
         self.moments.last_mut()
+    }
+
+    /// Copies the statistics, which the forward pass moves.
+    pub fn keep_statistics(&mut self, parameters: &Parameters) {
+        let values = parameters.buffer().as_slice();
+        let mut kept = self.kept_statistics.as_mut_slice();
+        for range in &self.statistics {
+            let (own, rest) = kept.split_at_mut(range.len());
+            own.copy_from_slice(&values[range.clone()]);
+            kept = rest;
+        }
+    }
+
+    /// Gives the statistics the values that were kept.
+    pub fn bring_back_statistics(&self, parameters: &mut Parameters) {
+        let values = parameters.buffer_mut().as_mut_slice();
+        let mut kept = self.kept_statistics.as_slice();
+        for range in &self.statistics {
+            let (own, rest) = kept.split_at(range.len());
+            values[range.clone()].copy_from_slice(own);
+            kept = rest;
+        }
     }
 
     /// The whole gradient, once all sums are done.

@@ -238,6 +238,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether this computes a gradient, from what only a training step keeps.
+    pub fn is_gradient(&self) -> bool {
+        self.name().ends_with("_grad")
+    }
+
     /// The operation's name in tables and messages.
     pub fn name(&self) -> &'static str {
         match self {

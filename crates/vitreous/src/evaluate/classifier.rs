@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vitreous_engine::{Examples, Memory, Session, inference_memory};
+use vitreous_engine::{Examples, Inference, Memory, Session, inference_memory};
 
 use super::reading::{Reader, Reading, ReadingScores, ReadingTally};
 use super::{ClassMap, EvaluateError, Prediction, Scores, Tally, Verdict};
@@ -56,7 +56,7 @@ impl Classifier {
         let parameters = saved.parameters(&model.graph)?;
         drop(saved);
         let augment = Augment::new(Default::default(), shape.channels, shape.height, shape.width, mean, std);
-        let session = Session::new(model.graph.clone(), parameters, threads);
+        let session = Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
         Ok(Classifier { config, metadata, model, session, augment })
     }
 
@@ -110,7 +110,7 @@ impl Classifier {
         let mut tally = Tally::new(&self.metadata.class_names);
         let mut predictions = Vec::with_capacity(split.len());
         let set = ImageSet::Classified(split.clone());
-        for_each_logits(&mut self.session, &self.model, &set, &self.augment, &mut |i, logits| {
+        for_each_logits(&mut self.session.inference(), &self.model, &set, &self.augment, &mut |i, logits| {
             let label = classes.of(split.label(i));
             let Verdict { class, probability } = tally.add(logits, label);
             predictions.push(Prediction { image: split.image_name(i), label, prediction: class, probability });
@@ -197,7 +197,7 @@ impl Classifier {
 ///
 /// `augment` normalises; its random changes are not made.
 pub fn for_each_logits(
-    session: &mut Session,
+    session: &mut Inference<'_>,
     model: &Model,
     set: &ImageSet,
     augment: &Augment,

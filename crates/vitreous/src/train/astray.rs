@@ -98,7 +98,8 @@ pub(super) fn find(job: &Job, parameters: &Parameters, step: &Step, is_loss_fini
     if available_memory().is_some_and(|available| available < needed + (VALUES * size_of::<f32>()) as u64) {
         return None;
     }
-    let mut session = Session::new(graph.clone(), parameters.clone(), job.threads);
+    let mut session =
+        Session::new(graph.clone(), parameters.clone(), job.threads).expect("a model with its own parameters");
     if is_loss_finite {
         session.start_training(loss, &[], optimizer);
         let (gradient, _) = session.gradients(step);

@@ -1,5 +1,6 @@
 //! The images of an epoch in its own order, changed at random on the threads that are about to use them.
 
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
 use vitreous_engine::{Examples, Step};
@@ -47,7 +48,7 @@ impl StepExamples<'_> {
             dropout: stream(recipe.seed, Purpose::Dropout).with(self.epoch),
             first: self.first as u64,
             targets: Some(self.targets(images) as f64),
-            micro_batches: images.div_ceil(recipe.batch_size),
+            micro_batches: NonZeroUsize::new(images.div_ceil(recipe.batch_size)).expect("a step has images"),
             // Clipping knows the norm before the update in any case.
             only_finite: recipe.on_nonfinite != OnNonfinite::Stop || recipe.clip_grad.is_some(),
             ..Step::new(images, self, lr)

@@ -35,7 +35,8 @@ impl Rehearsal {
         let [mean, std] = [&data.normalization.mean, &data.normalization.std];
         let augment = Augment::new(config.augment.clone(), shape.channels, shape.height, shape.width, mean, std);
         let parameters = Parameters::initialise(&job.model.graph, stream(recipe.seed, Purpose::Initialise));
-        let mut session = Session::new(job.model.graph.clone(), parameters, job.threads);
+        let mut session =
+            Session::new(job.model.graph.clone(), parameters, job.threads).expect("a model with its own parameters");
         session.start_training(job.model.loss, &[job.model.correct], optimizer(recipe));
         let rooms = Rooms::default();
         let mut order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(job.train.len());

@@ -186,7 +186,8 @@ impl Training {
             &normalization.std,
         );
         let parameters = Parameters::initialise(&job.model.graph, stream(config.train.seed, Purpose::Initialise));
-        let mut session = Session::new(job.model.graph.clone(), parameters, job.threads);
+        let mut session =
+            Session::new(job.model.graph.clone(), parameters, job.threads).expect("a model with its own parameters");
         session.start_training(job.model.loss, &[job.model.correct], optimizer(&config.train));
         Training {
             metadata: job.metadata(),

@@ -154,7 +154,7 @@ impl Case {
             let id = self.graph().find_parameter(&param.name).expect("it is there");
             params.get_mut(id).copy_from_slice(&self.golden.parameter(&param.name, &param.shape.0));
         }
-        let mut session = Session::with_isa(self.graph().clone(), params, threads, isa);
+        let mut session = Session::with_isa(self.graph().clone(), params, threads, isa).expect("a model");
         let batch = self.batch();
         let nodes = [self.outputs(), vec![self.model.logits]].concat();
         let mut values: Vec<Vec<f64>> =

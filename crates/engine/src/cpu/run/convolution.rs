@@ -73,8 +73,9 @@ impl Run<'_> {
         let [pixels, channels] = norm.size;
         let own = share(channels.div_ceil(CUT), threads, thread);
         let range = [own.start * CUT, (own.end * CUT).min(channels) - own.start * CUT];
-        for number in 0..self.step.micro_batches {
-            let images = share(self.step.images, self.step.micro_batches, number);
+        let micro_batches = self.step.micro_batches.get();
+        for number in 0..micro_batches {
+            let images = share(self.step.images, micro_batches, number);
             if images.is_empty() {
                 continue;
             }

@@ -3,6 +3,7 @@
 //! Steps on the epoch's images and steps on images that lie ready take turns in blocks, so that a processor that slows
 //! down meanwhile slows both.
 
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -73,12 +74,12 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let set = ImageSet::new(split, SplitName::Train, &config.model, &config.data, recipe.seed);
     let shape = set.shape();
     let parameters = Parameters::initialise(&model.graph, stream(recipe.seed, Purpose::Initialise));
-    let mut session = Session::new(model.graph.clone(), parameters, threads);
+    let mut session = Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
     session.start_training(model.loss, &[model.correct], optimizer(recipe));
     let mut step = |images: usize, examples: &dyn Examples, first: usize| {
         let begin = Instant::now();
         let dropout = stream(recipe.seed, Purpose::Dropout);
-        let micro_batches = images.div_ceil(recipe.batch_size);
+        let micro_batches = NonZeroUsize::new(images.div_ceil(recipe.batch_size)).expect("a step has images");
         let step = Step { dropout, first: first as u64, micro_batches, ..Step::new(images, examples, recipe.lr) };
         std::hint::black_box(session.train_step(&step).loss);
         begin.elapsed().as_secs_f64()

@@ -121,7 +121,7 @@ fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) 
     check_memory("the bench", (memory, 0), false, available_memory())?;
     let parameters = Parameters::initialise(&model.graph, stream(SEED, Purpose::Initialise));
     let summary = summary::summarise(&model);
-    let mut session = Session::new(model.graph.clone(), parameters, threads);
+    let mut session = Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
     let noise = Noise::new(&model, batch);
     let times = match what {
         What::Step => {

@@ -54,7 +54,7 @@ impl Reader {
         }
         let memory = model.memory.expect("a reader has a memory");
         let memory_len = model.graph.node(memory).shape.len();
-        let decoder = Session::new(graph, parameters, session.threads());
+        let decoder = Session::new(graph, parameters, session.threads()).expect("a model with its own parameters");
         Reader { decoder, next, memory, logits: model.logits, memory_len }
     }
 
@@ -152,7 +152,7 @@ mod tests {
         let config = spec.with_facts(DIGITS).unwrap();
         let model = reader(&config, 0.0).unwrap();
         let parameters = Parameters::initialise(&model.graph, Key::new(3));
-        let session = Session::new(model.graph.clone(), parameters, 2);
+        let session = Session::new(model.graph.clone(), parameters, 2).expect("its own");
         (config, model, session)
     }
 

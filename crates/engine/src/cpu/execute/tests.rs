@@ -1,0 +1,170 @@
+//! What a session takes and what it rejects.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+use crate::autodiff::differentiate;
+use crate::graph::{GraphError, Init};
+use crate::ops::{Activation, AttentionOptions, Convolution, LinearInit, Op, Pool};
+use crate::random::Key;
+use crate::session::Adam;
+
+/// A network of images with one of each operation that has a gradient, and its loss.
+fn network() -> Result<(Graph, NodeId), GraphError> {
+    let mut graph = Graph::new();
+    let image = graph.input("image", [2, 8, 8])?;
+    let label = graph.input("label", [])?;
+    let x = graph.channels_last("map", image)?;
+    let x = graph.conv2d("conv1", x, Convolution::new(6, 3).padding(1), LinearInit::pytorch(18))?;
+    let x = graph.batch_norm("batch", x, 1e-5, 0.1)?;
+    let x = graph.activation("act1", x, Activation::Relu)?;
+    let x = graph.max_pool2d("max", x, Pool::new(2))?;
+    let x = graph.conv2d("conv2", x, Convolution::new(6, 3).padding(1), LinearInit::pytorch(54))?;
+    let x = graph.group_norm("group", x, 3, 1e-5)?;
+    let x = graph.avg_pool2d("mean", x, Pool::new(2))?;
+    let x = graph.reshape("rows", x, [4, 6])?;
+    let token = graph.new_parameter("token", [1, 1, 6], Init::Constant(0.1))?;
+    let x = graph.prepend_token("prepend", x, token)?;
+    let table = graph.new_parameter("table", [1, 5, 6], Init::Constant(0.1))?;
+    let x = graph.add_table("positions", x, table)?;
+    let norm = graph.layer_norm_parameters("norm", 6)?;
+    let y = graph.layer_norm("norm1", x, norm, 1e-5)?;
+    let y = graph.per_head_linear("maps", y, 2, 3, LinearInit::pytorch(3))?;
+    let y = graph.attention("attention", y, 2, 0.4, 0.1)?;
+    let y = graph.dropout("drop", y, 0.1)?;
+    let y = graph.drop_path("path", y, 0.1)?;
+    let x = graph.add("sum", x, y)?;
+    let some = graph.slice_tokens("some", x, 1, 3)?;
+    let y = graph.attend("attend", x, some, some, AttentionOptions::new(2, 0.4), None)?;
+    let half = graph.slice_features("half", y, 0, 3)?;
+    let half = graph.softmax("softmax", half)?;
+    let x = graph.concat_features("join", &[x, half])?;
+    let mean = graph.mean_tokens("tokens", x)?;
+    let first = graph.select_token("first", x, 0)?;
+    let x = graph.add("both", first, mean)?;
+    let x = graph.scale("scale", x, 0.5)?;
+    let logits = graph.linear("head", x, 5, LinearInit::pytorch(9))?;
+    let loss = graph.cross_entropy("loss", logits, label, 0.1)?;
+    Ok((graph, loss))
+}
+
+/// A network of words.
+fn reader() -> Result<(Graph, NodeId), GraphError> {
+    let mut graph = Graph::new();
+    let ids = graph.input("ids", [3])?;
+    let labels = graph.input("labels", [3])?;
+    let x = graph.embedding("embed", ids, 11, 4, Init::Normal { std: 1.0 })?;
+    let logits = graph.linear("head", x, 5, LinearInit::pytorch(4))?;
+    let loss = graph.cross_entropy_tokens("loss", logits, labels, 0.1)?;
+    Ok((graph, loss))
+}
+
+/// All operations that compute a gradient.
+const GRADIENTS: [&str; 25] = [
+    "activation_grad",
+    "add_table_grad",
+    "attend_grad",
+    "attention_grad",
+    "avg_pool2d_grad",
+    "batch_norm_grad",
+    "conv2d_input_grad",
+    "conv2d_param_grad",
+    "cross_entropy_grad",
+    "cross_entropy_tokens_grad",
+    "dropout_grad",
+    "embedding_grad",
+    "group_norm_grad",
+    "layer_norm_grad",
+    "linear_input_grad",
+    "linear_param_grad",
+    "max_pool2d_grad",
+    "mean_tokens_grad",
+    "per_head_linear_input_grad",
+    "per_head_linear_param_grad",
+    "prepend_token_grad",
+    "select_token_grad",
+    "slice_features_grad",
+    "slice_tokens_grad",
+    "softmax_grad",
+];
+
+#[test]
+fn no_session_takes_a_graph_with_any_operation_that_differentiation_makes() {
+    let mut found = BTreeSet::new();
+    for model in [network, reader] {
+        let (model, loss) = model().expect("it fits");
+        let training = differentiate(&model, loss).graph;
+        let parameters = Parameters::initialise(&training, Key::new(1));
+        let error = Session::new(training.clone(), parameters, 1).err().expect("a training graph");
+        assert!(matches!(error, SessionError::Gradient { .. }), "{error}");
+        let model_ops: BTreeSet<&str> = model.nodes().iter().map(|node| node.op.name()).collect();
+        for node in &training.nodes()[model.nodes().len()..] {
+            if !node.op.is_gradient() {
+                // A sum, a slice, or an operation that is its own gradient: the same in a model.
+                let plain = matches!(node.op, Op::Add | Op::SliceFeatures { .. } | Op::ChannelsFirst);
+                assert!(plain || model_ops.contains(node.op.name()), "{} needs a place in this test", node.op.name());
+                continue;
+            }
+            // The operation alone, on values that are given.
+            let mut alone = Graph::new();
+            let mut inputs = Vec::new();
+            for (i, input) in node.inputs.iter().enumerate() {
+                let shape = training.node(*input).shape.clone();
+                inputs.push(alone.input(&format!("input{i}"), shape).expect("a new name"));
+            }
+            let mut params = Vec::new();
+            for &param in &node.params {
+                let param = training.parameter(param);
+                params.push(alone.new_parameter(&param.name, param.shape.clone(), param.init).expect("a new name"));
+            }
+            alone.push("gradient", node.op.clone(), &inputs, &params, node.shape.clone()).expect("a new name");
+            let parameters = Parameters::initialise(&alone, Key::new(1));
+            let error = Session::new(alone, parameters, 1).err();
+            let (name, operation) = ("gradient".to_string(), node.op.name());
+            assert_eq!(error, Some(SessionError::Gradient { node: name, operation }));
+            found.insert(operation);
+        }
+    }
+    assert_eq!(found, BTreeSet::from(GRADIENTS));
+}
+
+#[test]
+fn a_rejected_graph_is_named() {
+    let (model, loss) = reader().expect("it fits");
+    let training = differentiate(&model, loss).graph;
+    let parameters = Parameters::initialise(&training, Key::new(1));
+    let error = Session::new(training, parameters, 1).err().expect("a training graph");
+    let text = "operation cross_entropy_tokens_grad computes a gradient, but a session takes a model (loss.grad)";
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn an_instruction_set_that_the_processor_lacks_and_parameters_of_another_graph_are_rejected() {
+    let (graph, _) = reader().expect("it fits");
+    let parameters = Parameters::initialise(&graph, Key::new(7));
+    for isa in Isa::available() {
+        assert_eq!(check(&graph, &parameters, isa, &Isa::available()), Ok(()));
+        let others: Vec<Isa> = Isa::available().into_iter().filter(|other| *other != isa).collect();
+        let error = check(&graph, &parameters, isa, &others).expect_err("it is missing");
+        assert_eq!(error.to_string(), format!("this processor has no {}", isa.name()));
+    }
+    let error = Session::new(Graph::new(), parameters, 1).err().expect("no such parameters");
+    assert_eq!(error.to_string(), "the parameters belong to another graph");
+}
+
+#[test]
+fn memory_that_no_integer_counts_is_not_taken_for_less() {
+    let (graph, loss) = network().expect("it fits");
+    for images in [usize::MAX, usize::MAX / 100, 1 << (usize::BITS - 8)] {
+        let memory = training_memory(&graph, loss, &[], &Adam::default().into(), images, 2);
+        assert!(memory.activations >= 1 << (usize::BITS - 2), "{images} images: {memory:?}");
+        let memory = inference_memory(&graph, &[loss], images, 2);
+        assert!(memory.activations >= 1 << (usize::BITS - 8), "{images} images: {memory:?}");
+    }
+    let mut session = Session::new(graph.clone(), Parameters::zeros(&graph), 1).expect("a model");
+    session.start_training(loss, &[], Adam::default());
+    let nothing = |_: usize, _: usize, _: &mut [f32]| {};
+    let stepped = catch_unwind(AssertUnwindSafe(|| session.train_step(&Step::new(usize::MAX, &nothing, 0.1))));
+    assert!(stepped.is_err(), "no such memory");
+}
