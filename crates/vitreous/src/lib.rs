@@ -2,6 +2,9 @@
 //!
 //! A module uses the layers above it in this list, never those below (ARCHITECTURE.md has the reasons).
 
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
 pub mod parallel;
 pub mod random;
 pub mod text;

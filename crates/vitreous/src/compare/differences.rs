@@ -39,11 +39,28 @@ pub struct RowDifference {
 #[serde(tag = "by", rename_all = "kebab-case")]
 pub enum Basis {
     /// The answers of both runs to the same images.
-    SameImages { p: f64, images: u64, only_own_right: u64, only_other_right: u64 },
+    SameImages {
+        /// The p-value.
+        p: f64,
+        /// Number of images.
+        images: u64,
+        /// Images that only this run gets right.
+        only_own_right: u64,
+        /// Images that only the other run gets right.
+        only_other_right: u64,
+    },
     /// Several seeds of a setting; with the difference's 95 % interval.
-    Seeds { p: f64, interval: [f64; 2] },
+    Seeds {
+        /// The p-value.
+        p: f64,
+        /// The 95 % interval of the difference.
+        interval: [f64; 2],
+    },
     /// Nothing.
-    Unknown { reason: String },
+    Unknown {
+        /// Why nothing can be said.
+        reason: String,
+    },
 }
 
 impl Basis {
@@ -58,6 +75,7 @@ impl Basis {
 
 /// Says why nothing can be held against a row.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum AgainstError {
     /// There is no such row.
     #[error("there is no run `{name}` in the comparison (--against)")]

@@ -34,6 +34,7 @@ pub struct ResizedCrop {
 
 /// A value of `[augment]` that cannot be.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum AugmentError {
     /// A number lies outside its bounds, or is none.
     #[error("{key} {} is not between {least} and {greatest} ([augment])", number(*value))]

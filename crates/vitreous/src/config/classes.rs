@@ -180,6 +180,7 @@ impl<'de> Deserialize<'de> for ClassSubset {
 
 /// Says what is wrong with a subset of classes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ClassSubsetError {
     /// The list is too short whatever the data is.
     #[error("classes lists {}, where a classifier needs at least 2", classes(*listed))]

@@ -137,6 +137,7 @@ fn check_channel_values(
 
 /// Says which rule a [`DataSpec`] breaks.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum DataSpecError {
     /// `name` is empty.
     #[error("name is empty ([data])")]

@@ -16,6 +16,7 @@ const CLASSES_LISTED: usize = 8;
 
 /// Says what is wrong with the data, and where.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum DataError {
     /// The name is neither a known data set nor a folder.
     #[error("no data set or folder is called `{name}`")]

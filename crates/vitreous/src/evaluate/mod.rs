@@ -51,6 +51,7 @@ pub fn predictions_csv(predictions: &[Prediction], names: &[String]) -> String {
 
 /// Says why a model cannot be used, or not on some images.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum EvaluateError {
     /// A class of the data is none of the model's.
     #[error("the model does not know the class `{class}` of the data")]

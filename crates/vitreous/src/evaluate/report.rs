@@ -57,7 +57,12 @@ pub enum Answers {
     /// Its class.
     Classes(Vec<Prediction>),
     /// The digits on it, besides those that are there.
-    Readings { truths: Vec<Vec<u8>>, readings: Vec<Reading> },
+    Readings {
+        /// The digits of each strip.
+        truths: Vec<Vec<u8>>,
+        /// What was read of each strip.
+        readings: Vec<Reading>,
+    },
 }
 
 impl Answers {

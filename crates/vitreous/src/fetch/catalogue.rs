@@ -31,9 +31,21 @@ pub struct RemoteFile<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Content<'a> {
     /// One file, compressed with gzip: its bytes, and their SHA-256, once decompressed.
-    Gzip { bytes: u64, sha256: &'a str },
+    Gzip {
+        /// Number of bytes.
+        bytes: u64,
+        /// The SHA-256 of the content.
+        sha256: &'a str,
+    },
     /// A gzipped tar archive of known bytes, from which these files are taken.
-    Archive { bytes: u64, md5: &'a str, members: &'a [Member<'a>] },
+    Archive {
+        /// Number of bytes.
+        bytes: u64,
+        /// The MD5 of the archive.
+        md5: &'a str,
+        /// The files inside.
+        members: &'a [Member<'a>],
+    },
 }
 
 /// A file in an archive.

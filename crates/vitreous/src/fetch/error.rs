@@ -27,6 +27,7 @@ impl fmt::Display for Refusal {
 
 /// Says why a data set was not fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum FetchError {
     /// The address of a mirror is none. It may hold a password, which is not shown.
     #[error("`{url}` is no address of a mirror")]

@@ -65,13 +65,33 @@ impl fmt::Debug for Options {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
     /// A mirror is asked for a file, of which so many bytes are here already. Addresses are without passwords.
-    Asks { file: &'a str, url: &'a str, from: u64 },
+    Asks {
+        /// The name of the file.
+        file: &'a str,
+        /// The address.
+        url: &'a str,
+        /// The byte at which the download starts.
+        from: u64,
+    },
     /// So many bytes of the file are here, of so many if the mirror says it.
-    Received { bytes: u64, total: Option<u64> },
+    Received {
+        /// Number of bytes.
+        bytes: u64,
+        /// Number of bytes of the whole file, where it is known.
+        total: Option<u64>,
+    },
     /// A mirror did not give the file.
-    Refused { url: &'a str, reason: &'a str },
+    Refused {
+        /// The address.
+        url: &'a str,
+        /// Why it gave nothing.
+        reason: &'a str,
+    },
     /// The file is whole, and its content is looked at and put in place.
-    Checks { file: &'a str },
+    Checks {
+        /// The name of the file.
+        file: &'a str,
+    },
 }
 
 /// What was fetched.

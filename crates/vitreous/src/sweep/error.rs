@@ -9,6 +9,7 @@ use crate::units;
 
 /// Says what is wrong with a sweep.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum SweepError {
     /// There is neither a sweep nor a file of that name.
     #[error("no sweep or file is called `{name}`")]

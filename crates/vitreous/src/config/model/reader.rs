@@ -83,6 +83,7 @@ pub struct ReaderConfig {
 
 /// Says which rule a [`ReaderSpec`] breaks.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ReaderError {
     /// A rule that it shares with vision transformers.
     #[error(transparent)]
