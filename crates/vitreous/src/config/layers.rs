@@ -90,6 +90,14 @@ impl Layers {
         let table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
             let line = before.matches('\n').count();
+            let written = text.lines().nth(line).and_then(|line| line.split('#').next()?.split_once('='));
+            if let Some((key, value)) = written.map(|(key, value)| (key.trim(), value.trim().replace('_', "")))
+                && is_too_large(&value)
+            {
+                let place = Box::new(Place { source: Some(source.to_string()), table: None });
+                let (key, expected) = (key.to_string(), format!("at most {}", i64::MAX));
+                return ConfigError::Kind { key, value, expected, place, hint: "use a smaller number".to_string() };
+            }
             let message = match text.lines().nth(line).and_then(|line| line.split('#').next()?.trim().strip_suffix('='))
             {
                 Some(key) => format!("`{}` has no value", key.trim()),
@@ -366,7 +374,7 @@ fn wrong_value(table: &str, key: &str, value: &Value, error: &toml::de::Error, p
     }
     let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected);
     let (expected, example) = match expected {
-        "usize" | "u64" if is_too_large(value) => ("at most 9223372036854775807", "1"),
+        "usize" | "u64" if value.as_str().is_some_and(is_too_large) => ("at most 9223372036854775807", "1"),
         "usize" | "u64" => ("a whole number of at least 0", "1"),
         "f64" | "f32" if value.is_array() => ("a list of numbers", "[0.5]"),
         "f64" | "f32" => ("a number", "0.5"),
@@ -384,15 +392,14 @@ fn wrong_value(table: &str, key: &str, value: &Value, error: &toml::de::Error, p
     let default = Value::try_from(Config::default()).ok().and_then(|config| config.get(table)?.get(key).cloned());
     let example = default.map_or(example.to_string(), |default| default.to_string());
     let hint = format!("write it as {key} = {example}");
-    let value = if is_too_large(value) { value.as_str().unwrap_or_default().to_string() } else { value.to_string() };
+    let value = value.as_str().filter(|text| is_too_large(text)).map_or_else(|| value.to_string(), str::to_string);
     let (key, expected) = (key.to_string(), expected.to_string());
     ConfigError::Kind { key, value, expected, place: Box::new(place.clone()), hint }
 }
 
 /// Whether a text is a whole number that TOML cannot hold.
-fn is_too_large(value: &Value) -> bool {
-    let digits = value.as_str().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.is_some_and(|digits| digits.parse::<i64>().is_err())
+fn is_too_large(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<i64>().is_err()
 }
 
 fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>, list: &str) -> String {

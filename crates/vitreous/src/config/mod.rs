@@ -320,6 +320,12 @@ mod tests {
             assert!(text.ends_with(" is not a table of two ranges, scale and ratio (my.toml, [augment])"), "{text}");
             assert_eq!(hint, "write it as random_resized_crop = { scale = [0.6, 1.0], ratio = [0.75, 1.33] }");
         }
+        for number in ["9_223_372_036_854_775_808", "18446744073709551616", "99999999999999999999"] {
+            let [text, hint] = refused(&format!("[train]\nseed = {number} # large"));
+            let plain = number.replace('_', "");
+            assert_eq!(text, format!("seed {plain} is not at most 9223372036854775807 (my.toml)"));
+            assert_eq!(hint, "use a smaller number");
+        }
         let betas = ["betas 0.9 is not a list of 2 numbers (my.toml, [train])", "write it as betas = [0.9, 0.999]"];
         assert_eq!(refused("[train]\nbetas = 0.9"), betas);
     }
