@@ -315,7 +315,13 @@ pub fn large_pictures() -> Vec<(&'static str, Vec<u8>)> {
         picture.write_to(&mut bytes, format).expect("the kind can be encoded");
         (name, bytes.into_inner())
     });
-    encoded.into()
+    let mut pictures = Vec::from(encoded);
+    // A profile that inflates to more than the pixels take, after the header.
+    let (_, png) = pictures.iter().find(|(name, _)| *name == "png").expect("it is among them");
+    let profile = png_chunk(b"iCCP", &[b"profile\0\0", &zlib(&vec![0; 8 << 20])[..]].concat());
+    let with_profile = [&png[..33], &profile, &png[33..]].concat();
+    pictures.push(("png with a profile", with_profile));
+    pictures
 }
 
 fn zlib(bytes: &[u8]) -> Vec<u8> {
