@@ -241,6 +241,7 @@ fn a_killed_run_goes_on_from_its_last_state_and_cuts_off_what_came_after() {
     // One that was killed before its first state starts again, without what it was writing.
     let mut manifest = folder.manifest("long");
     (manifest["status"], manifest["results"]) = ("running".into(), serde_json::Value::Null);
+    manifest["resumed"] = serde_json::json!([]);
     fs::write(folder.path("runs/long/manifest.json"), manifest.to_string()).unwrap();
     fs::create_dir(folder.path("runs/long/state")).unwrap();
     fs::write(folder.path("runs/long/state/.1.safetensors.77.tmp"), "half").unwrap();

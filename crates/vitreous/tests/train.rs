@@ -339,16 +339,25 @@ fn a_taken_name_and_a_file_in_the_way_are_refused() {
 #[cfg(unix)]
 #[test]
 fn a_folder_that_may_not_be_written_is_refused() {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
     let folder = Folder::new();
     fs::create_dir(folder.path("locked")).unwrap();
-    fs::set_permissions(folder.path("locked"), fs::Permissions::from_mode(0o555)).unwrap();
-    if fs::write(folder.path("locked/probe"), "").is_ok() {
-        return; // The superuser may write here; the next test has a place where nobody may.
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vitreous"));
+    if fs::metadata(folder.root()).unwrap().uid() == 0 {
+        // The superuser may write anywhere, so somebody else is asked, who may not reach the program where it lies.
+        let program = folder.path("vitreous");
+        fs::copy(env!("CARGO_BIN_EXE_vitreous"), &program).unwrap();
+        fs::set_permissions(folder.root(), fs::Permissions::from_mode(0o755)).unwrap();
+        command = std::process::Command::new(program);
+        command.uid(65534).gid(65534);
     }
-    let text = folder.refused(&[&SMALL[..], &["--out", "locked/runs"]].concat());
+    fs::set_permissions(folder.path("locked"), fs::Permissions::from_mode(0o555)).unwrap();
+    let output = command.current_dir(folder.root()).arg("train").args(SMALL).args(["--out", "locked/runs"]).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(2));
     assert_eq!(
-        text,
+        String::from_utf8(output.stderr).unwrap(),
         "error: cannot write: permission denied (locked/runs)\n\
          hint: choose another folder with --out DIR, or make room in this one\n"
     );

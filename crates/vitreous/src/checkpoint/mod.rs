@@ -6,21 +6,24 @@
 //! The file is written here, so that equal runs give equal bytes (tensors and keys in the order of their names), and
 //! read through the `safetensors` crate. Source of the format: its README.
 
+mod best;
 mod error;
 mod header;
 mod state;
 mod state_error;
 mod tensors;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use vitreous_engine::{Graph, Parameters};
 
+use crate::regular;
+
+pub use best::BestWeights;
 pub use error::CheckpointError;
 pub use header::Metadata;
-pub use state::{Found, SavedState, State, StateTensors, find_state, forget_all_but, state_folder};
+pub use state::{Found, SavedState, State, StateTensors, find_state, forget_all_but, remove_leftovers, state_folder};
 pub use state_error::StateError;
 pub use tensors::TensorFile;
 
@@ -37,7 +40,8 @@ impl SavedWeights {
     /// # Errors
     /// When it cannot be read, is damaged, or was not made by this program.
     pub fn read(path: &Path) -> Result<SavedWeights, CheckpointError> {
-        let bytes = fs::read(path).map_err(|error| CheckpointError::read(path, &error))?;
+        // How much there is memory for is asked by whoever reads it.
+        let bytes = regular::read(path, u64::MAX - 1).map_err(|error| CheckpointError::read(path, &error))?;
         let metadata = parse(path, &bytes)?.0;
         Ok(SavedWeights { path: path.to_path_buf(), bytes, metadata })
     }

@@ -6,7 +6,6 @@
 //! that there is one to go on from when the newest is damaged later.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,8 +14,9 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use vitreous_engine::{Graph, Parameters};
 
-use super::{CheckpointError, StateError, TensorFile, tensors};
-use crate::record::{JournalLengths, RecordError, sha256_of, sha256_of_bytes, sync_folder, write_atomically};
+use super::best::forget_unnamed;
+use super::{BestWeights, CheckpointError, StateError, TensorFile, tensors};
+use crate::record::{Folder, JournalLengths, RecordError, Run, sha256_of_bytes, sha256_of_file};
 
 /// Version of the layout.
 const FORMAT: u32 = 1;
@@ -24,11 +24,18 @@ const FORMAT: u32 = 1;
 /// States that are kept, the newest among them.
 const KEPT: usize = 2;
 
+/// The folder of a run in which they are.
+pub(super) const STATE: &str = "state";
+
+/// Largest small file that is read, in bytes: it may hold a number for each of a million steps.
+const RECORD_MAX: u64 = 64 << 20;
+
 /// A state that is to be saved.
 pub struct State {
     step: u64,
     journal: JournalLengths,
     about: serde_json::Value,
+    best: BestWeights,
     tensors: TensorFile,
 }
 
@@ -40,6 +47,9 @@ struct Record {
     step: u64,
     journal: JournalLengths,
     about: serde_json::Value,
+    /// The best weights; earlier versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    best: Option<BestWeights>,
     /// SHA-256 of the file of tensors.
     tensors: String,
 }
@@ -59,35 +69,36 @@ impl State {
         step: u64,
         journal: JournalLengths,
         about: serde_json::Value,
+        best: BestWeights,
         sets: &[(String, Arc<Parameters>)],
     ) -> State {
         let prefixes: Vec<String> = sets.iter().map(|(name, _)| format!("{name}.")).collect();
         let sets: Vec<(&str, Arc<Parameters>)> =
             prefixes.iter().zip(sets).map(|(prefix, (_, values))| (prefix.as_str(), values.clone())).collect();
         let said = BTreeMap::from([("vitreous.version", env!("CARGO_PKG_VERSION").to_string())]);
-        State { step, journal, about, tensors: TensorFile::new(graph, &said, &sets) }
+        State { step, journal, about, best, tensors: TensorFile::new(graph, &said, &sets) }
     }
 
     /// Saves the state in a run folder, proves that it can be read, and removes all older ones but the last.
     ///
     /// # Errors
     /// When it cannot be written or is not read as it was written; states that were there stay.
-    pub fn save(&self, run: &Path) -> Result<(), RecordError> {
-        let folder = state_folder(run);
-        let made = fs::create_dir_all(&folder).and_then(|()| sync_folder(&folder));
-        let numbers = made.and_then(|()| numbers_in(&folder)).map_err(|error| RecordError::write(&folder, &error))?;
+    pub fn save(&self, run: &Folder) -> Result<(), RecordError> {
+        let made = run.make_folder(STATE).and_then(|()| run.sync(""));
+        let numbers = made.and_then(|()| numbers_in(run)).map_err(|error| run.error(STATE, &error))?;
         let number = numbers.iter().map(|(number, _)| number + 1).max().unwrap_or(1);
-        let path = folder.join(format!("{number}.safetensors"));
-        let written = self.tensors.save(&path)?;
+        let [tensors, record] = files(number);
+        let written = self.tensors.save_in(run, &tensors)?;
         let removed = |error: RecordError| {
             // First what would make it a state.
-            let _ = fs::remove_file(path.with_extension("json"));
-            let _ = fs::remove_file(&path);
+            let _ = run.remove(&record);
+            let _ = run.remove(&tensors);
             error
         };
-        if sha256_of(&path).map_err(removed)? != written {
+        let read = run.open_file(&tensors).and_then(sha256_of_file);
+        if read.map_err(|error| removed(run.error(&tensors, &error)))? != written {
             let error = io::Error::other("it is not read as it was written");
-            return Err(removed(RecordError::write(&path, &error)));
+            return Err(removed(run.error(&tensors, &error)));
         }
         let state = Record {
             format: FORMAT,
@@ -95,42 +106,53 @@ impl State {
             step: self.step,
             journal: self.journal,
             about: self.about.clone(),
+            best: Some(self.best.clone()),
             tensors: written,
         };
         let state = serde_json::to_value(state).expect("a state is plain numbers and texts");
         let sealed = Sealed { sha256: sha256_of_bytes(state.to_string().as_bytes()), state };
         let mut text = serde_json::to_string_pretty(&sealed).expect("a state is plain numbers and texts");
         text.push('\n');
-        write_atomically(&folder.join(format!("{number}.json")), text.as_bytes()).map_err(removed)?;
+        run.write(&record, text.as_bytes()).map_err(removed)?;
         forget_all_but(run, KEPT);
         Ok(())
     }
 }
 
-/// Removes states from a run folder until so many are left, the newest.
-pub fn forget_all_but(run: &Path, kept: usize) {
-    let folder = state_folder(run);
-    let Ok(mut numbers) = numbers_in(&folder) else { return };
+/// Removes states from a run folder until so many are left, the newest, and the best weights that only others named.
+pub fn forget_all_but(run: &Folder, kept: usize) {
+    let Ok(mut numbers) = numbers_in(run) else { return };
     numbers.sort_unstable_by(|a, b| b.cmp(a));
     let whole = numbers.iter().filter(|(_, is_whole)| *is_whole).map(|(number, _)| *number);
     let Some(oldest) = whole.take(kept).last() else { return };
     for (number, _) in numbers.into_iter().filter(|(number, _)| *number < oldest) {
         // First what makes it a state. One that cannot be removed takes room, and is no harm.
-        let _ = fs::remove_file(folder.join(format!("{number}.json")));
-        let _ = fs::remove_file(folder.join(format!("{number}.safetensors")));
+        let [tensors, record] = files(number);
+        let _ = run.remove(&record);
+        let _ = run.remove(&tensors);
     }
+    forget_unnamed(run);
+}
+
+/// Removes what was being written in a run when an earlier process was killed.
+pub fn remove_leftovers(run: &Run) {
+    ["", "weights", STATE].into_iter().for_each(|inside| run.files().clean(inside));
 }
 
 /// Where the states of a run are.
 pub fn state_folder(run: &Path) -> PathBuf {
-    run.join("state")
+    run.join(STATE)
 }
 
-/// Numbers of the states in a folder, and whether each has its small file.
-fn numbers_in(folder: &Path) -> io::Result<Vec<(u64, bool)>> {
+/// The two files of a state: its tensors, and the small one.
+fn files(number: u64) -> [String; 2] {
+    ["safetensors", "json"].map(|kind| format!("{STATE}/{number}.{kind}"))
+}
+
+/// Numbers of the states of a run, and whether each has its small file.
+pub(super) fn numbers_in(run: &Folder) -> io::Result<Vec<(u64, bool)>> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+    for name in run.names(STATE)? {
         if let Some((number, kind)) = name.split_once('.')
             && let Ok(number) = number.parse::<u64>()
             && ["json", "safetensors"].contains(&kind)
@@ -141,8 +163,19 @@ fn numbers_in(folder: &Path) -> io::Result<Vec<(u64, bool)>> {
     Ok(found.into_iter().collect())
 }
 
+/// Returns the best weights that a state names, where it says so and can be used.
+pub(super) fn named_best(run: &Folder, number: u64) -> io::Result<Option<BestWeights>> {
+    let [_, record] = files(number);
+    let text = run.read_text(&record, RECORD_MAX)?;
+    let sealed = serde_json::from_str::<Sealed>(&text).ok();
+    Ok(sealed.and_then(|sealed| serde_json::from_value(sealed.state["best"].clone()).ok()))
+}
+
 /// A state on disk, of which both hashes are right.
 pub struct SavedState {
+    run: Folder,
+    /// The file of its tensors.
+    name: String,
     path: PathBuf,
     record: Record,
 }
@@ -162,19 +195,20 @@ pub struct Found {
 }
 
 /// Looks for the newest state of a run that is whole.
-pub fn find_state(run: &Path) -> Found {
-    let folder = state_folder(run);
-    let found = match numbers_in(&folder) {
+pub fn find_state(run: &Folder) -> Found {
+    let found = match numbers_in(run) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         // That nothing can be seen is not to say that nothing is there.
-        Err(error) => return Found { state: None, refused: vec![StateError::read(&folder, &error)] },
+        Err(error) => {
+            return Found { state: None, refused: vec![StateError::read(&state_folder(run.path()), &error)] };
+        }
     };
     let mut numbers: Vec<u64> = found.into_iter().filter_map(|(number, is_whole)| is_whole.then_some(number)).collect();
     numbers.sort_unstable_by(|a, b| b.cmp(a));
     let mut refused = Vec::new();
     for number in numbers {
-        match SavedState::read(&folder.join(format!("{number}.json"))) {
+        match SavedState::read(run, number) {
             Ok(state) => return Found { state: Some(state), refused },
             Err(error) => refused.push(error),
         }
@@ -183,8 +217,10 @@ pub fn find_state(run: &Path) -> Found {
 }
 
 impl SavedState {
-    fn read(path: &Path) -> Result<SavedState, StateError> {
-        let text = fs::read_to_string(path).map_err(|error| StateError::read(path, &error))?;
+    fn read(run: &Folder, number: u64) -> Result<SavedState, StateError> {
+        let [name, record] = files(number);
+        let path = &run.path().join(&record);
+        let text = run.read_text(&record, RECORD_MAX).map_err(|error| StateError::read(path, &error))?;
         let damaged = |error: serde_json::Error| StateError::damaged(path, &error.to_string());
         let Sealed { sha256, state } = serde_json::from_str(&text).map_err(damaged)?;
         // A later version may have another layout, so this comes first.
@@ -197,23 +233,26 @@ impl SavedState {
             return Err(StateError::damaged(path, "its SHA-256 is not the one it says"));
         }
         let record: Record = serde_json::from_value(state).map_err(damaged)?;
-        let path = path.with_extension("safetensors");
+        let path = run.path().join(&name);
         // Piece by piece: the tensors of a large model need their memory later.
-        let found = sha256_of(&path).map_err(|error| match error {
-            RecordError::Read { path, reason } => StateError::Read { path, reason },
-            other => StateError::damaged(&path, &other.to_string()),
-        })?;
+        let file = run.open_file(&name).map_err(|error| StateError::read(&path, &error))?;
+        let len = file.metadata().map_or(0, |file| file.len());
+        let found = sha256_of_file(file).map_err(|error| StateError::read(&path, &error))?;
         if found != record.tensors {
-            let len = fs::metadata(&path).map_or(0, |file| file.len());
             let reason = format!("its {len} bytes have another SHA-256 than they were written with");
             return Err(StateError::damaged(&path, &reason));
         }
-        Ok(SavedState { path, record })
+        Ok(SavedState { run: run.clone(), name, path, record })
     }
 
     /// Steps that were taken.
     pub fn step(&self) -> u64 {
         self.record.step
+    }
+
+    /// The best weights that it names; of earlier versions that is unknown.
+    pub fn best(&self) -> Option<&BestWeights> {
+        self.record.best.as_ref()
     }
 
     /// How long the growing files of the run were.
@@ -236,7 +275,8 @@ impl SavedState {
     /// # Errors
     /// When they cannot be read any more.
     pub fn tensors(&self) -> Result<StateTensors, StateError> {
-        let bytes = fs::read(&self.path).map_err(|error| StateError::read(&self.path, &error))?;
+        // All of it was read for its hash; it cannot be larger than what training takes.
+        let bytes = self.run.read(&self.name, u64::MAX - 1).map_err(|error| StateError::read(&self.path, &error))?;
         Ok(StateTensors { path: self.path.clone(), bytes })
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::CheckpointError;
+use crate::record::RecordError;
 use crate::units;
 
 /// Says what is wrong with a saved state.
@@ -37,9 +38,18 @@ pub enum StateError {
         /// The version of the layout.
         format: u64,
     },
+    /// The best weights that the state names are neither in their place nor kept.
+    #[error("the best weights are not those of the state, which are lost ({})", path.display())]
+    LostBest {
+        /// Where they should be.
+        path: PathBuf,
+    },
     /// The tensors are those of another model.
     #[error(transparent)]
     Tensors(#[from] CheckpointError),
+    /// What belongs to a state cannot be put in its place.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 impl StateError {
@@ -48,6 +58,10 @@ impl StateError {
         Some(match self {
             StateError::Later { version, .. } => format!("use version {version} or later for it"),
             StateError::Tensors(error) => return error.hint(),
+            StateError::Record(error) => return error.hint(),
+            StateError::LostBest { .. } => {
+                "put back the file that was there, or train again under another --name".to_string()
+            }
             StateError::Read { .. } | StateError::Damaged { .. } => {
                 "there is no other state to go on from: train again under another --name".to_string()
             }

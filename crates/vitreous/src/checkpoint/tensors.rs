@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use vitreous_engine::{Graph, ParamId, Parameters};
 
 use super::{CheckpointError, Metadata, header};
-use crate::record::{RecordError, WeightsHashes, hexadecimal, replace_file};
+use crate::record::{Folder, RecordError, WeightsHashes, hexadecimal, replace_file};
 
 /// Values that are put into bytes at a time.
 const PIECE: usize = 4096;
@@ -61,10 +61,20 @@ impl TensorFile {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, path: &Path) -> Result<String, RecordError> {
-        replace_file(path, |out| {
-            out.write_all(&self.header)?;
-            self.tensors.iter().try_for_each(|(_, values, id)| pieces(values.get(*id), |bytes| out.write_all(bytes)))
-        })
+        replace_file(path, |out| self.write(out))
+    }
+
+    /// As [`TensorFile::save`], in a folder that is held open.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save_in(&self, folder: &Folder, name: &str) -> Result<String, RecordError> {
+        folder.replace(name, |out| self.write(out))
+    }
+
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&self.header)?;
+        self.tensors.iter().try_for_each(|(_, values, id)| pieces(values.get(*id), |bytes| out.write_all(bytes)))
     }
 }
 

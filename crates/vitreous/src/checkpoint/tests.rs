@@ -1,5 +1,6 @@
 //! What is saved is what is loaded, and no way to lie in a file of weights is believed.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::flags;
 use crate::config::error::ConfigError;
 use crate::fetch::FetchError;
+use crate::record::RecordError;
 use crate::train::TrainError;
 
 /// An error as it is shown.
@@ -60,9 +61,15 @@ from_module_error!(
     crate::checkpoint::CheckpointError,
     crate::data::DataError,
     crate::evaluate::EvaluateError,
-    crate::record::RecordError,
     crate::sweep::SweepError,
 );
+
+impl From<RecordError> for CliError {
+    fn from(error: RecordError) -> Self {
+        let (message, hint) = (error.to_string(), error.hint());
+        if error.is_final() { CliError::failure(message, hint) } else { CliError::user(message, hint) }
+    }
+}
 
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
@@ -113,7 +120,6 @@ impl From<vitreous_engine::GraphError> for CliError {
 mod tests {
     use super::*;
     use crate::config::layers::Layers;
-    use crate::record::RecordError;
 
     #[test]
     fn a_disk_that_fills_up_while_training_is_no_bad_input() {

@@ -256,7 +256,7 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     };
     // Work that cannot be written can still be printed.
     let kept = kept
-        .and_then(|()| report.save(&folder, &answers))
+        .and_then(|()| report.save(&run, &folder, &answers))
         .and_then(|()| run.update(|manifest| manifest.note_evaluation(report.record())));
     Ok(Measured { report, folder, is_own, examples, kept })
 }

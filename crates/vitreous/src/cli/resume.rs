@@ -8,10 +8,10 @@ use std::time::Instant;
 use vitreous_engine::Isa;
 
 use super::CliError;
-use crate::checkpoint::{Found, SavedState, find_state, state_folder};
+use crate::checkpoint::{BestWeights, Found, SavedState, find_state, remove_leftovers};
 use crate::compare::{became, changes, settings_of, shown};
 use crate::config::Config;
-use crate::record::{DataRecord, Piece, Place, Run, Status, now_utc, remove_leftovers};
+use crate::record::{DataRecord, Manifest, Piece, Place, Run, Status, now_utc};
 use crate::train::{About, Event, Job, Limits, Outcome, TrainError, Training};
 use crate::units;
 
@@ -56,8 +56,8 @@ impl Begun {
     /// again.
     pub fn open(folder: &Path) -> Result<Begun, CliError> {
         let run = Run::open_to_train(folder)?;
-        remove_leftovers(folder, &state_folder(folder))?;
-        let Found { state, refused } = find_state(folder);
+        remove_leftovers(&run);
+        let Found { state, refused } = find_state(run.files());
         let step = |state: &SavedState| units::count(state.step());
         let mut notes: Vec<String> = match &state {
             Some(saved) => {
@@ -68,9 +68,10 @@ impl Begun {
                 None => Vec::new(),
             },
         };
-        let before = run.manifest().results.as_ref().map_or(0, |results| results.steps);
-        if state.is_none() && before > 0 {
-            let steps = units::count(before);
+        if state.is_none()
+            && let Some(steps) = steps_with_state(run.manifest())
+        {
+            let steps = units::count(steps);
             let error =
                 format!("the run has no state to go on from, though it had taken {steps} steps ({})", folder.display());
             return Err(CliError::user(error, Some("train anew under another --name".to_string())));
@@ -95,6 +96,14 @@ impl Begun {
         self.saved.as_ref().map_or(0, SavedState::step)
     }
 
+    /// Says from where the run goes on.
+    pub fn how_it_goes_on(&self) -> String {
+        match &self.saved {
+            Some(saved) => format!("goes on after step {}", units::count(saved.step())),
+            None => "starts again from the beginning, with the same results: no state of it was saved".to_string(),
+        }
+    }
+
     /// Whether the run has come to the end that these settings give it: nothing is left to train.
     pub fn is_done(&self, config: &Config) -> bool {
         let Some(results) = &self.run.manifest().results else { return false };
@@ -108,12 +117,9 @@ impl Begun {
 
     /// Compares a config with the one the run was made with, and returns what changes as it may.
     pub fn changes(&self, config_toml: &str) -> Result<Vec<String>, CliError> {
-        let path = self.run.config_path();
         let text = match &self.about {
             Some(about) => about.config.clone(),
-            None => std::fs::read_to_string(&path).map_err(|error| {
-                CliError::user(format!("{} ({})", units::system_error(&error), path.display()), None)
-            })?,
+            None => self.run.config()?,
         };
         let (before, now) = (settings_of(&text, "config.toml")?, settings_of(config_toml, "config.toml")?);
         let results = self.about.as_ref().map(About::results);
@@ -181,6 +187,7 @@ impl Begun {
             Some(saved) => Training::goes_on(job, saved)?,
             None => Training::new(job),
         };
+        BestWeights::go_back(self.run.files(), self.saved.as_ref()).map_err(TrainError::from)?;
         if !changes.is_empty() {
             self.run.replace_config(&toml)?;
         }
@@ -191,6 +198,15 @@ impl Begun {
         })?;
         Ok(Ready { run: self.run, training })
     }
+}
+
+/// Steps of a run that must have had a state: it went on from one, or ended in order, which it only does with one. One whose
+/// disk never took a state, or that went astray before the first, had none, and nothing is lost by starting it again.
+fn steps_with_state(manifest: &Manifest) -> Option<u64> {
+    let ended = matches!(manifest.status, Status::Finished | Status::MaxSteps | Status::MaxTime | Status::Interrupted);
+    let reached = manifest.results.as_ref().map(|results| results.steps).filter(|_| ended);
+    let resumed = manifest.resumed.iter().map(|piece| piece.from_step).max().filter(|step| *step > 0);
+    reached.or(resumed)
 }
 
 /// Refuses images that are not those of the run; files may have got other names, of which a note is returned.

@@ -105,6 +105,7 @@ struct Plan {
 /// All that a worker needs to know of the others.
 struct Work<'a> {
     items: &'a [Item],
+    claim: &'a Claim,
     next: AtomicUsize,
     stop: &'a AtomicBool,
     jobs: usize,
@@ -120,22 +121,21 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     if !is_name(&name) {
         return Err(RecordError::Name { name }.into());
     }
-    if !matches!(Run::open(&folder), Err(RecordError::NoRun { .. })) {
-        return Err(SweepError::IsRun { path: folder }.into());
-    }
+    check_no_run(&folder)?;
     let Plan { mut items, notes, jobs, threads } = plan(&args, &file, &variations, &folder)?;
     if args.list {
         return list(&items).map(|()| ExitCode::SUCCESS);
     }
     std::fs::create_dir_all(&folder).map_err(|error| RecordError::write(&folder, &error))?;
-    let _claim = Claim::of(&folder)?;
-    // Again: another process may have been at the sweep until now.
+    let claim = Claim::of(&folder)?;
+    // Again: another process may have been at the sweep until now, or have made a run of its name.
+    check_no_run(&folder)?;
     items.iter_mut().try_for_each(Item::look)?;
     say_what(&name, &items, jobs, threads, &folder);
     notes.iter().for_each(|note| say!("note: {note}"));
     let stop = watch_signals()?;
-    let work =
-        Work { items: &items, next: AtomicUsize::new(0), stop: &stop, jobs, threads, failed: Mutex::new(Vec::new()) };
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = Work { items: &items, claim: &claim, next, stop: &stop, jobs, threads, failed };
     on_threads(jobs, || work.take_turns());
     let failed = work.failed.lock().expect("no worker panics with the lock");
     // First of all: what comes next may fail as they did, on a full disk for instance.
@@ -148,7 +148,8 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         show(&format!("interrupted: {done} of {} runs are done; the same command goes on from there\n", items.len()))?;
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    let end = End { args: &args, file: &file, name: &name, variations: &variations, work: &work, folder: &folder };
+    claim.check()?;
+    let end = End { args: &args, file: &file, name: &name, variations: &variations, work: &work, claim: &claim };
     if !end.conclude()? {
         show("interrupted: all runs are done; the same command measures the winner\n")?;
         return Ok(ExitCode::from(INTERRUPTED));
@@ -156,6 +157,14 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     match failed.len() {
         0 => Ok(ExitCode::SUCCESS),
         count => Err(CliError::failure(format!("{count} of {} runs have failed", items.len()), None)),
+    }
+}
+
+/// Refuses a folder in which a run is.
+fn check_no_run(folder: &Path) -> Result<(), SweepError> {
+    match Run::open(folder) {
+        Err(RecordError::NoRun { .. }) => Ok(()),
+        _ => Err(SweepError::IsRun { path: folder.to_path_buf() }),
     }
 }
 
@@ -370,7 +379,9 @@ impl Work<'_> {
         while !self.stop.load(Ordering::Relaxed) {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = self.items.get(index) else { break };
-            if let Err(error) = self.bring_to_end(index, item) {
+            // Where the sweep's folder was moved, runs would be made in a new one.
+            let done = self.claim.check().map_err(CliError::from).and_then(|()| self.bring_to_end(index, item));
+            if let Err(error) = done {
                 say!("run {} has failed; the sweep goes on", item.name);
                 self.failed.lock().expect("no worker panics with the lock").push((index, error));
             }
@@ -426,7 +437,7 @@ impl Work<'_> {
         let mut ready = match begun {
             Some(begun) => {
                 begun.notes.iter().for_each(|note| say!("note: {}: {note}", item.name));
-                say!("{}: goes on after step {}", item.name, units::count(before));
+                say!("{}: {}", item.name, begun.how_it_goes_on());
                 begun.go_on(job, Vec::new(), command())?
             }
             None => RunReady::start(Place::choose(out, Some(&item.name), &item.name)?, job, command())?,

@@ -108,7 +108,7 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     if let Some(begun) = &begun {
         notes.extend(begun.notes.iter().cloned());
         notes.extend(changes.iter().cloned());
-        say!("{} goes on after step {}", begun.run.folder().display(), units::count(begun.step()));
+        say!("{} {}", begun.run.folder().display(), begun.how_it_goes_on());
     }
     built_in.iter().chain(&notes).for_each(|note| say!("note: {note}"));
     let out = begun.as_ref().map_or(args.out.as_path(), |begun| begun.run.folder());

@@ -18,6 +18,7 @@ use crate::checkpoint::{SavedWeights, state_folder};
 use crate::config::train::THREADS_MAX;
 use crate::random::Key;
 use crate::record::{RecordError, Run, Weights, sha256_of};
+use crate::regular;
 use crate::units;
 
 /// What two equal runs have in common, beside the last weights.
@@ -25,6 +26,9 @@ const RECORDS: [&str; 4] = ["results.csv", "ledger.csv", "metrics.jsonl", "weigh
 
 /// Part of the kills that come before the first step.
 const EARLY: f64 = 0.1;
+
+/// Largest `timing.jsonl` that is read, in bytes.
+const TIMING_MAX: u64 = 256 << 20;
 
 /// Time between two looks at a run that is to be killed.
 const LOOK: Duration = Duration::from_millis(1);
@@ -274,7 +278,7 @@ fn outlives(child: &mut Child, life: Duration) -> bool {
 
 /// When a run's first step was done, in seconds since its start.
 fn first_step_s(folder: &Path) -> Option<f64> {
-    let text = fs::read_to_string(folder.join("timing.jsonl")).ok()?;
+    let text = regular::read_text(&folder.join("timing.jsonl"), TIMING_MAX).ok()?;
     serde_json::from_str::<serde_json::Value>(text.lines().next()?).ok()?["seconds"].as_f64()
 }
 

@@ -1,14 +1,17 @@
 //! Which images of a split a run names right, read back from what `evaluate` kept of each.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Measure;
 use crate::evaluate::{Report, csv_rows};
 use crate::record::Weights;
+use crate::regular;
 
 /// What `evaluate` keeps of each image, of a classifier or of a reader: image, truth, answer, probability.
 const FILES: [&str; 2] = ["predictions.csv", "readings.csv"];
+
+/// Largest file of answers that is read, in bytes: about three million images.
+const ANSWERS_MAX: u64 = 256 << 20;
 
 /// A run's answers about the images of a split.
 pub struct Outcomes {
@@ -35,7 +38,7 @@ impl Outcomes {
     /// Reads the answers of the weights that reach this accuracy, or says why they are not there.
     pub fn read(run: &Path, by: Measure, weights: Weights, accuracy: f64) -> Result<Outcomes, String> {
         let read = |(folder, report): (PathBuf, Report)| {
-            let text = FILES.iter().find_map(|file| fs::read_to_string(folder.join(file)).ok())?;
+            let text = FILES.iter().find_map(|file| regular::read_text(&folder.join(file), ANSWERS_MAX).ok())?;
             let mut outcomes = Outcomes { fingerprint: report.fingerprint, images: Vec::new(), right: Vec::new() };
             for cells in csv_rows(&text).skip(1) {
                 let [image, truth, answer, _probability] = <[String; 4]>::try_from(cells).ok()?;

@@ -115,7 +115,7 @@ fn facts(folder: &Path, by: Measure) -> Result<RunFacts, String> {
     let run = Run::open(folder).map_err(|error| reason(folder, &error))?;
     let manifest = run.manifest();
     let results = finished(manifest)?;
-    let text = fs::read_to_string(run.config_path()).map_err(|_| "config.toml cannot be read".to_string())?;
+    let text = run.config().map_err(|_| "config.toml cannot be read".to_string())?;
     let mut settings = settings_of(&text, "config.toml").map_err(|error| {
         format!("its config is not one of this version: {error}; version {} wrote it", manifest.version)
     })?;

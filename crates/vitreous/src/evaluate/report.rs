@@ -3,7 +3,6 @@
 //! the run's `evaluation/<split>-of-<data>-<eight digits of their fingerprint>/`, and `-last` behind either for the last
 //! weights of a run that has kept best ones. A later evaluation of the same images by the same weights takes its place.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,11 +11,14 @@ use super::confusion::DENSE_CLASSES_MAX;
 use super::reading::{Reading, ReadingScores, readings_csv};
 use super::{Prediction, Scores, predictions_csv};
 use crate::data::SplitName;
-use crate::record::{EvaluationRecord, RecordError, Weights, base_name, write_atomically};
-use crate::units;
+use crate::record::{EvaluationRecord, RecordError, Run, Weights, base_name};
+use crate::{regular, units};
 
 /// Digits of a fingerprint that tell data sets of one name apart.
 const FINGERPRINT_DIGITS: usize = 8;
+
+/// Largest report that is read, in bytes: it has a few lines for each of thousands of classes.
+const REPORT_MAX: u64 = 256 << 20;
 
 /// An evaluation and what it was made with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,7 +123,7 @@ impl Report {
 
     /// Reads what an earlier evaluation kept, where there is one that can be read.
     pub fn earlier(folder: &Path) -> Option<Report> {
-        let text = fs::read_to_string(folder.join("report.json")).ok()?;
+        let text = regular::read_text(&folder.join("report.json"), REPORT_MAX).ok()?;
         serde_json::from_str(&text).ok()
     }
 
@@ -139,12 +141,18 @@ impl Report {
         EvaluationRecord { split, weights, step, data, fingerprint, images, loss, top1, top5, beam }
     }
 
-    /// Writes all files into a folder, which is made.
+    /// Writes all files into a folder inside that of the run, which is made.
     ///
     /// # Errors
-    /// When they cannot be written.
-    pub fn save(&self, folder: &Path, answers: &Answers) -> Result<(), RecordError> {
-        fs::create_dir_all(folder).map_err(|error| RecordError::write(folder, &error))?;
+    /// When they cannot be written, or the run's folder was moved or deleted.
+    pub fn save(&self, run: &Run, folder: &Path, answers: &Answers) -> Result<(), RecordError> {
+        run.check()?;
+        let inside = folder.strip_prefix(run.folder()).unwrap_or(folder).to_string_lossy().into_owned();
+        for (end, _) in inside.match_indices('/').chain([(inside.len(), "")]) {
+            let made = run.files().make_folder(&inside[..end]);
+            made.map_err(|error| RecordError::write(folder, &error))?;
+        }
+        run.files().clean(&inside);
         let mut files = Vec::new();
         if let (Reached::Classes(Scores { confusion, .. }), Answers::Classes(predictions)) = (&self.reached, answers) {
             files.push(("predictions.csv", predictions_csv(predictions, confusion.names())));
@@ -157,7 +165,7 @@ impl Report {
         let mut json = serde_json::to_string(self).expect("a report is plain numbers and texts");
         json.push('\n');
         files.push(("report.json", json));
-        files.iter().try_for_each(|(name, text)| write_atomically(&folder.join(name), text.as_bytes()))
+        files.iter().try_for_each(|(name, text)| run.files().write(&format!("{inside}/{name}"), text.as_bytes()))
     }
 }
 

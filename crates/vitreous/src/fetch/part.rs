@@ -22,13 +22,9 @@ impl Part {
     pub fn open(path: &Path) -> Result<Part, FetchError> {
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = open.map_err(|error| FetchError::write(path, &error))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(FetchError::Busy { path: path.to_path_buf() }),
-            // Where there are no locks, the sum of the whole tells what two writers have made.
-            Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
-                return Err(FetchError::write(path, &error));
-            }
-            _ => {}
+        // Where there are no locks, the sum of the whole tells what two writers have made.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(FetchError::Busy { path: path.to_path_buf() });
         }
         let len = file.seek(SeekFrom::End(0)).map_err(|error| FetchError::write(path, &error))?;
         Ok(Part { path: path.to_path_buf(), file, len })

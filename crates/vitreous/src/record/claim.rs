@@ -1,22 +1,29 @@
 //! Who works in a run's folder: one process trains there, and whoever changes the manifest does so alone.
 
-use std::fs::{File, TryLockError};
-use std::io::{self, Read, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::RecordError;
+use super::lock::{Lock, Refused};
+use super::{Folder, RecordError};
 
-/// File that is locked while a process trains in a run's folder; it holds the process's number.
+/// File that is locked while a process trains in a run's folder; it says which one.
 pub(super) const CLAIM: &str = ".lock";
+
+/// File that is locked while a process changes a manifest, or makes a run in a folder of runs. It is this program's own: a
+/// folder may be locked by whoever started it, as `flock runs vitreous train` does.
+pub(super) const CHANGE: &str = ".change.lock";
 
 /// How long a process that was killed may take to let go of its claim: until then it seems to be at work.
 const DYING: Duration = Duration::from_secs(1);
 
+/// How long others may take to change a manifest.
+const CHANGING: Duration = Duration::from_secs(30);
+
 /// The claim of this process on the folder of a run; it ends with the value, or with the process.
 #[derive(Debug)]
 pub struct Claim {
-    _file: File,
+    folder: Folder,
+    lock: Lock,
 }
 
 impl Claim {
@@ -25,47 +32,48 @@ impl Claim {
     /// # Errors
     /// When another process has claimed it, or the folder cannot be written.
     pub fn of(folder: &Path) -> Result<Claim, RecordError> {
-        let path = folder.join(CLAIM);
-        let opened = File::options().create(true).truncate(false).read(true).write(true).open(&path);
-        let mut file = opened.map_err(|error| RecordError::write(&path, &error))?;
-        let start = Instant::now();
-        // Where files cannot be locked, nobody can be seen at work.
-        while let Err(TryLockError::WouldBlock) = file.try_lock() {
-            if start.elapsed() >= DYING {
-                let mut text = String::new();
-                // Who cannot be named is another process all the same.
-                let _ = file.read_to_string(&mut text);
-                return Err(RecordError::Busy { path: folder.to_path_buf(), pid: text.trim().parse().ok() });
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let noted = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        noted.map_err(|error| RecordError::write(&path, &error))?;
-        Ok(Claim { _file: file })
+        Claim::on(&Folder::open(folder).map_err(|error| RecordError::write(folder, &error))?)
     }
-}
 
-/// Locks a folder; where that cannot be done there is nothing to hold. Network drives may have no locks at all, or, as NFS,
-/// only for what is open for writing, which a folder never is.
-#[cfg(unix)]
-pub(super) fn lock_folder(folder: &Path) -> Result<Option<File>, RecordError> {
-    let file = File::open(folder).map_err(|error| RecordError::read(folder, &error))?;
-    loop {
-        match file.lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Ok(None),
+    pub(super) fn on(folder: &Folder) -> Result<Claim, RecordError> {
+        let lock = Lock::take(folder, CLAIM, DYING).map_err(|refused| match refused {
+            Refused::Busy(holder) => RecordError::Busy { path: folder.path().to_path_buf(), holder },
+            Refused::Failed(error) => error,
+        })?;
+        Ok(Claim { folder: folder.clone(), lock })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Checks that the folder is where it was, and still this process's.
+    ///
+    /// # Errors
+    /// When it was moved or deleted, or the claim was.
+    pub fn check(&self) -> Result<(), RecordError> {
+        self.folder.check()?;
+        match self.lock.is_held() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(RecordError::Unclaimed { path: self.folder.path().to_path_buf() }),
+            Err(error) => Err(self.folder.error(CLAIM, &error)),
         }
     }
 }
 
-#[cfg(not(unix))]
-pub(super) fn lock_folder(_folder: &Path) -> Result<Option<File>, RecordError> {
-    Ok(None)
+/// Excludes others from changing a manifest, or the runs in a folder, as long as the value lives.
+pub(super) fn lock_changes(folder: &Folder) -> Result<Lock, RecordError> {
+    Lock::take_passing(folder, CHANGE, CHANGING).map_err(|refused| match refused {
+        Refused::Busy(holder) => RecordError::Changing { path: folder.path().to_path_buf(), holder },
+        Refused::Failed(error) => error,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -90,5 +98,31 @@ mod tests {
             });
             Claim::of(folder.path()).unwrap();
         });
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_claim_ends_when_its_folder_is_moved_or_deleted_or_its_file_is() {
+        let root = tempfile::tempdir().unwrap();
+        let [path, other] = ["run", "other"].map(|name| root.path().join(name));
+        let claimed = || {
+            fs::create_dir(&path).unwrap();
+            let claim = Claim::of(&path).unwrap();
+            assert_eq!(claim.check(), Ok(()));
+            claim
+        };
+        let gone = Err(RecordError::Gone { path: path.clone() });
+        let claim = claimed();
+        fs::rename(&path, &other).unwrap();
+        assert_eq!(claim.check(), gone, "it was moved");
+        fs::create_dir(&path).unwrap();
+        assert_eq!(claim.check(), gone, "another one has taken its place");
+        fs::remove_dir(&path).unwrap();
+        let claim = claimed();
+        fs::remove_dir_all(&path).unwrap();
+        assert_eq!(claim.check(), gone, "it was deleted");
+        let claim = claimed();
+        fs::remove_file(path.join(CLAIM)).unwrap();
+        assert_eq!(claim.check(), Err(RecordError::Unclaimed { path: path.clone() }));
     }
 }

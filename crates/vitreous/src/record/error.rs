@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::Holder;
 use crate::units;
 
 /// What to do about a file that cannot grow.
@@ -56,12 +57,32 @@ pub enum RecordError {
         expected: u64,
     },
     /// Another process trains in the folder.
-    #[error("{} trains in this folder ({})", process(*pid), path.display())]
+    #[error("{holder} trains in this folder ({})", path.display())]
     Busy {
         /// The run folder.
         path: PathBuf,
-        /// The other process, where it can be known.
-        pid: Option<u32>,
+        /// The other process.
+        holder: Holder,
+    },
+    /// Another process changes something in the folder, and takes long.
+    #[error("{holder} has been changing this folder for too long ({})", path.display())]
+    Changing {
+        /// The folder of a run or of runs.
+        path: PathBuf,
+        /// The other process.
+        holder: Holder,
+    },
+    /// The folder is not where it was.
+    #[error("the folder is gone: it was moved or deleted ({})", path.display())]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// This process has no claim on the folder any more.
+    #[error("the folder is no longer this process's: `.lock` in it was deleted or taken over ({})", path.display())]
+    Unclaimed {
+        /// The run folder.
+        path: PathBuf,
     },
     /// The folder is none of a run.
     #[error("{} ({})", if path.exists() { format!("this is no run folder: it has no {file}") } else { "there is no such folder".to_string() }, path.display())]
@@ -99,10 +120,6 @@ pub enum RecordError {
     },
 }
 
-fn process(pid: Option<u32>) -> String {
-    pid.map_or("another process".to_string(), |pid| format!("process {pid}"))
-}
-
 impl RecordError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -121,6 +138,14 @@ impl RecordError {
                 "the file was changed by hand or lost: train again under another --name".to_string()
             }
             RecordError::Busy { .. } => "wait for it, or end it first".to_string(),
+            RecordError::Changing { .. } => "see whether that process hangs, and end it if so".to_string(),
+            RecordError::Gone { .. } => {
+                "if it was moved, go on from its last state with vitreous train --resume and its new place".to_string()
+            }
+            RecordError::Unclaimed { path } => format!(
+                "see that no other process trains there, then go on with vitreous train --resume {}",
+                path.display()
+            ),
             RecordError::NoRun { .. } => "name a folder that `vitreous train` made, such as runs/digits".to_string(),
             RecordError::Manifest { .. } => "the file was changed by hand or by another version".to_string(),
             RecordError::Later { version, .. } => format!("use version {version} or later for it"),
@@ -129,11 +154,16 @@ impl RecordError {
         })
     }
 
+    /// Whether the run's folder is out of this process's hands: trying again changes nothing.
+    pub fn is_final(&self) -> bool {
+        matches!(self, RecordError::Gone { .. } | RecordError::Unclaimed { .. })
+    }
+
     pub(crate) fn write(path: &Path, error: &io::Error) -> RecordError {
         RecordError::Write { path: path.to_path_buf(), reason: units::system_error(error) }
     }
 
-    pub(super) fn read(path: &Path, error: &io::Error) -> RecordError {
+    pub(crate) fn read(path: &Path, error: &io::Error) -> RecordError {
         RecordError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
     }
 }

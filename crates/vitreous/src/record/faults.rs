@@ -10,8 +10,15 @@ pub fn check(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets a file below a folder be locked.
+#[cfg(not(test))]
+#[inline]
+pub fn check_lock(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 #[cfg(test)]
-pub use failing::{Faults, check};
+pub use failing::{Faults, check, check_lock};
 
 #[cfg(test)]
 mod failing {
@@ -28,6 +35,7 @@ mod failing {
         folder: PathBuf,
         seen: u64,
         failing: Range<u64>,
+        has_locks: bool,
     }
 
     /// Makes operations on the files below a folder fail, as long as it lives.
@@ -36,7 +44,16 @@ mod failing {
     impl Faults {
         /// Operations of these numbers, counted from 0, fail.
         pub fn new(folder: &Path, failing: Range<u64>) -> Faults {
-            let watched = Watched { folder: folder.to_path_buf(), seen: 0, failing };
+            Faults::watch(folder, failing, true)
+        }
+
+        /// Files cannot be locked, as on some network drives.
+        pub fn without_locks(folder: &Path) -> Faults {
+            Faults::watch(folder, 0..0, false)
+        }
+
+        fn watch(folder: &Path, failing: Range<u64>, has_locks: bool) -> Faults {
+            let watched = Watched { folder: folder.to_path_buf(), seen: 0, failing, has_locks };
             WATCHED.lock().unwrap_or_else(PoisonError::into_inner).push(watched);
             Faults(folder.to_path_buf())
         }
@@ -61,5 +78,12 @@ mod failing {
         let number = one.seen;
         one.seen += 1;
         if one.failing.contains(&number) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    /// Fails where files cannot be locked.
+    pub fn check_lock(folder: &Path) -> io::Result<()> {
+        let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_locks = watched.iter().all(|one| one.has_locks || !folder.starts_with(&one.folder));
+        if has_locks { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
     }
 }

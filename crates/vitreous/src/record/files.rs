@@ -1,12 +1,14 @@
 //! Files that are whole or not there: temporary file, fsync, rename, fsync of the folder.
 
-use std::fs::{self, File};
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{RecordError, faults};
+use super::{Folder, RecordError, faults};
+use crate::regular;
 
 /// Replaces a file by `bytes`; whoever reads it finds the old one or the new one, after a power cut too.
 ///
@@ -25,36 +27,21 @@ pub fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<Output>) -> io::Result<()>,
 ) -> Result<String, RecordError> {
-    let temporary = temporary_name(path);
-    let replaced = Output::create(&temporary).and_then(|output| {
-        let mut output = BufWriter::with_capacity(1 << 20, output);
-        write(&mut output)?;
-        let output = output.into_inner()?;
-        faults::check(&temporary)?;
-        output.file.sync_all()?;
-        faults::check(path)?;
-        fs::rename(&temporary, path)?;
-        sync_folder(path)?;
-        Ok(hexadecimal(output.hash))
-    });
-    replaced.map_err(|error| {
-        // What is left of the attempt is of no use; that it cannot be removed changes nothing.
-        let _ = fs::remove_file(&temporary);
-        RecordError::write(path, &error)
-    })
+    let folder = Folder::open(path.parent().unwrap_or(Path::new("")));
+    let folder = folder.map_err(|error| RecordError::write(path, &error))?;
+    folder.replace(&path.file_name().unwrap_or_default().to_string_lossy(), write)
 }
 
 /// A file that is being written, and the hash of what it was given so far.
 pub struct Output {
-    file: File,
+    pub(super) file: File,
     path: PathBuf,
-    hash: Sha256,
+    pub(super) hash: Sha256,
 }
 
 impl Output {
-    fn create(path: &Path) -> io::Result<Output> {
-        faults::check(path)?;
-        Ok(Output { file: File::create(path)?, path: path.to_path_buf(), hash: Sha256::new() })
+    pub(super) fn new(file: File, path: PathBuf) -> Output {
+        Output { file, path, hash: Sha256::new() }
     }
 }
 
@@ -76,9 +63,13 @@ impl Write for Output {
 /// # Errors
 /// When it cannot be read.
 pub fn sha256_of(path: &Path) -> Result<String, RecordError> {
+    regular::open(path).and_then(sha256_of_file).map_err(|error| RecordError::read(path, &error))
+}
+
+/// As [`sha256_of`], of an open file.
+pub(crate) fn sha256_of_file(mut file: File) -> io::Result<String> {
     let mut hash = Sha256::new();
-    let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut hash));
-    copied.map_err(|error| RecordError::read(path, &error))?;
+    io::copy(&mut file, &mut hash)?;
     Ok(hexadecimal(hash))
 }
 
@@ -92,9 +83,15 @@ pub(crate) fn hexadecimal(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn temporary_name(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+/// Names the file that becomes another one when it is whole. No two are equal, not even those of processes with one number
+/// on two machines that share a disk.
+pub(super) fn temporary_name(name: &str) -> String {
+    format!(".{name}.{:016x}.tmp", random())
+}
+
+/// Returns random bits of the system: the standard library has a key of them for each hash map.
+pub(super) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Whether a file is one that was being written; see [`temporary_name`].
@@ -102,23 +99,20 @@ pub(super) fn is_temporary(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".tmp")
 }
 
-/// Makes a new name last: its folder is what was changed.
-#[cfg(unix)]
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    faults::check(path)?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+/// Whether it is one that was to become this file.
+pub(super) fn is_temporary_of(of: &str, name: &str) -> bool {
+    is_temporary(name) && name[1..].strip_prefix(of).is_some_and(|rest| rest.starts_with('.'))
 }
 
-#[cfg(not(unix))]
-pub(crate) fn sync_folder(_path: &Path) -> io::Result<()> {
-    Ok(())
+/// Makes a new name last: its folder is what was changed.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    Folder::open(path.parent().unwrap_or(Path::new("")))?.sync("")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

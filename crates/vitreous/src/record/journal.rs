@@ -4,14 +4,13 @@
 //! Lines are only ever added. Those that cannot be written wait in memory and go first when the next ones come, so that
 //! a full disk leaves no gap. A run that goes on from a state cuts off what was written after it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::sync_folder;
-use super::{RecordError, faults};
+use super::{Folder, RecordError, faults};
 
 const RESULTS_HEADER: &str = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n";
 const LEDGER_HEADER: &str = "epoch,step,sha256,tensors_sha256\n";
@@ -26,6 +25,7 @@ pub struct Journal {
     timing: Lines,
     /// Whether `ledger.csv` has the columns of [`LEDGER_HEADER_OLD`].
     has_old_ledger: bool,
+    folder: Folder,
     /// Whether the folder was brought to the disk since the files were made.
     has_lasting_names: bool,
 }
@@ -106,7 +106,7 @@ impl Journal {
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn start(folder: &Path) -> Result<Self, RecordError> {
+    pub fn start(folder: &Folder) -> Result<Self, RecordError> {
         let mut journal = Journal::goes_on(folder, &JournalLengths::default())?;
         journal.results.add(RESULTS_HEADER);
         journal.ledger.add(LEDGER_HEADER);
@@ -117,14 +117,15 @@ impl Journal {
     ///
     /// # Errors
     /// When a file is shorter, or cannot be written.
-    pub fn goes_on(folder: &Path, lengths: &JournalLengths) -> Result<Self, RecordError> {
-        let open = |name: &str, length| Lines::open(folder.join(name), length);
+    pub fn goes_on(folder: &Folder, lengths: &JournalLengths) -> Result<Self, RecordError> {
+        let open = |name: &str, length| Lines::open(folder, name, length);
         let mut journal = Journal {
             results: open("results.csv", lengths.results)?,
             ledger: open("ledger.csv", lengths.ledger)?,
             metrics: open("metrics.jsonl", lengths.metrics)?,
             timing: open("timing.jsonl", lengths.timing)?,
-            has_old_ledger: lengths.ledger > 0 && starts_with(&folder.join("ledger.csv"), LEDGER_HEADER_OLD),
+            has_old_ledger: lengths.ledger > 0 && starts_with(folder, "ledger.csv", LEDGER_HEADER_OLD),
+            folder: folder.clone(),
             has_lasting_names: false,
         };
         // Not before it is known that none is too short.
@@ -180,8 +181,7 @@ impl Journal {
         self.write()?;
         self.each(Lines::sync)?;
         if !self.has_lasting_names {
-            let path = &self.results.path;
-            sync_folder(path).map_err(|error| RecordError::write(path, &error))?;
+            self.folder.sync("").map_err(|error| self.folder.error("", &error))?;
             self.has_lasting_names = true;
         }
         Ok(())
@@ -200,9 +200,9 @@ impl Journal {
 }
 
 /// Whether a file starts with a text; one that cannot be read does not.
-fn starts_with(path: &Path, text: &str) -> bool {
+fn starts_with(folder: &Folder, name: &str, text: &str) -> bool {
     let mut start = vec![0; text.len()];
-    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == text.as_bytes()
+    folder.open_file(name).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == text.as_bytes()
 }
 
 /// A file to which lines are added.
@@ -217,9 +217,9 @@ struct Lines {
 }
 
 impl Lines {
-    fn open(path: PathBuf, len: u64) -> Result<Lines, RecordError> {
-        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = opened.map_err(|error| RecordError::write(&path, &error))?;
+    fn open(folder: &Folder, name: &str, len: u64) -> Result<Lines, RecordError> {
+        let path = folder.path().join(name);
+        let file = folder.open_or_create(name).map_err(|error| RecordError::write(&path, &error))?;
         let found = file.metadata().map_err(|error| RecordError::read(&path, &error))?.len();
         if found < len {
             return Err(RecordError::Short { path, found, expected: len });
@@ -267,8 +267,9 @@ mod tests {
 
     #[test]
     fn rows_have_the_columns_of_the_header_with_and_without_validation() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::start(folder.path()).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        let mut journal = Journal::start(&folder).unwrap();
         let row = EpochRow { epoch: 1, step: 7, train_loss: 2.5, train_acc: 0.25, validation: None, lr: 1e-5 };
         journal.epoch(&row, &hashes("ab"));
         let validation = Some(Validation { loss: 1.5, accuracy: 0.5, top5: Some(0.75) });
@@ -285,11 +286,12 @@ mod tests {
 
     #[test]
     fn a_ledger_of_an_earlier_version_keeps_its_columns() {
-        let folder = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
         let start = "epoch,step,sha256\n1,7,ab\n";
         std::fs::write(folder.path().join("ledger.csv"), start).unwrap();
         let lengths = JournalLengths { ledger: start.len() as u64, ..JournalLengths::default() };
-        let mut journal = Journal::goes_on(folder.path(), &lengths).unwrap();
+        let mut journal = Journal::goes_on(&folder, &lengths).unwrap();
         let row = EpochRow { epoch: 2, step: 14, train_loss: 2.5, train_acc: 0.25, validation: None, lr: 1e-5 };
         journal.epoch(&row, &hashes("cd"));
         journal.write().unwrap();
@@ -299,8 +301,9 @@ mod tests {
 
     #[test]
     fn a_metrics_line_is_one_object() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::start(folder.path()).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        let mut journal = Journal::start(&folder).unwrap();
         let line = MetricsLine {
             step: 3,
             epoch: 1,
@@ -322,27 +325,29 @@ mod tests {
 
     #[test]
     fn what_was_written_after_a_state_is_cut_off_and_a_file_that_is_shorter_is_told() {
-        let folder = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
         let read = || std::fs::read_to_string(folder.path().join("timing.jsonl")).unwrap();
-        let mut journal = Journal::start(folder.path()).unwrap();
+        let mut journal = Journal::start(&folder).unwrap();
         journal.timing(&1);
         let lengths = journal.lengths();
         journal.timing(&2);
         journal.sync().unwrap();
         assert_eq!(read(), "1\n2\n");
-        let mut journal = Journal::goes_on(folder.path(), &lengths).unwrap();
+        let mut journal = Journal::goes_on(&folder, &lengths).unwrap();
         journal.timing(&3);
         journal.write().unwrap();
         assert_eq!(read(), "1\n3\n");
         std::fs::write(folder.path().join("timing.jsonl"), "1").unwrap();
-        let error = Journal::goes_on(folder.path(), &lengths).err().unwrap().to_string();
+        let error = Journal::goes_on(&folder, &lengths).err().unwrap().to_string();
         assert!(error.starts_with("the file has 1 of the 2 bytes that it had when the state was written ("), "{error}");
     }
 
     #[test]
     fn lines_that_cannot_be_written_wait_and_leave_no_gap() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::start(folder.path()).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        let mut journal = Journal::start(&folder).unwrap();
         journal.timing(&"first");
         journal.write().unwrap();
         let faults = faults::Faults::new(folder.path(), 0..2);

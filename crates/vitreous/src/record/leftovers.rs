@@ -1,15 +1,19 @@
 //! What a process leaves behind when it is killed: the start of a run's folder, and files that were being written.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
-use super::RecordError;
-use super::claim::{CLAIM, Claim, lock_folder};
+use super::claim::{CHANGE, CLAIM, Claim};
 use super::files::is_temporary;
+use super::lock::HELD;
 use super::run::{CONFIG, WEIGHTS};
+use super::{Folder, RecordError};
 
-/// What a run may have left when it was killed before its manifest was written.
-const BEFORE_MANIFEST: [&str; 3] = [CLAIM, WEIGHTS, CONFIG];
+/// Whether a file is one by which processes exclude each other.
+fn is_lock(name: &str) -> bool {
+    [CLAIM, CHANGE].contains(&name.strip_suffix(HELD).unwrap_or(name))
+}
 
 /// Whether all that lies in a folder is what a run writes before its manifest: it was killed there, and may be removed.
 /// An empty folder is one too, a link to a folder is none: no run makes one.
@@ -19,7 +23,7 @@ pub fn was_begun(folder: &Path) -> bool {
         Some(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
     };
     let Some(found) = names(folder).filter(|_| !folder.is_symlink()) else { return false };
-    let is_early = |name: &String| BEFORE_MANIFEST.contains(&name.as_str()) || is_temporary(name);
+    let is_early = |name: &String| [WEIGHTS, CONFIG].contains(&name.as_str()) || is_lock(name) || is_temporary(name);
     // The folder for weights is made before the config, so a config without one is somebody else's.
     let needs_weights = found.iter().any(|name| name == CONFIG || name == WEIGHTS);
     let has_no_weights = names(&folder.join(WEIGHTS)).map_or(!needs_weights, |names| names.is_empty());
@@ -30,36 +34,30 @@ pub fn was_begun(folder: &Path) -> bool {
 ///
 /// # Errors
 /// When another process has claimed it, or it cannot be removed.
-pub(super) fn remove_begun(folder: &Path) -> Result<(), RecordError> {
-    if !was_begun(folder) {
+pub(super) fn remove_begun(out: &Folder, name: &str) -> Result<(), RecordError> {
+    let path = out.path().join(name);
+    if !was_begun(&path) {
         return Ok(());
     }
-    let _claim = Claim::of(folder)?;
+    let folder = out.inside(name).map_err(|error| out.error(name, &error))?;
+    let _claim = Claim::on(&folder)?;
     // Again: whoever had the claim until now may have made a run of it.
-    if was_begun(folder) {
-        // Should this be killed too, a config would be left that seems to be somebody else's.
-        let _ = fs::remove_file(folder.join(CONFIG));
-        fs::remove_dir_all(folder).map_err(|error| RecordError::write(folder, &error))?;
+    if was_begun(&path) {
+        remove(out, name, &folder).map_err(|error| out.error(name, &error))?;
     }
     Ok(())
 }
 
-/// Removes what was being written when an earlier process was killed; this one has claimed the run.
-///
-/// # Errors
-/// When the folder cannot be locked.
-pub fn remove_leftovers(run: &Path, more: &Path) -> Result<(), RecordError> {
-    // Nobody writes a manifest meanwhile.
-    let _locked = lock_folder(run)?;
-    for folder in [run, &run.join(WEIGHTS), more] {
-        for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
-            if is_temporary(&entry.file_name().to_string_lossy()) {
-                // What cannot be removed is in nobody's way.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+/// Removes a folder in which nothing lies but what a run writes before its manifest. Another folder that has taken its
+/// place is not touched, unless it is empty.
+pub(super) fn remove(out: &Folder, name: &str, folder: &Folder) -> io::Result<()> {
+    // Should this be killed too, a config would be left that seems to be somebody else's.
+    let _ = folder.remove(CONFIG);
+    let _ = folder.remove_folder(WEIGHTS);
+    for name in folder.names("")?.iter().filter(|name| is_lock(name) || is_temporary(name)) {
+        let _ = folder.remove(name);
     }
-    Ok(())
+    out.remove_folder(name)
 }
 
 #[cfg(test)]
@@ -97,33 +95,40 @@ mod tests {
         let folder = root.path().join("run");
         fs::create_dir_all(folder.join("weights")).unwrap();
         let claim = Claim::of(&folder).unwrap();
-        assert!(matches!(remove_begun(&folder), Err(RecordError::Busy { .. })));
+        let out = Folder::open(root.path()).unwrap();
+        let remove_begun = || remove_begun(&out, "run");
+        assert!(matches!(remove_begun(), Err(RecordError::Busy { .. })));
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::sleep(Duration::from_millis(100));
                 fs::write(folder.join("manifest.json"), "{}").unwrap();
                 drop(claim);
             });
-            remove_begun(&folder).unwrap();
+            remove_begun().unwrap();
         });
         assert!(folder.join("manifest.json").exists());
         fs::remove_file(folder.join("manifest.json")).unwrap();
-        remove_begun(&folder).unwrap();
+        remove_begun().unwrap();
         assert!(!folder.exists());
     }
 
     #[test]
     fn files_that_were_being_written_go_and_others_stay() {
         let root = tempfile::tempdir().unwrap();
-        let state = root.path().join("state");
-        for folder in [root.path(), &root.path().join("weights"), &state] {
-            fs::create_dir_all(folder).unwrap();
-            fs::write(folder.join(".a.77.tmp"), "").unwrap();
-            fs::write(folder.join("a.tmp"), "").unwrap();
+        let at = |name: &str| root.path().join(name);
+        let writing = ["", "weights", "state"].map(|inside| {
+            fs::create_dir_all(at(inside)).unwrap();
+            ["a.tmp", ".a.77.tmp"].iter().for_each(|name| fs::write(at(inside).join(name), "").unwrap());
+            let file = fs::File::create(at(inside).join(".b.77.tmp")).unwrap();
+            file.lock().unwrap();
+            file
+        });
+        let run = Folder::open(root.path()).unwrap();
+        ["", "weights", "state"].iter().for_each(|inside| run.clean(inside));
+        for inside in ["", "weights", "state"].map(at) {
+            let is_there = ["a.tmp", ".a.77.tmp", ".b.77.tmp"].map(|name| inside.join(name).exists());
+            assert_eq!(is_there, [true, false, true], "the last is still being written");
         }
-        remove_leftovers(root.path(), &state).unwrap();
-        for folder in [root.path(), &root.path().join("weights"), &state] {
-            assert!(!folder.join(".a.77.tmp").exists() && folder.join("a.tmp").exists());
-        }
+        drop(writing);
     }
 }

@@ -8,9 +8,12 @@ mod claim;
 mod error;
 mod faults;
 mod files;
+mod folder;
 mod journal;
 mod leftovers;
+mod lock;
 mod manifest;
+mod place;
 mod run;
 mod time;
 
@@ -20,9 +23,12 @@ pub use error::RecordError;
 #[cfg(test)]
 pub use faults::Faults;
 pub use files::{Output, replace_file, sha256_of, sha256_of_bytes, write_atomically};
-pub(crate) use files::{hexadecimal, sync_folder};
+pub(crate) use files::{hexadecimal, sha256_of_file, sync_folder};
+pub use folder::Folder;
 pub use journal::{EpochRow, Journal, JournalLengths, MetricsLine, Validation, WeightsHashes};
-pub use leftovers::{remove_leftovers, was_begun};
+pub use leftovers::was_begun;
+pub use lock::Holder;
 pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Piece, Results, Status};
-pub use run::{Place, Run, Weights, base_name, is_name};
+pub use place::{Place, base_name, is_name};
+pub use run::{Run, Weights};
 pub use time::now_utc;

@@ -1,6 +1,5 @@
 //! What is done of a sweep, seen from the folders of its runs alone.
 
-use std::fs;
 use std::path::Path;
 
 use super::SweepError;
@@ -34,7 +33,7 @@ pub fn state_of(folder: &Path, wanted: &Settings) -> Result<State, SweepError> {
         Err(RecordError::NoRun { .. }) => return Err(SweepError::InTheWay { path: folder.to_path_buf() }),
         Err(error) => return Err(error.into()),
     };
-    let text = fs::read_to_string(run.config_path()).unwrap_or_default();
+    let text = run.config().unwrap_or_default();
     let path = folder.to_path_buf();
     let found = settings_of(&text, "config.toml")
         .map_err(|error| SweepError::Other { path: path.clone(), changes: error.to_string() })?;
@@ -51,6 +50,8 @@ pub fn state_of(folder: &Path, wanted: &Settings) -> Result<State, SweepError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn settings(lr: f64) -> Settings {

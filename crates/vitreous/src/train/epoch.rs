@@ -95,7 +95,7 @@ impl Training {
                 let (step, state_s) = (self.position.results.steps, clock.elapsed().as_secs_f64());
                 around.keeper.timing(&StateTiming { step, state_s });
             }
-            around.tell();
+            around.tell()?;
         }
         let is_whole = self.position.index == steps;
         match end {

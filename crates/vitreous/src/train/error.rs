@@ -175,7 +175,7 @@ impl TrainError {
             }
             TrainError::Disk { .. } => MORE_DISK.to_string(),
             TrainError::NotFinite(Astray { lr, .. }) => format!(
-                "use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1; or go on from the last state: \
+                "use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1; or go on without such steps: \
                  --resume RUN --on-nonfinite skip",
                 units::number(*lr)
             ),

@@ -4,7 +4,6 @@
 //! What is handed in is written in its order. What cannot be written waits and is tried again; newer weights and states
 //! take the place of older ones that wait. A state is written last, so that whatever it builds upon is there.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use vitreous_engine::{Graph, Parameters};
 
 use super::TrainError;
-use crate::checkpoint::{State, TensorFile};
+use crate::checkpoint::{BestWeights, State, TensorFile};
 use crate::record::{EpochRow, Journal, JournalLengths, RecordError, Run, Weights, WeightsHashes};
 use crate::units;
 
@@ -81,12 +80,12 @@ impl Keeper {
     /// When the files that grow cannot be opened, or the thread cannot be started.
     pub fn start(run: &Run, lengths: Option<&JournalLengths>) -> Result<Keeper, TrainError> {
         let journal = match lengths {
-            Some(lengths) => Journal::goes_on(run.folder(), lengths)?,
-            None => Journal::start(run.folder())?,
+            Some(lengths) => Journal::goes_on(run.files(), lengths)?,
+            None => Journal::start(run.files())?,
         };
         let shared = Arc::new(Shared { desk: Mutex::default(), changed: Condvar::new() });
-        let paths = [Weights::Best, Weights::Last].map(|weights| run.weights_path(weights));
-        let writer = Writer { run: run.folder().to_path_buf(), paths, journal, weights: [None, None], state: None };
+        let on_disk = BestWeights::of(run.files())?;
+        let writer = Writer { run: run.clone(), journal, on_disk, best: None, last: None, state: None };
         let theirs = shared.clone();
         let writer = thread::Builder::new().name("writer".to_string()).spawn(move || writer.work(&theirs));
         let writer = writer.map_err(|error| TrainError::Thread { reason: units::system_error(&error) })?;
@@ -173,12 +172,22 @@ impl Shared {
 
 /// The thread's own: what is to be written.
 struct Writer {
-    run: PathBuf,
-    /// Of the best weights and the last.
-    paths: [PathBuf; 2],
+    run: Run,
     journal: Journal,
-    weights: [Option<TensorFile>; 2],
-    state: Option<(StateParts, JournalLengths)>,
+    /// The best weights that are on the disk.
+    on_disk: BestWeights,
+    /// Those that were handed in after the state that waits.
+    best: Option<TensorFile>,
+    last: Option<TensorFile>,
+    state: Option<WaitingState>,
+}
+
+/// A state that waits to be written.
+struct WaitingState {
+    parts: StateParts,
+    lengths: JournalLengths,
+    /// Best weights that were handed in before it, and are not on the disk yet.
+    best: Option<TensorFile>,
 }
 
 impl Writer {
@@ -208,7 +217,7 @@ impl Writer {
             desk.has_state = desk.items.iter().any(|item| matches!(item, Item::State(_)));
             match written {
                 Some(Err(error)) => {
-                    if again.is_none() {
+                    if again.is_none() || error.is_final() {
                         desk.news = Some(News::Trouble(error));
                     }
                     again = Some(Instant::now() + AGAIN);
@@ -226,39 +235,56 @@ impl Writer {
             Item::Epoch(row, hashes) => self.journal.epoch(&row, &hashes),
             Item::Metrics(line) => self.journal.metrics(&line),
             Item::Timing(line) => self.journal.timing(&line),
-            Item::Weights(Weights::Best, file) => self.weights[0] = Some(file),
-            Item::Weights(Weights::Last, file) => self.weights[1] = Some(file),
-            Item::State(state) => self.state = Some((state, self.journal.lengths())),
+            Item::Weights(Weights::Best, file) => self.best = Some(file),
+            Item::Weights(Weights::Last, file) => self.last = Some(file),
+            Item::State(parts) => {
+                // Best weights that wait with the state before are those of this one too, unless newer ones came between.
+                let before = self.state.take().and_then(|state| state.best);
+                let best = self.best.take().or(before);
+                self.state = Some(WaitingState { parts, lengths: self.journal.lengths(), best });
+            }
         }
     }
 
     /// Writes what there is; what was written is forgotten.
     fn write(&mut self, is_end: bool) -> Result<(), RecordError> {
-        let mut matters = is_end || self.state.is_some();
+        self.run.check()?;
+        let matters = is_end || self.state.is_some() || self.best.is_some() || self.last.is_some();
         // Lines are short, and may fit where weights do not.
         let lines = self.journal.write();
-        for (waiting, path) in self.weights.iter_mut().zip(&self.paths) {
-            if let Some(file) = waiting {
-                file.save(path)?;
-                *waiting = None;
-                matters = true;
-            }
+        if let Some(waiting) = &mut self.state {
+            save_best(&self.run, &mut self.on_disk, &mut waiting.best)?;
+        }
+        if let Some(file) = &self.last {
+            file.save_in(self.run.files(), &Run::weights_file(Weights::Last))?;
+            self.last = None;
         }
         lines?;
         if matters {
             self.journal.sync()?;
         }
-        if let Some((parts, lengths)) = &self.state {
+        if let Some(WaitingState { parts, lengths, .. }) = &self.state {
             let StateParts { graph, step, about, sets } = parts;
-            State::new(graph, *step, *lengths, about.clone(), sets).save(&self.run)?;
+            let state = State::new(graph, *step, *lengths, about.clone(), self.on_disk.clone(), sets);
+            state.save(self.run.files())?;
             self.state = None;
         }
-        Ok(())
+        // Not before the state, which would name them.
+        save_best(&self.run, &mut self.on_disk, &mut self.best)
     }
 
     fn finish(&mut self) -> Result<(), RecordError> {
         persist(|| self.write(true))
     }
+}
+
+/// Writes best weights that wait, if any; those that they replace are kept while a state names them.
+fn save_best(run: &Run, on_disk: &mut BestWeights, waiting: &mut Option<TensorFile>) -> Result<(), RecordError> {
+    let Some(file) = waiting else { return Ok(()) };
+    on_disk.set_aside(run.files())?;
+    *on_disk = BestWeights::Sha256(file.save_in(run.files(), &Run::weights_file(Weights::Best))?);
+    *waiting = None;
+    Ok(())
 }
 
 /// Does what a run needs at its end, with several attempts.
@@ -270,7 +296,7 @@ pub fn persist(mut attempt: impl FnMut() -> Result<(), RecordError>) -> Result<(
     for pause in LAST_ATTEMPTS {
         thread::sleep(pause);
         done = attempt();
-        if done.is_ok() {
+        if done.as_ref().map_or_else(RecordError::is_final, |()| true) {
             break;
         }
     }

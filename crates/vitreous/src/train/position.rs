@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ROLLBACKS;
 use crate::record::Results;
 
 /// Steps before a loss can stand out.
@@ -97,7 +98,65 @@ impl Position {
     }
 }
 
+/// What bounds the place of a training.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    pub epochs: u64,
+    pub steps_per_epoch: u64,
+    /// Images that train.
+    pub images: u64,
+}
+
+impl Position {
+    /// Checks what was read: a training that went on from an impossible place might never end.
+    ///
+    /// # Errors
+    /// When a training of these bounds is never there; the text says why.
+    pub fn check(&self, bounds: &Bounds) -> Result<(), String> {
+        let Bounds { epochs, steps_per_epoch, images } = *bounds;
+        let Position { index, mean, epoch_s, since_line, usual, last, lr_factor, results, best, .. } = self;
+        let (steps, images) = (results.steps, images as f64);
+        if *index >= steps_per_epoch {
+            return Err(format!("step {index} of an epoch of {steps_per_epoch}"));
+        }
+        if results.epochs > epochs || (results.epochs == epochs && *index > 0) {
+            return Err(format!("epoch {} of {epochs}", results.epochs));
+        }
+        if steps != results.epochs.saturating_mul(steps_per_epoch).saturating_add(*index) {
+            return Err(format!("{steps} steps in {} epochs and {index} steps", results.epochs));
+        }
+        let is_part = |value: &f64| (0.0..=1.0).contains(value);
+        let best_val = best.map(|best| best.accuracy);
+        let accuracies = [results.train_acc, results.val_acc, results.best_val_acc, best_val];
+        let known: [(&str, bool); 9] = [
+            ("mean", mean.is_over(images)),
+            ("since_line", since_line.is_over(images * (results.epochs + 1) as f64)),
+            ("spikes", self.spikes.iter().all(|step| (1..=steps).contains(step))),
+            ("skipped", self.skipped.iter().all(|step| (1..=steps).contains(step)) && results.skipped_steps <= steps),
+            ("usual", usual.steps <= steps && usual.variance >= 0.0),
+            ("last", last.step <= steps && last.epoch <= epochs),
+            ("lr_factor", results.rollbacks <= ROLLBACKS && *lr_factor == 0.5_f64.powi(results.rollbacks as i32)),
+            ("seconds", *epoch_s >= 0.0 && results.seconds >= 0.0),
+            (
+                "results",
+                [results.best_step, results.lowest_step].iter().flatten().all(|step| *step <= steps)
+                    && results.best_epoch.is_none_or(|best| best <= epochs)
+                    && accuracies.iter().flatten().all(is_part),
+            ),
+        ];
+        match known.iter().find(|(_, is_possible)| !is_possible) {
+            Some((key, _)) => Err(format!("`{key}` is out of range")),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Mean {
+    /// Whether it may be one over so many images at most.
+    fn is_over(&self, images: f64) -> bool {
+        (0.0..=images).contains(&self.images) && self.targets >= 0.0 && (0.0..=images).contains(&self.accuracy)
+    }
+
     /// Adds a step of so many images and targets.
     pub fn add(&mut self, [images, targets]: [usize; 2], loss: f64, accuracy: f64) {
         self.images += images as f64;
@@ -145,6 +204,51 @@ mod tests {
         // The mean and the variance are those of the last steps.
         // The loss ends at 0.4, its noise goes from 0 to 0.1, and the mean runs behind.
         assert!((before.mean - 0.48).abs() < 0.05 && (before.variance.sqrt() - 0.06).abs() < 0.03, "{before:?}");
+    }
+
+    #[test]
+    fn a_place_where_no_training_ever_is_is_refused_whatever_is_wrong_with_it() {
+        let bounds = Bounds { epochs: 5, steps_per_epoch: 7, images: 97 };
+        let mut good = Position::start();
+        (good.index, good.results.epochs, good.results.steps) = (3, 2, 17);
+        (good.results.best_step, good.results.best_epoch, good.results.rollbacks, good.lr_factor) =
+            (Some(14), Some(2), 2, 0.25);
+        good.mean.add([39, 39], 2.5, 1.0);
+        good.since_line.add([39, 39], 2.5, 0.5);
+        (good.spikes, good.skipped, good.results.skipped_steps) = (vec![16, 17], vec![15], 1);
+        good.last = LastStep { step: 17, epoch: 3, lr: 0.1, gradient_norm: 1.0 };
+        assert_eq!(good.check(&bounds), Ok(()));
+        let after = |change: fn(&mut Position)| {
+            let mut position = good.clone();
+            change(&mut position);
+            position.check(&bounds).unwrap_err()
+        };
+        assert_eq!(after(|position| position.index = 100), "step 100 of an epoch of 7");
+        assert_eq!(after(|position| position.results.epochs = 6), "epoch 6 of 5");
+        assert_eq!(after(|position| position.results.epochs = 5), "epoch 5 of 5");
+        assert_eq!(after(|position| position.results.steps = 18), "18 steps in 2 epochs and 3 steps");
+        type Change = fn(&mut Position);
+        let changes: [(&str, Change); 16] = [
+            ("mean", |position| position.mean.images = 98.0),
+            ("mean", |position| position.mean.targets = -1.0),
+            ("mean", |position| position.mean.accuracy = f64::NAN),
+            ("since_line", |position| position.since_line.images = -1.0),
+            ("spikes", |position| position.spikes.push(18)),
+            ("skipped", |position| position.skipped.push(0)),
+            ("skipped", |position| position.results.skipped_steps = 18),
+            ("usual", |position| position.usual.steps = 18),
+            ("last", |position| position.last.step = 18),
+            ("last", |position| position.last.epoch = 6),
+            ("lr_factor", |position| position.lr_factor = 1.0),
+            ("lr_factor", |position| position.results.rollbacks = 4),
+            ("seconds", |position| position.epoch_s = -1.0),
+            ("results", |position| position.results.best_step = Some(18)),
+            ("results", |position| position.results.best_epoch = Some(6)),
+            ("results", |position| position.results.val_acc = Some(1.5)),
+        ];
+        for (key, change) in changes {
+            assert_eq!(after(change), format!("`{key}` is out of range"));
+        }
     }
 
     #[test]

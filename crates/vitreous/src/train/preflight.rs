@@ -115,7 +115,9 @@ fn disk_bytes(job: &Job) -> [u64; 2] {
     // To go back to the start of an epoch, it is needed beside the moment.
     let moments_in_time = if on_nonfinite == OnNonfinite::Rollback { 2 } else { 1 };
     let weights = (1 + u64::from(has_best)) * file(1);
-    [weights + STATES * file(moments_in_time * (1 + moments) + waiting), weights + file(1)]
+    // States that are kept may name best weights that are no longer the best.
+    let named = (STATES - 1) * u64::from(has_best) * file(1);
+    [weights + named + STATES * file(moments_in_time * (1 + moments) + waiting), weights + file(1)]
 }
 
 /// Bytes of the files in a folder.
@@ -168,16 +170,17 @@ mod tests {
             disk_bytes(&job).map(|bytes| bytes / one)
         };
         let batch = "[train]\nbatch_size = 13\n";
-        // Best and last weights, three states of weights and two moments; of the weights, one more while writing.
-        assert_eq!(tensors(batch), [2 + 9, 3]);
+        // Best and last weights, two that were the best, three states of weights and two moments; of the weights, one more
+        // while writing.
+        assert_eq!(tensors(batch), [4 + 9, 3]);
         assert_eq!(tensors(&format!("{batch}keep = \"last\"")), [1 + 9, 2]);
-        assert_eq!(tensors(&format!("{batch}keep = \"lowest-train-loss\"")), [2 + 12, 3]);
+        assert_eq!(tensors(&format!("{batch}keep = \"lowest-train-loss\"")), [4 + 12, 3]);
         assert_eq!(tensors(&format!("val_fraction = 0.0\n{batch}opt = \"sgd\"\nmomentum = 0.0")), [1 + 3, 2]);
-        assert_eq!(tensors(&format!("{batch}opt = \"sgd\"\nmomentum = 0.5")), [2 + 6, 3]);
-        assert_eq!(tensors(&format!("{batch}on_nonfinite = \"rollback\"")), [2 + 18, 3]);
+        assert_eq!(tensors(&format!("{batch}opt = \"sgd\"\nmomentum = 0.5")), [4 + 6, 3]);
+        assert_eq!(tensors(&format!("{batch}on_nonfinite = \"rollback\"")), [4 + 18, 3]);
         let batch = format!("{batch}model_ema_decay = 0.9\n");
-        assert_eq!(tensors(&batch), [2 + 12, 3], "the average is one more moment");
-        assert_eq!(tensors(&format!("{batch}on_nonfinite = \"rollback\"")), [2 + 24, 3]);
+        assert_eq!(tensors(&batch), [4 + 12, 3], "the average is one more moment");
+        assert_eq!(tensors(&format!("{batch}on_nonfinite = \"rollback\"")), [4 + 24, 3]);
     }
 
     #[test]

@@ -6,18 +6,23 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::*;
-use crate::checkpoint::{Found, find_state};
+use crate::checkpoint::{BestWeights, Found, find_state};
 use crate::config::layers::Layers;
 use crate::config::model::ImageFacts;
 use crate::data::{Wanted, inspect, load};
 use crate::models;
-use crate::record::{Faults, Place, RecordError, Run, Status};
+use crate::record::{Faults, Place, RecordError, Run, Status, Weights};
 
 /// What equal runs have in common.
 const FILES: [&str; 5] =
     ["results.csv", "ledger.csv", "metrics.jsonl", "weights/last.safetensors", "weights/best.safetensors"];
 
 fn job(keep: &str) -> Job {
+    job_of_steps(keep, 8)
+}
+
+/// A training of so many steps, 8 at most.
+fn job_of_steps(keep: &str, steps: u64) -> Job {
     let mut layers = Layers::preset("digits").unwrap();
     let settings = ["data.limit_train=43", "model.embed_dim=8", "model.depth=1", "train.batch_size=13"];
     let keep = format!("train.keep={keep}");
@@ -26,6 +31,7 @@ fn job(keep: &str) -> Job {
     {
         layers.set(setting).unwrap();
     }
+    layers.set(&format!("train.max_steps={}", if steps < 8 { steps.to_string() } else { String::new() })).unwrap();
     let checked = layers.finish().unwrap();
     let facts = inspect(&checked.config().data).unwrap();
     let config = checked.resolve(ImageFacts { image_size: 28, channels: 1, num_classes: 10 }).unwrap();
@@ -36,7 +42,9 @@ fn job(keep: &str) -> Job {
 
 /// Trains in a run's folder, from its state or from the start. Returns how it ended, and what was said of the disk.
 fn train(run: &mut Run, job: Job) -> (Result<Outcome, TrainError>, u32) {
-    let mut training = match find_state(run.folder()).state {
+    let state = find_state(run.files()).state;
+    BestWeights::go_back(run.files(), state.as_ref()).unwrap();
+    let mut training = match state {
         Some(saved) => Training::goes_on(job, &saved).unwrap(),
         None => Training::new(job),
     };
@@ -72,7 +80,7 @@ fn check_each_write(keep: &str) {
         let (outcome, warnings) = train(&mut run, job);
         assert_eq!(outcome.map(|outcome| outcome.status), Ok(Status::Finished), "write {number} fails");
         assert!(files(&run) == files(&whole), "write {number} fails");
-        let Found { state, refused } = find_state(run.folder());
+        let Found { state, refused } = find_state(run.files());
         assert_eq!((state.map(|state| state.step()), refused), (Some(8), Vec::new()), "write {number} fails");
         assert_eq!(run.manifest().status, Status::Finished);
         warned += warnings;
@@ -110,9 +118,49 @@ fn a_disk_that_stays_full_ends_in_an_error_and_the_last_state_goes_on() {
         let error = outcome.unwrap_err();
         assert!(matches!(error, TrainError::Record(RecordError::Write { .. })), "{error}");
         assert!(error.to_string().starts_with("cannot write: no space is left ("), "{error}");
-        assert_eq!(find_state(run.folder()).refused, Vec::new(), "from write {number} on");
+        assert_eq!(find_state(run.files()).refused, Vec::new(), "from write {number} on");
         // There is room again.
         assert_eq!(train(&mut run, job("best")).0.map(|outcome| outcome.status), Ok(Status::Finished));
         assert!(files(&run) == files(&whole), "from write {number} on");
     }
+}
+
+#[test]
+fn best_weights_from_after_the_last_state_do_not_stay_in_a_run_that_ends_before_them() {
+    for keep in ["best", "lowest-train-loss"] {
+        let out = tempfile::tempdir().unwrap();
+        let mut ahead = 0;
+        // There is room for weights, but not for the first state, of step 3, for that of step 4, or for one that comes later.
+        for number in 1..=3 {
+            let first = job(keep);
+            let mut run = start(out.path(), &format!("run-{number}"), &first);
+            let faults = Faults::new(&run.folder().join(format!("state/{number}.json")), 0..u64::MAX);
+            train(&mut run, first).0.unwrap_err();
+            drop(faults);
+            let last_state = find_state(run.files()).state.map_or(0, |state| state.step());
+            assert_eq!(last_state, [0, 3, 4][number - 1]);
+            let best = |run: &Run| fs::read(run.weights_path(Weights::Best)).ok();
+            let early = best(&run);
+            let steps = last_state + 1;
+            let whole_job = job_of_steps(keep, steps);
+            let mut whole = start(out.path(), &format!("whole-{number}"), &whole_job);
+            train(&mut whole, whole_job).0.unwrap();
+            train(&mut run, job_of_steps(keep, steps)).0.unwrap();
+            assert!(files(&run) == files(&whole), "{keep}: a run of {steps} steps");
+            ahead += u32::from(early != best(&run));
+        }
+        assert!(ahead > 0, "{keep}: the best weights never ran ahead");
+    }
+}
+
+#[test]
+fn a_training_whose_folder_is_gone_ends_at_once() {
+    let out = tempfile::tempdir().unwrap();
+    let first = job("best");
+    let mut run = start(out.path(), "run", &first);
+    fs::rename(run.folder(), out.path().join("elsewhere")).unwrap();
+    let (outcome, warnings) = train(&mut run, first);
+    let expected = RecordError::Gone { path: run.folder().to_path_buf() };
+    assert_eq!((outcome, warnings), (Err(TrainError::Record(expected)), 0));
+    assert!(!run.folder().exists(), "nothing is made anew");
 }

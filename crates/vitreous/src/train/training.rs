@@ -10,7 +10,7 @@ use vitreous_engine::{Graph, Isa, OptimizerState, Parameters, Session};
 use super::astray::first_tensor;
 use super::examples::Rooms;
 use super::keeper::{Keeper, News, StateParts, persist};
-use super::position::Position;
+use super::position::{Bounds, Position};
 use super::{Event, Job, TrainError, optimizer};
 use crate::checkpoint::{Metadata, SavedState, forget_all_but};
 use crate::data::augment::Augment;
@@ -101,6 +101,26 @@ impl About {
             .map_err(|error| TrainError::State { path: saved.path().to_path_buf(), reason: error.to_string() })
     }
 
+    /// Checks that a training of this job may be where the state says.
+    fn check(&self, step: u64, job: &Job) -> Result<(), String> {
+        let (epochs, images) = (job.config.train.epochs as u64, job.train.len() as u64);
+        let bounds = Bounds { epochs, steps_per_epoch: job.steps_per_epoch(), images };
+        let Results { steps, epochs, .. } = self.position.results;
+        self.position.check(&bounds)?;
+        if step != steps || self.updates > steps {
+            return Err(format!("{steps} steps and {} updates in the state of step {step}", self.updates));
+        }
+        if let Some([epoch, step]) = self.lowest.filter(|[epoch, step]| *epoch > epochs || *step > steps) {
+            return Err(format!("weights of epoch {epoch} and step {step}"));
+        }
+        let Some((start, updates)) = &self.start else { return Ok(()) };
+        start.check(&bounds)?;
+        match start.index == 0 && start.results.epochs == epochs && *updates <= self.updates {
+            true => Ok(()),
+            false => Err("`start` is not the start of the epoch".to_string()),
+        }
+    }
+
     /// Whether a training that goes on from here knows a start of the epoch to which it could go back.
     pub fn can_go_back(&self) -> bool {
         self.position.index == 0 || self.start.is_some()
@@ -158,12 +178,17 @@ impl Surroundings<'_> {
     }
 
     /// Passes on how writing goes.
-    pub fn tell(&mut self) {
+    ///
+    /// # Errors
+    /// When the run's folder is gone: what is trained from here on would be lost.
+    pub fn tell(&mut self) -> Result<(), TrainError> {
         match self.keeper.news() {
+            Some(News::Trouble(error)) if error.is_final() => return Err(error.into()),
             Some(News::Trouble(error)) => (self.listen)(Event::CannotWrite(&error)),
             Some(News::Recovered) => (self.listen)(Event::WritesAgain),
             None => {}
         }
+        Ok(())
     }
 }
 
@@ -209,7 +234,12 @@ impl Training {
     /// When the state is that of another model.
     pub fn goes_on(job: Job, saved: &SavedState) -> Result<Self, TrainError> {
         let mut training = Training::new(job);
-        let About { updates, position, lowest, start, .. } = About::of(saved)?;
+        let about = About::of(saved)?;
+        about.check(saved.step(), &training.job).map_err(|reason| {
+            let path = saved.path().to_path_buf();
+            TrainError::State { path, reason }
+        })?;
+        let About { updates, position, lowest, start, .. } = about;
         let (graph, tensors) = (training.graph.clone(), saved.tensors()?);
         let count = training.session.optimizer_state().moments.len();
         let optimizer = |prefix: &str, updates| -> Result<OptimizerState, TrainError> {
@@ -253,7 +283,7 @@ impl Training {
         recorded?;
         if status == Status::Finished {
             // All is on the disk; the state before the last one is of no more use.
-            forget_all_but(run.folder(), 1);
+            forget_all_but(run.files(), 1);
         }
         Ok(Outcome { status, results: self.position.results.clone() })
     }
@@ -284,10 +314,11 @@ impl Training {
         // that goes on cuts it off.
         self.hand_in_line(&around);
         self.position.results.seconds = around.seconds();
-        around.tell();
+        let told = around.tell();
         // After an error too: what was handed in before it is right.
         let kept = around.keeper.finish();
         let status = ended?;
+        told?;
         kept?;
         Ok(status)
     }

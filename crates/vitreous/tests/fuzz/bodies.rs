@@ -14,7 +14,7 @@ use vitreous::data::{self, ImageShape, Wanted};
 use vitreous::evaluate::Classifier;
 use vitreous::fetch::{Member, archive};
 use vitreous::models::{self, summary};
-use vitreous::record::sha256_of_bytes;
+use vitreous::record::{Folder, sha256_of_bytes};
 use vitreous::sweep::SweepFile;
 use vitreous::train::About;
 
@@ -164,7 +164,7 @@ pub fn state(bytes: &[u8]) {
     for (kind, bytes) in [("json", &said), ("safetensors", &tensors)] {
         fs::write(folder.path().join(format!("state/3.{kind}")), bytes).expect("it is written");
     }
-    let found = find_state(folder.path());
+    let found = find_state(&Folder::open(folder.path()).expect("it was made"));
     assert_eq!(found.refused.len() + usize::from(found.state.is_some()), 1);
     found.refused.iter().for_each(|error| drop((error.to_string(), error.hint())));
     if let Some(state) = found.state {

@@ -4,12 +4,12 @@ use std::io::{Cursor, Write};
 use std::sync::Arc;
 
 use image::{DynamicImage, ImageFormat, RgbImage};
-use vitreous::checkpoint::{Metadata, State, TensorFile};
+use vitreous::checkpoint::{BestWeights, Metadata, State, TensorFile};
 use vitreous::config::layers::Layers;
 use vitreous::config::model::ImageFacts;
 use vitreous::data::Normalization;
 use vitreous::models;
-use vitreous::record::JournalLengths;
+use vitreous::record::{Folder, JournalLengths};
 use vitreous_engine::random::Key;
 use vitreous_engine::{Graph, Init, Parameters};
 
@@ -132,9 +132,10 @@ pub fn state_files() -> [Vec<u8>; 2] {
     let graph = small_graph();
     let values = Arc::new(Parameters::initialise(&graph, Key::new(1)));
     let about = serde_json::json!({ "config": "", "instruction_set": "avx2", "updates": 7 });
-    let state = State::new(&graph, 7, JournalLengths::default(), about, &[("weights".to_string(), values)]);
+    let sets = [("weights".to_string(), values)];
+    let state = State::new(&graph, 7, JournalLengths::default(), about, BestWeights::None, &sets);
     let folder = tempfile::tempdir().expect("a folder");
-    state.save(folder.path()).expect("it is saved");
+    state.save(&Folder::open(folder.path()).expect("it was made")).expect("it is saved");
     ["json", "safetensors"]
         .map(|kind| std::fs::read(folder.path().join(format!("state/1.{kind}"))).expect("it is there"))
 }

@@ -1,7 +1,7 @@
 //! What comes when the runs of a sweep are done: the winner is chosen by the validation split, then tested if that was
 //! asked for; the comparison is printed and the analysis written.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::super::CliError;
@@ -10,9 +10,12 @@ use super::super::train::command;
 use super::{Args, Item, Work};
 use crate::compare::{Against, Comparison, LeftOut, Measure, RunFacts, Sheet, read};
 use crate::data::SplitName;
-use crate::record::write_atomically;
+use crate::record::Claim;
 use crate::sweep::{Setting, SweepFile, Telling, Variation, analysis, winner};
 use crate::units;
+
+/// What a sweep writes beside its runs.
+const ANALYSIS: &str = "analysis.md";
 
 /// A sweep whose runs are done.
 pub struct End<'a> {
@@ -21,7 +24,7 @@ pub struct End<'a> {
     pub name: &'a str,
     pub variations: &'a [Variation],
     pub work: &'a Work<'a>,
-    pub folder: &'a Path,
+    pub claim: &'a Claim,
 }
 
 impl End<'_> {
@@ -58,8 +61,9 @@ impl End<'_> {
             jobs: self.work.jobs,
             reproduces: self.file.reproduces.as_deref(),
         };
-        let path = self.folder.join("analysis.md");
-        write_atomically(&path, analysis(&settings, &telling).as_bytes())?;
+        let folder = self.claim.folder();
+        folder.write(ANALYSIS, analysis(&settings, &telling).as_bytes())?;
+        let path = folder.path().join(ANALYSIS);
         print(&comparison, if self.args.json { Format::Json } else { Format::Terminal })?;
         say!("{} says what each change did, and which accuracy ranks the settings", path.display());
         Ok(true)

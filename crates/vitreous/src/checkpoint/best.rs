@@ -1,0 +1,185 @@
+//! The best weights of a run belong to its states: a state names the file that was the best when it was handed in.
+//!
+//! Weights are written before the state that knows of them, which may never fit on the disk. So a file that gives up its
+//! place as the best stays in `state/` under its SHA-256 while a state on the disk names it, and a run that goes on puts
+//! back the one that its state names. What came later is computed again.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{STATE, named_best, numbers_in};
+use super::{SavedState, StateError};
+use crate::record::{Folder, RecordError, Run, Weights, sha256_of_file};
+
+/// Ends the name of a file that was the best.
+const ASIDE: &str = "best";
+
+/// The best weights as a state names them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BestWeights {
+    /// There are none.
+    None,
+    /// SHA-256 of their file.
+    Sha256(String),
+}
+
+impl BestWeights {
+    /// Looks at the best weights of a run, as they are on the disk.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn of(run: &Folder) -> Result<BestWeights, RecordError> {
+        let name = Run::weights_file(Weights::Best);
+        match run.open_file(&name).and_then(sha256_of_file) {
+            Ok(sha256) => Ok(BestWeights::Sha256(sha256)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BestWeights::None),
+            Err(error) => Err(RecordError::read(&run.path().join(name), &error)),
+        }
+    }
+
+    /// Keeps these, which are about to be replaced, where a state names them.
+    ///
+    /// # Errors
+    /// When they cannot be kept.
+    pub fn set_aside(&self, run: &Folder) -> Result<(), RecordError> {
+        let BestWeights::Sha256(sha256) = self else { return Ok(()) };
+        if named(run).is_some_and(|named| !named.contains(sha256)) {
+            return Ok(());
+        }
+        let (from, to) = (Run::weights_file(Weights::Best), aside(sha256));
+        match run.link(&from, &to) {
+            Ok(()) => run.sync(STATE).map_err(|error| run.error(&to, &error)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            // The file system may have one name for each file.
+            Err(_) => match run.open_file(&from) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(run.error(&from, &error)),
+                Ok(mut file) => run.replace(&to, |out| io::copy(&mut file, out).map(drop)).map(drop),
+            },
+        }
+    }
+
+    /// Brings the best weights of a run back to what its state names; without a state, there are none.
+    ///
+    /// # Errors
+    /// When the file is lost, or cannot be put back.
+    pub fn go_back(run: &Folder, state: Option<&SavedState>) -> Result<(), StateError> {
+        // Earlier versions did not say.
+        let Some(wanted) = state.map_or(Some(&BestWeights::None), SavedState::best) else { return Ok(()) };
+        let name = Run::weights_file(Weights::Best);
+        if BestWeights::of(run)? == *wanted {
+            return Ok(());
+        }
+        let done = match wanted {
+            BestWeights::None => run.remove(&name),
+            BestWeights::Sha256(sha256) => {
+                let from = aside(sha256);
+                if !run.open_file(&from).and_then(sha256_of_file).is_ok_and(|found| found == *sha256) {
+                    return Err(StateError::LostBest { path: run.path().join(name) });
+                }
+                run.rename(&from, &name).and_then(|()| run.sync("weights"))
+            }
+        };
+        Ok(done.map_err(|error| run.error(&name, &error))?)
+    }
+}
+
+/// Removes what was the best and is named by no state any more.
+pub(super) fn forget_unnamed(run: &Folder) {
+    let (Some(named), Ok(names)) = (named(run), run.names(STATE)) else { return };
+    let sums = names.iter().filter_map(|name| name.strip_suffix(ASIDE)?.strip_suffix('.'));
+    for sha256 in sums.filter(|sha256| !named.contains(*sha256)) {
+        let _ = run.remove(&aside(sha256));
+    }
+}
+
+/// All that the states on the disk name; unknown where one of them cannot be read.
+fn named(run: &Folder) -> Option<BTreeSet<String>> {
+    let numbers = match numbers_in(run) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(BTreeSet::new()),
+        numbers => numbers.ok()?,
+    };
+    let mut named = BTreeSet::new();
+    for (number, _) in numbers.into_iter().filter(|(_, is_whole)| *is_whole) {
+        if let Some(BestWeights::Sha256(sha256)) = named_best(run, number).ok()? {
+            named.insert(sha256);
+        }
+    }
+    Some(named)
+}
+
+fn aside(sha256: &str) -> String {
+    format!("{STATE}/{sha256}.{ASIDE}")
+}
+
+#[cfg(test)]
+mod tests {
+    use vitreous_engine::Graph;
+
+    use super::super::{State, find_state, forget_all_but};
+    use super::*;
+    use crate::record::{Faults, JournalLengths, sha256_of_bytes};
+
+    const BEST: &str = "weights/best.safetensors";
+
+    fn save_state(run: &Folder) -> SavedState {
+        let best = BestWeights::of(run).unwrap();
+        let state = State::new(&Graph::new(), 7, JournalLengths::default(), serde_json::json!({}), best, &[]);
+        state.save(run).unwrap();
+        find_state(run).state.unwrap()
+    }
+
+    fn replace_best(run: &Folder, text: &str) {
+        BestWeights::of(run).unwrap().set_aside(run).unwrap();
+        run.write(BEST, text.as_bytes()).unwrap();
+    }
+
+    fn asides(run: &Folder) -> usize {
+        run.names(STATE).unwrap().iter().filter(|name| name.ends_with(".best")).count()
+    }
+
+    #[test]
+    fn a_state_gets_back_its_best_weights_with_and_without_second_names() {
+        for has_links in [true, false] {
+            let root = tempfile::tempdir().unwrap();
+            let run = Folder::open(root.path()).unwrap();
+            run.make_folder("weights").unwrap();
+            let none = save_state(&run);
+            replace_best(&run, "first");
+            assert_eq!(asides(&run), 0);
+            let first = save_state(&run);
+            let kept = root.path().join(aside(&sha256_of_bytes(b"first")));
+            let _fails_once = (!has_links).then(|| Faults::new(&kept, 0..1));
+            ["second", "third", "fourth"].iter().for_each(|text| replace_best(&run, text));
+            assert_eq!(asides(&run), 1, "no state names the second and the third");
+            BestWeights::go_back(&run, Some(&first)).unwrap();
+            assert_eq!(run.read(BEST, 99).unwrap(), b"first");
+            BestWeights::go_back(&run, Some(&none)).unwrap();
+            assert_eq!(BestWeights::of(&run).unwrap(), BestWeights::None);
+        }
+    }
+
+    #[test]
+    fn what_no_state_names_any_more_goes_and_what_one_names_is_missed() {
+        let root = tempfile::tempdir().unwrap();
+        let run = Folder::open(root.path()).unwrap();
+        run.make_folder("weights").unwrap();
+        run.write(BEST, b"first").unwrap();
+        save_state(&run);
+        replace_best(&run, "second");
+        let second = save_state(&run);
+        assert_eq!(asides(&run), 1);
+        forget_all_but(&run, 1);
+        assert_eq!(asides(&run), 0);
+        BestWeights::go_back(&run, Some(&second)).unwrap();
+        run.write(BEST, b"by hand").unwrap();
+        let error = BestWeights::go_back(&run, Some(&second)).unwrap_err().to_string();
+        let expected = "the best weights are not those of the state, which are lost (";
+        assert!(error.starts_with(expected) && error.ends_with("weights/best.safetensors)"), "{error}");
+        BestWeights::go_back(&run, None).unwrap();
+        assert_eq!(BestWeights::of(&run).unwrap(), BestWeights::None, "a run that starts again has no best weights");
+    }
+}
