@@ -206,7 +206,8 @@ mod tests {
     #[test]
     fn threads_that_wait_leave_the_processors_to_another_pool_that_works() {
         // They would spin for good if they were alone.
-        let crowd: &Crowd = Box::leak(Box::new(Crowd { awake: AtomicUsize::new(0), processors: 2, spins: u32::MAX }));
+        static CROWD: Crowd = Crowd { awake: AtomicUsize::new(0), processors: 2, spins: u32::MAX };
+        let crowd = &CROWD;
         let mut one = Pool::among(crowd, 2);
         one.run(&|_| {});
         assert!(settles(crowd, 1), "its worker spins");
