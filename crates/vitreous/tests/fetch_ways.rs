@@ -178,7 +178,8 @@ fn program(folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> O
     for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE"] {
         command.env_remove(variable).env_remove(variable.to_lowercase());
     }
-    command.envs(variables.iter().copied()).output().unwrap()
+    // It must not wait for what never comes.
+    command.envs(variables.iter().copied()).timeout(Duration::from_secs(60)).output().unwrap()
 }
 
 #[test]
@@ -211,6 +212,28 @@ fn passwords_in_addresses_are_never_printed() {
         told(&["mnist", "--mirror", "http://mirror.example/"], &[("HTTP_PROXY", &proxy)]);
     }
     assert_eq!(names(folder.root()), [""; 0]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_an_error() {
+    let folder = Folder::new();
+    let url = nobody().url;
+    let told = |variables: &[(&str, &str)]| {
+        let output = program(&folder, &["mnist", "--mirror", &url], variables);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let pipe = |name: &str| {
+        let (path, mode) = (folder.path(name), 0o600.into());
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    };
+    pipe("ca.pem");
+    assert_eq!(told(&[("SSL_CERT_FILE", "ca.pem")]), "error: cannot read: not a regular file (ca.pem)\n");
+    fs::create_dir(folder.path("mnist")).unwrap();
+    pipe("mnist/train-images-idx3-ubyte");
+    let expected = "error: cannot read: not a regular file (./mnist/train-images-idx3-ubyte)\n";
+    assert_eq!(told(&[]), expected);
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -75,8 +75,8 @@ pub fn holm(p: &[Option<f64>], comparisons: usize) -> Vec<Option<f64>> {
 /// The number of comparisons behind the choice of the best of so many: each pair of them.
 ///
 /// Only the best is held against the others, but any of them could have been it. With three seeds each of 3, 10 and 20
-/// equal settings, counting only the others of the best gave a p below 0.05 to 5.6, 9.3 and 10.9 % of 20,000 drawn tables
-///, counting pairs to 3.8, 2.1 and 1.5 %.
+/// equal settings, counting only the others of the best gave a p below 0.05 to 5.6, 9.3 and 10.9 % of 20,000 drawn
+/// tables, counting pairs to 3.8, 2.1 and 1.5 %.
 pub fn pairs(rows: usize) -> usize {
     rows * rows.saturating_sub(1) / 2
 }

@@ -1,13 +1,13 @@
 //! Certificates of authorities that are trusted in place of those of browsers, and what is wrong with a mirror's own.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use rustls::CertificateError;
 use ureq::tls::{PemItem, RootCerts, parse_pem};
 
 use super::FetchError;
+use crate::regular;
 
 /// Most bytes of a file of certificates; those of a whole system are about 250 kB.
 const BYTES_MAX: u64 = 16 << 20;
@@ -18,13 +18,7 @@ const BYTES_MAX: u64 = 16 << 20;
 /// When it cannot be read, is no such file, or has no certificate.
 pub fn read(path: &Path) -> Result<RootCerts, FetchError> {
     let refuse = |reason: &str| FetchError::Certificates { path: path.to_path_buf(), reason: reason.to_string() };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| FetchError::read(path, &error))?;
-    let read = file.take(BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|error| FetchError::read(path, &error))?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(refuse("it is larger than 16 MB"));
-    }
+    let bytes = regular::read(path, BYTES_MAX).map_err(|error| FetchError::read(path, &error))?;
     let mut certificates = Vec::new();
     for item in parse_pem(&bytes) {
         match item {

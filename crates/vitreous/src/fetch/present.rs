@@ -1,13 +1,13 @@
 //! Which files of a data set are there already, and whether they are the right ones.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::archive::{Unfit, check_bytes, check_gzip};
 use super::{Content, FetchError, RemoteFile};
 use crate::data::idx_spellings;
-use crate::units;
+use crate::{regular, units};
 
 /// What is there of a file.
 pub enum Found {
@@ -58,7 +58,7 @@ pub fn find(folder: &Path, file: &RemoteFile) -> Result<Found, FetchError> {
 /// Compares the content of a file, compressed or not.
 fn check_file(path: &Path, bytes: u64, sha256: &str) -> Result<Result<(), Unfit>, FetchError> {
     let unread = |error: io::Error| FetchError::read(path, &error);
-    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(unread)?);
+    let mut reader = BufReader::with_capacity(1 << 16, regular::open(path).map_err(unread)?);
     let is_gzip = reader.fill_buf().map_err(unread)?.starts_with(&[0x1F, 0x8B]);
     Ok(if is_gzip {
         check_gzip(reader, bytes, sha256)
