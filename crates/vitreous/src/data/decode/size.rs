@@ -1,11 +1,13 @@
 //! Width and height of a picture from the first bytes of its file, and what it takes to decode it, without decoding it.
 
 use std::cmp::Reverse;
+use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use image::ImageFormat;
 
+use super::FILE_BYTES_MAX;
 use crate::regular;
 
 /// Largest picture that is decoded, in pixels (all of it is in memory while it is scaled).
@@ -29,7 +31,7 @@ pub fn size_of(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
 }
 
 /// Returns the bytes that are held while picture files are decoded on so many threads: what the largest of them take
-/// together. Only headers are read; a file that is no picture takes nothing.
+/// together. Only headers are read.
 pub fn decoding_bytes(paths: impl IntoIterator<Item = impl AsRef<Path>>, threads: usize) -> u64 {
     let mut held: Vec<u64> = paths.into_iter().filter_map(|path| held_bytes(path.as_ref())).collect();
     held.sort_unstable_by_key(|bytes| Reverse(*bytes));
@@ -37,15 +39,25 @@ pub fn decoding_bytes(paths: impl IntoIterator<Item = impl AsRef<Path>>, threads
 }
 
 fn held_bytes(path: &Path) -> Option<u64> {
-    let file = regular::open(path).ok()?;
-    // The file itself, and a decoder's copy.
-    let copies = 2 * file.metadata().ok()?.len();
-    let mut file = BufReader::new(file);
-    let start: [u8; 16] = take(&mut file)?;
+    let mut file = regular::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    // A larger file is rejected by its length; a search for its header would have no bound.
+    if length > FILE_BYTES_MAX {
+        return None;
+    }
+    let decoded = decoded_bytes(&mut file);
+    // The file itself, also of one that then turns out to be invalid, and a decoder's copy.
+    Some(decoded.map_or(length, |bytes| 2 * length + bytes))
+}
+
+/// Bytes that are held for the pixels of a picture file while it is decoded.
+fn decoded_bytes(file: &mut File) -> Option<u64> {
+    let start: [u8; 16] = take(file)?;
     file.rewind().ok()?;
-    let Header { width, height, pixel_bytes } = read_header(file, image::guess_format(&start).ok()?)?;
+    let header = read_header(BufReader::new(file), image::guess_format(&start).ok()?)?;
+    let Header { width, height, pixel_bytes } = header;
     check(width, height).ok()?;
-    Some(copies + pixel_bytes * padded_pixels(width, height))
+    Some(pixel_bytes * padded_pixels(width, height))
 }
 
 /// Pixels of a picture with those of blocks that go beyond its edges: the largest of a JPEG has 32 pixels a side.
@@ -123,8 +135,9 @@ pub fn webp_frames_fit(bytes: &[u8]) -> bool {
         if is_pixels && webp(rest).is_none_or(|size| size.0 > width || size.1 > height) {
             return false;
         }
-        let length = if is_frame { 16 } else { little(&head[4..]).next_multiple_of(2) as usize };
-        rest = rest.get(8 + length..).unwrap_or_default();
+        // A chunk of odd length is followed by a byte that fills it up.
+        let length = if is_frame { 16 } else { u64::from(little(&head[4..])).next_multiple_of(2) };
+        rest = usize::try_from(8 + length).ok().and_then(|end| rest.get(end..)).unwrap_or_default();
     }
     true
 }
@@ -183,4 +196,33 @@ fn take<const N: usize>(file: &mut impl Read) -> Option<[u8; N]> {
 /// Up to four bytes, the least first.
 fn little(bytes: &[u8]) -> u32 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_a_picture_counts_by_its_length_and_a_larger_one_is_not_searched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jpg");
+        // A JPEG's start mark, and no other mark in a terabyte of zeros.
+        let with_length = |length: u64| {
+            std::fs::write(&path, b"\xFF\xD8\xFF\xE0\x00\x04").unwrap();
+            File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
+            decoding_bytes([&path], 3)
+        };
+        assert_eq!([with_length(70_001), with_length(1 << 40)], [70_001, 0]);
+    }
+
+    #[test]
+    fn a_webp_chunk_may_state_any_length() {
+        let size = [12, 0, 0, 6, 0, 0];
+        let head = [b"RIFF\x64\0\0\0WEBPVP8X\x0A\0\0\0\0\0\0\0".as_slice(), &size].concat();
+        assert_eq!(size_of(&head, ImageFormat::WebP), Some((13, 7)));
+        for length in [u32::MAX, u32::MAX - 1, 0] {
+            let file = [&head[..], b"TEXT", &length.to_le_bytes(), b"more"].concat();
+            assert!(webp_frames_fit(&file), "{length}");
+        }
+    }
 }
