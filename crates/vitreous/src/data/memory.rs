@@ -29,6 +29,29 @@ impl Facts {
             Wanted::Test => [None, listing.test.as_ref()],
         };
         let pictures = first.into_iter().chain(second).flatten();
-        decoding_bytes(pictures.map(|picture| listing.root.join(&picture.name)), threads)
+        decoding_bytes(pictures.map(|picture| picture.path(&listing.root)), threads)
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::super::inspect;
+    use super::super::samples::{class_folders, spec};
+    use super::*;
+
+    #[test]
+    fn pictures_with_names_that_are_not_unicode_count_too() {
+        let root = class_folders(&["cat", "dog"]);
+        let bytes = || {
+            let spec = spec(root.path().to_str().unwrap(), root.path());
+            inspect(&spec).unwrap().decoding_bytes(Wanted::TrainAndValidation, 97)
+        };
+        let before = bytes();
+        assert!(before > 0);
+        std::fs::rename(root.path().join("cat"), root.path().join(OsStr::from_bytes(b"caf\xE9"))).unwrap();
+        assert_eq!(bytes(), before);
     }
 }
