@@ -23,7 +23,7 @@ use crate::config::data::Resize;
 use crate::parallel::on_threads;
 
 /// Greatest number of classes.
-const CLASSES_MAX: usize = 10_000;
+pub(super) const CLASSES_MAX: usize = 10_000;
 
 /// One picture file and its class.
 #[derive(Clone, Debug, PartialEq)]

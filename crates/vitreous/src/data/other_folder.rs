@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use super::folder::Listing;
+use super::folder::{CLASSES_MAX, Listing};
 use super::source::Source;
 use super::split_folders::{refuse_splits_as_classes, split_folders, without_runs};
 use super::walk::{Entry, subfolders};
@@ -55,6 +55,10 @@ impl Listing {
         }
         if names.is_empty() {
             return Err(DataError::ClassFolders { path: root.to_path_buf(), found: 0 });
+        }
+        if names.len() > CLASSES_MAX {
+            let (path, found) = (root.to_path_buf(), names.len());
+            return Err(DataError::TooManyClasses { path, found, limit: CLASSES_MAX });
         }
         let mut names: Vec<String> = names.into_values().collect();
         names.sort();
@@ -109,6 +113,14 @@ mod tests {
         assert_eq!((counts(&listing), listing.class_names), ([Some(0), None, Some(2)], names("dog")));
         let error = Listing::of_other(tempfile::tempdir().unwrap().path(), None).unwrap_err();
         assert!(matches!(error, DataError::ClassFolders { found: 0, .. }), "{error}");
+    }
+
+    #[test]
+    fn more_classes_than_a_label_can_number_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        (0..=CLASSES_MAX).for_each(|class| std::fs::create_dir(root.path().join(class.to_string())).unwrap());
+        let error = Listing::of_other(root.path(), None).unwrap_err();
+        assert!(matches!(error, DataError::TooManyClasses { found: 10_001, .. }), "{error}");
     }
 
     fn names(list: &str) -> Vec<String> {
