@@ -124,8 +124,7 @@ fn data_that_has_grown_validates_no_image_that_was_trained_on() {
     }
     let output = vitreous(folder, &["evaluate", "runs/r", "--data=moved"]);
     let trained = 120 - before.len();
-    let note =
-        format!("note: these are the images of base, with which the run was made: it trained on {trained} of 120\n");
+    let note = format!("note: moved has the same images as base: the run was trained on {trained} of these 120\n");
     assert!(common::text(&output.stderr).starts_with(&note), "{output:?}");
 
     // A run of an earlier version says nothing of content.
@@ -139,13 +138,13 @@ fn data_that_has_grown_validates_no_image_that_was_trained_on() {
     fs::write(file, old.to_string()).unwrap();
     let said_of_old = validation().1;
     assert!(
-        said_of_old.starts_with("note: an earlier version trained the run and split the folder by the places "),
+        said_of_old.starts_with("note: the run was trained by an earlier version, which split folders by file order "),
         "{said_of_old}"
     );
     let resumed = common::text(&vitreous(folder, &["train", "--resume=runs/r", "--max-steps=2"]).stderr);
-    let expected = "error: an earlier version began the run and split the folder by the places of its files, not by their \
-                    content: other images would validate (base)\n\
-                    hint: train anew under another --name, or go on with the version that began it\n";
+    let expected = "error: the run was started by an earlier version, which split folders by file order instead of file \
+                    content: its validation split cannot be drawn again (base)\n\
+                    hint: train anew under another --name, or resume with the version that started it\n";
     assert!(resumed.ends_with(expected), "{resumed}");
 }
 
@@ -182,12 +181,31 @@ fn a_validation_split_that_nothing_is_left_for_is_said() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     pictures(folder, "base", &COLOURS, 1);
-    let note = "note: no image validates (val_fraction 0.2): no class has an image to spare; add images, or set \
+    let note = "note: the validation split is empty: too few different images for val_fraction 0.2; add images, or set \
                 val_fraction 0\n";
     let train = ["train", "--data=base", "--max-steps=1"];
     let output = vitreous(folder, &[train.as_slice(), &TINY].concat());
     assert!(output.status.success() && common::text(&output.stderr).contains(note), "{output:?}");
     assert!(common::text(&vitreous(folder, &["data", "info", "--data=base"]).stderr).contains(note));
     let whole = vitreous(folder, &[train.as_slice(), &TINY, &["--val-fraction=0"]].concat());
-    assert!(whole.status.success() && !common::text(&whole.stderr).contains("no image validates"), "{whole:?}");
+    assert!(
+        whole.status.success() && !common::text(&whole.stderr).contains("the validation split is empty"),
+        "{whole:?}"
+    );
+}
+
+#[test]
+fn a_copy_of_a_folder_with_splits_is_counted_as_a_whole_whichever_split_is_evaluated() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    pictures(folder, "base/train", &COLOURS, 5);
+    pictures(folder, "base/val", &COLOURS, 2);
+    let train = ["train", "--data=base", "--name=r", "--max-steps=1", "--batch-size=3"];
+    said(folder, &[train.as_slice(), &TINY].concat());
+    fs::rename(folder.join("base"), folder.join("copy")).unwrap();
+    for split in ["train", "val"] {
+        let output = vitreous(folder, &["evaluate", "runs/r", "--data=copy", &format!("--split={split}")]);
+        let note = "note: copy has the same images as base: the run was trained on 15 of these 21\n";
+        assert!(common::text(&output.stderr).starts_with(note), "{output:?}");
+    }
 }

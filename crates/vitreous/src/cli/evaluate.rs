@@ -232,7 +232,7 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let trained_on = if is_own {
         note_of_own(&run, &folder, split, &loaded, images.len())
     } else {
-        Some(note_of_other(&run, &facts.name, &loaded, images.len()))
+        Some(note_of_other(&run, &facts.name, &loaded))
     };
     trained_on.iter().for_each(|note| say!("note: {note}"));
     if !loaded.skipped.is_empty() {
@@ -424,8 +424,8 @@ fn note_of_own(run: &Run, folder: &Path, split: SplitName, loaded: &Loaded, imag
     let changed = "the data has changed since the run was trained";
     Some(match (before.forced, loaded.forced, split) {
         (None, Some(_), _) if before.content.is_none() => format!(
-            "an earlier version trained the run and split the folder by the places of its files, not by their content: \
-             any of {these} may have been used for training"
+            "the run was trained by an earlier version, which split folders by file order instead of file content: any \
+             of {these} may have been used for training"
         ),
         (Some(before), Some(now), SplitName::Validation) => match (before.train + now.validation).min(images) {
             0 => format!("{changed}: none of {these} is a file that was used for training"),
@@ -438,16 +438,14 @@ fn note_of_own(run: &Run, folder: &Path, split: SplitName, loaded: &Loaded, imag
     })
 }
 
-/// Says which of `images` images of other data may have been used for training.
-fn note_of_other(run: &Run, name: &str, loaded: &Loaded, images: usize) -> String {
+/// Says which images of other data may have been used for training.
+fn note_of_other(run: &Run, name: &str, loaded: &Loaded) -> String {
     let before = &run.manifest().data;
     let all = |content: &ContentHashes| content.in_any_order.clone();
     if before.content.is_some() && before.content.as_ref().map(all) == loaded.content.as_ref().map(all) {
-        let [train, images] = [before.train, images].map(|count| units::count(count as u64));
+        let [train, images] = [before.train, before.train + before.validation].map(|count| units::count(count as u64));
         let own = &before.name;
-        return format!(
-            "these are the images of {own}, with which the run was made: it trained on {train} of {images}"
-        );
+        return format!("{name} has the same images as {own}: the run was trained on {train} of these {images}");
     }
     format!("{name} is not the data of the training: whether images of it were used for training is unknown")
 }

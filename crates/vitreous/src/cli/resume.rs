@@ -222,11 +222,11 @@ fn check_data(run: &Run, found: &DataRecord) -> Result<Option<String>, CliError>
     let anew = "train anew under another --name";
     if before.content.is_none() && before.forced.is_none() && found.forced.is_some() {
         let error = format!(
-            "an earlier version began the run and split the folder by the places of its files, not by their content: \
-             other images would validate ({})",
+            "the run was started by an earlier version, which split folders by file order instead of file content: its \
+             validation split cannot be drawn again ({})",
             found.name
         );
-        return Err(CliError::user(error, Some(format!("{anew}, or go on with the version that began it"))));
+        return Err(CliError::user(error, Some(format!("{anew}, or resume with the version that started it"))));
     }
     let in_any_order = |data: &DataRecord| data.content.as_ref().map(|content| content.in_any_order.clone());
     let counted = |name: &str, before: usize, now: usize| format!("{name} {}, now {}", before, now);

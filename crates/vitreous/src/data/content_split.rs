@@ -55,13 +55,14 @@ impl Facts {
         }
     }
 
-    /// Says why no image validates where some should.
+    /// Says why the validation split is empty where some images were asked for.
     pub fn no_validation(&self, spec: &DataSpec) -> Option<String> {
         let fraction = spec.val_fraction;
         let is_asked = fraction > 0.0 && self.validation == 0;
         is_asked.then(|| {
             format!(
-                "no image validates (val_fraction {}): no class has an image to spare; add images, or set val_fraction 0",
+                "the validation split is empty: too few different images for val_fraction {}; add images, or set \
+                 val_fraction 0",
                 number(fraction)
             )
         })
