@@ -154,7 +154,7 @@ fn a_folder_of_runs_among_the_classes_is_not_a_class() {
     assert!(counted_by_train(&first) == 33 && !first.contains("passed over"), "{first}");
     let second = photos(&train);
     assert_eq!(counted_by_train(&second), 33, "{second}");
-    assert!(second.contains("note: ./runs is passed over: it holds runs, not pictures\n"), "{second}");
+    assert!(second.contains("note: ./runs is ignored: it contains runs, not pictures\n"), "{second}");
     photos(&[&train[..], &["--out", "elsewhere"]].concat());
     let [info, _] = said(&folder, &["data", "info", "--data", "photos"]);
     for name in ["runs", "elsewhere"] {

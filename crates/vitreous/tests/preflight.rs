@@ -174,8 +174,8 @@ fn a_batch_norm_needs_more_than_one_value_for_each_channel() {
     assert!(one.starts_with(expected), "{one}");
     assert!(!folder.path("runs").exists());
 
-    let note = "note: the last batch of each epoch is dropped: of its one image the batchnorm at layers.2 learns nothing; \
-                another --batch-size than 6 makes use of it\n";
+    let note = "note: the last batch of each epoch is dropped: it has one image, which gives the batchnorm at layers.2 one \
+                value for each channel; use another --batch-size than 6 to train on it\n";
     let stderr = |more: &[&str]| {
         let output = vitreous(folder.root(), &[&["train", "--config=bn.toml"], more].concat());
         assert!(output.status.success(), "{output:?}");

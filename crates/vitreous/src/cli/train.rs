@@ -226,7 +226,7 @@ pub fn ready_for(checked: &CheckedConfig, facts: Facts) -> Result<Ready, CliErro
 /// What lies in the data's folder and is not used.
 fn passed_over(facts: &Facts) -> impl Iterator<Item = String> {
     let runs = facts.run_folders.iter();
-    let runs = runs.map(|folder| format!("{} is passed over: it holds runs, not pictures", folder.display()));
+    let runs = runs.map(|folder| format!("{} is ignored: it contains runs, not pictures", folder.display()));
     let folders = facts.ignored_folders.iter();
     let pictures = (facts.loose_pictures > 0).then(|| {
         let count = units::count(facts.loose_pictures as u64);

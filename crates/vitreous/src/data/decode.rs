@@ -188,7 +188,7 @@ fn planar(pixels: &[u8], channels: usize) -> Vec<u8> {
 /// Says what is wrong in words of this program: what a decoder says names its own parts.
 fn reason(error: ImageError, format: ImageFormat) -> String {
     match error {
-        ImageError::Limits(_) => format!("it needs more memory than a {} picture of its size", name(format)),
+        ImageError::Limits(_) => format!("the {} data needs more memory than the picture's size allows", name(format)),
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             "the file is cut off".to_string()
         }

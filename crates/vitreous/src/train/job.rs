@@ -97,9 +97,10 @@ impl Job {
         let batch = self.config.train.batch_size;
         is_dropped.then(|| Problem {
             what: format!(
-                "the last batch of each epoch is dropped: of its one image the batchnorm at {layer} learns nothing"
+                "the last batch of each epoch is dropped: it has one image, which gives the batchnorm at {layer} one \
+                 value for each channel"
             ),
-            fix: format!("another --batch-size than {batch} makes use of it"),
+            fix: format!("use another --batch-size than {batch} to train on it"),
         })
     }
 
