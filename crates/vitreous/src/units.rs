@@ -24,6 +24,11 @@ pub fn bytes(n: u64) -> String {
     scaled(n as f64, &["B", "kB", "MB", "GB", "TB"])
 }
 
+/// Writes bytes in hexadecimal, as of a hash.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Writes a number of floating-point operations: `2.5 GFLOP`.
 pub fn flops(n: u64) -> String {
     scaled(n as f64, &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"])
@@ -150,6 +155,7 @@ mod tests {
         assert_eq!(count(106_122), "106,122");
         assert_eq!(count(999), "999");
         assert_eq!(bytes(1_500_000), "1.5 MB");
+        assert_eq!(hexadecimal(&[0x0a, 0xff, 0]), "0aff00");
         assert_eq!(duration(245.0), "4 min 05 s");
         assert_eq!(percent(0.9725), "97.25 %");
         assert_eq!([0.0, 1.2, 9.5, 244.1].map(time_left), ["0 s", "2 s", "10 s", "4 min 05 s"]);

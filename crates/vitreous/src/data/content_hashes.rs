@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Split, SplitName};
+use crate::units::hexadecimal;
 
 /// SHA-256, in hexadecimal, over labels and pixels of images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,14 +31,9 @@ impl ContentHashes {
             }
         }
         images.sort_unstable();
-        let in_any_order = hex(&Sha256::digest(images.as_flattened()));
-        ContentHashes { in_order: hex(&in_order.finalize()), in_any_order }
+        let in_any_order = hexadecimal(&Sha256::digest(images.as_flattened()));
+        ContentHashes { in_order: hexadecimal(&in_order.finalize()), in_any_order }
     }
-}
-
-/// Writes bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

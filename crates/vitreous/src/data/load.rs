@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::content_hashes::{ContentHashes, hex};
+use super::content_hashes::ContentHashes;
 use super::content_split::{Division, Forced};
 use super::digits::{CLASS_NAMES, Digits, TEST_IMAGES, TRAIN_IMAGES};
 use super::folder::{self, Listing, Picture, SkippedImage};
@@ -13,6 +13,7 @@ use super::source::{Facts, Source};
 use super::split::{Drawn, Numbers, Packed, Store, divide};
 use super::{DataError, Progress, Split, SplitName};
 use crate::config::data::DataSpec;
+use crate::units::hexadecimal;
 
 /// Seed of the built-in digits. A constant: they are one data set, whatever the seed of the run.
 const DIGITS_SEED: u64 = 1;
@@ -105,7 +106,7 @@ pub fn load(
     let mut hash = Sha256::new();
     hash.update(facts.class_names.join("\n"));
     splits.iter().for_each(|(name, split)| split.fingerprint(*name, &mut hash));
-    let fingerprint = hex(&hash.finalize());
+    let fingerprint = hexadecimal(&hash.finalize());
     let forced = facts.division.as_ref().filter(|_| !is_test).and_then(|division| division.forced);
     let content = facts.is_folder().then(|| ContentHashes::of(&splits));
     let mut loaded = Loaded { train: None, validation: None, test: None, skipped, fingerprint, content, forced };

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::idx::labels_content;
 use super::{DataError, cifar, known};
 use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
+use crate::units::hexadecimal;
 
 /// The folders in which a known data set's files may lie.
 pub struct Places {
@@ -94,7 +95,7 @@ pub fn known_files(folder: &Path) -> Option<&'static str> {
 /// the same.
 pub fn whose_labels(labels: &Path) -> Option<&'static str> {
     let content = labels_content(labels, known::TRAIN_LABELS_BYTES)?;
-    let sum: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum = hexadecimal(&Sha256::digest(content));
     known::TRAIN_LABELS.iter().find(|(_, known)| *known == sum).map(|(name, _)| *name)
 }
 

@@ -48,7 +48,7 @@ pub fn check(content: &Content, open: impl Fn() -> io::Result<Box<dyn BufRead>>)
             if found != *bytes {
                 return Err(Unfit(format!("it has {} bytes, not {}", units::count(found), units::count(*bytes))));
             }
-            let sum = hex(&sum.finalize());
+            let sum = units::hexadecimal(&sum.finalize());
             if sum != *md5 {
                 return Err(Unfit(format!("its MD5 is {sum}, not {md5}")));
             }
@@ -83,7 +83,7 @@ pub fn check_bytes(
         let found = if found > bytes { "more".to_string() } else { units::count(found) };
         return Err(Unfit(format!("it holds {found} bytes, not {}", units::count(bytes))));
     }
-    let sum = hex(&sum.finalize());
+    let sum = units::hexadecimal(&sum.finalize());
     if sum != sha256 {
         return Err(Unfit(format!("the SHA-256 of its content is {sum}, not {sha256}")));
     }
@@ -209,8 +209,4 @@ fn octal(field: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(field).ok()?;
     // Eleven digits at most: they fit.
     u64::from_str_radix(text.trim_matches([' ', '\0']), 8).ok()
-}
-
-fn hex(sum: &[u8]) -> String {
-    sum.iter().map(|byte| format!("{byte:02x}")).collect()
 }
