@@ -321,7 +321,13 @@ pub fn large_pictures() -> Vec<(&'static str, Vec<u8>)> {
     let (_, png) = pictures.iter().find(|(name, _)| *name == "png").expect("it is among them");
     let profile = png_chunk(b"iCCP", &[b"profile\0\0", &zlib(&vec![0; 8 << 20])[..]].concat());
     let with_profile = [&png[..33], &profile, &png[33..]].concat();
+    let transparent = |name: &str, color: &[u8]| {
+        let (_, png) = pictures.iter().find(|(known, _)| *known == name).expect("it is among them");
+        [&png[..33], &png_chunk(b"tRNS", color), &png[33..]].concat()
+    };
+    let with_color = [transparent("png", &[0, 1, 0, 2, 0, 3]), transparent("gray png", &[0, 1])];
     pictures.push(("png with a profile", with_profile));
+    pictures.extend(["png with a transparent color", "gray png with one"].into_iter().zip(with_color));
     pictures
 }
 

@@ -93,15 +93,17 @@ fn read_header(mut file: impl Read + Seek, format: ImageFormat) -> Option<Header
         }
         ImageFormat::Png => {
             let [.., a, b, c, d, e, f, g, h, depth, kind]: [u8; 26] = take(&mut file)?;
-            let channels = match kind {
-                0 => 1,
-                2 => 3,
-                4 => 2,
+            file.seek_relative(7).ok()?;
+            let channels = match (kind, png_has_transparent_color(file)) {
+                (0, false) => 1,
+                (2, false) => 3,
+                (0, true) | (4, _) => 2,
                 _ => 4,
             };
             // Alpha and 16 bits are converted in a copy.
+            let is_opaque = matches!(channels, 1 | 3);
             let pixel_bytes =
-                if depth <= 8 && kind & 5 == 0 { opaque } else { channels * u64::from(depth).div_ceil(8) + 5 };
+                if depth <= 8 && is_opaque { opaque } else { channels * u64::from(depth).div_ceil(8) + 5 };
             ((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])), pixel_bytes)
         }
         ImageFormat::Bmp => {
@@ -122,6 +124,22 @@ fn read_header(mut file: impl Read + Seek, format: ImageFormat) -> Option<Header
         _ => return None,
     };
     Some(Header { width, height, pixel_bytes })
+}
+
+/// Whether a PNG file, read up to the end of its header, states a transparent color before its pixels.
+fn png_has_transparent_color(mut file: impl Read + Seek) -> bool {
+    while let Some([a, b, c, d, name @ ..]) = take::<8>(&mut file) {
+        match &name {
+            b"tRNS" => return true,
+            b"IDAT" => return false,
+            _ => {}
+        }
+        // What is in the chunk, and its checksum.
+        if file.seek_relative(i64::from(u32::from_be_bytes([a, b, c, d])) + 4).is_err() {
+            break;
+        }
+    }
+    false
 }
 
 /// Whether the frames that are decoded of a WebP file are no larger than the file's size: the decoder believes them.
