@@ -10,6 +10,7 @@ use super::reading::{evaluating, reading};
 use super::settings::dir_of_environment;
 use super::strips;
 use super::table::{Align, table};
+use super::train::passed_over;
 use super::{CliError, json, show};
 use crate::config::classes::{ClassSubset, spelling};
 use crate::config::data::DataSpec;
@@ -185,6 +186,10 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let is_own_name = args.data.as_ref().is_none_or(|name| is_same_place(name, &run.manifest().data.name));
     let (spec, mut facts) =
         if is_own_name { own_data(args, &run, &classifier) } else { other_data(args, &run, &classifier) }?;
+    if !is_own_name {
+        passed_over(&facts).for_each(|note| say!("note: {note}"));
+        facts.passed_over.problems().for_each(|problem| say!("note: {}; {}", problem.what, problem.fix));
+    }
     let classes = ClassMap::new(classifier.class_names(), &facts.class_names)?;
     let only_readers = [("--beam", args.beam.is_some()), ("--examples", args.examples.is_some())];
     if classifier.is_reader() {

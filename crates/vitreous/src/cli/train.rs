@@ -224,7 +224,7 @@ pub fn ready_for(checked: &CheckedConfig, facts: Facts) -> Result<Ready, CliErro
 }
 
 /// What lies in the data's folder and is not used.
-fn passed_over(facts: &Facts) -> impl Iterator<Item = String> {
+pub fn passed_over(facts: &Facts) -> impl Iterator<Item = String> {
     let runs = facts.run_folders.iter();
     let runs = runs.map(|folder| format!("{} is ignored: it contains runs, not pictures", folder.display()));
     let folders = facts.ignored_folders.iter();

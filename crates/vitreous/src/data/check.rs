@@ -80,22 +80,7 @@ impl DataCheck {
     /// Says what is doubtful, the worst first.
     pub fn problems(&self) -> Vec<Problem> {
         let images = [self.copies(), self.rare(), self.unmeasured(), self.small()].into_iter().flatten();
-        images.chain(self.not_used()).collect()
-    }
-
-    fn not_used(&self) -> impl Iterator<Item = Problem> {
-        let PassedOver { other_formats, dead_links, special, other_files, not_unicode } = &self.passed_over;
-        let read = EXTENSIONS.join(", ");
-        let kinds = [
-            (other_formats, "pictures in formats that are not read", "convert them to JPEG or PNG".to_string()),
-            (dead_links, "links that cannot be followed", "put the files there, or remove the links".to_string()),
-            (special, "pipes, sockets or devices, which are not read", "replace them by files".to_string()),
-            (not_unicode, "pictures with names that are not valid Unicode", "rename them; they are used".to_string()),
-            (other_files, "files with other endings, not used", format!("pictures need one of the endings {read}")),
-        ];
-        kinds
-            .into_iter()
-            .filter_map(|(files, what, fix)| Some(Problem { what: format!("{what}: {}", files.listed()?), fix }))
+        images.chain(self.passed_over.problems()).collect()
     }
 
     fn copies(&self) -> Option<Problem> {
@@ -151,6 +136,24 @@ fn listed(names: &[String]) -> Option<String> {
     let (shown, others) = names.split_at(names.len().min(NAMED_MAX));
     let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
     (!shown.is_empty()).then(|| format!("{}{others}", shown.join(", ")))
+}
+
+impl PassedOver {
+    /// Says which files are not used, by kind.
+    pub fn problems(&self) -> impl Iterator<Item = Problem> {
+        let PassedOver { other_formats, dead_links, special, other_files, not_unicode } = self;
+        let read = EXTENSIONS.join(", ");
+        let kinds = [
+            (other_formats, "pictures in formats that are not read", "convert them to JPEG or PNG".to_string()),
+            (dead_links, "links that cannot be followed", "put the files there, or remove the links".to_string()),
+            (special, "pipes, sockets or devices, which are not read", "replace them by files".to_string()),
+            (not_unicode, "pictures with names that are not valid Unicode", "rename them; they are used".to_string()),
+            (other_files, "files with other endings, not used", format!("pictures need one of the endings {read}")),
+        ];
+        kinds
+            .into_iter()
+            .filter_map(|(files, what, fix)| Some(Problem { what: format!("{what}: {}", files.listed()?), fix }))
+    }
 }
 
 #[cfg(test)]
