@@ -330,13 +330,19 @@ fn what_cannot_be_resumed_is_refused_with_the_reason() {
         )
     };
     let picture = folder.path("photos/ant/3.png");
-    let before = fs::read(&picture).unwrap();
-    fs::copy(folder.path("photos/cow/3.png"), &picture).unwrap();
+    // Two pictures that change places keep their splits, and get each other's label.
+    let exchange = || {
+        let other = folder.path("photos/cow/3.png");
+        let [one, two] = [&picture, &other].map(|path| fs::read(path).unwrap());
+        fs::write(&picture, two).unwrap();
+        fs::write(&other, one).unwrap();
+    };
+    exchange();
     assert_eq!(resume(&[]), changed("the images or their labels are not the same, though there are as many"));
-    fs::write(&picture, before).unwrap();
-    fs::copy(&picture, folder.path("photos/ant/more.png")).unwrap();
-    fs::copy(&picture, folder.path("photos/ant/still-more.png")).unwrap();
-    fs::copy(&picture, folder.path("photos/ant/yet-more.png")).unwrap();
+    exchange();
+    fs::copy(folder.path("photos/cow/3.png"), folder.path("photos/ant/more.png")).unwrap();
+    fs::copy(folder.path("photos/cow/3.png"), folder.path("photos/ant/still-more.png")).unwrap();
+    fs::copy(folder.path("photos/cow/3.png"), folder.path("photos/ant/yet-more.png")).unwrap();
     assert!(resume(&[]).starts_with("error: the data has changed since the run began: images that train "));
     for name in ["more", "still-more", "yet-more"] {
         fs::remove_file(folder.path(&format!("photos/ant/{name}.png"))).unwrap();
