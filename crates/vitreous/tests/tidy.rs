@@ -21,7 +21,9 @@ impl Source {
     /// The code before the file's own tests.
     fn without_tests(&self) -> Source {
         let text = if self.path.ends_with("/tests.rs") { "" } else { self.text.as_str() };
-        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_string();
+        // Other modules may use helpers of these tests.
+        let start = ["mod tests {", "pub(super) mod tests {"].map(|start| text.find(&format!("#[cfg(test)]\n{start}")));
+        let text = text[..start.into_iter().flatten().min().unwrap_or(text.len())].to_string();
         Source { path: self.path.clone(), text }
     }
 
