@@ -388,10 +388,13 @@ fn a_damaged_state_is_refused_and_the_one_before_is_used() {
         let text = fs::read_to_string(path).unwrap();
         fs::write(path, text.replacen("\"format\": 1", "\"format\": 2", 1).replacen("0.1.0", "9.9.9", 1)).unwrap();
     };
+    // Hours to hash.
+    let lengthen = |path: &Path| fs::File::options().write(true).open(path).unwrap().set_len(1 << 43).unwrap();
     type Damage<'a> = &'a dyn Fn(&Path);
-    let cases: [(&str, &str, Damage, &str); 6] = [
+    let cases: [(&str, &str, Damage, &str); 7] = [
         ("a", "safetensors", &|path| flip(path, 100), "bytes have another SHA-256 than they were written with"),
-        ("b", "safetensors", &truncate, "bytes have another SHA-256 than they were written with"),
+        ("b", "safetensors", &truncate, "the state is damaged: the header promises another size than "),
+        ("h", "safetensors", &lengthen, "the state is damaged: the header promises another size than "),
         ("c", "json", &truncate, "the state is damaged: "),
         ("d", "json", &|path| flip(path, 400), "the state is damaged: "),
         ("e", "json", &later, "the state was written by a later version, 9.9.9: it has format 2"),

@@ -10,7 +10,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::state::{STATE, named_best, numbers_in};
-use super::{SavedState, StateError};
+use super::{SavedState, StateError, length};
 use crate::record::{Folder, RecordError, Run, Weights, sha256_of_file};
 
 /// Ends the name of a file that was the best.
@@ -32,11 +32,14 @@ impl BestWeights {
     /// # Errors
     /// When they cannot be read.
     pub fn of(run: &Folder) -> Result<BestWeights, RecordError> {
-        let name = Run::weights_file(Weights::Best);
-        match run.open_file(&name).and_then(sha256_of_file) {
+        BestWeights::look(run).map_err(|error| cannot_read(run, &error))
+    }
+
+    fn look(run: &Folder) -> io::Result<BestWeights> {
+        match sha256_of_weights(run, &Run::weights_file(Weights::Best)) {
             Ok(sha256) => Ok(BestWeights::Sha256(sha256)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BestWeights::None),
-            Err(error) => Err(RecordError::read(&run.path().join(name), &error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -70,14 +73,17 @@ impl BestWeights {
         // Earlier versions did not say.
         let Some(wanted) = state.map_or(Some(&BestWeights::None), SavedState::best) else { return Ok(()) };
         let name = Run::weights_file(Weights::Best);
-        if BestWeights::of(run)? == *wanted {
-            return Ok(());
+        match BestWeights::look(run) {
+            Ok(found) if found == *wanted => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(cannot_read(run, &error).into()),
+            // Others, or damaged ones.
+            _ => {}
         }
         let done = match wanted {
             BestWeights::None => run.remove(&name),
             BestWeights::Sha256(sha256) => {
                 let from = aside(sha256);
-                if !run.open_file(&from).and_then(sha256_of_file).is_ok_and(|found| found == *sha256) {
+                if !sha256_of_weights(run, &from).is_ok_and(|found| found == *sha256) {
                     return Err(StateError::LostBest { path: run.path().join(name) });
                 }
                 run.rename(&from, &name).and_then(|()| run.sync("weights"))
@@ -111,6 +117,17 @@ fn named(run: &Folder) -> Option<BTreeSet<String>> {
     Some(named)
 }
 
+/// Returns the SHA-256 of a file of weights that is as long as its header says.
+fn sha256_of_weights(run: &Folder, name: &str) -> io::Result<String> {
+    let mut file = run.open_file(name)?;
+    length::check(&mut file)?;
+    sha256_of_file(file)
+}
+
+fn cannot_read(run: &Folder, error: &io::Error) -> RecordError {
+    RecordError::read(&run.path().join(Run::weights_file(Weights::Best)), error)
+}
+
 fn aside(sha256: &str) -> String {
     format!("{STATE}/{sha256}.{ASIDE}")
 }
@@ -132,9 +149,15 @@ mod tests {
         find_state(run).state.unwrap()
     }
 
+    /// A file without tensors that says something.
+    fn file(text: &str) -> Vec<u8> {
+        let header = format!(r#"{{"__metadata__":{{"text":"{text}"}}}}"#);
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
+    }
+
     fn replace_best(run: &Folder, text: &str) {
         BestWeights::of(run).unwrap().set_aside(run).unwrap();
-        run.write(BEST, text.as_bytes()).unwrap();
+        run.write(BEST, &file(text)).unwrap();
     }
 
     fn asides(run: &Folder) -> usize {
@@ -151,12 +174,12 @@ mod tests {
             replace_best(&run, "first");
             assert_eq!(asides(&run), 0);
             let first = save_state(&run);
-            let kept = root.path().join(aside(&sha256_of_bytes(b"first")));
+            let kept = root.path().join(aside(&sha256_of_bytes(&file("first"))));
             let _fails_once = (!has_links).then(|| Faults::new(&kept, 0..1));
             ["second", "third", "fourth"].iter().for_each(|text| replace_best(&run, text));
             assert_eq!(asides(&run), 1, "no state names the second and the third");
             BestWeights::go_back(&run, Some(&first)).unwrap();
-            assert_eq!(run.read(BEST, 99).unwrap(), b"first");
+            assert_eq!(run.read(BEST, 99).unwrap(), file("first"));
             BestWeights::go_back(&run, Some(&none)).unwrap();
             assert_eq!(BestWeights::of(&run).unwrap(), BestWeights::None);
         }
@@ -167,15 +190,21 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let run = Folder::open(root.path()).unwrap();
         run.make_folder("weights").unwrap();
-        run.write(BEST, b"first").unwrap();
+        run.write(BEST, &file("first")).unwrap();
         save_state(&run);
         replace_best(&run, "second");
         let second = save_state(&run);
         assert_eq!(asides(&run), 1);
         forget_all_but(&run, 1);
         assert_eq!(asides(&run), 0);
+        // Hours to hash, with nothing but holes after its header.
+        let path = root.path().join(BEST);
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 43).unwrap();
+        let error = BestWeights::of(&run).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read: the header promises another size than "), "{error}");
+        run.write(BEST, &file("second")).unwrap();
         BestWeights::go_back(&run, Some(&second)).unwrap();
-        run.write(BEST, b"by hand").unwrap();
+        run.write(BEST, &file("by hand")).unwrap();
         let error = BestWeights::go_back(&run, Some(&second)).unwrap_err().to_string();
         let expected = "the best weights are not those of the state, which are lost (";
         assert!(error.starts_with(expected) && error.ends_with("weights/best.safetensors)"), "{error}");

@@ -126,21 +126,15 @@ impl CheckpointError {
     }
 
     pub(super) fn read(path: &Path, error: &io::Error) -> Self {
-        CheckpointError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
+        let (path, reason) = (path.to_path_buf(), units::system_error(error));
+        match error.kind() {
+            io::ErrorKind::InvalidData => CheckpointError::Damaged { path, reason },
+            _ => CheckpointError::Read { path, reason },
+        }
     }
 
-    pub(super) fn damaged(path: &Path, bytes: &[u8], error: &SafeTensorError) -> Self {
-        let reason = match error {
-            SafeTensorError::HeaderTooSmall => format!("{} bytes are too few", bytes.len()),
-            SafeTensorError::InvalidHeaderLength | SafeTensorError::HeaderTooLarge => {
-                format!("the header is longer than the file, {}", units::bytes(bytes.len() as u64))
-            }
-            SafeTensorError::MetadataIncompleteBuffer => {
-                format!("the header promises another size than {} bytes", bytes.len())
-            }
-            other => other.to_string(),
-        };
-        CheckpointError::Damaged { path: path.to_path_buf(), reason }
+    pub(super) fn damaged(path: &Path, error: &SafeTensorError) -> Self {
+        CheckpointError::Damaged { path: path.to_path_buf(), reason: error.to_string() }
     }
 
     pub(super) fn changed(path: &Path) -> Self {

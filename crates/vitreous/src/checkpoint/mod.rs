@@ -9,6 +9,7 @@
 mod best;
 mod error;
 mod header;
+mod length;
 mod state;
 mod state_error;
 mod tensors;
@@ -40,8 +41,7 @@ impl SavedWeights {
     /// # Errors
     /// When it cannot be read, is damaged, or was not made by this program.
     pub fn read(path: &Path) -> Result<SavedWeights, CheckpointError> {
-        // How much there is memory for is asked by whoever reads it.
-        let bytes = regular::read(path, u64::MAX - 1).map_err(|error| CheckpointError::read(path, &error))?;
+        let bytes = regular::open(path).and_then(length::read).map_err(|error| CheckpointError::read(path, &error))?;
         let metadata = parse(path, &bytes)?.0;
         Ok(SavedWeights { path: path.to_path_buf(), bytes, metadata })
     }
@@ -67,7 +67,7 @@ impl SavedWeights {
         let (path, bytes) = (&self.path, &self.bytes);
         let (_, tensors) = parse(path, bytes)?;
         let (length, header) =
-            SafeTensors::read_metadata(bytes).map_err(|error| CheckpointError::damaged(path, bytes, &error))?;
+            SafeTensors::read_metadata(bytes).map_err(|error| CheckpointError::damaged(path, &error))?;
         header::check(path, header.metadata().as_ref(), &bytes[size_of::<u64>() + length..])?;
         let mut found: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
         found.sort_unstable();
@@ -80,10 +80,10 @@ impl SavedWeights {
 }
 
 fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Metadata, SafeTensors<'a>), CheckpointError> {
-    let (_, header) =
-        SafeTensors::read_metadata(bytes).map_err(|error| CheckpointError::damaged(path, bytes, &error))?;
+    let damaged = |error| CheckpointError::damaged(path, &error);
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
     let metadata = header::read(path, header.metadata().as_ref())?;
-    let tensors = SafeTensors::deserialize(bytes).map_err(|error| CheckpointError::damaged(path, bytes, &error))?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
     Ok((metadata, tensors))
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use vitreous_engine::{Graph, Parameters};
 
 use super::best::forget_unnamed;
-use super::{BestWeights, CheckpointError, StateError, TensorFile, tensors};
+use super::{BestWeights, CheckpointError, StateError, TensorFile, length, tensors};
 use crate::record::{Folder, JournalLengths, RecordError, Run, sha256_of_bytes, sha256_of_file};
 
 /// Version of the layout.
@@ -235,8 +235,8 @@ impl SavedState {
         let record: Record = serde_json::from_value(state).map_err(damaged)?;
         let path = run.path().join(&name);
         // Piece by piece: the tensors of a large model need their memory later.
-        let file = run.open_file(&name).map_err(|error| StateError::read(&path, &error))?;
-        let len = file.metadata().map_or(0, |file| file.len());
+        let mut file = run.open_file(&name).map_err(|error| StateError::read(&path, &error))?;
+        let len = length::check(&mut file).map_err(|error| StateError::read(&path, &error))?;
         let found = sha256_of_file(file).map_err(|error| StateError::read(&path, &error))?;
         if found != record.tensors {
             let reason = format!("its {len} bytes have another SHA-256 than they were written with");
@@ -275,8 +275,8 @@ impl SavedState {
     /// # Errors
     /// When they cannot be read any more.
     pub fn tensors(&self) -> Result<StateTensors, StateError> {
-        // All of it was read for its hash; it cannot be larger than what training takes.
-        let bytes = self.run.read(&self.name, u64::MAX - 1).map_err(|error| StateError::read(&self.path, &error))?;
+        let read = self.run.open_file(&self.name).and_then(length::read);
+        let bytes = read.map_err(|error| StateError::read(&self.path, &error))?;
         Ok(StateTensors { path: self.path.clone(), bytes })
     }
 }
@@ -287,7 +287,7 @@ impl StateTensors {
     /// # Errors
     /// When the state is that of another graph.
     pub fn parameters(&self, graph: &Graph, set: &str) -> Result<Parameters, StateError> {
-        let damaged = |error| StateError::Tensors(CheckpointError::damaged(&self.path, &self.bytes, &error));
+        let damaged = |error| StateError::Tensors(CheckpointError::damaged(&self.path, &error));
         let tensors = SafeTensors::deserialize(&self.bytes).map_err(damaged)?;
         let found: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
         Ok(tensors::read(&self.path, &tensors, graph, &format!("{set}."), &found)?)

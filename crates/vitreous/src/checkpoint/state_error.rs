@@ -69,7 +69,11 @@ impl StateError {
     }
 
     pub(super) fn read(path: &Path, error: &io::Error) -> StateError {
-        StateError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
+        let (path, reason) = (path.to_path_buf(), units::system_error(error));
+        match error.kind() {
+            io::ErrorKind::InvalidData => StateError::Damaged { path, reason },
+            _ => StateError::Read { path, reason },
+        }
     }
 
     pub(super) fn damaged(path: &Path, reason: &str) -> StateError {
