@@ -301,6 +301,20 @@ fn a_file_of_weights_is_enough_to_predict() {
 }
 
 #[test]
+fn best_weights_that_are_lost_are_said_and_the_last_are_read_on_request() {
+    let run = colours();
+    let folder = run.path();
+    picture(&folder.join("a.png"), [9, 230, 8]);
+    fs::remove_file(folder.join("runs/colours/weights/best.safetensors")).unwrap();
+    let lost = "error: the best weights of the run are missing (runs/colours/weights/best.safetensors)\n\
+                hint: use --weights last\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/colours"]), lost);
+    assert_eq!(refused(folder, &["predict", "a.png", "--run=runs/colours"]), lost);
+    assert_eq!(json(folder, &["evaluate", "runs/colours", "--weights=last"])["weights"], "last");
+    said(folder, &["predict", "a.png", "--run=runs/colours", "--weights=last"]);
+}
+
+#[test]
 fn what_is_no_run_or_has_no_such_weights_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -110,6 +110,12 @@ pub enum RecordError {
         /// The version of the layout.
         format: u32,
     },
+    /// The run kept weights as the best, and they are not there.
+    #[error("the best weights of the run are missing ({})", path.display())]
+    LostBest {
+        /// Where they should be.
+        path: PathBuf,
+    },
     /// The run has no weights of that kind.
     #[error("the run has no {file} ({})", path.display())]
     NoWeights {
@@ -149,6 +155,7 @@ impl RecordError {
             RecordError::NoRun { .. } => "name a folder that `vitreous train` made, such as runs/digits".to_string(),
             RecordError::Manifest { .. } => "the file was changed by hand or by another version".to_string(),
             RecordError::Later { version, .. } => format!("use version {version} or later for it"),
+            RecordError::LostBest { .. } => "use --weights last".to_string(),
             RecordError::NoWeights { file, .. } if file.contains("best") => "use --weights last".to_string(),
             RecordError::NoWeights { .. } => "the run ended before its first weights were saved".to_string(),
         })

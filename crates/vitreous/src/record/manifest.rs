@@ -235,6 +235,11 @@ pub struct Results {
 }
 
 impl Results {
+    /// Whether weights were kept as the best.
+    pub(super) fn kept_best(&self) -> bool {
+        self.best_epoch.or(self.best_step).or(self.lowest_step).is_some()
+    }
+
     /// The step after which weights were what they are now, where that is known.
     fn step_of(&self, weights: Weights) -> Option<u64> {
         match weights {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::claim::{Claim, lock_changes};
-use super::{Folder, Manifest, RecordError};
+use super::{Folder, Manifest, RecordError, Results};
 use crate::regular;
 use crate::units::number;
 
@@ -154,12 +154,17 @@ impl Run {
         self.folder.write(CONFIG, config_toml.as_bytes())
     }
 
-    /// Finds weights to read: those asked for, else the best, else the last.
+    /// Finds weights to read: those asked for, else the best, or the last of a run that kept none as the best.
     ///
     /// # Errors
-    /// When there are none.
+    /// When they are not there. Of a run that has lost its best weights, the last ones are read only on request.
     pub fn find_weights(&self, wanted: Option<Weights>) -> Result<(Weights, PathBuf), RecordError> {
         let candidates = wanted.map_or(vec![Weights::Best, Weights::Last], |weights| vec![weights]);
+        let best = self.weights_path(Weights::Best);
+        let kept_best = self.manifest.results.as_ref().is_some_and(Results::kept_best);
+        if candidates.contains(&Weights::Best) && kept_best && !best.is_file() {
+            return Err(RecordError::LostBest { path: best });
+        }
         let found = candidates.iter().map(|&weights| (weights, self.weights_path(weights)));
         found.into_iter().find(|(_, path)| path.is_file()).ok_or_else(|| RecordError::NoWeights {
             path: self.folder().to_path_buf(),
@@ -340,5 +345,28 @@ pub(super) mod tests {
         fs::write(run.weights_path(Weights::Best), "").unwrap();
         assert_eq!(run.find_weights(None).unwrap().0, Weights::Best);
         assert_eq!(run.find_weights(Some(Weights::Last)).unwrap().0, Weights::Last);
+    }
+
+    #[test]
+    fn the_last_weights_do_not_stand_in_for_best_ones_that_are_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = create(folder.path(), None).unwrap();
+        fs::write(run.weights_path(Weights::Last), "").unwrap();
+        let results = |best_step, lowest_step| Some(Results { best_step, lowest_step, ..Results::default() });
+        run.update(|manifest| manifest.results = results(None, None)).unwrap();
+        assert_eq!(run.find_weights(None).unwrap().0, Weights::Last);
+        for results in [results(Some(3), None), results(None, Some(3))] {
+            run.update(|manifest| manifest.results = results).unwrap();
+            for wanted in [None, Some(Weights::Best)] {
+                let error = run.find_weights(wanted).unwrap_err();
+                let expected =
+                    format!("the best weights of the run are missing ({})", run.weights_path(Weights::Best).display());
+                assert_eq!((error.to_string(), error.hint().unwrap().as_str()), (expected, "use --weights last"));
+            }
+            assert_eq!(run.find_weights(Some(Weights::Last)).unwrap().0, Weights::Last);
+        }
+        // No file of weights.
+        fs::create_dir(run.weights_path(Weights::Best)).unwrap();
+        assert!(matches!(run.find_weights(None), Err(RecordError::LostBest { .. })));
     }
 }
