@@ -63,6 +63,16 @@ fn a_run_that_a_limit_of_memory_lets_through_comes_to_its_end() {
 }
 
 #[test]
+fn many_threads_count_in_a_limit_of_addresses() {
+    let folder = Folder::new();
+    let output = limited(&folder, "-v 790000", &[&SMALL[..], &["--threads=64"]].concat());
+    let (status, stderr) = (output.status.code(), text(&output.stderr));
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(stderr.starts_with("error: training needs ") && stderr.contains("fewer --threads"), "{stderr}");
+    assert!(!folder.path("runs").exists());
+}
+
+#[test]
 fn a_limit_of_file_sizes_is_a_full_disk() {
     let folder = Folder::new();
     let output = limited(&folder, "-f 20", &[&SMALL[..], &["--name=a"]].concat());

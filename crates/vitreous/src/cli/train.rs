@@ -23,7 +23,7 @@ use crate::evaluate::Accuracy;
 use crate::models::{self, Model};
 use crate::record::{Place, Run, Status, base_name, is_name, was_begun};
 use crate::train::{
-    Job, Limits, Outcome, Preflight, SaveEvery, available_memory, check_decoding, check_memory, memory_needed,
+    Job, Limits, Outcome, Preflight, SaveEvery, available_memory_beside, check_decoding, check_memory, memory_needed,
 };
 use crate::units;
 
@@ -215,9 +215,11 @@ pub fn ready_for(checked: &CheckedConfig, facts: Facts) -> Result<Ready, CliErro
     Job::check_batch(&config, facts.train)?;
     let model = models::build_for_training(&config)?;
     let mut needed = memory_needed(&config, &model, &facts);
-    let decoding = facts.decoding_bytes(Wanted::TrainAndValidation, crate::train::threads(config.train.threads));
-    check_decoding(needed.1, decoding, available_memory())?;
-    check_memory("training", needed, facts.is_folder(), available_memory())?;
+    let threads = crate::train::threads(config.train.threads);
+    let (decoding, available) =
+        (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory_beside(threads));
+    check_decoding(needed.1, decoding, available)?;
+    check_memory("training", needed, facts.is_folder(), available)?;
     // Pictures are decoded before the engine takes its memory.
     needed.1 += decoding.saturating_sub(needed.0.total());
     Ok(Ready { facts, config, model, needed, notes })

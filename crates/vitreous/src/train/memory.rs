@@ -86,18 +86,26 @@ pub fn check_decoding(held: u64, decoding: u64, available: Option<u64>) -> Resul
     }
 }
 
-/// Address space that a thread takes besides what it works on: its stack, and the heap that the allocator sets aside.
-const ADDRESSES_OF_A_THREAD: u64 = (2 + 64) << 20;
-
-/// The part of it that can be written to: the stack.
+/// Stack of a thread.
 const STACK_BYTES: u64 = 2 << 20;
 
-/// Returns the bytes that a program may still take: what the system has left, or less where this process (`ulimit -v`,
-/// `ulimit -d`) or its container has a limit.
+/// Address space that glibc's allocator sets aside for a heap: each thread has its own, up to a number of heaps.
+const HEAP_BYTES: u64 = 64 << 20;
+
+/// Most such heaps for each processor.
+const HEAPS_OF_A_PROCESSOR: u64 = 8;
+
+/// Returns the bytes that a program may still take which starts a thread for each processor.
 pub fn available_memory() -> Option<u64> {
+    available_memory_beside(threads(0))
+}
+
+/// Returns the bytes that a program may still take beside its threads: what the system has left, or less where this
+/// process (`ulimit -v`, `ulimit -d`) or its container has a limit.
+pub fn available_memory_beside(threads: usize) -> Option<u64> {
     let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_available(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| group_left(&text, "/sys/fs/cgroup"));
-    system.into_iter().chain(group).chain(limits_left()).min()
+    system.into_iter().chain(group).chain(limits_left(threads)).min()
 }
 
 /// Reads `MemAvailable` of `/proc/meminfo`.
@@ -115,24 +123,32 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 /// Returns the least that a limit of this process leaves, where there is one: `ulimit -v` counts all addresses that are
 /// set aside, `ulimit -d` those that can be written to.
 #[cfg(unix)]
-fn limits_left() -> Option<u64> {
+fn limits_left(threads: usize) -> Option<u64> {
     use rustix::process::{Resource, getrlimit};
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let left = |resource, used, of_a_thread| limit_left(getrlimit(resource).current, &status, used, of_a_thread);
-    let left = [left(Resource::As, "VmSize:", ADDRESSES_OF_A_THREAD), left(Resource::Data, "VmData:", STACK_BYTES)];
+    let [addresses, writable] = taken_by_threads(threads, self::threads(0));
+    let left = |resource, used, by_threads| limit_left(getrlimit(resource).current, &status, used, by_threads);
+    let left = [left(Resource::As, "VmSize:", addresses), left(Resource::Data, "VmData:", writable)];
     left.into_iter().flatten().min()
 }
 
 /// Other systems have no such limits.
 #[cfg(not(unix))]
-fn limits_left() -> Option<u64> {
+fn limits_left(_: usize) -> Option<u64> {
     None
 }
 
-/// What is left of a limit when the threads have started: one for each processor, and the one that writes.
-fn limit_left(limit: Option<u64>, status: &str, used: &str, of_a_thread: u64) -> Option<u64> {
-    let threads = threads(0) as u64 + 1;
-    let taken = kibibytes(status, used).unwrap_or(0) + threads * of_a_thread;
+/// Address space that threads take besides what they work on, the one that writes among them, and the part of it that
+/// can be written to.
+fn taken_by_threads(threads: usize, processors: usize) -> [u64; 2] {
+    let threads = threads as u64 + 1;
+    let heaps = threads.min(HEAPS_OF_A_PROCESSOR * processors as u64);
+    [threads * STACK_BYTES + heaps * HEAP_BYTES, threads * STACK_BYTES]
+}
+
+/// What is left of a limit when the threads have started.
+fn limit_left(limit: Option<u64>, status: &str, used: &str, by_threads: u64) -> Option<u64> {
+    let taken = kibibytes(status, used).unwrap_or(0) + by_threads;
     limit.map(|limit| limit.saturating_sub(taken))
 }
 
@@ -184,11 +200,18 @@ mod tests {
     #[test]
     fn a_limit_leaves_what_neither_the_process_nor_its_threads_take() {
         let status = "VmPeak:\t  999 kB\nVmSize:\t    1000 kB\nVmData:\t 10 kB\n";
-        let threads = threads(0) as u64 + 1;
         assert_eq!(limit_left(None, status, "VmSize:", 7), None);
-        assert_eq!(limit_left(Some(5_000_000), status, "VmSize:", 7), Some(5_000_000 - 1_024_000 - 7 * threads));
+        assert_eq!(limit_left(Some(5_000_000), status, "VmSize:", 7), Some(5_000_000 - 1_024_000 - 7));
         assert_eq!(limit_left(Some(5_000), status, "VmData:", 0), Some(0));
         assert_eq!(limit_left(Some(5_000), "", "VmData:", 0), Some(5_000));
+    }
+
+    #[test]
+    fn each_thread_has_a_stack_and_a_heap_until_there_are_eight_heaps_for_each_processor() {
+        let mebibytes = |threads, processors| taken_by_threads(threads, processors).map(|bytes| bytes >> 20);
+        assert_eq!(mebibytes(2, 2), [3 * 66, 3 * 2]);
+        assert_eq!(mebibytes(64, 2), [65 * 2 + 16 * 64, 65 * 2]);
+        assert_eq!(mebibytes(64, 99), [65 * 66, 65 * 2]);
     }
 
     #[test]

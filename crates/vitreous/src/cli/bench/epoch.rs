@@ -19,7 +19,7 @@ use crate::data::{self, ImageSet, Normalization, SplitName, Wanted};
 use crate::models;
 use crate::random::{Purpose, stream};
 use crate::train::{
-    Job, Rooms, StepExamples, available_memory, check_decoding, check_memory, memory_needed, optimizer, threads,
+    Job, Rooms, StepExamples, available_memory_beside, check_decoding, check_memory, memory_needed, optimizer, threads,
 };
 use crate::units;
 
@@ -61,10 +61,11 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let model = models::build_for_training(&config)?;
     let (memory, images) = memory_needed(&config, &model, &facts);
     let needed = (memory, images + Noise::bytes(&model, config.train.step_images()));
-    let decoding = facts.decoding_bytes(Wanted::TrainAndValidation, threads(config.train.threads));
-    check_decoding(images, decoding, available_memory())?;
-    check_memory("the epoch", needed, facts.is_folder(), available_memory())?;
     let threads = threads(config.train.threads);
+    let (decoding, available) =
+        (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory_beside(threads));
+    check_decoding(images, decoding, available)?;
+    check_memory("the epoch", needed, facts.is_folder(), available)?;
     let loaded = reading(|progress| data::load(spec, &facts, Wanted::TrainAndValidation, threads, progress))?;
     let split = loaded.train.ok_or_else(|| CliError::failure("no train split was loaded", None))?;
     let Normalization { mean, std } = Normalization::new(spec, &split);
