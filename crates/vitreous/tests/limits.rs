@@ -99,6 +99,18 @@ fn a_thread_that_cannot_be_started_is_said_to_be_one() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     let hint = "\nhint: raise the limits for threads and memory (ulimit -u, ulimit -v, or the container's)\n";
     assert!(stderr.contains("error: cannot start a thread: ") && stderr.ends_with(hint), "{stderr}");
+    // The name is free.
+    assert!(!folder.path("runs/a").exists());
+    let mut command = Command::cargo_bin("vitreous").unwrap();
+    command.current_dir(folder.root()).args(SMALL);
+    assert!(command.args(["--name=a", "--max-steps=2"]).output().unwrap().status.success());
+    // A run that goes on is not touched.
+    let manifest = fs::read(folder.path("runs/a/manifest.json")).unwrap();
+    let mut command = Command::cargo_bin("vitreous").unwrap();
+    command.current_dir(folder.root()).env("RUST_MIN_STACK", "1000000000000000");
+    let output = command.args(["train", "--resume=runs/a", "--set=train.max_steps="]).output().unwrap();
+    assert!(text(&output.stderr).contains("error: cannot start a thread: "), "{}", text(&output.stderr));
+    assert!(fs::read(folder.path("runs/a/manifest.json")).unwrap() == manifest);
     // What needs no second thread goes on without one.
     common::write_photos(&folder);
     let mut command = Command::cargo_bin("vitreous").unwrap();

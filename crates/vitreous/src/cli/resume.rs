@@ -36,8 +36,10 @@ pub struct Ready {
 impl Ready {
     /// Starts a run in a place of its own.
     pub fn start(place: Place, job: Job, command: Vec<String>) -> Result<Ready, CliError> {
-        let run = place.create(&job.config().to_toml(), job.manifest(command))?;
-        Ok(Ready { run, training: Training::new(job) })
+        let (toml, manifest) = (job.config().to_toml(), job.manifest(command));
+        // Before the folder is made: a run that cannot begin leaves none.
+        let training = Training::new(job)?;
+        Ok(Ready { run: place.create(&toml, manifest)?, training })
     }
 
     /// Trains the run to its end, or to a limit.
@@ -185,7 +187,7 @@ impl Begun {
         };
         let training = match &self.saved {
             Some(saved) => Training::goes_on(job, saved)?,
-            None => Training::new(job),
+            None => Training::new(job)?,
         };
         BestWeights::go_back(self.run.files(), self.saved.as_ref()).map_err(TrainError::from)?;
         if !changes.is_empty() {

@@ -4,6 +4,7 @@
 //! What is handed in is written in its order. What cannot be written waits and is tried again; newer weights and states
 //! take the place of older ones that wait. A state is written last, so that whatever it builds upon is there.
 
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -73,12 +74,33 @@ pub struct StateParts {
     pub sets: Vec<(String, Arc<Parameters>)>,
 }
 
+/// The thread of a keeper, which waits for a run: it is started before the run is made, which is nothing without it.
+pub struct WriterThread {
+    begin: Sender<(Writer, Arc<Shared>)>,
+    handle: JoinHandle<Result<(), RecordError>>,
+}
+
+impl WriterThread {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When the system starts no thread.
+    pub fn start() -> Result<WriterThread, TrainError> {
+        let (begin, begun) = mpsc::channel::<(Writer, Arc<Shared>)>();
+        // Without a run there is nothing to write.
+        let work = move || begun.recv().map_or(Ok(()), |(writer, shared)| writer.work(&shared));
+        let handle = thread::Builder::new().name("writer".to_string()).spawn(work);
+        let handle = handle.map_err(|error| TrainError::Thread { reason: units::system_error(&error) })?;
+        Ok(WriterThread { begin, handle })
+    }
+}
+
 impl Keeper {
     /// Starts to write into a run's folder, after what lies there, or, without lengths, from the start.
     ///
     /// # Errors
-    /// When the files that grow cannot be opened, or the thread cannot be started.
-    pub fn start(run: &Run, lengths: Option<&JournalLengths>) -> Result<Keeper, TrainError> {
+    /// When the files that grow cannot be opened.
+    pub fn start(thread: WriterThread, run: &Run, lengths: Option<&JournalLengths>) -> Result<Keeper, RecordError> {
         let journal = match lengths {
             Some(lengths) => Journal::goes_on(run.files(), lengths)?,
             None => Journal::start(run.files())?,
@@ -86,10 +108,8 @@ impl Keeper {
         let shared = Arc::new(Shared { desk: Mutex::default(), changed: Condvar::new() });
         let on_disk = BestWeights::of(run.files())?;
         let writer = Writer { run: run.clone(), journal, on_disk, best: None, last: None, state: None };
-        let theirs = shared.clone();
-        let writer = thread::Builder::new().name("writer".to_string()).spawn(move || writer.work(&theirs));
-        let writer = writer.map_err(|error| TrainError::Thread { reason: units::system_error(&error) })?;
-        Ok(Keeper { shared, writer: Some(writer) })
+        thread.begin.send((writer, shared.clone())).expect("the thread waits for it");
+        Ok(Keeper { shared, writer: Some(thread.handle) })
     }
 
     /// Hands in the row of an epoch and the hashes of its last weights.

@@ -46,7 +46,7 @@ fn train(run: &mut Run, job: Job) -> (Result<Outcome, TrainError>, u32) {
     BestWeights::go_back(run.files(), state.as_ref()).unwrap();
     let mut training = match state {
         Some(saved) => Training::goes_on(job, &saved).unwrap(),
-        None => Training::new(job),
+        None => Training::new(job).unwrap(),
     };
     let stop = AtomicBool::new(false);
     // States amid each epoch and at its end.

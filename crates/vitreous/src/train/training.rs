@@ -9,7 +9,7 @@ use vitreous_engine::{Graph, Isa, OptimizerState, Parameters, Session};
 
 use super::astray::first_tensor;
 use super::examples::Rooms;
-use super::keeper::{Keeper, News, StateParts, persist};
+use super::keeper::{Keeper, News, StateParts, WriterThread, persist};
 use super::position::{Bounds, Position};
 use super::{Event, Job, TrainError, optimizer};
 use crate::checkpoint::{Metadata, SavedState, forget_all_but};
@@ -32,6 +32,8 @@ pub struct Training {
     graph: Arc<Graph>,
     /// How long the growing files were when the state was saved from which this goes on.
     journal: Option<JournalLengths>,
+    /// Waits for the run.
+    writer: Option<WriterThread>,
 }
 
 /// How a run ended, and what it reached.
@@ -198,8 +200,12 @@ fn margin(step: Duration, left: u64, validation: impl FnOnce() -> Duration) -> D
 }
 
 impl Training {
-    /// Gives a job its first weights.
-    pub fn new(job: Job) -> Self {
+    /// Gives a job its first weights, and starts the thread that will write.
+    ///
+    /// # Errors
+    /// When that thread cannot be started.
+    pub fn new(job: Job) -> Result<Self, TrainError> {
+        let writer = Some(WriterThread::start()?);
         let (config, normalization) = (&job.config, &job.data().normalization);
         let shape = job.train.shape();
         let augment = Augment::new(
@@ -214,7 +220,7 @@ impl Training {
         let mut session =
             Session::new(job.model.graph.clone(), parameters, job.threads).expect("a model with its own parameters");
         session.start_training(job.model.loss, &[job.model.correct], optimizer(&config.train));
-        Training {
+        Ok(Training {
             metadata: job.metadata(),
             graph: Arc::new(job.model.graph.clone()),
             job,
@@ -225,15 +231,16 @@ impl Training {
             lowest: None,
             start: None,
             journal: None,
-        }
+            writer,
+        })
     }
 
     /// Goes on from a saved state: every later step is that of the run that saved it.
     ///
     /// # Errors
-    /// When the state is that of another model.
+    /// When the state is that of another model, or the thread that writes cannot be started.
     pub fn goes_on(job: Job, saved: &SavedState) -> Result<Self, TrainError> {
-        let mut training = Training::new(job);
+        let mut training = Training::new(job)?;
         let about = About::of(saved)?;
         about.check(saved.step(), &training.job).map_err(|reason| {
             let path = saved.path().to_path_buf();
@@ -296,8 +303,9 @@ impl Training {
         listen: &mut dyn FnMut(Event),
     ) -> Result<Status, TrainError> {
         let now = Instant::now();
+        let writer = self.writer.take().map_or_else(WriterThread::start, Ok)?;
         let mut around = Surroundings {
-            keeper: Keeper::start(run, self.journal.as_ref())?,
+            keeper: Keeper::start(writer, run, self.journal.as_ref())?,
             started,
             clock: (now, self.position.results.seconds),
             line: now,
