@@ -121,6 +121,31 @@ fn classes_are_matched_by_name_and_not_by_the_order_of_folders() {
 }
 
 #[test]
+fn classes_without_images_have_no_scores_and_are_in_no_mean() {
+    let run = colours();
+    let folder = run.path();
+    // Two of five pictures under `red` are green.
+    pictures(folder, "some/red", &[("", COLOURS[2].1)], 3);
+    (7..9).for_each(|number| picture(&folder.join(format!("some/red/{number}.png")), COLOURS[1].1));
+    let text = said(folder, &["evaluate", "runs/colours", "--data=some"]);
+    let expected = "\
+class  precision   recall       F1  images
+blue           -        -        -       0
+green          -        -        -       0
+red     100.00 %  60.00 %  75.00 %       5
+mean    100.00 %  60.00 %  75.00 %       5
+mean over the classes that have images: 1 of 3
+";
+    assert!(text.starts_with(expected), "{text}");
+    let report = json(folder, &["evaluate", "runs/colours", "--data=some"]);
+    assert_eq!(
+        report["classes"][1],
+        serde_json::json!({"name": "green", "precision": null, "recall": null, "f1": null, "support": 0})
+    );
+    assert_eq!((&report["recall_mean"], &report["top1"]), (&0.6.into(), &0.6.into()));
+}
+
+#[test]
 fn a_run_on_some_classes_is_measured_on_these_and_keeps_their_names() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use vitreous_engine::Memory;
 
+use super::class_scores;
 use super::reading::{evaluating, reading};
 use super::settings::dir_of_environment;
 use super::strips;
-use super::table::{Align, table};
 use super::train::passed_over;
 use super::{CliError, json, show};
 use crate::config::classes::{ClassSubset, spelling};
@@ -18,20 +18,10 @@ use crate::config::layers::Layers;
 use crate::config::train::THREADS_MAX;
 use crate::data::strips::check_digits;
 use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split, SplitName, Wanted};
-use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report, Scores};
+use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report};
 use crate::record::{RecordError, Run, Weights};
-use crate::text::shortened;
 use crate::train::{available_memory, check_decoding, check_memory, threads};
 use crate::units;
-
-/// Most classes whose whole confusion matrix is shown on the screen.
-const MATRIX_CLASSES_MAX: usize = 20;
-
-/// Confusions that are shown instead of a larger matrix.
-const CONFUSIONS_SHOWN: usize = 10;
-
-/// Longest class name in the table of classes, in characters.
-const NAME_MAX: usize = 40;
 
 /// Measures a trained model on a split of its data
 #[derive(clap::Args)]
@@ -457,43 +447,7 @@ fn note_of_other(run: &Run, name: &str, loaded: &Loaded) -> String {
 
 fn text(report: &Report) -> String {
     match &report.reached {
-        Reached::Classes(scores) => classes_text(report, scores),
+        Reached::Classes(scores) => class_scores::text(report, scores),
         Reached::Reading(scores) => strips::text(report, scores),
     }
-}
-
-fn classes_text(report: &Report, scores: &Scores) -> String {
-    let mut text = class_table(scores);
-    text.push('\n');
-    if scores.classes.len() <= MATRIX_CLASSES_MAX {
-        text.push_str(&scores.confusion.text());
-    } else {
-        text.push_str("most often taken for another class\n");
-        let mut rows = vec![["images", "true class", "taken for"].map(str::to_string)];
-        let confused = scores.confusion.most_confused(CONFUSIONS_SHOWN);
-        let name = |name: &str| shortened(name, NAME_MAX);
-        rows.extend(confused.iter().map(|c| [units::count(c.images), name(c.label), name(c.prediction)]));
-        text.push_str(&table(&rows, &[Align::Right, Align::Left, Align::Left]));
-    }
-    let [low, high] = scores.top1_interval.map(units::percent);
-    text.push_str(&format!("\n{}", line!("{}", report.title("images", scores.images))));
-    text.push_str(&line!(
-        "loss {:.4}, top-1 {} (95 % interval {low} to {high}), top-5 {}",
-        scores.loss,
-        units::percent(scores.top1),
-        units::percent(scores.top5),
-    ));
-    text
-}
-
-fn class_table(scores: &Scores) -> String {
-    let row = |name: &str, values: [f64; 3], images: u64| {
-        let [precision, recall, f1] = values.map(units::percent);
-        [shortened(name, NAME_MAX), precision, recall, f1, units::count(images)]
-    };
-    let mut rows = vec![["class", "precision", "recall", "F1", "images"].map(str::to_string)];
-    rows.extend(scores.classes.iter().map(|c| row(&c.name, [c.precision, c.recall, c.f1], c.support)));
-    rows.push(row("mean", [scores.precision_mean, scores.recall_mean, scores.f1_mean], scores.images));
-    let right = Align::Right;
-    table(&rows, &[Align::Left, right, right, right, right])
 }

@@ -16,6 +16,7 @@ macro_rules! line {
 }
 
 mod bench;
+mod class_scores;
 mod compare;
 mod data;
 mod dry_run;

@@ -1,8 +1,8 @@
 //! What logits and labels come to: loss, accuracy with its interval, scores of each class, confusion matrix.
 //!
-//! Conventions are scikit-learn's with `zero_division=0`: a class that is never predicted has precision 0, one without
-//! images has recall 0, one with neither has F1 0, and means over classes leave out those with neither. Of equal
-//! logits the first counts as the greatest. A label whose logit is not a number is never right.
+//! A class with images that is never predicted has precision 0, as in scikit-learn with `zero_division=0`. A class
+//! without images has no precision, recall or F1, and the means over classes leave it out. Of equal logits the first
+//! counts as the greatest. A label whose logit is not a number is never right.
 
 use serde::{Deserialize, Serialize};
 
@@ -55,11 +55,11 @@ pub struct Scores {
     pub top1_interval: [f64; 2],
     /// Part of the images whose class is among the five greatest logits.
     pub top5: f64,
-    /// Mean precision over the classes.
+    /// Mean precision over the classes that have images.
     pub precision_mean: f64,
-    /// Mean recall over the classes.
+    /// Mean recall over the classes that have images.
     pub recall_mean: f64,
-    /// Mean F1 over the classes.
+    /// Mean F1 over the classes that have images.
     pub f1_mean: f64,
     /// The classes, in the order of the model's table.
     pub classes: Vec<ClassScores>,
@@ -67,17 +67,17 @@ pub struct Scores {
     pub confusion: ConfusionMatrix,
 }
 
-/// What a model reaches on one class.
+/// What a model reaches on one class. A class without images has no precision, recall or F1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassScores {
     /// The class's name.
     pub name: String,
     /// Part of the images predicted as this class that are of it.
-    pub precision: f64,
+    pub precision: Option<f64>,
     /// Part of the images of this class that are predicted as it.
-    pub recall: f64,
+    pub recall: Option<f64>,
     /// Harmonic mean of precision and recall.
-    pub f1: f64,
+    pub f1: Option<f64>,
     /// Number of images of this class.
     pub support: u64,
 }
@@ -175,10 +175,9 @@ impl Tally {
         let Tally { totals, confusion } = self;
         let (Totals { images, right, .. }, num_classes) = (totals, confusion.names().len());
         let classes: Vec<ClassScores> = (0..num_classes).map(|class| class_scores(&confusion, class)).collect();
-        let seen = |class: &usize| confusion.support(*class) + confusion.predicted(*class) > 0;
-        let mean = |score: fn(&ClassScores) -> f64| {
-            let seen: Vec<f64> = (0..num_classes).filter(seen).map(|class| score(&classes[class])).collect();
-            seen.iter().sum::<f64>() / seen.len().max(1) as f64
+        let mean = |score: fn(&ClassScores) -> Option<f64>| {
+            let defined: Vec<f64> = classes.iter().filter_map(score).collect();
+            defined.iter().sum::<f64>() / defined.len().max(1) as f64
         };
         Scores {
             images,
@@ -198,11 +197,12 @@ impl Tally {
 fn class_scores(confusion: &ConfusionMatrix, class: usize) -> ClassScores {
     let (right, support, predicted) =
         (confusion.count(class, class), confusion.support(class), confusion.predicted(class));
+    let score = |count, of| (support > 0).then(|| part(count, of));
     ClassScores {
         name: confusion.names()[class].clone(),
-        precision: part(right, predicted),
-        recall: part(right, support),
-        f1: part(2 * right, support + predicted),
+        precision: score(right, predicted),
+        recall: score(right, support),
+        f1: score(2 * right, support + predicted),
         support,
     }
 }
@@ -307,23 +307,39 @@ mod tests {
     #[test]
     fn scores_of_classes_are_those_computed_by_hand() {
         // Of class 0: three right, one taken for 1. Of class 1: one right, two taken for 0. Class 2: never predicted.
-        // Class 3: neither there nor predicted.
-        let mut tally = Tally::new(&names(4));
+        let mut tally = Tally::new(&names(3));
         for (label, class) in [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, 0), (1, 0), (2, 1)] {
-            tally.add(&ordered(4, &[class]), label);
+            tally.add(&ordered(3, &[class]), label);
         }
         let scores = tally.finish();
-        let rows: Vec<[f64; 3]> = scores.classes.iter().map(|c| [c.precision, c.recall, c.f1]).collect();
-        let expected = [[3.0 / 5.0, 3.0 / 4.0, 2.0 / 3.0], [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0], [0.0; 3], [0.0; 3]];
-        for (row, expected) in rows.iter().flatten().zip(expected.iter().flatten()) {
-            assert!(close(*row, *expected), "{rows:?}");
+        let expected = [[3.0 / 5.0, 3.0 / 4.0, 2.0 / 3.0], [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0], [0.0; 3]];
+        for (class, expected) in scores.classes.iter().zip(expected) {
+            let values = [class.precision, class.recall, class.f1].map(Option::unwrap);
+            assert!(values.iter().zip(expected).all(|(value, expected)| close(*value, expected)), "{class:?}");
         }
-        assert_eq!(scores.classes.iter().map(|c| c.support).collect::<Vec<_>>(), [4, 3, 1, 0]);
+        assert_eq!(scores.classes.iter().map(|c| c.support).collect::<Vec<_>>(), [4, 3, 1]);
         assert!(close(scores.top1, 0.5));
-        // Class 3 is in no mean.
         assert!(close(scores.f1_mean, (2.0 / 3.0 + 1.0 / 3.0) / 3.0), "{}", scores.f1_mean);
         assert!(close(scores.precision_mean, (0.6 + 1.0 / 3.0) / 3.0));
         assert!(close(scores.recall_mean, (0.75 + 1.0 / 3.0) / 3.0));
+    }
+
+    #[test]
+    fn a_class_without_images_has_no_scores_and_is_in_no_mean() {
+        // Class 1 has no images and is predicted twice; class 2 has none and is never predicted.
+        let mut tally = Tally::new(&names(3));
+        for class in [0, 0, 0, 1, 1] {
+            tally.add(&ordered(3, &[class]), 0);
+        }
+        let scores = tally.finish();
+        let values: Vec<_> = scores.classes.iter().map(|c| (c.precision, c.recall, c.support)).collect();
+        assert_eq!(values, [(Some(1.0), Some(0.6), 5), (None, None, 0), (None, None, 0)]);
+        assert_eq!((scores.classes[1].f1, scores.classes[2].f1), (None, None));
+        assert_eq!((scores.precision_mean, scores.recall_mean), (1.0, 0.6));
+        assert!(close(scores.f1_mean, 0.75), "{}", scores.f1_mean);
+        let json = serde_json::to_value(&scores).unwrap();
+        assert!(json["classes"][1]["recall"].is_null(), "{json}");
+        assert_eq!(serde_json::from_value::<Scores>(json).unwrap(), scores);
     }
 
     #[test]
