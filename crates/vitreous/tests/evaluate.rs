@@ -196,10 +196,15 @@ fn other_images_and_missing_splits_are_said() {
     let stderr = |arguments: &[&str]| String::from_utf8(vitreous(folder, arguments).stderr).unwrap();
     let written = "written to runs/colours/evaluation/val\n";
     assert_eq!(stderr(&["evaluate", "runs/colours", "--split=val"]), written);
+    assert_eq!(json(folder, &["evaluate", "runs/colours", "--split=val"]).get("note"), None);
     picture(&folder.join("colours/val/red/new.png"), [200, 0, 0]);
     let note = "note: the data has changed since the run was trained: which of these 10 validation images were used for \
                 training is unknown\n";
     assert_eq!(stderr(&["evaluate", "runs/colours", "--split=val"]), format!("{note}{written}"));
+    let report = json(folder, &["evaluate", "runs/colours", "--split=val"]);
+    assert_eq!(report["note"], note["note: ".len()..].trim_end());
+    let kept = fs::read_to_string(folder.join("runs/colours/evaluation/val/report.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&kept).unwrap(), report);
 
     fs::remove_dir_all(folder.join("colours/test")).unwrap();
     let expected = format!("note: colours has no test split: evaluated on the validation split\n{note}{written}");

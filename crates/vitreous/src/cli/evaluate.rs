@@ -224,12 +224,12 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let fingerprint = loaded.fingerprint.clone();
     let is_beside_best = weights == Weights::Last && run.find_weights(Some(Weights::Best)).is_ok();
     let folder = Report::folder(run.folder(), split, other, is_beside_best);
-    let trained_on = if is_own {
+    let note = if is_own {
         note_of_own(&run, &folder, split, &loaded, images.len())
     } else {
         Some(note_of_other(&run, &facts.name, &loaded))
     };
-    trained_on.iter().for_each(|note| say!("note: {note}"));
+    note.iter().for_each(|note| say!("note: {note}"));
     if !loaded.skipped.is_empty() {
         say!("note: {} pictures that cannot be decoded were left out", loaded.skipped.len());
     }
@@ -247,6 +247,7 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
         fingerprint,
         split,
         test_evaluations: run.manifest().test_evaluations,
+        note,
         reached,
     };
     // Work that cannot be written can still be printed.

@@ -39,6 +39,9 @@ pub struct Report {
     pub split: SplitName,
     /// How often the run's test split was looked at, this time included.
     pub test_evaluations: u64,
+    /// Which of the images may have been used for training, or that they are not those of the last evaluation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// What was reached.
     #[serde(flatten)]
     pub reached: Reached,
