@@ -114,10 +114,14 @@ fn classes_are_matched_by_name_and_not_by_the_order_of_folders() {
     let predictions = fs::read_to_string(folder.join(others)).unwrap();
     assert!(predictions.lines().nth(1).unwrap().starts_with("test/green/0.png,green,green,"), "{predictions}");
 
-    picture(&folder.join("others/train/blu/0.png"), COLOURS[0].1);
-    let expected = "error: the model does not know the class `blu` of the data\n\
-                    hint: it knows `blue`: give the folder that name\n";
-    assert_eq!(refused(folder, &["evaluate", "runs/colours", "--data", "others"]), expected);
+    for (class, hint) in
+        [("Blue", "it knows `blue`: give the folder that name"), ("blu", "its classes are blue, green, red")]
+    {
+        picture(&folder.join("others/train").join(class).join("0.png"), COLOURS[0].1);
+        let expected = format!("error: the model does not know the class `{class}` of the data\nhint: {hint}\n");
+        assert_eq!(refused(folder, &["evaluate", "runs/colours", "--data", "others"]), expected);
+        fs::remove_dir_all(folder.join("others/train").join(class)).unwrap();
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use super::EvaluateError;
 use crate::config::classes::spelling;
-use crate::units;
 
 /// Which class of a model each class of a data set is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +21,7 @@ impl ClassMap {
         let find = |name: &String| {
             known.get(&spelling(name)).copied().ok_or_else(|| EvaluateError::UnknownClass {
                 class: name.clone(),
-                nearest: units::nearest(name, model.iter().map(String::as_str)).map(str::to_string),
+                same_letters: model.iter().find(|known| letters(known) == letters(name)).cloned(),
                 known: model.to_vec(),
             })
         };
@@ -33,6 +32,12 @@ impl ClassMap {
     pub fn of(&self, label: usize) -> usize {
         self.places[label]
     }
+}
+
+/// What is left of a name without upper case, spaces, underscores and hyphens: two spellings of one word have the same.
+fn letters(name: &str) -> String {
+    let name = name.to_lowercase();
+    spelling(&name).chars().filter(|c| !c.is_whitespace() && !matches!(c, '_' | '-')).collect()
 }
 
 #[cfg(test)]
@@ -49,8 +54,6 @@ mod tests {
         assert_eq!([map.of(0), map.of(1)], [2, 0]);
         let map = ClassMap::new(&names(&["bar", "caf\u{e9}"]), &names(&["cafe\u{301}"])).unwrap();
         assert_eq!(map.of(0), 1);
-        let map = ClassMap::new(&names(&["bar", "caf\u{e9}"]), &names(&["cafe\u{301}"])).unwrap();
-        assert_eq!(map.of(0), 1);
     }
 
     #[test]
@@ -59,7 +62,23 @@ mod tests {
         let error = ClassMap::new(&known, &names(&["cat", "lynx"])).unwrap_err();
         assert_eq!(error.to_string(), "the model does not know the class `lynx` of the data");
         assert_eq!(error.hint().unwrap(), "its classes are cat, dog");
-        let error = ClassMap::new(&known, &names(&["dogs"])).unwrap_err();
-        assert_eq!(error.hint().unwrap(), "it knows `dog`: give the folder that name");
+    }
+
+    #[test]
+    fn a_name_is_suggested_only_for_another_spelling_of_it() {
+        let known = names(&["cat", "dog", "golden_retriever", "caf\u{e9}"]);
+        let hint = |name: &str| ClassMap::new(&known, &names(&[name])).unwrap_err().hint().unwrap();
+        let spellings = [
+            ("Dog", "dog"),
+            ("Golden Retriever", "golden_retriever"),
+            ("golden-retriever", "golden_retriever"),
+            ("CAFE\u{301}", "caf\u{e9}"),
+        ];
+        for (name, nearest) in spellings {
+            assert_eq!(hint(name), format!("it knows `{nearest}`: give the folder that name"), "{name}");
+        }
+        for other in ["frog", "dogs", "do", "cafe"] {
+            assert_eq!(hint(other), "its classes are cat, dog, golden_retriever, caf\u{e9}", "{other}");
+        }
     }
 }

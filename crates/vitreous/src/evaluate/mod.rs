@@ -55,7 +55,7 @@ pub fn predictions_csv(predictions: &[Prediction], names: &[String]) -> String {
 pub enum EvaluateError {
     /// A class of the data is none of the model's.
     #[error("the model does not know the class `{class}` of the data")]
-    UnknownClass { class: String, nearest: Option<String>, known: Vec<String> },
+    UnknownClass { class: String, same_letters: Option<String>, known: Vec<String> },
     /// The images have another shape than the model's.
     #[error("the images are {found}, but the model sees {expected}")]
     ImageShape { found: ImageShape, expected: ImageShape },
@@ -74,8 +74,8 @@ impl EvaluateError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            EvaluateError::UnknownClass { nearest: Some(nearest), .. } => {
-                Some(format!("it knows `{nearest}`: give the folder that name"))
+            EvaluateError::UnknownClass { same_letters: Some(name), .. } => {
+                Some(format!("it knows `{name}`: give the folder that name"))
             }
             EvaluateError::UnknownClass { known, .. } => Some(format!("its classes are {}", known.join(", "))),
             EvaluateError::ImageShape { .. } => Some("use images like those it was trained on".to_string()),
