@@ -108,7 +108,7 @@ problems
   classes with less than a tenth of the mean of 21 train images: `cow` (1)
     fix: add images of them, or name the classes to learn with --classes
   classes without a validation image: `cow`
-    fix: add some to val/, or let more images validate with --val-fraction
+    fix: add images of `cow` to the validation split
   pictures that are enlarged: 1 of 69, the smallest 7x8 (train/cow/00.png)
     fix: use larger pictures, or a smaller --img-size
 

@@ -23,6 +23,9 @@ pub struct DataCheck {
     pub rare_classes: Vec<RareClass>,
     /// Classes that no image validates, where there is a validation split.
     pub not_validated: Vec<String>,
+    /// Where the images that validate come from.
+    #[serde(default)]
+    pub validation_source: ValidationSource,
     /// Number of images that train or validate.
     pub images: usize,
     /// Pictures that were enlarged to the size of the images.
@@ -30,6 +33,19 @@ pub struct DataCheck {
     /// Files in class folders that are not used.
     #[serde(default)]
     pub passed_over: PassedOver,
+}
+
+/// Where images that validate come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValidationSource {
+    /// A part of a packed or drawn train set, as large as `val_fraction` says.
+    #[default]
+    Fraction,
+    /// A part of a folder's train set: of every class with two different images at least one, whatever `val_fraction` says.
+    Content,
+    /// A folder of their own.
+    Folder,
 }
 
 /// A class of which there is little to learn from.
@@ -56,6 +72,7 @@ impl DataCheck {
         train: &Split,
         validation: Option<&Split>,
         class_names: &[String],
+        validation_source: ValidationSource,
         passed_over: &PassedOver,
     ) -> DataCheck {
         let counts = train.class_counts(class_names.len());
@@ -71,6 +88,7 @@ impl DataCheck {
             class_mean,
             rare_classes: rare.map(|(class, &images)| RareClass { class, images }).collect(),
             not_validated,
+            validation_source,
             images: train.len() + validation.map_or(0, Split::len),
             small_pictures: train.small_pictures().to_vec(),
             passed_over: passed_over.clone(),
@@ -116,9 +134,13 @@ impl DataCheck {
 
     fn unmeasured(&self) -> Option<Problem> {
         let classes: Vec<String> = self.not_validated.iter().map(|class| format!("`{class}`")).collect();
-        let what = format!("classes without a validation image: {}", listed(&classes)?);
-        let fix = "add some to val/, or let more images validate with --val-fraction".to_string();
-        Some(Problem { what, fix })
+        let classes = listed(&classes)?;
+        let fix = match self.validation_source {
+            ValidationSource::Fraction => "let more images validate with a larger data.val_fraction".to_string(),
+            ValidationSource::Content => format!("add images of {classes}"),
+            ValidationSource::Folder => format!("add images of {classes} to the validation split"),
+        };
+        Some(Problem { what: format!("classes without a validation image: {classes}"), fix })
     }
 
     fn small(&self) -> Option<Problem> {
@@ -170,7 +192,9 @@ mod tests {
     fn checked(root: &Path, size: usize) -> DataCheck {
         let spec = DataSpec { image_size: Some(size), ..spec("photos", root) };
         let (facts, loaded) = loaded(&spec, Wanted::TrainAndValidation).unwrap();
-        DataCheck::new(&loaded.train.unwrap(), loaded.validation.as_ref(), &facts.class_names, &facts.passed_over)
+        let (train, validation) = (loaded.train.unwrap(), loaded.validation);
+        let source = facts.validation_source();
+        DataCheck::new(&train, validation.as_ref(), &facts.class_names, source, &facts.passed_over)
     }
 
     /// Pictures of a class, each of its own colour and with a width of `size` and more.
@@ -221,10 +245,7 @@ mod tests {
                 "classes with less than a tenth of the mean of 68 train images: `c` (6)",
                 "add images of them, or name the classes to learn with --classes",
             ],
-            [
-                "classes without a validation image: `c`",
-                "add some to val/, or let more images validate with --val-fraction",
-            ],
+            ["classes without a validation image: `c`", "add images of `c` to the validation split"],
             [
                 "pictures that are enlarged: 127 of 210, the smallest 13x16 (train/ant/000.png)",
                 "use larger pictures, or a smaller --img-size",
@@ -232,6 +253,22 @@ mod tests {
         ];
         assert_eq!(told, expected);
         assert_eq!(checked(root.path(), 13).problems().len(), 3);
+    }
+
+    #[test]
+    fn a_class_that_nothing_validates_gets_a_way_out_that_works() {
+        let root = tempfile::tempdir().unwrap();
+        write_class(root.path(), "ant", 30, 13);
+        write_class(root.path(), "beetle", 30, 13);
+        write_class(root.path(), "rare", 1, 13);
+        let fix = |check: &DataCheck| check.unmeasured().unwrap().fix;
+        let check = checked(root.path(), 13);
+        assert_eq!(fix(&check), "add images of `rare`");
+        write_class(root.path(), "rare", 2, 13);
+        assert_eq!(checked(root.path(), 13).not_validated, Vec::<String>::new());
+        // Of a packed set, whose images are what they are.
+        let packed = DataCheck { validation_source: ValidationSource::Fraction, ..check };
+        assert_eq!(fix(&packed), "let more images validate with a larger data.val_fraction");
     }
 
     #[test]

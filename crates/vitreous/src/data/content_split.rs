@@ -19,7 +19,7 @@ use super::decode::FILE_BYTES_MAX;
 use super::folder::{Listing, Picture};
 use super::source::Source;
 use super::split::limit;
-use super::{Facts, Progress};
+use super::{Facts, Progress, ValidationSource};
 use crate::config::data::DataSpec;
 use crate::parallel::on_threads;
 use crate::regular;
@@ -52,6 +52,15 @@ impl Facts {
             self.train = division.train.len();
             self.validation = listing.validation.as_ref().map_or(division.validation.len(), Vec::len);
             self.division = Some(division);
+        }
+    }
+
+    /// Where the images that validate come from.
+    pub fn validation_source(&self) -> ValidationSource {
+        match &self.source {
+            Source::Folder(listing) if listing.validation.is_some() => ValidationSource::Folder,
+            Source::Folder(_) => ValidationSource::Content,
+            _ => ValidationSource::Fraction,
         }
     }
 

@@ -90,7 +90,8 @@ pub fn describe(facts: &Facts, loaded: &Loaded, normalization: &Normalization) -
         loose_pictures: facts.loose_pictures,
         skipped: loaded.skipped.clone(),
         check: loaded.train.as_ref().map_or_else(DataCheck::default, |train| {
-            DataCheck::new(train, loaded.validation.as_ref(), &facts.class_names, &facts.passed_over)
+            let source = facts.validation_source();
+            DataCheck::new(train, loaded.validation.as_ref(), &facts.class_names, source, &facts.passed_over)
         }),
     }
 }

@@ -37,7 +37,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::{DataCheck, Problem};
+pub use check::{DataCheck, Problem, ValidationSource};
 pub use content_hashes::ContentHashes;
 pub use content_split::Forced;
 pub use decode::{Decoded, SmallPicture, decode_picture, decoding_bytes};

@@ -9,7 +9,9 @@ use crate::checkpoint::Metadata;
 use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{Config, ResolvedConfig};
-use crate::data::{Facts, ImageSet, ImageShape, Loaded, Normalization, PassedOver, Problem, Split, SplitName};
+use crate::data::{
+    Facts, ImageSet, ImageShape, Loaded, Normalization, PassedOver, Problem, Split, SplitName, ValidationSource,
+};
 use crate::models::Model;
 use crate::models::summary::summarise;
 use crate::record::{DataRecord, FlopsRecord, MachineRecord, Manifest, Status, now_utc};
@@ -22,6 +24,7 @@ pub struct Job {
     pub(super) validation: Option<ImageSet>,
     pub(super) threads: usize,
     pub(super) passed_over: PassedOver,
+    pub(super) validation_source: ValidationSource,
     data: DataRecord,
 }
 
@@ -54,7 +57,8 @@ impl Job {
         let train = set(train, SplitName::Train);
         let validation = loaded.validation.map(|split| set(split, SplitName::Validation));
         let passed_over = facts.passed_over.clone();
-        Ok(Job { config, model, train, validation, threads, passed_over, data })
+        let validation_source = facts.validation_source();
+        Ok(Job { config, model, train, validation, threads, passed_over, validation_source, data })
     }
 
     /// Checks the batch against the number of images, which is known before one is loaded, and against the model.

@@ -89,13 +89,12 @@ impl Preflight {
 
 /// Looks at the images. Strips are composed anew each time: of their digits nothing is asked.
 fn images(job: &Job) -> DataCheck {
-    match (&job.train, &job.validation) {
-        (ImageSet::Classified(train), Some(ImageSet::Classified(validation))) => {
-            DataCheck::new(train, Some(validation), &job.data().class_names, &job.passed_over)
-        }
-        (ImageSet::Classified(train), _) => DataCheck::new(train, None, &job.data().class_names, &job.passed_over),
-        (ImageSet::Strips(_), _) => DataCheck::default(),
-    }
+    let ImageSet::Classified(train) = &job.train else { return DataCheck::default() };
+    let validation = job.validation.as_ref().and_then(|set| match set {
+        ImageSet::Classified(validation) => Some(validation),
+        ImageSet::Strips(_) => None,
+    });
+    DataCheck::new(train, validation, &job.data().class_names, job.validation_source, &job.passed_over)
 }
 
 /// Bytes of all files of a run, and of those without which it has no result.
