@@ -54,6 +54,28 @@ fn other_data_is_measured_in_full_with_whatever_splits_and_classes_it_has() {
 }
 
 #[test]
+fn a_test_split_that_came_or_grew_after_the_training_gets_a_note() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    pictures(folder, "base/train", &COLOURS, 8);
+    let train = ["train", "--data=base", "--max-steps=1", "--batch-size=6", "--val-fraction=0.25"];
+    said(folder, &[train.as_slice(), &TINY, &["--name=without"]].concat());
+    pictures(folder, "base/test", &COLOURS, 3);
+    said(folder, &[train.as_slice(), &TINY, &["--name=with"]].concat());
+    let note = |run: &str| json(folder, &["evaluate", run])["note"].clone();
+    let expected = |then: usize, now: usize| {
+        format!(
+            "the test split had {then} images when the run was trained and has {now} now: whether images of it were used \
+             for training is unknown"
+        )
+    };
+    assert_eq!(note("runs/without"), expected(0, 9));
+    assert_eq!(note("runs/with"), serde_json::Value::Null);
+    pictures(folder, "base/test", &COLOURS, 4);
+    assert_eq!(note("runs/with"), expected(9, 12));
+}
+
+#[test]
 fn two_folders_of_one_name_are_kept_apart() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();

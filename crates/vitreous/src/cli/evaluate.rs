@@ -225,7 +225,7 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     let is_beside_best = weights == Weights::Last && run.find_weights(Some(Weights::Best)).is_ok();
     let folder = Report::folder(run.folder(), split, other, is_beside_best);
     let note = if is_own {
-        note_of_own(&run, &folder, split, &loaded, images.len())
+        note_of_own(&run, &folder, split, (&loaded, images.len()), facts.test)
     } else {
         Some(note_of_other(&run, &facts.name, &loaded))
     };
@@ -406,11 +406,26 @@ fn other_split(asked: Option<SplitArg>, facts: &Facts) -> Result<SplitName, CliE
 }
 
 /// Says which of `images` images of the run's own data may have been used for training, when the data has changed since.
-fn note_of_own(run: &Run, folder: &Path, split: SplitName, loaded: &Loaded, images: usize) -> Option<String> {
+/// `test` is the number of images of the test split now, as the listing has it.
+fn note_of_own(
+    run: &Run,
+    folder: &Path,
+    split: SplitName,
+    (loaded, images): (&Loaded, usize),
+    test: Option<usize>,
+) -> Option<String> {
     let before = &run.manifest().data;
     if split == SplitName::Test {
+        // Training does not read the test split, so all that is known of it is how many files a folder had.
+        if loaded.content.is_some() && before.test != test {
+            let [now, then] = [test, before.test].map(|count| units::count(count.unwrap_or(0) as u64));
+            return Some(format!(
+                "the test split had {then} images when the run was trained and has {now} now: whether images of it were \
+                 used for training is unknown"
+            ));
+        }
         let is_other = Report::earlier(folder).is_some_and(|earlier| earlier.fingerprint != loaded.fingerprint);
-        return is_other.then(|| "these images are not those of the last evaluation".to_string());
+        return is_other.then(|| "the test split has changed since the last evaluation".to_string());
     }
     if before.are_same_images(&loaded.fingerprint, loaded.content.as_ref()) {
         return None;

@@ -39,7 +39,7 @@ pub struct Report {
     pub split: SplitName,
     /// How often the run's test split was looked at, this time included.
     pub test_evaluations: u64,
-    /// Which of the images may have been used for training, or that they are not those of the last evaluation.
+    /// Which of the images may have been used for training, or that the test split has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// What was reached.
