@@ -170,6 +170,30 @@ fn a_difference_between_two_runs_is_held_against_noise() {
 }
 
 #[test]
+fn runs_that_validate_the_same_images_are_compared_however_many_they_train_on() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    for (name, more) in
+        [("few", "--limit-train=53"), ("many", "--limit-train=97"), ("other", "--set=data.split_seed=1")]
+    {
+        let mut arguments: Vec<&str> = SMALL.into_iter().filter(|flag| !flag.starts_with("--limit")).collect();
+        arguments.extend(["--max-steps=2", "--name", name, more]);
+        said(folder, &arguments);
+        said(folder, &["evaluate", &format!("runs/{name}"), "--split=val"]);
+    }
+    let report = |run: &str| -> Value {
+        let path = folder.join(format!("runs/{run}/evaluation/val/report.json"));
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    assert_eq!(report("few")["fingerprint"], report("many")["fingerprint"]);
+    assert_ne!(report("few")["fingerprint"], report("other")["fingerprint"]);
+    let found: Value =
+        serde_json::from_str(&said(folder, &["compare", "runs/few", "runs/many", "--against=few", "--json"])).unwrap();
+    let difference = &found["rows"][1]["difference"];
+    assert_eq!((&difference["by"], &difference["images"]), (&"same-images".into(), &report("few")["images"]));
+}
+
+#[test]
 fn what_cannot_be_compared_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();

@@ -214,14 +214,14 @@ pub fn measure(args: &Args, bar: bool) -> Result<Measured, CliError> {
     classifier.check(&images)?;
     // What others than the run's own images say chooses nothing for the run; those of an earlier look at this split are
     // its own under another name too.
+    let fingerprint = data::fingerprint(&facts.class_names, [(split, &images)]);
     let is_own =
-        is_own_name || Report::kept(run.folder(), split).any(|(_, earlier)| earlier.fingerprint == loaded.fingerprint);
+        is_own_name || Report::kept(run.folder(), split).any(|(_, earlier)| earlier.fingerprint == fingerprint);
     let other = (!is_own).then_some((facts.name.as_str(), loaded.fingerprint.as_str()));
     let mut kept = Ok(());
     if split == SplitName::Test && other.is_none() {
         kept = run.update(|manifest| manifest.test_evaluations += 1);
     }
-    let fingerprint = loaded.fingerprint.clone();
     let is_beside_best = weights == Weights::Last && run.find_weights(Some(Weights::Best)).is_ok();
     let folder = Report::folder(run.folder(), split, other, is_beside_best);
     let note = if is_own {

@@ -103,10 +103,7 @@ pub fn load(
     let is_there =
         |(name, split): &(SplitName, Split)| wanted.has(*name) && (*name != SplitName::Validation || !split.is_empty());
     let splits: Vec<(SplitName, Split)> = splits.into_iter().filter(is_there).collect();
-    let mut hash = Sha256::new();
-    hash.update(facts.class_names.join("\n"));
-    splits.iter().for_each(|(name, split)| split.fingerprint(*name, &mut hash));
-    let fingerprint = hexadecimal(&hash.finalize());
+    let fingerprint = fingerprint(&facts.class_names, splits.iter().map(|(name, split)| (*name, split)));
     let forced = facts.division.as_ref().filter(|_| !is_test).and_then(|division| division.forced);
     let content = facts.is_folder().then(|| ContentHashes::of(&splits));
     let mut loaded = Loaded { train: None, validation: None, test: None, skipped, fingerprint, content, forced };
@@ -118,6 +115,14 @@ pub fn load(
         }
     }
     Ok(loaded)
+}
+
+/// Returns the SHA-256, in hexadecimal, over the names of the classes, and over names, labels and pixels of splits in order.
+pub fn fingerprint<'a>(class_names: &[String], splits: impl IntoIterator<Item = (SplitName, &'a Split)>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(class_names.join("\n"));
+    splits.into_iter().for_each(|(name, split)| split.fingerprint(name, &mut hash));
+    hexadecimal(&hash.finalize())
 }
 
 fn whole_test(packed: Packed) -> Vec<(SplitName, Split)> {

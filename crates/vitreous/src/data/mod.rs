@@ -46,7 +46,7 @@ pub use duplicates::{Duplicates, ImagePlace};
 pub use error::DataError;
 pub use folder::SkippedImage;
 pub use image_set::ImageSet;
-pub use load::{Loaded, Wanted, load};
+pub use load::{Loaded, Wanted, fingerprint, load};
 pub use normalize::Normalization;
 pub use places::idx_spellings;
 pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect, inspect_other, known_shape};

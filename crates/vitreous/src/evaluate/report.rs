@@ -33,7 +33,7 @@ pub struct Report {
     pub step: u64,
     /// The data set's name or folder.
     pub data: String,
-    /// SHA-256 of the images that were loaded.
+    /// SHA-256 of the split's images.
     pub fingerprint: String,
     /// Which of its images.
     pub split: SplitName,

@@ -67,7 +67,7 @@ pub struct EvaluationRecord {
     pub step: Option<u64>,
     /// The data set's name or folder.
     pub data: String,
-    /// SHA-256 of the images that were loaded; absent where an earlier version noted it.
+    /// SHA-256 of the split's images; absent where an earlier version noted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
     /// Number of images.
