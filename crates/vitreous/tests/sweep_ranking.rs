@@ -83,6 +83,31 @@ fn the_validation_split_ranks_and_the_test_split_is_measured_for_the_winner_alon
 }
 
 #[test]
+fn nothing_is_chosen_from_settings_that_are_validated_on_different_images() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let grid = |key: &str, values: &str| format!("--set-each=data.{key}={values}");
+    for (key, values) in [("val_fraction", ["0.02", "0.03"]), ("split_seed", ["1", "2"]), ("classes", ["even", "odd"])]
+    {
+        let error = refused(folder, &[&grid(key, &values.join(",")), "--test-winner"]);
+        let [first, second] = values;
+        let expected = format!(
+            "error: runs {key}={first} and {key}={second} are validated on different images, so the sweep cannot choose \
+             between them (data.{key})\nhint: do not vary data.{key}, or leave out --test-winner: the runs are then made \
+             without a choice between them\n"
+        );
+        assert_eq!(error, expected);
+    }
+    assert!(!folder.join("runs").exists());
+    let found = swept(folder, &[&grid("split_seed", "1,2"), "--set-each=train.max_steps=2", "--name=s"]);
+    assert_eq!((&found["against"], &found["best_of"]), (&Value::Null, &Value::Null));
+    let analysis = fs::read_to_string(folder.join("runs/s/analysis.md")).unwrap();
+    let expected = "\nNothing is ranked, because no other setting is validated on the images of the first. ";
+    assert!(analysis.contains(expected) && !analysis.contains("highest"), "{analysis}");
+    assert!(analysis.contains("therefore not ranked or compared: `split_seed=2_max_steps=2`. "), "{analysis}");
+}
+
+#[test]
 fn every_run_is_measured_on_the_test_split_only_where_a_table_is_reproduced() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();

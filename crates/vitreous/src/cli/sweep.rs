@@ -284,6 +284,9 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
             items.push(item);
         }
     }
+    if args.test_winner {
+        conclude::check_same_images(&items)?;
+    }
     let (jobs, threads) = shares.expect("a sweep has settings");
     check_side_by_side(needs, jobs, available_memory())?;
     Ok(Plan { items, notes: noted, jobs, threads })

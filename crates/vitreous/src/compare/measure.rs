@@ -43,15 +43,26 @@ impl Measure {
         }
     }
 
+    /// The settings of the data that decide which images an accuracy is of.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Measure::Validation => &["data.name", "data.classes", "data.val_fraction", "data.split_seed"],
+            Measure::Test => &["data.name", "data.classes"],
+        }
+    }
+
     /// Returns what an accuracy is of: accuracies of other data sets, classes, tasks or validation splits say nothing of
     /// each other. Rows have the settings that are not the same in all of them.
     pub fn images(self, settings: &Settings) -> Vec<Option<&Value>> {
-        let drawn: &[&str] = match self {
-            Measure::Validation => &["data.val_fraction", "data.split_seed"],
-            Measure::Test => &[],
-        };
         let reader = settings.get("model.kind").filter(|kind| kind.as_str() == Some("reader"));
-        ["data.name", "data.classes"].iter().chain(drawn).map(|key| settings.get(*key)).chain([reader]).collect()
+        self.keys().iter().map(|key| settings.get(*key)).chain([reader]).collect()
+    }
+
+    /// Returns the keys by which the accuracies of two settings are of different images or tasks.
+    pub fn apart(self, one: &Settings, other: &Settings) -> Vec<&'static str> {
+        let keys = self.keys().iter().copied().chain(["model.kind"]);
+        let pairs = self.images(one).into_iter().zip(self.images(other));
+        keys.zip(pairs).filter(|(_, (one, other))| one != other).map(|(key, _)| key).collect()
     }
 
     /// How the command line calls it.

@@ -148,16 +148,24 @@ fn overall(done: &[Setting], measure: Figure, telling: &Telling) -> String {
     let mut text = telling.reproduces.map_or_else(String::new, |table| {
         format!("This sweep reproduces {table}: the test accuracies in its table have chosen nothing. ")
     });
-    let is_ranked = measure == Figure::Ranked(Measure::Validation);
-    text.push_str(&match (is_ranked, measure) {
-        (true, _) => "Settings are ranked by validation accuracy; the test split has no part in that. ".to_string(),
-        (false, Figure::Ranked(_)) => "Nothing is ranked, because there is no validation accuracy. ".to_string(),
-        (false, Figure::Train) => "Nothing is ranked, because some settings have no validation accuracy. ".to_string(),
+    let is_comparable = |setting: &&Setting| measure.is_on_the_same_images(base, setting);
+    let (comparable, other): (Vec<&Setting>, Vec<&Setting>) = done.iter().partition(is_comparable);
+    let comparable = comparable.len();
+    let is_validated = measure == Figure::Ranked(Measure::Validation);
+    let is_ranked = is_validated && (comparable > 1 || other.is_empty());
+    text.push_str(match measure {
+        _ if is_ranked => "Settings are ranked by validation accuracy; the test split has no part in that. ",
+        _ if is_validated => "Nothing is ranked, because no other setting is validated on the images of the first. ",
+        Figure::Ranked(_) => "Nothing is ranked, because there is no validation accuracy. ",
+        Figure::Train => "Nothing is ranked, because some settings have no validation accuracy. ",
     });
     text.push_str(&format!("Each setting is compared with the first, `{}`, by its {}. ", base.name, measure.name()));
-    let comparable = done.iter().filter(|setting| measure.is_on_the_same_images(base, setting)).count();
-    if comparable < done.len() {
-        text.push_str("Those on other data, or with another validation split, are left out of that. ");
+    if !other.is_empty() {
+        let names: Vec<String> = other.iter().map(|setting| format!("`{}`", setting.name)).collect();
+        text.push_str(&format!(
+            "Measured on other images, and therefore not ranked or compared: {}. ",
+            names.join(", ")
+        ));
     }
     let most = done.iter().map(|setting| setting.runs.len()).max().unwrap_or(0);
     text.push_str(&if most > 1 {
@@ -460,10 +468,13 @@ measures it on the test split.
                             the two are not compared.\n- Training time: ";
             assert!(text.contains(expected), "{text}");
             assert!(
-                text.contains("Those on other data, or with another validation split, are left out of that. "),
+                text.contains("Measured on other images, and therefore not ranked or compared: `other`. "),
                 "{text}"
             );
             assert!(text.contains("The highest mean is that of `base`, "), "{text}");
+            let text = told(&settings[..2]);
+            let expected = "Nothing is ranked, because no other setting is validated on the images of the first. ";
+            assert!(text.contains(expected) && !text.contains("ranked by") && !text.contains("highest"), "{text}");
         }
     }
 

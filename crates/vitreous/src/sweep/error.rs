@@ -38,6 +38,12 @@ pub enum SweepError {
     /// What is chosen cannot be tested.
     #[error("the data of run {run} has no test split (--test-winner)")]
     NoTest { run: String },
+    /// Accuracies on different images choose nothing.
+    #[error(
+        "runs {} are validated on different images, so the sweep cannot choose between them ({})",
+        runs.join(" and "), keys.join(", ")
+    )]
+    OtherImages { runs: [String; 2], keys: Vec<&'static str> },
     /// Two runs would have one folder.
     #[error("two runs of the sweep are called `{name}`")]
     Twice { name: String },
@@ -99,6 +105,10 @@ impl SweepError {
                     .to_string()
             }
             SweepError::NoTest { .. } => "leave out --test-winner: the runs are ranked by validation".to_string(),
+            SweepError::OtherImages { keys, .. } => format!(
+                "do not vary {}, or leave out --test-winner: the runs are then made without a choice between them",
+                keys.join(", ")
+            ),
             SweepError::Twice { .. } => "give each a name of its own".to_string(),
             SweepError::Name { source_name, .. } if source_name == "[[run]]" => {
                 "use at most 255 letters, digits, `-`, `_` and `.`".to_string()

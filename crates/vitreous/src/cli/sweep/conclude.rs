@@ -8,10 +8,10 @@ use super::super::CliError;
 use super::super::compare::{Format, print};
 use super::super::train::command;
 use super::{Args, Item, Work};
-use crate::compare::{Against, Comparison, LeftOut, Measure, RunFacts, Sheet, read};
+use crate::compare::{Against, Comparison, LeftOut, Measure, RunFacts, Sheet, read, settings_of};
 use crate::data::SplitName;
 use crate::record::Claim;
-use crate::sweep::{Setting, SweepFile, Telling, Variation, analysis, winner};
+use crate::sweep::{Setting, SweepError, SweepFile, Telling, Variation, analysis, winner};
 use crate::units;
 
 /// What a sweep writes beside its runs.
@@ -115,6 +115,19 @@ impl End<'_> {
         }
         Ok(true)
     }
+}
+
+/// Refuses runs that are validated on different images, between which nothing can be chosen.
+pub fn check_same_images(items: &[Item]) -> Result<(), CliError> {
+    let settings = |item: &Item| settings_of(&item.config.to_toml(), "config.toml");
+    let first = settings(&items[0])?;
+    for item in &items[1..] {
+        let keys = Measure::Validation.apart(&first, &settings(item)?);
+        if !keys.is_empty() {
+            return Err(SweepError::OtherImages { runs: [items[0].name.clone(), item.name.clone()], keys }.into());
+        }
+    }
+    Ok(())
 }
 
 /// The name of the row that has the runs of a setting; no other row has it.
