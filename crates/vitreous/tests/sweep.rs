@@ -402,11 +402,12 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
     )
     .unwrap();
     fs::write(folder.join("same.toml"), "[[run]]\nname = 'a'\nseeds = [7]\n[[run]]\nname = 'a_seed=7'\n").unwrap();
+    fs::write(folder.join("blank.toml"), "each = ['train.lr=1e-3,1e-4']\nreproduces = ' '\n").unwrap();
     // Of 250 bytes: a good name, but not with a seed behind it.
     let name = format!("lr=0.001{}", "0".repeat(242));
     let (long, too_long) =
         (format!("--set-each=train.{name}"), format!("error: `{name}_seed=7` is no name of a run (--seeds)\n"));
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 13] = [
         (
             &[],
             "error: the sweep varies nothing\nhint: name a sweep, vary a key with --set-each train.lr=1e-3,3e-4, or repeat with --seeds 1,2,3\n",
@@ -431,6 +432,7 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
             "error: jobs 3 is not between 1 and 2, the number of threads (--jobs)\nhint: use --jobs 2\n",
         ),
         (&["--seeds=1,2", "--name=a "], "error: `a ` is no name of a run (--name)\n"),
+        (&["blank.toml"], "error: `reproduces` is empty (blank.toml)\nhint: name the published table, or leave "),
         (&["blanks.toml"], "error: ` a` is no name of a run ([[run]])\n"),
         (&[&long, "--seeds=42,7"], &too_long),
         (&["same.toml"], "error: two runs of the sweep are called `a_seed=7`\nhint: give each a name of its own\n"),

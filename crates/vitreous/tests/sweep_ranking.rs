@@ -83,6 +83,24 @@ fn the_validation_split_ranks_and_the_test_split_is_measured_for_the_winner_alon
 }
 
 #[test]
+fn what_was_tested_before_a_sweep_was_extended_is_said() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let first = swept(folder, &["--set-each=train.max_steps=2,3", "--seeds=1,2", "--name=x", "--test-winner"]);
+    let tested = first["against"].as_str().unwrap();
+    let output = sweep(folder, &["--set-each=train.max_steps=2,3,64", "--seeds=1,2", "--name=x", "--test-winner"]);
+    let said = text(&output.stderr);
+    let expected = format!("\nthe test split is measured for max_steps=64; before, it was measured for {tested}\n");
+    assert!(said.contains(&expected) && !said.contains("no other setting"), "{said}");
+    let analysis = fs::read_to_string(folder.join("runs/x/analysis.md")).unwrap();
+    let expected = format!(
+        "Measured on the test split before: `{tested}`. Later settings may have been tried because of that, so the test \
+         accuracy of `max_steps=64` is no longer free of choice.\n"
+    );
+    assert!(analysis.contains(&expected), "{analysis}");
+}
+
+#[test]
 fn nothing_is_chosen_from_settings_that_are_validated_on_different_images() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
@@ -130,7 +148,8 @@ fn every_run_is_measured_on_the_test_split_only_where_a_table_is_reproduced() {
 
     fs::write(folder.join("table.toml"), format!("reproduces = 'a table'\n{file}")).unwrap();
     let winner = refused(folder, &["table.toml", "--test-winner"]);
-    assert!(winner.starts_with("error: run a has no validation split, "), "{winner}");
+    let hint = "\nhint: table.toml reproduces a published table and chooses nothing: leave out --test-winner\n";
+    assert!(winner.starts_with("error: run a has no validation split, ") && winner.ends_with(hint), "{winner}");
     let found = swept(folder, &["table.toml"]);
     assert_eq!(
         (&found["ranked_by"], &found["against"], &found["best_of"]),

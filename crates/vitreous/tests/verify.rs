@@ -30,6 +30,8 @@ fn killed_runs_end_as_the_one_that_was_left_alone() {
     let expected = "error: the folder is there already (runs/verify)\n\
                     hint: remove it, or choose another one with --out: rm -r runs/verify\n";
     assert_eq!(error, expected);
+    let error = refused(folder.root(), &["verify", "resume", "--kills=0"]);
+    assert_eq!(error, "error: kills 0 is not at least 1 (--kills)\nhint: use --kills 20\n");
 }
 
 #[test]

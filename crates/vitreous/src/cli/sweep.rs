@@ -270,7 +270,8 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
             let splits = splits.iter().copied().filter(there).collect();
             let ranks = variations.len() > 1 && (args.test_winner || file.reproduces.is_none());
             if ranks && !there(&SplitName::Validation) {
-                return Err(SweepError::NoValidation { run: name }.into());
+                let reproduces = file.reproduces.as_ref().and(args.sweep.clone());
+                return Err(SweepError::NoValidation { run: name, reproduces }.into());
             }
             if args.test_winner && !there(&SplitName::Test) {
                 return Err(SweepError::NoTest { run: name }.into());

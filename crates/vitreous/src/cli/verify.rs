@@ -192,6 +192,9 @@ struct Resumed {
 }
 
 fn resume(args: &ResumeArgs) -> Result<(), CliError> {
+    if args.kills == 0 {
+        return Err(CliError::user("kills 0 is not at least 1 (--kills)", Some("use --kills 20".to_string())));
+    }
     let runs = Runs::new(&args.place.out, &args.settings, &args.flags)?;
     say!("a run that is left alone");
     let clock = Instant::now();
@@ -199,7 +202,7 @@ fn resume(args: &ResumeArgs) -> Result<(), CliError> {
     let seconds = clock.elapsed().as_secs_f64();
     say!("took {}: {}", units::duration(seconds), alone.sha256);
     let first_step = first_step_s(&runs.folder("alone")).unwrap_or(0.0).min(seconds);
-    let lives = 2.0 * (seconds - first_step) / f64::from(args.kills.max(1));
+    let lives = 2.0 * (seconds - first_step) / f64::from(args.kills);
     // Often enough that most pieces get further, and that many kills meet a write.
     let save_every = format!("{:.3}s", (lives / 8.0).clamp(0.005, 60.0));
 

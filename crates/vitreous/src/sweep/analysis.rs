@@ -1,21 +1,9 @@
 //! What a sweep says, in words made from its numbers: which setting is the best by the validation split, and each setting
 //! against the first. Test accuracies rank nothing.
 
-use crate::compare::{
-    Difference, LEVEL, Measure, RunFacts, Spread, TrainAccuracy, changes, holm, pairs, probability, shown,
-};
+use super::ranking::{Figure, Setting, ranked};
+use crate::compare::{Difference, LEVEL, Measure, Spread, changes, holm, pairs, probability, shown};
 use crate::units;
-
-/// The runs of one setting.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    /// What it is called.
-    pub name: String,
-    /// Why it was tried.
-    pub why: Option<String>,
-    /// Its runs that came to their end, one for each seed.
-    pub runs: Vec<RunFacts>,
-}
 
 /// What surrounds the numbers.
 #[derive(Clone, Debug)]
@@ -30,66 +18,8 @@ pub struct Telling<'a> {
     pub jobs: usize,
     /// The published table that the sweep reproduces.
     pub reproduces: Option<&'a str>,
-}
-
-/// The accuracy that settings are compared by.
-#[derive(Clone, Copy, PartialEq)]
-enum Figure {
-    Ranked(Measure),
-    Train,
-}
-
-impl Figure {
-    /// The first that every setting has. Settings are ranked by the validation split; what a published table reports of the
-    /// test split is only shown.
-    fn of(settings: &[Setting], reproduces: bool) -> Option<Figure> {
-        let all = |figure: &Figure| settings.iter().all(|setting| figure.spread(setting).is_some());
-        let test = reproduces.then_some(Figure::Ranked(Measure::Test));
-        [Some(Figure::Ranked(Measure::Validation)), test, Some(Figure::Train)].into_iter().flatten().find(all)
-    }
-
-    fn name(self) -> String {
-        match self {
-            Figure::Ranked(measure) => measure.to_string(),
-            Figure::Train => "train accuracy".to_string(),
-        }
-    }
-
-    fn spread(self, setting: &Setting) -> Option<Spread> {
-        let value = |run: &RunFacts| match self {
-            Figure::Ranked(Measure::Validation) => run.validation.map(|validation| validation.value),
-            Figure::Ranked(Measure::Test) => run.test.map(|test| test.value),
-            Figure::Train => run.train.map(TrainAccuracy::value),
-        };
-        Spread::of(&setting.runs.iter().filter_map(value).collect::<Vec<_>>())
-    }
-
-    /// Whether accuracies of two settings can be held against each other.
-    fn is_on_the_same_images(self, base: &Setting, setting: &Setting) -> bool {
-        let measure = match self {
-            Figure::Ranked(measure) => measure,
-            Figure::Train => Measure::Test,
-        };
-        measure.images(&base.runs[0].settings) == measure.images(&setting.runs[0].settings)
-    }
-}
-
-/// Settings with their accuracies, those on the same validation images as the first, the best in front.
-fn ranked(done: &[&Setting]) -> Vec<(usize, Spread)> {
-    let figure = Figure::Ranked(Measure::Validation);
-    let is_ranked = |setting: &Setting| figure.is_on_the_same_images(done[0], setting);
-    let all = done.iter().enumerate().filter(|(_, setting)| is_ranked(setting));
-    let mut ranked: Vec<(usize, Spread)> = all.filter_map(|(at, one)| Some((at, figure.spread(one)?))).collect();
-    ranked.sort_by(|(_, a), (_, b)| b.mean.total_cmp(&a.mean));
-    ranked
-}
-
-/// The place of the setting that the validation split chooses, of those on the same images as the first; of equal ones the
-/// first.
-pub fn winner(settings: &[Setting]) -> Option<usize> {
-    let (places, done): (Vec<usize>, Vec<&Setting>) =
-        settings.iter().enumerate().filter(|(_, setting)| !setting.runs.is_empty()).unzip();
-    ranked(&done).first().map(|(at, _)| places[*at])
+    /// The settings besides the winner that were measured on the test split before.
+    pub tested: &'a [String],
 }
 
 /// Writes the analysis as Markdown. Settings without a finished run are named and left out.
@@ -187,13 +117,13 @@ fn overall(done: &[Setting], measure: Figure, telling: &Telling) -> String {
         text.push_str(&format!("Runs were made {jobs} side by side, so their times are those of a shared machine. "));
     }
     if is_ranked {
-        text.push_str(&best(done, most > 1));
+        text.push_str(&best(done, most > 1, telling.tested));
     }
     format!("{}\n\n", text.trim_end())
 }
 
 /// Which setting the validation split chooses, by how much, and what it reaches on the test split if that was measured.
-fn best(done: &[Setting], has_seeds: bool) -> String {
+fn best(done: &[Setting], has_seeds: bool, tested: &[String]) -> String {
     let ranked = ranked(&done.iter().collect::<Vec<_>>());
     let Some(&(at, spread)) = ranked.first() else { return String::new() };
     let best = &done[at];
@@ -220,6 +150,15 @@ fn best(done: &[Setting], has_seeds: bool) -> String {
              test split. ",
         ),
         None => {}
+    }
+    if !tested.is_empty() {
+        let names: Vec<String> = tested.iter().map(|name| format!("`{name}`")).collect();
+        text.push_str(&format!(
+            "Measured on the test split before: {}. Later settings may have been tried because of that, so the test \
+             accuracy of `{}` is no longer free of choice. ",
+            names.join(", "),
+            best.name
+        ));
     }
     text
 }
@@ -313,8 +252,10 @@ fn capital(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::winner;
     use super::*;
     use crate::compare::settings_of;
+    use crate::compare::{RunFacts, TrainAccuracy};
     use crate::evaluate::Accuracy;
     use crate::record::Weights;
 
@@ -345,7 +286,7 @@ mod tests {
     }
 
     const TELLING: Telling =
-        Telling { sweep: "s", command: "vitreous sweep s", table: "| run |\n", jobs: 1, reproduces: None };
+        Telling { sweep: "s", command: "vitreous sweep s", table: "| run |\n", jobs: 1, reproduces: None, tested: &[] };
 
     fn told(settings: &[Setting]) -> String {
         analysis(settings, &TELLING)

@@ -34,7 +34,10 @@ pub enum SweepError {
     TestSplit,
     /// Nothing can be chosen.
     #[error("run {run} has no validation split, so the sweep cannot rank its settings (data.val_fraction)")]
-    NoValidation { run: String },
+    NoValidation { run: String, reproduces: Option<String> },
+    /// The file does not say which table it reproduces.
+    #[error("`reproduces` is empty ({source_name})")]
+    Reproduces { source_name: String },
     /// What is chosen cannot be tested.
     #[error("the data of run {run} has no test split (--test-winner)")]
     NoTest { run: String },
@@ -98,6 +101,13 @@ impl SweepError {
                 "measure the setting that was chosen with --test-winner; the file of a sweep that reproduces a published \
                  table says so with reproduces = \"...\""
                     .to_string()
+            }
+            SweepError::Reproduces { .. } => {
+                "name the published table, or leave `reproduces` out: the sweep then ranks its settings by validation"
+                    .to_string()
+            }
+            SweepError::NoValidation { reproduces: Some(sweep), .. } => {
+                format!("{sweep} reproduces a published table and chooses nothing: leave out --test-winner")
             }
             SweepError::NoValidation { .. } => {
                 "use --val-fraction 0.1; the file of a sweep that reproduces a published table, and chooses nothing, says \

@@ -88,13 +88,17 @@ impl SweepFile {
     /// Reads the text of a file; `source` is what errors call it.
     ///
     /// # Errors
-    /// When it is no TOML, or has a key that sweeps have not.
+    /// When it is no TOML, has a key that sweeps have not, or an empty `reproduces`.
     pub fn parse(text: &str, source: &str) -> Result<SweepFile, SweepError> {
-        toml::from_str(text).map_err(|error: toml::de::Error| {
+        let file: SweepFile = toml::from_str(text).map_err(|error: toml::de::Error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
             let message = error.message().lines().next().unwrap_or("not TOML").to_string();
             SweepError::Syntax { message, source_name: source.to_string(), line: 1 + before.matches('\n').count() }
-        })
+        })?;
+        if file.reproduces.as_ref().is_some_and(|table| table.trim().is_empty()) {
+            return Err(SweepError::Reproduces { source_name: source.to_string() });
+        }
+        Ok(file)
     }
 
     /// Makes the settings, in the order of the list; within a run of it, the last varied key goes fastest.

@@ -9,10 +9,12 @@ mod analysis;
 mod builtin;
 mod error;
 mod file;
+mod ranking;
 mod state;
 
-pub use analysis::{Setting, Telling, analysis, winner};
+pub use analysis::{Telling, analysis};
 pub use builtin::{names, text};
 pub use error::SweepError;
 pub use file::{Each, RunEntry, SweepFile, Variation, folder_name};
+pub use ranking::{Setting, winner};
 pub use state::{State, state_of};

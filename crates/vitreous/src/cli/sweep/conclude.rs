@@ -10,7 +10,7 @@ use super::super::train::command;
 use super::{Args, Item, Work};
 use crate::compare::{Against, Comparison, LeftOut, Measure, RunFacts, Sheet, read, settings_of};
 use crate::data::SplitName;
-use crate::record::Claim;
+use crate::record::{Claim, Run};
 use crate::sweep::{Setting, SweepError, SweepFile, Telling, Variation, analysis, winner};
 use crate::units;
 
@@ -33,8 +33,9 @@ impl End<'_> {
         let by = self.ranked_by();
         let (mut runs, mut left_out) = self.read(by);
         let chosen = winner(&self.settings(&runs));
+        let tested = chosen.map_or_else(Vec::new, |chosen| self.tested_before(chosen));
         if let (true, Some(chosen)) = (self.args.test_winner, chosen.or(self.only_setting())) {
-            if !self.test(chosen)? {
+            if !self.test(chosen, &tested)? {
                 return Ok(false);
             }
             (runs, left_out) = self.read(by);
@@ -60,6 +61,7 @@ impl End<'_> {
             table: &Sheet::new(&comparison).markdown(),
             jobs: self.work.jobs,
             reproduces: self.file.reproduces.as_deref(),
+            tested: &tested,
         };
         let folder = self.claim.folder();
         folder.write(ANALYSIS, analysis(&settings, &telling).as_bytes())?;
@@ -102,9 +104,29 @@ impl End<'_> {
         (self.variations.len() == 1).then_some(0)
     }
 
+    /// The other settings that were measured on the test split, by an earlier choice or by hand. Where a table is
+    /// reproduced, the sweep itself measures them all.
+    fn tested_before(&self, chosen: usize) -> Vec<String> {
+        let is_tested = |item: &Item| {
+            let is_known = |run: Run| run.manifest().evaluation(SplitName::Test).is_some();
+            Run::open(&item.folder).is_ok_and(is_known)
+        };
+        let others = self.variations.iter().enumerate().filter(|(at, _)| *at != chosen);
+        let tested = others.filter(|(at, _)| self.file.reproduces.is_none() && self.items_of(*at).any(is_tested));
+        tested.map(|(_, variation)| variation.name.clone()).collect()
+    }
+
     /// Measures the finished runs of a setting on the test split. Returns whether it came to its end.
-    fn test(&self, setting: usize) -> Result<bool, CliError> {
-        say!("the test split is measured for {}, and for no other setting", self.variations[setting].name);
+    fn test(&self, setting: usize, tested: &[String]) -> Result<bool, CliError> {
+        let name = &self.variations[setting].name;
+        match (self.file.reproduces.is_some(), tested) {
+            (true, _) => say!("the test split is measured for {name}"),
+            (false, []) => say!("the test split is measured for {name}, and for no other setting"),
+            (false, tested) => {
+                let tested = tested.join(", ");
+                say!("the test split is measured for {name}; before, it was measured for {tested}");
+            }
+        }
         for item in self.items_of(setting).filter(|item| super::is_done(&item.folder)) {
             if self.work.stop.load(Ordering::Relaxed) {
                 return Ok(false);
