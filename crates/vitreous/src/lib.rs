@@ -5,10 +5,13 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod durations;
+pub mod numbers;
 pub mod parallel;
 pub mod random;
+pub mod spelling;
+pub mod system_errors;
 pub mod text;
-pub mod units;
 
 pub mod regular;
 

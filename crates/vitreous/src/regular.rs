@@ -5,7 +5,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::units;
+use crate::numbers;
 
 /// Largest config or sweep file that is read, in bytes.
 pub const CONFIG_MAX: u64 = 16 << 20;
@@ -58,7 +58,7 @@ pub(crate) fn read_all(file: File, max: u64) -> io::Result<Vec<u8>> {
         file.take(max + 1).read_to_end(&mut bytes)?;
     }
     if length.max(bytes.len() as u64) > max {
-        return Err(io::Error::other(format!("the file is larger than {}", units::bytes(max))));
+        return Err(io::Error::other(format!("the file is larger than {}", numbers::bytes(max))));
     }
     Ok(bytes)
 }

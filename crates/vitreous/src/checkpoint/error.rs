@@ -7,7 +7,7 @@ use safetensors::{Dtype, SafeTensorError};
 use thiserror::Error;
 use vitreous_engine::Shape;
 
-use crate::units;
+use crate::{spelling, system_errors};
 
 /// Says what is wrong with a file of weights.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -126,7 +126,7 @@ impl CheckpointError {
     }
 
     pub(super) fn read(path: &Path, error: &io::Error) -> Self {
-        let (path, reason) = (path.to_path_buf(), units::system_error(error));
+        let (path, reason) = (path.to_path_buf(), system_errors::system_error(error));
         match error.kind() {
             io::ErrorKind::InvalidData => CheckpointError::Damaged { path, reason },
             _ => CheckpointError::Read { path, reason },
@@ -150,7 +150,7 @@ impl CheckpointError {
     }
 
     pub(super) fn missing(path: &Path, tensor: &str, found: &[String]) -> Self {
-        let nearest = units::nearest(tensor, found.iter().map(String::as_str)).map(str::to_string);
+        let nearest = spelling::nearest(tensor, found.iter().map(String::as_str)).map(str::to_string);
         CheckpointError::Missing { path: path.to_path_buf(), tensor: tensor.to_string(), nearest }
     }
 

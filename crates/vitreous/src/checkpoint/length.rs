@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek};
 use safetensors::SafeTensorError;
 use safetensors::tensor::Metadata;
 
-use crate::{regular, units};
+use crate::{numbers, regular};
 
 /// Largest header that is read, in bytes; the format has the same limit.
 const HEADER_MAX: u64 = 100_000_000;
@@ -27,10 +27,10 @@ pub(super) fn check(file: &mut File) -> io::Result<u64> {
     file.read_exact(&mut start)?;
     let header_len = u64::from_le_bytes(start);
     if header_len > len - START {
-        return Err(damaged(format!("the header is longer than the file, {}", units::bytes(len))));
+        return Err(damaged(format!("the header is longer than the file, {}", numbers::bytes(len))));
     }
     if header_len > HEADER_MAX {
-        let [found, max] = [header_len, HEADER_MAX].map(units::bytes);
+        let [found, max] = [header_len, HEADER_MAX].map(numbers::bytes);
         return Err(damaged(format!("the header has {found}, more than {max}")));
     }
     let mut header = vec![0; header_len as usize];

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::CheckpointError;
 use crate::record::RecordError;
-use crate::units;
+use crate::system_errors;
 
 /// Says what is wrong with a saved state.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -69,7 +69,7 @@ impl StateError {
     }
 
     pub(super) fn read(path: &Path, error: &io::Error) -> StateError {
-        let (path, reason) = (path.to_path_buf(), units::system_error(error));
+        let (path, reason) = (path.to_path_buf(), system_errors::system_error(error));
         match error.kind() {
             io::ErrorKind::InvalidData => StateError::Damaged { path, reason },
             _ => StateError::Read { path, reason },

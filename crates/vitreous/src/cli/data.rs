@@ -9,8 +9,8 @@ use super::settings::{SettingsArgs, inspect};
 use super::table::{Align, table};
 use super::{CliError, json, show};
 use crate::data::{self, DataSummary, Normalization, Wanted};
+use crate::numbers;
 use crate::train::threads;
-use crate::units;
 
 /// Looks at data sets, and fetches known ones
 #[derive(clap::Args)]
@@ -66,7 +66,7 @@ fn info(args: &InfoArgs) -> Result<(), CliError> {
 
 fn text(summary: &DataSummary) -> String {
     let list = |values: &[f32]| values.iter().map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(", ");
-    let count = |n: usize| units::count(n as u64);
+    let count = |n: usize| numbers::count(n as u64);
     let maybe = |n: Option<usize>| n.map_or("-".to_string(), count);
     let mut rows = vec![
         ["data", &summary.name].map(str::to_string),
@@ -74,7 +74,7 @@ fn text(summary: &DataSummary) -> String {
         ["classes".to_string(), count(summary.classes.len())],
         ["mean".to_string(), list(&summary.normalization.mean)],
         ["std".to_string(), list(&summary.normalization.std)],
-        ["memory".to_string(), format!("{} for train and validation", units::bytes(summary.memory_bytes))],
+        ["memory".to_string(), format!("{} for train and validation", numbers::bytes(summary.memory_bytes))],
         ["fingerprint".to_string(), summary.fingerprint.clone()],
     ];
     let some = |n: usize, one: &str, more: &str| format!("{} {}", count(n), if n == 1 { one } else { more });

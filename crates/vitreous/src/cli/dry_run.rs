@@ -7,7 +7,7 @@ use super::table::{Align, table};
 use super::{CliError, json, show};
 use crate::data::{Duplicates, Problem};
 use crate::train::{Job, Preflight, Rehearsal};
-use crate::units;
+use crate::{durations, numbers};
 
 /// Images that are named with all their copies.
 const COPIES_SHOWN: usize = 5;
@@ -58,10 +58,10 @@ pub fn run(job: &Job, preflight: &Preflight, notes: &[String], as_json: bool) ->
 }
 
 fn text(report: &Report) -> String {
-    let count = |n: usize| units::count(n as u64);
+    let count = |n: usize| numbers::count(n as u64);
     let of = |needed: u64, available: Option<u64>, of: &str| {
-        let available = available.map_or("nobody knows how many".to_string(), units::bytes);
-        format!("{} of {available} {of}", units::bytes(needed))
+        let available = available.map_or("nobody knows how many".to_string(), numbers::bytes);
+        format!("{} of {available} {of}", numbers::bytes(needed))
     };
     let Preflight { memory_needed, memory_available, disk_needed, disk_available, ref out, .. } = *report.preflight;
     let Rehearsal { steps, seconds, .. } = report.timed;
@@ -83,11 +83,10 @@ fn text(report: &Report) -> String {
         [
             "time".to_string(),
             format!(
-                "about {}: {} steps of {step_ms:.1} ms, by {steps} of them on {} {}, and validation",
-                units::duration(report.seconds),
-                units::count(report.steps),
-                report.threads,
-                if report.threads == 1 { "thread" } else { "threads" },
+                "about {}: {} steps of {step_ms:.1} ms, by {steps} of them on {}, and validation",
+                durations::duration(report.seconds),
+                numbers::count(report.steps),
+                numbers::counted(report.threads, "thread"),
             ),
         ],
     ];
@@ -112,7 +111,7 @@ pub fn problems_text(problems: &[Problem], duplicates: &Duplicates) -> String {
             text.push_str(&line!("  {}", names.join(", ")));
         }
         if duplicates.places.len() > COPIES_SHOWN {
-            let more = units::count((duplicates.places.len() - COPIES_SHOWN) as u64);
+            let more = numbers::count((duplicates.places.len() - COPIES_SHOWN) as u64);
             text.push_str(&format!("  and of {more} more: --json lists all\n"));
         }
     }

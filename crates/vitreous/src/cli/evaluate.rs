@@ -19,9 +19,9 @@ use crate::config::train::THREADS_MAX;
 use crate::data::strips::check_digits;
 use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split, SplitName, Wanted};
 use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report};
+use crate::numbers;
 use crate::record::{RecordError, Run, Weights};
 use crate::train::{available_memory, check_decoding, check_memory, threads};
-use crate::units;
 
 /// Measures a trained model on a split of its data
 #[derive(clap::Args)]
@@ -418,7 +418,7 @@ fn note_of_own(
     if split == SplitName::Test {
         // Training does not read the test split, so all that is known of it is how many files a folder had.
         if loaded.content.is_some() && before.test != test {
-            let [now, then] = [test, before.test].map(|count| units::count(count.unwrap_or(0) as u64));
+            let [now, then] = [test, before.test].map(|count| numbers::count(count.unwrap_or(0) as u64));
             return Some(format!(
                 "the test split had {then} images when the run was trained and has {now} now: whether images of it were \
                  used for training is unknown"
@@ -430,7 +430,7 @@ fn note_of_own(
     if before.are_same_images(&loaded.fingerprint, loaded.content.as_ref()) {
         return None;
     }
-    let count = units::count(images as u64);
+    let count = numbers::count(images as u64);
     let these = format!("these {count} {split} images");
     let changed = "the data has changed since the run was trained";
     Some(match (before.forced, loaded.forced, split) {
@@ -441,7 +441,7 @@ fn note_of_own(
         (Some(before), Some(now), SplitName::Validation) => match (before.train + now.validation).min(images) {
             0 => format!("{changed}: none of {these} is a file that was used for training"),
             most => {
-                let most = units::count(most as u64);
+                let most = numbers::count(most as u64);
                 format!("{changed}: up to {most} of {these} may have been used for training")
             }
         },
@@ -454,7 +454,8 @@ fn note_of_other(run: &Run, name: &str, loaded: &Loaded) -> String {
     let before = &run.manifest().data;
     let all = |content: &ContentHashes| content.in_any_order.clone();
     if before.content.is_some() && before.content.as_ref().map(all) == loaded.content.as_ref().map(all) {
-        let [train, images] = [before.train, before.train + before.validation].map(|count| units::count(count as u64));
+        let [train, images] =
+            [before.train, before.train + before.validation].map(|count| numbers::count(count as u64));
         let own = &before.name;
         return format!("{name} has the same images as {own}: the run was trained on {train} of these {images}");
     }

@@ -8,7 +8,7 @@ use super::settings::{dir_of_environment, shell_word};
 use super::status::StatusLine;
 use super::{CliError, json, show};
 use crate::fetch::{Event, Fetched, Options, Proxies, Proxy, catalogue, fetch};
-use crate::units;
+use crate::{durations, numbers};
 
 /// Time between two plain lines about a file.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -90,11 +90,11 @@ fn proxies_of_environment() -> Proxies {
 /// What is there now, and what to do next.
 fn report(fetched: &Fetched, options: &Options, is_dir_given: bool) -> String {
     let (name, folder) = (&fetched.name, fetched.folder.display());
-    let files = |count: usize| if count == 1 { "1 file".to_string() } else { format!("{count} files") };
+    let files = |count: usize| numbers::counted(count, "file");
     let what = match (fetched.fetched.len(), fetched.present.len()) {
         (0, _) => "was there already, and is right: nothing was fetched".to_string(),
-        (new, 0) => format!("{} fetched, {}", files(new), units::bytes(fetched.bytes)),
-        (new, old) => format!("{} fetched, {}; {} were there", files(new), units::bytes(fetched.bytes), files(old)),
+        (new, 0) => format!("{} fetched, {}", files(new), numbers::bytes(fetched.bytes)),
+        (new, old) => format!("{} fetched, {}; {} were there", files(new), numbers::bytes(fetched.bytes), files(old)),
     };
     let dir = if is_dir_given { format!(" --data-dir {}", shell_word(&options.dir)) } else { String::new() };
     line!("{name}: {what}, in {folder}") + &line!("next: vitreous train --data {name}{dir}")
@@ -118,7 +118,7 @@ impl Display {
     fn show(&mut self, event: Event) {
         match event {
             Event::Asks { file, url, from } => {
-                let rest = if from > 0 { format!(", from byte {} on", units::count(from)) } else { String::new() };
+                let rest = if from > 0 { format!(", from byte {} on", numbers::count(from)) } else { String::new() };
                 self.say(&format!("{file}: asking {url}{rest}"));
                 self.file = file.to_string();
                 self.line = Instant::now();
@@ -128,8 +128,8 @@ impl Display {
                 Some(status) => self.show_received(status, bytes, total.unwrap_or(bytes)),
                 None if self.line.elapsed() >= LINE_EVERY => {
                     self.line = Instant::now();
-                    let of = total.map_or_else(String::new, |total| format!(" of {}", units::bytes(total)));
-                    say!("{}: {}{of}", self.file, units::bytes(bytes));
+                    let of = total.map_or_else(String::new, |total| format!(" of {}", numbers::bytes(total)));
+                    say!("{}: {}{of}", self.file, numbers::bytes(bytes));
                 }
                 None => {}
             },
@@ -148,8 +148,8 @@ impl Display {
         let left = total.saturating_sub(bytes) as f64 / rate.max(1.0);
         let parts = [
             (2, self.file.clone()),
-            (0, format!("{}/{}", units::bytes(bytes), units::bytes(total))),
-            (1, format!("{} left", units::time_left(left))),
+            (0, format!("{}/{}", numbers::bytes(bytes), numbers::bytes(total))),
+            (1, format!("{} left", durations::time_left(left))),
         ];
         status.show(bytes as f64 / total.max(1) as f64, &parts);
     }

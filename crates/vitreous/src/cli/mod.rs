@@ -133,7 +133,7 @@ fn show(text: &str) -> Result<(), CliError> {
     match stdout.write_all(text::visible_lines(text).as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         written => written.map_err(|error| {
-            CliError::failure(format!("cannot write to stdout: {}", crate::units::system_error(&error)), None)
+            CliError::failure(format!("cannot write to stdout: {}", crate::system_errors::system_error(&error)), None)
         }),
     }
 }

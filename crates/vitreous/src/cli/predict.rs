@@ -15,7 +15,7 @@ use crate::evaluate::{BATCH, Classifier};
 use crate::predict::{Guess, predict, read};
 use crate::record::{Run, Weights};
 use crate::train::{available_memory, check_memory, threads};
-use crate::units;
+use crate::{numbers, spelling};
 
 /// Classes that are shown where no number is given.
 const TOP: usize = 5;
@@ -153,7 +153,7 @@ fn weights_path(args: &Args) -> Result<PathBuf, CliError> {
         Some(name) => Some(WeightsArg::from_str(name, false).map_err(|_| {
             let known = WeightsArg::value_variants().iter().map(|&known| Weights::from(known).to_string());
             let known: Vec<String> = known.collect();
-            let hint = match units::nearest(name, known.iter().map(String::as_str)) {
+            let hint = match spelling::nearest(name, known.iter().map(String::as_str)) {
                 Some(nearest) => format!("did you mean {nearest}?"),
                 None => format!("use {}, or a file of weights without --run", known.join(" or ")),
             };
@@ -176,7 +176,7 @@ fn picture_error(error: &DataError, image: &Path) -> CliError {
 }
 
 fn text(answer: &PictureAnswer) -> String {
-    let line = |probability: f64, what: &str| line!("  {:>8}  {what}", units::percent(probability));
+    let line = |probability: f64, what: &str| line!("  {:>8}  {what}", numbers::percent(probability));
     let lines = match &answer.said {
         Said::Classes { top } => top.iter().map(|guess| line(guess.probability, &guess.class)).collect::<String>(),
         Said::Digits { digits, probability } => line(*probability, if digits.is_empty() { "nothing" } else { digits }),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::status::StatusLine;
 use crate::record::{EpochRow, Validation};
 use crate::train::{Event, Job, ROLLBACKS, Rehearsal, StepEvent};
-use crate::units;
+use crate::{durations, numbers};
 
 /// Time between two plain lines within an epoch.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -98,9 +98,9 @@ impl TrainProgress {
             Event::Step(step) => self.step(&step),
             Event::Validated { done, total } => {
                 if let Some(status) = &self.status {
-                    let [done, total] = [done, total].map(|images| units::count(images as u64));
+                    let [done, total] = [done, total].map(|images| numbers::count(images as u64));
                     let left = self.pace.seconds_left() - self.last.elapsed().as_secs_f64();
-                    let left = format!("{} left", units::time_left(left.max(0.0)));
+                    let left = format!("{} left", durations::time_left(left.max(0.0)));
                     status.show(self.part(), &[(0, format!("validating {done}/{total}")), (1, left)]);
                 }
             }
@@ -173,9 +173,9 @@ impl TrainProgress {
         [
             (0, format!("epoch {}/{}", step.epoch, self.epochs)),
             (1, format!("loss {:.4}", step.train_loss)),
-            (3, format!("acc {}", units::percent(step.train_acc))),
-            (4, format!("{} img/s", units::count(self.rate.value.unwrap_or(0.0).round() as u64))),
-            (2, format!("{} left", units::time_left(self.pace.seconds_left()))),
+            (3, format!("acc {}", numbers::percent(step.train_acc))),
+            (4, format!("{} img/s", numbers::count(self.rate.value.unwrap_or(0.0).round() as u64))),
+            (2, format!("{} left", durations::time_left(self.pace.seconds_left()))),
         ]
     }
 
@@ -184,7 +184,7 @@ impl TrainProgress {
         self.pace.validations_s += self.since_last();
         self.pace.validations_done += 1;
         let validation = row.validation.map_or_else(String::new, |Validation { loss, accuracy, .. }| {
-            format!("  val loss {loss:.4}  val acc {}{}", units::percent(accuracy), mark)
+            format!("  val loss {loss:.4}  val acc {}{}", numbers::percent(accuracy), mark)
         });
         let width = self.epochs.to_string().len();
         let line = format!(
@@ -192,8 +192,8 @@ impl TrainProgress {
             row.epoch,
             self.epochs,
             row.train_loss,
-            units::percent(row.train_acc),
-            units::duration(self.epoch_start.elapsed().as_secs_f64()),
+            numbers::percent(row.train_acc),
+            durations::duration(self.epoch_start.elapsed().as_secs_f64()),
         );
         self.say(&line);
         let now = Instant::now();

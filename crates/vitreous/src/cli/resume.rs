@@ -11,9 +11,9 @@ use super::CliError;
 use crate::checkpoint::{BestWeights, Found, SavedState, find_state, remove_leftovers};
 use crate::compare::{became, changes, settings_of, shown};
 use crate::config::Config;
+use crate::numbers;
 use crate::record::{DataRecord, Manifest, Piece, Place, Run, Status, now_utc};
 use crate::train::{About, Event, Job, Limits, Outcome, TrainError, Training};
-use crate::units;
 
 /// Keys that may be changed when a run goes on: they say where it ends, and what happens when it goes astray.
 const CHANGEABLE: [&str; 3] = ["train.epochs", "train.max_steps", "train.on_nonfinite"];
@@ -60,7 +60,7 @@ impl Begun {
         let run = Run::open_to_train(folder)?;
         remove_leftovers(&run);
         let Found { state, refused } = find_state(run.files());
-        let step = |state: &SavedState| units::count(state.step());
+        let step = |state: &SavedState| numbers::count(state.step());
         let mut notes: Vec<String> = match &state {
             Some(saved) => {
                 refused.iter().map(|error| format!("{error}; the one of step {} is used", step(saved))).collect()
@@ -73,7 +73,7 @@ impl Begun {
         if state.is_none()
             && let Some(steps) = steps_with_state(run.manifest())
         {
-            let steps = units::count(steps);
+            let steps = numbers::count(steps);
             let error =
                 format!("the run has no state to go on from, though it had taken {steps} steps ({})", folder.display());
             return Err(CliError::user(error, Some("train anew under another --name".to_string())));
@@ -101,7 +101,7 @@ impl Begun {
     /// Says from where the run goes on.
     pub fn how_it_goes_on(&self) -> String {
         match &self.saved {
-            Some(saved) => format!("goes on after step {}", units::count(saved.step())),
+            Some(saved) => format!("goes on after step {}", numbers::count(saved.step())),
             None => "starts again from the beginning, with the same results: no state of it was saved".to_string(),
         }
     }

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write, stderr};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::{text, units};
+use crate::{durations, numbers, text};
 
 /// Columns of a terminal that does not say how many it has.
 const COLUMNS: usize = 80;
@@ -55,8 +55,8 @@ impl StatusLine {
     pub fn show_count(&self, what: impl Display, done: usize, total: usize) {
         let part = done as f64 / total.max(1) as f64;
         let left = self.start.elapsed().as_secs_f64() * (1.0 / part.max(1e-9) - 1.0);
-        let [done, total] = [done, total].map(|n| units::count(n as u64));
-        let left = if part > 0.0 { format!("{} left", units::time_left(left)) } else { String::new() };
+        let [done, total] = [done, total].map(|n| numbers::count(n as u64));
+        let left = if part > 0.0 { format!("{} left", durations::time_left(left)) } else { String::new() };
         self.show(part, &[(0, format!("{what} {done}/{total}")), (1, left)]);
     }
 

@@ -6,7 +6,7 @@ use crate::config::strips::WIDTH;
 use crate::data::strips::Strips;
 use crate::evaluate::Report;
 use crate::evaluate::reading::{Reading, ReadingScores, blocks, digits_text};
-use crate::units;
+use crate::numbers;
 
 /// Widest beam: every answer of two digits.
 const BEAM_MAX: usize = 100;
@@ -42,7 +42,7 @@ pub fn examples(strips: &Strips, readings: &[Reading], count: usize) -> String {
 /// What was read and how sure the model is of it.
 pub fn said(reading: &Reading) -> String {
     let digits = if reading.digits.is_empty() { "nothing".to_string() } else { digits_text(&reading.digits) };
-    format!("{digits} ({})", units::percent(reading.probability))
+    format!("{digits} ({})", numbers::percent(reading.probability))
 }
 
 /// How well the strips of a split were read.
@@ -50,17 +50,17 @@ pub fn text(report: &Report, scores: &ReadingScores) -> String {
     let mut rows = vec![["digits", "strips", "all right"].map(str::to_string)];
     rows.extend(scores.lengths.iter().map(|length| {
         let part = length.exact as f64 / length.strips.max(1) as f64;
-        [length.digits.to_string(), units::count(length.strips), units::percent(part)]
+        [length.digits.to_string(), numbers::count(length.strips), numbers::percent(part)]
     }));
-    let [low, high] = scores.exact_match_interval.map(units::percent);
+    let [low, high] = scores.exact_match_interval.map(numbers::percent);
     let decoding = if scores.beam == 1 { "greedy".to_string() } else { format!("a beam of {}", scores.beam) };
     format!(
         "{}\n{}loss {:.4}, all digits right {} (95 % interval {low} to {high}), single digits {}\n",
         table(&rows, &[Align::Right; 3]),
         line!("{}; {decoding}", report.title("strips", scores.strips)),
         scores.loss,
-        units::percent(scores.exact_match),
-        units::percent(scores.digit_accuracy),
+        numbers::percent(scores.exact_match),
+        numbers::percent(scores.digit_accuracy),
     )
 }
 

@@ -12,9 +12,9 @@ use crate::config::layers::Layers;
 use crate::config::model::ImageFacts;
 use crate::models;
 use crate::models::summary::{Summary, summarise};
+use crate::numbers;
 use crate::record::Run;
 use crate::train::{optimizer, threads};
-use crate::units;
 
 /// Images of timm's named sizes: ImageNet's.
 const NAMED_MODEL_IMAGES: ImageFacts = ImageFacts { image_size: 224, channels: 3, num_classes: 1000 };
@@ -111,11 +111,11 @@ fn memory_line(memory: &Memory, batch_size: usize, threads: usize) -> String {
         ("packed weights", memory.packed),
         ("activations", memory.activations),
     ];
-    let parts: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {}", units::bytes(*bytes))).collect();
+    let parts: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {}", numbers::bytes(*bytes))).collect();
     format!(
         "training memory  {} for steps of {} images on {threads} threads:\n                 {}",
-        units::bytes(memory.total()),
-        units::count(batch_size as u64),
+        numbers::bytes(memory.total()),
+        numbers::count(batch_size as u64),
         parts.join(", ")
     )
 }

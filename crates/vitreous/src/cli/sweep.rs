@@ -33,7 +33,7 @@ use crate::parallel::on_threads;
 use crate::record::{Claim, Place, RecordError, Run, Status, is_name};
 use crate::sweep::{self, State, SweepError, SweepFile, Variation, folder_name, state_of};
 use crate::train::{Event, Limits, Outcome, SIDE_BY_SIDE, TrainError, available_memory, check_memory, threads};
-use crate::units;
+use crate::{durations, numbers};
 
 use conclude::End;
 
@@ -357,7 +357,7 @@ fn list(items: &[Item]) -> Result<(), CliError> {
 fn say_what(name: &str, items: &[Item], jobs: usize, threads: usize, folder: &Path) {
     let done = items.iter().filter(|item| item.state == State::Done).count();
     let before = if done > 0 { format!(", {done} of them done before") } else { String::new() };
-    let threads = format!("{threads} {}", if threads == 1 { "thread" } else { "threads" });
+    let threads = numbers::counted(threads, "thread");
     let how = if jobs > 1 { format!("{jobs} side by side, each on {threads}") } else { format!("on {threads}") };
     say!("sweep {name}: {} runs{before}, {how}, into {}", items.len(), folder.display());
 }
@@ -407,11 +407,11 @@ impl Work<'_> {
                 return Ok(());
             }
             if let Some(accuracy) = self.measure(item, split)? {
-                found.push(format!("{split} {}", units::percent(accuracy)));
+                found.push(format!("{split} {}", numbers::percent(accuracy)));
             }
         }
         if !found.is_empty() {
-            say!("{}: {}, {}", item.name, found.join(", "), units::duration(started.elapsed().as_secs_f64()));
+            say!("{}: {}, {}", item.name, found.join(", "), durations::duration(started.elapsed().as_secs_f64()));
         }
         Ok(())
     }
@@ -452,8 +452,8 @@ impl Work<'_> {
             (None, Event::Epoch { row, .. }) => {
                 let validation = row
                     .validation
-                    .map_or_else(String::new, |found| format!("  val acc {}", units::percent(found.accuracy)));
-                let acc = units::percent(row.train_acc);
+                    .map_or_else(String::new, |found| format!("  val acc {}", numbers::percent(found.accuracy)));
+                let acc = numbers::percent(row.train_acc);
                 say!("{}: epoch {}/{epochs}  loss {:.4}  acc {acc}{validation}", item.name, row.epoch, row.train_loss);
             }
             (None, _) => {}

@@ -25,7 +25,7 @@ use crate::record::{Place, Run, Status, base_name, is_name, was_begun};
 use crate::train::{
     Job, Limits, Outcome, Preflight, SaveEvery, available_memory_beside, check_decoding, check_memory, memory_needed,
 };
-use crate::units;
+use crate::{durations, numbers, system_errors};
 
 /// Exit status of a run that was interrupted and has saved what it had reached, as shells have it for SIGINT.
 pub const INTERRUPTED: u8 = 130;
@@ -78,7 +78,7 @@ fn save_every(text: &str) -> Result<SaveEvery, String> {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    units::parse_duration(text).ok_or_else(|| "it is no time: write it as 30s, 5m, 2h or 1h30m".to_string())
+    durations::parse_duration(text).ok_or_else(|| "it is no time: write it as 30s, 5m, 2h or 1h30m".to_string())
 }
 
 /// Runs the command; `started` is when the program did.
@@ -231,7 +231,7 @@ pub fn passed_over(facts: &Facts) -> impl Iterator<Item = String> {
     let runs = runs.map(|folder| format!("{} is ignored: it contains runs, not pictures", folder.display()));
     let folders = facts.ignored_folders.iter();
     let pictures = (facts.loose_pictures > 0).then(|| {
-        let count = units::count(facts.loose_pictures as u64);
+        let count = numbers::count(facts.loose_pictures as u64);
         format!("pictures that lie beside the class folders are passed over: {count}")
     });
     folders
@@ -268,8 +268,9 @@ pub fn base(settings: &SettingsArgs) -> String {
 /// it, SIGINT and SIGTERM end the program at once.
 pub fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
     let stop = Arc::new(AtomicBool::new(false));
-    let failed =
-        |error: io::Error| CliError::failure(format!("cannot watch for Ctrl-C: {}", units::system_error(&error)), None);
+    let failed = |error: io::Error| {
+        CliError::failure(format!("cannot watch for Ctrl-C: {}", system_errors::system_error(&error)), None)
+    };
     for signal in [SIGINT, SIGTERM] {
         // In this order: the first signal must not find the flag set by itself.
         flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), stop.clone())
@@ -284,27 +285,26 @@ pub fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
 fn say_what(job: &Job) {
     let (config, data) = (job.config(), job.data());
     let ImageShape { height, width, .. } = job.image_shape();
-    let parameters = units::count(job.model().graph.parameter_count() as u64);
+    let parameters = numbers::count(job.model().graph.parameter_count() as u64);
     say!("{}: {parameters} parameters", config.model.describe());
     let skipped = match data.skipped.len() {
         0 => String::new(),
-        count => format!(", {} that cannot be decoded left out", units::count(count as u64)),
+        count => format!(", {} that cannot be decoded left out", numbers::count(count as u64)),
     };
     say!(
-        "{}: {} images train, {} validate, {} classes, {height}x{width} pixels{skipped}; {} {}",
+        "{}: {} images train, {} validate, {} classes, {height}x{width} pixels{skipped}; {}",
         data.name,
-        units::count(data.train as u64),
-        units::count(data.validation as u64),
-        units::count(data.class_names.len() as u64),
-        job.threads(),
-        if job.threads() == 1 { "thread" } else { "threads" },
+        numbers::count(data.train as u64),
+        numbers::count(data.validation as u64),
+        numbers::count(data.class_names.len() as u64),
+        numbers::counted(job.threads(), "thread"),
     );
     if let Some(decay) = config.train.model_ema_decay {
         say!("validation sees and files hold the running average of the weights, which keeps {decay} of itself a step");
         let (steps, average) = (job.steps(), Average { decay });
         let last = average.keep(steps);
         if last < decay {
-            let steps = units::count(steps);
+            let steps = numbers::count(steps);
             say!(
                 "note: in {steps} steps it does not get there: the last of them keeps {last:.4} (model_ema_decay {decay})"
             );
@@ -317,26 +317,26 @@ fn report(run: &Run, outcome: &Outcome) -> String {
     let (results, data, folder) = (&outcome.results, &run.manifest().data, run.folder().display());
     let word = shell_word(run.folder());
     let how = match outcome.status {
-        Status::Interrupted => format!("interrupted after step {}; ", units::count(results.steps)),
-        Status::MaxSteps => format!("stopped after step {} as asked; ", units::count(results.steps)),
-        Status::MaxTime => format!("the time was up after step {}; ", units::count(results.steps)),
+        Status::Interrupted => format!("interrupted after step {}; ", numbers::count(results.steps)),
+        Status::MaxSteps => format!("stopped after step {} as asked; ", numbers::count(results.steps)),
+        Status::MaxTime => format!("the time was up after step {}; ", numbers::count(results.steps)),
         _ => String::new(),
     };
     let validation = |value| {
         let images = data.validation as u64;
-        let [low, high] = Accuracy { value, images }.interval().map(units::percent);
-        let (right, images) = (units::percent(value), units::count(images));
+        let [low, high] = Accuracy { value, images }.interval().map(numbers::percent);
+        let (right, images) = (numbers::percent(value), numbers::count(images));
         format!("{right} of {images} validation images right (95 % interval {low} to {high})")
     };
     let reached = match (results.best_val_acc, results.best_epoch, results.val_acc, results.train_acc) {
         (Some(accuracy), Some(epoch), ..) => format!("{}, best epoch: {epoch}", validation(accuracy)),
         (_, _, Some(accuracy), _) => format!("{}, last epoch", validation(accuracy)),
-        (.., Some(accuracy)) => format!("{} of training images right", units::percent(accuracy)),
+        (.., Some(accuracy)) => format!("{} of training images right", numbers::percent(accuracy)),
         _ => "the first epoch was not completed".to_string(),
     };
     let kept = match (results.lowest_train_loss, results.lowest_step) {
         (Some(loss), Some(step)) => {
-            format!("; kept: the weights of the lowest training loss, {loss:.4} at step {}", units::count(step))
+            format!("; kept: the weights of the lowest training loss, {loss:.4} at step {}", numbers::count(step))
         }
         _ => String::new(),
     };
@@ -344,7 +344,7 @@ fn report(run: &Run, outcome: &Outcome) -> String {
         Status::Interrupted | Status::MaxTime => line!("next: vitreous train --resume {word}"),
         _ => line!("next: vitreous evaluate {word}") + &line!("      vitreous predict IMAGE --run {word}"),
     };
-    line!("{how}{reached}, in {}{kept}", units::duration(results.seconds))
+    line!("{how}{reached}, in {}{kept}", durations::duration(results.seconds))
         + &line!("config, records and weights are in {folder}")
         + &next
 }

@@ -19,7 +19,7 @@ use crate::config::train::THREADS_MAX;
 use crate::random::Key;
 use crate::record::{RecordError, Run, Weights, sha256_of};
 use crate::regular;
-use crate::units;
+use crate::{durations, numbers, system_errors};
 
 /// What two equal runs have in common, beside the last weights.
 const RECORDS: [&str; 4] = ["results.csv", "ledger.csv", "metrics.jsonl", "weights/best.safetensors"];
@@ -132,7 +132,7 @@ impl Runs<'_> {
     /// Starts a training.
     fn start(&self, name: &str, more: &[&str]) -> Result<Child, CliError> {
         let failed = |error: std::io::Error| {
-            CliError::failure(format!("cannot start a training: {}", units::system_error(&error)), None)
+            CliError::failure(format!("cannot start a training: {}", system_errors::system_error(&error)), None)
         };
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
@@ -200,7 +200,7 @@ fn resume(args: &ResumeArgs) -> Result<(), CliError> {
     let clock = Instant::now();
     let alone = runs.end("alone", runs.start("alone", &[])?)?;
     let seconds = clock.elapsed().as_secs_f64();
-    say!("took {}: {}", units::duration(seconds), alone.sha256);
+    say!("took {}: {}", durations::duration(seconds), alone.sha256);
     let first_step = first_step_s(&runs.folder("alone")).unwrap_or(0.0).min(seconds);
     let lives = 2.0 * (seconds - first_step) / f64::from(args.kills);
     // Often enough that most pieces get further, and that many kills meet a write.
@@ -248,7 +248,7 @@ fn resume(args: &ResumeArgs) -> Result<(), CliError> {
 
 impl Resumed {
     fn text(&self) -> String {
-        let runs = if self.runs == 1 { "1 run".to_string() } else { format!("{} runs", self.runs) };
+        let runs = numbers::counted(self.runs as usize, "run");
         format!(
             "{} kills at random moments of {runs}, {} amid a write, {} before a first state, in {}\n\
              all ended with the weights, results, metrics and ledger of the run that was left alone\n\
@@ -257,7 +257,7 @@ impl Resumed {
             self.kills,
             self.amid_writes,
             self.before_states,
-            units::duration(self.seconds),
+            durations::duration(self.seconds),
             self.sha256,
             self.tensors_sha256
         )
@@ -323,7 +323,7 @@ fn threads(args: &ThreadsArgs) -> Result<(), CliError> {
             runs.compare([&name(first.threads), &name(count)], [&first.ended, &ended])?;
         }
         let seconds = clock.elapsed().as_secs_f64();
-        say!("{count} {}: {}", if count == 1 { "thread" } else { "threads" }, ended.sha256);
+        say!("{}: {}", numbers::counted(count, "thread"), ended.sha256);
         found.push(Threaded { threads: count, seconds, ended });
     }
     runs.remove()?;
@@ -332,7 +332,7 @@ fn threads(args: &ThreadsArgs) -> Result<(), CliError> {
     }
     let mut rows = vec![["threads", "time", "SHA-256 of the last weights"].map(str::to_string)];
     rows.extend(
-        found.iter().map(|one| [one.threads.to_string(), units::duration(one.seconds), one.ended.sha256.clone()]),
+        found.iter().map(|one| [one.threads.to_string(), durations::duration(one.seconds), one.ended.sha256.clone()]),
     );
     show(&format!(
         "{}equal, and so are results, metrics and ledger\nSHA-256 of the tensors alone: {}\n",

@@ -15,7 +15,7 @@ use super::noise::{LEVEL, holm, mcnemar, pairs};
 use super::outcomes::{Outcomes, Pairs};
 use super::{Comparison, Difference, Measure, Row};
 use crate::evaluate::Report;
-use crate::units;
+use crate::spelling;
 
 /// Most rows that are held against another, those of the nearest accuracies.
 const ROWS_MAX: usize = 24;
@@ -89,7 +89,7 @@ impl AgainstError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            AgainstError::Absent { name, known } => match units::nearest(name, known.iter().map(String::as_str)) {
+            AgainstError::Absent { name, known } => match spelling::nearest(name, known.iter().map(String::as_str)) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => "name one of the runs that are compared".to_string(),
             },

@@ -9,7 +9,7 @@ use super::{Comparison, Measure, Row, Spread, Verdicts};
 use crate::evaluate::csv_line;
 use crate::record::Weights;
 use crate::text::{markdown, shortened};
-use crate::units;
+use crate::{durations, numbers};
 
 /// Most settings that have a column of their own for people.
 const KEYS_MAX: usize = 6;
@@ -69,8 +69,8 @@ impl Sheet {
             cells.extend(several.then(|| row.seeds.len().to_string()));
             cells.push(row.model.as_deref().map_or("-".to_string(), |model| shortened(model, CELL_MAX)));
             cells.extend(own.iter().map(|key| cell(row.settings.get(key))));
-            cells.push(units::count(row.parameters as u64));
-            cells.push(row.flops_forward.map_or("-".to_string(), units::flops));
+            cells.push(numbers::count(row.parameters as u64));
+            cells.push(row.flops_forward.map_or("-".to_string(), numbers::flops));
             cells.push(time(row.seconds));
             cells.extend(mixed.then(|| row.weights.map_or("-".to_string(), |weights| weights.to_string())));
             let running = row.train_acc.is_some() && !row.train_acc_measured;
@@ -188,8 +188,8 @@ fn cell(value: Option<&Value>) -> String {
 fn time(seconds: Option<Spread>) -> String {
     let Some(Spread { mean, sd, .. }) = seconds else { return "-".to_string() };
     match sd {
-        None => units::duration(mean),
-        Some(sd) => format!("{} ± {}", units::duration(mean), units::duration(sd)),
+        None => durations::duration(mean),
+        Some(sd) => format!("{} ± {}", durations::duration(mean), durations::duration(sd)),
     }
 }
 
@@ -247,11 +247,8 @@ fn notes(comparison: &Comparison, further: &[String], several: bool) -> Vec<Stri
     if !further.is_empty() {
         let (named, others) = further.split_at(further.len().min(KEYS_NAMED));
         let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
-        let count = if further.len() == 1 {
-            "1 more setting differs".to_string()
-        } else {
-            format!("{} more settings differ", further.len())
-        };
+        let verb = if further.len() == 1 { "differs" } else { "differ" };
+        let count = format!("{} {verb}", numbers::counted(further.len(), "more setting"));
         notes.push(format!("{count}: {}{others}; --format csv has them all", named.join(", ")));
     }
     notes

@@ -6,7 +6,7 @@ use thiserror::Error;
 use toml::Value;
 
 use super::{Comparison, Row, Spread};
-use crate::units;
+use crate::spelling;
 
 /// What rows are ordered by. Accuracies go from the best down, everything else from the least up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct SortError {
 impl SortError {
     /// Says what would work instead.
     pub fn hint(&self) -> Option<String> {
-        Some(match units::nearest(&self.name, self.known.iter().map(String::as_str)) {
+        Some(match spelling::nearest(&self.name, self.known.iter().map(String::as_str)) {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => format!("use one of {}", self.known.join(", ")),
         })

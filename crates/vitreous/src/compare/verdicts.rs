@@ -3,8 +3,8 @@
 use super::noise::LEVEL;
 use super::sheet::{CELL_MAX, accuracy};
 use super::{Basis, Comparison, Measure, Row, RowDifference};
+use crate::numbers;
 use crate::text::{markdown, shortened};
-use crate::units;
 
 /// Differences of accuracy as people read them.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,7 @@ impl Verdicts {
         let reference = comparison.rows.iter().find(|row| comparison.against.as_ref() == Some(&row.name))?;
         let by = comparison.ranked_by;
         let interval = by.interval(reference).map_or_else(String::new, |interval| {
-            let [low, high] = interval.map(units::percent);
+            let [low, high] = interval.map(numbers::percent);
             format!(" (95 % interval {low} to {high})")
         });
         let known = comparison.rows.iter().filter(|row| by.of(row).is_some());
@@ -66,7 +66,7 @@ fn line(row: &Row, difference: &RowDifference) -> [String; 5] {
     };
     let why = match &difference.basis {
         Basis::SameImages { images, only_own_right, only_other_right, .. } => {
-            let [images, own, other] = [images, only_own_right, only_other_right].map(|n| units::count(*n));
+            let [images, own, other] = [images, only_own_right, only_other_right].map(|n| numbers::count(*n));
             format!("of {images} images, {own} are right here alone, {other} there alone")
         }
         Basis::Seeds { interval, .. } => {
@@ -111,7 +111,7 @@ fn notes(
                 Some(rows) => format!("because the best was chosen from {rows} rows, which makes {many} pairs"),
                 None => "one for each other row".to_string(),
             };
-            let many = units::count(many as u64);
+            let many = numbers::count(many as u64);
             format!(
                 "more than noise is p below {LEVEL}. p is adjusted for {many} comparisons (Holm's method), {why}: if all \
                  rows were equally good, at most one such table in twenty would have a p below {LEVEL}"
@@ -128,7 +128,7 @@ fn notes(
         let by = comparison.ranked_by;
         notes.push(format!("the best was chosen by its {by}, which is therefore too high on average: {then}"));
     }
-    let rows = |n: usize| format!("{} more {}", units::count(n as u64), if n == 1 { "row is" } else { "rows are" });
+    let rows = |n: usize| format!("{} {}", numbers::counted(n, "more row"), if n == 1 { "is" } else { "are" });
     if left > 0 {
         notes.push(format!("{} further away and not compared with it: name fewer runs", rows(left)));
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::number;
+use crate::numbers::number;
 
 /// Random changes to training images, as written. Validation and test images are never changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

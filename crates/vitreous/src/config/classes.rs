@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use crate::units;
+use crate::numbers::counted;
+use crate::spelling;
 
 /// What a value of the key should be, as an error tells it.
 pub const EXPECTED: &str = "even, odd, or a list of class names or numbers";
@@ -183,7 +184,7 @@ impl<'de> Deserialize<'de> for ClassSubset {
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ClassSubsetError {
     /// The list is too short whatever the data is.
-    #[error("classes lists {}, where a classifier needs at least 2", classes(*listed))]
+    #[error("classes lists {}, where a classifier needs at least 2", counted(*listed, "class"))]
     TooFewListed { listed: usize },
     /// A class stands in the list twice.
     #[error("classes lists `{class}` twice")]
@@ -216,7 +217,7 @@ impl ClassSubsetError {
                 format!("the classes are {}", some(known))
             }
             ClassSubsetError::Unknown { class, known } => {
-                match units::nearest(class, known.iter().map(String::as_str)) {
+                match spelling::nearest(class, known.iter().map(String::as_str)) {
                     Some(nearest) => format!("did you mean `{nearest}`?"),
                     None => format!("the classes are {}", some(known)),
                 }
@@ -225,14 +226,6 @@ impl ClassSubsetError {
                 format!("the classes are {}", some(known))
             }
         })
-    }
-}
-
-fn classes(count: usize) -> String {
-    match count {
-        0 => "no class".to_string(),
-        1 => "1 class".to_string(),
-        count => format!("{count} classes"),
     }
 }
 
@@ -346,7 +339,7 @@ mod tests {
         assert_eq!(refused("1,01", &PETS)[0], "classes 1,01 leaves 1 of 5, where a classifier needs at least 2");
         let checked = |text: &str| ClassSubset::parse(text).check().unwrap_err().to_string();
         assert_eq!(checked("cat"), "classes lists 1 class, where a classifier needs at least 2");
-        assert_eq!(checked(" , "), "classes lists no class, where a classifier needs at least 2");
+        assert_eq!(checked(" , "), "classes lists 0 classes, where a classifier needs at least 2");
         assert_eq!(checked("cat,dog,cat"), "classes lists `cat` twice");
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::classes::{ClassSubset, ClassSubsetError};
-use crate::units::number;
+use crate::numbers::number;
 
 /// Names of the data sets the program knows; any other name is the path of a folder.
 pub const KNOWN_DATA_SETS: [&str; 4] = ["digits", "mnist", "fashion-mnist", "cifar10"];

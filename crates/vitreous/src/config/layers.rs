@@ -16,7 +16,7 @@ use super::error::{ConfigError, Place};
 use super::model::{ModelKind, ModelSpec};
 use super::train::TrainSpec;
 use super::{CheckedConfig, Config, presets, text_file};
-use crate::units;
+use crate::spelling;
 
 /// What `layers` of a stack looks like.
 const LAYERS: &str = "[\"conv 32\", \"relu\", \"globalpool\", \"linear classes\"]";
@@ -323,7 +323,7 @@ fn try_key(table: &str, key: &str, value: &Value, kind: ModelKind) -> Result<(),
 /// The keys of a table, as serde lists them when it meets one it does not know.
 fn known_keys(table: &str, kind: ModelKind) -> Option<Vec<String>> {
     let error = TABLES.contains(&table).then(|| try_key(table, "", &Value::Boolean(true), kind))?.err()?;
-    let own = units::quoted(error.message()).into_iter().skip(1);
+    let own = spelling::quoted(error.message()).into_iter().skip(1);
     Some((table == "model").then_some("kind").into_iter().chain(own).map(str::to_string).collect())
 }
 
@@ -336,7 +336,7 @@ fn unknown_key(key: &str, known: &[String], kind: ModelKind, place: Place) -> Co
     let has = |table: &str, kind| known_keys(table, kind).is_some_and(|keys| keys.iter().any(|k| k == key));
     let home = TABLES.into_iter().find(|table| has(table, kind));
     let other = ModelKind::ALL.into_iter().find(|kind| has("model", *kind));
-    let hint = match (units::nearest(key, known.iter().map(String::as_str)), home, &place.table) {
+    let hint = match (spelling::nearest(key, known.iter().map(String::as_str)), home, &place.table) {
         (_, Some(home), _) => format!("`{key}` belongs to [{home}]"),
         (_, None, Some(table)) if table == "model" && other.is_some() => {
             let (other, own) = (other.unwrap_or_default().name(), kind.name());
@@ -352,7 +352,7 @@ fn unknown_key(key: &str, known: &[String], kind: ModelKind, place: Place) -> Co
 /// Puts serde's complaint about the value of one key into our words.
 fn wrong_value(table: &str, key: &str, value: &Value, error: &toml::de::Error, place: &Place) -> ConfigError {
     let message = error.message();
-    let names = units::quoted(message);
+    let names = spelling::quoted(message);
     if message.starts_with("unknown field") {
         let known: Vec<String> = names.iter().skip(1).map(|name| name.to_string()).collect();
         let place = Place { table: Some(format!("{table}.{key}")), ..place.clone() };
@@ -365,7 +365,7 @@ fn wrong_value(table: &str, key: &str, value: &Value, error: &toml::de::Error, p
     if message.starts_with("unknown variant") {
         let found = names.first().unwrap_or(&"");
         let choices = &names[1.min(names.len())..];
-        let hint = match units::nearest(found, choices.iter().copied()) {
+        let hint = match spelling::nearest(found, choices.iter().copied()) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => format!("use {key} = \"{}\"", choices.first().unwrap_or(&"")),
         };
@@ -404,7 +404,7 @@ fn is_too_large(text: &str) -> bool {
 
 fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>, list: &str) -> String {
     let known: Vec<&str> = known.collect();
-    match units::nearest(word, known.iter().copied()) {
+    match spelling::nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("{list} {}", known.join(", ")),
     }

@@ -16,6 +16,7 @@ pub mod train;
 
 use serde::{Deserialize, Serialize};
 
+use crate::numbers::counted;
 use error::ConfigError;
 use layers::Origins;
 
@@ -124,7 +125,7 @@ fn fit_warm_up(train: &mut train::TrainSpec, origins: &Origins) -> Option<String
     if epochs < 1.0 || before < epochs {
         return None;
     }
-    let whole = format!("the warm-up takes the whole run, {}", model::counted(train.epochs, "epoch"));
+    let whole = format!("the warm-up takes the whole run, {}", counted(train.epochs, "epoch"));
     if before == epochs {
         return Some(whole);
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::regular::{self, CONFIG_MAX};
-use crate::units;
+use crate::system_errors;
 
 /// Says why a file is not text, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Result<String, NotText> {
         true => File::open(path).and_then(|file| regular::read_all(file, CONFIG_MAX)),
         false => regular::read(path, CONFIG_MAX),
     };
-    text(&bytes.map_err(|error| NotText { reason: units::system_error(&error), hint: None })?)
+    text(&bytes.map_err(|error| NotText { reason: system_errors::system_error(&error), hint: None })?)
 }
 
 /// Returns bytes as text, without the mark that Windows puts in front of it.

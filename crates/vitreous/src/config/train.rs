@@ -6,7 +6,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::units::number;
+use crate::numbers::number;
 
 /// Greatest number of epochs.
 pub const EPOCHS_MAX: usize = 1_000_000;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::walk::EXTENSIONS;
 use super::{Duplicates, PassedOver, SmallPicture, Split};
-use crate::units;
+use crate::numbers;
 
 /// A class with fewer images than this part of the mean is rare.
 const RARE: f64 = 0.1;
@@ -106,15 +106,15 @@ impl DataCheck {
         if images == 0 {
             return None;
         }
-        let [images, copies] = [images, copies].map(|n| units::count(n as u64));
+        let [images, copies] = [images, copies].map(|n| numbers::count(n as u64));
         let mut what = format!("images that are there several times: {images}, in {copies} copies");
         let mut fix = "keep one copy of each";
         if of_several_classes > 0 {
-            what.push_str(&format!("; under different classes: {}", units::count(of_several_classes as u64)));
+            what.push_str(&format!("; under different classes: {}", numbers::count(of_several_classes as u64)));
             fix = "decide for one class and keep one copy of each";
         }
         if in_both_splits > 0 {
-            let both = units::count(in_both_splits as u64);
+            let both = numbers::count(in_both_splits as u64);
             what.push_str(&format!("; both training and validating: {both}"));
         }
         Some(Problem { what, fix: fix.to_string() })
@@ -124,9 +124,9 @@ impl DataCheck {
         let classes: Vec<String> = self
             .rare_classes
             .iter()
-            .map(|rare| format!("`{}` ({})", rare.class, units::count(rare.images as u64)))
+            .map(|rare| format!("`{}` ({})", rare.class, numbers::count(rare.images as u64)))
             .collect();
-        let mean = units::count(self.class_mean.round() as u64);
+        let mean = numbers::count(self.class_mean.round() as u64);
         let what = format!("classes with less than a tenth of the mean of {mean} train images: {}", listed(&classes)?);
         let fix = "add images of them, or name the classes to learn with --classes".to_string();
         Some(Problem { what, fix })
@@ -145,7 +145,7 @@ impl DataCheck {
 
     fn small(&self) -> Option<Problem> {
         let smallest = self.small_pictures.iter().min_by_key(|picture| picture.width.min(picture.height))?;
-        let [count, all] = [self.small_pictures.len(), self.images].map(|n| units::count(n as u64));
+        let [count, all] = [self.small_pictures.len(), self.images].map(|n| numbers::count(n as u64));
         let SmallPicture { name, width, height } = smallest;
         let what = format!("pictures that are enlarged: {count} of {all}, the smallest {width}x{height} ({name})");
         let fix = "use larger pictures, or a smaller --img-size".to_string();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Split, SplitName};
-use crate::units::hexadecimal;
+use crate::numbers::hexadecimal;
 
 /// SHA-256, in hexadecimal, over labels and pixels of images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,9 +21,9 @@ use super::source::Source;
 use super::split::limit;
 use super::{Facts, Progress, ValidationSource};
 use crate::config::data::DataSpec;
+use crate::numbers::number;
 use crate::parallel::on_threads;
 use crate::regular;
-use crate::units::number;
 
 /// Places among a folder's pictures that train and that validate, in rising order.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ pub use self::size::decoding_bytes;
 use super::resample::scale_and_cut;
 use super::{DataError, ImageShape};
 use crate::config::data::Resize;
-use crate::{regular, units};
+use crate::{regular, system_errors};
 
 /// Largest picture file that is read.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 29;
@@ -192,7 +192,7 @@ fn reason(error: ImageError, format: ImageFormat) -> String {
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             "the file is cut off".to_string()
         }
-        ImageError::IoError(error) => units::system_error(&error),
+        ImageError::IoError(error) => system_errors::system_error(&error),
         ImageError::Unsupported(_) => format!("this kind of {} is not supported", name(format)),
         _ => damaged(format),
     }

@@ -9,7 +9,7 @@ use super::known::is_other_data_set;
 use super::{ImageShape, SplitName};
 use crate::config::classes::ClassSubsetError;
 use crate::config::data::KNOWN_DATA_SETS;
-use crate::units;
+use crate::{numbers, system_errors};
 
 /// Most classes that a hint lists.
 const CLASSES_LISTED: usize = 8;
@@ -145,7 +145,7 @@ pub enum DataError {
     #[error("{values} values in {key} do not fit images of {name}, which need {channels} ([data])")]
     ChannelValues { key: &'static str, values: usize, name: String, channels: usize },
     /// The images do not fit into memory.
-    #[error("{} of images do not fit into memory", units::bytes(*bytes))]
+    #[error("{} of images do not fit into memory", numbers::bytes(*bytes))]
     Memory { bytes: u64 },
 }
 
@@ -256,7 +256,7 @@ impl DataError {
 
     /// Makes the error of a read that the system refused.
     pub(super) fn read(path: &Path, error: &io::Error) -> DataError {
-        DataError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
+        DataError::Read { path: path.to_path_buf(), reason: system_errors::system_error(error) }
     }
 }
 

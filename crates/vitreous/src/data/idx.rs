@@ -11,6 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::split::{Names, Packed};
 use super::{DataError, ImageShape, Progress};
 use crate::config::data::IMAGE_SIZE_MAX;
+use crate::numbers::counted;
 use crate::regular;
 
 /// Greatest number of bytes of images in one file.
@@ -161,7 +162,7 @@ fn described(magic: u32) -> Option<String> {
         0x0E => "64-bit floats",
         _ => return None,
     };
-    Some(format!("{kind} in {dimensions} dimension{}", if dimensions == 1 { "" } else { "s" }))
+    Some(format!("{kind} in {}", counted(dimensions.into(), "dimension")))
 }
 
 fn check_magic(found: u32, expected: u32, holds: &'static str, path: &Path) -> Result<(), DataError> {

@@ -13,7 +13,7 @@ use super::source::{Facts, Source};
 use super::split::{Drawn, Numbers, Packed, Store, divide};
 use super::{DataError, Progress, Split, SplitName};
 use crate::config::data::DataSpec;
-use crate::units::hexadecimal;
+use crate::numbers::hexadecimal;
 
 /// Seed of the built-in digits. A constant: they are one data set, whatever the seed of the run.
 const DIGITS_SEED: u64 = 1;

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::idx::labels_content;
 use super::{DataError, cifar, known};
 use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
-use crate::units::hexadecimal;
+use crate::numbers::hexadecimal;
 
 /// The folders in which a known data set's files may lie.
 pub struct Places {

@@ -14,7 +14,7 @@ use super::walk::{PassedOver, subfolders};
 use super::{DataError, ImageShape};
 use crate::config::classes::ClassSubset;
 use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
-use crate::units;
+use crate::spelling;
 
 /// Size of a folder's images where the config gives none, in pixels.
 pub const FOLDER_IMAGE_SIZE: usize = 64;
@@ -271,7 +271,7 @@ fn inspect_folder(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError>
         if let Some(path) = spec.dir.clone().filter(|dir| !dir.exists()) {
             return Err(DataError::NoDataFolder { path, name: None });
         }
-        let nearest = units::nearest(&spec.name, KNOWN_DATA_SETS).filter(|known| is_misspelled(&spec.name, known));
+        let nearest = spelling::nearest(&spec.name, KNOWN_DATA_SETS).filter(|known| is_misspelled(&spec.name, known));
         return Err(DataError::UnknownName { name: spec.name.clone(), nearest: nearest.map(str::to_string) });
     }
     if !root.is_dir() {

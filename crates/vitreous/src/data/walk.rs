@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
-use crate::units;
+use crate::numbers;
 
 /// Endings of the picture files that are read, in any case.
 pub const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp"];
@@ -71,7 +71,7 @@ impl Files {
     pub fn listed(&self) -> Option<String> {
         let more = if self.count > self.names.len() { ", ..." } else { "" };
         let names = self.names.join(", ");
-        (self.count > 0).then(|| format!("{} ({names}{more})", units::count(self.count as u64)))
+        (self.count > 0).then(|| format!("{} ({names}{more})", numbers::count(self.count as u64)))
     }
 
     fn add(&mut self, name: String) {

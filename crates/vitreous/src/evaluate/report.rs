@@ -12,7 +12,7 @@ use super::reading::{Reading, ReadingScores, readings_csv};
 use super::{Prediction, Scores, predictions_csv};
 use crate::data::SplitName;
 use crate::record::{EvaluationRecord, RecordError, Run, Weights, base_name};
-use crate::{regular, units};
+use crate::{numbers, regular};
 
 /// Digits of a fingerprint that tell data sets of one name apart.
 const FINGERPRINT_DIGITS: usize = 8;
@@ -104,7 +104,7 @@ impl Report {
     /// Says what was measured: so many things of a split, by which weights.
     pub fn title(&self, what: &str, count: u64) -> String {
         let Report { split, data, weights, run, .. } = self;
-        let [count, step] = [count, self.step].map(units::count);
+        let [count, step] = [count, self.step].map(numbers::count);
         format!("{split} of {data}, {count} {what}; weights {weights} of {run} (step {step})")
     }
 

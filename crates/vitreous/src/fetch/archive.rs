@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Content, FetchError, Member};
 use crate::record::replace_file;
-use crate::units;
+use crate::{numbers, system_errors};
 
 /// Bytes of a tar header, and of the blocks in which files are stored.
 const BLOCK: usize = 512;
@@ -29,7 +29,7 @@ impl Unfit {
     fn damaged(error: &io::Error) -> Unfit {
         Unfit(match error.kind() {
             io::ErrorKind::UnexpectedEof => "the gzip data is cut off".to_string(),
-            _ => format!("the gzip data is damaged: {}", units::system_error(error)),
+            _ => format!("the gzip data is damaged: {}", system_errors::system_error(error)),
         })
     }
 }
@@ -39,16 +39,17 @@ impl Unfit {
 /// # Errors
 /// When it is not what the catalogue states.
 pub fn check(content: &Content, open: impl Fn() -> io::Result<Box<dyn BufRead>>) -> Result<(), Unfit> {
-    let reader = || open().map_err(|error| Unfit(units::system_error(&error)));
+    let reader = || open().map_err(|error| Unfit(system_errors::system_error(&error)));
     match content {
         Content::Gzip { bytes, sha256 } => check_gzip(reader()?, *bytes, sha256),
         Content::Archive { bytes, md5, members } => {
             let mut sum = Md5::new();
-            let found = io::copy(&mut reader()?, &mut sum).map_err(|error| Unfit(units::system_error(&error)))?;
+            let found =
+                io::copy(&mut reader()?, &mut sum).map_err(|error| Unfit(system_errors::system_error(&error)))?;
             if found != *bytes {
-                return Err(Unfit(format!("it has {} bytes, not {}", units::count(found), units::count(*bytes))));
+                return Err(Unfit(format!("it has {} bytes, not {}", numbers::count(found), numbers::count(*bytes))));
             }
-            let sum = units::hexadecimal(&sum.finalize());
+            let sum = numbers::hexadecimal(&sum.finalize());
             if sum != *md5 {
                 return Err(Unfit(format!("its MD5 is {sum}, not {md5}")));
             }
@@ -80,10 +81,10 @@ pub fn check_bytes(
     let mut sum = Sha256::new();
     let found = io::copy(&mut reader.take(bytes + 1), &mut sum).map_err(|error| unread(&error))?;
     if found != bytes {
-        let found = if found > bytes { "more".to_string() } else { units::count(found) };
-        return Err(Unfit(format!("it holds {found} bytes, not {}", units::count(bytes))));
+        let found = if found > bytes { "more".to_string() } else { numbers::count(found) };
+        return Err(Unfit(format!("it holds {found} bytes, not {}", numbers::count(bytes))));
     }
-    let sum = units::hexadecimal(&sum.finalize());
+    let sum = numbers::hexadecimal(&sum.finalize());
     if sum != sha256 {
         return Err(Unfit(format!("the SHA-256 of its content is {sum}, not {sha256}")));
     }
@@ -124,7 +125,7 @@ pub fn walk<E: From<Unfit>>(
                 return refuse("is no file".to_string());
             }
             if header.bytes != member.bytes {
-                let [found, wanted] = [header.bytes, member.bytes].map(units::count);
+                let [found, wanted] = [header.bytes, member.bytes].map(numbers::count);
                 return refuse(format!("has {found} bytes, not {wanted}"));
             }
             if std::mem::replace(&mut is_taken[place], true) {

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::archive::Unfit;
 use crate::record::RecordError;
-use crate::units;
+use crate::system_errors;
 
 /// What a mirror said instead of giving a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,11 +96,11 @@ impl FetchError {
     }
 
     pub(super) fn write(path: &Path, error: &io::Error) -> FetchError {
-        FetchError::Write { path: path.to_path_buf(), reason: units::system_error(error) }
+        FetchError::Write { path: path.to_path_buf(), reason: system_errors::system_error(error) }
     }
 
     pub(super) fn read(path: &Path, error: &io::Error) -> FetchError {
-        FetchError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
+        FetchError::Read { path: path.to_path_buf(), reason: system_errors::system_error(error) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::archive::{Unfit, check_bytes, check_gzip};
 use super::{Content, FetchError, RemoteFile};
 use crate::data::idx_spellings;
-use crate::{regular, units};
+use crate::{numbers, regular, system_errors};
 
 /// What is there of a file.
 pub enum Found {
@@ -43,7 +43,7 @@ pub fn find(folder: &Path, file: &RemoteFile) -> Result<Found, FetchError> {
                 match fs::metadata(&path) {
                     Ok(metadata) if metadata.len() == member.bytes => {}
                     Ok(metadata) => {
-                        let [found, wanted] = [metadata.len(), member.bytes].map(units::count);
+                        let [found, wanted] = [metadata.len(), member.bytes].map(numbers::count);
                         return Ok(Found::Wrong { path, reason: format!("it has {found} bytes, not {wanted}") });
                     }
                     Err(error) if error.kind() == io::ErrorKind::NotFound => is_missing = true,
@@ -63,6 +63,6 @@ fn check_file(path: &Path, bytes: u64, sha256: &str) -> Result<Result<(), Unfit>
     Ok(if is_gzip {
         check_gzip(reader, bytes, sha256)
     } else {
-        check_bytes(reader, bytes, sha256, |error| Unfit(units::system_error(error)))
+        check_bytes(reader, bytes, sha256, |error| Unfit(system_errors::system_error(error)))
     })
 }

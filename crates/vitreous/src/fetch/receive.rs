@@ -13,7 +13,7 @@ use super::certificates::certificate_fault;
 use super::guard::{Guard, Home};
 use super::part::Part;
 use super::{Event, FetchError, Options, RemoteFile, archive};
-use crate::units;
+use crate::{durations, numbers, system_errors};
 
 /// How often a mirror that breaks off is asked to go on.
 const ATTEMPTS: usize = 5;
@@ -64,7 +64,7 @@ impl Deadline<'_> {
     }
 
     fn check(&self) -> Result<(), Broken> {
-        let slowest = units::bytes(self.options.slowest);
+        let slowest = numbers::bytes(self.options.slowest);
         if self.is_over() { Err(Broken::There(format!("it sends less than {slowest} a second"))) } else { Ok(()) }
     }
 }
@@ -155,7 +155,7 @@ impl Receiver<'_> {
         }
         let stated = response.body().content_length();
         if let Some(total) = stated.map(|bytes| bytes.saturating_add(part.len())).filter(|total| *total > most) {
-            let [total, most] = [total, most].map(units::count);
+            let [total, most] = [total, most].map(numbers::count);
             part.clear()?;
             return Err(Broken::There(format!("it states {total} bytes, where {most} are the most that can be")));
         }
@@ -173,7 +173,7 @@ impl Receiver<'_> {
             deadline.check()?;
             if part.len() + read as u64 > most {
                 part.clear()?;
-                return Err(Broken::There(format!("it sends more than {} bytes", units::count(most))));
+                return Err(Broken::There(format!("it sends more than {} bytes", numbers::count(most))));
             }
             part.append(&piece[..read])?;
             watch(Event::Received { bytes: part.len(), total });
@@ -234,7 +234,9 @@ impl Receiver<'_> {
     /// What is wrong, in few words.
     fn said(&self, error: Error) -> String {
         match error {
-            Error::Timeout(_) => format!("nothing came for {}", units::duration(self.options.timeout.as_secs_f64())),
+            Error::Timeout(_) => {
+                format!("nothing came for {}", durations::duration(self.options.timeout.as_secs_f64()))
+            }
             Error::HostNotFound => NO_HOST.to_string(),
             // The system has no kind of its own for it.
             Error::Io(error) if error.to_string().contains("lookup address") => NO_HOST.to_string(),
@@ -244,7 +246,7 @@ impl Receiver<'_> {
             Error::BadUri(_) => "its address cannot be used".to_string(),
             Error::Io(error) if certificate_fault(&error).is_some() => certificate_fault(&error).unwrap_or_default(),
             Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => "it broke off".to_string(),
-            Error::Io(error) => units::system_error(&error),
+            Error::Io(error) => system_errors::system_error(&error),
             error => error.to_string().to_lowercase(),
         }
     }

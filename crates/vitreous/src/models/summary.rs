@@ -10,7 +10,7 @@ use vitreous_engine::graph::ParameterKind;
 use vitreous_engine::{autodiff, ops};
 
 use super::Model;
-use crate::units;
+use crate::numbers;
 
 /// A model's layers and their sums.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -100,16 +100,16 @@ impl Summary {
                 indented(groups.len(), last),
                 layer.op.to_string(),
                 format!("[{}]", shape.join(", ")),
-                number(layer.params, units::count),
-                number(layer.flops_forward, units::flops),
-                number(layer.flops_backward, units::flops),
+                number(layer.params, numbers::count),
+                number(layer.flops_forward, numbers::flops),
+                number(layer.flops_backward, numbers::flops),
             ]);
             open = path;
         }
         let mut text = aligned(&rows);
-        let (forward, backward) = (units::flops(self.flops_forward), units::flops(self.flops_backward));
+        let (forward, backward) = (numbers::flops(self.flops_forward), numbers::flops(self.flops_backward));
         writeln!(text, "for one image    {forward} forward, {backward} backward").expect("a string takes all");
-        writeln!(text, "total parameters {}", units::count(self.params)).expect("a string takes all");
+        writeln!(text, "total parameters {}", numbers::count(self.params)).expect("a string takes all");
         text
     }
 }
@@ -222,7 +222,7 @@ mod tests {
             let flops = training.graph.nodes().iter().map(|node| ops::cost(&training.graph, node).flops).sum::<u64>();
             assert_eq!(summary.flops_forward + summary.flops_backward, flops, "{text}");
             assert_eq!(summary.params, model.graph.parameter_count() as u64, "{text}");
-            assert!(summary.table().ends_with(&format!("total parameters {}\n", units::count(summary.params))));
+            assert!(summary.table().ends_with(&format!("total parameters {}\n", numbers::count(summary.params))));
         }
     }
 

@@ -5,7 +5,7 @@ use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, ModelSpec};
 use crate::config::presets;
 use crate::config::train::{TrainConfig, TrainSpec};
-use crate::units;
+use crate::numbers;
 
 const GRAY: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
 const CIFAR: ImageFacts = ImageFacts { image_size: 32, channels: 3, num_classes: 10 };
@@ -85,7 +85,7 @@ fn every_preset_has_its_parameter_count() {
         let resolved = checked.resolve(facts).expect("it fits its data");
         let model = build_for_training(&resolved).expect("a checked config");
         assert_eq!(model.graph.parameter_count(), count, "{name}");
-        let said = format!(" {} parameters", units::count(count as u64));
+        let said = format!(" {} parameters", numbers::count(count as u64));
         let header = presets::text(name).expect("a preset").split("\n\n").next().unwrap_or_default();
         // The number of a folder's classes is not known.
         let varies = resolved.data.name.ends_with('/') && name != "photos-vit-52m";

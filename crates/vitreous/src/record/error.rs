@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::Holder;
-use crate::units;
+use crate::system_errors;
 
 /// What to do about a file that cannot grow.
 pub(crate) const RAISE_FILE_SIZE: &str = "raise the limit for files: ulimit -f unlimited";
@@ -137,7 +137,9 @@ impl RecordError {
                 format!("that run has failed: remove {}, or choose another --name", path.display())
             }
             RecordError::Exists { .. } => "choose another --name, or leave it out for the next free one".to_string(),
-            RecordError::Write { reason, .. } if reason == units::FILE_SIZE_LIMIT => RAISE_FILE_SIZE.to_string(),
+            RecordError::Write { reason, .. } if reason == system_errors::FILE_SIZE_LIMIT => {
+                RAISE_FILE_SIZE.to_string()
+            }
             RecordError::Write { .. } => "choose another folder with --out DIR, or make room in this one".to_string(),
             RecordError::Read { .. } => return None,
             RecordError::Short { .. } => {
@@ -167,10 +169,10 @@ impl RecordError {
     }
 
     pub(crate) fn write(path: &Path, error: &io::Error) -> RecordError {
-        RecordError::Write { path: path.to_path_buf(), reason: units::system_error(error) }
+        RecordError::Write { path: path.to_path_buf(), reason: system_errors::system_error(error) }
     }
 
     pub(crate) fn read(path: &Path, error: &io::Error) -> RecordError {
-        RecordError::Read { path: path.to_path_buf(), reason: units::system_error(error) }
+        RecordError::Read { path: path.to_path_buf(), reason: system_errors::system_error(error) }
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::{Folder, RecordError, faults};
-use crate::{regular, units};
+use crate::{numbers, regular};
 
 /// Replaces a file by `bytes`; whoever reads it finds the old one or the new one, after a power cut too.
 ///
@@ -80,7 +80,7 @@ pub fn sha256_of_bytes(bytes: &[u8]) -> String {
 
 /// Writes a hash in hexadecimal.
 pub(crate) fn hexadecimal(hash: Sha256) -> String {
-    units::hexadecimal(&hash.finalize())
+    numbers::hexadecimal(&hash.finalize())
 }
 
 /// Names the file that becomes another one when it is whole. No two are equal, not even those of processes with one number

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Claim, lock_changes};
 use super::{Folder, Manifest, RecordError, Results};
+use crate::numbers::number;
 use crate::regular;
-use crate::units::number;
 
 pub(super) const CONFIG: &str = "config.toml";
 const MANIFEST: &str = "manifest.json";

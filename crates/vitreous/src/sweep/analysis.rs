@@ -3,7 +3,7 @@
 
 use super::ranking::{Figure, Setting, ranked};
 use crate::compare::{Difference, LEVEL, Measure, Spread, changes, holm, pairs, probability, shown};
-use crate::units;
+use crate::{durations, numbers};
 
 /// What surrounds the numbers.
 #[derive(Clone, Debug)]
@@ -40,7 +40,11 @@ pub fn analysis(settings: &[Setting], telling: &Telling) -> String {
     text.push_str(&format!("## `{}`, the base\n\n{}", base.name, why(base)));
     if let Some(spread) = measure.spread(base) {
         let figure = figure(&spread);
-        text.push_str(&format!("- {}: {figure}, in {}.\n", capital(&measure.name()), units::duration(seconds(base))));
+        text.push_str(&format!(
+            "- {}: {figure}, in {}.\n",
+            capital(&measure.name()),
+            durations::duration(seconds(base))
+        ));
     }
     for (setting, difference) in others.iter().zip(differences(base, others, measure)) {
         text.push_str(&format!("\n## `{}`\n\n{}", setting.name, why(setting)));
@@ -164,7 +168,11 @@ fn best(done: &[Setting], has_seeds: bool, tested: &[String]) -> String {
 }
 
 fn adjusted_for(comparisons: usize, what: &str) -> String {
-    if comparisons > 1 { format!(", adjusted for {} {what}", units::count(comparisons as u64)) } else { String::new() }
+    if comparisons > 1 {
+        format!(", adjusted for {} {what}", numbers::count(comparisons as u64))
+    } else {
+        String::new()
+    }
 }
 
 /// What a setting changed, and what that did.
@@ -180,7 +188,7 @@ fn against(base: &Setting, setting: &Setting, measure: Figure, found: Option<Aga
         format!("- Changed: {}.\n", changed.join("; "))
     };
     if own.parameters != first.parameters {
-        let [own, first] = [own.parameters, first.parameters].map(|n| units::count(n as u64));
+        let [own, first] = [own.parameters, first.parameters].map(|n| numbers::count(n as u64));
         text.push_str(&format!("- Parameters: {own}, the base has {first}.\n"));
     }
     if let Some(after) = measure.spread(setting) {
@@ -200,7 +208,7 @@ fn against(base: &Setting, setting: &Setting, measure: Figure, found: Option<Aga
     }
     let [own, first] = [setting, base].map(seconds);
     if first > 0.0 {
-        let [own_text, first_text] = [own, first].map(units::duration);
+        let [own_text, first_text] = [own, first].map(durations::duration);
         text.push_str(&format!("- Training time: {own_text}, {:.2} times the base's {first_text}.\n", own / first));
     }
     text
@@ -235,9 +243,9 @@ fn seconds(setting: &Setting) -> f64 {
 fn figure(spread: &Spread) -> String {
     let Spread { n, mean, min, max, .. } = *spread;
     if n == 1 {
-        return units::percent(mean);
+        return numbers::percent(mean);
     }
-    format!("{} (mean of {n} seeds, {:.2} to {:.2})", units::percent(mean), 100.0 * min, 100.0 * max)
+    format!("{} (mean of {n} seeds, {:.2} to {:.2})", numbers::percent(mean), 100.0 * min, 100.0 * max)
 }
 
 /// A difference of accuracies, without its sign.

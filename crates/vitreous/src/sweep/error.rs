@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::record::RecordError;
-use crate::units;
+use crate::{numbers, spelling};
 
 /// Says what is wrong with a sweep.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -27,7 +27,7 @@ pub enum SweepError {
     #[error("`{text}` is not a key and its values (--set-each)")]
     Each { text: String },
     /// Nobody has the time for so many.
-    #[error("the sweep has more than {} runs", units::count(*most as u64))]
+    #[error("the sweep has more than {} runs", numbers::count(*most as u64))]
     TooMany { most: usize },
     /// Every run would be measured on the test split, and a choice made among them.
     #[error("a sweep chooses by the validation split and does not measure every run on the test split (evaluate)")]
@@ -77,14 +77,14 @@ impl SweepError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            SweepError::Unknown { name } => match units::nearest(name, super::names()) {
+            SweepError::Unknown { name } => match spelling::nearest(name, super::names()) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => format!("the sweeps are {}; or name a TOML file", super::names().collect::<Vec<_>>().join(", ")),
             },
             SweepError::Read { hint, .. } => return hint.clone(),
             SweepError::Syntax { message, .. } => {
-                let names = if message.starts_with("unknown ") { units::quoted(message) } else { Vec::new() };
-                let near = names.split_first().and_then(|(name, known)| units::nearest(name, known.iter().copied()));
+                let names = if message.starts_with("unknown ") { spelling::quoted(message) } else { Vec::new() };
+                let near = names.split_first().and_then(|(name, known)| spelling::nearest(name, known.iter().copied()));
                 match near {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "a sweep has preset, config, set, each, seeds, evaluate, reproduces, and [[run]] with name, why, preset, config, set, seeds".to_string(),

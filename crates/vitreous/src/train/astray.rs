@@ -8,7 +8,7 @@ use vitreous_engine::{Graph, NodeId, ParameterKind, Parameters, Session, Step, t
 
 use super::training::{Start, Surroundings, Training};
 use super::{Event, Job, TrainError, available_memory, optimizer};
-use crate::units;
+use crate::numbers;
 
 /// How often a training goes back before it gives up.
 pub const ROLLBACKS: u32 = 3;
@@ -45,7 +45,7 @@ impl fmt::Display for Astray {
         if let Some(first) = first {
             write!(f, ", first in `{first}`")?;
         }
-        write!(f, " (epoch {epoch}, learning rate {})", units::number(*lr))
+        write!(f, " (epoch {epoch}, learning rate {})", numbers::number(*lr))
     }
 }
 

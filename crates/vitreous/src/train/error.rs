@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::Astray;
 use crate::checkpoint::StateError;
 use crate::record::{RAISE_FILE_SIZE, RecordError};
-use crate::units;
+use crate::{numbers, system_errors};
 
 /// The work of a sweep with --jobs, as errors call it.
 pub const SIDE_BY_SIDE: &str = "training side by side";
@@ -42,8 +42,8 @@ pub enum TrainError {
     /// There is not enough memory.
     #[error(
         "{work} needs {} of memory, but {} are available",
-        units::bytes(*needed),
-        units::bytes(*available)
+        numbers::bytes(*needed),
+        numbers::bytes(*available)
     )]
     Memory {
         /// What needs it.
@@ -60,8 +60,8 @@ pub enum TrainError {
     /// There is not enough space for the weights.
     #[error(
         "the weights need {} on the disk, but {} are left ({})",
-        units::bytes(*needed),
-        units::bytes(*available),
+        numbers::bytes(*needed),
+        numbers::bytes(*available),
         path.display()
     )]
     Disk {
@@ -95,7 +95,7 @@ pub enum TrainError {
     #[error(transparent)]
     SavedState(#[from] StateError),
     /// The loss on the validation split is no number: the last steps went astray.
-    #[error("the validation loss is {loss} after step {step} (epoch {epoch}, learning rate {})", units::number(*lr))]
+    #[error("the validation loss is {loss} after step {step} (epoch {epoch}, learning rate {})", numbers::number(*lr))]
     ValidationNotFinite {
         /// The loss.
         loss: f64,
@@ -107,7 +107,7 @@ pub enum TrainError {
         lr: f64,
     },
     /// A step left weights that are no numbers.
-    #[error("`{tensor}` holds values that are not finite after step {step} (learning rate {})", units::number(*lr))]
+    #[error("`{tensor}` holds values that are not finite after step {step} (learning rate {})", numbers::number(*lr))]
     WeightsNotFinite {
         /// The first tensor that does.
         tensor: String,
@@ -177,10 +177,10 @@ impl TrainError {
             TrainError::NotFinite(Astray { lr, .. }) => format!(
                 "use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1; or go on without such steps: \
                  --resume RUN --on-nonfinite skip",
-                units::number(*lr)
+                numbers::number(*lr)
             ),
             TrainError::ValidationNotFinite { lr, .. } | TrainError::WeightsNotFinite { lr, .. } => {
-                format!("use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1", units::number(*lr))
+                format!("use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1", numbers::number(*lr))
             }
             TrainError::AllSkipped { .. } => {
                 "use a smaller --lr, or look for values in the data that are no pictures".to_string()
@@ -190,7 +190,7 @@ impl TrainError {
             TrainError::Thread { .. } => {
                 "raise the limits for threads and memory (ulimit -u, ulimit -v, or the container's)".to_string()
             }
-            TrainError::Record(RecordError::Write { reason, .. }) if reason == units::FILE_SIZE_LIMIT => {
+            TrainError::Record(RecordError::Write { reason, .. }) if reason == system_errors::FILE_SIZE_LIMIT => {
                 format!("{RAISE_FILE_SIZE}; then go on with vitreous train --resume RUN")
             }
             TrainError::Record(RecordError::Write { .. }) => {

@@ -16,7 +16,7 @@ use vitreous_engine::{Graph, Parameters};
 use super::TrainError;
 use crate::checkpoint::{BestWeights, State, TensorFile};
 use crate::record::{EpochRow, Journal, JournalLengths, RecordError, Run, Weights, WeightsHashes};
-use crate::units;
+use crate::system_errors;
 
 /// Time until something that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -90,7 +90,7 @@ impl WriterThread {
         // Without a run there is nothing to write.
         let work = move || begun.recv().map_or(Ok(()), |(writer, shared)| writer.work(&shared));
         let handle = thread::Builder::new().name("writer".to_string()).spawn(work);
-        let handle = handle.map_err(|error| TrainError::Thread { reason: units::system_error(&error) })?;
+        let handle = handle.map_err(|error| TrainError::Thread { reason: system_errors::system_error(&error) })?;
         Ok(WriterThread { begin, handle })
     }
 }

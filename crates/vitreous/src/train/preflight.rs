@@ -10,7 +10,7 @@ use super::memory::{available_memory_beside, peak_bytes};
 use super::{Job, TrainError, error, optimizer};
 use crate::config::train::{Keep, OnNonfinite, TrainSpec};
 use crate::data::{DataCheck, ImageSet, Problem};
-use crate::units;
+use crate::numbers;
 
 /// States that are kept, and one that is being written.
 const STATES: u64 = 3;
@@ -66,7 +66,7 @@ impl Preflight {
     pub fn problems(&self) -> Vec<Problem> {
         let left = self.disk_available.filter(|available| *available < self.disk_needed);
         let disk = left.map(|available| {
-            let [needed, available] = [self.disk_needed, available].map(units::bytes);
+            let [needed, available] = [self.disk_needed, available].map(numbers::bytes);
             let out = self.out.display();
             Problem {
                 what: format!("the run's files take up to {needed}, but {available} are left on the disk ({out})"),

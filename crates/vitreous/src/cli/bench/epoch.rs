@@ -17,11 +17,11 @@ use crate::config::CheckedConfig;
 use crate::data::augment::Augment;
 use crate::data::{self, ImageSet, Normalization, SplitName, Wanted};
 use crate::models;
+use crate::numbers;
 use crate::random::{Purpose, stream};
 use crate::train::{
     Job, Rooms, StepExamples, available_memory_beside, check_decoding, check_memory, memory_needed, optimizer, threads,
 };
-use crate::units;
 
 /// Steps of one kind before it is the other's turn.
 const BLOCK: usize = 16;
@@ -137,7 +137,7 @@ fn text(timing: &EpochTiming) -> String {
         "{model}: {:.2} s for an epoch of {} images in {steps} steps (reading {read_s:.2} s, steps {epoch_s:.2} s)\n\
          {ready_s:.2} s for the same steps on images that lie ready: ratio {ratio:.3}, {} images/s\n",
         read_s + epoch_s,
-        units::count(*images as u64),
-        units::count(*images_per_s as u64),
+        numbers::count(*images as u64),
+        numbers::count(*images_per_s as u64),
     )
 }

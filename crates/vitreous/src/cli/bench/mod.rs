@@ -15,9 +15,9 @@ use super::settings::{SettingsArgs, image_facts};
 use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
 use crate::models::{self, Model, summary};
+use crate::numbers;
 use crate::random::{Key, Purpose, stream};
 use crate::train::{available_memory_beside, check_memory, threads};
-use crate::units;
 
 /// Steps before the first that is timed, and the least number that are.
 const STEPS_MIN: usize = 3;
@@ -185,9 +185,9 @@ fn text(timing: &Timing) -> String {
         "{model}: {ms:.2} ms for one {what} of {batch} images, median of {steps} ({ms_min:.2} least, {ms_p10:.2} 10th \
          percentile, {ms_max:.2} greatest)\n{} images/s, {:.1} GFLOP/s; {} parameters, {threads} threads, \
          {instruction_set}\n",
-        units::count(timing.images_per_s as u64),
+        numbers::count(timing.images_per_s as u64),
         timing.gflops,
-        units::count(*params as u64),
+        numbers::count(*params as u64),
     )
 }
 

@@ -10,9 +10,9 @@ use super::super::train::command;
 use super::{Args, Item, Work};
 use crate::compare::{Against, Comparison, LeftOut, Measure, RunFacts, Sheet, read, settings_of};
 use crate::data::SplitName;
+use crate::numbers;
 use crate::record::{Claim, Run};
 use crate::sweep::{Setting, SweepError, SweepFile, Telling, Variation, analysis, winner};
-use crate::units;
 
 /// What a sweep writes beside its runs.
 const ANALYSIS: &str = "analysis.md";
@@ -132,7 +132,7 @@ impl End<'_> {
                 return Ok(false);
             }
             if let Some(accuracy) = self.work.measure(item, SplitName::Test)? {
-                say!("{}: test {}", item.name, units::percent(accuracy));
+                say!("{}: test {}", item.name, numbers::percent(accuracy));
             }
         }
         Ok(true)

@@ -291,12 +291,6 @@ fn contradiction(facts: ImageFacts, written: [Option<usize>; 3]) -> Option<(&'st
     all.filter_map(|((key, written), found)| Some((key, written?, found))).find(|(_, written, found)| written != found)
 }
 
-/// Writes a number of things, as `1 block` or `6 blocks`.
-pub fn counted(n: usize, word: &str) -> String {
-    let plural = if word.ends_with('s') { "es" } else { "s" };
-    if n == 1 { format!("1 {word}") } else { format!("{n} {word}{plural}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

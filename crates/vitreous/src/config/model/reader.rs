@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::vit_rules::VitSpecError;
-use super::{Activation, AttentionScale, ImageFacts, Pooling, Position, VitSpec, contradiction, counted};
+use super::{Activation, AttentionScale, ImageFacts, Pooling, Position, VitSpec, contradiction};
+use crate::numbers::counted;
 
 /// The images that strips are made of: MNIST's, or others of their form.
 pub const DIGITS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };

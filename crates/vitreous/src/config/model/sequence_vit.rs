@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::vit_rules::{VitSpecError, WIDTH_MAX};
-use super::{ImageFacts, Pooling, VitSpec, counted};
+use super::{ImageFacts, Pooling, VitSpec};
+use crate::numbers::counted;
 
 /// Sizes of a transformer over whole sequences as written, not yet checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::stack_error::StackError;
 use super::stack_shape::{Extent, Placed, place};
 use super::stack_text::{self, CHANNELS_MAX, Layer};
-use super::{ImageFacts, contradiction, counted};
+use super::{ImageFacts, contradiction};
 use crate::config::data::IMAGE_SIZE_MAX;
+use crate::numbers::counted;
 
 /// Greatest number of layers, those inside residual connections counted.
 pub const LAYERS_MAX: usize = 1_000;

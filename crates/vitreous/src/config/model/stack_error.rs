@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::stack::LAYERS_MAX;
 use super::stack_shape::Extent;
 use super::stack_text;
-use crate::units;
+use crate::spelling;
 
 /// Says which rule a [`StackSpec`](super::StackSpec) breaks.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -144,7 +144,7 @@ impl StackError {
                 if word == "residual" {
                     return Some("write it as { residual = [\"conv 32\", \"relu\", \"conv 32\"] }".to_string());
                 }
-                let near = units::nearest(word, stack_text::words()).map(|near| format!("did you mean `{near}`?"));
+                let near = spelling::nearest(word, stack_text::words()).map(|near| format!("did you mean `{near}`?"));
                 let all = || stack_text::words().collect::<Vec<_>>().join(", ");
                 near.unwrap_or_else(|| format!("the layers are {}, residual", all()))
             }

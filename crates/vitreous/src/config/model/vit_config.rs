@@ -5,8 +5,9 @@
 use super::vit_rules::VitSpecError;
 use super::{
     Activation, Attention, Block, DropoutPlace, ImageFacts, Init, PatchEmbed, Patching, Pooling, Position, VitSpec,
-    contradiction, counted,
+    contradiction,
 };
+use crate::numbers::counted;
 
 /// A checked [`VitSpec`] and the facts of its data: model code accepts only this, so it never meets a bad size.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::{PatchEmbed, Patching, Pooling, Position, VitSpec};
 use crate::config::data::IMAGE_SIZE_MAX;
-use crate::units;
+use crate::numbers;
 
 /// Greatest number of channels.
 pub const CHANNELS_MAX: usize = 64;
@@ -69,7 +69,7 @@ impl VitSpec {
         let real = |key, value: f64, least: f64, greatest: f64, fix: f64| {
             let holds = (least..=greatest).contains(&value);
             let must = || format!("between {least} and {greatest}");
-            if holds { Ok(()) } else { Err(out_of_range(key, units::number(value), must(), fix)) }
+            if holds { Ok(()) } else { Err(out_of_range(key, numbers::number(value), must(), fix)) }
         };
         for (key, value, least, greatest, fix) in [
             ("image_size", self.image_size, 1, IMAGE_SIZE_MAX, 28),
@@ -93,7 +93,7 @@ impl VitSpec {
         if self.mlp_ratio.is_finite() && self.mlp_ratio > 0.0 {
             return Ok(());
         }
-        Err(out_of_range("mlp_ratio", units::number(self.mlp_ratio), "a positive number".to_string(), 4))
+        Err(out_of_range("mlp_ratio", numbers::number(self.mlp_ratio), "a positive number".to_string(), 4))
     }
 
     pub(super) fn check_tokens(&self, image_size: usize, size_is_fixed: bool) -> Result<(), VitSpecError> {
