@@ -335,7 +335,7 @@ fn unknown_table(table: &str, place: Place) -> ConfigError {
 fn unknown_key(key: &str, known: &[String], kind: ModelKind, place: Place) -> ConfigError {
     let has = |table: &str, kind| known_keys(table, kind).is_some_and(|keys| keys.iter().any(|k| k == key));
     let home = TABLES.into_iter().find(|table| has(table, kind));
-    let other = ModelKind::ALL.into_iter().find(|kind| has("model", *kind));
+    let other = ModelKind::ALL.iter().copied().find(|kind| has("model", *kind));
     let hint = match (spelling::nearest(key, known.iter().map(String::as_str)), home, &place.table) {
         (_, Some(home), _) => format!("`{key}` belongs to [{home}]"),
         (_, None, Some(table)) if table == "model" && other.is_some() => {

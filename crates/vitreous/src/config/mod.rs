@@ -413,8 +413,8 @@ mod tests {
         let mut layers = Layers::preset("mnist-vit").unwrap();
         layers.model("vit-small").unwrap();
         layers.put("model.patch_size", 7, "--patch-size").unwrap();
-        let expected = VitSpec { patch_size: 7, ..VitSpec::named("vit-small").unwrap() };
-        assert_eq!(vit(layers.clone()), expected);
+        let ModelSpec::Vit(small) = ModelSpec::named("vit-small").unwrap() else { panic!() };
+        assert_eq!(vit(layers.clone()), VitSpec { patch_size: 7, ..small });
         layers.model("vgg11").unwrap();
         assert_eq!(layers.clone().finish().unwrap().config().model, ModelSpec::named("vgg11").unwrap());
         let error = layers.model("vit-tny").unwrap_err();

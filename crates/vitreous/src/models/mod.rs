@@ -13,7 +13,7 @@ pub mod vit;
 use vitreous_engine::{Graph, GraphError, NodeId, ParamId};
 
 use crate::config::ResolvedConfig;
-use crate::config::model::ModelConfig;
+use crate::config::model::{ModelConfig, model_kinds};
 use crate::config::train::Decay;
 
 /// A network's graph and the nodes that the rest of the program asks for.
@@ -35,19 +35,28 @@ pub struct Model {
     pub memory: Option<NodeId>,
 }
 
-/// Builds a network and its loss.
-///
-/// `smoothing` is the part of the target probability that the loss spreads evenly over all classes, in [0, 1).
+/// A checked config of one kind of model, from which its network is built.
+pub trait BuildModel {
+    /// Builds the network and its loss.
+    ///
+    /// `smoothing` is the part of the target probability that the loss spreads evenly over all classes, in [0, 1).
+    ///
+    /// # Errors
+    /// When `smoothing` is out of range; a checked config has no other.
+    fn build(&self, smoothing: f32) -> Result<Model, GraphError>;
+}
+
+/// Builds a network of any kind and its loss, see [`BuildModel::build`].
 ///
 /// # Errors
 /// When `smoothing` is out of range; a checked config has no other.
 pub fn build(config: &ModelConfig, smoothing: f32) -> Result<Model, GraphError> {
-    match config {
-        ModelConfig::Vit(config) => vit::vit(config, smoothing),
-        ModelConfig::Stack(config) => stack::stack(config, smoothing),
-        ModelConfig::SequenceVit(config) => sequence_vit::sequence_vit(config, smoothing),
-        ModelConfig::Reader(config) => reader::reader(config, smoothing),
+    macro_rules! build_any {
+        ($($kind:ident $name:literal $spec:ident,)+) => {
+            match config { $(ModelConfig::$kind(config) => config.build(smoothing),)+ }
+        };
     }
+    model_kinds!(build_any)
 }
 
 /// Builds the network of a run as its recipe trains it.

@@ -4,9 +4,9 @@
 use vitreous_engine::ops::LinearInit;
 use vitreous_engine::{Graph, GraphError, Init, NodeId};
 
-use super::Model;
 use super::layers::embedding::sine_cosine;
 use super::transformer::{NormPlace, TransformerOptions, decoder, encoder};
+use super::{BuildModel, Model};
 use crate::config::model::{ReaderBlock, ReaderConfig};
 use crate::config::strips::{HEIGHT, WIDTH, words};
 
@@ -19,23 +19,20 @@ pub struct ReaderDecoder {
     pub logits: NodeId,
 }
 
-/// Builds a reader and its loss, for teacher forcing: all words of a target are learnt at once.
-///
-/// Inputs, in this order: the normalised image `[1, height, width]`; the targets `[positions]`, -1 where there is
-/// none; the words given `[positions]`.
-///
-/// # Errors
-/// When `smoothing` is out of range; a checked config has no other.
-pub fn reader(config: &ReaderConfig, smoothing: f32) -> Result<Model, GraphError> {
-    let mut graph = Graph::new();
-    let image = graph.input("image", [1, HEIGHT, WIDTH])?;
-    let label = graph.input("targets", [words::POSITIONS])?;
-    let given = graph.input("given", [words::POSITIONS])?;
-    let memory = look(&mut graph, image, config)?;
-    let logits = write(&mut graph, memory, given, config)?;
-    let loss = graph.cross_entropy_tokens("loss", logits, label, smoothing)?;
-    let correct = graph.correct_sequence("correct", logits, label)?;
-    Ok(Model { graph, image, label, logits, loss, correct, memory: Some(memory) })
+/// For teacher forcing: all words of a target are learnt at once. Inputs, in this order: the normalised image
+/// `[1, height, width]`; the targets `[positions]`, -1 where there is none; the words given `[positions]`.
+impl BuildModel for ReaderConfig {
+    fn build(&self, smoothing: f32) -> Result<Model, GraphError> {
+        let mut graph = Graph::new();
+        let image = graph.input("image", [1, HEIGHT, WIDTH])?;
+        let label = graph.input("targets", [words::POSITIONS])?;
+        let given = graph.input("given", [words::POSITIONS])?;
+        let memory = look(&mut graph, image, self)?;
+        let logits = write(&mut graph, memory, given, self)?;
+        let loss = graph.cross_entropy_tokens("loss", logits, label, smoothing)?;
+        let correct = graph.correct_sequence("correct", logits, label)?;
+        Ok(Model { graph, image, label, logits, loss, correct, memory: Some(memory) })
+    }
 }
 
 /// Builds the decoder of a reader by itself. Inputs: the memory `[tokens, embed_dim]`, the words given `[positions]`.
@@ -86,7 +83,7 @@ fn options(config: &ReaderConfig) -> TransformerOptions {
     TransformerOptions {
         embed_dim: spec.embed_dim,
         num_heads: spec.num_heads,
-        hidden_dim: config.hidden_dim(),
+        hidden_dim: config.spec().hidden_dim(),
         activation: spec.activation.into(),
         norm: match spec.block {
             ReaderBlock::PreNorm => NormPlace::Pre,
@@ -94,6 +91,6 @@ fn options(config: &ReaderConfig) -> TransformerOptions {
         },
         norm_eps: spec.norm_eps as f32,
         dropout: spec.dropout as f32,
-        attention_scale: config.attention_scale(),
+        attention_scale: config.spec().scale(),
     }
 }

@@ -6,34 +6,30 @@
 use vitreous_engine::ops::{Activation, AttentionOptions, LinearInit, Over};
 use vitreous_engine::{Graph, GraphError, Init, NodeId};
 
-use super::Model;
 use super::layers::embedding;
+use super::{BuildModel, Model};
 use crate::config::model::{AttentionForm, SequenceVitConfig};
 
-/// Builds the network and its loss.
-///
-/// `smoothing` is the part of the target probability that the loss spreads evenly over all classes, in [0, 1).
-///
-/// # Errors
-/// When `smoothing` is out of range; a checked config has no other.
-pub fn sequence_vit(config: &SequenceVitConfig, smoothing: f32) -> Result<Model, GraphError> {
-    let mut graph = Graph::new();
-    let (facts, spec) = (config.facts(), config.spec());
-    let image = graph.input("image", [facts.channels, facts.image_size, facts.image_size])?;
-    let label = graph.input("label", [])?;
-    let init = LinearInit::pytorch(facts.channels * spec.patch_size.pow(2));
-    let patches = embedding::strided_convolution(&mut graph, image, spec.patch_size, spec.embed_dim, init)?;
-    let token =
-        graph.new_parameter("cls_token", [1, 1, spec.embed_dim], Init::Between { least: 0.0, greatest: 1.0 })?;
-    let mut tokens = graph.prepend_token("cls_token", patches, token)?;
-    let table = graph.new_parameter("pos_embed", [1, config.tokens(), spec.embed_dim], Init::Normal { std: 1.0 })?;
-    tokens = graph.add_table("pos_embed", tokens, table)?;
-    for i in 0..spec.depth {
-        tokens = block(&mut graph, &format!("blocks.{i}"), tokens, config)?;
+impl BuildModel for SequenceVitConfig {
+    fn build(&self, smoothing: f32) -> Result<Model, GraphError> {
+        let mut graph = Graph::new();
+        let (facts, spec) = (self.facts(), self.spec());
+        let image = graph.input("image", [facts.channels, facts.image_size, facts.image_size])?;
+        let label = graph.input("label", [])?;
+        let init = LinearInit::pytorch(facts.channels * spec.patch_size.pow(2));
+        let patches = embedding::strided_convolution(&mut graph, image, spec.patch_size, spec.embed_dim, init)?;
+        let token =
+            graph.new_parameter("cls_token", [1, 1, spec.embed_dim], Init::Between { least: 0.0, greatest: 1.0 })?;
+        let mut tokens = graph.prepend_token("cls_token", patches, token)?;
+        let table = graph.new_parameter("pos_embed", [1, self.tokens(), spec.embed_dim], Init::Normal { std: 1.0 })?;
+        tokens = graph.add_table("pos_embed", tokens, table)?;
+        for i in 0..spec.depth {
+            tokens = block(&mut graph, &format!("blocks.{i}"), tokens, self)?;
+        }
+        let pooled = graph.mean_tokens("pool", tokens)?;
+        let logits = graph.linear("head", pooled, facts.num_classes, LinearInit::pytorch(spec.embed_dim))?;
+        Model::classifier(graph, image, label, logits, smoothing)
     }
-    let pooled = graph.mean_tokens("pool", tokens)?;
-    let logits = graph.linear("head", pooled, facts.num_classes, LinearInit::pytorch(spec.embed_dim))?;
-    Model::classifier(graph, image, label, logits, smoothing)
 }
 
 /// Mixes the tokens, then works on all of them at once.
@@ -113,7 +109,7 @@ fn projections(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{ImageFacts, SequenceVitSpec};
+    use crate::config::model::{ImageFacts, KindSpec, SequenceVitSpec};
     use vitreous_engine::autodiff::differentiate;
     use vitreous_engine::random::Key;
     use vitreous_engine::reference::{Mode, Reference, Values};
@@ -123,7 +119,7 @@ mod tests {
     fn build(form: AttentionForm) -> Model {
         let sizes = SequenceVitSpec { patch_size: 5, embed_dim: 6, depth: 2, num_heads: 2, ..Default::default() };
         let spec = SequenceVitSpec { attention_form: form, ..sizes };
-        sequence_vit(&spec.with_facts(FACTS).expect("a good spec"), 0.0).expect("a checked config")
+        spec.with_facts(FACTS).expect("a good spec").build(0.0).expect("a checked config")
     }
 
     /// Loss and gradients of three random images by the plain loops.

@@ -4,27 +4,23 @@
 use vitreous_engine::ops::{Convolution, LinearInit, Pool};
 use vitreous_engine::{Graph, GraphError, NodeId};
 
-use super::Model;
 use super::layers::{init, spatial_attention};
+use super::{BuildModel, Model};
 use crate::config::model::{Extent, Layer, Placed, PlacedKind, StackConfig, Window};
 
 /// What batch norm keeps of the batches before: PyTorch's default says what it takes of a new one.
 const BATCH_NORM_MOMENTUM: f32 = 0.1;
 
-/// Builds a stack and its loss.
-///
-/// `smoothing` is the part of the target probability that the loss spreads evenly over all classes, in [0, 1).
-///
-/// # Errors
-/// When `smoothing` is out of range; a checked config has no other.
-pub fn stack(config: &StackConfig, smoothing: f32) -> Result<Model, GraphError> {
-    let mut graph = Graph::new();
-    let facts = config.facts();
-    let image = graph.input("image", [facts.channels, facts.image_size, facts.image_size])?;
-    let label = graph.input("label", [])?;
-    let map = graph.channels_last("map", image)?;
-    let logits = layers(&mut graph, config.layers(), map, config)?;
-    Model::classifier(graph, image, label, logits, smoothing)
+impl BuildModel for StackConfig {
+    fn build(&self, smoothing: f32) -> Result<Model, GraphError> {
+        let mut graph = Graph::new();
+        let facts = self.facts();
+        let image = graph.input("image", [facts.channels, facts.image_size, facts.image_size])?;
+        let label = graph.input("label", [])?;
+        let map = graph.channels_last("map", image)?;
+        let logits = layers(&mut graph, self.layout(), map, self)?;
+        Model::classifier(graph, image, label, logits, smoothing)
+    }
 }
 
 fn layers(graph: &mut Graph, placed: &[Placed], mut x: NodeId, config: &StackConfig) -> Result<NodeId, GraphError> {
@@ -87,14 +83,14 @@ fn pool(Window { kernel, stride, padding }: Window) -> Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{ImageFacts, StackSpec};
+    use crate::config::model::{ImageFacts, KindSpec, StackSpec};
     use vitreous_engine::Init;
 
     const FACTS: ImageFacts = ImageFacts { image_size: 13, channels: 3, num_classes: 7 };
 
     fn build(toml: &str) -> Model {
         let spec: StackSpec = toml::from_str(toml).expect("a table");
-        stack(&spec.with_facts(FACTS).expect("it fits"), 0.1).expect("a checked config")
+        spec.with_facts(FACTS).expect("it fits").build(0.1).expect("a checked config")
     }
 
     /// Every node as `name op(inputs; parameters) shape`: any wrong wire changes a line.

@@ -147,8 +147,8 @@ fn aligned(rows: &[[String; 6]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{Block, ImageFacts, VitSpec};
-    use crate::models::vit::vit;
+    use crate::config::model::{Block, ImageFacts, KindSpec, VitSpec};
+    use crate::models::BuildModel;
 
     /// One block of width 14 over 9 patches of 5x5, two heads, hidden width 21.
     fn summary(block: Block) -> Summary {
@@ -156,7 +156,7 @@ mod tests {
         let sizes =
             VitSpec { patch_size: 5, embed_dim: 14, depth: 1, num_heads: 2, mlp_ratio: 1.5, ..VitSpec::default() };
         let config = VitSpec { block, dropout: 0.1, ..sizes }.with_facts(facts).expect("a good spec");
-        summarise(&vit(&config, 0.0).expect("a checked config"))
+        summarise(&config.build(0.0).expect("a checked config"))
     }
 
     fn layer<'a>(summary: &'a Summary, name: &str) -> &'a LayerSummary {
@@ -184,7 +184,7 @@ mod tests {
         for block in [Block::PreNorm, Block::SharedNorm, Block::NormActivation] {
             let facts = ImageFacts { image_size: 15, channels: 2, num_classes: 11 };
             let config = VitSpec { patch_size: 5, depth: 11, block, ..VitSpec::default() }.with_facts(facts);
-            let model = vit(&config.expect("a good spec"), 0.0).expect("a checked config");
+            let model = config.expect("a good spec").build(0.0).expect("a checked config");
             let summary = summarise(&model);
             let training = autodiff::differentiate(&model.graph, model.loss);
             let flops = |nodes: &[vitreous_engine::graph::Node]| -> u64 {

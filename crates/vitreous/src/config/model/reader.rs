@@ -4,9 +4,13 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::vit_rules::VitSpecError;
-use super::{Activation, AttentionScale, ImageFacts, Pooling, Position, VitSpec, contradiction};
+use super::kind::{Checked, ImageFacts, KindSpec, contradiction};
+use super::options::{Activation, AttentionScale, Pooling, Position};
+use super::vit::{DEPTH_MAX, VitSpec, VitSpecError};
 use crate::numbers::counted;
+
+/// A checked [`ReaderSpec`].
+pub type ReaderConfig = Checked<ReaderSpec>;
 
 /// The images that strips are made of: MNIST's, or others of their form.
 pub const DIGITS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
@@ -76,12 +80,6 @@ impl Default for ReaderSpec {
     }
 }
 
-/// A checked [`ReaderSpec`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReaderConfig {
-    spec: ReaderSpec,
-}
-
 /// Says which rule a [`ReaderSpec`] breaks.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
@@ -115,37 +113,41 @@ impl ReaderError {
     }
 }
 
-impl ReaderSpec {
-    /// Checks the table by itself; sizes that are to come from the data are not missed.
-    ///
-    /// # Errors
-    /// The first rule that is broken.
-    pub fn check(&self) -> Result<(), ReaderError> {
+impl KindSpec for ReaderSpec {
+    type Error = ReaderError;
+    type Layout = ();
+
+    const SUMMARY: &'static str = "encoder and decoder that read strips of digits, one digit after the other";
+    const SOURCE: &'static str = "Vaswani et al. 2017";
+
+    fn sizes(&mut self) -> [&mut Option<usize>; 3] {
+        [&mut self.image_size, &mut self.channels, &mut self.num_classes]
+    }
+
+    fn check(&self) -> Result<(), ReaderError> {
         self.as_vit().check()?;
         if let Some((key, value, must)) = contradiction(DIGITS, [self.image_size, self.channels, self.num_classes]) {
             return Err(ReaderError::Written { key, value, must });
         }
-        let (decoder_depth, most) = (self.decoder_depth, super::vit_rules::DEPTH_MAX);
+        let (decoder_depth, most) = (self.decoder_depth, DEPTH_MAX);
         if !(1..=most).contains(&decoder_depth) {
             return Err(ReaderError::DecoderDepth { decoder_depth, most });
         }
         Ok(())
     }
 
-    /// Fills in what follows from the data and checks the whole again.
-    ///
-    /// # Errors
-    /// When the data is no digits, or a rule is broken.
-    pub fn with_facts(&self, facts: ImageFacts) -> Result<ReaderConfig, ReaderError> {
-        self.check()?;
-        if facts != DIGITS {
-            return Err(ReaderError::NotDigits(facts));
-        }
-        let ImageFacts { image_size, channels, num_classes } = facts;
-        let (image_size, channels, num_classes) = (Some(image_size), Some(channels), Some(num_classes));
-        Ok(ReaderConfig { spec: ReaderSpec { image_size, channels, num_classes, ..self.clone() } })
+    fn fit(&self, facts: ImageFacts) -> Result<(), ReaderError> {
+        if facts == DIGITS { Ok(()) } else { Err(ReaderError::NotDigits(facts)) }
     }
 
+    fn describe(model: &ReaderConfig) -> String {
+        let ReaderSpec { depth, decoder_depth, num_heads, embed_dim, .. } = *model.spec();
+        let (blocks, heads) = (counted(decoder_depth, "block"), counted(num_heads, "head"));
+        format!("reader of strips: encoder {depth}, decoder {blocks}, {heads}, width {embed_dim}")
+    }
+}
+
+impl ReaderSpec {
     /// A vision transformer of the same sizes, which keeps the same rules.
     fn as_vit(&self) -> VitSpec {
         VitSpec {
@@ -162,29 +164,15 @@ impl ReaderSpec {
             ..VitSpec::default()
         }
     }
-}
-
-impl ReaderConfig {
-    /// The spec with the facts of the data filled in.
-    pub fn spec(&self) -> &ReaderSpec {
-        &self.spec
-    }
 
     /// Width of the MLP's hidden layer.
     pub fn hidden_dim(&self) -> usize {
-        (self.spec.mlp_ratio * self.spec.embed_dim as f64).round() as usize
+        (self.mlp_ratio * self.embed_dim as f64).round() as usize
     }
 
-    /// What attention scores are multiplied by.
-    pub fn attention_scale(&self) -> f32 {
-        self.spec.attention_scale.factor(self.spec.embed_dim, self.spec.num_heads)
-    }
-
-    /// Says in a few words what it is.
-    pub fn describe(&self) -> String {
-        let ReaderSpec { depth, decoder_depth, num_heads, embed_dim, .. } = self.spec;
-        let (blocks, heads) = (counted(decoder_depth, "block"), counted(num_heads, "head"));
-        format!("reader of strips: encoder {depth}, decoder {blocks}, {heads}, width {embed_dim}")
+    /// The factor of attention scores.
+    pub fn scale(&self) -> f32 {
+        self.attention_scale.factor(self.embed_dim, self.num_heads)
     }
 }
 
@@ -195,7 +183,7 @@ mod tests {
     #[test]
     fn a_good_spec_is_filled_in_and_stays_good() {
         let config = ReaderSpec::default().with_facts(DIGITS).expect("a good spec");
-        assert_eq!((config.hidden_dim(), config.attention_scale()), (128, 0.25));
+        assert_eq!((config.spec().hidden_dim(), config.spec().scale()), (128, 0.25));
         assert_eq!(config.spec().clone().with_facts(DIGITS), Ok(config));
     }
 

@@ -4,9 +4,13 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::vit_rules::{VitSpecError, WIDTH_MAX};
-use super::{ImageFacts, Pooling, VitSpec};
+use super::kind::{Checked, ImageFacts, KindSpec};
+use super::options::Pooling;
+use super::vit::{VitSpec, VitSpecError, WIDTH_MAX};
 use crate::numbers::counted;
+
+/// A checked [`SequenceVitSpec`].
+pub type SequenceVitConfig = Checked<SequenceVitSpec>;
 
 /// Sizes of a transformer over whole sequences as written, not yet checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,13 +65,6 @@ impl Default for SequenceVitSpec {
     }
 }
 
-/// A checked [`SequenceVitSpec`] and the facts of its data.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SequenceVitConfig {
-    spec: SequenceVitSpec,
-    facts: ImageFacts,
-}
-
 /// Says which rule a [`SequenceVitSpec`] breaks.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum SequenceVitError {
@@ -103,28 +100,35 @@ impl SequenceVitError {
     }
 }
 
-impl SequenceVitSpec {
-    /// Checks the table by itself; sizes that are to come from the data are not missed.
-    ///
-    /// # Errors
-    /// The first rule that is broken.
-    pub fn check(&self) -> Result<(), SequenceVitError> {
+impl KindSpec for SequenceVitSpec {
+    type Error = SequenceVitError;
+    type Layout = ();
+
+    const SUMMARY: &'static str = "transformer whose linear layers project the whole sequence of patches";
+    const SOURCE: &'static str = "experiment E4";
+
+    fn sizes(&mut self) -> [&mut Option<usize>; 3] {
+        [&mut self.image_size, &mut self.channels, &mut self.num_classes]
+    }
+
+    fn check(&self) -> Result<(), SequenceVitError> {
         self.as_vit().check()?;
         self.image_size.map_or(Ok(()), |image_size| self.check_width(image_size))
     }
 
-    /// Fills in what follows from the data and checks the whole again.
-    ///
-    /// # Errors
-    /// When the spec contradicts the data, or breaks a rule now that all sizes are known.
-    pub fn with_facts(&self, facts: ImageFacts) -> Result<SequenceVitConfig, SequenceVitError> {
-        self.as_vit().with_facts(facts)?;
-        self.check_width(facts.image_size)?;
-        let ImageFacts { image_size, channels, num_classes } = facts;
-        let (image_size, channels, num_classes) = (Some(image_size), Some(channels), Some(num_classes));
-        Ok(SequenceVitConfig { spec: SequenceVitSpec { image_size, channels, num_classes, ..self.clone() }, facts })
+    fn fit(&self, facts: ImageFacts) -> Result<(), SequenceVitError> {
+        self.as_vit().fit(facts)?;
+        self.check_width(facts.image_size)
     }
 
+    fn describe(model: &SequenceVitConfig) -> String {
+        let SequenceVitSpec { depth, num_heads, embed_dim, .. } = *model.spec();
+        let (blocks, heads) = (counted(depth, "block"), counted(num_heads, "head"));
+        format!("whole-sequence ViT {blocks}, {heads}, width {embed_dim}")
+    }
+}
+
+impl SequenceVitSpec {
     /// A vision transformer of the same sizes, which keeps the same rules.
     fn as_vit(&self) -> VitSpec {
         VitSpec {
@@ -154,36 +158,19 @@ impl SequenceVitSpec {
 }
 
 impl SequenceVitConfig {
-    /// The spec with the facts of the data filled in.
-    pub fn spec(&self) -> &SequenceVitSpec {
-        &self.spec
-    }
-
-    /// What the data has decided.
-    pub fn facts(&self) -> ImageFacts {
-        self.facts
-    }
-
     /// Length of the sequence: the class token and the patches.
     pub fn tokens(&self) -> usize {
-        (self.facts.image_size / self.spec.patch_size).pow(2) + 1
+        (self.facts().image_size / self.spec().patch_size).pow(2) + 1
     }
 
     /// Length of a token vector's part that one head sees.
     pub fn head_dim(&self) -> usize {
-        self.spec.embed_dim / self.spec.num_heads
+        self.spec().embed_dim / self.spec().num_heads
     }
 
     /// Width of the MLP's hidden layer.
     pub fn hidden_dim(&self) -> usize {
-        (self.spec.mlp_ratio * (self.tokens() * self.spec.embed_dim) as f64).round() as usize
-    }
-
-    /// Says in a few words what it is.
-    pub fn describe(&self) -> String {
-        let SequenceVitSpec { depth, num_heads, embed_dim, .. } = self.spec;
-        let (blocks, heads) = (counted(depth, "block"), counted(num_heads, "head"));
-        format!("whole-sequence ViT {blocks}, {heads}, width {embed_dim}")
+        (self.spec().mlp_ratio * (self.tokens() * self.spec().embed_dim) as f64).round() as usize
     }
 }
 

@@ -140,8 +140,8 @@ fn descending(a: f64, b: f64) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{DIGITS, ReaderSpec};
-    use crate::models::reader::reader;
+    use crate::config::model::{DIGITS, KindSpec, ReaderSpec};
+    use crate::models::BuildModel;
     use crate::random::Key;
 
     const IMAGES: usize = 7;
@@ -150,7 +150,7 @@ mod tests {
     fn untrained() -> (ReaderConfig, Model, Session) {
         let spec = ReaderSpec { patch_size: 14, embed_dim: 12, depth: 1, num_heads: 2, ..ReaderSpec::default() };
         let config = spec.with_facts(DIGITS).unwrap();
-        let model = reader(&config, 0.0).unwrap();
+        let model = config.build(0.0).unwrap();
         let parameters = Parameters::initialise(&model.graph, Key::new(3));
         let session = Session::new(model.graph.clone(), parameters, 2).expect("its own");
         (config, model, session)

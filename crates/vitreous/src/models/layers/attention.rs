@@ -17,8 +17,8 @@ use crate::config::model::{Attention, DropoutPlace, VitConfig};
 /// When a name is taken.
 pub fn self_attention(graph: &mut Graph, name: &str, tokens: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
     let qkv = project(graph, &format!("{name}.qkv"), tokens, 3, config)?;
-    let (heads, dropout) = (config.num_heads(), config.dropout_at(DropoutPlace::Attention));
-    let context = graph.attention(&format!("{name}.context"), qkv, heads, config.attention_scale(), dropout)?;
+    let (heads, dropout) = (config.spec().num_heads, config.spec().dropout_at(DropoutPlace::Attention));
+    let context = graph.attention(&format!("{name}.context"), qkv, heads, config.spec().scale(), dropout)?;
     mix_heads(graph, name, context, config)
 }
 
@@ -36,14 +36,14 @@ pub fn cross_attention(
     memory: NodeId,
     config: &VitConfig,
 ) -> Result<NodeId, GraphError> {
-    let width = config.embed_dim();
+    let width = config.spec().embed_dim;
     let q = project(graph, &format!("{name}.q"), queries, 1, config)?;
     let kv = project(graph, &format!("{name}.kv"), memory, 2, config)?;
     let k = graph.slice_features(&format!("{name}.k"), kv, 0, width)?;
     let v = graph.slice_features(&format!("{name}.v"), kv, width, width)?;
     let options = AttentionOptions {
-        dropout_rate: config.dropout_at(DropoutPlace::Attention),
-        ..AttentionOptions::new(config.num_heads(), config.attention_scale())
+        dropout_rate: config.spec().dropout_at(DropoutPlace::Attention),
+        ..AttentionOptions::new(config.spec().num_heads, config.spec().scale())
     };
     let context = graph.attend(&format!("{name}.context"), q, k, v, options, None)?;
     mix_heads(graph, name, context, config)
@@ -57,21 +57,21 @@ fn project(
     count: usize,
     config: &VitConfig,
 ) -> Result<NodeId, GraphError> {
-    let (rule, width, bias) = (config.init(), config.embed_dim(), config.qkv_bias());
-    match config.attention() {
+    let (rule, width, bias) = (config.spec().init, config.spec().embed_dim, config.spec().qkv_bias);
+    match config.spec().attention {
         Attention::MultiHead => graph.linear(name, tokens, count * width, init::qkv(rule, width, count, bias)),
         Attention::PerHead => {
-            let init = init::per_head(rule, config.head_dim(), bias);
-            graph.per_head_linear(name, tokens, config.num_heads(), count, init)
+            let init = init::per_head(rule, config.spec().head_dim(), bias);
+            graph.per_head_linear(name, tokens, config.spec().num_heads, count, init)
         }
     }
 }
 
 fn mix_heads(graph: &mut Graph, name: &str, context: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
-    let width = config.embed_dim();
-    match config.attention() {
+    let width = config.spec().embed_dim;
+    match config.spec().attention {
         Attention::MultiHead => {
-            graph.linear(&format!("{name}.proj"), context, width, init::attention_proj(config.init(), width))
+            graph.linear(&format!("{name}.proj"), context, width, init::attention_proj(config.spec().init, width))
         }
         Attention::PerHead => Ok(context),
     }

@@ -66,8 +66,8 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn new(graph: &mut Graph, block: &'a str, index: usize, config: &'a VitConfig) -> Result<Self, GraphError> {
-        let first = graph.layer_norm_parameters(&format!("{block}.norm1"), config.embed_dim())?;
-        Ok(Part { block, config, drop_path: config.drop_path_at(index), first, done: 0 })
+        let first = graph.layer_norm_parameters(&format!("{block}.norm1"), config.spec().embed_dim)?;
+        Ok(Part { block, config, drop_path: config.spec().drop_path_at(index), first, done: 0 })
     }
 
     /// Adds what `inner` makes of `x` to it, with the norm where the block's style has it.
@@ -79,21 +79,21 @@ impl<'a> Part<'a> {
     ) -> Result<NodeId, GraphError> {
         self.done += 1;
         let (block, number, config) = (self.block, self.done, self.config);
-        let style = config.block();
+        let style = config.spec().block;
         let name = format!("{block}.norm{number}");
         let norm = match style {
             _ if number == 1 => self.first,
             Block::SharedNorm => self.first,
             Block::PreNorm | Block::PostNorm | Block::NormActivation => {
-                graph.layer_norm_parameters(&name, config.embed_dim())?
+                graph.layer_norm_parameters(&name, config.spec().embed_dim)?
             }
         };
         let seen = match style {
             Block::PostNorm => x,
-            Block::PreNorm | Block::SharedNorm => graph.layer_norm(&name, x, norm, config.norm_eps())?,
+            Block::PreNorm | Block::SharedNorm => graph.layer_norm(&name, x, norm, config.spec().norm_eps as f32)?,
             Block::NormActivation => {
-                let normed = graph.layer_norm(&name, x, norm, config.norm_eps())?;
-                graph.activation(&format!("{name}.act"), normed, config.activation().into())?
+                let normed = graph.layer_norm(&name, x, norm, config.spec().norm_eps as f32)?;
+                graph.activation(&format!("{name}.act"), normed, config.spec().activation.into())?
             }
         };
         let mut made = inner(graph, seen)?;
@@ -101,6 +101,10 @@ impl<'a> Part<'a> {
             made = graph.drop_path(&format!("{block}.drop_path{number}"), made, self.drop_path)?;
         }
         let sum = graph.add(&format!("{block}.add{number}"), x, made)?;
-        if style == Block::PostNorm { graph.layer_norm(&name, sum, norm, config.norm_eps()) } else { Ok(sum) }
+        if style == Block::PostNorm {
+            graph.layer_norm(&name, sum, norm, config.spec().norm_eps as f32)
+        } else {
+            Ok(sum)
+        }
     }
 }

@@ -16,14 +16,14 @@ use crate::config::model::{DropoutPlace, PatchEmbed, Patching, Position, VitConf
 /// # Errors
 /// When a name is taken.
 pub fn embedding(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
-    let width = config.embed_dim();
-    let token_init = Init::Normal { std: config.token_init_std() };
+    let width = config.spec().embed_dim;
+    let token_init = Init::Normal { std: config.spec().token_init_std as f32 };
     let mut tokens = patch_tokens(graph, image, config)?;
-    if config.encodes_class_token() {
+    if config.spec().encodes_class_token() {
         let token = graph.new_parameter("cls_token", [1, 1, width], token_init)?;
         tokens = graph.prepend_token("cls_token", tokens, token)?;
     }
-    tokens = match config.position() {
+    tokens = match config.spec().position {
         Position::Learned => {
             let table = graph.new_parameter("pos_embed", [1, config.num_positions(), width], token_init)?;
             graph.add_table("pos_embed", tokens, table)?
@@ -32,23 +32,23 @@ pub fn embedding(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result
             graph.add_constant("pos_encoding", tokens, sine_cosine(config.tokens(), width).into())?
         }
         Position::SineCosine2d => {
-            let table = sine_cosine_2d(config.grid(), width, usize::from(config.encodes_class_token()));
+            let table = sine_cosine_2d(config.grid(), width, usize::from(config.spec().encodes_class_token()));
             graph.add_constant("pos_encoding", tokens, table.into())?
         }
         Position::None => tokens,
     };
-    graph.dropout("pos_drop", tokens, config.dropout_at(DropoutPlace::Embed))
+    graph.dropout("pos_drop", tokens, config.spec().dropout_at(DropoutPlace::Embed))
 }
 
 /// Turns each patch into a token.
 fn patch_tokens(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
-    let (width, patch) = (config.embed_dim(), config.patch_size());
-    let features = config.channels() * patch * patch;
-    let init = init::linear(config.init(), features);
-    if config.patch_embed() == PatchEmbed::Conv {
+    let (width, patch) = (config.spec().embed_dim, config.spec().patch_size);
+    let features = config.facts().channels * patch * patch;
+    let init = init::linear(config.spec().init, features);
+    if config.spec().patch_embed == PatchEmbed::Conv {
         return strided_convolution(graph, image, patch, width, init);
     }
-    let patches = match config.patching() {
+    let patches = match config.spec().patching {
         Patching::Square => graph.patches("patch_embed.patches", image, patch)?,
         Patching::Flat => graph.reshape("patch_embed.patches", image, [config.grid().pow(2), features])?,
     };

@@ -15,7 +15,7 @@ use crate::config::model::{Pooling, VitConfig};
 /// # Errors
 /// When a name is taken.
 pub fn classification_head(graph: &mut Graph, tokens: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
-    let pooled = match config.pooling() {
+    let pooled = match config.spec().pooling {
         Pooling::Cls => {
             let token = graph.select_token("pool", tokens, 0)?;
             final_norm(graph, token, config)?
@@ -25,15 +25,15 @@ pub fn classification_head(graph: &mut Graph, tokens: NodeId, config: &VitConfig
             graph.mean_tokens("pool", normed)?
         }
     };
-    let init = init::linear(config.init(), config.embed_dim());
-    let logits = graph.linear("head", pooled, config.num_classes(), init)?;
-    if config.head_softmax() { graph.softmax("head.softmax", logits) } else { Ok(logits) }
+    let init = init::linear(config.spec().init, config.spec().embed_dim);
+    let logits = graph.linear("head", pooled, config.facts().num_classes, init)?;
+    if config.spec().head_softmax { graph.softmax("head.softmax", logits) } else { Ok(logits) }
 }
 
 fn final_norm(graph: &mut Graph, x: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
-    if !config.final_norm() {
+    if !config.spec().final_norm {
         return Ok(x);
     }
-    let params = graph.layer_norm_parameters("norm", config.embed_dim())?;
-    graph.layer_norm("norm", x, params, config.norm_eps())
+    let params = graph.layer_norm_parameters("norm", config.spec().embed_dim)?;
+    graph.layer_norm("norm", x, params, config.spec().norm_eps as f32)
 }

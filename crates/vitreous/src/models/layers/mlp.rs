@@ -26,16 +26,16 @@ impl From<model::Activation> for Activation {
 /// # Errors
 /// When a name is taken.
 pub fn mlp(graph: &mut Graph, name: &str, tokens: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
-    let (width, hidden_width) = (config.embed_dim(), config.hidden_dim());
-    let fc1_init = init::linear(config.init(), width);
+    let (width, hidden_width) = (config.spec().embed_dim, config.spec().hidden_dim());
+    let fc1_init = init::linear(config.spec().init, width);
     let mut hidden = graph.linear(&format!("{name}.fc1"), tokens, hidden_width, fc1_init)?;
-    if config.block() == Block::NormActivation {
+    if config.spec().block == Block::NormActivation {
         let norm = format!("{name}.norm");
         let params = graph.layer_norm_parameters(&norm, hidden_width)?;
-        hidden = graph.layer_norm(&norm, hidden, params, config.norm_eps())?;
+        hidden = graph.layer_norm(&norm, hidden, params, config.spec().norm_eps as f32)?;
     }
-    hidden = graph.activation(&format!("{name}.act"), hidden, config.activation().into())?;
-    hidden = graph.dropout(&format!("{name}.drop1"), hidden, config.dropout_at(DropoutPlace::Activation))?;
-    let narrow = graph.linear(&format!("{name}.fc2"), hidden, width, init::linear(config.init(), hidden_width))?;
-    graph.dropout(&format!("{name}.drop2"), narrow, config.dropout_at(DropoutPlace::Mlp))
+    hidden = graph.activation(&format!("{name}.act"), hidden, config.spec().activation.into())?;
+    hidden = graph.dropout(&format!("{name}.drop1"), hidden, config.spec().dropout_at(DropoutPlace::Activation))?;
+    let narrow = graph.linear(&format!("{name}.fc2"), hidden, width, init::linear(config.spec().init, hidden_width))?;
+    graph.dropout(&format!("{name}.drop2"), narrow, config.spec().dropout_at(DropoutPlace::Mlp))
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::config::model::{
-    Activation, Attention, Block, DropoutPlace, ImageFacts, Init, PatchEmbed, Patching, Pooling, Position, VitSpec,
+    Activation, Attention, Block, DropoutPlace, ImageFacts, Init, KindSpec, PatchEmbed, Patching, Pooling, Position,
+    VitSpec,
 };
 use crate::models::tests::wiring;
 use vitreous_engine::Init as Start;
@@ -16,7 +17,7 @@ fn small() -> VitSpec {
 }
 
 fn build(spec: VitSpec) -> Model {
-    vit(&spec.with_facts(SMALL).expect("a good spec"), 0.1).expect("a checked config")
+    spec.with_facts(SMALL).expect("a good spec").build(0.1).expect("a checked config")
 }
 
 /// The lines of `changed` that `plain` does not have, and those that are gone.

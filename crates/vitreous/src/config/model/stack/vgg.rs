@@ -3,6 +3,7 @@
 //! The three wide linear layers of the paper are one here, as is usual for small images.
 
 use super::{StackInit, StackSpec, WrittenLayer};
+use crate::config::model::kind::{ImageFacts, NamedModel};
 
 /// Names, convolutions of each of the five stages, and whether norms stand between convolution and activation.
 const VGGS: [(&str, [usize; 5], bool); 8] = [
@@ -19,17 +20,17 @@ const VGGS: [(&str, [usize; 5], bool); 8] = [
 /// Channels of each stage.
 const CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
 
-/// The names that [`named`] knows.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    VGGS.iter().map(|(name, ..)| *name)
+/// The VGGs, with the names of torchvision.
+pub(super) fn named() -> Vec<NamedModel<StackSpec>> {
+    let facts = ImageFacts { image_size: 32, channels: 3, num_classes: 10 };
+    let source = "Simonyan and Zisserman 2015";
+    VGGS.map(|(name, stages, norms)| NamedModel { name, source, facts, spec: spec(stages, norms) }).into()
 }
 
-/// Returns the VGG of a name.
-pub(super) fn named(name: &str) -> Option<StackSpec> {
-    let (_, stages, norms) = VGGS.iter().find(|(known, ..)| *known == name)?;
+fn spec(stages: [usize; 5], norms: bool) -> StackSpec {
     let mut lines = Vec::new();
-    for (convolutions, channels) in stages.iter().zip(CHANNELS) {
-        for _ in 0..*convolutions {
+    for (convolutions, channels) in stages.into_iter().zip(CHANNELS) {
+        for _ in 0..convolutions {
             lines.push(format!("conv {channels}"));
             lines.extend(norms.then(|| "batchnorm".to_string()));
             lines.push("relu".to_string());
@@ -38,18 +39,17 @@ pub(super) fn named(name: &str) -> Option<StackSpec> {
     }
     lines.extend(["flatten", "linear classes"].map(str::to_string));
     let layers = lines.into_iter().map(WrittenLayer::Line).collect();
-    Some(StackSpec { layers, init: StackInit::Kaiming, ..StackSpec::default() })
+    StackSpec { layers, init: StackInit::Kaiming, ..StackSpec::default() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::ImageFacts;
+    use crate::config::model::KindSpec;
 
     #[test]
     fn the_number_in_the_name_counts_convolutions_and_the_papers_linear_layers() {
-        for name in names() {
-            let spec = named(name).expect("a name");
+        for NamedModel { name, spec, .. } in named() {
             let convolutions = spec.layers.iter().filter(|layer| {
                 let WrittenLayer::Line(line) = layer else { return false };
                 line.starts_with("conv ")
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn five_pools_need_images_of_32_pixels() {
         let facts = |image_size| ImageFacts { image_size, channels: 3, num_classes: 10 };
-        let spec = named("vgg11").expect("a name");
+        let spec = spec([1, 1, 2, 2, 2], false);
         assert!(spec.with_facts(facts(32)).is_ok());
         let error = spec.with_facts(facts(28)).expect_err("28, 14, 7, 3, 1, nothing");
         assert_eq!(

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use super::ImageFacts;
-use super::stack::{Residual, WrittenLayer};
-use super::stack_error::StackError;
-use super::stack_text::{CHANNELS_MAX, Layer, Window, read};
+use super::line::{CHANNELS_MAX, Layer, Window, read};
+use super::{Residual, StackError, WrittenLayer};
+use crate::config::model::ImageFacts;
 
 /// Greatest number of values between two layers; 4 GB for one image.
 const VALUES_MAX: usize = 1 << 30;

@@ -2,9 +2,8 @@
 
 use thiserror::Error;
 
-use super::stack::LAYERS_MAX;
-use super::stack_shape::Extent;
-use super::stack_text;
+use super::shape::Extent;
+use super::{LAYERS_MAX, line};
 use crate::spelling;
 
 /// Says which rule a [`StackSpec`](super::StackSpec) breaks.
@@ -144,12 +143,12 @@ impl StackError {
                 if word == "residual" {
                     return Some("write it as { residual = [\"conv 32\", \"relu\", \"conv 32\"] }".to_string());
                 }
-                let near = spelling::nearest(word, stack_text::words()).map(|near| format!("did you mean `{near}`?"));
-                let all = || stack_text::words().collect::<Vec<_>>().join(", ");
+                let near = spelling::nearest(word, line::words()).map(|near| format!("did you mean `{near}`?"));
+                let all = || line::words().collect::<Vec<_>>().join(", ");
                 near.unwrap_or_else(|| format!("the layers are {}, residual", all()))
             }
             StackError::Part { word, .. } | StackError::Number { word, .. } => {
-                format!("write it as {}", stack_text::form(word))
+                format!("write it as {}", line::form(word))
             }
             StackError::Fit { fix, .. } | StackError::Residual { fix, .. } => fix.clone(),
             StackError::End { found: Extent::Map { .. }, .. } => {

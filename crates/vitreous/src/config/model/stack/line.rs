@@ -1,8 +1,8 @@
 //! One line of a stack: a word, and what follows it. `conv 32 k5 s2 p2 g4 nobias`, `maxpool 3 s2 p1`, `dropout 0.1`.
 
-use super::Activation;
-use super::stack_error::StackError;
-use super::vit_rules::DROPOUT_MAX;
+use super::StackError;
+use crate::config::model::Activation;
+use crate::config::model::vit::DROPOUT_MAX;
 
 /// Greatest number of channels and of features of a linear layer.
 pub const CHANNELS_MAX: usize = 65_536;

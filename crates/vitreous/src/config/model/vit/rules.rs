@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{PatchEmbed, Patching, Pooling, Position, VitSpec};
+use super::{ImageFacts, PatchEmbed, Patching, Pooling, Position, VitSpec};
 use crate::config::data::IMAGE_SIZE_MAX;
 use crate::numbers;
 
@@ -24,7 +24,7 @@ impl VitSpec {
     ///
     /// # Errors
     /// The first rule that is broken.
-    pub fn check(&self) -> Result<(), VitSpecError> {
+    pub(super) fn check_rules(&self) -> Result<(), VitSpecError> {
         self.check_ranges()?;
         if !self.embed_dim.is_multiple_of(self.num_heads) {
             return Err(VitSpecError::Heads { embed_dim: self.embed_dim, num_heads: self.num_heads });
@@ -55,12 +55,15 @@ impl VitSpec {
         }
     }
 
-    /// Whether a class token stands before the patches in the encoder.
-    pub(super) fn encodes_class_token(&self) -> bool {
-        self.pooling == Pooling::Cls && !self.decoder
+    /// Checks the sizes of the data, which a spec may leave out.
+    pub(super) fn check_facts(&self, facts: ImageFacts) -> Result<(), VitSpecError> {
+        let ImageFacts { image_size, channels, num_classes } = facts;
+        let (image_size, channels, num_classes) = (Some(image_size), Some(channels), Some(num_classes));
+        VitSpec { image_size, channels, num_classes, ..self.clone() }.check_ranges()?;
+        self.check_tokens(facts.image_size, true)
     }
 
-    pub(super) fn check_ranges(&self) -> Result<(), VitSpecError> {
+    fn check_ranges(&self) -> Result<(), VitSpecError> {
         let integer = |key, value: usize, least: usize, greatest: usize, fix: usize| {
             let holds = (least..=greatest).contains(&value);
             let must = || format!("between {least} and {greatest}");
@@ -96,7 +99,7 @@ impl VitSpec {
         Err(out_of_range("mlp_ratio", numbers::number(self.mlp_ratio), "a positive number".to_string(), 4))
     }
 
-    pub(super) fn check_tokens(&self, image_size: usize, size_is_fixed: bool) -> Result<(), VitSpecError> {
+    fn check_tokens(&self, image_size: usize, size_is_fixed: bool) -> Result<(), VitSpecError> {
         let patch_size = self.patch_size;
         if !image_size.is_multiple_of(patch_size) {
             return Err(VitSpecError::Patches { image_size, patch_size, size_is_fixed });
@@ -290,7 +293,7 @@ pub(super) fn nearest_divisor(n: usize, to: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::ImageFacts;
+    use crate::config::model::{ImageFacts, KindSpec};
 
     const FACTS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
 
@@ -361,7 +364,7 @@ mod tests {
         assert_eq!(text, "mlp_ratio 2 makes the MLP 131072 wide, more than 65536 ([model])");
         assert_eq!(hint, "use mlp_ratio 1, or a smaller embed_dim");
         let third = VitSpec { embed_dim: 12, mlp_ratio: 8.0 / 3.0, ..VitSpec::default() };
-        assert_eq!(third.with_facts(FACTS).expect("32 wide").hidden_dim(), 32);
+        assert_eq!(third.with_facts(FACTS).expect("32 wide").spec().hidden_dim(), 32);
     }
 
     #[test]

@@ -1,16 +1,26 @@
 //! Models of kind `stack`: layers one after the other, each a line such as `conv 32 k5 s2`, and residual connections.
 //!
-//! `stack_text.rs` reads a line, `stack_shape.rs` works out what goes from layer to layer, `stack_error.rs` says what
-//! does not fit.
+//! `line.rs` reads a line, `shape.rs` computes the shapes from layer to layer, `vgg.rs` has the stacks with a name.
+
+mod error;
+mod line;
+mod shape;
+mod vgg;
 
 use serde::{Deserialize, Serialize};
 
-use super::stack_error::StackError;
-use super::stack_shape::{Extent, Placed, place};
-use super::stack_text::{self, CHANNELS_MAX, Layer};
-use super::{ImageFacts, contradiction};
+pub use error::StackError;
+pub use line::{Layer, Window};
+pub use shape::{Extent, Placed, PlacedKind};
+
+use super::kind::{Checked, ImageFacts, KindSpec, NamedModel, contradiction};
+use super::vit::NUM_CLASSES_MAX;
 use crate::config::data::IMAGE_SIZE_MAX;
 use crate::numbers::counted;
+use line::CHANNELS_MAX;
+
+/// A checked [`StackSpec`]; its layout is its layers, each with the shape of its output.
+pub type StackConfig = Checked<StackSpec>;
 
 /// Greatest number of layers, those inside residual connections counted.
 pub const LAYERS_MAX: usize = 1_000;
@@ -77,24 +87,22 @@ impl Default for StackSpec {
     }
 }
 
-/// A checked [`StackSpec`] and the facts of its data.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StackConfig {
-    spec: StackSpec,
-    facts: ImageFacts,
-    layers: Vec<Placed>,
-}
+impl KindSpec for StackSpec {
+    type Error = StackError;
+    type Layout = Vec<Placed>;
 
-impl StackSpec {
-    /// Checks the table by itself: every line, but not what goes from layer to layer.
-    ///
-    /// # Errors
-    /// The first rule that is broken.
-    pub fn check(&self) -> Result<(), StackError> {
+    const SUMMARY: &'static str = "layers one after the other, with residual connections: CNN, VGG, ResNet, MLP";
+    const SOURCE: &'static str = "LeCun et al. 1998";
+
+    fn sizes(&mut self) -> [&mut Option<usize>; 3] {
+        [&mut self.image_size, &mut self.channels, &mut self.num_classes]
+    }
+
+    fn check(&self) -> Result<(), StackError> {
         let sizes = [
             ("image_size", self.image_size, 1, IMAGE_SIZE_MAX, 32),
             ("channels", self.channels, 1, CHANNELS_MAX, 3),
-            ("num_classes", self.num_classes, 2, super::vit_rules::NUM_CLASSES_MAX, 10),
+            ("num_classes", self.num_classes, 2, NUM_CLASSES_MAX, 10),
         ];
         for (key, value, least, greatest, fix) in sizes {
             if let Some(value) = value.filter(|value| !(least..=greatest).contains(value)) {
@@ -116,65 +124,37 @@ impl StackSpec {
         check_lines("layers", &self.layers)
     }
 
-    /// Fills in what follows from the data and checks that the layers fit together.
-    ///
-    /// # Errors
-    /// When the spec contradicts the data, or a layer does not fit what it is given.
-    pub fn with_facts(&self, facts: ImageFacts) -> Result<StackConfig, StackError> {
-        self.check()?;
+    fn fit(&self, facts: ImageFacts) -> Result<Vec<Placed>, StackError> {
         let written = [self.image_size, self.channels, self.num_classes];
         if let Some((key, written, found)) = contradiction(facts, written) {
             return Err(StackError::Contradiction { key, written, found });
         }
         let ImageFacts { image_size, channels, num_classes } = facts;
         let (image_size, channels, num_classes) = (Some(image_size), Some(channels), Some(num_classes));
-        let spec = StackSpec { image_size, channels, num_classes, ..self.clone() };
-        spec.check()?;
-        let layers = place(&spec.layers, facts)?;
-        Ok(StackConfig { spec, facts, layers })
-    }
-}
-
-impl StackConfig {
-    /// The spec with the facts of the data filled in.
-    pub fn spec(&self) -> &StackSpec {
-        &self.spec
+        StackSpec { image_size, channels, num_classes, ..self.clone() }.check()?;
+        shape::place(&self.layers, facts)
     }
 
-    /// What the data has decided.
-    pub fn facts(&self) -> ImageFacts {
-        self.facts
-    }
-
-    /// The layers, each with what it gives; the last gives a number for each class.
-    pub fn layers(&self) -> &[Placed] {
-        &self.layers
-    }
-
-    /// What goes into the first layer.
-    pub fn input(&self) -> Extent {
-        Extent::of_image(self.facts)
-    }
-
-    /// Finds the first batch norm that sees one place of an image only, such as one behind a global pool: of a batch of
-    /// one image it has one value for each channel, and gives the same for every image.
-    pub fn batch_norm_of_one_place(&self) -> Option<&str> {
-        one_place(&self.layers)
-    }
-
-    /// Says in a few words what it is.
-    pub fn describe(&self) -> String {
-        let of = |word: &'static str| (count_words(&self.layers, word), word);
+    fn describe(model: &StackConfig) -> String {
+        let of = |word: &'static str| (count_words(model.layout(), word), word);
         let parts = ["conv", "attention", "linear"].map(of).into_iter().filter(|(count, _)| *count > 0);
         let parts: Vec<String> = parts.map(|(count, word)| format!("{count} {word}")).collect();
-        format!("stack of {} ({})", counted(count(&self.spec.layers), "layer"), parts.join(", "))
+        format!("stack of {} ({})", counted(count(&model.spec().layers), "layer"), parts.join(", "))
+    }
+
+    fn batch_norm_of_one_place(model: &StackConfig) -> Option<&str> {
+        one_place(model.layout())
+    }
+
+    fn named() -> Vec<NamedModel<StackSpec>> {
+        vgg::named()
     }
 }
 
 fn one_place(layers: &[Placed]) -> Option<&str> {
     layers.iter().find_map(|layer| match (&layer.kind, layer.input) {
-        (super::PlacedKind::Residual { body, shortcut }, _) => one_place(body).or_else(|| one_place(shortcut)),
-        (super::PlacedKind::Layer(Layer::BatchNorm), Extent::Features(_) | Extent::Map { height: 1, width: 1, .. }) => {
+        (PlacedKind::Residual { body, shortcut }, _) => one_place(body).or_else(|| one_place(shortcut)),
+        (PlacedKind::Layer(Layer::BatchNorm), Extent::Features(_) | Extent::Map { height: 1, width: 1, .. }) => {
             Some(layer.name.as_str())
         }
         _ => None,
@@ -183,8 +163,8 @@ fn one_place(layers: &[Placed]) -> Option<&str> {
 
 fn count_words(layers: &[Placed], word: &str) -> usize {
     let one = |layer: &Placed| match &layer.kind {
-        super::PlacedKind::Layer(layer) => usize::from(layer.word() == word),
-        super::PlacedKind::Residual { body, shortcut } => count_words(body, word) + count_words(shortcut, word),
+        PlacedKind::Layer(layer) => usize::from(layer.word() == word),
+        PlacedKind::Residual { body, shortcut } => count_words(body, word) + count_words(shortcut, word),
     };
     layers.iter().map(one).sum()
 }
@@ -200,7 +180,7 @@ fn count(layers: &[WrittenLayer]) -> usize {
 fn check_lines(name: &str, layers: &[WrittenLayer]) -> Result<(), StackError> {
     for (i, layer) in layers.iter().enumerate() {
         match layer {
-            WrittenLayer::Line(line) => drop(stack_text::read(&format!("{name}.{i}"), line)?),
+            WrittenLayer::Line(line) => drop(line::read(&format!("{name}.{i}"), line)?),
             WrittenLayer::Residual(Residual { residual, shortcut }) => {
                 if residual.is_empty() {
                     return Err(StackError::EmptyResidual { name: format!("{name}.{i}") });
@@ -221,7 +201,7 @@ mod tests {
     fn a_batch_norm_of_one_place_is_found_wherever_it_is() {
         let found = |layers: &str| {
             let spec: StackSpec = toml::from_str(&format!("layers = [{layers}, 'linear classes']")).unwrap();
-            spec.with_facts(FACTS).unwrap().batch_norm_of_one_place().map(str::to_string)
+            StackSpec::batch_norm_of_one_place(&spec.with_facts(FACTS).unwrap()).map(str::to_string)
         };
         assert_eq!(found("'conv 5', 'batchnorm', 'globalpool'"), None);
         assert_eq!(found("'conv 5', 'batchnorm', 'globalpool', 'batchnorm'").as_deref(), Some("layers.3"));
@@ -247,11 +227,11 @@ mod tests {
     fn layers_are_read_and_counted_inside_residual_connections_too() {
         let text = "layers = [\"conv 5\", { residual = [\"relu\", \"conv 5\"] }, \"globalpool\", \"linear classes\"]";
         let config = spec(text).with_facts(FACTS).expect("they fit");
-        assert_eq!(config.describe(), "stack of 5 layers (2 conv, 1 linear)");
+        assert_eq!(StackSpec::describe(&config), "stack of 5 layers (2 conv, 1 linear)");
         assert_eq!(config.spec().clone().with_facts(FACTS), Ok(config.clone()));
         let again: StackSpec = toml::from_str(&toml::to_string(config.spec()).unwrap()).unwrap();
         assert_eq!(&again, config.spec());
-        assert_eq!(config.layers().last().map(|layer| layer.output), Some(Extent::Features(7)));
+        assert_eq!(config.layout().last().map(|layer| layer.output), Some(Extent::Features(7)));
     }
 
     #[test]

@@ -1,0 +1,118 @@
+//! What every kind of model provides: the keys of its `[model]` table, their rules, and a few words about itself.
+
+use std::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What the data set decides about a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Height and width of its square images, in pixels.
+    pub image_size: usize,
+    /// Channels of its images.
+    pub channels: usize,
+    /// Number of its classes.
+    pub num_classes: usize,
+}
+
+/// The keys of one kind of model as written, not yet checked. Its fields are the keys of `[model]`; sizes that the data
+/// set decides (`image_size`, `channels`, `num_classes`) may be left out.
+pub trait KindSpec: Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned {
+    /// Says which rule a spec breaks.
+    type Error;
+    /// What is worked out once, when the spec is checked; `()` where nothing is.
+    type Layout: Clone + Debug + PartialEq;
+
+    /// What models of this kind are, in a few words.
+    const SUMMARY: &'static str;
+    /// The paper or the experiment that they come from.
+    const SOURCE: &'static str;
+
+    /// `image_size`, `channels` and `num_classes`, in this order.
+    fn sizes(&mut self) -> [&mut Option<usize>; 3];
+
+    /// Checks the table by itself; sizes that the data set decides may be missing.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    fn check(&self) -> Result<(), Self::Error>;
+
+    /// Checks a spec that passed [`check`](KindSpec::check) against the data set.
+    ///
+    /// # Errors
+    /// When the spec contradicts the data, or breaks a rule now that all sizes are known.
+    fn fit(&self, facts: ImageFacts) -> Result<Self::Layout, Self::Error>;
+
+    /// Describes a checked model, as `ViT 6 blocks, 8 heads, width 128`.
+    fn describe(model: &Checked<Self>) -> String;
+
+    /// Finds a batch norm that has only one value per channel when a batch is one image.
+    fn batch_norm_of_one_place(_: &Checked<Self>) -> Option<&str> {
+        None
+    }
+
+    /// The models of this kind that have a name of their own.
+    fn named() -> Vec<NamedModel<Self>> {
+        Vec::new()
+    }
+
+    /// Checks the whole spec and fills in the sizes that the data set decides.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    fn with_facts(&self, facts: ImageFacts) -> Result<Checked<Self>, Self::Error> {
+        self.check()?;
+        let layout = self.fit(facts)?;
+        let mut spec = self.clone();
+        let found = [facts.image_size, facts.channels, facts.num_classes];
+        spec.sizes().into_iter().zip(found).for_each(|(size, found)| *size = Some(found));
+        Ok(Checked { spec, facts, layout })
+    }
+}
+
+/// A model with a name of its own, such as `vit-tiny`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedModel<S> {
+    /// The name.
+    pub name: &'static str,
+    /// The paper that describes it.
+    pub source: &'static str,
+    /// Its keys.
+    pub spec: S,
+    /// The images for which its source states the number of parameters.
+    pub facts: ImageFacts,
+}
+
+/// A checked spec and the facts of its data set: model code accepts only this, so it never meets an invalid size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked<S: KindSpec> {
+    spec: S,
+    facts: ImageFacts,
+    layout: S::Layout,
+}
+
+impl<S: KindSpec> Checked<S> {
+    /// The spec, with the sizes that the data set decides filled in, as it is saved with a run.
+    pub fn spec(&self) -> &S {
+        &self.spec
+    }
+
+    /// The sizes that the data set decides.
+    pub fn facts(&self) -> ImageFacts {
+        self.facts
+    }
+
+    /// What was worked out when the spec was checked.
+    pub fn layout(&self) -> &S::Layout {
+        &self.layout
+    }
+}
+
+/// Finds a written size that contradicts the data: its key, the written value, the data's.
+pub(super) fn contradiction(facts: ImageFacts, written: [Option<usize>; 3]) -> Option<(&'static str, usize, usize)> {
+    let keys = ["image_size", "channels", "num_classes"];
+    let found = [facts.image_size, facts.channels, facts.num_classes];
+    let all = keys.into_iter().zip(written).zip(found);
+    all.filter_map(|((key, written), found)| Some((key, written?, found))).find(|(_, written, found)| written != found)
+}
