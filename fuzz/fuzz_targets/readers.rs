@@ -1,4 +1,4 @@
-//! The readers of `crates/vitreous/tests/fuzz`, tried at length by libFuzzer, one at a time:
+//! The readers of `crates/vitreous/tests/fuzzing/readers`, tried at length by libFuzzer, one at a time:
 //!
 //! ```sh
 //! cargo install cargo-fuzz
@@ -18,8 +18,8 @@
 
 #![no_main]
 
-#[path = "../../crates/vitreous/tests/fuzz/mod.rs"]
-mod fuzz;
+#[path = "../../crates/vitreous/tests/fuzzing/readers/mod.rs"]
+mod readers;
 
 use std::fs;
 use std::path::Path;
@@ -27,9 +27,9 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 
-static TARGET: LazyLock<&fuzz::Target> = LazyLock::new(|| {
+static TARGET: LazyLock<&readers::Target> = LazyLock::new(|| {
     let name = std::env::var("READER").unwrap_or_default();
-    fuzz::target(&name)
+    readers::target(&name)
 });
 
 fn write_seeds() {
@@ -43,4 +43,4 @@ fn write_seeds() {
     }
 }
 
-fuzz_target!(init: write_seeds(), |bytes: &[u8]| fuzz::check(*TARGET, bytes));
+fuzz_target!(init: write_seeds(), |bytes: &[u8]| readers::check(*TARGET, bytes));

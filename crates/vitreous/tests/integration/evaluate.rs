@@ -1,0 +1,378 @@
+//! The commands that look at a trained model, end to end: `train`, then `evaluate` and `predict` as a user types them.
+
+use std::fs;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::common::{COLOURS, json, manifest, of_others, picture, pictures, refused, said, vitreous};
+
+/// Trains on pictures of three colours until it tells them apart.
+fn colours() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    pictures(folder.path(), "colours/train", &COLOURS, 11);
+    pictures(folder.path(), "colours/val", &COLOURS, 3);
+    pictures(folder.path(), "colours/test", &COLOURS, 5);
+    let small = [
+        "--img-size=8",
+        "--patch-size=4",
+        "--set=model.embed_dim=16",
+        "--set=model.depth=1",
+        "--set=model.num_heads=2",
+    ];
+    let recipe =
+        ["--epochs=10", "--batch-size=11", "--lr=1e-2", "--warmup-epochs=0", "--set=augment.horizontal_flip=0"];
+    let train = ["train", "--data=colours", "--name=colours"];
+    said(folder.path(), &[train.as_slice(), &small, &recipe].concat());
+    folder
+}
+
+#[test]
+fn digits_are_trained_evaluated_and_every_look_at_the_test_split_counts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let small = ["--set=model.depth=1", "--limit-train=600", "--val-fraction=0.01", "--batch-size=32"];
+    said(folder, &[["train", "--max-steps=30", "--name=d"].as_slice(), &small].concat());
+
+    let text = said(folder, &["evaluate", "runs/d"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "class  precision   recall       F1  images");
+    assert!(lines[11].starts_with("mean") && lines[11].ends_with("4,000"), "{text}");
+    assert!(lines[13].starts_with("true \\ predicted"), "{text}");
+    assert!(lines[lines.len() - 2].starts_with("test of digits, 4,000 images; weights best of d (step "), "{text}");
+    assert!(lines[lines.len() - 1].starts_with("loss ") && lines[lines.len() - 1].contains(", top-1 "), "{text}");
+
+    let output = vitreous(folder, &["evaluate", "runs/d", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let expected = "written to runs/d/evaluation/test\n\
+                    note: the test split was looked at 2 times: what is chosen by it is no longer tested by it\n";
+    assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+    assert_eq!(report["test_evaluations"], 2);
+    assert_eq!((&report["split"], &report["images"]), (&"test".into(), &4000.into()));
+    let rows = report["confusion"]["rows"].as_array().expect("rows");
+    let right: u64 = (0..10).map(|class| rows[class][class].as_u64().expect("a count")).sum();
+    assert_eq!(report["top1"], right as f64 / 4000.0);
+
+    // The validation split may be looked at as often as one likes.
+    let report = json(folder, &["evaluate", "runs/d", "--split", "val", "--weights", "last"]);
+    assert_eq!((&report["split"], &report["weights"]), (&"validation".into(), &"last".into()));
+    let manifest = manifest(folder, "d");
+    assert_eq!(manifest["test_evaluations"], 2);
+
+    let kept = folder.join("runs/d/evaluation/test");
+    let predictions = fs::read_to_string(kept.join("predictions.csv")).unwrap();
+    assert!(predictions.starts_with("image,label,prediction,probability\ndigits/16000,0,"), "{}", &predictions[..99]);
+    assert_eq!(predictions.lines().count(), 4001);
+    let confusion = fs::read_to_string(kept.join("confusion.csv")).unwrap();
+    assert!(confusion.starts_with("true\\predicted,0,1,2,3,4,5,6,7,8,9\n0,"), "{confusion}");
+    assert!(text.contains(&fs::read_to_string(kept.join("confusion.txt")).unwrap()));
+}
+
+#[test]
+fn the_validation_accuracy_of_training_is_that_of_evaluate() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let small = ["--set=model.depth=1", "--limit-train=320", "--val-fraction=0.04", "--batch-size=32", "--epochs=1"];
+    let trained = json(folder, &[["train", "--name=d"].as_slice(), &small].concat());
+    let report = json(folder, &["evaluate", "runs/d", "--split=val", "--weights=last"]);
+    assert_eq!(report["top1"], trained["val_acc"]);
+    assert_eq!(report["top1_interval"], trained["val_acc_interval"]);
+    let text = said(folder, &[["train"].as_slice(), &small].concat());
+    let [low, high] = [0, 1].map(|end| 100.0 * report["top1_interval"][end].as_f64().unwrap());
+    assert!(text.contains(&format!(" validation images right (95 % interval {low:.2} % to {high:.2} %)")), "{text}");
+    let results = fs::read_to_string(folder.join("runs/d/results.csv")).unwrap();
+    let loss: f64 = results.lines().nth(1).unwrap().split(',').nth(4).unwrap().parse().unwrap();
+    assert_eq!(report["loss"].as_f64(), Some(loss));
+}
+
+#[test]
+fn classes_are_matched_by_name_and_not_by_the_order_of_folders() {
+    let run = colours();
+    let folder = run.path();
+    let report = json(folder, &["evaluate", "runs/colours"]);
+    assert_eq!((&report["top1"], &report["images"]), (&1.0.into(), &15.into()), "{report}");
+
+    // Of another folder `green` is the first class and `red` the second.
+    pictures(folder, "others/train", &COLOURS[1..], 1);
+    pictures(folder, "others/test", &COLOURS[1..], 7);
+    let report = json(folder, &["evaluate", "runs/colours", "--data", "others"]);
+    assert_eq!((&report["top1"], &report["images"]), (&1.0.into(), &14.into()), "{report}");
+    assert_eq!(report["confusion"]["rows"], serde_json::json!([[0, 0, 0], [0, 7, 0], [0, 0, 7]]));
+    // Other data choose nothing: that look does not count, and what was kept of the run's own test split stays.
+    assert_eq!(report["test_evaluations"], 1);
+    let kept = fs::read_to_string(folder.join("runs/colours/evaluation/test/predictions.csv")).unwrap();
+    assert_eq!(kept.lines().count(), 16);
+    let again = json(folder, &["evaluate", "runs/colours", "--data", "./colours/"]);
+    assert_eq!(again["test_evaluations"], 2, "another name for the run's own data");
+    let absolute = folder.join("colours");
+    said(folder, &["evaluate", "runs/colours", "--split=val", "--data", absolute.to_str().unwrap()]);
+    assert!(folder.join("runs/colours/evaluation/val/report.json").exists(), "a way to the run's own data");
+    let others =
+        format!("runs/colours/evaluation/{}/predictions.csv", of_others(folder, "colours", "test-of-others-")[0]);
+    let predictions = fs::read_to_string(folder.join(others)).unwrap();
+    assert!(predictions.lines().nth(1).unwrap().starts_with("test/green/0.png,green,green,"), "{predictions}");
+
+    for (class, hint) in
+        [("Blue", "it knows `blue`: give the folder that name"), ("blu", "its classes are blue, green, red")]
+    {
+        picture(&folder.join("others/train").join(class).join("0.png"), COLOURS[0].1);
+        let expected = format!("error: the model does not know the class `{class}` of the data\nhint: {hint}\n");
+        assert_eq!(refused(folder, &["evaluate", "runs/colours", "--data", "others"]), expected);
+        fs::remove_dir_all(folder.join("others/train").join(class)).unwrap();
+    }
+}
+
+#[test]
+fn classes_without_images_have_no_scores_and_are_in_no_mean() {
+    let run = colours();
+    let folder = run.path();
+    // Two of five pictures under `red` are green.
+    pictures(folder, "some/red", &[("", COLOURS[2].1)], 3);
+    (7..9).for_each(|number| picture(&folder.join(format!("some/red/{number}.png")), COLOURS[1].1));
+    let text = said(folder, &["evaluate", "runs/colours", "--data=some"]);
+    let expected = "\
+class  precision   recall       F1  images
+blue           -        -        -       0
+green          -        -        -       0
+red     100.00 %  60.00 %  75.00 %       5
+mean    100.00 %  60.00 %  75.00 %       5
+mean over the classes that have images: 1 of 3
+";
+    assert!(text.starts_with(expected), "{text}");
+    let report = json(folder, &["evaluate", "runs/colours", "--data=some"]);
+    assert_eq!(
+        report["classes"][1],
+        serde_json::json!({"name": "green", "precision": null, "recall": null, "f1": null, "support": 0})
+    );
+    assert_eq!((&report["recall_mean"], &report["top1"]), (&0.6.into(), &0.6.into()));
+}
+
+#[test]
+fn a_run_on_some_classes_is_measured_on_these_and_keeps_their_names() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let small = ["--set=model.depth=1", "--limit-train=200", "--batch-size=25", "--max-steps=3"];
+    said(folder, &[["train", "--classes=3,8,1", "--name=d"].as_slice(), &small].concat());
+    let manifest = manifest(folder, "d");
+    assert_eq!(manifest["data"]["class_names"], serde_json::json!(["1", "3", "8"]));
+    assert_eq!((&manifest["data"]["validation"], &manifest["data"]["test"]), (&480.into(), &1200.into()));
+    let config = fs::read_to_string(folder.join("runs/d/config.toml")).unwrap();
+    assert!(config.contains("classes = [\"3\", \"8\", \"1\"]\n") && config.contains("num_classes = 3\n"), "{config}");
+
+    let report = json(folder, &["evaluate", "runs/d"]);
+    assert_eq!(
+        (&report["images"], &report["confusion"]["classes"]),
+        (&1200.into(), &serde_json::json!(["1", "3", "8"]))
+    );
+    let predictions = fs::read_to_string(folder.join("runs/d/evaluation/test/predictions.csv")).unwrap();
+    let labels: Vec<&str> = predictions.lines().skip(1).map(|line| line.split(',').nth(1).unwrap()).collect();
+    assert_eq!(labels[..4], ["1", "3", "8", "1"]);
+    assert!(predictions.lines().nth(1).unwrap().starts_with("digits/16001,1,"), "{}", &predictions[..99]);
+    // The saved config alone makes the same run.
+    said(folder, &["train", "--config=runs/d/config.toml", "--name=again"]);
+    let weights = |run: &str| fs::read(folder.join(format!("runs/{run}/weights/last.safetensors"))).unwrap();
+    assert!(weights("d") == weights("again"));
+}
+
+#[test]
+fn other_data_is_measured_on_the_classes_that_the_run_has() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    pictures(folder, "colours", &COLOURS, 11);
+    let small = ["--img-size=8", "--set=model.embed_dim=16", "--set=model.depth=1", "--max-steps=1"];
+    let train = ["train", "--data=colours", "--classes=red,blue", "--batch-size=5", "--set=model.patch_size=4"];
+    said(folder, &[train.as_slice(), &small].concat());
+    pictures(folder, "others/train", &COLOURS, 2);
+    pictures(folder, "others/test", &COLOURS, 7);
+    let report = json(folder, &["evaluate", "runs/colours", "--data=others"]);
+    assert_eq!((&report["images"], &report["confusion"]["classes"]), (&14.into(), &serde_json::json!(["blue", "red"])));
+    pictures(folder, "none/train", &[("gray", [3; 3]), ("pink", [9; 3])], 2);
+    let expected = "error: no class of none is one that colours was trained on\nhint: its classes are blue, red\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/colours", "--data=none"]), expected);
+}
+
+#[test]
+fn other_images_and_missing_splits_are_said() {
+    let run = colours();
+    let folder = run.path();
+    let stderr = |arguments: &[&str]| String::from_utf8(vitreous(folder, arguments).stderr).unwrap();
+    let written = "written to runs/colours/evaluation/val\n";
+    assert_eq!(stderr(&["evaluate", "runs/colours", "--split=val"]), written);
+    assert_eq!(json(folder, &["evaluate", "runs/colours", "--split=val"]).get("note"), None);
+    picture(&folder.join("colours/val/red/new.png"), [200, 0, 0]);
+    let note = "note: the data has changed since the run was trained: which of these 10 validation images were used for \
+                training is unknown\n";
+    assert_eq!(stderr(&["evaluate", "runs/colours", "--split=val"]), format!("{note}{written}"));
+    let report = json(folder, &["evaluate", "runs/colours", "--split=val"]);
+    assert_eq!(report["note"], note["note: ".len()..].trim_end());
+    let kept = fs::read_to_string(folder.join("runs/colours/evaluation/val/report.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&kept).unwrap(), report);
+
+    fs::remove_dir_all(folder.join("colours/test")).unwrap();
+    let expected = format!("note: colours has no test split: evaluated on the validation split\n{note}{written}");
+    assert_eq!(stderr(&["evaluate", "runs/colours"]), expected);
+    let missing = refused(folder, &["evaluate", "runs/colours", "--split=test"]);
+    assert_eq!(missing.lines().next(), Some("error: colours has no test split (looked for colours/test)"));
+    assert_eq!(manifest(folder, "colours")["test_evaluations"], 0);
+}
+
+#[test]
+fn pictures_of_any_size_are_predicted_and_a_bad_one_is_named() {
+    let run = colours();
+    let folder = run.path();
+    image::RgbImage::from_pixel(71, 53, image::Rgb([230, 0, 0])).save(folder.join("a.png")).unwrap();
+    fs::write(folder.join("b.png"), "no picture").unwrap();
+    picture(&folder.join("c.png"), [0, 0, 240]);
+
+    let text = said(folder, &["predict", "a.png", "--run", "runs/colours", "--top", "2"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("a.png", 3), "{text}");
+    assert!(lines[1].ends_with(" %  red"), "{text}");
+
+    let output = vitreous(folder, &["predict", "a.png", "b.png", "c.png", "--run=runs/colours", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let expected = "error: the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)\n\
+                    hint: give whole JPEG, PNG, WebP or BMP files\n\
+                    error: 1 of 3 pictures have no prediction\n";
+    assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let first =
+        |place: usize| (&answer["predictions"][place]["image"], &answer["predictions"][place]["top"][0]["class"]);
+    assert_eq!(first(0), (&"a.png".into(), &"red".into()));
+    assert_eq!(first(1), (&"c.png".into(), &"blue".into()));
+    let failed = serde_json::json!([{
+        "image": "b.png",
+        "error": "the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)",
+    }]);
+    assert_eq!(answer["failed"], failed);
+    let top = answer["predictions"][0]["top"].as_array().expect("classes");
+    let sum: f64 = top.iter().map(|guess| guess["probability"].as_f64().expect("a number")).sum();
+    assert!(top.len() == 3 && (sum - 1.0).abs() < 1e-9, "{answer}");
+
+    assert_eq!(refused(folder, &["predict", "b.png", "--run=runs/colours"]).matches("error:").count(), 1);
+    for refused in [
+        refused(folder, &["predict", "a.png", "--run=runs/colours", "--beam=2"]),
+        refused(folder, &["evaluate", "runs/colours", "--beam=2"]),
+    ] {
+        assert_eq!(refused, "error: the model names classes, it reads no strips (--beam)\nhint: leave out --beam\n");
+    }
+    let absent = refused(folder, &["predict", "d.png", "--run=runs/colours"]);
+    assert_eq!(absent, "error: no such file or folder (d.png)\n");
+}
+
+#[test]
+fn many_pictures_get_the_answers_of_each_alone_in_their_order() {
+    let run = colours();
+    let folder = run.path();
+    let names: Vec<String> = (0..7).map(|number| format!("{number}.png")).collect();
+    for (number, name) in names.iter().enumerate() {
+        picture(&folder.join(name), COLOURS[number % 3].1);
+    }
+    let arguments: Vec<&str> = std::iter::once("predict").chain(names.iter().map(String::as_str)).collect();
+    let all = said(folder, &[&arguments[..], &["--run=runs/colours"]].concat());
+    let each = names.iter().map(|name| said(folder, &["predict", name, "--run=runs/colours"]));
+    assert_eq!(all, each.collect::<String>());
+}
+
+#[test]
+fn what_cannot_be_predicted_is_told_before_much_is_read() {
+    let run = colours();
+    let folder = run.path();
+    let none = refused(folder, &["predict", "a.png", "--run=runs/colours", "--top=0"]);
+    assert!(none.contains("it is no whole number of at least 1"), "{none}");
+    let expected = "error: this is a folder (colours)\nhint: name the pictures in it, such as colours/1.jpg\n";
+    assert_eq!(refused(folder, &["predict", "colours", "--run=runs/colours"]), expected);
+    // A file that is all hole takes no room on the disk.
+    let file = fs::File::create(folder.join("huge.safetensors")).unwrap();
+    file.set_len(1 << 43).unwrap();
+    let huge = refused(folder, &["predict", "a.png", "--weights=huge.safetensors"]);
+    assert!(huge.starts_with("error: reading the weights needs 17.6 TB of memory, but "), "{huge}");
+    fs::rename(folder.join("huge.safetensors"), folder.join("runs/colours/weights/best.safetensors")).unwrap();
+    let huge = refused(folder, &["evaluate", "runs/colours"]);
+    assert!(huge.starts_with("error: reading the weights needs 17.6 TB of memory, but "), "{huge}");
+}
+
+#[test]
+fn an_evaluation_that_cannot_be_written_is_printed() {
+    let run = colours();
+    let folder = run.path();
+    fs::write(folder.join("runs/colours/evaluation"), "in the way").unwrap();
+    let output = vitreous(folder, &["evaluate", "--run", "runs/colours", "--split=val"]);
+    assert!(crate::common::text(&output.stdout).contains("\nvalidation of colours, 9 images; "), "{output:?}");
+    let expected = "error: cannot write: a file is in the way (runs/colours/evaluation/val)\n\
+                    hint: what is printed is all there is: make the run's folder writable, or evaluate a copy of it\n";
+    assert_eq!((crate::common::text(&output.stderr).as_str(), output.status.code()), (expected, Some(2)));
+}
+
+#[test]
+fn a_run_that_is_evaluated_from_elsewhere_asks_for_its_pictures() {
+    let run = colours();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let folder = run.path().join("runs/colours");
+    let evaluate = ["evaluate", folder.to_str().unwrap()];
+    let expected = "error: the run was trained on `colours`, which is not here\n\
+                    hint: say in which folder it lies with --data-dir, or name other pictures with --data FOLDER\n";
+    assert_eq!(refused(elsewhere.path(), &evaluate), expected);
+    let dir = format!("--data-dir={}", run.path().display());
+    let report = json(elsewhere.path(), &[&evaluate[..], &[&dir]].concat());
+    assert_eq!((&report["data"], &report["test_evaluations"]), (&"colours".into(), &1.into()));
+}
+
+#[test]
+fn a_file_of_weights_is_enough_to_predict() {
+    let run = colours();
+    let elsewhere = tempfile::tempdir().unwrap();
+    picture(&elsewhere.path().join("a.png"), [9, 230, 8]);
+    let weights = run.path().join("runs/colours/weights/best.safetensors");
+    fs::copy(&weights, elsewhere.path().join("mine.safetensors")).unwrap();
+    let runs_folder = run.path().join("runs/colours");
+    let by_run = said(elsewhere.path(), &["predict", "a.png", "--run", runs_folder.to_str().unwrap()]);
+    let by_file = said(elsewhere.path(), &["predict", "a.png", "--weights", "mine.safetensors"]);
+    assert!(by_file.lines().nth(1).unwrap().ends_with("green"), "{by_file}");
+    assert_eq!(by_file, by_run);
+}
+
+#[test]
+fn best_weights_that_are_lost_are_said_and_the_last_are_read_on_request() {
+    let run = colours();
+    let folder = run.path();
+    picture(&folder.join("a.png"), [9, 230, 8]);
+    fs::remove_file(folder.join("runs/colours/weights/best.safetensors")).unwrap();
+    let lost = "error: the best weights of the run are missing (runs/colours/weights/best.safetensors)\n\
+                hint: use --weights last\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/colours"]), lost);
+    assert_eq!(refused(folder, &["predict", "a.png", "--run=runs/colours"]), lost);
+    assert_eq!(json(folder, &["evaluate", "runs/colours", "--weights=last"])["weights"], "last");
+    said(folder, &["predict", "a.png", "--run=runs/colours", "--weights=last"]);
+}
+
+#[test]
+fn what_is_no_run_or_has_no_such_weights_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let threads = refused(folder, &["evaluate", "runs/none", "--threads", "99999"]);
+    assert!(threads.contains("it is no whole number between 0 and 1024"), "{threads}");
+    let no_run = "error: there is no such folder (runs/none)\n\
+                  hint: name a folder that `vitreous train` made, such as runs/digits\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/none"]), no_run);
+    assert_eq!(refused(folder, &["predict", "a.png", "--run", "runs/none"]), no_run);
+    let weights = "error: a run has no weights `bst` (--weights)\nhint: did you mean best?\n";
+    assert_eq!(refused(folder, &["predict", "a.png", "--run", "r", "--weights", "bst"]), weights);
+    let absent = refused(folder, &["predict", "a.png", "--weights", "none.safetensors"]);
+    assert_eq!(absent, "error: cannot read the weights: no such file or folder (none.safetensors)\n");
+    fs::write(folder.join("cut.safetensors"), [9, 0, 0]).unwrap();
+    let damaged = refused(folder, &["predict", "a.png", "--weights", "cut.safetensors"]);
+    assert!(
+        damaged.starts_with("error: the weights are damaged: 3 bytes are too few (cut.safetensors)\n"),
+        "{damaged}"
+    );
+
+    let small = ["--set=model.depth=1", "--limit-train=64", "--val-fraction=0", "--batch-size=32", "--max-steps=1"];
+    said(folder, &[["train", "--name=d"].as_slice(), &small].concat());
+    let report = json(folder, &["evaluate", "runs/d", "--split=train"]);
+    assert_eq!((&report["weights"], &report["images"]), (&"last".into(), &64.into()));
+    let best = "error: the run has no weights/best.safetensors (runs/d)\nhint: use --weights last\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/d", "--weights=best"]), best);
+    let validation = refused(folder, &["evaluate", "runs/d", "--split=val"]);
+    assert!(validation.starts_with("error: digits has no validation split\n"), "{validation}");
+}

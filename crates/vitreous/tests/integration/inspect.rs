@@ -1,0 +1,241 @@
+//! The commands that look at models and data without training: `summary`, `data info`, `bench`.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::common::{Folder, vitreous};
+
+/// Runs the program in an empty folder; it must succeed.
+fn said(arguments: &[&str]) -> String {
+    crate::common::said(Folder::new().root(), arguments)
+}
+
+fn json(arguments: &[&str]) -> Value {
+    crate::common::json(Folder::new().root(), arguments)
+}
+
+/// Runs the program in an empty folder; it must refuse with status 2.
+fn refused(arguments: &[&str]) -> String {
+    crate::common::refused(Folder::new().root(), arguments)
+}
+
+#[test]
+fn a_batch_that_does_not_fit_into_memory_is_refused() {
+    for what in ["step", "infer"] {
+        let model = ["--model=vit-base", "--set=data.image_size=224", "--batch-size=1048576"];
+        let text = refused(&[&["bench", what, "--data=none"][..], &model].concat());
+        assert!(text.starts_with("error: the bench needs ") && text.contains("smaller --batch-size"), "{text}");
+    }
+}
+
+/// Writes `count` pictures into each of two class folders.
+fn pictures(folder: &Path, count: u8) {
+    pictures_of(folder, count, [13, 11]);
+}
+
+/// The same, of another width and height.
+fn pictures_of(folder: &Path, count: u8, [width, height]: [u32; 2]) {
+    for (class, red) in [("cat", 255), ("dog", 0)] {
+        fs::create_dir_all(folder.join(class)).expect("a folder can be made");
+        for number in 0..count {
+            let picture = image::RgbImage::from_pixel(width, height, image::Rgb([red, number, 0]));
+            picture.save(folder.join(class).join(format!("{number}.png"))).expect("a picture can be written");
+        }
+    }
+}
+
+#[test]
+fn a_summary_needs_no_data_and_ends_with_the_parameters() {
+    let counts = [
+        ("--preset=mnist-vit", "106,122"),
+        ("--preset=fashion-vit-128", "805,130"),
+        ("--preset=cifar-vit-64", "159,498"),
+        ("--preset=vit-lite-7-4", "3,716,874"),
+        ("--model=vit-tiny", "5,717,416"),
+        ("--model=vit-small", "22,050,664"),
+    ];
+    for (which, count) in counts {
+        let text = said(&["summary", which, "--threads=2"]);
+        assert_eq!(text.lines().last(), Some(format!("total parameters {count}").as_str()), "{which}");
+    }
+    let cifar = said(&["summary", "--model=vit-tiny", "--data=cifar10", "--set=model.patch_size=4"]);
+    assert_eq!(row(&cifar, "image"), ["image", "input", "[3,", "32,", "32]"]);
+    let even = said(&["summary", "--preset=cifar-vit-64", "--classes=even"]);
+    assert_eq!(row(&even, "head")[..4], ["head", "linear", "[5]", "325"]);
+    let named = said(&["summary", "--preset=photos", "--classes=cat,dog,emu"]);
+    assert_eq!(row(&named, "head")[..3], ["head", "linear", "[3]"]);
+    let folder = said(&["summary", "--preset=photos", "--set=model.num_classes=3"]);
+    assert_eq!(row(&folder, "head")[..4], ["head", "linear", "[3]", "387"]);
+}
+
+#[test]
+fn data_info_counts_the_classes_asked_for() {
+    let text = said(&["data", "info", "--data=digits", "--classes=odd"]);
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(rows.contains(&vec!["classes", "5"]), "{text}");
+    assert!(
+        rows.contains(&vec!["3", "1,440", "160", "-"]) && !rows.iter().any(|row| row.first() == Some(&"2")),
+        "{text}"
+    );
+    assert!(rows.contains(&vec!["all", "7,200", "800", "2,000"]), "{text}");
+    let why = "-: the test split's labels are not read here, so its images are not counted by class\n";
+    assert!(text.ends_with(why), "{text}");
+    let refused = refused(&["data", "info", "--data=digits", "--classes=3,33"]);
+    assert!(refused.starts_with("error: classes lists `33`, which is no class of the data (digits, "), "{refused}");
+}
+
+/// The words of a layer's row.
+fn row<'a>(summary: &'a str, layer: &str) -> Vec<&'a str> {
+    let words = summary.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    words.into_iter().find(|words| words.first() == Some(&layer)).expect("a row of that layer")
+}
+
+#[test]
+fn presets_are_listed_and_printed_to_be_copied() {
+    let text = said(&["presets"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("preset ") && lines[0].ends_with("  model"), "{text}");
+    assert!(lines[1].starts_with("digits  ") && lines[1].contains("  ViT 3 blocks, "), "{text}");
+    let names = json(&["presets"]);
+    assert_eq!(names["presets"].as_array().unwrap().len(), lines.len() - 1);
+    let folder = Folder::new();
+    fs::write(folder.path("mine.toml"), said(&["presets", "mnist-vit"])).unwrap();
+    let copied = crate::common::said(folder.root(), &["summary", "--config=mine.toml"]);
+    assert_eq!(copied.lines().last(), Some("total parameters 106,122"));
+    assert_eq!(refused(&["presets", "mnist-vti"]).lines().last(), Some("hint: did you mean `mnist-vit`?"));
+}
+
+#[test]
+fn a_summary_in_json_has_the_promised_fields() {
+    let summary = json(&["summary", "--preset=mnist-vit", "--batch-size=7", "--threads=3"]);
+    assert_eq!(
+        (&summary["params"], &summary["batch_size"], &summary["threads"]),
+        (&106_122.into(), &7.into(), &3.into())
+    );
+    let qkv = summary["layers"].as_array().unwrap().iter().find(|layer| layer["name"] == "blocks.2.attn.qkv").unwrap();
+    assert_eq!(
+        (&qkv["op"], &qkv["shape"], &qkv["params"]),
+        (&"linear".into(), &serde_json::json!([50, 192]), &12_480.into())
+    );
+    assert!(qkv["flops_backward"].as_u64() > qkv["flops_forward"].as_u64());
+    let memory = &summary["memory_bytes"];
+    let parts = ["parameters", "optimizer", "gradients", "packed", "activations"];
+    let sum: u64 = parts.iter().map(|part| memory[part].as_u64().unwrap()).sum();
+    assert_eq!(memory["total"].as_u64(), Some(sum));
+}
+
+#[test]
+fn a_summary_refuses_what_cannot_be() {
+    let heads = "error: embed_dim 190 is not a multiple of num_heads 4 (--set, [model])\n\
+                 hint: use embed_dim 192, or num_heads 5\n";
+    assert_eq!(refused(&["summary", "--set", "model.embed_dim=190"]), heads);
+    let batch = refused(&["summary", "--batch-size", "0"]);
+    assert!(batch.starts_with("error: batch_size 0 is not between 1 and "), "{batch}");
+}
+
+#[test]
+fn a_folder_of_pictures_is_described() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(&folder.path().join("pets"), 11);
+    fs::write(folder.path().join("pets/cat/notes.txt"), "").unwrap();
+    fs::copy(folder.path().join("pets/cat/0.png"), folder.path().join("pets/loose.png")).unwrap();
+    let output = vitreous(folder.path(), &["data", "info", "--data=pets", "--set=data.image_size=8"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..3], ["data         pets", "shape        3x8x8 (channels x height x width)", "classes      2"]);
+    assert!(lines[3].starts_with("mean         0.") && lines[3].ends_with(", 0.0000"), "{text}");
+    let ignored = ["ignored      1 file in the class folders", "ignored      1 picture beside the class folders"];
+    assert_eq!(lines[7..9], ignored);
+    assert_eq!(lines[10], "class  train  validation  test");
+    // The bytes of the files decide which of the 11 validate.
+    for (line, class) in lines[11..13].iter().zip(["cat", "dog"]) {
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        let counts = [cells[1], cells[2]].map(|count| count.parse::<usize>().unwrap());
+        assert!(cells[0] == class && cells[3] == "-" && counts[0] + counts[1] == 11 && counts[1] > 0, "{text}");
+    }
+    assert!(!text.contains("-: "), "there is no test split: {text}");
+
+    let output = vitreous(folder.path(), &["data", "info", "--data=pets", "--json"]);
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let count = |key: &str| summary[key].as_u64().expect("a number");
+    assert_eq!((count("train") + count("validation"), &summary["test"]), (22, &Value::Null));
+    assert_eq!(summary["fingerprint"].as_str().map(str::len), Some(64));
+}
+
+#[test]
+fn a_picture_that_is_broken_is_named_or_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(&folder.path().join("pets"), 5);
+    fs::write(folder.path().join("pets/dog/bad.jpg"), "no picture").unwrap();
+    let output = vitreous(folder.path(), &["data", "info", "--data=pets"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let expected = "error: the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (pets/dog/bad.jpg)\n";
+    assert!(stderr.starts_with(expected), "{stderr}");
+    let output = vitreous(folder.path(), &["data", "info", "--data=pets", "--skip-bad-images"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("skipped      1 picture that cannot be decoded\n"), "{text}");
+    assert!(text.ends_with("skipped dog/bad.jpg: it is no JPEG, PNG, WebP or BMP picture\n"), "{text}");
+}
+
+#[test]
+fn a_step_and_an_inference_are_timed() {
+    let arguments = ["--preset=mnist-vit", "--precision=f32", "--seconds=0", "--threads=2"];
+    let clock = Instant::now();
+    let step = json(&[["bench", "step", "--batch-size=5"].as_slice(), &arguments].concat());
+    let wall_ms = 1e3 * clock.elapsed().as_secs_f64();
+    assert_eq!((&step["model"], &step["batch"], &step["threads"]), (&"mnist-vit".into(), &5.into(), &2.into()));
+    assert_eq!((&step["params"], &step["steps"]), (&106_122.into(), &3.into()));
+    let ms = |key: &str| step[key].as_f64().expect("a time");
+    assert!(0.0 < ms("ms_min") && ms("ms_min") <= ms("ms_p10") && ms("ms_p10") <= ms("ms") && ms("ms") <= ms("ms_max"));
+    // Its three steps were taken while this clock ran, and sixteen times the images take longer than once.
+    assert!(3.0 * ms("ms_min") < wall_ms && 5e3 / ms("images_per_s") < wall_ms, "{step}, {wall_ms} ms");
+    assert!((5e3 / ms("ms_max")..=5e3 / ms("ms_min")).contains(&ms("images_per_s")), "{step}");
+    let more = json(&[["bench", "step", "--batch-size=80"].as_slice(), &arguments].concat());
+    assert!(more["ms_min"].as_f64().unwrap() > 4.0 * ms("ms_min"), "{step}, {more}");
+    let infer = json(&[["bench", "infer", "--batch-size=5"].as_slice(), &arguments].concat());
+    assert_eq!((&infer["bench"], &infer["batch"]), (&"infer".into(), &5.into()));
+}
+
+#[test]
+fn an_epoch_is_timed_against_its_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(&folder.path().join("pets"), 23);
+    pictures_of(&folder.path().join("large"), 23, [700, 600]);
+    let small = ["--set=data.image_size=8", "--set=model.patch_size=4", "--set=model.depth=1"];
+    let clock = Instant::now();
+    let epoch = |data: &str| {
+        let arguments = ["bench", "epoch", "--data", data, "--batch-size=7"];
+        crate::common::json(folder.path(), &[arguments.as_slice(), &small].concat())
+    };
+    let timing = epoch("pets");
+    let wall_s = clock.elapsed().as_secs_f64();
+    // About a fifth of 46 validates; the last batch may be smaller.
+    let count = |key: &str| timing[key].as_u64().expect("a number");
+    assert!((25..46).contains(&count("images")), "{timing}");
+    assert_eq!((count("steps"), count("batch")), (count("images").div_ceil(7), 7));
+    let s = |key: &str| timing[key].as_f64().expect("a number");
+    assert!(s("read_s") > 0.0 && s("read_s") + s("epoch_s") + s("ready_s") < wall_s, "{timing}, {wall_s} s");
+    assert!(s("images") / s("images_per_s") < wall_s, "{timing}, {wall_s} s");
+    // Pictures that take long to read make the epoch longer, but not its steps.
+    let large = epoch("large");
+    assert!(large["ratio"].as_f64().unwrap() > 2.0 * s("ratio"), "{timing}, {large}");
+}
+
+#[test]
+fn a_bench_that_cannot_be_is_refused() {
+    let preset = "error: unknown preset `mnist-vt` (--preset)\nhint: did you mean `mnist-vit`?\n";
+    assert_eq!(refused(&["bench", "step", "--preset=mnist-vt"]), preset);
+    let patches = "error: image_size 28 is not a multiple of patch_size 16 (--model, [model])\n\
+                   hint: the image size is the data's: use --set model.patch_size=14\n";
+    assert_eq!(refused(&["bench", "step", "--model=vit-tiny"]), patches);
+    let precision = "error: precision bf16 is not there (--precision)\nhint: use --precision f32\n";
+    assert_eq!(refused(&["bench", "step", "--preset=mnist-vit", "--precision=bf16"]), precision);
+    let seconds = "error: -1 is no length of time (--seconds)\nhint: use --seconds 5\n";
+    assert_eq!(refused(&["bench", "step", "--seconds=-1"]), seconds);
+    let data = refused(&["bench", "epoch", "--preset=mnist-vit"]);
+    assert!(data.starts_with("error: mnist needs the file train-images-idx3-ubyte.gz (looked in "), "{data}");
+}

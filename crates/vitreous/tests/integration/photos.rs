@@ -1,0 +1,85 @@
+//! `vitreous train` on folders of pictures, from end to end.
+
+use std::fs;
+use std::process::Output;
+
+use crate::common::{Folder, write_photos};
+
+fn train(folder: &Folder, args: &[&str]) -> Output {
+    crate::common::vitreous(folder.root(), &[&["train"], args].concat())
+}
+
+/// What a bad command says; it must leave no run more.
+fn refused(folder: &Folder, args: &[&str]) -> String {
+    let runs = || fs::read_dir(folder.path("runs")).unwrap().count();
+    let before = runs();
+    let text = crate::common::refused(folder.root(), &[&["train"], args].concat());
+    assert_eq!(runs(), before, "a run was made");
+    text
+}
+
+#[test]
+fn a_folder_of_pictures_is_trained_by_the_photos_preset_and_broken_ones_are_named_or_counted() {
+    let folder = Folder::new();
+    write_photos(&folder);
+    let args = ["--data", "photos", "--batch-size", "8", "--max-steps", "2"];
+    let output = train(&folder, &args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let manifest = folder.manifest("photos");
+    assert_eq!(manifest["data"]["class_names"], serde_json::json!(["ant", "bee", "cow"]));
+
+    let whole = folder.read("photos/bee/3.png");
+    fs::write(folder.path("photos/bee/3.png"), &whole[..whole.len() / 2]).unwrap();
+    let text = refused(&folder, &args);
+    assert!(text.starts_with("error: ") && text.contains("photos/bee/3.png"), "{text}");
+    assert!(text.contains("--skip-bad-images"), "{text}");
+    let output = train(&folder, &[&args[..], &["--skip-bad-images"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let manifest = folder.manifest("photos-2");
+    assert_eq!(manifest["data"]["skipped"][0]["name"], "bee/3.png");
+
+    fs::create_dir(folder.path("photos/dog")).unwrap();
+    let text = refused(&folder, &args);
+    assert!(text.starts_with("error: ") && text.contains("dog"), "{text}");
+}
+
+#[test]
+fn what_a_preset_has_too_much_of_for_a_few_pictures_is_made_to_fit_and_told() {
+    let folder = Folder::new();
+    write_photos(&folder);
+    fs::copy(folder.path("photos/bee/3.png"), folder.path("photos/loose.png")).unwrap();
+    let small = ["--data", "photos", "--epochs", "1", "--set=model.depth=1"];
+    let output = train(&folder, &small);
+    let text = crate::common::text(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    for note in [
+        "note: the warm-up takes the whole run, 1 epoch: warmup_epochs 2 (preset photos) is shortened to it\n",
+        "note: batch_size 64 (preset photos) is made 26: only 26 images train\n",
+        "note: pictures that lie beside the class folders are passed over: 1\n",
+    ] {
+        assert!(text.contains(note), "{text}");
+    }
+    let config = folder.text("runs/photos/config.toml");
+    assert!(config.contains("batch_size = 26\n") && config.contains("warmup_epochs = 1.0\n"), "{config}");
+    // What was left out is known only when pictures are decoded.
+    fs::write(folder.path("photos/bee/3.png"), "no picture").unwrap();
+    let output = train(&folder, &[&small[..], &["--skip-bad-images"]].concat());
+    let text = crate::common::text(&output.stderr);
+    assert!(text.contains("note: batch_size 64 (preset photos) is made 2"), "{text}");
+    assert!(output.status.success(), "{text}");
+    let text = refused(&folder, &[&small[..], &["--batch-size", "64"]].concat());
+    assert!(text.contains("hint: use --batch-size 26 or less\n"), "{text}");
+}
+
+#[test]
+fn a_folder_gives_the_same_weights_however_it_is_called() {
+    let folder = Folder::new();
+    write_photos(&folder);
+    let small = ["--batch-size", "8", "--max-steps", "1", "--set=model.depth=1"];
+    for (name, data) in [("a", "photos"), ("b", "photos/"), ("c", folder.path("photos").to_str().unwrap())] {
+        let output = train(&folder, &[&["--name", name, "--data", data][..], &small].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let weights = |run: &str| folder.read(&format!("runs/{run}/weights/last.safetensors"));
+    assert_eq!([weights("b"), weights("c")], [weights("a"), weights("a")]);
+}

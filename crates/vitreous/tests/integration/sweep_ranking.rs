@@ -1,0 +1,167 @@
+//! What a sweep chooses by: the validation split ranks, and the test split is measured for the winner alone.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::common::{manifest, text};
+
+/// Trainings of well under a second each.
+const SMALL: [&str; 11] = [
+    "--limit-train=97",
+    "--batch-size=13",
+    "--set=data.val_fraction=0.02",
+    "--set=model.depth=1",
+    "--set=model.embed_dim=16",
+    "--set=model.num_heads=1",
+    "--epochs=8",
+    "--lr=5e-3",
+    "--warmup-epochs=0",
+    "--set=train.sched=constant",
+    "--classes=even",
+];
+
+fn sweep(folder: &Path, arguments: &[&str]) -> Output {
+    crate::common::vitreous(folder, &[&["sweep"], arguments, &SMALL].concat())
+}
+
+/// Runs a small sweep, which must succeed, and returns what it prints.
+fn swept(folder: &Path, arguments: &[&str]) -> Value {
+    let output = sweep(folder, &[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    crate::common::refused(folder, &[&["sweep"], arguments, &SMALL].concat())
+}
+
+#[test]
+fn the_validation_split_ranks_and_the_test_split_is_measured_for_the_winner_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    // Two steps learn nothing.
+    let grid = ["--set-each=train.max_steps=2,64", "--seeds=1,2", "--name=g"];
+    let json = |more: &[&str]| swept(folder, &[&grid[..], more].concat());
+    let tested = |run: &str| manifest(folder, &format!("g/{run}"))["test_evaluations"].clone();
+    let runs = ["max_steps=2_seed=1", "max_steps=2_seed=2", "max_steps=64_seed=1", "max_steps=64_seed=2"];
+    let found = json(&[]);
+    let val = |row: usize| found["rows"][row]["val_acc"]["mean"].as_f64().unwrap();
+    assert!(val(1) > val(0) + 0.02, "{found}");
+    assert_eq!((&found["ranked_by"], &found["against"]), (&"validation".into(), &"max_steps=64".into()));
+    assert_eq!((&found["best_of"], &found["comparisons"]), (&2.into(), &1.into()));
+    assert_eq!(runs.map(tested), [0, 0, 0, 0]);
+    let analysis = || fs::read_to_string(folder.join("runs/g/analysis.md")).unwrap();
+    let before = analysis();
+    assert!(
+        before.contains("\nSettings are ranked by validation accuracy; the test split has no part in that. "),
+        "{before}"
+    );
+    assert!(before.contains("--test-winner measures it on the test split.\n"), "{before}");
+
+    // Whoever has looked at the test split by hand, and found something there, has changed nothing.
+    for seed in ["1", "2"] {
+        let path = folder.join(format!("runs/g/max_steps=2_seed={seed}/manifest.json"));
+        let mut manifest = manifest(folder, &format!("g/max_steps=2_seed={seed}"));
+        let record = serde_json::json!({"split": "test", "weights": "best", "data": "digits", "images": 2000, "loss": 0.5, "top1": 1.0});
+        manifest["evaluations"].as_array_mut().unwrap().push(record);
+        fs::write(path, manifest.to_string()).unwrap();
+    }
+    let found = json(&["--test-winner"]);
+    assert_eq!(found["against"], "max_steps=64");
+    assert_eq!(runs.map(tested), [0, 0, 1, 1]);
+    let after = analysis();
+    assert!(after.contains(" On the test split `max_steps=64` reaches ") && !after.contains("100.00 %"), "{after}");
+    assert!(!after.contains("--test-winner measures"), "{after}");
+    // Once more: it is not looked at again.
+    json(&["--test-winner"]);
+    assert_eq!(runs.map(tested), [0, 0, 1, 1]);
+}
+
+#[test]
+fn what_was_tested_before_a_sweep_was_extended_is_said() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let first = swept(folder, &["--set-each=train.max_steps=2,3", "--seeds=1,2", "--name=x", "--test-winner"]);
+    let tested = first["against"].as_str().unwrap();
+    let output = sweep(folder, &["--set-each=train.max_steps=2,3,64", "--seeds=1,2", "--name=x", "--test-winner"]);
+    let said = text(&output.stderr);
+    let expected = format!("\nthe test split is measured for max_steps=64; before, it was measured for {tested}\n");
+    assert!(said.contains(&expected) && !said.contains("no other setting"), "{said}");
+    let analysis = fs::read_to_string(folder.join("runs/x/analysis.md")).unwrap();
+    let expected = format!(
+        "Measured on the test split before: `{tested}`. Later settings may have been tried because of that, so the test \
+         accuracy of `max_steps=64` is no longer free of choice.\n"
+    );
+    assert!(analysis.contains(&expected), "{analysis}");
+}
+
+#[test]
+fn nothing_is_chosen_from_settings_that_are_validated_on_different_images() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let grid = |key: &str, values: &str| format!("--set-each=data.{key}={values}");
+    for (key, values) in [("val_fraction", ["0.02", "0.03"]), ("split_seed", ["1", "2"]), ("classes", ["even", "odd"])]
+    {
+        let error = refused(folder, &[&grid(key, &values.join(",")), "--test-winner"]);
+        let [first, second] = values;
+        let expected = format!(
+            "error: runs {key}={first} and {key}={second} are validated on different images, so the sweep cannot choose \
+             between them (data.{key})\nhint: do not vary data.{key}, or leave out --test-winner: the runs are then made \
+             without a choice between them\n"
+        );
+        assert_eq!(error, expected);
+    }
+    assert!(!folder.join("runs").exists());
+    let found = swept(folder, &[&grid("split_seed", "1,2"), "--set-each=train.max_steps=2", "--name=s"]);
+    assert_eq!((&found["against"], &found["best_of"]), (&Value::Null, &Value::Null));
+    let analysis = fs::read_to_string(folder.join("runs/s/analysis.md")).unwrap();
+    let expected = "\nNothing is ranked, because no other setting is validated on the images of the first. ";
+    assert!(analysis.contains(expected) && !analysis.contains("highest"), "{analysis}");
+    assert!(analysis.contains("therefore not ranked or compared: `split_seed=2_max_steps=2`. "), "{analysis}");
+}
+
+#[test]
+fn every_run_is_measured_on_the_test_split_only_where_a_table_is_reproduced() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let test = refused(folder, &["--set-each=train.lr=1e-3,1e-5", "--evaluate=val,test"]);
+    let expected = "error: a sweep chooses by the validation split and does not measure every run on the test split \
+                    (evaluate)\nhint: measure the setting that was chosen with --test-winner; the file of a sweep that \
+                    reproduces a published table says so with reproduces = \"...\"\n";
+    assert_eq!(test, expected);
+    fs::write(folder.join("own.toml"), "each = ['train.lr=1e-3,1e-5']\nevaluate = ['test']\n").unwrap();
+    assert_eq!(refused(folder, &["own.toml"]), expected);
+    // `SMALL` comes last, so the split is left out by a file.
+    let list = "[[run]]\nname = 'a'\n[[run]]\nname = 'b'\nset = ['train.lr=1e-5']\n";
+    let file = format!("set = ['data.val_fraction=0']\n{list}");
+    fs::write(folder.join("none.toml"), &file).unwrap();
+    let none = refused(folder, &["none.toml"]);
+    let expected = "error: run a has no validation split, so the sweep cannot rank its settings (data.val_fraction)\n\
+                    hint: use --val-fraction 0.1; ";
+    assert!(none.starts_with(expected), "{none}");
+    assert!(!folder.join("runs").exists());
+
+    fs::write(folder.join("table.toml"), format!("reproduces = 'a table'\n{file}")).unwrap();
+    let winner = refused(folder, &["table.toml", "--test-winner"]);
+    let hint = "\nhint: table.toml reproduces a published table and chooses nothing: leave out --test-winner\n";
+    assert!(winner.starts_with("error: run a has no validation split, ") && winner.ends_with(hint), "{winner}");
+    let found = swept(folder, &["table.toml"]);
+    assert_eq!(
+        (&found["ranked_by"], &found["against"], &found["best_of"]),
+        (&"test".into(), &"a".into(), &Value::Null)
+    );
+    let rows = found["rows"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["test_acc"]["n"] == 1 && row["val_acc"].is_null()), "{found}");
+    let analysis = fs::read_to_string(folder.join("runs/table/analysis.md")).unwrap();
+    let expected = "\nThis sweep reproduces a table: the test accuracies in its table have chosen nothing. Nothing is ranked, \
+                    because there is no validation accuracy. ";
+    assert!(analysis.contains(expected) && analysis.contains("\n- Test accuracy: "), "{analysis}");
+
+    // Seeds of one setting: nothing is chosen, so it needs no validation split.
+    fs::write(folder.join("seeds.toml"), "seeds = [1, 2]\nset = ['data.val_fraction=0']\n").unwrap();
+    let found = swept(folder, &["seeds.toml", "--test-winner"]);
+    assert_eq!(found["rows"][0]["test_acc"]["n"], 2, "{found}");
+}

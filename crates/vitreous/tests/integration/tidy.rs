@@ -1,0 +1,527 @@
+//! The form of the code, checked: layers, invariants, documents and flags say what is true.
+//!
+//! Each rule looks at the files of the repository as text and returns what breaks it, one line for each.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file this long surely covers several subjects. Shorter files may too: that is for the reader to judge.
+const MOST_LINES: usize = 900;
+
+/// A text file of the repository.
+struct Source {
+    /// From the root, with `/` between folders.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The code before the file's own tests.
+    fn without_tests(&self) -> Source {
+        let text = if self.path.ends_with("/tests.rs") { "" } else { self.text.as_str() };
+        // Other modules may use helpers of these tests.
+        let start = ["mod tests {", "pub(super) mod tests {"].map(|start| text.find(&format!("#[cfg(test)]\n{start}")));
+        let text = text[..start.into_iter().flatten().min().unwrap_or(text.len())].to_string();
+        Source { path: self.path.clone(), text }
+    }
+
+    fn is_under(&self, folder: &str) -> bool {
+        self.path.starts_with(folder)
+    }
+
+    /// Rust code of one of the two crates, its unit tests included.
+    fn is_crate_code(&self) -> bool {
+        self.path.ends_with(".rs") && (self.is_under("crates/engine/src/") || self.is_under("crates/vitreous/src/"))
+    }
+
+    /// Lines with their numbers, comment lines left out.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate().map(|(i, line)| (i + 1, line));
+        lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// Code lines that hold one of these texts.
+    fn code_with(&self, texts: &[&str]) -> Vec<String> {
+        let hits = self.code().filter(|(_, line)| texts.iter().any(|text| line.contains(text)));
+        hits.map(|(number, line)| format!("{}:{number}: {}", self.path, line.trim())).collect()
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Reads all text files of the repository: those that git knows, since anything may lie beside them (a folder of
+/// Python packages), or, where there is no git, all.
+fn sources() -> Vec<Source> {
+    let known = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    let known = known.ok().filter(|output| output.status.success() && !output.stdout.is_empty());
+    let Some(output) = known else { return walked() };
+    let names = String::from_utf8(output.stdout).expect("names of files are Unicode");
+    let read = |path: &str| Some(Source { path: path.to_string(), text: fs::read_to_string(root().join(path)).ok()? });
+    let found: Vec<Source> = names.split_terminator('\0').filter_map(read).collect();
+    assert!(found.len() > 50, "git knows of {} files at {}", found.len(), root().display());
+    found
+}
+
+/// Walks through all folders; what git ignores is passed over by name.
+fn walked() -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of the repository can be listed") {
+            let path = entry.expect("an entry can be read").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_string();
+            let ignored =
+                [".git", "target", "runs", "proptest-regressions", "corpus", "artifacts"].contains(&name.as_str());
+            if path.is_dir() && !ignored {
+                folders.push(path);
+            } else if path.is_file() && !ignored && !name.ends_with(".part") {
+                let Ok(text) = fs::read_to_string(&path) else { continue };
+                let inside = path.strip_prefix(root()).expect("the walk began at the root");
+                found.push(Source { path: inside.to_string_lossy().replace('\\', "/"), text });
+            }
+        }
+    }
+    assert!(found.len() > 50, "the repository was not found at {}", root().display());
+    found
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[track_caller]
+fn assert_none(rule: &str, broken: &[String]) {
+    assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
+}
+
+/// The layer of each module, 0 the lowest: from the block marked `layers` in ARCHITECTURE.md.
+fn layers() -> BTreeMap<String, usize> {
+    let text = read("ARCHITECTURE.md");
+    let block = text.split("```layers\n").nth(1).and_then(|rest| rest.split("```").next());
+    let layers = block.expect("ARCHITECTURE.md has a block marked `layers`").split('<').enumerate();
+    let modules = layers.flat_map(|(layer, names)| names.split(',').map(move |name| (name.trim().to_string(), layer)));
+    modules.collect()
+}
+
+/// The top-level modules that a file's code names, each with its line.
+///
+/// `path` is that of the file below `src`. Understands `crate::a`, `crate::{a, b::C}` and enough `super`s.
+fn modules_named(path: &str, source: &Source) -> Vec<(usize, String)> {
+    let folders = path.trim_end_matches("/mod.rs").trim_end_matches(".rs").split('/').count();
+    let text: Vec<(usize, &str)> = source.code().collect();
+    let mut found = Vec::new();
+    let mut depth = folders;
+    for (i, &(number, line)) in text.iter().enumerate() {
+        // rustfmt puts the items of a file at its left edge.
+        if line.starts_with("mod ") || line.starts_with("pub mod ") {
+            depth += usize::from(line.ends_with('{'));
+        } else if line == "}" {
+            depth = folders;
+        }
+        let from_root = ["crate::".to_string(), "super::".repeat(depth)];
+        for prefix in from_root {
+            for (at, _) in line.match_indices(prefix.as_str()) {
+                let before = &line[..at];
+                if before.ends_with("super::") || before.ends_with(|c: char| c.is_alphanumeric() || c == '$') {
+                    continue;
+                }
+                let rest = &line[at + prefix.len()..];
+                match rest.strip_prefix('{') {
+                    Some(group) => {
+                        let lines = text[i + 1..].iter().map(|(_, line)| *line);
+                        let group: String = std::iter::once(group).chain(lines).collect();
+                        found.extend(first_names(&group).into_iter().map(|name| (number, name)));
+                    }
+                    None => found.push((number, first_name(rest))),
+                }
+            }
+        }
+    }
+    found
+}
+
+fn first_name(path: &str) -> String {
+    path.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// The first names of the paths in a group, up to the brace that closes it.
+fn first_names(group: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                names.push(first_name(&group[start..at]));
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// Arrows of one file that point up, or sideways within a layer.
+fn wrong_arrows(source: &Source, layers: &BTreeMap<String, usize>) -> Vec<String> {
+    let Some(path) = source.path.strip_prefix("crates/vitreous/src/") else { return Vec::new() };
+    let own = first_name(path);
+    if !path.ends_with(".rs") || own == "lib" || own == "main" {
+        return Vec::new();
+    }
+    let Some(&layer) = layers.get(&own) else {
+        return vec![format!("{}: module `{own}` is not in the layer list", source.path)];
+    };
+    let arrows = modules_named(path, source).into_iter().filter(|(_, name)| *name != own);
+    let wrong = arrows.filter(|(_, name)| layers.get(name).is_some_and(|&other| other >= layer));
+    wrong.map(|(number, name)| format!("{}:{number}: `{own}` uses `{name}`", source.path)).collect()
+}
+
+#[test]
+fn modules_use_lower_layers_only() {
+    let layers = layers();
+    let broken: Vec<String> = sources().iter().flat_map(|source| wrong_arrows(source, &layers)).collect();
+    assert_none("a module uses layers below its own (see ARCHITECTURE.md)", &broken);
+    let library = read("crates/vitreous/src/lib.rs");
+    let declared = library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let mut declared: Vec<&str> = declared.collect();
+    declared.sort_unstable();
+    assert_eq!(declared, layers.keys().collect::<Vec<_>>(), "the modules of lib.rs and the layer list");
+}
+
+#[test]
+fn every_form_of_arrow_is_seen() {
+    let layers = [("low", 0), ("mid", 1), ("peer", 1), ("top", 2)];
+    let layers: BTreeMap<String, usize> = layers.map(|(name, layer)| (name.to_string(), layer)).into();
+    let arrows = |path: &str, text: &str| {
+        let source = Source { path: format!("crates/vitreous/src/{path}"), text: text.to_string() };
+        wrong_arrows(&source, &layers).len()
+    };
+    assert_eq!(arrows("mid/a.rs", "use crate::low::A;\nuse crate::mid::B;\nuse super::top;"), 0);
+    assert_eq!(arrows("mid/a.rs", "use crate::top::A;"), 1);
+    assert_eq!(arrows("mid.rs", "    let x = crate::peer::A(crate::top::B);"), 2);
+    assert_eq!(
+        arrows("mid/mod.rs", "use crate::{\n    low::{A, top},\n    peer,\n    top::B,\n};\nuse crate::low;"),
+        2
+    );
+    assert_eq!(arrows("mid/mod.rs", "use super::top::A;"), 1);
+    assert_eq!(arrows("mid/a/b.rs", "use super::super::super::top::A;"), 1);
+    assert_eq!(arrows("mid/mod.rs", "mod tests {\n    use super::top;\n    use super::super::peer;\n}"), 1);
+    assert_eq!(arrows("mid/a.rs", "//! [`crate::top`] does the rest."), 0);
+    assert_eq!(arrows("new/a.rs", ""), 1);
+}
+
+#[test]
+fn files_say_first_what_they_answer_for() {
+    let all = sources();
+    let code = all.iter().filter(|source| source.path.ends_with(".rs"));
+    // A crate may have its README for that.
+    let says = |text: &str| text.starts_with("//! ") || text.starts_with("#![doc = include_str!(\"../README.md\")]");
+    let broken: Vec<String> = code.filter(|source| !says(&source.text)).map(|source| source.path.clone()).collect();
+    assert_none("a file starts with `//!`", &broken);
+}
+
+#[test]
+fn files_cover_one_subject() {
+    let all = sources();
+    let long = all.iter().filter(|source| source.is_crate_code() && source.text.lines().count() > MOST_LINES);
+    let broken: Vec<String> = long.map(|s| format!("{}: {} lines", s.path, s.text.lines().count())).collect();
+    assert_none("does this file cover several subjects? then split it by subject", &broken);
+}
+
+#[test]
+fn tests_share_a_program_unless_they_have_a_reason() {
+    // Each test program is linked on its own, with everything it uses: 30 of them took most of the build.
+    let allowed = [
+        "crates/engine/tests/integration/main.rs",
+        "crates/engine/tests/memory.rs",
+        "crates/engine/tests/no_allocation.rs",
+        "crates/vitreous/tests/fuzzing/main.rs",
+        "crates/vitreous/tests/integration/main.rs",
+    ];
+    let all = sources();
+    let is_program = |path: &str| {
+        let Some((_, inside)) = path.split_once("/tests/") else { return false };
+        path.starts_with("crates/")
+            && inside.ends_with(".rs")
+            && (!inside.contains('/') || inside.ends_with("/main.rs"))
+    };
+    let found: Vec<&str> = all.iter().map(|source| source.path.as_str()).filter(|path| is_program(path)).collect();
+    assert_eq!(found, allowed, "add new tests as a module of `tests/integration`");
+}
+
+#[test]
+fn unsafe_code_is_under_cpu() {
+    let all = sources();
+    let outside = all.iter().filter(|source| source.is_crate_code() && !source.is_under("crates/engine/src/cpu/"));
+    let forms = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern"];
+    let broken: Vec<String> = outside.flat_map(|source| source.code_with(&forms)).collect();
+    assert_none("`unsafe` lives only under crates/engine/src/cpu", &broken);
+}
+
+#[test]
+fn only_the_command_line_prints_exits_and_reads_the_environment() {
+    let all = sources();
+    let outside = all.iter().filter(|source| {
+        let may = source.is_under("crates/vitreous/src/cli/") || source.path == "crates/vitreous/src/main.rs";
+        // What a test says is for those who run it.
+        source.is_crate_code() && !may && !source.path.ends_with("/tests.rs")
+    });
+    let forms = [
+        "print!(",
+        "println!(",
+        "process::exit",
+        "env::var",
+        "env::args",
+        "env::current",
+        "env::temp_dir",
+        "env::{",
+        "use std::env;",
+        "io::stdin",
+        "io::stdout",
+        "io::stderr",
+        "rustix::termios",
+    ];
+    let broken: Vec<String> = outside.flat_map(|source| source.code_with(&forms)).collect();
+    assert_none("only cli/ prints, exits and reads the environment", &broken);
+}
+
+#[test]
+fn only_fetch_uses_the_network() {
+    let all = sources();
+    let outside = all.iter().filter(|s| s.is_crate_code() && !s.is_under("crates/vitreous/src/fetch/"));
+    let broken: Vec<String> = outside.flat_map(|source| source.code_with(&["ureq::", "std::net"])).collect();
+    assert_none("only fetch/ uses the network", &broken);
+}
+
+#[test]
+fn a_terminal_that_is_gone_or_a_thread_that_does_not_start_ends_no_work() {
+    let forms = ["eprintln!(", "eprint!(", "scope.spawn(", "thread::spawn("];
+    let all = sources();
+    let crates = all.iter().filter(|source| source.is_crate_code());
+    let broken: Vec<String> = crates.flat_map(|source| source.without_tests().code_with(&forms)).collect();
+    assert_none("these panic where stderr is closed or no thread starts: use `say!`, `on_threads`", &broken);
+}
+
+#[test]
+fn the_engine_opens_no_file_and_reads_no_clock() {
+    let all = sources();
+    let engine = all.iter().filter(|source| source.is_crate_code() && source.is_under("crates/engine/"));
+    let forms = ["std::fs", "std::net", "std::io", "std::time", "Instant::now", "SystemTime"];
+    let broken: Vec<String> = engine.flat_map(|source| source.code_with(&forms)).collect();
+    assert_none("the engine opens no file and reads no clock", &broken);
+}
+
+#[test]
+fn only_models_build_graphs() {
+    let all = sources();
+    let outside = all
+        .iter()
+        .filter(|source| source.is_under("crates/vitreous/src/") && !source.is_under("crates/vitreous/src/models/"));
+    let forms = ["Graph::new", "Graph::default"];
+    let broken: Vec<String> = outside.flat_map(|source| source.without_tests().code_with(&forms)).collect();
+    assert_none("only models/ builds graphs", &broken);
+}
+
+#[test]
+fn no_crate_compiles_c() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--workspace", "-e", "normal,build", "--prefix", "none"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
+    assert!(tree.lines().any(|line| line.starts_with("vitreous v")), "cargo tree lists the workspace:\n{tree}");
+    let compilers = tree.lines().filter(|line| line.starts_with("cc v") || line.starts_with("cmake v"));
+    assert_none("no crate compiles C", &compilers.map(str::to_string).collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_is_left_over() {
+    // In pieces, so that this file does not hold them itself.
+    let markers = [
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+        concat!("db", "g!("),
+        concat!("FIX", "ME"),
+        concat!("TO", "DO"),
+        concat!("throw", "away"),
+        concat!("/ro", "ot/"),
+        concat!("/ho", "me/"),
+        concat!("/Us", "ers/"),
+        concat!("/wo", "rk/"),
+        concat!("/tm", "p/"),
+    ];
+    let mut broken = Vec::new();
+    for source in sources() {
+        for (number, line) in source.text.lines().enumerate() {
+            if markers.iter().any(|marker| line.contains(marker)) {
+                broken.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none("markers of unfinished work and paths of one machine stay out", &broken);
+}
+
+/// Texts between backticks on one line, blocks of code left out.
+fn inline_code(text: &str) -> Vec<String> {
+    let mut in_block = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+        } else if !in_block {
+            found.extend(line.split('`').skip(1).step_by(2).map(str::to_string));
+        }
+    }
+    found
+}
+
+#[test]
+fn paths_in_the_architecture_exist() {
+    let code = inline_code(&read("ARCHITECTURE.md"));
+    let is_path = |text: &&String| {
+        let ending = [".rs", ".toml", ".md", ".py", ".json"].iter().any(|ending| text.ends_with(ending));
+        (text.contains('/') || ending) && !text.starts_with('/') && !text.contains([' ', '<', '*', '('])
+    };
+    let paths: Vec<&String> = code.iter().filter(is_path).collect();
+    assert!(paths.len() > 20, "paths are found: {paths:?}");
+    let broken: Vec<String> = paths.into_iter().filter(|path| !root().join(path).exists()).cloned().collect();
+    assert_none("a path in ARCHITECTURE.md exists", &broken);
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let all = sources();
+    let mut broken = Vec::new();
+    for document in all.iter().filter(|source| source.path.ends_with(".md")) {
+        let folder = root().join(&document.path).parent().expect("a file is in a folder").to_path_buf();
+        for link in document.text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if !link.is_empty() && !link.contains("://") && !folder.join(link).exists() {
+                broken.push(format!("{}: {link}", document.path));
+            }
+        }
+    }
+    assert_none("a link leads somewhere", &broken);
+}
+
+#[test]
+fn the_changelog_has_this_version_first() {
+    let text = read("CHANGELOG.md");
+    let version = text.lines().find_map(|line| line.strip_prefix("## ")).expect("CHANGELOG.md has a section");
+    let current = env!("CARGO_PKG_VERSION");
+    assert_eq!(version.split_whitespace().next(), Some(current), "the first section is that of the workspace version");
+    let kinds = text.lines().filter_map(|line| line.strip_prefix("### "));
+    let other: Vec<String> =
+        kinds.filter(|kind| !["Added", "Changed", "Fixed", "Measured"].contains(kind)).map(str::to_string).collect();
+    assert_none("changes are Added, Changed, Fixed or Measured", &other);
+}
+
+#[test]
+fn presets_are_documented() {
+    let all = sources();
+    let pages = pages();
+    let presets: Vec<&Source> =
+        all.iter().filter(|source| source.is_under("presets/") && source.path.ends_with(".toml")).collect();
+    assert!(presets.len() >= 5, "presets are found");
+    let mut broken = Vec::new();
+    for preset in presets {
+        let name = preset.path.trim_start_matches("presets/").trim_end_matches(".toml");
+        if !pages.contains(&format!("`{name}`")) {
+            broken.push(format!("{}: neither README.md nor docs/ names `{name}`", preset.path));
+        }
+    }
+    assert_none("README.md or docs/ names every preset", &broken);
+}
+
+#[test]
+fn sweeps_start_with_their_command_and_are_documented() {
+    let all = sources();
+    let pages = pages();
+    let sweeps: Vec<&Source> = all.iter().filter(|source| source.is_under("sweeps/")).collect();
+    assert!(sweeps.len() >= 2, "sweeps are found");
+    let mut broken = Vec::new();
+    for sweep in sweeps {
+        let name = sweep.path.trim_start_matches("sweeps/").trim_end_matches(".toml");
+        if !sweep.text.starts_with(&format!("# vitreous sweep {name}")) || !pages.contains(&format!("`{name}`")) {
+            broken.push(format!("{}: its first line is its command, and README.md or docs/ names it", sweep.path));
+        }
+    }
+    assert_none("a sweep says how it is run", &broken);
+}
+
+/// The text of README.md and of all pages in docs/.
+fn pages() -> String {
+    let all = sources();
+    let is_page = |path: &str| path == "README.md" || (path.starts_with("docs/") && path.ends_with(".md"));
+    all.iter().filter(|source| is_page(&source.path)).map(|source| source.text.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+/// What `--help` prints for a verb.
+fn help(verbs: &[String]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_vitreous")).args(verbs).arg("--help").output().expect("it runs");
+    assert!(output.status.success(), "{verbs:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The entries of a help text's section, each with what is said about it.
+fn entries(help: &str, is_section: impl Fn(&str) -> bool) -> Vec<[String; 2]> {
+    let mut found: Vec<[String; 2]> = Vec::new();
+    let mut inside = false;
+    for line in help.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if indent == 0 && !line.is_empty() {
+            inside = line.strip_suffix(':').is_some_and(&is_section);
+        } else if inside && (indent == 2 || (indent == 6 && line.trim_start().starts_with("--"))) {
+            let (name, about) = line.trim().split_once("  ").unwrap_or((line.trim(), ""));
+            found.push([name.to_string(), about.trim().to_string()]);
+        } else if inside && let Some([_, about]) = found.last_mut() {
+            about.push_str(line.trim());
+        }
+    }
+    found
+}
+
+/// Collects the verbs below these, and what stands in their help without a word about it.
+fn look_at_help(verbs: &mut Vec<String>, all: &mut Vec<String>, broken: &mut Vec<String>) {
+    let text = help(verbs);
+    for [name, about] in entries(&text, |section| section != "Commands" && !section.starts_with("Usage")) {
+        let own = about.split(['[', '{']).next().unwrap_or_default();
+        if own.trim().is_empty() {
+            broken.push(format!("vitreous {}: {name} is not explained", verbs.join(" ")));
+        }
+    }
+    for [name, about] in entries(&text, |section| section == "Commands") {
+        verbs.push(name);
+        all.push(verbs.join(" "));
+        if about.is_empty() {
+            broken.push(format!("vitreous {} is not explained", verbs.join(" ")));
+        }
+        look_at_help(verbs, all, broken);
+        verbs.pop();
+    }
+}
+
+#[test]
+fn every_verb_and_flag_is_documented() {
+    let (mut all, mut broken) = (Vec::new(), Vec::new());
+    look_at_help(&mut Vec::new(), &mut all, &mut broken);
+    for verb in
+        ["train", "sweep", "compare", "evaluate", "predict", "presets", "summary", "data info", "data fetch", "bench"]
+    {
+        assert!(all.iter().any(|known| known == verb), "`vitreous {verb}` is there: {all:?}");
+    }
+    let pages = pages();
+    let missing = all.iter().filter(|verb| !pages.contains(&format!("vitreous {verb}")));
+    broken.extend(missing.map(|verb| format!("neither README.md nor docs/ shows `vitreous {verb}`")));
+    assert_none("verbs and flags are documented", &broken);
+}

@@ -1,0 +1,48 @@
+//! `vitreous verify` from end to end: real runs, really killed.
+
+use std::fs;
+
+use crate::common::{Folder, json, refused, said};
+
+/// A training of a second at most.
+const SMALL: [&str; 6] = [
+    "--limit-train=97",
+    "--batch-size=13",
+    "--set=data.val_fraction=0.01",
+    "--set=model.depth=1",
+    "--set=model.embed_dim=16",
+    "--hflip=0.5",
+];
+
+#[test]
+fn killed_runs_end_as_the_one_that_was_left_alone() {
+    let folder = Folder::new();
+    let arguments = [&["verify", "resume", "--kills=9", "--epochs=60"], &SMALL[..]].concat();
+    let found = json(folder.root(), &arguments);
+    assert_eq!(found["kills"], 9);
+    assert_eq!(found["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(found["tensors_sha256"].as_str().unwrap().len(), 64);
+    assert!(!folder.path("runs/verify").exists(), "equal runs are removed");
+    fs::create_dir_all(folder.path("runs/verify")).unwrap();
+    let error = refused(folder.root(), &arguments);
+    let expected = "error: the folder is there already (runs/verify)\n\
+                    hint: remove it, or choose another one with --out: rm -r runs/verify\n";
+    assert_eq!(error, expected);
+    let error = refused(folder.root(), &["verify", "resume", "--kills=0"]);
+    assert_eq!(error, "error: kills 0 is not at least 1 (--kills)\nhint: use --kills 20\n");
+}
+
+#[test]
+fn other_numbers_of_threads_end_alike() {
+    let folder = Folder::new();
+    let arguments = [&["verify", "threads", "--counts=1,2,3", "--epochs=1"], &SMALL[..]].concat();
+    let text = said(folder.root(), &arguments);
+    let hashes: Vec<&str> = text.lines().skip(1).take(3).map(|line| line.split_whitespace().last().unwrap()).collect();
+    assert!(hashes.len() == 3 && hashes.iter().all(|hash| hash.len() == 64 && *hash == hashes[0]), "{text}");
+    let (above, tensors) = text.trim_end().rsplit_once('\n').unwrap();
+    assert!(above.ends_with("equal, and so are results, metrics and ledger"), "{text}");
+    let hash = tensors.strip_prefix("SHA-256 of the tensors alone: ").unwrap();
+    assert!(hash.len() == 64 && hash != hashes[0], "{text}");
+    let error = refused(folder.root(), &["verify", "threads", "--counts=1,0"]);
+    assert!(error.starts_with("error: counts 0 is not between 1 and 1024 (--counts)\n"), "{error}");
+}
