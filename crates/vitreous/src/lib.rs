@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod csv;
 pub mod durations;
 pub mod numbers;
 pub mod parallel;

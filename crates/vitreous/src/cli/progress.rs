@@ -114,15 +114,15 @@ impl TrainProgress {
                     ""
                 },
             ),
-            Event::Skipped(astray) => self.say(&format!("warning: {astray}; the step is left out")),
-            Event::WentBack { astray, rollbacks, lr_factor } => self.say(&format!(
-                "warning: {astray}; back to the start of the epoch with learning rates times {lr_factor} \
+            Event::Skipped(step) => self.say(&format!("warning: {step}; the step is left out")),
+            Event::RolledBack { step, rollbacks, lr_factor } => self.say(&format!(
+                "warning: {step}; back to the start of the epoch with learning rates times {lr_factor} \
                  ({rollbacks} of {ROLLBACKS})"
             )),
             Event::CannotWrite(error) => {
                 self.say(&format!("warning: {error}; the training goes on, and it is tried again"))
             }
-            Event::WritesAgain => self.say("all that waited is written"),
+            Event::WritesRecovered => self.say("all that waited is written"),
         }
     }
 

@@ -9,11 +9,11 @@ use vitreous_engine::Isa;
 
 use super::CliError;
 use crate::checkpoint::{BestWeights, Found, SavedState, find_state, remove_leftovers};
-use crate::compare::{became, changes, settings_of, shown};
 use crate::config::Config;
+use crate::config::difference::{became, changes, flat_config, shown};
 use crate::numbers;
 use crate::record::{DataRecord, Manifest, Piece, Place, Run, Status, now_utc};
-use crate::train::{About, Event, Job, Limits, Outcome, TrainError, Training};
+use crate::train::{CheckpointInfo, Event, Job, Limits, Outcome, TrainError, Training};
 
 /// Keys that may be changed when a run goes on: they say where it ends, and what happens when it goes astray.
 const CHANGEABLE: [&str; 3] = ["train.epochs", "train.max_steps", "train.on_nonfinite"];
@@ -22,7 +22,7 @@ const CHANGEABLE: [&str; 3] = ["train.epochs", "train.max_steps", "train.on_nonf
 pub struct Begun {
     pub run: Run,
     saved: Option<SavedState>,
-    about: Option<About>,
+    about: Option<CheckpointInfo>,
     /// What is to be said: states that cannot be used, and the like.
     pub notes: Vec<String>,
 }
@@ -78,7 +78,7 @@ impl Begun {
                 format!("the run has no state to go on from, though it had taken {steps} steps ({})", folder.display());
             return Err(CliError::user(error, Some("train anew under another --name".to_string())));
         }
-        let about = state.as_ref().map(About::of).transpose()?;
+        let about = state.as_ref().map(CheckpointInfo::of).transpose()?;
         let here = Isa::best().name();
         let before = about.as_ref().map_or(&run.manifest().machine.instruction_set, |about| &about.instruction_set);
         if before != here {
@@ -123,8 +123,8 @@ impl Begun {
             Some(about) => about.config.clone(),
             None => self.run.config()?,
         };
-        let (before, now) = (settings_of(&text, "config.toml")?, settings_of(config_toml, "config.toml")?);
-        let results = self.about.as_ref().map(About::results);
+        let (before, now) = (flat_config(&text, "config.toml")?, flat_config(config_toml, "config.toml")?);
+        let results = self.about.as_ref().map(CheckpointInfo::results);
         let mut allowed = Vec::new();
         for (key, from, to) in changes(&before, &now) {
             let change = became(key, from, to);
@@ -149,7 +149,7 @@ impl Begun {
                 let hint = "resume it as it was first; when it is done, or was interrupted, give it more epochs";
                 return Err(CliError::user(error, Some(hint.to_string())));
             }
-            let can_go_back = self.about.as_ref().is_none_or(About::can_go_back);
+            let can_go_back = self.about.as_ref().is_none_or(CheckpointInfo::can_go_back);
             if key == "train.on_nonfinite" && shown(to) == "rollback" && !can_go_back {
                 let folder = self.run.folder().display();
                 let error =
@@ -186,7 +186,7 @@ impl Begun {
             changes: changes.clone(),
         };
         let training = match &self.saved {
-            Some(saved) => Training::goes_on(job, saved)?,
+            Some(saved) => Training::resume(job, saved)?,
             None => Training::new(job)?,
         };
         BestWeights::go_back(self.run.files(), self.saved.as_ref()).map_err(TrainError::from)?;

@@ -23,8 +23,8 @@ use super::settings::SettingsArgs;
 use super::table::{Align, table};
 use super::train::{INTERRUPTED, Ready, SAVE_EVERY, base, command, load, ready, ready_for, watch_signals};
 use super::{CliError, show};
-use crate::compare::{changes, settings_of, shown};
 use crate::config::data::DataSpec;
+use crate::config::difference::{changes, flat_config, shown};
 use crate::config::text_file;
 use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
@@ -334,7 +334,7 @@ fn checked(
 }
 
 fn list(items: &[Item]) -> Result<(), CliError> {
-    let settings = |item: &Item| settings_of(&item.checked.config().to_toml(), "config.toml");
+    let settings = |item: &Item| flat_config(&item.checked.config().to_toml(), "config.toml");
     let base = settings(&items[0])?;
     let mut rows = vec![["run", "state", "against the first"].map(str::to_string)];
     for item in items {
@@ -372,7 +372,7 @@ impl Item {
         {
             self.checked.fit_batch(&mut config, run.manifest().data.train);
         }
-        self.state = state_of(&self.folder, &settings_of(&config.to_toml(), "config.toml")?)?;
+        self.state = state_of(&self.folder, &flat_config(&config.to_toml(), "config.toml")?)?;
         Ok(())
     }
 }

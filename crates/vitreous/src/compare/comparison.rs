@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::settings::{SEED, Settings, differing};
 use super::{LeftOut, Measure, RowDifference, RunFacts, Spread, TrainAccuracy};
+use crate::config::difference::{FlatConfig, SEED, differing};
 use crate::evaluate::Accuracy;
 use crate::record::Weights;
 
@@ -49,7 +49,7 @@ pub struct Row {
     /// The network in a few words.
     pub model: Option<String>,
     /// Values of the comparison's keys.
-    pub settings: Settings,
+    pub settings: FlatConfig,
     /// Number of trained values.
     pub parameters: usize,
     /// Floating-point operations of the forward pass of one image.

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use toml::Value;
 
-use super::{Row, Settings, Spread};
+use super::{Row, Spread};
+use crate::config::difference::FlatConfig;
 use crate::data::SplitName;
 
 /// The accuracy that runs are ranked by.
@@ -53,13 +54,13 @@ impl Measure {
 
     /// Returns what an accuracy is of: accuracies of other data sets, classes, tasks or validation splits say nothing of
     /// each other. Rows have the settings that are not the same in all of them.
-    pub fn images(self, settings: &Settings) -> Vec<Option<&Value>> {
+    pub fn images(self, settings: &FlatConfig) -> Vec<Option<&Value>> {
         let reader = settings.get("model.kind").filter(|kind| kind.as_str() == Some("reader"));
         self.keys().iter().map(|key| settings.get(*key)).chain([reader]).collect()
     }
 
     /// Returns the keys by which the accuracies of two settings are of different images or tasks.
-    pub fn apart(self, one: &Settings, other: &Settings) -> Vec<&'static str> {
+    pub fn apart(self, one: &FlatConfig, other: &FlatConfig) -> Vec<&'static str> {
         let keys = self.keys().iter().copied().chain(["model.kind"]);
         let pairs = self.images(one).into_iter().zip(self.images(other));
         keys.zip(pairs).filter(|(_, (one, other))| one != other).map(|(key, _)| key).collect()

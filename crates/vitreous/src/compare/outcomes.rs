@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Measure;
-use crate::evaluate::{Report, csv_rows};
+use crate::csv;
+use crate::evaluate::Report;
 use crate::record::Weights;
 use crate::regular;
 
@@ -40,7 +41,7 @@ impl Outcomes {
         let read = |(folder, report): (PathBuf, Report)| {
             let text = FILES.iter().find_map(|file| regular::read_text(&folder.join(file), ANSWERS_MAX).ok())?;
             let mut outcomes = Outcomes { fingerprint: report.fingerprint, images: Vec::new(), right: Vec::new() };
-            for cells in csv_rows(&text).skip(1) {
+            for cells in csv::rows(&text).skip(1) {
                 let [image, truth, answer, _probability] = <[String; 4]>::try_from(cells).ok()?;
                 outcomes.right.push(truth == answer);
                 outcomes.images.push((image, truth));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Measure;
-use super::settings::{SEED, Settings, settings_of};
+use crate::config::difference::{FlatConfig, SEED, flat_config};
 use crate::data::SplitName;
 use crate::evaluate::Accuracy;
 use crate::record::{Manifest, RecordError, Results, Run, Status, Weights};
@@ -22,7 +22,7 @@ pub struct RunFacts {
     /// The network in a few words.
     pub model: Option<String>,
     /// All settings but the seed, defaults filled in.
-    pub settings: Settings,
+    pub settings: FlatConfig,
     /// Seed of everything random.
     pub seed: u64,
     /// SHA-256 of its images.
@@ -116,7 +116,7 @@ fn facts(folder: &Path, by: Measure) -> Result<RunFacts, String> {
     let manifest = run.manifest();
     let results = finished(manifest)?;
     let text = run.config().map_err(|_| "config.toml cannot be read".to_string())?;
-    let mut settings = settings_of(&text, "config.toml").map_err(|error| {
+    let mut settings = flat_config(&text, "config.toml").map_err(|error| {
         format!("its config is not one of this version: {error}; version {} wrote it", manifest.version)
     })?;
     settings.remove(SEED);

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use toml::Value;
 
-use super::settings::shown;
 use super::{Comparison, Measure, Row, Spread, Verdicts};
-use crate::evaluate::csv_line;
+use crate::config::difference::shown;
+use crate::csv;
 use crate::record::Weights;
 use crate::text::{markdown, shortened};
 use crate::{durations, numbers};
@@ -120,7 +120,7 @@ impl Comparison {
         let last = ["train_acc_from", "weights", "val_acc_low", "val_acc_high", "test_acc_low", "test_acc_high"];
         head.extend(last.map(str::to_string));
         head.extend(["against", "ranked_by", "difference", "p", "p_adjusted", "within_noise"].map(str::to_string));
-        let mut text = csv_line(head.iter().map(String::as_str));
+        let mut text = csv::line(head.iter().map(String::as_str));
         for row in &self.rows {
             let seeds: Vec<String> = row.seeds.iter().map(u64::to_string).collect();
             let mut cells = vec![row.name.clone(), row.seeds.len().to_string(), seeds.join(" ")];
@@ -147,7 +147,7 @@ impl Comparison {
             cells.push(number(difference.and_then(|difference| difference.p_adjusted)));
             let within = difference.and_then(|difference| difference.within_noise);
             cells.push(within.map_or(String::new(), |within| within.to_string()));
-            text.push_str(&csv_line(cells.iter().map(String::as_str)));
+            text.push_str(&csv::line(cells.iter().map(String::as_str)));
         }
         text
     }

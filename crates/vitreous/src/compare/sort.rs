@@ -117,7 +117,7 @@ impl Place {
                 None => Place::Missing,
                 Some(Value::Integer(value)) => Place::Number(*value as f64),
                 Some(Value::Float(value)) => Place::Number(*value),
-                Some(value) => Place::Text(super::shown(Some(value))),
+                Some(value) => Place::Text(crate::config::difference::shown(Some(value))),
             },
         }
     }

@@ -6,6 +6,7 @@
 pub mod augment;
 pub mod classes;
 pub mod data;
+pub mod difference;
 pub mod error;
 pub mod layers;
 pub mod model;

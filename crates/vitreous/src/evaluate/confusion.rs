@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::csv;
+use crate::csv;
 use crate::text::{padded, shortened, width};
 
 /// Longest name beside a row, in characters.

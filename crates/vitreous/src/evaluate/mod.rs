@@ -6,7 +6,6 @@
 mod classes;
 mod classifier;
 mod confusion;
-mod csv;
 pub mod reading;
 mod report;
 mod scores;
@@ -18,12 +17,12 @@ use thiserror::Error;
 pub use classes::ClassMap;
 pub use classifier::{BATCH, Classifier, for_each_logits};
 pub use confusion::{Confused, ConfusionMatrix};
-pub use csv::{line as csv_line, rows as csv_rows};
 pub use report::{Answers, Reached, Report};
 pub use scores::{Accuracy, ClassScores, Scores, Tally, Totals, Verdict, top, wilson_interval};
 
 use crate::checkpoint::CheckpointError;
 use crate::config::error::ConfigError;
+use crate::csv;
 use crate::data::ImageShape;
 
 /// What a model says of one image of a split.

@@ -2,7 +2,8 @@
 //! against the first. Test accuracies rank nothing.
 
 use super::ranking::{Figure, Setting, ranked};
-use crate::compare::{Difference, LEVEL, Measure, Spread, changes, holm, pairs, probability, shown};
+use crate::compare::{Difference, LEVEL, Measure, Spread, holm, pairs, probability};
+use crate::config::difference::{changes, shown};
 use crate::{durations, numbers};
 
 /// What surrounds the numbers.
@@ -262,8 +263,8 @@ fn capital(text: &str) -> String {
 mod tests {
     use super::super::winner;
     use super::*;
-    use crate::compare::settings_of;
     use crate::compare::{RunFacts, TrainAccuracy};
+    use crate::config::difference::flat_config;
     use crate::evaluate::Accuracy;
     use crate::record::Weights;
 
@@ -273,7 +274,7 @@ mod tests {
             folder: name.into(),
             name: name.to_string(),
             model: None,
-            settings: settings_of(&format!("[train]\nlr = {lr}\n"), "config.toml").unwrap(),
+            settings: flat_config(&format!("[train]\nlr = {lr}\n"), "config.toml").unwrap(),
             seed,
             fingerprint: String::new(),
             parameters: 7,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::SweepError;
-use crate::compare::{Settings, became, changes, settings_of};
+use crate::config::difference::{FlatConfig, became, changes, flat_config};
 use crate::record::{RecordError, Run, Status, was_begun};
 
 /// How far a run of a sweep is.
@@ -23,7 +23,7 @@ pub enum State {
 ///
 /// # Errors
 /// When there is a run of other settings, one that cannot be read, or something else.
-pub fn state_of(folder: &Path, wanted: &Settings) -> Result<State, SweepError> {
+pub fn state_of(folder: &Path, wanted: &FlatConfig) -> Result<State, SweepError> {
     if !folder.exists() {
         return Ok(State::New);
     }
@@ -35,7 +35,7 @@ pub fn state_of(folder: &Path, wanted: &Settings) -> Result<State, SweepError> {
     };
     let text = run.config().unwrap_or_default();
     let path = folder.to_path_buf();
-    let found = settings_of(&text, "config.toml")
+    let found = flat_config(&text, "config.toml")
         .map_err(|error| SweepError::Other { path: path.clone(), changes: error.to_string() })?;
     let changes: Vec<String> =
         changes(&found, wanted).into_iter().map(|(key, found, wanted)| became(key, found, wanted)).collect();
@@ -54,8 +54,8 @@ mod tests {
 
     use super::*;
 
-    fn settings(lr: f64) -> Settings {
-        settings_of(&format!("[train]\nlr = {lr}\n"), "config.toml").unwrap()
+    fn settings(lr: f64) -> FlatConfig {
+        flat_config(&format!("[train]\nlr = {lr}\n"), "config.toml").unwrap()
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::time::Instant;
 use serde::Serialize;
 use vitreous_engine::{Parameters, StepReport};
 
-use super::astray::{Astray, find, first_tensor};
 use super::examples::StepExamples;
+use super::nonfinite::{NonfiniteStep, find, first_tensor};
 use super::position::{Best, LastStep, Mean};
-use super::training::{Kept, Start, Surroundings, Training};
+use super::training::{Context, EpochStart, KeptWeights, Training};
 use super::{Event, Job, StepEvent, TrainError};
 use crate::checkpoint::TensorFile;
 use crate::config::train::{Keep, OnNonfinite};
@@ -46,17 +46,17 @@ struct StateTiming {
 }
 
 /// What becomes of a training after a step.
-enum After {
+enum AfterStep {
     /// It goes on.
-    Next,
+    Continue,
     /// It went back to the start of the epoch.
-    Back,
+    RolledBack,
 }
 
 impl Training {
     /// Takes the steps of an epoch that are left, then looks at the validation split and saves. Returns whether to go on
     /// ([`Status::Running`]) or how the run ended.
-    pub(super) fn epoch(&mut self, around: &mut Surroundings) -> Result<Status, TrainError> {
+    pub(super) fn epoch(&mut self, context: &mut Context) -> Result<Status, TrainError> {
         let (clock, before_s) = (Instant::now(), self.position.epoch_s);
         let (seed, epoch) = (self.job.config.train.seed, self.position.results.epochs);
         let mut order = stream(seed, Purpose::Shuffle).with(epoch).permutation(self.job.train.len());
@@ -65,7 +65,7 @@ impl Training {
         if self.job.config.train.on_nonfinite == OnNonfinite::Rollback && self.position.index == 0 {
             let parameters = Arc::new(self.session.parameters().clone());
             let (position, optimizer) = (self.position.clone(), self.session.optimizer_state());
-            self.start = Some(Start { position, parameters, optimizer });
+            self.start = Some(EpochStart { position, parameters, optimizer });
         }
         let mut lr = 0.0;
         let mut end = None;
@@ -75,27 +75,27 @@ impl Training {
             let first = self.position.index as usize * self.job.config.train.step_images();
             lr = self.job.config.train.learning_rate(self.position.results.steps, steps) * self.position.lr_factor;
             let step_clock = Instant::now();
-            if let After::Back = self.step(&order, first, lr, around)? {
+            if let AfterStep::RolledBack = self.step(&order, first, lr, context)? {
                 return Ok(Status::Running);
             }
-            around.step_time = step_clock.elapsed();
+            context.step_time = step_clock.elapsed();
             self.position.index += 1;
             self.position.epoch_s = before_s + clock.elapsed().as_secs_f64();
             let is_whole = self.position.index == steps;
             let is_limit = self.position.results.steps >= self.job.steps();
-            end = if is_limit { Some(Status::MaxSteps) } else { around.end(self.steps_to_validation()) };
-            let is_time = around.is_time_to_save(self.position.results.steps) && !around.keeper.has_state();
+            end = if is_limit { Some(Status::MaxSteps) } else { context.end(self.steps_to_validation()) };
+            let is_time = context.is_time_to_save(self.position.results.steps) && !context.writer.has_state();
             // At the end of an epoch the state is saved with all that the epoch came to.
             if !is_whole && (end.is_some() || is_time) {
                 let clock = Instant::now();
-                around.keeper.wait_for_state();
+                context.writer.wait_for_state();
                 let parameters = Arc::new(self.session.parameters().clone());
-                self.save_state(&parameters, around);
+                self.save_state(&parameters, context);
                 copied = Some(parameters);
                 let (step, state_s) = (self.position.results.steps, clock.elapsed().as_secs_f64());
-                around.keeper.timing(&StateTiming { step, state_s });
+                context.writer.timing(&StateTiming { step, state_s });
             }
-            around.tell()?;
+            context.report_write_status()?;
         }
         let is_whole = self.position.index == steps;
         match end {
@@ -103,15 +103,15 @@ impl Training {
                 self.check_weights(lr)?;
                 // A run that may go back to before them keeps them in its state alone.
                 if self.job.config.train.on_nonfinite != OnNonfinite::Rollback {
-                    self.hand_in_lowest(true, around);
+                    self.hand_in_lowest(true, context);
                 }
                 let weights = self.weights_to_keep(copied.as_ref());
                 let last = self.last_weights(&weights);
                 self.note_hashes(&last);
-                around.keeper.weights(Weights::Last, last);
+                context.writer.weights(Weights::Last, last);
                 Ok(status)
             }
-            end => self.end_epoch(is_whole, lr, end, around),
+            end => self.end_epoch(is_whole, lr, end, context),
         }
     }
 
@@ -121,7 +121,7 @@ impl Training {
         is_whole: bool,
         lr: f64,
         end: Option<Status>,
-        around: &mut Surroundings,
+        context: &mut Context,
     ) -> Result<Status, TrainError> {
         let (clock, pause) = (Instant::now(), Instant::now());
         let (epoch, step) = (self.position.results.epochs + 1, self.position.results.steps);
@@ -129,13 +129,13 @@ impl Training {
         if mean.images == 0.0 {
             return Err(TrainError::AllSkipped { epoch, step });
         }
-        let validation = self.validate(around);
+        let validation = self.validate(context);
         if let Some(Validation { loss, .. }) = validation.filter(|found| !found.loss.is_finite()) {
             return Err(TrainError::ValidationNotFinite { loss, step, epoch, lr });
         }
         self.check_weights(lr)?;
         let validation_time = clock.elapsed();
-        around.validation_time = Some(validation_time);
+        context.validation_time = Some(validation_time);
         let validation_s = validation_time.as_secs_f64();
         let clock = Instant::now();
         let [train_loss, train_acc] = mean.values();
@@ -149,45 +149,45 @@ impl Training {
         }
         let best = self.note(&row, is_whole);
         // Another copy of all weights only when the last one is on the disk.
-        around.keeper.wait_for_state();
+        context.writer.wait_for_state();
         let parameters = Arc::new(self.session.parameters().clone());
         let weights = self.weights_to_keep(Some(&parameters));
         let last = self.last_weights(&weights);
         let hashes = self.note_hashes(&last);
         if best {
-            around.keeper.weights(Weights::Best, last.clone());
+            context.writer.weights(Weights::Best, last.clone());
         }
-        self.hand_in_lowest(false, around);
-        around.keeper.weights(Weights::Last, last);
+        self.hand_in_lowest(false, context);
+        context.writer.weights(Weights::Last, last);
         let save_s = clock.elapsed().as_secs_f64();
-        around.keeper.timing(&EpochTiming { epoch, step, train_s, validation_s, save_s });
-        around.keeper.epoch(&row, hashes);
+        context.writer.timing(&EpochTiming { epoch, step, train_s, validation_s, save_s });
+        context.writer.epoch(&row, hashes);
         let is_cut = !is_whole && !best && self.job.config.train.keep == Keep::Best;
-        (around.listen)(Event::Epoch { row: &row, best, is_cut });
+        (context.listen)(Event::Epoch { row: &row, best, is_cut });
         let status = if self.is_last_epoch() {
             Some(Status::Finished)
         } else {
-            end.or_else(|| around.end(self.steps_to_validation()))
+            end.or_else(|| context.end(self.steps_to_validation()))
         };
         if is_whole {
             // A run that goes on from here goes on as one that never stopped, so what only an end brings comes after it.
-            self.save_state(&parameters, around);
+            self.save_state(&parameters, context);
         }
         if status.is_some() {
-            self.hand_in_lowest(true, around);
+            self.hand_in_lowest(true, context);
         }
         // A line that goes on in the next epoch counts the time of steps only.
-        around.line += pause.elapsed();
+        context.line += pause.elapsed();
         Ok(status.unwrap_or(Status::Running))
     }
 
-    fn step(&mut self, order: &[u32], first: usize, lr: f64, around: &mut Surroundings) -> Result<After, TrainError> {
+    fn step(&mut self, order: &[u32], first: usize, lr: f64, context: &mut Context) -> Result<AfterStep, TrainError> {
         let epoch = self.position.results.epochs;
         let Job { config, train: set, .. } = &self.job;
         let images = config.train.step_images().min(order.len() - first);
         let key = stream(config.train.seed, Purpose::Augment).with(epoch);
-        let (augment, rooms) = (&self.augment, &self.rooms);
-        let examples = StepExamples { set, augment, rooms, epoch, order, first, key };
+        let (augment, buffers) = (&self.augment, &self.buffers);
+        let examples = StepExamples { set, augment, buffers, epoch, order, first, key };
         let what = examples.step(&config.train, images, lr);
         let targets = what.targets.map_or(images, |targets| targets as usize);
         let StepReport { loss, gradient_norm } = self.session.train_step(&what);
@@ -195,20 +195,20 @@ impl Training {
         let (step, epoch) = (self.position.results.steps, epoch + 1);
         if !loss.is_finite() || !gradient_norm.is_finite() {
             let find = || find(&self.job, self.session.parameters(), &what, loss.is_finite());
-            let astray = Astray { step, epoch, lr, loss, gradient_norm, first: None };
+            let bad_step = NonfiniteStep { step, epoch, lr, loss, gradient_norm, first: None };
             return match config.train.on_nonfinite {
-                OnNonfinite::Stop => Err(TrainError::NotFinite(Astray { first: find(), ..astray })),
+                OnNonfinite::Stop => Err(TrainError::NotFinite(NonfiniteStep { first: find(), ..bad_step })),
                 OnNonfinite::Skip => {
                     // Once for a row of them: the search takes longer than a step.
                     let first = if self.position.skipped.is_empty() { find() } else { None };
                     self.position.skipped.push(step);
                     self.position.results.skipped_steps += 1;
-                    (around.listen)(Event::Skipped(&Astray { first, ..astray }));
-                    Ok(After::Next)
+                    (context.listen)(Event::Skipped(&NonfiniteStep { first, ..bad_step }));
+                    Ok(AfterStep::Continue)
                 }
                 OnNonfinite::Rollback => {
-                    let astray = Astray { first: find(), ..astray };
-                    self.go_back(astray, around).map(|()| After::Back)
+                    let bad_step = NonfiniteStep { first: find(), ..bad_step };
+                    self.roll_back(bad_step, context).map(|()| AfterStep::RolledBack)
                 }
             };
         }
@@ -221,20 +221,20 @@ impl Training {
             position.spikes.push(step);
         }
         let logged = step.is_multiple_of(config.train.log_interval);
-        if std::mem::take(&mut around.is_first_step) || logged {
-            let seconds = around.clock.1 + around.started.elapsed().as_secs_f64();
-            let images_per_s = position.since_line.images / around.line.elapsed().as_secs_f64();
-            around.keeper.timing(&StepTiming { step, epoch, seconds, images_per_s });
+        if std::mem::take(&mut context.is_first_step) || logged {
+            let seconds = context.clock.1 + context.started.elapsed().as_secs_f64();
+            let images_per_s = position.since_line.images / context.line.elapsed().as_secs_f64();
+            context.writer.timing(&StepTiming { step, epoch, seconds, images_per_s });
         }
         if logged {
             let [loss, _] = position.since_line.values();
-            self.hand_in_line(around);
-            around.line = Instant::now();
+            self.hand_in_line(context);
+            context.line = Instant::now();
             self.note_line(loss);
         }
         let [train_loss, train_acc] = self.position.mean.values();
-        (around.listen)(Event::Step(StepEvent { step, epoch, images, train_loss, train_acc }));
-        Ok(After::Next)
+        (context.listen)(Event::Step(StepEvent { step, epoch, images, train_loss, train_acc }));
+        Ok(AfterStep::Continue)
     }
 
     /// Steps until the validation split is looked at: the epoch's, or those that are left of the run.
@@ -244,7 +244,7 @@ impl Training {
     }
 
     /// Looks at the validation split, where there is one.
-    fn validate(&mut self, around: &mut Surroundings) -> Option<Validation> {
+    fn validate(&mut self, context: &mut Context) -> Option<Validation> {
         let Training { job, session, augment, .. } = self;
         let set = job.validation.as_ref()?;
         let mut totals = Totals::default();
@@ -254,7 +254,7 @@ impl Training {
                 ImageSet::Strips(strips) => totals.add_words(logits, &strips.digits(i)),
             }
             if (i + 1).is_multiple_of(BATCH) {
-                (around.listen)(Event::Validated { done: i + 1, total: set.len() });
+                (context.listen)(Event::Validated { done: i + 1, total: set.len() });
             }
         };
         session.with_average(|session| for_each_logits(session, &job.model, set, augment, &mut look));
@@ -304,11 +304,11 @@ impl Training {
         // Before the copy, or there would be three.
         self.lowest = None;
         let epoch = step / self.job.steps_per_epoch();
-        self.lowest = Some(Kept { parameters: self.weights_to_keep(None), epoch, step });
+        self.lowest = Some(KeptWeights { parameters: self.weights_to_keep(None), epoch, step });
     }
 
     /// Hands in a line about the steps since the last one, where any of them counted.
-    pub(super) fn hand_in_line(&mut self, around: &Surroundings) {
+    pub(super) fn hand_in_line(&mut self, context: &Context) {
         let position = &mut self.position;
         let mean = std::mem::take(&mut position.since_line);
         if mean.images == 0.0 {
@@ -316,19 +316,19 @@ impl Training {
         }
         let ([loss, accuracy], LastStep { step, epoch, lr, gradient_norm }) = (mean.values(), position.last);
         let (spikes, skipped) = (std::mem::take(&mut position.spikes), std::mem::take(&mut position.skipped));
-        around.keeper.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr, spikes, skipped });
+        context.writer.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr, spikes, skipped });
     }
 
     /// Hands in the weights of the lowest training loss, when they were not yet. A run that ends before its first line
     /// counts what it has of it.
-    pub(super) fn hand_in_lowest(&mut self, is_end: bool, around: &Surroundings) {
+    pub(super) fn hand_in_lowest(&mut self, is_end: bool, context: &Context) {
         if is_end && self.position.results.lowest_train_loss.is_none() && self.position.since_line.images > 0.0 {
             self.note_line(self.position.since_line.values()[0]);
         }
-        let Some(Kept { parameters, epoch, step }) = self.lowest.take() else { return };
+        let Some(KeptWeights { parameters, epoch, step }) = self.lowest.take() else { return };
         (self.metadata.epoch, self.metadata.step) = (epoch, step);
         let file = TensorFile::weights(self.session.graph(), &parameters, &self.metadata);
-        around.keeper.weights(Weights::Best, file);
+        context.writer.weights(Weights::Best, file);
     }
 
     /// A copy of the weights that the run is known by: the parameters, of which there may be a copy already, or their

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::Astray;
+use super::NonfiniteStep;
 use crate::checkpoint::StateError;
 use crate::record::{RAISE_FILE_SIZE, RecordError};
 use crate::{numbers, system_errors};
@@ -74,7 +74,7 @@ pub enum TrainError {
     },
     /// The loss or the gradient is no number any more.
     #[error("{0}")]
-    NotFinite(Astray),
+    NotFinite(NonfiniteStep),
     /// No step of an epoch came to a finite number.
     #[error("every step of epoch {epoch} was left out: none came to a finite number (up to step {step})")]
     AllSkipped {
@@ -174,7 +174,7 @@ impl TrainError {
                 memory_hint(work, *activations > needed / 2, *fewer_images).to_string()
             }
             TrainError::Disk { .. } => MORE_DISK.to_string(),
-            TrainError::NotFinite(Astray { lr, .. }) => format!(
+            TrainError::NotFinite(NonfiniteStep { lr, .. }) => format!(
                 "use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1; or go on without such steps: \
                  --resume RUN --on-nonfinite skip",
                 numbers::number(*lr)

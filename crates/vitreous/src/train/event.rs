@@ -1,6 +1,6 @@
 //! What happens in a training, for those who watch.
 
-use super::Astray;
+use super::NonfiniteStep;
 use crate::record::{EpochRow, RecordError};
 
 /// Something that happened.
@@ -25,11 +25,11 @@ pub enum Event<'a> {
         is_cut: bool,
     },
     /// A step came to no finite number and was left out.
-    Skipped(&'a Astray),
+    Skipped(&'a NonfiniteStep),
     /// A step came to no finite number, and the training went back to the start of the epoch.
-    WentBack {
+    RolledBack {
         /// The step.
-        astray: &'a Astray,
+        step: &'a NonfiniteStep,
         /// How often it has gone back.
         rollbacks: u32,
         /// What learning rates are multiplied by from now on.
@@ -38,7 +38,7 @@ pub enum Event<'a> {
     /// Something cannot be written, and is tried again.
     CannotWrite(&'a RecordError),
     /// All that could not be written is.
-    WritesAgain,
+    WritesRecovered,
 }
 
 /// A step that was taken.

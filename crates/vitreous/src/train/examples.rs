@@ -17,7 +17,7 @@ pub struct StepExamples<'a> {
     /// What is done to them.
     pub augment: &'a Augment,
     /// Where it is done.
-    pub rooms: &'a Rooms,
+    pub buffers: &'a BufferPool,
     /// Number of the epoch, from 0.
     pub epoch: u64,
     /// Places in the split, in the epoch's order.
@@ -32,7 +32,7 @@ impl Examples for StepExamples<'_> {
     fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
         let place = self.first + example;
         match input {
-            0 => self.rooms.with(self.augment, |Room { scratch, canvas }| {
+            0 => self.buffers.with(self.augment, |Buffers { scratch, canvas }| {
                 let pixels = self.set.pixels(self.index(example), canvas);
                 self.augment.apply(pixels, self.key.with(place as u64), scratch, values);
             }),
@@ -67,24 +67,24 @@ impl StepExamples<'_> {
 
 /// Room to work on images: as many as threads have worked at once, made when first needed and kept.
 #[derive(Default)]
-pub struct Rooms {
-    free: Mutex<Vec<Room>>,
+pub struct BufferPool {
+    free: Mutex<Vec<Buffers>>,
 }
 
 /// Room to work on one image.
-struct Room {
+struct Buffers {
     scratch: Scratch,
     /// For images that are drawn.
     canvas: Vec<u8>,
 }
 
-impl Rooms {
-    fn with(&self, augment: &Augment, work: impl FnOnce(&mut Room)) {
-        // The lock is held for one push or pop an image. What a panic left is a list of rooms like any other.
+impl BufferPool {
+    fn with(&self, augment: &Augment, work: impl FnOnce(&mut Buffers)) {
+        // The lock is held for one push or pop an image. What a panic left is a list of buffers like any other.
         let taken = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut room = taken.unwrap_or_else(|| Room { scratch: augment.scratch(), canvas: Vec::new() });
-        work(&mut room);
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(room);
+        let mut buffers = taken.unwrap_or_else(|| Buffers { scratch: augment.scratch(), canvas: Vec::new() });
+        work(&mut buffers);
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
     }
 }
 
@@ -105,10 +105,11 @@ mod tests {
         let set = ImageSet::Classified(split.clone());
         let changes = AugmentSpec { horizontal_flip: 0.5, crop_padding: 4, ..AugmentSpec::default() };
         let augment = Augment::new(changes, 1, 28, 28, &[0.2], &[0.2]);
-        let (rooms, order) = (Rooms::default(), stream(3, Purpose::Shuffle).permutation(split.len()));
+        let (buffers, order) = (BufferPool::default(), stream(3, Purpose::Shuffle).permutation(split.len()));
         let image = |first: usize, example: usize, epoch: u64| {
             let key = stream(3, Purpose::Augment).with(epoch);
-            let step = StepExamples { set: &set, augment: &augment, rooms: &rooms, epoch, order: &order, first, key };
+            let step =
+                StepExamples { set: &set, augment: &augment, buffers: &buffers, epoch, order: &order, first, key };
             let (mut pixels, mut label) = (vec![f32::NAN; 28 * 28], [f32::NAN]);
             step.fill(0, example, &mut pixels);
             step.fill(1, example, &mut label);
@@ -127,11 +128,11 @@ mod tests {
         let set = ImageSet::Strips(Strips::new(loaded.train.unwrap(), stream(3, Purpose::Strips)));
         let shape = set.shape();
         let augment = Augment::new(AugmentSpec::default(), 1, shape.height, shape.width, &[0.2], &[0.2]);
-        let (rooms, order) = (Rooms::default(), stream(3, Purpose::Shuffle).permutation(set.len()));
+        let (buffers, order) = (BufferPool::default(), stream(3, Purpose::Shuffle).permutation(set.len()));
         let (mut seen, key) = (Vec::new(), stream(3, Purpose::Augment));
         for epoch in 0..3 {
             let step =
-                StepExamples { set: &set, augment: &augment, rooms: &rooms, epoch, order: &order, first: 5, key };
+                StepExamples { set: &set, augment: &augment, buffers: &buffers, epoch, order: &order, first: 5, key };
             let mut real = 0;
             for example in 0..17 {
                 let mut pixels = vec![f32::NAN; shape.len()];

@@ -3,30 +3,30 @@
 //! A run is a function of config, seed and data. What happens outside (a signal, a limit of steps) decides only where
 //! it ends.
 
-mod astray;
 mod epoch;
 mod error;
 mod event;
 mod examples;
 mod job;
-mod keeper;
 mod memory;
+mod nonfinite;
 mod optimizer;
 mod position;
 mod preflight;
 mod rehearsal;
 mod training;
+mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub use astray::{Astray, ROLLBACKS};
 pub use error::{SIDE_BY_SIDE, TrainError};
 pub use event::{Event, StepEvent};
-pub use examples::{Rooms, StepExamples};
+pub use examples::{BufferPool, StepExamples};
 pub use job::{Job, threads};
 pub use memory::{available_memory, available_memory_beside, check_decoding, check_memory, memory_needed};
+pub use nonfinite::{NonfiniteStep, ROLLBACKS};
 pub use optimizer::optimizer;
 pub use preflight::Preflight;
 pub use rehearsal::Rehearsal;
-pub use training::{About, Limits, Outcome, SaveEvery, Training};
+pub use training::{CheckpointInfo, Limits, Outcome, SaveEvery, Training};

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 use vitreous_engine::{Parameters, Session};
 
-use super::examples::{Rooms, StepExamples};
+use super::examples::{BufferPool, StepExamples};
 use super::{Job, optimizer};
 use crate::data::augment::Augment;
 use crate::random::{Purpose, stream};
@@ -38,7 +38,7 @@ impl Rehearsal {
         let mut session =
             Session::new(job.model.graph.clone(), parameters, job.threads).expect("a model with its own parameters");
         session.start_training(job.model.loss, &[job.model.correct], optimizer(recipe));
-        let rooms = Rooms::default();
+        let buffers = BufferPool::default();
         let mut order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(job.train.len());
         order.truncate(job.epoch_images());
         let key = stream(recipe.seed, Purpose::Augment).with(0);
@@ -51,8 +51,15 @@ impl Rehearsal {
             let begin = Instant::now();
             let first = index as usize * recipe.step_images();
             let images = recipe.step_images().min(order.len() - first);
-            let examples =
-                StepExamples { set: &job.train, augment: &augment, rooms: &rooms, epoch: 0, order: &order, first, key };
+            let examples = StepExamples {
+                set: &job.train,
+                augment: &augment,
+                buffers: &buffers,
+                epoch: 0,
+                order: &order,
+                first,
+                key,
+            };
             session.train_step(&examples.step(recipe, images, recipe.learning_rate(index, job.steps_per_epoch())));
             times.push((images, begin.elapsed().as_secs_f64()));
         }

@@ -45,7 +45,7 @@ fn train(run: &mut Run, job: Job) -> (Result<Outcome, TrainError>, u32) {
     let state = find_state(run.files()).state;
     BestWeights::go_back(run.files(), state.as_ref()).unwrap();
     let mut training = match state {
-        Some(saved) => Training::goes_on(job, &saved).unwrap(),
+        Some(saved) => Training::resume(job, &saved).unwrap(),
         None => Training::new(job).unwrap(),
     };
     let stop = AtomicBool::new(false);

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use vitreous_engine::{Graph, Isa, OptimizerState, Parameters, Session};
 
-use super::astray::first_tensor;
-use super::examples::Rooms;
-use super::keeper::{Keeper, News, StateParts, WriterThread, persist};
+use super::examples::BufferPool;
+use super::nonfinite::first_tensor;
 use super::position::{Bounds, Position};
+use super::writer::{CheckpointWriter, StateParts, WriteStatus, WriterThread, persist};
 use super::{Event, Job, TrainError, optimizer};
 use crate::checkpoint::{Metadata, SavedState, forget_all_but};
 use crate::data::augment::Augment;
@@ -22,18 +22,18 @@ pub struct Training {
     pub(super) job: Job,
     pub(super) session: Session,
     pub(super) augment: Augment,
-    pub(super) rooms: Rooms,
+    pub(super) buffers: BufferPool,
     pub(super) metadata: Metadata,
     pub(super) position: Position,
     /// Weights of the lowest training loss that were not handed to the keeper yet.
-    pub(super) lowest: Option<Kept>,
+    pub(super) lowest: Option<KeptWeights>,
     /// The start of the epoch under way, where a training goes back to it.
-    pub(super) start: Option<Start>,
+    pub(super) start: Option<EpochStart>,
     graph: Arc<Graph>,
     /// How long the growing files were when the state was saved from which this goes on.
     journal: Option<JournalLengths>,
     /// Waits for the run.
-    writer: Option<WriterThread>,
+    writer_thread: Option<WriterThread>,
 }
 
 /// How a run ended, and what it reached.
@@ -65,14 +65,14 @@ pub enum SaveEvery {
 }
 
 /// Weights that are kept in memory.
-pub(super) struct Kept {
+pub(super) struct KeptWeights {
     pub parameters: Arc<Parameters>,
     pub epoch: u64,
     pub step: u64,
 }
 
 /// A moment to which a training can go back.
-pub(super) struct Start {
+pub(super) struct EpochStart {
     pub position: Position,
     pub parameters: Arc<Parameters>,
     pub optimizer: OptimizerState,
@@ -80,7 +80,7 @@ pub(super) struct Start {
 
 /// What a state says beside its tensors.
 #[derive(Serialize, Deserialize)]
-pub struct About {
+pub struct CheckpointInfo {
     /// The resolved config as TOML.
     pub config: String,
     /// The kernels' instruction set: with another, bits differ.
@@ -93,12 +93,12 @@ pub struct About {
     start: Option<(Position, u64)>,
 }
 
-impl About {
+impl CheckpointInfo {
     /// Reads what a state says.
     ///
     /// # Errors
     /// When it is not what a training says: another program made it.
-    pub fn of(saved: &SavedState) -> Result<About, TrainError> {
+    pub fn of(saved: &SavedState) -> Result<CheckpointInfo, TrainError> {
         serde_json::from_value(saved.about().clone())
             .map_err(|error| TrainError::State { path: saved.path().to_path_buf(), reason: error.to_string() })
     }
@@ -135,8 +135,8 @@ impl About {
 }
 
 /// Where a run is recorded, what limits it, and who watches.
-pub(super) struct Surroundings<'a> {
-    pub keeper: Keeper,
+pub(super) struct Context<'a> {
+    pub writer: CheckpointWriter,
     pub started: Instant,
     /// When this piece of the run began, and the seconds of those before it.
     pub clock: (Instant, f64),
@@ -156,7 +156,7 @@ pub(super) struct Surroundings<'a> {
     pub listen: &'a mut dyn FnMut(Event),
 }
 
-impl Surroundings<'_> {
+impl Context<'_> {
     /// Whether the training is to end after this step, and why; after so many more, the validation split is looked at.
     pub fn end(&self, left: u64) -> Option<Status> {
         if self.limits.stop.load(Ordering::Relaxed) {
@@ -183,11 +183,11 @@ impl Surroundings<'_> {
     ///
     /// # Errors
     /// When the run's folder is gone: what is trained from here on would be lost.
-    pub fn tell(&mut self) -> Result<(), TrainError> {
-        match self.keeper.news() {
-            Some(News::Trouble(error)) if error.is_final() => return Err(error.into()),
-            Some(News::Trouble(error)) => (self.listen)(Event::CannotWrite(&error)),
-            Some(News::Recovered) => (self.listen)(Event::WritesAgain),
+    pub fn report_write_status(&mut self) -> Result<(), TrainError> {
+        match self.writer.take_status() {
+            Some(WriteStatus::Failing(error)) if error.is_final() => return Err(error.into()),
+            Some(WriteStatus::Failing(error)) => (self.listen)(Event::CannotWrite(&error)),
+            Some(WriteStatus::Recovered) => (self.listen)(Event::WritesRecovered),
             None => {}
         }
         Ok(())
@@ -205,7 +205,7 @@ impl Training {
     /// # Errors
     /// When that thread cannot be started.
     pub fn new(job: Job) -> Result<Self, TrainError> {
-        let writer = Some(WriterThread::start()?);
+        let writer_thread = Some(WriterThread::start()?);
         let (config, normalization) = (&job.config, &job.data().normalization);
         let shape = job.train.shape();
         let augment = Augment::new(
@@ -226,12 +226,12 @@ impl Training {
             job,
             session,
             augment,
-            rooms: Rooms::default(),
+            buffers: BufferPool::default(),
             position: Position::start(),
             lowest: None,
             start: None,
             journal: None,
-            writer,
+            writer_thread,
         })
     }
 
@@ -239,14 +239,14 @@ impl Training {
     ///
     /// # Errors
     /// When the state is that of another model, or the thread that writes cannot be started.
-    pub fn goes_on(job: Job, saved: &SavedState) -> Result<Self, TrainError> {
+    pub fn resume(job: Job, saved: &SavedState) -> Result<Self, TrainError> {
         let mut training = Training::new(job)?;
-        let about = About::of(saved)?;
+        let about = CheckpointInfo::of(saved)?;
         about.check(saved.step(), &training.job).map_err(|reason| {
             let path = saved.path().to_path_buf();
             TrainError::State { path, reason }
         })?;
-        let About { updates, position, lowest, start, .. } = about;
+        let CheckpointInfo { updates, position, lowest, start, .. } = about;
         let (graph, tensors) = (training.graph.clone(), saved.tensors()?);
         let count = training.session.optimizer_state().moments.len();
         let optimizer = |prefix: &str, updates| -> Result<OptimizerState, TrainError> {
@@ -257,11 +257,11 @@ impl Training {
         training.position = position;
         if let Some([epoch, step]) = lowest {
             let parameters = Arc::new(tensors.parameters(&graph, "lowest.weights")?);
-            training.lowest = Some(Kept { parameters, epoch, step });
+            training.lowest = Some(KeptWeights { parameters, epoch, step });
         }
         if let Some((position, updates)) = start {
             let parameters = Arc::new(tensors.parameters(&graph, "start.weights")?);
-            training.start = Some(Start { position, parameters, optimizer: optimizer("start.", updates)? });
+            training.start = Some(EpochStart { position, parameters, optimizer: optimizer("start.", updates)? });
         }
         training.journal = Some(*saved.journal());
         Ok(training)
@@ -303,9 +303,9 @@ impl Training {
         listen: &mut dyn FnMut(Event),
     ) -> Result<Status, TrainError> {
         let now = Instant::now();
-        let writer = self.writer.take().map_or_else(WriterThread::start, Ok)?;
-        let mut around = Surroundings {
-            keeper: Keeper::start(writer, run, self.journal.as_ref())?,
+        let thread = self.writer_thread.take().map_or_else(WriterThread::start, Ok)?;
+        let mut context = Context {
+            writer: CheckpointWriter::start(thread, run, self.journal.as_ref())?,
             started,
             clock: (now, self.position.results.seconds),
             line: now,
@@ -317,33 +317,33 @@ impl Training {
             limits,
             listen,
         };
-        let ended = self.epochs(&mut around);
+        let ended = self.epochs(&mut context);
         // Of what is left after the last line; `hand_in_lowest` has looked at it. It comes after the last state, so a run
         // that goes on cuts it off.
-        self.hand_in_line(&around);
-        self.position.results.seconds = around.seconds();
-        let told = around.tell();
+        self.hand_in_line(&context);
+        self.position.results.seconds = context.seconds();
+        let reported = context.report_write_status();
         // After an error too: what was handed in before it is right.
-        let kept = around.keeper.finish();
+        let kept = context.writer.finish();
         let status = ended?;
-        told?;
+        reported?;
         kept?;
         Ok(status)
     }
 
-    fn epochs(&mut self, around: &mut Surroundings) -> Result<Status, TrainError> {
+    fn epochs(&mut self, context: &mut Context) -> Result<Status, TrainError> {
         let done = self.position.results.steps;
         if done >= self.job.steps() {
             // It was killed after its last state: what an end brings is still to be written.
             if self.position.index == 0 {
-                self.hand_in_lowest(true, around);
+                self.hand_in_lowest(true, context);
                 return Ok(if self.is_last_epoch() { Status::Finished } else { Status::MaxSteps });
             }
             let rate = self.job.config.train.learning_rate(done - 1, self.job.steps_per_epoch());
-            return self.end_epoch(false, rate * self.position.lr_factor, Some(Status::MaxSteps), around);
+            return self.end_epoch(false, rate * self.position.lr_factor, Some(Status::MaxSteps), context);
         }
         loop {
-            match self.epoch(around)? {
+            match self.epoch(context)? {
                 Status::Running => {}
                 status => return Ok(status),
             }
@@ -355,12 +355,12 @@ impl Training {
     }
 
     /// Hands the state in, as it is between two steps. `parameters` are a copy of the session's, which others share.
-    pub(super) fn save_state(&mut self, parameters: &Arc<Parameters>, around: &mut Surroundings) {
+    pub(super) fn save_state(&mut self, parameters: &Arc<Parameters>, context: &mut Context) {
         if first_tensor(&self.graph, parameters, |_| true).is_some() {
             // Nothing can go on from there; the last step went astray, and the next one will say so.
             return;
         }
-        self.position.results.seconds = around.seconds();
+        self.position.results.seconds = context.seconds();
         let mut sets = vec![("weights".to_string(), parameters.clone())];
         let optimizer = self.session.optimizer_state();
         let add = |sets: &mut Vec<_>, prefix: &str, moments: Vec<Parameters>| {
@@ -376,7 +376,7 @@ impl Training {
             sets.push(("start.weights".to_string(), start.parameters.clone()));
             add(&mut sets, "start.", start.optimizer.moments.clone());
         }
-        let about = About {
+        let about = CheckpointInfo {
             config: self.job.config.to_toml(),
             instruction_set: Isa::best().name().to_string(),
             updates: optimizer.updates,
@@ -386,8 +386,8 @@ impl Training {
         };
         let step = self.position.results.steps;
         let about = serde_json::to_value(about).expect("a position is plain numbers and texts");
-        around.keeper.state(StateParts { graph: self.graph.clone(), step, about, sets });
-        around.saved = (Instant::now(), step);
+        context.writer.state(StateParts { graph: self.graph.clone(), step, about, sets });
+        context.saved = (Instant::now(), step);
     }
 }
 

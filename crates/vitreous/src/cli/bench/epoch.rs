@@ -20,7 +20,8 @@ use crate::models;
 use crate::numbers;
 use crate::random::{Purpose, stream};
 use crate::train::{
-    Job, Rooms, StepExamples, available_memory_beside, check_decoding, check_memory, memory_needed, optimizer, threads,
+    BufferPool, Job, StepExamples, available_memory_beside, check_decoding, check_memory, memory_needed, optimizer,
+    threads,
 };
 
 /// Steps of one kind before it is the other's turn.
@@ -87,7 +88,7 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     };
 
     let augment = Augment::new(config.augment.clone(), shape.channels, shape.height, shape.width, &mean, &std);
-    let (ready, rooms) = (Noise::new(&model, batch), Rooms::default());
+    let (ready, buffers) = (Noise::new(&model, batch), BufferPool::default());
     for _ in 0..STEPS_MIN {
         step(batch, &ready, 0);
     }
@@ -100,8 +101,8 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let images = |first: usize| batch.min(last - first);
     for block in firsts.chunks(BLOCK) {
         for &first in block {
-            let (augment, rooms, order) = (&augment, &rooms, &order[..]);
-            let examples = StepExamples { set: &set, augment, rooms, epoch: 0, order, first, key };
+            let (augment, buffers, order) = (&augment, &buffers, &order[..]);
+            let examples = StepExamples { set: &set, augment, buffers, epoch: 0, order, first, key };
             epoch_s += step(images(first), &examples, first);
         }
         for &first in block {

@@ -8,7 +8,8 @@ use super::super::CliError;
 use super::super::compare::{Format, print};
 use super::super::train::command;
 use super::{Args, Item, Work};
-use crate::compare::{Against, Comparison, LeftOut, Measure, RunFacts, Sheet, read, settings_of};
+use crate::compare::{Against, Comparison, LeftOut, Measure, RunFacts, Sheet, read};
+use crate::config::difference::flat_config;
 use crate::data::SplitName;
 use crate::numbers;
 use crate::record::{Claim, Run};
@@ -141,7 +142,7 @@ impl End<'_> {
 
 /// Refuses runs that are validated on different images, between which nothing can be chosen.
 pub fn check_same_images(items: &[Item]) -> Result<(), CliError> {
-    let settings = |item: &Item| settings_of(&item.config.to_toml(), "config.toml");
+    let settings = |item: &Item| flat_config(&item.config.to_toml(), "config.toml");
     let first = settings(&items[0])?;
     for item in &items[1..] {
         let keys = Measure::Validation.apart(&first, &settings(item)?);

@@ -8,7 +8,7 @@ pub use blocks::blocks;
 pub use decode::{Reader, Reading};
 pub use scores::{LengthScores, ReadingScores, ReadingTally};
 
-use super::csv;
+use crate::csv;
 
 /// Writes digits as they are read.
 pub fn digits_text(digits: &[u8]) -> String {

@@ -16,7 +16,7 @@ use vitreous::fetch::{Member, archive};
 use vitreous::models::{self, summary};
 use vitreous::record::{Folder, sha256_of_bytes};
 use vitreous::sweep::SweepFile;
-use vitreous::train::About;
+use vitreous::train::CheckpointInfo;
 
 use super::seeds;
 
@@ -168,7 +168,7 @@ pub fn state(bytes: &[u8]) {
     assert_eq!(found.refused.len() + usize::from(found.state.is_some()), 1);
     found.refused.iter().for_each(|error| drop((error.to_string(), error.hint())));
     if let Some(state) = found.state {
-        if let Err(error) = About::of(&state) {
+        if let Err(error) = CheckpointInfo::of(&state) {
             drop((error.to_string(), error.hint()));
         }
         let tensors = state.tensors().expect("it was read before");

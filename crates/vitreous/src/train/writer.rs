@@ -26,30 +26,30 @@ const LAST_ATTEMPTS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(1)];
 
 /// Writes what it is given.
-pub struct Keeper {
+pub struct CheckpointWriter {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<Result<(), RecordError>>>,
 }
 
 struct Shared {
-    desk: Mutex<Desk>,
+    queue: Mutex<Queue>,
     changed: Condvar,
 }
 
 /// Where things are put down and taken from.
 #[derive(Default)]
-struct Desk {
+struct Queue {
     items: Vec<Item>,
     /// Whether a state is here or being written.
     has_state: bool,
     is_over: bool,
-    news: Option<News>,
+    status: Option<WriteStatus>,
 }
 
 /// How writing goes, when that has changed.
-pub enum News {
+pub enum WriteStatus {
     /// Something cannot be written, and is tried again.
-    Trouble(RecordError),
+    Failing(RecordError),
     /// All that waited is written.
     Recovered,
 }
@@ -76,7 +76,7 @@ pub struct StateParts {
 
 /// The thread of a keeper, which waits for a run: it is started before the run is made, which is nothing without it.
 pub struct WriterThread {
-    begin: Sender<(Writer, Arc<Shared>)>,
+    begin: Sender<(FileWriter, Arc<Shared>)>,
     handle: JoinHandle<Result<(), RecordError>>,
 }
 
@@ -86,7 +86,7 @@ impl WriterThread {
     /// # Errors
     /// When the system starts no thread.
     pub fn start() -> Result<WriterThread, TrainError> {
-        let (begin, begun) = mpsc::channel::<(Writer, Arc<Shared>)>();
+        let (begin, begun) = mpsc::channel::<(FileWriter, Arc<Shared>)>();
         // Without a run there is nothing to write.
         let work = move || begun.recv().map_or(Ok(()), |(writer, shared)| writer.work(&shared));
         let handle = thread::Builder::new().name("writer".to_string()).spawn(work);
@@ -95,21 +95,25 @@ impl WriterThread {
     }
 }
 
-impl Keeper {
+impl CheckpointWriter {
     /// Starts to write into a run's folder, after what lies there, or, without lengths, from the start.
     ///
     /// # Errors
     /// When the files that grow cannot be opened.
-    pub fn start(thread: WriterThread, run: &Run, lengths: Option<&JournalLengths>) -> Result<Keeper, RecordError> {
+    pub fn start(
+        thread: WriterThread,
+        run: &Run,
+        lengths: Option<&JournalLengths>,
+    ) -> Result<CheckpointWriter, RecordError> {
         let journal = match lengths {
             Some(lengths) => Journal::goes_on(run.files(), lengths)?,
             None => Journal::start(run.files())?,
         };
-        let shared = Arc::new(Shared { desk: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
         let on_disk = BestWeights::of(run.files())?;
-        let writer = Writer { run: run.clone(), journal, on_disk, best: None, last: None, state: None };
+        let writer = FileWriter { run: run.clone(), journal, on_disk, best: None, last: None, state: None };
         thread.begin.send((writer, shared.clone())).expect("the thread waits for it");
-        Ok(Keeper { shared, writer: Some(thread.handle) })
+        Ok(CheckpointWriter { shared, writer: Some(thread.handle) })
     }
 
     /// Hands in the row of an epoch and the hashes of its last weights.
@@ -134,26 +138,26 @@ impl Keeper {
 
     /// Hands in a state. What was handed in before is part of the run that goes on from it, what comes later is not.
     pub fn state(&self, state: StateParts) {
-        let mut desk = self.shared.desk();
-        desk.has_state = true;
-        desk.items.push(Item::State(state));
+        let mut queue = self.shared.queue();
+        queue.has_state = true;
+        queue.items.push(Item::State(state));
         self.shared.changed.notify_all();
     }
 
     /// Whether a state was handed in that was not tried to be written yet; another copy of all weights would be too much.
     pub fn has_state(&self) -> bool {
-        self.shared.desk().has_state
+        self.shared.queue().has_state
     }
 
     /// Waits until the last state was written, or could not be.
     pub fn wait_for_state(&self) {
-        let desk = self.shared.desk();
-        drop(self.shared.changed.wait_while(desk, |desk| desk.has_state));
+        let queue = self.shared.queue();
+        drop(self.shared.changed.wait_while(queue, |queue| queue.has_state));
     }
 
     /// Returns how writing goes, when that has changed since this was asked.
-    pub fn news(&self) -> Option<News> {
-        self.shared.desk().news.take()
+    pub fn take_status(&self) -> Option<WriteStatus> {
+        self.shared.queue().status.take()
     }
 
     /// Waits until all is written and ends the thread.
@@ -166,18 +170,18 @@ impl Keeper {
 
     fn end(&mut self) -> Result<(), RecordError> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
-        self.shared.desk().is_over = true;
+        self.shared.queue().is_over = true;
         self.shared.changed.notify_all();
         writer.join().expect("the writer does not panic")
     }
 
     fn put(&self, item: Item) {
-        self.shared.desk().items.push(item);
+        self.shared.queue().items.push(item);
         self.shared.changed.notify_all();
     }
 }
 
-impl Drop for Keeper {
+impl Drop for CheckpointWriter {
     fn drop(&mut self) {
         // Who drops it without asking has an error of his own to tell.
         let _ = self.end();
@@ -185,13 +189,13 @@ impl Drop for Keeper {
 }
 
 impl Shared {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().expect("nobody panics at the desk")
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("nobody panics at the queue")
     }
 }
 
 /// The thread's own: what is to be written.
-struct Writer {
+struct FileWriter {
     run: Run,
     journal: Journal,
     /// The best weights that are on the disk.
@@ -210,42 +214,42 @@ struct WaitingState {
     best: Option<TensorFile>,
 }
 
-impl Writer {
+impl FileWriter {
     fn work(mut self, shared: &Shared) -> Result<(), RecordError> {
         // When something that could not be written is tried again.
         let mut again: Option<Instant> = None;
         loop {
-            let idle = |desk: &mut Desk| desk.items.is_empty() && !desk.is_over;
-            let desk = shared.desk();
-            let mut desk = match again {
+            let idle = |queue: &mut Queue| queue.items.is_empty() && !queue.is_over;
+            let queue = shared.queue();
+            let mut queue = match again {
                 Some(time) => {
                     let left = time.saturating_duration_since(Instant::now());
-                    shared.changed.wait_timeout_while(desk, left, idle).expect("nobody panics at the desk").0
+                    shared.changed.wait_timeout_while(queue, left, idle).expect("nobody panics at the queue").0
                 }
-                None => shared.changed.wait_while(desk, idle).expect("nobody panics at the desk"),
+                None => shared.changed.wait_while(queue, idle).expect("nobody panics at the queue"),
             };
-            let (items, is_over) = (std::mem::take(&mut desk.items), desk.is_over);
-            drop(desk);
+            let (items, is_over) = (std::mem::take(&mut queue.items), queue.is_over);
+            drop(queue);
             items.into_iter().for_each(|item| self.take(item));
             if is_over {
                 return self.finish();
             }
             let is_time = again.is_none_or(|time| Instant::now() >= time);
             let written = is_time.then(|| self.write(false));
-            let mut desk = shared.desk();
+            let mut queue = shared.queue();
             // A state may have come in the meantime.
-            desk.has_state = desk.items.iter().any(|item| matches!(item, Item::State(_)));
+            queue.has_state = queue.items.iter().any(|item| matches!(item, Item::State(_)));
             match written {
                 Some(Err(error)) => {
                     if again.is_none() || error.is_final() {
-                        desk.news = Some(News::Trouble(error));
+                        queue.status = Some(WriteStatus::Failing(error));
                     }
                     again = Some(Instant::now() + AGAIN);
                 }
-                Some(Ok(())) if again.take().is_some() => desk.news = Some(News::Recovered),
+                Some(Ok(())) if again.take().is_some() => queue.status = Some(WriteStatus::Recovered),
                 _ => {}
             }
-            drop(desk);
+            drop(queue);
             shared.changed.notify_all();
         }
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
-use crate::config::Config;
-use crate::config::error::ConfigError;
-use crate::config::layers::Layers;
+use super::Config;
+use super::error::ConfigError;
+use super::layers::Layers;
 
 /// Keys and their values, defaults filled in; a key without a value is absent.
-pub type Settings = BTreeMap<String, Value>;
+pub type FlatConfig = BTreeMap<String, Value>;
 
 /// The key of the seed, by which alone runs of one row differ.
 pub const SEED: &str = "train.seed";
@@ -24,14 +24,14 @@ const OF_THE_DATA: [&str; 3] = ["model.image_size", "model.channels", "model.num
 ///
 /// # Errors
 /// When it is no config of this version.
-pub fn settings_of(text: &str, source: &str) -> Result<Settings, ConfigError> {
+pub fn flat_config(text: &str, source: &str) -> Result<FlatConfig, ConfigError> {
     let mut layers = Layers::new();
     layers.add_toml(text, source)?;
     Ok(flat(layers.finish()?.config()))
 }
 
 /// Returns the keys whose values differ between some settings, with the two values, the first settings' first.
-pub fn changes<'a>(from: &'a Settings, to: &'a Settings) -> Vec<(&'a str, Option<&'a Value>, Option<&'a Value>)> {
+pub fn changes<'a>(from: &'a FlatConfig, to: &'a FlatConfig) -> Vec<(&'a str, Option<&'a Value>, Option<&'a Value>)> {
     let mut keys: Vec<&String> = from.keys().chain(to.keys()).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -44,7 +44,7 @@ pub fn changes<'a>(from: &'a Settings, to: &'a Settings) -> Vec<(&'a str, Option
 }
 
 /// Returns the keys whose values are not the same in all settings, in the order of tables and names.
-pub fn differing(all: &[&Settings]) -> Vec<String> {
+pub fn differing(all: &[&FlatConfig]) -> Vec<String> {
     let Some((first, others)) = all.split_first() else { return Vec::new() };
     let mut keys: Vec<&str> = others.iter().flat_map(|other| changes(first, other)).map(|(key, ..)| key).collect();
     keys.sort_by_key(|key| (table_number(key), *key));
@@ -92,8 +92,8 @@ fn table_number(key: &str) -> usize {
     first.iter().position(|start| key.starts_with(start)).unwrap_or(first.len())
 }
 
-fn flat(config: &Config) -> Settings {
-    fn add(table: Table, prefix: &str, settings: &mut Settings) {
+fn flat(config: &Config) -> FlatConfig {
+    fn add(table: Table, prefix: &str, settings: &mut FlatConfig) {
         for (key, value) in table {
             match value {
                 Value::Table(inner) => add(inner, &format!("{prefix}{key}."), settings),
@@ -101,7 +101,7 @@ fn flat(config: &Config) -> Settings {
             }
         }
     }
-    let mut settings = Settings::new();
+    let mut settings = FlatConfig::new();
     add(Table::try_from(config).expect("a config is plain numbers, texts and lists"), "", &mut settings);
     settings
 }
@@ -110,8 +110,8 @@ fn flat(config: &Config) -> Settings {
 mod tests {
     use super::*;
 
-    fn settings(text: &str) -> Settings {
-        settings_of(text, "config.toml").unwrap()
+    fn settings(text: &str) -> FlatConfig {
+        flat_config(text, "config.toml").unwrap()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use vitreous_engine::graph::Parameter;
 use vitreous_engine::{Graph, NodeId, ParameterKind, Parameters, Session, Step, training_memory};
 
-use super::training::{Start, Surroundings, Training};
+use super::training::{Context, EpochStart, Training};
 use super::{Event, Job, TrainError, available_memory, optimizer};
 use crate::numbers;
 
@@ -18,7 +18,7 @@ const VALUES: usize = 32 << 20;
 
 /// A step that came to no finite number.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Astray {
+pub struct NonfiniteStep {
     /// Counted from 1.
     pub step: u64,
     /// Counted from 1.
@@ -34,9 +34,9 @@ pub struct Astray {
     pub first: Option<String>,
 }
 
-impl fmt::Display for Astray {
+impl fmt::Display for NonfiniteStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Astray { step, epoch, lr, loss, gradient_norm, first } = self;
+        let NonfiniteStep { step, epoch, lr, loss, gradient_norm, first } = self;
         // Of a loss that is no number nobody takes the gradient.
         match loss.is_finite() {
             true => write!(f, "the gradient's norm is {gradient_norm}, the loss {loss}, at step {step}")?,
@@ -60,12 +60,13 @@ struct RollbackLine {
 
 impl Training {
     /// Goes back to the start of the epoch with half the learning rate.
-    pub(super) fn go_back(&mut self, astray: Astray, around: &mut Surroundings) -> Result<(), TrainError> {
+    pub(super) fn roll_back(&mut self, bad_step: NonfiniteStep, context: &mut Context) -> Result<(), TrainError> {
         let rollbacks = self.position.results.rollbacks + 1;
         if rollbacks > ROLLBACKS {
-            return Err(TrainError::NotFinite(astray));
+            return Err(TrainError::NotFinite(bad_step));
         }
-        let Start { position, parameters, optimizer } = self.start.as_mut().expect("it was noted when the epoch began");
+        let EpochStart { position, parameters, optimizer } =
+            self.start.as_mut().expect("it was noted when the epoch began");
         let lr_factor = self.position.lr_factor / 2.0;
         position.lr_factor = lr_factor;
         position.results.rollbacks = rollbacks;
@@ -73,14 +74,14 @@ impl Training {
         self.position = position.clone();
         // What was kept since then is of steps that are taken anew.
         self.lowest = None;
-        let Astray { step, epoch, .. } = astray;
-        around.keeper.metrics(&RollbackLine { step, epoch, rollback: rollbacks, lr_factor });
-        (around.listen)(Event::WentBack { astray: &astray, rollbacks, lr_factor });
+        let NonfiniteStep { step, epoch, .. } = bad_step;
+        context.writer.metrics(&RollbackLine { step, epoch, rollback: rollbacks, lr_factor });
+        (context.listen)(Event::RolledBack { step: &bad_step, rollbacks, lr_factor });
         Ok(())
     }
 }
 
-/// Looks for where a step went astray, in a session of its own: the first value of the forward pass, or, where the loss
+/// Looks for where a step came to a NaN or infinite value, in a session of its own: the first value of the forward pass, or, where the loss
 /// is finite, the gradient that came first in the backward pass. Weights that were no numbers before come first of all.
 /// Where there is no room for such a session, nothing is found.
 pub(super) fn find(job: &Job, parameters: &Parameters, step: &Step, is_loss_finite: bool) -> Option<String> {
@@ -118,8 +119,8 @@ pub(super) fn find(job: &Job, parameters: &Parameters, step: &Step, is_loss_fini
         session.start_training(loss, group, optimizer);
         session.gradients(step);
         // The mean of values is finite when all of them are: f32 values do not overflow an f64.
-        let is_astray = |(number, _): &(usize, &NodeId)| !session.metric_mean(*number, step.images).is_finite();
-        if let Some((_, &id)) = group.iter().enumerate().find(is_astray) {
+        let is_nonfinite = |(number, _): &(usize, &NodeId)| !session.metric_mean(*number, step.images).is_finite();
+        if let Some((_, &id)) = group.iter().enumerate().find(is_nonfinite) {
             return Some(graph.node(id).name.clone());
         }
         from += group.len();
