@@ -14,6 +14,7 @@ pub mod spelling;
 pub mod system_errors;
 pub mod text;
 
+pub mod advice;
 pub mod regular;
 
 pub mod config;

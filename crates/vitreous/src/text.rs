@@ -4,7 +4,7 @@
 //! shows these as escapes: `\n`, `\u{1b}`.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::path::Path;
 
 use serde::{Serialize, Serializer};
@@ -83,6 +83,15 @@ pub fn padded(text: &str, columns: usize, is_right: bool) -> String {
     if is_right { blanks + text } else { text.to_string() + &blanks }
 }
 
+/// Names so many of a list, and how many more there are: `cat, dog and 3 more`.
+pub fn some_of(names: impl IntoIterator<Item = impl Display>, most: usize) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
+    match names.len().checked_sub(most) {
+        None | Some(0) => names.join(", "),
+        Some(more) => format!("{} and {} more", names[..most].join(", "), more),
+    }
+}
+
 /// Serialises a path as text; bytes that are not UTF-8 become U+FFFD.
 pub fn lossy<S: Serializer>(path: impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
     path.as_ref().to_string_lossy().serialize(serializer)
@@ -139,6 +148,13 @@ mod tests {
         );
         assert_eq!(shortened("gro\u{308}ßere Dinge", 5), "gro\u{308}ß~");
         assert_eq!(shortened("a\nb", 3), "a\\~");
+    }
+
+    #[test]
+    fn long_lists_are_cut_with_a_count() {
+        assert_eq!(some_of(["cat", "dog", "lynx"], 3), "cat, dog, lynx");
+        assert_eq!(some_of(["cat", "dog", "lynx", "owl"], 2), "cat, dog and 2 more");
+        assert_eq!(some_of(Vec::<String>::new(), 2), "");
     }
 
     #[cfg(unix)]

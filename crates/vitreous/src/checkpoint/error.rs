@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensorError};
 use thiserror::Error;
 use vitreous_engine::Shape;
 
+use crate::advice::{Explain, Suggestion};
 use crate::{spelling, system_errors};
 
 /// Says what is wrong with a file of weights.
@@ -100,6 +101,12 @@ pub enum CheckpointError {
         /// The tensor.
         tensor: String,
     },
+}
+
+impl Explain for CheckpointError {
+    fn suggestion(&self) -> Option<Suggestion> {
+        self.hint().map(|hint| Suggestion::new().text(hint))
+    }
 }
 
 impl CheckpointError {

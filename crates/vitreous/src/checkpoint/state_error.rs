@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::CheckpointError;
+use crate::advice::{Explain, Suggestion};
 use crate::record::RecordError;
 use crate::system_errors;
 
@@ -50,6 +51,12 @@ pub enum StateError {
     /// What belongs to a state cannot be put in its place.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+impl Explain for StateError {
+    fn suggestion(&self) -> Option<Suggestion> {
+        self.hint().map(|hint| Suggestion::new().text(hint))
+    }
 }
 
 impl StateError {

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::table::{Align, columns, table};
 use super::{CliError, json, show};
-use crate::compare::{Against, AgainstError, Comparison, LeftOut, Measure, Sheet, SortError, Verdicts, folders, read};
+use crate::compare::{Against, Comparison, LeftOut, Measure, Sheet, Verdicts, folders, read};
 use crate::text;
 
 /// Puts runs side by side: what differs in their settings, what they cost, what they reached
@@ -85,13 +85,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
         return Err(CliError::user(format!("{what} a run that can be compared"), Some(hint.to_string())));
     }
     let mut comparison = Comparison::new(runs, left_out, !args.each, by);
-    comparison
-        .hold_against(args.against.as_deref().map_or(Against::Best, Against::Named))
-        .map_err(|error: AgainstError| CliError::user(error.to_string(), error.hint()))?;
+    comparison.hold_against(args.against.as_deref().map_or(Against::Best, Against::Named))?;
     if let Some(key) = &args.sort {
-        comparison
-            .sort(key, args.reverse)
-            .map_err(|error: SortError| CliError::user(error.to_string(), error.hint()))?;
+        comparison.sort(key, args.reverse)?;
     }
     print(&comparison, if args.json { Format::Json } else { args.format })
 }

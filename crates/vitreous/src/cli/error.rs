@@ -1,73 +1,99 @@
-//! The union of all errors, and how one is shown: `error:` and what is wrong, then `hint:` and the way out.
+//! The union of all errors, and how one is shown: `error:` and what is wrong, then `hint:` and what to do. With `--json`
+//! it is one JSON object instead, also on stderr: stdout holds a result or nothing, so no program takes an error for one.
 
 use std::process::ExitCode;
 
+use serde_json::json;
+
+use super::advice::Context;
 use super::flags;
+use crate::advice::{Explain, Fault, Place, Suggestion};
 use crate::config::error::ConfigError;
-use crate::fetch::FetchError;
-use crate::record::RecordError;
-use crate::train::TrainError;
 
 /// An error as it is shown.
 #[derive(Debug)]
 pub struct CliError {
-    message: String,
-    hint: Option<String>,
-    status: u8,
+    what: String,
+    key: Option<String>,
+    place: Option<Box<Place>>,
+    suggestion: Option<Suggestion>,
+    fault: Fault,
     /// The table of the keys in the hint, where the user knows them as flags.
     table: Option<String>,
 }
 
 impl CliError {
     /// Something the user can mend.
-    pub fn user(message: impl Into<String>, hint: Option<String>) -> Self {
-        CliError { message: message.into(), hint, status: 2, table: None }
+    pub fn user(what: impl Into<String>, hint: Option<String>) -> Self {
+        let suggestion = hint.map(|hint| Suggestion::new().text(hint));
+        CliError { what: what.into(), key: None, place: None, suggestion, fault: Fault::Input, table: None }
     }
 
     /// Something that went wrong while working.
-    pub fn failure(message: impl Into<String>, hint: Option<String>) -> Self {
-        CliError { message: message.into(), hint, status: 1, table: None }
+    pub fn failure(what: impl Into<String>, hint: Option<String>) -> Self {
+        CliError { fault: Fault::Work, ..CliError::user(what, hint) }
     }
 
     /// Says the keys of the hint as flags of `train`, or, for commands without these, as `--set table.key=value`.
     pub fn in_flags(self, of_train: bool) -> Self {
-        let table = self.table.as_deref();
-        let hint = self.hint.map(|hint| table.map_or(hint.clone(), |table| flags::say(&hint, table, of_train)));
-        CliError { hint, ..self }
+        let Some(table) = &self.table else { return self };
+        let hint = self.suggestion.map(|hint| flags::say(&hint.to_string(), table, of_train));
+        CliError { suggestion: hint.map(|hint| Suggestion::new().text(hint)), table: None, ..self }
     }
 
     /// Prints the error and returns the exit status.
-    pub fn report(&self) -> ExitCode {
-        say!("error: {}", self.message);
-        if let Some(hint) = &self.hint {
-            say!("hint: {hint}");
+    pub fn report(&self, context: &Context) -> ExitCode {
+        if context.json {
+            say!("{}", self.json(context));
+        } else {
+            let (what, hint) = self.text(context);
+            say!("error: {what}");
+            if let Some(hint) = hint {
+                say!("hint: {hint}");
+            }
         }
-        ExitCode::from(self.status)
+        ExitCode::from(self.status())
+    }
+
+    /// What is wrong, and what to do about it.
+    pub fn text(&self, context: &Context) -> (String, Option<String>) {
+        let place = match self.place.as_deref() {
+            Some(Place::Argument(argument)) => format!(" ({})", context.argument(*argument)),
+            _ => String::new(),
+        };
+        let hint = self.suggestion.as_ref().map(|suggestion| context.render(suggestion, self.place.as_deref()));
+        (format!("{}{place}", self.what), hint)
+    }
+
+    fn json(&self, context: &Context) -> serde_json::Value {
+        let place = self.place.as_deref();
+        json!({ "error": {
+            "what": self.what,
+            "key": self.key,
+            "place": place.map(|place| context.json_of_place(place)),
+            "suggestion": self.suggestion.as_ref().map(|suggestion| context.json_of(suggestion, place)),
+            "status": self.status(),
+        } })
+    }
+
+    fn status(&self) -> u8 {
+        match self.fault {
+            Fault::Input => 2,
+            Fault::Work => 1,
+        }
     }
 }
 
-/// Makes the errors of modules into errors of the command line.
-macro_rules! from_module_error {
-    ($($error:ty),* $(,)?) => {
-        $(impl From<$error> for CliError {
-            fn from(error: $error) -> Self {
-                CliError::user(error.to_string(), error.hint())
-            }
-        })*
-    };
-}
-
-from_module_error!(
-    crate::checkpoint::CheckpointError,
-    crate::data::DataError,
-    crate::evaluate::EvaluateError,
-    crate::sweep::SweepError,
-);
-
-impl From<RecordError> for CliError {
-    fn from(error: RecordError) -> Self {
-        let (message, hint) = (error.to_string(), error.hint());
-        if error.is_final() { CliError::failure(message, hint) } else { CliError::user(message, hint) }
+impl<E: Explain> From<E> for CliError {
+    fn from(error: E) -> Self {
+        CliError {
+            what: error.to_string(),
+            key: error.key(),
+            place: error.place().map(Box::new),
+            suggestion: error.suggestion(),
+            fault: error.fault(),
+            table: None,
+        }
     }
 }
 
@@ -78,54 +104,18 @@ impl From<ConfigError> for CliError {
     }
 }
 
-impl From<TrainError> for CliError {
-    fn from(error: TrainError) -> Self {
-        let (message, hint) = (error.to_string(), error.hint());
-        match error {
-            // Hours of work may lie before these: that is no bad input.
-            TrainError::NotFinite(_)
-            | TrainError::AllSkipped { .. }
-            | TrainError::ValidationNotFinite { .. }
-            | TrainError::WeightsNotFinite { .. }
-            | TrainError::Record(_) => CliError::failure(message, hint),
-            TrainError::Batch { .. }
-            | TrainError::Memory { .. }
-            | TrainError::Disk { .. }
-            | TrainError::Thread { .. }
-            | TrainError::State { .. }
-            | TrainError::OneValue { .. }
-            | TrainError::SavedState(_) => CliError::user(message, hint),
-        }
-    }
-}
-
-impl From<FetchError> for CliError {
-    fn from(error: FetchError) -> Self {
-        let (message, hint) = (error.to_string(), error.hint());
-        match error {
-            // It may work in an hour, with the same words.
-            FetchError::NoMirror { .. } | FetchError::Busy { .. } => CliError::failure(message, hint),
-            _ => CliError::user(message, hint),
-        }
-    }
-}
-
-impl From<vitreous_engine::GraphError> for CliError {
-    fn from(error: vitreous_engine::GraphError) -> Self {
-        CliError::user(error.to_string(), None)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::layers::Layers;
+    use crate::record::RecordError;
+    use crate::train::TrainError;
 
     #[test]
     fn a_disk_that_fills_up_while_training_is_no_bad_input() {
         let full = RecordError::Write { path: "runs/a".into(), reason: "no space is left".to_string() };
-        assert_eq!(CliError::from(full.clone()).status, 2);
-        assert_eq!(CliError::from(TrainError::Record(full)).status, 1);
+        assert_eq!(CliError::from(full.clone()).status(), 2);
+        assert_eq!(CliError::from(TrainError::Record(full)).status(), 1);
     }
 
     #[test]
@@ -136,7 +126,7 @@ mod tests {
             if let Some((key, value, flag)) = set {
                 layers.put(key, value, flag).unwrap();
             }
-            CliError::from(layers.finish().unwrap_err()).in_flags(of_train).hint.unwrap()
+            CliError::from(layers.finish().unwrap_err()).in_flags(of_train).suggestion.unwrap().to_string()
         };
         let epochs = Some(("train.epochs", 1, "--epochs"));
         assert_eq!(hint("[train]\nwarmup_epochs = 2", epochs, true), "use --warmup-epochs 0 for none");

@@ -106,6 +106,16 @@ impl FromArgMatches for Flags {
     }
 }
 
+/// The long flag of a config key, where a command may have one.
+pub fn of_key(key: &str) -> Option<&'static str> {
+    match key {
+        "data.name" => Some("data"),
+        "data.dir" => Some("data-dir"),
+        "data.classes" => Some("classes"),
+        _ => FLAGS.iter().find(|flag| flag.key == key).map(|flag| flag.name),
+    }
+}
+
 /// A number as TOML has it; what is none stays a text, and the config says what it should be.
 fn number(text: &str) -> Value {
     // A whole number that TOML cannot hold is no other number that it can.

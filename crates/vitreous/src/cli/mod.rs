@@ -15,6 +15,7 @@ macro_rules! line {
     ($($words:tt)*) => { $crate::text::visible(&format!($($words)*)).into_owned() + "\n" };
 }
 
+mod advice;
 mod bench;
 mod class_scores;
 mod compare;
@@ -44,8 +45,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use advice::Context;
 use error::CliError;
 
 use crate::text;
@@ -77,8 +79,12 @@ enum Verb {
 pub fn main() -> ExitCode {
     let started = Instant::now();
     survive_file_size_limits();
-    match Cli::try_parse() {
-        Ok(cli) => run(cli, started).unwrap_or_else(|error| error.report()),
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+        Ok((cli, matches))
+    });
+    match parsed {
+        Ok((cli, matches)) => run(cli, started).unwrap_or_else(|error| error.report(&Context::new(&matches))),
         Err(error) => refuse(&error),
     }
 }

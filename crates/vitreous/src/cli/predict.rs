@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::advice::Context;
 use super::evaluate::{WeightsArg, load};
 use super::settings::shell_word;
 use super::strips;
 use super::{CliError, json, show};
+use crate::advice::Verb;
 use crate::data::{DataError, decoding_bytes};
 use crate::evaluate::reading::{Reading, digits_text};
 use crate::evaluate::{BATCH, Classifier};
@@ -116,7 +118,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
                 let error = picture_error(&error, image);
                 // The last word of the command is its status: with one picture that is this error.
                 if args.images.len() > 1 {
-                    error.report();
+                    error.report(&Context::of(Verb::Predict, args.json));
                 }
                 errors.push(error);
             }

@@ -149,7 +149,7 @@ fn is_known(name: &str) -> bool {
 
 /// A folder as a shell takes it: in quotes where it has to be, and as `$'\x1b'` where it cannot be printed.
 pub fn shell_word(path: &Path) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_.+=/:".contains(c);
+    let is_plain = |c: char| c.is_alphanumeric() || "-_.,+=/:".contains(c);
     match path.to_str() {
         Some(text) if text.chars().all(is_plain) => text.to_string(),
         Some(text) if visible(text) == text => format!("'{}'", text.replace('\'', "'\\''")),

@@ -15,6 +15,7 @@ use std::time::Instant;
 use toml::Value;
 use vitreous_engine::Memory;
 
+use super::advice::Context;
 use super::evaluate::{self, Measured, SplitArg};
 use super::flags::Flags;
 use super::progress::TrainProgress;
@@ -23,6 +24,7 @@ use super::settings::SettingsArgs;
 use super::table::{Align, table};
 use super::train::{INTERRUPTED, Ready, SAVE_EVERY, base, command, load, ready, ready_for, watch_signals};
 use super::{CliError, show};
+use crate::advice::Verb;
 use crate::config::data::DataSpec;
 use crate::config::difference::{changes, flat_config, shown};
 use crate::config::text_file;
@@ -141,7 +143,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     // First of all: what comes next may fail as they did, on a full disk for instance.
     for (index, error) in failed.iter() {
         say!("run {}:", items[*index].name);
-        error.report();
+        error.report(&Context::of(Verb::Sweep, args.json));
     }
     if stop.load(Ordering::Relaxed) {
         let done = items.iter().filter(|item| is_done(&item.folder)).count();

@@ -14,6 +14,7 @@ use thiserror::Error;
 use super::noise::{LEVEL, holm, mcnemar, pairs};
 use super::outcomes::{Outcomes, Pairs};
 use super::{Comparison, Difference, Measure, Row};
+use crate::advice::{Explain, Suggestion};
 use crate::evaluate::Report;
 use crate::spelling;
 
@@ -83,6 +84,12 @@ pub enum AgainstError {
     /// Nobody knows its accuracy.
     #[error("the {by} of {name} is not known (--against)")]
     NotEvaluated { name: String, by: Measure },
+}
+
+impl Explain for AgainstError {
+    fn suggestion(&self) -> Option<Suggestion> {
+        self.hint().map(|hint| Suggestion::new().text(hint))
+    }
 }
 
 impl AgainstError {

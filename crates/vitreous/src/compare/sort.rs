@@ -6,6 +6,7 @@ use thiserror::Error;
 use toml::Value;
 
 use super::{Comparison, Row, Spread};
+use crate::advice::{Explain, Suggestion};
 use crate::spelling;
 
 /// What rows are ordered by. Accuracies go from the best down, everything else from the least up.
@@ -50,6 +51,12 @@ pub struct SortError {
     /// The name.
     pub name: String,
     known: Vec<String>,
+}
+
+impl Explain for SortError {
+    fn suggestion(&self) -> Option<Suggestion> {
+        self.hint().map(|hint| Suggestion::new().text(hint))
+    }
 }
 
 impl SortError {

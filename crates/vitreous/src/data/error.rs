@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::known::is_other_data_set;
 use super::{ImageShape, SplitName};
+use crate::advice::{Explain, Suggestion};
 use crate::config::classes::ClassSubsetError;
 use crate::config::data::KNOWN_DATA_SETS;
 use crate::{numbers, system_errors};
@@ -147,6 +148,12 @@ pub enum DataError {
     /// The images do not fit into memory.
     #[error("{} of images do not fit into memory", numbers::bytes(*bytes))]
     Memory { bytes: u64 },
+}
+
+impl Explain for DataError {
+    fn suggestion(&self) -> Option<Suggestion> {
+        self.hint().map(|hint| Suggestion::new().text(hint))
+    }
 }
 
 impl DataError {

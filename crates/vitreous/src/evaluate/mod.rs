@@ -20,6 +20,7 @@ pub use confusion::{Confused, ConfusionMatrix};
 pub use report::{Answers, Reached, Report};
 pub use scores::{Accuracy, ClassScores, Scores, Tally, Totals, Verdict, top, wilson_interval};
 
+use crate::advice::{Explain, Suggestion};
 use crate::checkpoint::CheckpointError;
 use crate::config::error::ConfigError;
 use crate::csv;
@@ -67,6 +68,12 @@ pub enum EvaluateError {
     /// The config in the file of weights is bad.
     #[error(transparent)]
     Config(#[from] ConfigError),
+}
+
+impl Explain for EvaluateError {
+    fn suggestion(&self) -> Option<Suggestion> {
+        self.hint().map(|hint| Suggestion::new().text(hint))
+    }
 }
 
 impl EvaluateError {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::archive::Unfit;
+use crate::advice::{Explain, Fault, Suggestion};
 use crate::record::RecordError;
 use crate::system_errors;
 
@@ -68,6 +69,20 @@ pub enum FetchError {
     /// A file cannot be read.
     #[error("cannot read: {reason} ({})", path.display())]
     Read { path: PathBuf, reason: String },
+}
+
+impl Explain for FetchError {
+    fn suggestion(&self) -> Option<Suggestion> {
+        self.hint().map(|hint| Suggestion::new().text(hint))
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            // It may work in an hour, with the same words.
+            FetchError::NoMirror { .. } | FetchError::Busy { .. } => Fault::Work,
+            _ => Fault::Input,
+        }
+    }
 }
 
 impl FetchError {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::Holder;
+use crate::advice::{Explain, Fault, Suggestion};
 use crate::system_errors;
 
 /// What to do about a file that cannot grow.
@@ -124,6 +125,16 @@ pub enum RecordError {
         /// The file it lacks.
         file: String,
     },
+}
+
+impl Explain for RecordError {
+    fn suggestion(&self) -> Option<Suggestion> {
+        self.hint().map(|hint| Suggestion::new().text(hint))
+    }
+
+    fn fault(&self) -> Fault {
+        if self.is_final() { Fault::Work } else { Fault::Input }
+    }
 }
 
 impl RecordError {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::advice::{Explain, Suggestion};
 use crate::record::RecordError;
 use crate::{numbers, spelling};
 
@@ -71,6 +72,12 @@ pub enum SweepError {
     /// A record cannot be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+impl Explain for SweepError {
+    fn suggestion(&self) -> Option<Suggestion> {
+        self.hint().map(|hint| Suggestion::new().text(hint))
+    }
 }
 
 impl SweepError {

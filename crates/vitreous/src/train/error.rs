@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::NonfiniteStep;
+use crate::advice::{Explain, Fault, Suggestion};
 use crate::checkpoint::StateError;
 use crate::record::{RAISE_FILE_SIZE, RecordError};
 use crate::{numbers, system_errors};
@@ -151,6 +152,30 @@ fn memory_hint(work: &str, is_for_the_batch: bool, fewer_images: bool) -> &'stat
         }
         ("evaluating", true, _) => "use fewer --threads, or end other programs",
         _ => "end other programs, or use a machine with more memory",
+    }
+}
+
+impl Explain for TrainError {
+    fn suggestion(&self) -> Option<Suggestion> {
+        self.hint().map(|hint| Suggestion::new().text(hint))
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            // Hours of work may lie before these: that is no bad input.
+            TrainError::NotFinite(_)
+            | TrainError::AllSkipped { .. }
+            | TrainError::ValidationNotFinite { .. }
+            | TrainError::WeightsNotFinite { .. }
+            | TrainError::Record(_) => Fault::Work,
+            TrainError::Batch { .. }
+            | TrainError::Memory { .. }
+            | TrainError::Disk { .. }
+            | TrainError::Thread { .. }
+            | TrainError::State { .. }
+            | TrainError::OneValue { .. }
+            | TrainError::SavedState(_) => Fault::Input,
+        }
     }
 }
 
