@@ -15,6 +15,7 @@ pub mod system_errors;
 pub mod text;
 
 pub mod advice;
+pub mod data_sets;
 pub mod regular;
 
 pub mod config;

@@ -1,6 +1,7 @@
 //! `vitreous data`: what a data set holds, before anything is trained on it; `fetch` has a file of its own.
 
 use clap::Subcommand;
+use serde::Serialize;
 
 use super::dry_run::problems_text;
 use super::fetch::{self, FetchArgs};
@@ -9,10 +10,11 @@ use super::settings::{SettingsArgs, inspect};
 use super::table::{Align, table};
 use super::{CliError, json, show};
 use crate::data::{self, DataSummary, Normalization, Wanted};
+use crate::data_sets::{DATA_SETS, DataSet, ImageShape};
 use crate::numbers;
 use crate::train::threads;
 
-/// Looks at data sets, and fetches known ones
+/// Shows, lists and downloads data sets
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -21,10 +23,12 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum DataVerb {
-    /// Shows classes, splits, shape and numbers of a data set
+    /// Shows classes, splits, shape and statistics of a data set
     Info(InfoArgs),
-    /// Brings a known data set from the network, checks it, and puts it where train looks for it
+    /// Downloads a known data set, checks it, and puts it where train looks for it
     Fetch(FetchArgs),
+    /// Lists the known data sets
+    List(ListArgs),
 }
 
 #[derive(clap::Args)]
@@ -39,12 +43,64 @@ struct InfoArgs {
     json: bool,
 }
 
+#[derive(clap::Args)]
+struct ListArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     match args.verb {
         DataVerb::Info(args) => info(&args),
         DataVerb::Fetch(args) => fetch::run(args),
+        DataVerb::List(args) => list(&args),
     }
+}
+
+/// A known data set as JSON.
+#[derive(Serialize)]
+struct Known {
+    name: &'static str,
+    title: &'static str,
+    page: &'static str,
+    classes: &'static [&'static str],
+    shape: ImageShape,
+    train: usize,
+    test: usize,
+    can_be_fetched: bool,
+}
+
+#[derive(Serialize)]
+struct KnownList {
+    data_sets: Vec<Known>,
+}
+
+fn list(args: &ListArgs) -> Result<(), CliError> {
+    let known = |set: &DataSet| Known {
+        name: set.name,
+        title: set.title,
+        page: set.page,
+        classes: set.class_names,
+        shape: set.shape,
+        train: set.train,
+        test: set.test,
+        can_be_fetched: set.download.is_some(),
+    };
+    let data_sets: Vec<Known> = DATA_SETS.iter().map(known).collect();
+    if args.json {
+        return show(&json(&KnownList { data_sets }));
+    }
+    let mut rows = vec![["name", "classes", "shape", "train", "test", "what it is"].map(str::to_string)];
+    rows.extend(data_sets.iter().map(|set| {
+        let [classes, train, test] = [set.classes.len(), set.train, set.test].map(|n| numbers::count(n as u64));
+        [set.name.to_string(), classes, set.shape.to_string(), train, test, set.title.to_string()]
+    }));
+    let right = Align::Right;
+    let table = table(&rows, &[Align::Left, right, right, right, right, Align::Left]);
+    let next = line!("next: vitreous data fetch NAME, vitreous train --data NAME (digits: no download)");
+    show(&(table + &next))
 }
 
 fn info(args: &InfoArgs) -> Result<(), CliError> {

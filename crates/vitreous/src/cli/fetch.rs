@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::settings::{dir_of_environment, shell_word};
 use super::status::StatusLine;
 use super::{CliError, json, show};
-use crate::fetch::{Event, Fetched, Options, Proxies, Proxy, catalogue, fetch};
+use crate::data_sets::{self, DATA_SETS};
+use crate::fetch::{Event, Fetched, Options, Proxies, Proxy, fetch};
 use crate::{durations, numbers};
 
 /// Time between two plain lines about a file.
@@ -21,7 +22,7 @@ const TIMEOUT_MAX: f64 = 86_400.0;
 
 #[derive(clap::Args)]
 pub struct FetchArgs {
-    /// The data set: mnist, fashion-mnist or cifar10
+    /// The data set; `vitreous data list` shows their names
     #[arg(value_name = "NAME")]
     name: String,
     /// The folder in which data sets are [default: $VITREOUS_DATA_DIR, else the current folder]
@@ -44,13 +45,17 @@ pub struct FetchArgs {
 
 /// Runs the command.
 pub fn run(args: FetchArgs) -> Result<(), CliError> {
-    let Some(set) = catalogue::data_set(&args.name) else {
-        let names = catalogue::DATA_SETS.map(|set| set.name).join(", ");
-        let hint = match args.name.as_str() {
-            "digits" => "train on them with --data digits: the program draws them itself".to_string(),
-            _ => format!("use one of {names}"),
+    let known = data_sets::data_set(&args.name);
+    let Some(download) = known.and_then(|set| set.download.as_ref()) else {
+        let names = DATA_SETS.iter().filter(|set| set.download.is_some()).map(|set| set.name).collect::<Vec<_>>();
+        let hint = match (known, data_sets::meant(&args.name)) {
+            (Some(set), _) => {
+                format!("use --data {}: the program draws its images, there is nothing to download", set.name)
+            }
+            (None, Some(meant)) => format!("did you mean {meant}?"),
+            (None, None) => format!("use one of {}", names.join(", ")),
         };
-        return Err(CliError::user(format!("no data set to be fetched is called `{}`", args.name), Some(hint)));
+        return Err(CliError::user(format!("no download for data set `{}`", args.name), Some(hint)));
     };
     // What is not even a number is not above 0.
     if !(args.timeout > 0.0 && args.timeout <= TIMEOUT_MAX) {
@@ -67,7 +72,7 @@ pub fn run(args: FetchArgs) -> Result<(), CliError> {
         certificates: std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from),
     };
     let display = RefCell::new(Display::new());
-    let fetched = fetch(set, &options, &|event| display.borrow_mut().show(event));
+    let fetched = fetch(&args.name, download, &options, &|event| display.borrow_mut().show(event));
     display.borrow_mut().clear();
     let fetched = fetched?;
     show(&if args.json { json(&fetched) } else { report(&fetched, &options, args.data_dir.is_some()) })

@@ -6,10 +6,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::classes::{ClassSubset, ClassSubsetError};
+use crate::data_sets;
 use crate::numbers::number;
-
-/// Names of the data sets the program knows; any other name is the path of a folder.
-pub const KNOWN_DATA_SETS: [&str; 4] = ["digits", "mnist", "fashion-mnist", "cifar10"];
 
 /// Greatest `image_size`, in pixels.
 pub const IMAGE_SIZE_MAX: usize = 4096;
@@ -18,7 +16,7 @@ pub const IMAGE_SIZE_MAX: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSpec {
-    /// `digits` (built in), `mnist`, `fashion-mnist`, `cifar10`, or the path of a folder of class folders.
+    /// A data set by its name, as `vitreous data list` shows them, or the path of a folder of class folders.
     pub name: String,
     /// Folder that holds the data sets (`DIR/mnist/*.gz`, `DIR/photos/cat/1.jpg`) or one data set's files themselves.
     /// The folder the program runs in when absent.
@@ -77,9 +75,9 @@ impl Default for DataSpec {
 }
 
 impl DataSpec {
-    /// Whether the name is one of [`KNOWN_DATA_SETS`], so not a folder of pictures.
+    /// Whether the name is a data set's in [`data_sets`], so not a folder of images.
     pub fn is_known_data_set(&self) -> bool {
-        KNOWN_DATA_SETS.contains(&self.name.as_str())
+        data_sets::data_set(&self.name).is_some()
     }
 
     /// Checks the table by itself; nothing is opened.
@@ -175,7 +173,7 @@ impl DataSpecError {
     /// Says what would work instead.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            DataSpecError::NoName => format!("use {}, or the path of a folder", KNOWN_DATA_SETS.join(", ")),
+            DataSpecError::NoName => format!("use {}, or the path of a folder", data_sets::listed()),
             DataSpecError::Classes(error) => return error.hint(),
             DataSpecError::ShapeOfKnownDataSet { key, .. } => format!("leave {key} out"),
             DataSpecError::ImageSize(_) => "use image_size = 64".to_string(),

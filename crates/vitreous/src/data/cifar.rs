@@ -1,4 +1,4 @@
-//! CIFAR-10 in its binary version: records of one label byte and a 32x32 RGB image, already planar.
+//! CIFAR in its binary versions: records of label bytes and a 32x32 RGB image, already planar.
 //! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>, "Binary version".
 //!
 //! The files carry neither header nor checksum: their sizes are compared with the record's and with each other.
@@ -11,36 +11,30 @@ use std::path::{Path, PathBuf};
 use super::idx::{BYTES_MAX, zeros};
 use super::split::{Names, Packed};
 use super::{DataError, ImageShape, Progress};
+use crate::data_sets::CifarFormat;
 use crate::regular;
 
 /// Shape of every image.
 pub const SHAPE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
 
-/// Files of the train set, in order.
-pub const TRAIN_FILES: [&str; 5] =
-    ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
-/// File of the test set.
-pub const TEST_FILE: &str = "test_batch.bin";
-
-const NAMES_FILE: &str = "batches.meta.txt";
-/// Names of the classes where no file has others, by label.
-pub const CLASS_NAMES: [&str; 10] =
-    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
-const RECORD_LEN: u64 = 1 + SHAPE.channels as u64 * SHAPE.height as u64 * SHAPE.width as u64;
+/// Train images for each test image.
+const TRAIN_PER_TEST: u64 = 5;
 
 /// Files of one split, of which the sizes were found good.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CifarFiles {
     paths: Vec<PathBuf>,
     count: usize,
+    format: &'static CifarFormat,
 }
 
 impl CifarFiles {
     /// Looks at the files' sizes.
     ///
     /// # Errors
-    /// When a file does not hold whole records, or not as many as its sisters.
-    pub fn open(paths: Vec<PathBuf>) -> Result<CifarFiles, DataError> {
+    /// When a file does not hold whole records, or not as many as the other files.
+    pub fn open(paths: Vec<PathBuf>, format: &'static CifarFormat) -> Result<CifarFiles, DataError> {
+        let record = record_len(format);
         let mut sizes = Vec::new();
         for path in &paths {
             let bytes = fs::metadata(path).map_err(|error| DataError::read(path, &error))?.len();
@@ -51,30 +45,35 @@ impl CifarFiles {
             if bytes == 0 {
                 return Err(DataError::Empty { path });
             }
-            if !bytes.is_multiple_of(RECORD_LEN) {
-                return Err(DataError::CifarSize { path, bytes, record: RECORD_LEN });
+            if !bytes.is_multiple_of(record) {
+                return Err(DataError::CifarSize { path, bytes, record });
             }
-            sizes.push(bytes / RECORD_LEN);
+            sizes.push(bytes / record);
         }
         let Some(whole) = (0..sizes.len()).max_by_key(|place| sizes[*place]) else {
-            return Ok(CifarFiles { paths, count: 0 });
+            return Ok(CifarFiles { paths, count: 0, format });
         };
         match sizes.iter().position(|size| *size != sizes[whole]) {
             Some(place) => Err(cut_off((&paths[place], sizes[place]), (&paths[whole], sizes[whole]))),
-            None => Ok(CifarFiles { count: sizes[whole] as usize * paths.len(), paths }),
+            None => Ok(CifarFiles { count: sizes[whole] as usize * paths.len(), paths, format }),
         }
     }
 
-    /// Checks that the test file has as many images as each train file.
+    /// Checks that there are five train images for each test image.
     ///
     /// # Errors
-    /// When it has fewer or more.
+    /// When there are fewer or more.
     pub fn check_test(&self, test: &CifarFiles) -> Result<(), DataError> {
-        let [here, there] = [self, test].map(|files| (&files.paths[0], (files.count / files.paths.len()) as u64));
-        match here.1.cmp(&there.1) {
+        let files = self.paths.len() as u64;
+        let (found, tested) = (self.count as u64 / files, test.count as u64);
+        let expected = TRAIN_PER_TEST * tested / files;
+        match found.cmp(&expected) {
             Ordering::Equal => Ok(()),
-            Ordering::Greater => Err(cut_off(there, here)),
-            Ordering::Less => Err(cut_off(here, there)),
+            Ordering::Less => Err(cut_off((&self.paths[0], found), (&test.paths[0], expected))),
+            Ordering::Greater => {
+                let expected = (found * files).div_ceil(TRAIN_PER_TEST);
+                Err(cut_off((&test.paths[0], tested), (&self.paths[0], expected)))
+            }
         }
     }
 
@@ -96,7 +95,7 @@ impl CifarFiles {
             let read_error = |error: io::Error| read_error(path, &error);
             let mut file = BufReader::with_capacity(1 << 16, regular::open(path).map_err(read_error)?);
             for (index, image) in images.by_ref().take(per_file).enumerate() {
-                labels.push(read_label(&mut file, path, index)?);
+                labels.push(read_label(&mut file, self.format, path, index)?);
                 file.read_exact(image).map_err(read_error)?;
                 if labels.len().is_multiple_of(1000) || labels.len() == self.count {
                     progress(labels.len(), self.count);
@@ -106,7 +105,7 @@ impl CifarFiles {
         Ok(Packed { shape: SHAPE, pixels, labels, names: Names::Numbered(prefix), small: Vec::new() })
     }
 
-    /// Reads all labels and passes over the images.
+    /// Reads all labels and skips the images.
     ///
     /// # Errors
     /// When a file has become shorter, or holds a label that is no class.
@@ -116,9 +115,9 @@ impl CifarFiles {
         for path in &self.paths {
             let mut file = regular::open(path).map_err(|error| read_error(path, &error))?;
             for index in 0..per_file {
-                let at = SeekFrom::Start(index as u64 * RECORD_LEN);
+                let at = SeekFrom::Start(index as u64 * record_len(self.format));
                 file.seek(at).map_err(|error| read_error(path, &error))?;
-                labels.push(read_label(&mut file, path, index)?);
+                labels.push(read_label(&mut file, self.format, path, index)?);
             }
         }
         Ok(labels)
@@ -132,28 +131,41 @@ fn read_error(path: &Path, error: &io::Error) -> DataError {
     }
 }
 
-/// Reads the label of an image, `index` in its file.
-fn read_label(file: &mut impl Read, path: &Path, index: usize) -> Result<u16, DataError> {
-    let mut label = [0];
-    file.read_exact(&mut label).map_err(|error| read_error(path, &error))?;
-    if usize::from(label[0]) >= CLASS_NAMES.len() {
-        let (label, classes) = (label[0], CLASS_NAMES.len());
-        return Err(DataError::Label { path: path.to_path_buf(), index, label, classes });
-    }
-    Ok(u16::from(label[0]))
+fn record_len(format: &CifarFormat) -> u64 {
+    (format.label_bytes.len() + SHAPE.len()) as u64
 }
 
-/// Reads the class names beside a file; without such a file they are the official ones.
+/// Reads the label bytes of an image, `index` in its file, and returns the one that is the class. All are checked: a
+/// file whose records are shifted shows in any of them.
+fn read_label(file: &mut impl Read, format: &CifarFormat, path: &Path, index: usize) -> Result<u16, DataError> {
+    let mut class = 0;
+    for (place, &classes) in format.label_bytes.iter().enumerate() {
+        let mut label = [0];
+        file.read_exact(&mut label).map_err(|error| read_error(path, &error))?;
+        let [label] = label;
+        if label >= classes {
+            return Err(DataError::Label { path: path.to_path_buf(), index, label, classes: classes.into() });
+        }
+        if place == format.label {
+            class = label;
+        }
+    }
+    Ok(u16::from(class))
+}
+
+/// Reads the class names from the file beside another; without such a file they are the `official` ones.
 ///
 /// # Errors
-/// When the file names more or fewer than ten classes, or a class twice.
-pub fn class_names(beside: &Path) -> Result<Vec<String>, DataError> {
-    let path = beside.with_file_name(NAMES_FILE);
+/// When the file names more or fewer classes, or a class twice.
+pub fn class_names(beside: &Path, format: &CifarFormat, official: &[&str]) -> Result<Vec<String>, DataError> {
+    let path = beside.with_file_name(format.names_file);
     let mut text = Vec::new();
-    // Ten names are short; whatever is longer is cut off and then found wrong.
+    // The names are short; a longer file is cut off here and then found wrong.
     match regular::open(&path).and_then(|file| file.take(1 << 16).read_to_end(&mut text)) {
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(CLASS_NAMES.map(str::to_string).to_vec()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(official.iter().map(|name| name.to_string()).collect());
+        }
         Err(error) => return Err(DataError::read(&path, &error)),
     }
     let mut names: Vec<String> = Vec::new();
@@ -162,8 +174,8 @@ pub fn class_names(beside: &Path) -> Result<Vec<String>, DataError> {
             names.push(name.to_string());
         }
     }
-    if names.len() != CLASS_NAMES.len() {
-        return Err(DataError::ClassNames { path, found: names.len(), expected: CLASS_NAMES.len() });
+    if names.len() != official.len() {
+        return Err(DataError::ClassNames { path, found: names.len(), expected: official.len() });
     }
     Ok(names)
 }
@@ -182,10 +194,21 @@ mod tests {
 
     use super::super::samples;
     use super::*;
+    use crate::data_sets::{DataSet, Format, data_set};
+
+    fn layout(name: &str) -> (&'static DataSet, &'static CifarFormat) {
+        let set = data_set(name).unwrap();
+        let Format::Cifar(format) = &set.format else { panic!("{name} is in CIFAR's format") };
+        (set, format)
+    }
+
+    fn open(paths: Vec<PathBuf>) -> Result<CifarFiles, DataError> {
+        CifarFiles::open(paths, layout("cifar10").1)
+    }
 
     fn files(contents: &[Vec<u8>]) -> (TempDir, Vec<PathBuf>) {
         let folder = tempfile::tempdir().unwrap();
-        let paths = TRAIN_FILES.iter().zip(contents).map(|(name, bytes)| {
+        let paths = layout("cifar10").1.train_files.iter().zip(contents).map(|(name, bytes)| {
             let path = folder.path().join(name);
             fs::write(&path, bytes).unwrap();
             path
@@ -196,14 +219,14 @@ mod tests {
 
     fn refused(contents: &[Vec<u8>]) -> DataError {
         let (_folder, paths) = files(contents);
-        let error = CifarFiles::open(paths).and_then(|files| files.load("train", &|_, _| ())).err();
+        let error = open(paths).and_then(|files| files.load("train", &|_, _| ())).err();
         error.expect("the files are bad")
     }
 
     #[test]
     fn records_of_all_files_follow_each_other() {
         let (_folder, paths) = files(&[samples::cifar(0, 7), samples::cifar(7, 7)]);
-        let packed = CifarFiles::open(paths).unwrap().load("train", &|_, _| ()).unwrap();
+        let packed = open(paths).unwrap().load("train", &|_, _| ()).unwrap();
         assert_eq!(packed.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3]);
         assert_eq!(packed.pixels.len(), 14 * 3072);
         assert!(packed.pixels.chunks(3072).enumerate().all(|(i, image)| image.iter().all(|p| *p == i as u8)));
@@ -216,16 +239,29 @@ mod tests {
         let text = refused(&[bytes]).to_string();
         assert!(text.starts_with("21510 bytes are not a whole number of records of 3073 bytes ("), "{text}");
         let text = refused(&[samples::cifar(0, 7), samples::cifar(0, 5)]).to_string();
-        assert!(text.starts_with("the file has 5 images, but data_batch_1.bin has 7 ("), "{text}");
+        let expected = |other: &str| format!("the file has 5 images, but 7 are expected from {other} (");
+        assert!(text.starts_with(&expected("data_batch_1.bin")), "{text}");
         // The first file may be the bad one.
         let text = refused(&[samples::cifar(0, 5), samples::cifar(0, 7), samples::cifar(0, 7)]).to_string();
-        assert!(text.starts_with("the file has 5 images, but data_batch_3.bin has 7 ("), "{text}");
+        assert!(
+            text.starts_with(&expected("data_batch_2.bin")) || text.starts_with(&expected("data_batch_3.bin")),
+            "{text}"
+        );
         assert!(text.ends_with("data_batch_1.bin)"), "{text}");
-        let (_folder, paths) = files(&[samples::cifar(0, 7), samples::cifar(0, 5)]);
-        let [train, test] = [0, 1].map(|place: usize| CifarFiles::open(vec![paths[place].clone()]).unwrap());
-        assert_eq!(train.check_test(&train), Ok(()));
-        let text = train.check_test(&test).unwrap_err().to_string();
-        assert!(text.starts_with("the file has 5 images, but data_batch_1.bin has 7 ("), "{text}");
+        // Seven images in each of five files, for seven test images.
+        let (folder, paths) = files(&[7; 5].map(|count| samples::cifar(0, count)));
+        let train = open(paths).unwrap();
+        let check = |count| {
+            let path = folder.path().join("test_batch.bin");
+            fs::write(&path, samples::cifar(0, count)).unwrap();
+            train.check_test(&open(vec![path]).unwrap())
+        };
+        assert_eq!(check(7), Ok(()));
+        let text = check(5).unwrap_err().to_string();
+        assert!(text.starts_with(&expected("data_batch_1.bin")) && text.ends_with("test_batch.bin)"), "{text}");
+        let text = check(9).unwrap_err().to_string();
+        assert!(text.starts_with("the file has 7 images, but 9 are expected from test_batch.bin ("), "{text}");
+        assert!(text.ends_with("data_batch_1.bin)"), "{text}");
         assert!(matches!(refused(&[vec![]]), DataError::Empty { .. }));
     }
 
@@ -240,11 +276,13 @@ mod tests {
     fn class_names_are_those_of_the_file_if_there_is_one() {
         let folder = tempfile::tempdir().unwrap();
         let beside = folder.path().join("data_batch_1.bin");
-        assert_eq!(class_names(&beside).unwrap(), CLASS_NAMES);
+        let (set, format) = layout("cifar10");
+        let class_names = |beside: &Path| class_names(beside, format, set.class_names);
+        assert_eq!(class_names(&beside).unwrap(), set.class_names);
         let names = "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n";
-        fs::write(folder.path().join(NAMES_FILE), names).unwrap();
+        fs::write(folder.path().join(format.names_file), names).unwrap();
         assert_eq!(class_names(&beside).unwrap()[9], "j");
-        fs::write(folder.path().join(NAMES_FILE), "cat\ncat\n\ndog\n").unwrap();
+        fs::write(folder.path().join(format.names_file), "cat\ncat\n\ndog\n").unwrap();
         let text = class_names(&beside).unwrap_err().to_string();
         assert!(text.starts_with("2 class names for 10 classes ("), "{text}");
     }

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::known::is_other_data_set;
 use super::{ImageShape, SplitName};
 use crate::advice::{Explain, Suggestion};
 use crate::config::classes::ClassSubsetError;
-use crate::config::data::KNOWN_DATA_SETS;
+use crate::data_sets;
 use crate::{numbers, system_errors};
 
 /// Most classes that a hint lists.
@@ -21,7 +20,7 @@ const CLASSES_LISTED: usize = 8;
 pub enum DataError {
     /// The name is neither a known data set nor a folder.
     #[error("no data set or folder is called `{name}`")]
-    UnknownName { name: String, nearest: Option<String> },
+    UnknownName { name: String, nearest: Option<&'static str> },
     /// The name is that of a file.
     #[error("a data set is a folder, but this is a file ({})", path.display())]
     NotAFolder { path: PathBuf },
@@ -34,9 +33,9 @@ pub enum DataError {
     /// The folder in which data sets are said to be is not there; a data set with a name could be fetched into it.
     #[error("there is no such folder ({})", path.display())]
     NoDataFolder { path: PathBuf, name: Option<String> },
-    /// CIFAR-10 comes in several versions.
-    #[error("these are the files of CIFAR-10's python version, not of its binary version ({})", path.display())]
-    PythonCifar { path: PathBuf },
+    /// CIFAR comes in several versions.
+    #[error("these are the files of {name}'s Python version, not of its binary version ({})", path.display())]
+    PythonCifar { name: &'static str, path: PathBuf },
     /// A folder that was named as one of pictures holds a known data set.
     #[error("this folder holds the files of {name}, not folders of pictures ({})", path.display())]
     KnownFiles { name: &'static str, path: PathBuf },
@@ -77,8 +76,8 @@ pub enum DataError {
     /// A CIFAR file is cut off or is something else.
     #[error("{bytes} bytes are not a whole number of records of {record} bytes ({})", path.display())]
     CifarSize { path: PathBuf, bytes: u64, record: u64 },
-    /// A CIFAR file has fewer or more images than its sisters.
-    #[error("the file has {found} images, but {other} has {expected} ({})", path.display())]
+    /// A CIFAR file has fewer or more images than the others allow.
+    #[error("the file has {found} images, but {expected} are expected from {other} ({})", path.display())]
     CifarCount { path: PathBuf, found: u64, other: String, expected: u64 },
     /// The file of class names does not name every class.
     #[error("{found} class names for {expected} classes ({})", path.display())]
@@ -161,14 +160,14 @@ impl DataError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             DataError::UnknownName { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
-            DataError::UnknownName { nearest: None, name } if is_other_data_set(name) => {
+            DataError::UnknownName { nearest: None, name } if data_sets::is_other_data_set(name) => {
                 format!(
                     "this data set is not built in: use {}, or a folder with a folder of its pictures for each class",
-                    KNOWN_DATA_SETS.join(", ")
+                    data_sets::listed()
                 )
             }
             DataError::UnknownName { nearest: None, .. } => {
-                format!("use {}, or the path of a folder with a folder for each class", KNOWN_DATA_SETS.join(", "))
+                format!("use {}, or the path of a folder with a folder for each class", data_sets::listed())
             }
             DataError::NotAFolder { path } if is_archive(path) => {
                 "unpack it, and give the folder with a folder for each class".to_string()
@@ -188,9 +187,7 @@ impl DataError {
                 format!("name another --data-dir, or get it: vitreous data fetch {name} --data-dir {}", path.display())
             }
             DataError::NoDataFolder { .. } => "name the folder in which data sets are with --data-dir".to_string(),
-            DataError::PythonCifar { .. } => {
-                "get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html".to_string()
-            }
+            DataError::PythonCifar { name, .. } => format!("get the binary version: vitreous data fetch {name}"),
             DataError::KnownFiles { name, path } => format!("use --data {name} --data-dir {}", path.display()),
             DataError::Wrapped { inside, .. } => format!("did you mean {}?", inside.display()),
             DataError::IdxMagic { .. }

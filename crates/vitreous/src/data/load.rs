@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::content_hashes::ContentHashes;
 use super::content_split::{Division, Forced};
-use super::digits::{CLASS_NAMES, Digits, TEST_IMAGES, TRAIN_IMAGES};
+use super::digits::{Digits, TEST_IMAGES, TRAIN_IMAGES};
 use super::folder::{self, Listing, Picture, SkippedImage};
 use super::source::{Facts, Source};
 use super::split::{Drawn, Numbers, Packed, Store, divide};
@@ -138,7 +138,7 @@ fn divided_train(spec: &DataSpec, facts: &Facts, packed: Packed) -> Vec<(SplitNa
 
 fn digits(spec: &DataSpec, facts: &Facts) -> Vec<(SplitName, Split)> {
     let digits = Digits::new(DIGITS_SEED, TRAIN_IMAGES + TEST_IMAGES);
-    let all: Vec<usize> = (0..CLASS_NAMES.len()).collect();
+    let all: Vec<usize> = (0..facts.all_classes).collect();
     let numbers = Numbers::new(facts.places.as_ref().unwrap_or(&all), all.len());
     let in_use = |index: &u32| numbers.of(digits.label(*index as usize)).is_some();
     let images: Vec<u32> = (0..TRAIN_IMAGES as u32).filter(in_use).collect();

@@ -6,7 +6,6 @@
 
 pub mod augment;
 pub mod digits;
-pub mod known;
 pub mod strips;
 
 mod check;
@@ -53,33 +52,10 @@ pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect, inspect_other, 
 pub use split::Split;
 pub use walk::{Files, PassedOver};
 
+pub use crate::data_sets::ImageShape;
+
 /// Called while images are read, from any thread, with the number of images done and their total.
 pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
-
-/// Sizes of every image of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageShape {
-    /// 1 (gray) or 3 (RGB).
-    pub channels: usize,
-    /// In pixels.
-    pub height: usize,
-    /// In pixels.
-    pub width: usize,
-}
-
-impl ImageShape {
-    /// Bytes of one image.
-    #[allow(clippy::len_without_is_empty)] // No image is empty.
-    pub fn len(&self) -> usize {
-        self.channels * self.height * self.width
-    }
-}
-
-impl fmt::Display for ImageShape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}x{}", self.channels, self.height, self.width)
-    }
-}
 
 /// The part an image plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

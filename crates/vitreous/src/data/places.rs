@@ -1,17 +1,23 @@
 //! The folders in which a known data set's files may lie, and which data set's files a folder holds.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::DataError;
 use super::idx::labels_content;
-use super::{DataError, cifar, known};
-use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
+use crate::config::data::DataSpec;
+use crate::data_sets::{Content, DATA_SETS, DataSet, Format};
 use crate::numbers::hexadecimal;
+use crate::regular;
+
+/// Bytes of an IDX file of 60,000 labels.
+const TRAIN_LABELS_BYTES: usize = 60_008;
 
 /// The folders in which a known data set's files may lie.
 pub struct Places {
-    name: String,
+    set: &'static DataSet,
     /// The folder that was named, if one was.
     dir: Option<PathBuf>,
     folders: Vec<PathBuf>,
@@ -20,22 +26,22 @@ pub struct Places {
 }
 
 impl Places {
-    /// The folders of a data set, by these names in the folder of data sets, or that folder itself.
-    pub fn new(spec: &DataSpec, folders: &[&str]) -> Places {
+    /// The folders of a data set in the folder that holds data sets, or that folder itself.
+    pub fn new(spec: &DataSpec, set: &'static DataSet) -> Places {
         let dir = spec.dir.clone().unwrap_or_else(|| PathBuf::from("."));
-        let mut places: Vec<PathBuf> = folders.iter().map(|folder| dir.join(folder)).collect();
-        // MNIST and Fashion-MNIST have files of the same names: a folder called after one is not the other's.
-        let of_another = KNOWN_DATA_SETS.iter().any(|name| *name != spec.name && dir.ends_with(name));
+        let mut places: Vec<PathBuf> = set.folders.iter().map(|folder| dir.join(folder)).collect();
+        // IDX data sets have files of the same names: a folder called after one is not another's.
+        let of_another = DATA_SETS.iter().any(|other| !set.folders.contains(&other.name) && dir.ends_with(other.name));
         if !of_another {
             places.push(dir);
         }
-        Places { name: spec.name.clone(), dir: spec.dir.clone(), folders: places, is_beside: false }
+        Places { set, dir: spec.dir.clone(), folders: places, is_beside: false }
     }
 
     /// The folder of a file already found: a data set's files lie together.
-    pub fn beside(spec: &DataSpec, file: &Path) -> Places {
+    pub fn beside(set: &'static DataSet, file: &Path) -> Places {
         let folders = vec![file.parent().unwrap_or(Path::new(".")).to_path_buf()];
-        Places { name: spec.name.clone(), dir: None, folders, is_beside: true }
+        Places { set, dir: None, folders, is_beside: true }
     }
 
     /// Finds a file, under the first of its spellings that is there.
@@ -52,14 +58,13 @@ impl Places {
             }
         }
         if let Some(path) = self.dir.clone().filter(|dir| !dir.exists()) {
-            return Err(DataError::NoDataFolder { path, name: Some(self.name.clone()) });
+            return Err(DataError::NoDataFolder { path, name: Some(self.set.name.to_string()) });
         }
-        if let Some(path) =
-            self.folders.iter().filter(|_| self.name == "cifar10").find_map(|folder| python_cifar(folder))
-        {
-            return Err(DataError::PythonCifar { path });
+        let name = self.set.name;
+        if let Some(path) = self.folders.iter().find_map(|folder| python_cifar(self.set, folder)) {
+            return Err(DataError::PythonCifar { name, path });
         }
-        let (name, folders, dir) = (self.name.clone(), self.folders.clone(), self.dir.clone());
+        let (name, folders, dir) = (name.to_string(), self.folders.clone(), self.dir.clone());
         Err(DataError::MissingFile { name, file: spellings[0].clone(), folders, dir, is_beside: self.is_beside })
     }
 }
@@ -70,39 +75,58 @@ pub fn idx_spellings(official: &str) -> [String; 4] {
     [format!("{official}.gz"), official.to_string(), format!("{dotted}.gz"), dotted]
 }
 
-/// The known data set whose files a folder holds. MNIST's and Fashion-MNIST's are told apart by the checksum of their
-/// labels, and files with other labels by the folder's path.
+/// The known data set whose files a folder holds. IDX data sets are told apart by the checksum of their labels, and files
+/// with other labels by the folder's path.
 pub fn known_files(folder: &Path) -> Option<&'static str> {
     let file =
         |official: &str| idx_spellings(official).map(|name| folder.join(name)).into_iter().find(|file| file.is_file());
-    if folder.join(cifar::TRAIN_FILES[0]).is_file() {
-        return Some("cifar10");
+    let is_cifar = |set: &&DataSet| match &set.format {
+        Format::Cifar(format) => folder.join(format.train_files[0]).is_file(),
+        Format::Drawn | Format::Idx => false,
+    };
+    if let Some(set) = DATA_SETS.iter().find(is_cifar) {
+        return Some(set.name);
     }
     file("train-images-idx3-ubyte")?;
     let labels = file("train-labels-idx1-ubyte");
-    let is_fashion = || {
-        let mut parts = folder.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy().to_lowercase());
-        parts.any(|part| part.contains("fashion"))
-    };
-    Some(match labels.and_then(|labels| whose_labels(&labels)) {
-        Some(name) => name,
-        None if is_fashion() => "fashion-mnist",
-        None => "mnist",
-    })
+    labels.and_then(|labels| whose_labels(&labels)).or_else(|| named_after(folder)).or(Some("mnist"))
+}
+
+/// The IDX data set other than MNIST whose name or alias is in one of the last two parts of a path.
+fn named_after(folder: &Path) -> Option<&'static str> {
+    let parts: Vec<String> = folder
+        .components()
+        .rev()
+        .take(2)
+        .map(|part| part.as_os_str().to_string_lossy().to_lowercase().replace(['-', '_', ' '], ""))
+        .collect();
+    let others = DATA_SETS.iter().filter(|set| matches!(set.format, Format::Idx) && set.name != "mnist");
+    let names = others.flat_map(|set| set.aliases.iter().copied().chain([set.name]).map(move |name| (name, set.name)));
+    names.into_iter().find(|(name, _)| parts.iter().any(|part| part.contains(name))).map(|(_, set)| set)
 }
 
 /// The known data set that a file of train labels belongs to. Labels are enough: the file is small, and no two sets have
 /// the same.
 pub fn whose_labels(labels: &Path) -> Option<&'static str> {
-    let content = labels_content(labels, known::TRAIN_LABELS_BYTES)?;
-    let sum = hexadecimal(&Sha256::digest(content));
-    known::TRAIN_LABELS.iter().find(|(_, known)| *known == sum).map(|(name, _)| *name)
+    let content = hexadecimal(&Sha256::digest(labels_content(labels, TRAIN_LABELS_BYTES)?));
+    let file = regular::open(labels).ok().and_then(|file| {
+        let mut bytes = Vec::new();
+        file.take(2 * TRAIN_LABELS_BYTES as u64).read_to_end(&mut bytes).ok()?;
+        Some(hexadecimal(&Sha256::digest(bytes)))
+    });
+    let is_of = |set: &&DataSet| match set.train_labels() {
+        Some(Content::Gzip { sha256, .. }) => sha256 == content,
+        Some(Content::File { sha256, .. }) => file.as_deref() == Some(sha256),
+        Some(Content::Archive { .. }) | None => false,
+    };
+    DATA_SETS.iter().find(is_of).map(|set| set.name)
 }
 
-/// The file that gives away CIFAR-10's python version, in a folder or where its archive unpacks.
-fn python_cifar(folder: &Path) -> Option<PathBuf> {
-    let inside = [folder.to_path_buf(), folder.join("cifar-10-batches-py")];
-    inside.into_iter().map(|folder| folder.join("data_batch_1")).find(|file| file.is_file())
+/// The file by which CIFAR's Python version is recognized, in a folder or where its archive unpacks.
+fn python_cifar(set: &DataSet, folder: &Path) -> Option<PathBuf> {
+    let Format::Cifar(format) = &set.format else { return None };
+    let (inside, file) = format.python_file;
+    [folder.join(file), folder.join(inside).join(file)].into_iter().find(|file| file.is_file())
 }
 
 #[cfg(test)]
@@ -195,9 +219,9 @@ mod tests {
         let place = "here/cifar-10-batches-py/data_batch_1";
         assert_eq!(
             text,
-            format!("these are the files of CIFAR-10's python version, not of its binary version ({place})")
+            format!("these are the files of cifar10's Python version, not of its binary version ({place})")
         );
-        assert_eq!(hint, "get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html");
+        assert_eq!(hint, "get the binary version: vitreous data fetch cifar10");
         assert_eq!(refused("cifar10", Some(&here.path().join("cifar-10-batches-py")), here.path())[0], text);
         let other = inspect(&spec("mnist", here.path())).unwrap_err();
         assert!(matches!(other, DataError::MissingFile { .. }), "{other}");

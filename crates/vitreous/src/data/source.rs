@@ -7,23 +7,16 @@ use super::content_split::Division;
 use super::digits;
 use super::folder::Listing;
 use super::idx::IdxPair;
-use super::known::is_misspelled;
 use super::places::{Places, idx_spellings, known_files, whose_labels};
 use super::split::{Numbers, validation_count};
 use super::walk::{PassedOver, subfolders};
 use super::{DataError, ImageShape};
 use crate::config::classes::ClassSubset;
-use crate::config::data::{DataSpec, KNOWN_DATA_SETS};
-use crate::spelling;
+use crate::config::data::DataSpec;
+use crate::data_sets::{self, CifarFormat, DataSet, Format};
 
 /// Size of a folder's images where the config gives none, in pixels.
 pub const FOLDER_IMAGE_SIZE: usize = 64;
-
-/// Classes of every packed data set and of the built-in digits.
-const PACKED_CLASSES: usize = 10;
-
-const GARMENTS: [&str; 10] =
-    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
 
 /// What is known of a data set before a picture is decoded.
 #[derive(Clone, Debug)]
@@ -52,6 +45,8 @@ pub struct Facts {
     pub loose_pictures: usize,
     /// Places of the classes in use among all of a packed file's or of the built-in digits; absent when all are.
     pub(super) places: Option<Vec<usize>>,
+    /// Number of classes, used or not.
+    pub(super) all_classes: usize,
     pub(super) source: Source,
     /// Which images of a folder train and which validate, once that is known.
     pub(super) division: Option<Division>,
@@ -84,7 +79,7 @@ impl Facts {
 
     /// New numbers of a packed file's classes where only some are in use.
     pub(super) fn numbers(&self) -> Option<Numbers> {
-        self.places.as_ref().map(|places| Numbers::new(places, PACKED_CLASSES))
+        self.places.as_ref().map(|places| Numbers::new(places, self.all_classes))
     }
 
     /// Number of images of each class in the test split, where the listing tells it.
@@ -101,23 +96,18 @@ impl Facts {
 /// # Errors
 /// When the spec's subset of classes does not fit.
 pub fn class_count(spec: &DataSpec) -> Result<Option<usize>, DataError> {
-    let names = match spec.name.as_str() {
-        "digits" | "mnist" => digits::CLASS_NAMES,
-        "fashion-mnist" => GARMENTS,
-        "cifar10" => cifar::CLASS_NAMES,
-        _ => return Ok(None),
-    };
-    let places = chosen_places(spec, &names.map(str::to_string))?;
-    Ok(Some(places.map_or(names.len(), |places| places.len())))
+    let Some(set) = data_sets::data_set(&spec.name) else { return Ok(None) };
+    let places = chosen_places(spec, &official_names(set))?;
+    Ok(Some(places.map_or(set.class_names.len(), |places| places.len())))
 }
 
-/// Shape of the images of a known data set; absent for a folder. MNIST's files themselves may say otherwise.
+/// Shape of the images of a known data set; absent for a folder. IDX files themselves may say otherwise.
 pub fn known_shape(name: &str) -> Option<ImageShape> {
-    match name {
-        "digits" | "mnist" | "fashion-mnist" => Some(digits::SHAPE),
-        "cifar10" => Some(cifar::SHAPE),
-        _ => None,
-    }
+    data_sets::data_set(name).map(|set| set.shape)
+}
+
+fn official_names(set: &DataSet) -> Vec<String> {
+    set.class_names.iter().map(|name| name.to_string()).collect()
 }
 
 /// Reads listings and file headers.
@@ -142,12 +132,13 @@ pub fn inspect_other(spec: &DataSpec) -> Result<Facts, DataError> {
 type ListFolder = fn(&Path, Option<&ClassSubset>) -> Result<Listing, DataError>;
 
 fn inspect_with(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError> {
-    let facts = match spec.name.as_str() {
-        "digits" => inspect_digits(spec)?,
-        "mnist" => inspect_idx(spec, digits::CLASS_NAMES, &["mnist", "MNIST/raw"])?,
-        "fashion-mnist" => inspect_idx(spec, GARMENTS, &["fashion-mnist", "FashionMNIST/raw"])?,
-        "cifar10" => inspect_cifar(spec)?,
-        _ => inspect_folder(spec, list)?,
+    let facts = match data_sets::data_set(&spec.name) {
+        None => inspect_folder(spec, list)?,
+        Some(set) => match &set.format {
+            Format::Drawn => inspect_digits(spec, set)?,
+            Format::Idx => inspect_idx(spec, set)?,
+            Format::Cifar(format) => inspect_cifar(spec, set, format)?,
+        },
     };
     for (key, values) in [("mean", &spec.mean), ("std", &spec.std)] {
         if let Some(values) = values.as_ref().filter(|values| values.len() != facts.shape.channels) {
@@ -158,12 +149,13 @@ fn inspect_with(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError> {
     Ok(facts)
 }
 
-fn inspect_digits(spec: &DataSpec) -> Result<Facts, DataError> {
-    let class_names = digits::CLASS_NAMES.map(str::to_string).to_vec();
+fn inspect_digits(spec: &DataSpec, set: &DataSet) -> Result<Facts, DataError> {
+    let class_names = official_names(set);
     let places = chosen_places(spec, &class_names)?;
     // Ten images in a row hold each class once.
-    let part = places.as_ref().map_or(PACKED_CLASSES, Vec::len);
-    let [count, test] = [digits::TRAIN_IMAGES, digits::TEST_IMAGES].map(|all| all / PACKED_CLASSES * part);
+    let classes = class_names.len();
+    let part = places.as_ref().map_or(classes, Vec::len);
+    let [count, test] = [digits::TRAIN_IMAGES, digits::TEST_IMAGES].map(|all| all / classes * part);
     Ok(packed_facts(spec, class_names, places, digits::SHAPE, count, Some(test), Source::Digits))
 }
 
@@ -178,11 +170,11 @@ fn count_of(labels: &[u16], places: &[usize]) -> usize {
     labels.iter().filter(|label| places.contains(&usize::from(**label))).count()
 }
 
-fn inspect_idx(spec: &DataSpec, names: [&str; 10], folders: &[&str]) -> Result<Facts, DataError> {
-    let class_names = names.map(str::to_string).to_vec();
+fn inspect_idx(spec: &DataSpec, set: &'static DataSet) -> Result<Facts, DataError> {
+    let class_names = official_names(set);
     let places = chosen_places(spec, &class_names)?;
-    let train_images = Places::new(spec, folders).find(&idx_spellings("train-images-idx3-ubyte"))?;
-    let here = Places::beside(spec, &train_images);
+    let train_images = Places::new(spec, set).find(&idx_spellings("train-images-idx3-ubyte"))?;
+    let here = Places::beside(set, &train_images);
     let train = IdxPair::open(&train_images, &here.find(&idx_spellings("train-labels-idx1-ubyte"))?)?;
     if let Some(found) = whose_labels(train.labels_path()).filter(|found| *found != spec.name) {
         return Err(DataError::OtherKnownFiles { name: spec.name.clone(), found, path: train_images });
@@ -200,30 +192,29 @@ fn inspect_idx(spec: &DataSpec, names: [&str; 10], folders: &[&str]) -> Result<F
     let test_file = train_images.with_file_name("t10k-images-idx3-ubyte.gz");
     let (count, test_count) = match &places {
         // Of the test split not even the labels are read here.
-        Some(places) => (count_of(&train.read_labels(PACKED_CLASSES)?, places), None),
+        Some(places) => (count_of(&train.read_labels(class_names.len())?, places), None),
         None => (train.count(), test.as_ref().map(IdxPair::count)),
     };
     let shape = train.shape();
     Ok(packed_facts(spec, class_names, places, shape, count, test_count, Source::Idx { train, test, test_file }))
 }
 
-fn inspect_cifar(spec: &DataSpec) -> Result<Facts, DataError> {
-    let folders = Places::new(spec, &["cifar10", "cifar-10-batches-bin", "cifar10/cifar-10-batches-bin"]);
-    let first = folders.find(&[cifar::TRAIN_FILES[0].to_string()])?;
-    let names = cifar::class_names(&first)?;
+fn inspect_cifar(spec: &DataSpec, set: &'static DataSet, format: &'static CifarFormat) -> Result<Facts, DataError> {
+    let first = Places::new(spec, set).find(&[format.train_files[0].to_string()])?;
+    let names = cifar::class_names(&first, format, set.class_names)?;
     let places = chosen_places(spec, &names)?;
-    let here = Places::beside(spec, &first);
-    let paths = cifar::TRAIN_FILES.iter().map(|file| here.find(&[file.to_string()])).collect::<Result<_, _>>()?;
-    let train = CifarFiles::open(paths)?;
-    let test = match here.find(&[cifar::TEST_FILE.to_string()]) {
+    let here = Places::beside(set, &first);
+    let paths = format.train_files.iter().map(|file| here.find(&[file.to_string()])).collect::<Result<_, _>>()?;
+    let train = CifarFiles::open(paths, format)?;
+    let test = match here.find(&[format.test_file.to_string()]) {
         Ok(path) => {
-            let test = CifarFiles::open(vec![path])?;
+            let test = CifarFiles::open(vec![path], format)?;
             train.check_test(&test)?;
             Some(test)
         }
         Err(_) => None,
     };
-    let test_file = first.with_file_name(cifar::TEST_FILE);
+    let test_file = first.with_file_name(format.test_file);
     let (count, test_count) = match &places {
         Some(places) => (count_of(&train.read_labels()?, places), None),
         None => (train.count(), test.as_ref().map(CifarFiles::count)),
@@ -240,6 +231,7 @@ fn packed_facts(
     test: Option<usize>,
     source: Source,
 ) -> Facts {
+    let all_classes = class_names.len();
     let class_names = match &places {
         Some(places) => places.iter().map(|&place| class_names[place].clone()).collect(),
         None => class_names,
@@ -258,6 +250,7 @@ fn packed_facts(
         run_folders: Vec::new(),
         loose_pictures: 0,
         places,
+        all_classes,
         source,
         division: None,
     }
@@ -271,8 +264,7 @@ fn inspect_folder(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError>
         if let Some(path) = spec.dir.clone().filter(|dir| !dir.exists()) {
             return Err(DataError::NoDataFolder { path, name: None });
         }
-        let nearest = spelling::nearest(&spec.name, KNOWN_DATA_SETS).filter(|known| is_misspelled(&spec.name, known));
-        return Err(DataError::UnknownName { name: spec.name.clone(), nearest: nearest.map(str::to_string) });
+        return Err(DataError::UnknownName { name: spec.name.clone(), nearest: data_sets::meant(&spec.name) });
     }
     if !root.is_dir() {
         return Err(DataError::NotAFolder { path: root });

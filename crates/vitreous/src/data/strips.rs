@@ -3,8 +3,9 @@
 //! A strip is a function of (key, index) and of the digit images it is made of: nothing is stored. Strips of one split
 //! use that split's digits only, so that a strip of the test split shows no digit that was learnt from.
 
-use super::{DataError, ImageShape, Split, digits};
+use super::{DataError, ImageShape, Split};
 use crate::config::strips::{DIGITS_MAX, HEIGHT, WIDTH};
+use crate::data_sets::DIGITS;
 use crate::random::Key;
 
 /// Two neighbours overlap by so many columns of pixels at most; digits leave about as much empty at their sides.
@@ -36,7 +37,7 @@ struct Placed {
 /// # Errors
 /// When they are others.
 pub fn check_digits(name: &str, class_names: &[String]) -> Result<(), DataError> {
-    if class_names == digits::CLASS_NAMES {
+    if class_names == DIGITS {
         return Ok(());
     }
     Err(DataError::NotDigits { name: name.to_string(), found: class_names.to_vec() })

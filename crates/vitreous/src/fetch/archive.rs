@@ -11,7 +11,8 @@ use flate2::bufread::MultiGzDecoder;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use super::{Content, FetchError, Member};
+use super::FetchError;
+use crate::data_sets::{Content, Member};
 use crate::record::replace_file;
 use crate::{numbers, system_errors};
 
@@ -37,11 +38,14 @@ impl Unfit {
 /// Looks through a download, and says what is wrong with it.
 ///
 /// # Errors
-/// When it is not what the catalogue states.
+/// When it is not the content of the table.
 pub fn check(content: &Content, open: impl Fn() -> io::Result<Box<dyn BufRead>>) -> Result<(), Unfit> {
     let reader = || open().map_err(|error| Unfit(system_errors::system_error(&error)));
     match content {
         Content::Gzip { bytes, sha256 } => check_gzip(reader()?, *bytes, sha256),
+        Content::File { bytes, sha256 } => {
+            check_bytes(reader()?, *bytes, sha256, |error| Unfit(system_errors::system_error(error)))
+        }
         Content::Archive { bytes, md5, members } => {
             let mut sum = Md5::new();
             let found =

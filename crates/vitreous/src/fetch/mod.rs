@@ -1,10 +1,10 @@
-//! Known data sets brought from the network: the files of [`catalogue`] where `train` looks for them.
+//! Downloads known data sets to where `train` looks for them.
 //!
-//! Nothing that a mirror sends is believed: a file gets its name only when its content is the one that the catalogue
-//! states. What came of a broken download stays as `<file>.part`, and the next attempt goes on from there.
+//! Mirrors are not trusted: a file gets its name only when its content has the size and the checksum of
+//! [`data_sets`](crate::data_sets). The start of an interrupted download stays as `<file>.part`, and the next attempt
+//! resumes there.
 
 pub mod archive;
-pub mod catalogue;
 
 mod address;
 mod certificates;
@@ -23,9 +23,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use catalogue::{Content, DataSet, Member, RemoteFile};
 pub use error::{FetchError, Refusal};
 pub use proxy::{Proxies, Proxy};
+
+use crate::data_sets::{Content, Download, RemoteFile};
 
 use part::Part;
 use present::{Found, find};
@@ -34,7 +35,7 @@ use receive::Receiver;
 /// How data sets are fetched.
 #[derive(Clone)]
 pub struct Options {
-    /// The folder in which data sets are.
+    /// The folder that holds data sets.
     pub dir: PathBuf,
     /// Addresses to take the files from instead of the data set's own mirrors, tried in order; none for those.
     pub mirrors: Vec<String>,
@@ -44,7 +45,7 @@ pub struct Options {
     pub timeout: Duration,
     /// Bytes per second below which, on average over a file, a mirror is left for the next one.
     pub slowest: u64,
-    /// What stands between here and the mirrors.
+    /// Proxies of the environment.
     pub proxies: Proxies,
     /// A PEM file of the authorities that are trusted, instead of those that browsers trust.
     pub certificates: Option<PathBuf>,
@@ -102,27 +103,27 @@ pub struct Fetched {
     /// The folder of its files.
     #[serde(serialize_with = "crate::text::lossy")]
     pub folder: PathBuf,
-    /// Files that were brought, by their names at the mirror.
+    /// Files that were downloaded, by their names at the mirror.
     pub fetched: Vec<String>,
-    /// Files that were there and right, or, of an archive, whose parts were.
+    /// Files that were there already, or archives whose files were.
     pub present: Vec<String>,
     /// Bytes of their downloads.
     pub bytes: u64,
 }
 
-/// Brings the files of a data set that are not there yet; `watch` hears what happens.
+/// Downloads the files of a data set that are missing; `watch` is called with what happens.
 ///
 /// # Errors
 /// When a file that is there is not the right one, no mirror gives a file, or the folder cannot be written.
-pub fn fetch(set: &DataSet, options: &Options, watch: &dyn Fn(Event)) -> Result<Fetched, FetchError> {
+pub fn fetch(name: &str, set: &Download, options: &Options, watch: &dyn Fn(Event)) -> Result<Fetched, FetchError> {
     let folder = options.dir.join(set.folder);
-    let mut found = Fetched { name: set.name.to_string(), folder, fetched: Vec::new(), present: Vec::new(), bytes: 0 };
+    let mut found = Fetched { name: name.to_string(), folder, fetched: Vec::new(), present: Vec::new(), bytes: 0 };
     let mut missing = Vec::new();
     for file in set.files {
         match find(&found.folder, file)? {
             Found::Right => found.present.push(file.name.to_string()),
             Found::Wrong { path, reason } if !options.force => {
-                let (name, file) = (set.name.to_string(), file.name.to_string());
+                let (name, file) = (name.to_string(), file.name.to_string());
                 return Err(FetchError::Wrong { name, file, path, reason });
             }
             Found::Wrong { .. } | Found::Missing => missing.push(file),
@@ -158,11 +159,11 @@ pub fn fetch(set: &DataSet, options: &Options, watch: &dyn Fn(Event)) -> Result<
     Ok(found)
 }
 
-/// Why a file could not be brought.
+/// Why a file could not be downloaded.
 enum Failure {
-    /// What each mirror said.
+    /// The reason of each mirror.
     Mirrors(Vec<Refusal>),
-    /// It is nothing that another mirror could mend.
+    /// Another mirror would not help.
     Here(FetchError),
 }
 
@@ -172,19 +173,19 @@ impl From<FetchError> for Failure {
     }
 }
 
-/// Makes what talks to a mirror.
+/// Makes a receiver for each mirror.
 struct Receivers<'a> {
     options: &'a Options,
     watch: &'a dyn Fn(Event),
 }
 
 impl Receivers<'_> {
-    /// Looks at addresses and proxies before anything is asked of anyone.
+    /// Checks addresses and proxies before the first request.
     fn check(&self, mirrors: &VecDeque<&str>) -> Result<(), FetchError> {
         mirrors.iter().try_for_each(|mirror| Receiver::new(mirror, self.options).map(drop))
     }
 
-    /// Brings a file from the first mirror that gives the right one, which is asked first from then on; returns the
+    /// Downloads a file from the first mirror that has the right one, which is asked first from then on; returns the
     /// bytes of the download.
     fn get(&self, file: &RemoteFile, folder: &Path, mirrors: &mut VecDeque<&str>) -> Result<u64, Failure> {
         let mut part = Part::open(&folder.join(format!("{}.part", file.name)))?;
@@ -208,10 +209,10 @@ impl Receivers<'_> {
     }
 }
 
-/// Gives the files their names: a download that was found right as it is, or what an archive holds.
+/// Gives a checked download, or the files of a checked archive, their names.
 fn put_in_place(part: Part, file: &RemoteFile, folder: &Path) -> Result<(), FetchError> {
     match &file.content {
-        Content::Gzip { .. } => part.keep_as(&folder.join(file.name)),
+        Content::Gzip { .. } | Content::File { .. } => part.keep_as(&folder.join(file.name)),
         Content::Archive { members, .. } => {
             archive::unpack(part.reader()?, members, folder)?;
             part.remove()

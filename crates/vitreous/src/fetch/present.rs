@@ -1,25 +1,27 @@
 //! Which files of a data set are there already, and whether they are the right ones.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use super::FetchError;
 use super::archive::{Unfit, check_bytes, check_gzip};
-use super::{Content, FetchError, RemoteFile};
 use crate::data::idx_spellings;
+use crate::data_sets::{Content, RemoteFile};
 use crate::{numbers, regular, system_errors};
 
 /// What is there of a file.
 pub enum Found {
     /// Nothing, or a part of an archive's files.
     Missing,
-    /// The content that the catalogue states.
+    /// The content of the table.
     Right,
     /// A file of that name with something else in it.
     Wrong { path: PathBuf, reason: String },
 }
 
-/// Looks for a file in a folder, under each name that `train` would find it by.
+/// Looks for a file in a folder. Where the sum of its decompressed content is known, under each name that `train` would
+/// find it by; else under its own, which `train` tries first.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -28,11 +30,19 @@ pub fn find(folder: &Path, file: &RemoteFile) -> Result<Found, FetchError> {
         Content::Gzip { bytes, sha256 } => {
             let spellings = idx_spellings(file.name.trim_end_matches(".gz"));
             let there = spellings.iter().map(|name| folder.join(name)).find(|path| path.exists());
-            let Some(path) = there else { return Ok(Found::Missing) };
-            Ok(match check_file(&path, *bytes, sha256)? {
-                Ok(()) => Found::Right,
-                Err(Unfit(reason)) => Found::Wrong { path, reason },
+            there.map_or(Ok(Found::Missing), |path| {
+                checked(path, |reader, is_gzip| match is_gzip {
+                    true => check_gzip(reader, *bytes, sha256),
+                    false => check_bytes(reader, *bytes, sha256, unread),
+                })
             })
+        }
+        Content::File { bytes, sha256 } => {
+            let path = folder.join(file.name);
+            match path.exists() {
+                true => checked(path, |reader, _| check_bytes(reader, *bytes, sha256, unread)),
+                false => Ok(Found::Missing),
+            }
         }
         // No sum of the members is known. Since they are written only from an archive of the right sum, and whole,
         // their sizes say enough.
@@ -55,14 +65,17 @@ pub fn find(folder: &Path, file: &RemoteFile) -> Result<Found, FetchError> {
     }
 }
 
-/// Compares the content of a file, compressed or not.
-fn check_file(path: &Path, bytes: u64, sha256: &str) -> Result<Result<(), Unfit>, FetchError> {
-    let unread = |error: io::Error| FetchError::read(path, &error);
-    let mut reader = BufReader::with_capacity(1 << 16, regular::open(path).map_err(unread)?);
-    let is_gzip = reader.fill_buf().map_err(unread)?.starts_with(&[0x1F, 0x8B]);
-    Ok(if is_gzip {
-        check_gzip(reader, bytes, sha256)
-    } else {
-        check_bytes(reader, bytes, sha256, |error| Unfit(system_errors::system_error(error)))
+fn unread(error: &io::Error) -> Unfit {
+    Unfit(system_errors::system_error(error))
+}
+
+/// Checks a file that is there; `check` is told whether it is gzipped.
+fn checked(path: PathBuf, check: impl FnOnce(BufReader<File>, bool) -> Result<(), Unfit>) -> Result<Found, FetchError> {
+    let read_error = |error: io::Error| FetchError::read(&path, &error);
+    let mut reader = BufReader::with_capacity(1 << 16, regular::open(&path).map_err(read_error)?);
+    let is_gzip = reader.fill_buf().map_err(read_error)?.starts_with(&[0x1F, 0x8B]);
+    Ok(match check(reader, is_gzip) {
+        Ok(()) => Found::Right,
+        Err(Unfit(reason)) => Found::Wrong { path, reason },
     })
 }

@@ -12,7 +12,8 @@ use super::address::{redirected, shown};
 use super::certificates::certificate_fault;
 use super::guard::{Guard, Home};
 use super::part::Part;
-use super::{Event, FetchError, Options, RemoteFile, archive};
+use super::{Event, FetchError, Options, archive};
+use crate::data_sets::RemoteFile;
 use crate::{durations, numbers, system_errors};
 
 /// How often a mirror that breaks off is asked to go on.

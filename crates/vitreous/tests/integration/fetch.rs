@@ -9,7 +9,7 @@ use std::process::Output;
 use crate::common::{Folder, text};
 use crate::mirror::get::*;
 use crate::mirror::{Mirror, Request, cut_off, file, nobody, stalled, stated, status, whole};
-use vitreous::fetch::{Content, DataSet, RemoteFile};
+use vitreous::data_sets::{Content, Download, RemoteFile};
 
 #[test]
 fn a_file_is_fetched_once() {
@@ -318,13 +318,43 @@ fn two_processes_do_not_write_one_file() {
 }
 
 #[test]
+fn a_file_with_a_published_sum_of_its_compressed_bytes_is_compared_as_it_is_sent() {
+    let gz = gzip(&noise(1009));
+    let sum = sha256(&gz);
+    let content = Content::File { bytes: gz.len() as u64, sha256: &sum };
+    let files = [RemoteFile { name: "a.gz", content }];
+    let set = Download { folder: "one", mirrors: &[], files: &files };
+    let folder = Folder::new();
+    // The right content, compressed in another way: nothing says that it is the right content.
+    let other = [&gz[..9], &[gz[9] ^ 1], &gz[10..]].concat();
+    let longer = [&gz[..], &[0]].concat();
+    let wrong = [other, longer].map(|bytes| Mirror::new(move |request, to| file(request, to, &bytes)));
+    let bytes = gz.clone();
+    let good = Mirror::new(move |request, to| file(request, to, &bytes));
+    let got = get(&set, &folder, &[&wrong[0], &wrong[1], &good], false);
+    let reasons = got.reasons().join("; ");
+    assert!(reasons.starts_with("the SHA-256 of its content is ") && reasons.contains("; it states "), "{reasons}");
+    assert_eq!(got.result.unwrap().fetched, ["a.gz"]);
+    assert!(folder.read("sets/one/a.gz") == gz);
+    assert_eq!(get(&set, &folder, &[&wrong[0]], false).asked(), 0);
+    // An unpacked copy has no known sum: the file is downloaded, and `train` reads it first.
+    fs::rename(folder.path("sets/one/a.gz"), folder.path("sets/one/a")).unwrap();
+    assert_eq!(get(&set, &folder, &[&good], false).result.unwrap().fetched, ["a.gz"]);
+    fs::write(folder.path("sets/one/a.gz"), &gz[..100]).unwrap();
+    let error = get(&set, &folder, &[&good], false).result.unwrap_err().to_string();
+    let expected =
+        format!("this is not the file of one: it holds 100 bytes, not {} (", vitreous::numbers::count(gz.len() as u64));
+    assert!(error.starts_with(&expected), "{error}");
+}
+
+#[test]
 fn the_mirror_that_gave_one_file_is_asked_first_for_the_next() {
     let content = noise(1009);
     let sum = sha256(&content);
     let gz = gzip(&content);
     let content = Content::Gzip { bytes: 1009, sha256: &sum };
     let files = [RemoteFile { name: "a.gz", content }, RemoteFile { name: "b.gz", content }];
-    let set = DataSet { name: "two", folder: "two", mirrors: &[], files: &files };
+    let set = Download { folder: "two", mirrors: &[], files: &files };
     let folder = Folder::new();
     let without = Mirror::new(|_, to| status(to, "404 Not Found"));
     let good = Mirror::new(move |request, to| file(request, to, &gz));
@@ -421,14 +451,11 @@ fn proxies_of_the_environment_are_used_and_their_exceptions_respected() {
 fn what_cannot_be_fetched_is_said_before_anybody_is_asked() {
     let folder = Folder::new();
     for (arguments, expected) in [
-        (
-            &["mnits"][..],
-            "error: no data set to be fetched is called `mnits`\nhint: use one of mnist, fashion-mnist, cifar10\n",
-        ),
+        (&["mnits"][..], "error: no download for data set `mnits`\nhint: did you mean mnist?\n"),
         (
             &["digits"],
-            "error: no data set to be fetched is called `digits`\n\
-             hint: train on them with --data digits: the program draws them itself\n",
+            "error: no download for data set `digits`\n\
+             hint: use --data digits: the program draws its images, there is nothing to download\n",
         ),
         (
             &["mnist", "--mirror", "ftp://a.example/"],

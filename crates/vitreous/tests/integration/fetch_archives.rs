@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::common::Folder;
 use crate::mirror::get::*;
 use crate::mirror::{Mirror, file};
-use vitreous::fetch::{Content, DataSet, FetchError, Member, RemoteFile, archive};
+use vitreous::data_sets::{Content, Download, Member, RemoteFile};
+use vitreous::fetch::{FetchError, archive};
 
 /// An entry of a tar archive: name, type and content.
 fn entry(name: &str, kind: u8, content: &[u8]) -> Vec<u8> {
@@ -37,7 +38,7 @@ fn get_tar(folder: &Folder, gz: &[u8], force: bool) -> Got {
     let sum = hex(&<md5::Md5 as sha2::Digest>::digest(gz));
     let content = Content::Archive { bytes: gz.len() as u64, md5: &sum, members: &MEMBERS };
     let files = [RemoteFile { name: "set.tar.gz", content }];
-    let set = DataSet { name: "set", folder: "set", mirrors: &[], files: &files };
+    let set = Download { folder: "set", mirrors: &[], files: &files };
     let bytes = gz.to_vec();
     let mirror = Mirror::new(move |request, to| file(request, to, &bytes));
     get(&set, folder, &[&mirror], force)

@@ -10,6 +10,7 @@ mod glyphs;
 use std::sync::OnceLock;
 
 use super::ImageShape;
+use crate::data_sets::DIGITS;
 use crate::random::{Key, Purpose, stream};
 
 /// Images that train, the first ones.
@@ -29,9 +30,6 @@ pub const MEAN: f32 = 0.2;
 
 /// Standard deviation of all pixels in 0..1.
 pub const STD: f32 = 0.2;
-
-/// Names of the classes, by label.
-pub const CLASS_NAMES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
 /// A set of drawn digits.
 ///
@@ -61,7 +59,7 @@ impl Digits {
 
     /// Returns the label of an image: ten images in a row hold each class once.
     pub fn label(&self, index: usize) -> usize {
-        index % CLASS_NAMES.len()
+        index % DIGITS.len()
     }
 
     /// Returns the pixels of an image, row by row; the first call for an image draws it.

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use vitreous::fetch::{Content, DataSet, Event, FetchError, Fetched, Options, Proxies, RemoteFile, fetch};
+use vitreous::data_sets::{Content, Download, RemoteFile};
+use vitreous::fetch::{Event, FetchError, Fetched, Options, Proxies, fetch};
 
 use super::Mirror;
 use crate::common::Folder;
@@ -55,13 +56,13 @@ impl Got {
     }
 }
 
-pub fn get(set: &DataSet, folder: &Folder, mirrors: &[&Mirror], force: bool) -> Got {
+pub fn get(set: &Download, folder: &Folder, mirrors: &[&Mirror], force: bool) -> Got {
     let urls = mirrors.iter().map(|mirror| mirror.url.clone()).collect();
     get_with(set, folder, urls, |options| options.force = force)
 }
 
 /// As [`get`], from these addresses, with other options.
-pub fn get_with(set: &DataSet, folder: &Folder, mirrors: Vec<String>, change: impl FnOnce(&mut Options)) -> Got {
+pub fn get_with(set: &Download, folder: &Folder, mirrors: Vec<String>, change: impl FnOnce(&mut Options)) -> Got {
     let mut options = Options {
         dir: folder.path("sets"),
         mirrors,
@@ -74,7 +75,7 @@ pub fn get_with(set: &DataSet, folder: &Folder, mirrors: Vec<String>, change: im
     change(&mut options);
     let told = RefCell::new(Vec::new());
     let started = Instant::now();
-    let result = fetch(set, &options, &|event| {
+    let result = fetch(set.folder, set, &options, &|event| {
         told.borrow_mut().push(match event {
             Event::Asks { from, .. } => format!("asks from {from}"),
             Event::Received { .. } => return,
@@ -87,12 +88,12 @@ pub fn get_with(set: &DataSet, folder: &Folder, mirrors: Vec<String>, change: im
 }
 
 /// A data set of one compressed file, `noise.gz`, whose content is 100,003 bytes of noise.
-pub fn with_noise(test: impl FnOnce(&DataSet, Vec<u8>)) {
+pub fn with_noise(test: impl FnOnce(&Download, Vec<u8>)) {
     let content = noise(100_003);
     let sum = sha256(&content);
     let files = [RemoteFile { name: "noise.gz", content: Content::Gzip { bytes: 100_003, sha256: &sum } }];
     let mirrors = ["https://mirror.example/"];
-    test(&DataSet { name: "noise", folder: "noise", mirrors: &mirrors, files: &files }, gzip(&content));
+    test(&Download { folder: "noise", mirrors: &mirrors, files: &files }, gzip(&content));
 }
 
 /// Everything below a folder, files and folders, from it.

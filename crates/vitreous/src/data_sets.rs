@@ -1,0 +1,449 @@
+//! The data sets that the program knows, one entry for each: adding a data set means adding an entry.
+//!
+//! Everything else about them follows from this table: names in configs, help and hints, classes and shapes, the files
+//! that are read, and what `data fetch` downloads.
+//!
+//! Sources: <https://github.com/cvdfoundation/mnist>, <https://github.com/zalandoresearch/fashion-mnist>,
+//! <https://www.cs.toronto.edu/~kriz/cifar.html>.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spelling::nearest;
+
+/// Sizes of every image of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageShape {
+    /// 1 (gray) or 3 (RGB).
+    pub channels: usize,
+    /// In pixels.
+    pub height: usize,
+    /// In pixels.
+    pub width: usize,
+}
+
+impl ImageShape {
+    /// Bytes of one image.
+    #[allow(clippy::len_without_is_empty)] // No image is empty.
+    pub fn len(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+}
+
+impl fmt::Display for ImageShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}", self.channels, self.height, self.width)
+    }
+}
+
+/// A data set that the program knows.
+#[derive(Debug)]
+pub struct DataSet {
+    /// Its name in `--data` and `data.name`.
+    pub name: &'static str,
+    /// Other names of it, in lower case without `-`, `_` and spaces. They are suggested, not accepted: a folder of images
+    /// may have such a name.
+    pub aliases: &'static [&'static str],
+    /// What it is, in at most 29 letters: `data list` fits 80 columns.
+    pub title: &'static str,
+    /// Its official page; empty for images that the program draws.
+    pub page: &'static str,
+    /// Names of the classes, by label.
+    pub class_names: &'static [&'static str],
+    /// Shape of every image. IDX files of another shape are read as well.
+    pub shape: ImageShape,
+    /// Number of training images, before some of them are held out for validation.
+    pub train: usize,
+    /// Number of test images.
+    pub test: usize,
+    /// How its files are laid out.
+    pub format: Format,
+    /// Where its files lie in the folder that holds data sets; the first is also where `data fetch` puts them.
+    pub folders: &'static [&'static str],
+    /// What `data fetch` downloads.
+    pub download: Option<Download<'static>>,
+}
+
+/// How a data set's files are laid out.
+#[derive(Debug)]
+pub enum Format {
+    /// No files: the program draws the images.
+    Drawn,
+    /// The four IDX files of MNIST, under MNIST's names.
+    Idx,
+    /// Records of label bytes and a planar RGB image.
+    Cifar(CifarFormat),
+}
+
+/// Layout of a CIFAR binary version.
+#[derive(Debug, PartialEq)]
+pub struct CifarFormat {
+    /// Files of the train set, in order, all with equally many images.
+    pub train_files: &'static [&'static str],
+    /// File of the test set, with a fifth as many images as the train set.
+    pub test_file: &'static str,
+    /// File of the class names, one on each line. It may be absent.
+    pub names_file: &'static str,
+    /// Number of classes of each label byte in front of an image.
+    pub label_bytes: &'static [u8],
+    /// Which label byte is the class.
+    pub label: usize,
+    /// A file by which the Python version is recognized, where its archive unpacks: folder and name.
+    pub python_file: (&'static str, &'static str),
+}
+
+/// What is downloaded of a data set.
+#[derive(Clone, Copy, Debug)]
+pub struct Download<'a> {
+    /// The folder of the files in the folder that holds data sets.
+    pub folder: &'a str,
+    /// Addresses below which the files are, in the order in which they are tried.
+    pub mirrors: &'a [&'a str],
+    /// The files.
+    pub files: &'a [RemoteFile<'a>],
+}
+
+/// A file at a mirror.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteFile<'a> {
+    /// Its name there, and here if it is kept.
+    pub name: &'a str,
+    /// What is in it.
+    pub content: Content<'a>,
+}
+
+/// What a file has to hold.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// One file, compressed with gzip, and the sum of its content: mirrors compress the same content in different ways.
+    Gzip {
+        /// Number of bytes, decompressed.
+        bytes: u64,
+        /// The SHA-256 of the decompressed bytes.
+        sha256: &'a str,
+    },
+    /// One file as it is sent, where no sum of its decompressed content is published.
+    File {
+        /// Number of bytes.
+        bytes: u64,
+        /// The SHA-256 of the file.
+        sha256: &'a str,
+    },
+    /// A gzipped tar archive of known bytes, from which these files are taken.
+    Archive {
+        /// Number of bytes.
+        bytes: u64,
+        /// The MD5 of the archive. MD5 does not protect against its own authors, who could make two archives with one
+        /// sum, but nobody else can make another archive for a given sum.
+        md5: &'a str,
+        /// The files inside.
+        members: &'a [Member<'a>],
+    },
+}
+
+/// A file in an archive.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    /// Its path in the archive; its last part is its name here.
+    pub path: &'a str,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl Content<'_> {
+    /// Most bytes that a download can have. What cannot be compressed grows by five bytes in 16 kB, and a header.
+    pub fn download_bytes_max(&self) -> u64 {
+        match self {
+            Content::Gzip { bytes, .. } => bytes + bytes / 1000 + 4096,
+            Content::File { bytes, .. } | Content::Archive { bytes, .. } => *bytes,
+        }
+    }
+}
+
+impl Member<'_> {
+    /// Its name without the folders of the archive.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(self.path)
+    }
+}
+
+impl DataSet {
+    /// The sum by which the train labels of an IDX data set are recognized.
+    pub fn train_labels(&self) -> Option<Content<'static>> {
+        let files = self.download.filter(|_| matches!(self.format, Format::Idx))?.files;
+        files.iter().find(|file| file.name.starts_with("train-labels")).map(|file| file.content)
+    }
+}
+
+const fn gzip(name: &'static str, bytes: u64, sha256: &'static str) -> RemoteFile<'static> {
+    RemoteFile { name, content: Content::Gzip { bytes, sha256 } }
+}
+
+/// The classes of digits, by label.
+pub const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+const GRAY_28: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
+const RGB_32: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
+
+/// The known data sets, in the order in which they are listed.
+pub static DATA_SETS: &[DataSet] = &[
+    DataSet {
+        name: "digits",
+        aliases: &["builtindigits"],
+        title: "digits, drawn by the program",
+        page: "",
+        class_names: &DIGITS,
+        shape: GRAY_28,
+        train: 16_000,
+        test: 4_000,
+        format: Format::Drawn,
+        folders: &[],
+        download: None,
+    },
+    DataSet {
+        name: "mnist",
+        aliases: &[],
+        title: "MNIST: handwritten digits",
+        page: "https://github.com/cvdfoundation/mnist",
+        class_names: &DIGITS,
+        shape: GRAY_28,
+        train: 60_000,
+        test: 10_000,
+        format: Format::Idx,
+        folders: &["mnist", "MNIST/raw"],
+        download: Some(Download {
+            folder: "mnist",
+            mirrors: &[
+                "https://ossci-datasets.s3.amazonaws.com/mnist/",
+                "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            ],
+            files: &[
+                gzip(
+                    "train-images-idx3-ubyte.gz",
+                    47_040_016,
+                    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                ),
+                gzip(
+                    "train-labels-idx1-ubyte.gz",
+                    60_008,
+                    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                ),
+                gzip(
+                    "t10k-images-idx3-ubyte.gz",
+                    7_840_016,
+                    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                ),
+                gzip(
+                    "t10k-labels-idx1-ubyte.gz",
+                    10_008,
+                    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+                ),
+            ],
+        }),
+    },
+    DataSet {
+        name: "fashion-mnist",
+        aliases: &["fashion"],
+        title: "Fashion-MNIST: garments",
+        page: "https://github.com/zalandoresearch/fashion-mnist",
+        class_names: &[
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ],
+        shape: GRAY_28,
+        train: 60_000,
+        test: 10_000,
+        format: Format::Idx,
+        folders: &["fashion-mnist", "FashionMNIST/raw"],
+        download: Some(Download {
+            folder: "fashion-mnist",
+            mirrors: &[
+                "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+                "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            ],
+            files: &[
+                gzip(
+                    "train-images-idx3-ubyte.gz",
+                    47_040_016,
+                    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+                ),
+                gzip(
+                    "train-labels-idx1-ubyte.gz",
+                    60_008,
+                    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+                ),
+                gzip(
+                    "t10k-images-idx3-ubyte.gz",
+                    7_840_016,
+                    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+                ),
+                gzip(
+                    "t10k-labels-idx1-ubyte.gz",
+                    10_008,
+                    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+                ),
+            ],
+        }),
+    },
+    DataSet {
+        name: "cifar10",
+        aliases: &["cifar"],
+        title: "CIFAR-10: small color photos",
+        page: "https://www.cs.toronto.edu/~kriz/cifar.html",
+        class_names: &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+        shape: RGB_32,
+        train: 50_000,
+        test: 10_000,
+        format: Format::Cifar(CifarFormat {
+            train_files: &[
+                "data_batch_1.bin",
+                "data_batch_2.bin",
+                "data_batch_3.bin",
+                "data_batch_4.bin",
+                "data_batch_5.bin",
+            ],
+            test_file: "test_batch.bin",
+            names_file: "batches.meta.txt",
+            label_bytes: &[10],
+            label: 0,
+            python_file: ("cifar-10-batches-py", "data_batch_1"),
+        }),
+        folders: &["cifar10", "cifar-10-batches-bin", "cifar10/cifar-10-batches-bin"],
+        download: Some(Download {
+            folder: "cifar-10-batches-bin",
+            mirrors: &["https://www.cs.toronto.edu/~kriz/"],
+            files: &[RemoteFile {
+                name: "cifar-10-binary.tar.gz",
+                // The official page states no other sum than this.
+                content: Content::Archive {
+                    bytes: 170_052_171,
+                    md5: "c32a1d4ab5d03f1284b67883e8d87530",
+                    members: &[
+                        Member { path: "cifar-10-batches-bin/data_batch_1.bin", bytes: 10_000 * 3073 },
+                        Member { path: "cifar-10-batches-bin/data_batch_2.bin", bytes: 10_000 * 3073 },
+                        Member { path: "cifar-10-batches-bin/data_batch_3.bin", bytes: 10_000 * 3073 },
+                        Member { path: "cifar-10-batches-bin/data_batch_4.bin", bytes: 10_000 * 3073 },
+                        Member { path: "cifar-10-batches-bin/data_batch_5.bin", bytes: 10_000 * 3073 },
+                        Member { path: "cifar-10-batches-bin/test_batch.bin", bytes: 10_000 * 3073 },
+                    ],
+                },
+            }],
+        }),
+    },
+];
+
+/// Well-known data sets that are not in the table, without `-`, `_` and spaces.
+const OTHER_DATA_SETS: &[&str] = &[
+    "cifar100",
+    "cinic10",
+    "emnist",
+    "kmnist",
+    "qmnist",
+    "notmnist",
+    "medmnist",
+    "usps",
+    "svhn",
+    "stl10",
+    "gtsrb",
+    "eurosat",
+    "imagenet",
+    "imagenette",
+    "tinyimagenet",
+    "caltech101",
+];
+
+/// Returns the data set of a name.
+pub fn data_set(name: &str) -> Option<&'static DataSet> {
+    DATA_SETS.iter().find(|set| set.name == name)
+}
+
+/// The names of the known data sets, with commas.
+pub fn listed() -> String {
+    DATA_SETS.iter().map(|set| set.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a name is that of a well-known data set that is not in the table.
+pub fn is_other_data_set(name: &str) -> bool {
+    OTHER_DATA_SETS.contains(&plain(name).as_str())
+}
+
+/// Returns the name of the data set that an unknown name stands for: another spelling of it, or a misspelling. Another
+/// well-known data set's name is not a misspelling, nor is one with another number.
+pub fn meant(name: &str) -> Option<&'static str> {
+    let written = plain(name);
+    let is_spelling = |set: &&DataSet| plain(set.name) == written || set.aliases.contains(&written.as_str());
+    if let Some(set) = DATA_SETS.iter().find(is_spelling) {
+        return Some(set.name);
+    }
+    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    let has_its_number = |known: &&str| digits(name).is_empty() || digits(name) == digits(known);
+    nearest(name, DATA_SETS.iter().map(|set| set.name)).filter(|_| !is_other_data_set(name)).filter(has_its_number)
+}
+
+/// In lower case, without `-`, `_` and spaces.
+fn plain(name: &str) -> String {
+    name.to_lowercase().chars().filter(|c| !"-_ ".contains(*c)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_is_whole() {
+        let is_hex = |sum: &str| sum.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
+        for set in DATA_SETS {
+            let name = set.name;
+            assert!(set.aliases.iter().all(|alias| plain(alias) == *alias && *alias != plain(name)), "{name}");
+            assert!(set.class_names.len() >= 2 && (1..=29).contains(&set.title.len()), "{name}");
+            if let Format::Cifar(format) = &set.format {
+                assert_eq!(usize::from(format.label_bytes[format.label]), set.class_names.len(), "{name}");
+            }
+            let Some(download) = set.download else {
+                assert!(matches!(set.format, Format::Drawn), "{name}");
+                continue;
+            };
+            assert!(set.folders.contains(&download.folder) && set.page.starts_with("https://"), "{name}");
+            assert!(download.mirrors.iter().all(|mirror| mirror.ends_with('/')), "{name}");
+            for file in download.files {
+                match file.content {
+                    Content::Gzip { sha256, .. } | Content::File { sha256, .. } => {
+                        assert!(sha256.len() == 64 && is_hex(sha256), "{}", file.name);
+                    }
+                    Content::Archive { md5, .. } => assert!(md5.len() == 32 && is_hex(md5), "{}", file.name),
+                }
+            }
+        }
+        let mut names: Vec<&str> =
+            DATA_SETS.iter().flat_map(|set| set.aliases.iter().chain([&set.name])).copied().collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "two data sets have the same name");
+    }
+
+    #[test]
+    fn other_spellings_and_misspellings_find_their_data_set_and_other_data_sets_do_not() {
+        for (written, expected) in [
+            ("cifar-10", Some("cifar10")),
+            ("CIFAR_10", Some("cifar10")),
+            ("cifar", Some("cifar10")),
+            ("Fashion", Some("fashion-mnist")),
+            ("fashion_mnist", Some("fashion-mnist")),
+            ("mnits", Some("mnist")),
+            ("cifar20", None),
+            ("emnist", None),
+            ("zebras", None),
+        ] {
+            assert_eq!(meant(written), expected, "{written}");
+        }
+    }
+}
