@@ -16,6 +16,7 @@ pub mod text;
 
 pub mod advice;
 pub mod data_sets;
+pub mod layout;
 pub mod regular;
 
 pub mod config;

@@ -1,6 +1,6 @@
 //! What is shown of a classifier's scores: a table of classes, the confusion matrix, loss and accuracies.
 
-use super::table::{Align, table};
+use super::screen::{Align, table};
 use crate::evaluate::{Report, Scores};
 use crate::numbers;
 use crate::text::shortened;

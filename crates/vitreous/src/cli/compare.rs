@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::table::{Align, columns, table};
+use super::screen::{Align, sentence, table};
 use super::{CliError, json, show};
 use crate::compare::{Against, Comparison, LeftOut, Measure, Sheet, Verdicts, folders, read};
 use crate::text;
@@ -116,20 +116,24 @@ pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
             let align: Vec<Align> =
                 heads.iter().map(|head| if head.is_number { Align::Right } else { Align::Left }).collect();
             let head = heads.into_iter().map(|head| head.title).collect();
-            let mut text = columns(&[vec![head], rows].concat(), &align);
+            let mut text = table(&[vec![head], rows].concat(), &align);
             if !notes.is_empty() {
                 text.push('\n');
-                notes.iter().for_each(|note| text.push_str(&line!("{note}")));
+                notes.iter().for_each(|note| text.push_str(&sentence(note)));
             }
             if let Some(Verdicts { title, rows, notes }) = verdicts {
                 let [left, right] = [Align::Left, Align::Right];
-                text.push_str(&format!("\n{}{}", line!("{title}"), table(&rows, &[left, right, left, left, left])));
+                text.push_str(&format!(
+                    "\n{}{}",
+                    sentence(&title),
+                    table(&rows, &[left, right, left, left, Align::Wrap])
+                ));
                 text.push('\n');
-                notes.iter().for_each(|note| text.push_str(&line!("{note}")));
+                notes.iter().for_each(|note| text.push_str(&sentence(note)));
             }
             if !comparison.left_out.is_empty() {
                 text.push_str("\nleft out\n");
-                comparison.left_out.iter().for_each(|left| text.push_str(&line!("  {}", line(left))));
+                comparison.left_out.iter().for_each(|left| text.push_str(&sentence(&format!("  {}", line(left)))));
             }
             show(&text)
         }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::progress::seconds_in_all;
-use super::table::{Align, table};
+use super::screen::{Align, table};
 use super::{CliError, json, show};
 use crate::data::{Duplicates, Problem};
 use crate::train::{Job, Preflight, Rehearsal};

@@ -3,11 +3,9 @@
 //! Data goes to stdout, progress and messages to stderr. Exit status: 0 for success, 2 for what the user can mend,
 //! 130 after Ctrl-C, SIGTERM or SIGUSR1, when what was reached is saved, 124 when `--max-time` is up, 1 for anything else.
 
-/// Writes a line to stderr. Nobody may be there to read it any more: work goes on all the same.
+/// Writes a message to stderr.
 macro_rules! say {
-    ($($words:tt)*) => {{
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), line!($($words)*).as_bytes());
-    }};
+    ($($words:tt)*) => { $crate::cli::screen::say(&format!($($words)*)) };
 }
 
 /// Makes one line of text: names in it can neither start another line nor control the terminal.
@@ -30,12 +28,12 @@ mod presets;
 mod progress;
 mod reading;
 mod resume;
+mod screen;
 mod settings;
 mod status;
 mod strips;
 mod summary;
 mod sweep;
-mod table;
 mod train;
 mod verify;
 
@@ -54,7 +52,7 @@ use crate::text;
 
 /// Trains, compares and looks inside small image classifiers.
 #[derive(Parser)]
-#[command(name = "vitreous", version, about, disable_help_subcommand = true)]
+#[command(name = "vitreous", version, about)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -79,14 +77,19 @@ enum Verb {
 pub fn main() -> ExitCode {
     let started = Instant::now();
     survive_file_size_limits();
-    let parsed = Cli::command().try_get_matches().and_then(|matches| {
-        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+    let parsed = command().try_get_matches().and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))?;
         Ok((cli, matches))
     });
     match parsed {
         Ok((cli, matches)) => run(cli, started).unwrap_or_else(|error| error.report(&Context::new(&matches))),
         Err(error) => refuse(&error),
     }
+}
+
+/// The command line as clap knows it, with help pages that fit into the terminal.
+fn command() -> clap::Command {
+    Cli::command().term_width(screen::help_columns())
 }
 
 /// Makes a write beyond `ulimit -f` an error like that of a full disk; else the signal ends the program.

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use super::screen::{Align, table};
 use super::settings::{as_written, imagined};
-use super::table::{Align, table};
 use super::{CliError, json, show};
 use crate::config::layers::Layers;
 use crate::config::presets;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::flags::Flags;
+use super::settings::SettingsArgs;
 use super::status::StatusLine;
 use crate::record::{EpochRow, Validation};
 use crate::train::{Event, Job, ROLLBACKS, Rehearsal, StepEvent};
@@ -20,9 +22,11 @@ const PASSES_OF_A_STEP: f64 = 3.0;
 pub struct TrainProgress {
     status: Option<StatusLine>,
     epochs: usize,
-    steps: u64,
+    steps_per_epoch: u64,
     /// Steps that were taken before this piece of the run.
     before: u64,
+    /// Steps between two printed lines, where that was asked for.
+    line_steps: Option<u64>,
     pace: Pace,
     /// When the last event of a step or an epoch was.
     last: Instant,
@@ -54,6 +58,13 @@ struct Pace {
     validations_done: u64,
 }
 
+/// Steps between two printed lines, where the command line says how often a step is recorded.
+pub fn line_steps(settings: &SettingsArgs, flags: &Flags, job: &Job) -> Option<u64> {
+    const KEY: &str = "train.log_interval";
+    let set = settings.set.iter().any(|assignment| assignment.split('=').next().map(str::trim) == Some(KEY));
+    (set || flags.values().any(|(key, ..)| key == KEY)).then(|| job.config().train.log_interval)
+}
+
 /// Estimates the time of a whole training from a few of its steps, in seconds.
 pub fn seconds_in_all(job: &Job, timed: &Rehearsal) -> f64 {
     let pace = Pace { steps_s: timed.seconds, steps_done: timed.steps, images_done: timed.images, ..Pace::of(job, 0) };
@@ -82,14 +93,22 @@ impl Pace {
 }
 
 impl TrainProgress {
-    /// Starts the clock of a training that has taken so many steps before.
-    pub fn start(job: &Job, before: u64) -> Self {
+    /// Starts the clock of a training that has taken so many steps before. With `line_steps`, each step whose number is a
+    /// multiple of it has a line of its own; without, lines within an epoch are for what is no terminal.
+    pub fn start(job: &Job, before: u64, line_steps: Option<u64>) -> Self {
         let now = Instant::now();
-        let (epochs, steps) = (job.config().train.epochs, job.steps());
-        let status = StatusLine::on_terminal();
-        let pace = Pace::of(job, before);
-        let rate = Rate { since: now, images: 0, value: None };
-        TrainProgress { status, epochs, steps, before, pace, last: now, epoch_start: now, line: now, rate }
+        TrainProgress {
+            status: StatusLine::on_terminal(),
+            epochs: job.config().train.epochs,
+            steps_per_epoch: job.steps_per_epoch().max(1),
+            before,
+            line_steps,
+            pace: Pace::of(job, before),
+            last: now,
+            epoch_start: now,
+            line: now,
+            rate: Rate { since: now, images: 0, value: None },
+        }
     }
 
     /// Shows what happened.
@@ -98,18 +117,19 @@ impl TrainProgress {
             Event::Step(step) => self.step(&step),
             Event::Validated { done, total } => {
                 if let Some(status) = &self.status {
+                    let part = done as f64 / total.max(1) as f64;
                     let [done, total] = [done, total].map(|images| numbers::count(images as u64));
                     let left = self.pace.seconds_left() - self.last.elapsed().as_secs_f64();
                     let left = format!("{} left", durations::time_left(left.max(0.0)));
-                    status.show(self.part(), &[(0, format!("validating {done}/{total}")), (1, left)]);
+                    status.show(part, &[(0, format!("validating {done}/{total} images")), (1, left)]);
                 }
             }
             Event::Epoch { row, best, is_cut } => self.epoch(
                 row,
                 if best {
-                    " (best)"
+                    "  best"
                 } else if is_cut {
-                    " (cut short: cannot be the best)"
+                    "  incomplete"
                 } else {
                     ""
                 },
@@ -148,12 +168,14 @@ impl TrainProgress {
             self.rate.value = Some(self.rate.images as f64 / elapsed.as_secs_f64().max(1e-9));
             (self.rate.since, self.rate.images) = (Instant::now(), 0);
         }
-        if let Some(status) = &self.status {
-            status.show(self.part(), &self.parts(step));
-        } else if self.line.elapsed() >= LINE_EVERY {
+        let is_asked_for = self.line_steps.is_some_and(|every| step.step.is_multiple_of(every));
+        let is_due = self.status.is_none() && self.line_steps.is_none() && self.line.elapsed() >= LINE_EVERY;
+        if is_asked_for || is_due {
             self.line = Instant::now();
-            let parts = self.parts(step).map(|(_, part)| part);
-            say!("step {}/{}  {}", step.step, self.steps, parts.join("  "));
+            self.say(&self.line_of(step));
+        }
+        if let Some(status) = &self.status {
+            status.show(self.step_in_epoch(step) as f64 / self.steps_per_epoch as f64, &self.parts(step));
         }
     }
 
@@ -163,42 +185,76 @@ impl TrainProgress {
         now.duration_since(std::mem::replace(&mut self.last, now)).as_secs_f64()
     }
 
-    /// How much of the training is done, from 0 to 1.
-    fn part(&self) -> f64 {
-        (self.before + self.pace.steps_done) as f64 / self.steps.max(1) as f64
+    /// The number of a step within its epoch, from 1.
+    fn step_in_epoch(&self, step: &StepEvent) -> u64 {
+        step.step.saturating_sub(1) % self.steps_per_epoch + 1
     }
 
-    /// What is said of a step; the higher the number, the sooner a part is left out.
-    fn parts(&self, step: &StepEvent) -> [(usize, String); 5] {
+    /// What the status line shows of a step; the higher the number, the sooner a part is left out.
+    fn parts(&self, step: &StepEvent) -> [(usize, String); 6] {
         [
             (0, format!("epoch {}/{}", step.epoch, self.epochs)),
-            (1, format!("loss {:.4}", step.train_loss)),
-            (3, format!("acc {}", numbers::percent(step.train_acc))),
-            (4, format!("{} img/s", numbers::count(self.rate.value.unwrap_or(0.0).round() as u64))),
+            (1, format!("step {}/{}", self.step_in_epoch(step), self.steps_per_epoch)),
+            (3, format!("loss {}", loss(step.train_loss))),
+            (4, format!("acc {}", percent(step.train_acc))),
+            (5, format!("{} img/s", numbers::count(self.rate.value.unwrap_or(0.0).round() as u64))),
             (2, format!("{} left", durations::time_left(self.pace.seconds_left()))),
         ]
     }
 
-    /// Prints the line of an epoch; `mark` says how it stands among the others.
+    /// The line of a step: `epoch 1 step 200/429 loss 2.016 acc 31.65 %, 4 min 05 s left`.
+    fn line_of(&self, step: &StepEvent) -> String {
+        let (number, steps) = (self.step_in_epoch(step), self.steps_per_epoch);
+        let (loss, acc) = (loss(step.train_loss), percent(step.train_acc));
+        let left = durations::time_left(self.pace.seconds_left());
+        format!("epoch {} step {number}/{steps} loss {loss} acc {acc}, {left} left", step.epoch)
+    }
+
+    /// Prints the line of an epoch; `mark` says whether it is the best so far.
     fn epoch(&mut self, row: &EpochRow, mark: &str) {
         self.pace.validations_s += self.since_last();
         self.pace.validations_done += 1;
-        let validation = row.validation.map_or_else(String::new, |Validation { loss, accuracy, .. }| {
-            format!("  val loss {loss:.4}  val acc {}{}", numbers::percent(accuracy), mark)
-        });
-        let width = self.epochs.to_string().len();
-        let line = format!(
-            "epoch {:width$}/{}  loss {:.4}  acc {}{validation}  {}",
-            row.epoch,
-            self.epochs,
-            row.train_loss,
-            numbers::percent(row.train_acc),
-            durations::duration(self.epoch_start.elapsed().as_secs_f64()),
-        );
-        self.say(&line);
+        self.say(&epoch_line(row, self.epochs, self.epoch_start.elapsed(), mark));
         let now = Instant::now();
         (self.epoch_start, self.line, self.rate.since, self.rate.images) = (now, now, now, 0);
     }
+}
+
+/// The line of an epoch, in at most 80 columns: `epoch  3/10  loss 1.234 acc 61.65 %  val loss 1.187 acc 63.20 %  1:05  best`.
+pub fn epoch_line(row: &EpochRow, epochs: usize, time: Duration, mark: &str) -> String {
+    let validation = row.validation.map_or_else(String::new, |Validation { loss: value, accuracy, .. }| {
+        format!("  val loss {} acc {}", loss(value), percent(accuracy))
+    });
+    format!(
+        "epoch {:width$}/{epochs}  loss {} acc {}{validation}  {}{mark}",
+        row.epoch,
+        loss(row.train_loss),
+        percent(row.train_acc),
+        clock(time),
+        width = epochs.to_string().len(),
+    )
+}
+
+/// A loss in six characters: `12.35`, `2.016`, `0.0421`.
+fn loss(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1e5 => format!("{value:.0e}"),
+        size if size >= 10.0 => format!("{value:.2}"),
+        size if size >= 1.0 => format!("{value:.3}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+/// An accuracy in seven characters.
+fn percent(fraction: f64) -> String {
+    if fraction >= 0.99995 { "100.0 %".to_string() } else { numbers::percent(fraction) }
+}
+
+/// A time as a clock shows it: `0:42`, `4:05`, `1:02:03`.
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
 #[cfg(test)]
@@ -222,5 +278,20 @@ mod tests {
         assert!((validated.seconds_left() - 13.0).abs() < 1e-9, "{validated:?}");
         let over = Pace { steps_done: 20, validations_done: 2, ..validated };
         assert_eq!(over.seconds_left(), 0.0);
+    }
+    #[test]
+    fn the_line_of_an_epoch_fits_into_80_columns() {
+        let row = |epoch, train_loss, train_acc, validation: Option<(f64, f64)>| {
+            let validation = validation.map(|(loss, accuracy)| Validation { loss, accuracy, top5: None });
+            EpochRow { epoch, step: 7, train_loss, train_acc, validation, lr: 0.5 }
+        };
+        let line = |row: &EpochRow, epochs, seconds, mark| epoch_line(row, epochs, Duration::from_secs(seconds), mark);
+        let plain = line(&row(3, 1.2345, 0.6165, Some((0.0421, 0.9725))), 10, 65, "  best");
+        assert_eq!(plain, "epoch  3/10  loss 1.234 acc 61.65 %  val loss 0.0421 acc 97.25 %  1:05  best");
+        assert_eq!(line(&row(1, 12.345, 1.0, None), 5, 3723, ""), "epoch 1/5  loss 12.35 acc 100.0 %  1:02:03");
+        for value in [0.0, 0.00012, 0.99999, 2.30259, 99.999, 12_345.6, 1e9, f64::NAN, f64::INFINITY] {
+            let longest = line(&row(100, value, 1.0, Some((value, 0.99999))), 100, 3599, "  best");
+            assert!(longest.len() <= 80, "{}: {longest}", longest.len());
+        }
     }
 }

@@ -1,14 +1,12 @@
 //! One line on a terminal that is written again and again: how far some work is.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{Write, stderr};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::screen;
 use crate::{durations, numbers, text};
-
-/// Columns of a terminal that does not say how many it has.
-const COLUMNS: usize = 80;
 
 /// Time for which a line stays at least before the next one takes its place.
 const STAYS: Duration = Duration::from_millis(100);
@@ -38,14 +36,15 @@ impl StatusLine {
     /// Starts with an empty line; there is none where stderr is no terminal.
     pub fn on_terminal() -> Option<StatusLine> {
         let drawn = Mutex::new(Drawn { width: 0, time: None });
-        stderr().is_terminal().then(|| StatusLine { start: Instant::now(), drawn })
+        screen::stderr_columns().map(|_| StatusLine { start: Instant::now(), drawn })
     }
 
     /// Shows that this part of the work is done, from 0 to 1.
     pub fn show(&self, done: f64, parts: Parts) {
         let mut drawn = self.drawn();
         if drawn.time.is_none_or(|time| time.elapsed() >= STAYS) {
-            let line = with_bar(done, parts, columns());
+            // A line of full width would wrap on some terminals.
+            let line = with_bar(done, parts, screen::stderr_columns().unwrap_or(screen::COLUMNS) - 1);
             drawn.replace(&line);
             drawn.width = text::width(&line);
         }
@@ -62,7 +61,7 @@ impl StatusLine {
 
     /// Writes a line that stays, above this one.
     pub fn say(&self, line: &str) {
-        self.drawn().replace(&format!("{}\n", text::visible(line)));
+        self.drawn().replace(&screen::message(line));
     }
 
     /// Takes the line away.
@@ -82,17 +81,6 @@ impl Drawn {
         let _ = stderr().write_all(format!("\r{}\r{text}", " ".repeat(self.width)).as_bytes());
         (self.width, self.time) = (0, Some(Instant::now()));
     }
-}
-
-/// Columns of the terminal that may be written to: a line of full width would wrap in some.
-fn columns() -> usize {
-    #[cfg(unix)]
-    if let Ok(size) = rustix::termios::tcgetwinsize(stderr())
-        && size.ws_col > 0
-    {
-        return usize::from(size.ws_col) - 1;
-    }
-    COLUMNS - 1
 }
 
 /// Joins as many parts as there is room for, and puts a bar before them where room is left for one.

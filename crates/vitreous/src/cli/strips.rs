@@ -1,7 +1,7 @@
 //! What is shown of strips of digits and of how well they were read.
 
 use super::CliError;
-use super::table::{Align, table};
+use super::screen::{Align, table};
 use crate::config::strips::WIDTH;
 use crate::data::strips::Strips;
 use crate::evaluate::Report;

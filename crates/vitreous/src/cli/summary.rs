@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use vitreous_engine::{Memory, training_memory};
 
+use super::screen::stdout_columns;
 use super::settings::{SettingsArgs, as_written, image_facts};
 use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
@@ -72,7 +73,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         show(&json(&Answer { batch_size, threads, memory_bytes, summary }))?;
         return Ok(());
     }
-    let table = summary.table();
+    let table = summary.table(stdout_columns());
     // The number of parameters stays the last thing to be read.
     let (layers, parameters) = table.trim_end().rsplit_once('\n').unwrap_or(("", &table));
     show(&format!("{layers}\n{}\n{parameters}\n", memory_line(&memory, batch_size, threads)))

@@ -20,8 +20,8 @@ use super::evaluate::{self, Measured, SplitArg};
 use super::flags::Flags;
 use super::progress::TrainProgress;
 use super::resume::{Begun, Ready as RunReady};
+use super::screen::{Align, table};
 use super::settings::SettingsArgs;
-use super::table::{Align, table};
 use super::train::{INTERRUPTED, Ready, SAVE_EVERY, base, command, load, ready, ready_for, watch_signals};
 use super::{CliError, show};
 use crate::advice::Verb;
@@ -439,7 +439,7 @@ impl Work<'_> {
         job.dropped_batch().iter().for_each(|problem| say!("note: {}: {}; {}", item.name, problem.what, problem.fix));
         let epochs = job.config().train.epochs;
         let before = begun.as_ref().map_or(0, Begun::step);
-        let mut alone = (self.jobs == 1).then(|| TrainProgress::start(&job, before));
+        let mut alone = (self.jobs == 1).then(|| TrainProgress::start(&job, before, None));
         let mut ready = match begun {
             Some(begun) => {
                 begun.notes.iter().for_each(|note| say!("note: {}: {note}", item.name));

@@ -12,7 +12,7 @@ use signal_hook::flag;
 use vitreous_engine::{Average, Memory};
 
 use super::flags::Flags;
-use super::progress::TrainProgress;
+use super::progress::{TrainProgress, line_steps};
 use super::reading::reading;
 use super::resume::{Begun, Ready as RunReady};
 use super::settings::{SettingsArgs, inspect, shell_word, square_facts};
@@ -118,7 +118,11 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     }
     preflight.problems().iter().for_each(|problem| say!("note: {}; {}", problem.what, problem.fix));
 
-    let mut progress = TrainProgress::start(&job, begun.as_ref().map_or(0, Begun::step));
+    let mut progress = TrainProgress::start(
+        &job,
+        begun.as_ref().map_or(0, Begun::step),
+        line_steps(&args.settings, &args.flags, &job),
+    );
     let stop = watch_signals()?;
     let mut ready = match (begun, place) {
         (Some(begun), _) => begun.go_on(job, changes, command())?,
@@ -331,7 +335,9 @@ fn report(run: &Run, outcome: &Outcome) -> String {
     let reached = match (results.best_val_acc, results.best_epoch, results.val_acc, results.train_acc) {
         (Some(accuracy), Some(epoch), ..) => format!("{}, best epoch: {epoch}", validation(accuracy)),
         (_, _, Some(accuracy), _) => format!("{}, last epoch", validation(accuracy)),
-        (.., Some(accuracy)) => format!("{} of training images right", numbers::percent(accuracy)),
+        (.., Some(accuracy)) => {
+            format!("training accuracy {} (running mean, not re-measured)", numbers::percent(accuracy))
+        }
         _ => "the first epoch was not completed".to_string(),
     };
     let kept = match (results.lowest_train_loss, results.lowest_step) {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::flags::Flags;
+use super::screen::{Align, table};
 use super::settings::{SettingsArgs, shell_word};
-use super::table::{Align, table};
 use super::train::ready;
 use super::{CliError, json, show};
 use crate::checkpoint::{SavedWeights, state_folder};

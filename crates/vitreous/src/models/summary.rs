@@ -10,6 +10,7 @@ use vitreous_engine::graph::ParameterKind;
 use vitreous_engine::{autodiff, ops};
 
 use super::Model;
+use crate::layout::{Align, table};
 use crate::numbers;
 
 /// A model's layers and their sums.
@@ -75,8 +76,9 @@ pub fn summarise(model: &Model) -> Summary {
 }
 
 impl Summary {
-    /// Writes the layers as an indented table, the sums below; the last line ends with the number of parameters.
-    pub fn table(&self) -> String {
+    /// Writes the layers as an indented table of at most so many columns, the sums below; the last line ends with the number
+    /// of parameters.
+    pub fn table(&self, columns: Option<usize>) -> String {
         let mut rows = vec![["layer", "op", "output", "parameters", "forward", "backward"].map(str::to_string)];
         let mut open: Vec<&str> = Vec::new();
         for layer in &self.layers {
@@ -106,7 +108,9 @@ impl Summary {
             ]);
             open = path;
         }
-        let mut text = aligned(&rows);
+        let [left, right] = [Align::Left, Align::Right];
+        let mut text = table(&rows, &[left, left, left, right, right, right], columns);
+        text.push('\n');
         let (forward, backward) = (numbers::flops(self.flops_forward), numbers::flops(self.flops_backward));
         writeln!(text, "for one image    {forward} forward, {backward} backward").expect("a string takes all");
         writeln!(text, "total parameters {}", numbers::count(self.params)).expect("a string takes all");
@@ -116,32 +120,6 @@ impl Summary {
 
 fn indented(depth: usize, name: &str) -> String {
     format!("{}{name}", "  ".repeat(depth))
-}
-
-/// Sets columns side by side: the first three to the left, numbers to the right, a rule below the head and the foot.
-fn aligned(rows: &[[String; 6]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    let rule = "-".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1));
-    let mut text = String::new();
-    for (i, row) in rows.iter().enumerate() {
-        let cells: Vec<String> = (row.iter().zip(widths).enumerate())
-            .map(
-                |(column, (cell, width))| {
-                    if column < 3 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-                },
-            )
-            .collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-        if i == 0 {
-            text.push_str(&rule);
-            text.push('\n');
-        }
-    }
-    text.push_str(&rule);
-    text.push('\n');
-    text
 }
 
 #[cfg(test)]
@@ -222,7 +200,7 @@ mod tests {
             let flops = training.graph.nodes().iter().map(|node| ops::cost(&training.graph, node).flops).sum::<u64>();
             assert_eq!(summary.flops_forward + summary.flops_backward, flops, "{text}");
             assert_eq!(summary.params, model.graph.parameter_count() as u64, "{text}");
-            assert!(summary.table().ends_with(&format!("total parameters {}\n", numbers::count(summary.params))));
+            assert!(summary.table(None).ends_with(&format!("total parameters {}\n", numbers::count(summary.params))));
         }
     }
 
@@ -235,11 +213,10 @@ mod tests {
 
     #[test]
     fn the_table_is_a_tree_with_its_sums_below() {
-        let text = summary(Block::NormActivation).table();
+        let text = summary(Block::NormActivation).table(None);
         let lines: Vec<&str> = text.lines().collect();
         let expected = [
             "layer          op             output       parameters     forward    backward",
-            "-----------------------------------------------------------------------------",
             "image          input          [2, 15, 15]",
             "label          input          []",
             "patch_embed",
@@ -257,7 +234,7 @@ mod tests {
         ];
         assert_eq!(lines[..expected.len()], expected, "{text}");
         let end = ["for one image    59.6 kFLOP forward, 96.0 kFLOP backward", "total parameters 2,622"];
-        assert_eq!(lines[lines.len() - 3], lines[1]);
+        assert_eq!(lines[lines.len() - 3], "", "{text}");
         assert_eq!(lines[lines.len() - 2..], end, "{text}");
     }
 

@@ -1,0 +1,63 @@
+//! The terminal: how wide it is, and tables and sentences that fit into it.
+
+use std::io::{IsTerminal, Write};
+
+use crate::layout;
+pub use crate::layout::Align;
+
+/// Columns of a terminal that does not say how many it has, and of help pages in a pipe.
+pub const COLUMNS: usize = 80;
+
+/// Longest line of sentences: longer ones are hard to read.
+const SENTENCE_MAX: usize = 100;
+
+/// Columns of a terminal.
+#[cfg(unix)]
+fn columns_of(terminal: impl std::os::fd::AsFd) -> usize {
+    let size = rustix::termios::tcgetwinsize(terminal).map_or(0, |size| usize::from(size.ws_col));
+    if size > 0 { size } else { COLUMNS }
+}
+
+#[cfg(not(unix))]
+fn columns_of<T>(_: T) -> usize {
+    COLUMNS
+}
+
+/// Columns of stdout where it is a terminal. A file or a pipe has none: rows and sentences stay whole there.
+pub fn stdout_columns() -> Option<usize> {
+    let stdout = std::io::stdout();
+    stdout.is_terminal().then(|| columns_of(stdout))
+}
+
+/// The same of stderr.
+pub fn stderr_columns() -> Option<usize> {
+    let stderr = std::io::stderr();
+    stderr.is_terminal().then(|| columns_of(stderr))
+}
+
+/// Columns of help pages.
+pub fn help_columns() -> usize {
+    stdout_columns().unwrap_or(COLUMNS).min(SENTENCE_MAX)
+}
+
+/// A table for stdout; its first row holds the titles.
+pub fn table(rows: &[impl AsRef<[String]>], align: &[Align]) -> String {
+    layout::table(rows, align, stdout_columns())
+}
+
+/// A sentence for stdout, in as many lines as it needs there.
+pub fn sentence(text: &str) -> String {
+    layout::paragraph(text, stdout_columns().map(|columns| columns.min(SENTENCE_MAX)), 0)
+}
+
+/// A message for stderr; `note: `, `error: ` and the like stand before its lines.
+pub fn message(text: &str) -> String {
+    let start = text.find(": ").map_or(0, |at| at + 2);
+    let is_label = ["note: ", "warning: ", "error: ", "hint: "].contains(&&text[..start]);
+    layout::paragraph(text, stderr_columns().map(|columns| columns.min(SENTENCE_MAX)), if is_label { start } else { 0 })
+}
+
+/// Writes a message to stderr. Nobody may be there to read it any more: work goes on all the same.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().write_all(message(text).as_bytes());
+}
