@@ -5,9 +5,9 @@ use vitreous_engine::ops::LinearInit;
 use vitreous_engine::{Graph, GraphError, Init, NodeId};
 
 use super::layers::embedding::sine_cosine;
-use super::transformer::{NormPlace, TransformerOptions, decoder, encoder};
+use super::transformer::{Dropout, TransformerOptions, decoder, encoder};
 use super::{BuildModel, Model};
-use crate::config::model::{ReaderBlock, ReaderConfig};
+use crate::config::model::{ReaderConfig, ReaderSpec};
 use crate::config::strips::{HEIGHT, WIDTH, words};
 
 /// The half of a reader that runs again for every word: it is given what the encoder made of the image.
@@ -61,7 +61,7 @@ fn look(graph: &mut Graph, image: NodeId, config: &ReaderConfig) -> Result<NodeI
     let seen = graph.linear("patch_embed.proj", patches, spec.embed_dim, init)?;
     let seen = graph.add_constant("pos_encoding", seen, sine_cosine(tokens(config), spec.embed_dim).into())?;
     let seen = graph.dropout("pos_drop", seen, spec.dropout as f32)?;
-    encoder(graph, "encoder", seen, spec.depth, None, &options(config))
+    encoder(graph, "encoder", seen, spec.depth, None, &options(spec))
 }
 
 /// Writes the words that follow those given: `[positions, words]`.
@@ -74,23 +74,19 @@ fn write(graph: &mut Graph, memory: NodeId, given: NodeId, config: &ReaderConfig
     let given = graph.scale("words.scale", given, scale)?;
     let given = graph.add_constant("words.pos_encoding", given, sine_cosine(words::POSITIONS, width).into())?;
     let given = graph.dropout("words.drop", given, spec.dropout as f32)?;
-    let written = decoder(graph, "decoder", given, memory, spec.decoder_depth, None, &options(config))?;
+    let written = decoder(graph, "decoder", given, memory, spec.decoder_depth, None, &options(spec))?;
     graph.linear("head", written, words::COUNT, LinearInit::pytorch(width))
 }
 
-fn options(config: &ReaderConfig) -> TransformerOptions {
-    let spec = config.spec();
+fn options(spec: &ReaderSpec) -> TransformerOptions {
+    let rate = spec.dropout as f32;
     TransformerOptions {
-        embed_dim: spec.embed_dim,
-        num_heads: spec.num_heads,
-        hidden_dim: config.spec().hidden_dim(),
+        hidden_dim: spec.hidden_dim(),
         activation: spec.activation.into(),
-        norm: match spec.block {
-            ReaderBlock::PreNorm => NormPlace::Pre,
-            ReaderBlock::PostNorm => NormPlace::Post,
-        },
+        block: spec.block,
         norm_eps: spec.norm_eps as f32,
-        dropout: spec.dropout as f32,
-        attention_scale: config.spec().scale(),
+        attention_scale: spec.scale(),
+        dropout: Dropout { attention: rate, residual: rate, ..Dropout::default() },
+        ..TransformerOptions::new(spec.embed_dim, spec.num_heads)
     }
 }

@@ -19,7 +19,7 @@ pub use kind::{Checked, ImageFacts, KindSpec, NamedModel};
 pub use options::{
     Activation, Attention, AttentionScale, Block, DropoutPlace, Init, PatchEmbed, Patching, Pooling, Position,
 };
-pub use reader::{DIGITS, ReaderBlock, ReaderConfig, ReaderError, ReaderSpec};
+pub use reader::{DIGITS, ReaderConfig, ReaderError, ReaderSpec};
 pub use sequence_vit::{AttentionForm, SequenceVitConfig, SequenceVitError, SequenceVitSpec};
 pub use stack::{
     Extent, Layer, Placed, PlacedKind, Residual, StackConfig, StackError, StackInit, StackSpec, Window, WrittenLayer,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::kind::{Checked, ImageFacts, KindSpec, contradiction};
-use super::options::{Activation, AttentionScale, Pooling, Position};
+use super::options::{Activation, AttentionScale, Block, Pooling, Position};
 use super::vit::{DEPTH_MAX, VitSpec, VitSpecError};
 use crate::numbers::counted;
 
@@ -39,24 +39,14 @@ pub struct ReaderSpec {
     pub mlp_ratio: f64,
     /// Activation function of the MLP.
     pub activation: Activation,
-    /// Where the norms of a block stand.
-    pub block: ReaderBlock,
+    /// Where the norms of a block are.
+    pub block: Block,
     /// By the root of what attention scores are divided.
     pub attention_scale: AttentionScale,
     /// Probability of dropout: of embeddings, attention weights and both halves of a block.
     pub dropout: f64,
     /// Added to the variance in layer norms.
     pub norm_eps: f64,
-}
-
-/// Where the norms of a block stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReaderBlock {
-    /// Before each half, and one at the end.
-    PreNorm,
-    /// After each half, as in the 2017 paper.
-    PostNorm,
 }
 
 impl Default for ReaderSpec {
@@ -72,7 +62,7 @@ impl Default for ReaderSpec {
             num_heads: 4,
             mlp_ratio: 2.0,
             activation: Activation::Relu,
-            block: ReaderBlock::PreNorm,
+            block: Block::PreNorm,
             attention_scale: AttentionScale::HeadDim,
             dropout: 0.0,
             norm_eps: 1e-5,

@@ -44,7 +44,7 @@ pub fn embedding(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result
 fn patch_tokens(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
     let (width, patch) = (config.spec().embed_dim, config.spec().patch_size);
     let features = config.facts().channels * patch * patch;
-    let init = init::linear(config.spec().init, features);
+    let init = init::linear(config.spec().init.into(), features);
     if config.spec().patch_embed == PatchEmbed::Conv {
         return strided_convolution(graph, image, patch, width, init);
     }

@@ -25,7 +25,7 @@ pub fn classification_head(graph: &mut Graph, tokens: NodeId, config: &VitConfig
             graph.mean_tokens("pool", normed)?
         }
     };
-    let init = init::linear(config.spec().init, config.spec().embed_dim);
+    let init = init::linear(config.spec().init.into(), config.spec().embed_dim);
     let logits = graph.linear("head", pooled, config.facts().num_classes, init)?;
     if config.spec().head_softmax { graph.softmax("head.softmax", logits) } else { Ok(logits) }
 }

@@ -1,42 +1,72 @@
-//! How the layers' parameters start, for each choice of [`config::Init`](crate::config::model::Init) and of
+//! Initial values of parameters, for each choice of [`config::Init`](crate::config::model::Init) and of
 //! [`config::StackInit`](crate::config::model::StackInit).
-//! Source: `torch.nn.Linear`, `torch.nn.MultiheadAttention`, timm's `init_weights_vit_timm`, torchvision's VGG.
+//! Source: `torch.nn.Linear`, `torch.nn.MultiheadAttention`, timm's `init_weights_vit_timm`, torchvision's VGG,
+//! tensor2tensor (the 2017 paper's code).
 
 use vitreous_engine::Init;
 use vitreous_engine::ops::{Convolution, LinearInit};
 
-use crate::config::model::{Init as Rule, StackInit};
+use crate::config::model::{self, StackInit};
 
-/// Standard deviation of timm's weights.
+/// How the parameters of a transformer are initialized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// As `torch.nn.Linear`.
+    Pytorch,
+    /// As `torch.nn.Linear`, and attention as `torch.nn.MultiheadAttention`.
+    PytorchMha,
+    /// As timm.
+    Timm,
+    /// As `torch.nn.Linear`, and attention with Xavier-uniform weights and zero biases, as tensor2tensor.
+    Xavier,
+}
+
+impl From<model::Init> for Rule {
+    fn from(written: model::Init) -> Self {
+        match written {
+            model::Init::Pytorch => Rule::Pytorch,
+            model::Init::PytorchMha => Rule::PytorchMha,
+            model::Init::Timm => Rule::Timm,
+        }
+    }
+}
+
+/// Standard deviation of timm's initial weights.
 const TIMM_STD: f32 = 0.02;
 
-/// Returns how a linear layer outside attention starts.
+/// Initial values of a linear layer outside attention.
 pub fn linear(rule: Rule, in_features: usize) -> LinearInit {
     match rule {
-        Rule::Pytorch | Rule::PytorchMha => LinearInit::pytorch(in_features),
+        Rule::Pytorch | Rule::PytorchMha | Rule::Xavier => LinearInit::pytorch(in_features),
         Rule::Timm => LinearInit { weight: Init::TruncatedNormal { std: TIMM_STD }, bias: Some(Init::Constant(0.0)) },
     }
 }
 
-/// Returns how `count` stacked layers of query, key and value `[count * embed_dim, embed_dim]` start.
+/// Initial values of `count` joint layers of query, key and value, `[count * embed_dim, embed_dim]`.
 pub fn qkv(rule: Rule, embed_dim: usize, count: usize, bias: bool) -> LinearInit {
     let init = match rule {
         // torch draws the three matrices of self-attention as one, so its fan out is that of the stack.
         Rule::PytorchMha => {
             LinearInit { weight: Init::xavier_uniform(embed_dim, count * embed_dim), bias: Some(Init::Constant(0.0)) }
         }
-        _ => linear(rule, embed_dim),
+        Rule::Xavier => xavier(embed_dim),
+        Rule::Pytorch | Rule::Timm => linear(rule, embed_dim),
     };
     LinearInit { bias: init.bias.filter(|_| bias), ..init }
 }
 
-/// Returns how the matrices of single heads `[head_dim, head_dim]` start.
+/// Weights of a square layer, for each matrix by itself.
+fn xavier(width: usize) -> LinearInit {
+    LinearInit { weight: Init::xavier_uniform(width, width), bias: Some(Init::Constant(0.0)) }
+}
+
+/// Initial values of the matrices of single heads, `[head_dim, head_dim]`.
 pub fn per_head(rule: Rule, head_dim: usize, bias: bool) -> LinearInit {
     let init = linear(rule, head_dim);
     LinearInit { bias: init.bias.filter(|_| bias), ..init }
 }
 
-/// Returns how a convolution of a map with so many channels starts.
+/// Initial values of a convolution with `in_channels` input channels.
 pub fn convolution(rule: StackInit, convolution: Convolution, in_channels: usize) -> LinearInit {
     match rule {
         StackInit::Pytorch => LinearInit::pytorch(convolution.fan_in(in_channels)),
@@ -48,12 +78,12 @@ pub fn convolution(rule: StackInit, convolution: Convolution, in_channels: usize
     }
 }
 
-/// Returns how the projection of attention's output starts.
+/// Initial values of the projection of attention's output.
 pub fn attention_proj(rule: Rule, embed_dim: usize) -> LinearInit {
-    let init = linear(rule, embed_dim);
     match rule {
-        Rule::PytorchMha => LinearInit { bias: Some(Init::Constant(0.0)), ..init },
-        _ => init,
+        Rule::PytorchMha => LinearInit { bias: Some(Init::Constant(0.0)), ..linear(rule, embed_dim) },
+        Rule::Xavier => xavier(embed_dim),
+        Rule::Pytorch | Rule::Timm => linear(rule, embed_dim),
     }
 }
 
@@ -77,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_its_own_starts_as_a_linear_layer_of_its_width() {
+    fn a_single_head_is_initialized_as_a_linear_layer_of_its_width() {
         let half = Init::Uniform { bound: 0.5 };
         assert_eq!(per_head(Rule::Pytorch, 4, true), LinearInit { weight: half, bias: Some(half) });
         assert_eq!(per_head(Rule::Pytorch, 4, false), LinearInit { weight: half, bias: None });
@@ -94,10 +124,21 @@ mod tests {
     }
 
     #[test]
-    fn timm_cuts_its_weights_and_starts_biases_at_zero() {
+    fn timm_truncates_weights_and_has_zero_biases() {
         let expected = LinearInit { weight: Init::TruncatedNormal { std: 0.02 }, bias: Some(Init::Constant(0.0)) };
         assert_eq!(linear(Rule::Timm, 5), expected);
         assert_eq!(qkv(Rule::Timm, 5, 3, true), expected);
         assert_eq!(attention_proj(Rule::Timm, 5), expected);
+    }
+
+    #[test]
+    fn xavier_treats_query_key_and_value_as_layers_of_their_own() {
+        // sqrt(6 / (6 + 18)) for a joint layer of three, sqrt(6 / (6 + 6)) for each of them.
+        let own = LinearInit { weight: Init::xavier_uniform(6, 6), bias: Some(Init::Constant(0.0)) };
+        assert_ne!(own.weight, Init::xavier_uniform(6, 18));
+        assert_eq!(qkv(Rule::Xavier, 6, 3, true), own);
+        assert_eq!(qkv(Rule::Xavier, 6, 1, false), LinearInit { bias: None, ..own });
+        assert_eq!(attention_proj(Rule::Xavier, 6), own);
+        assert_eq!(linear(Rule::Xavier, 6), LinearInit::pytorch(6));
     }
 }

@@ -2,10 +2,7 @@
 //!
 //! Every function adds nodes to a graph under a name, which is timm's of the layer where timm has it.
 
-pub mod attention;
-pub mod block;
 pub mod embedding;
 pub mod head;
 pub mod init;
-pub mod mlp;
 pub mod spatial_attention;

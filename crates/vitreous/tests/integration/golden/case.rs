@@ -92,8 +92,8 @@ impl Case {
             let name = node.name.as_str();
             let end = if name.starts_with("decoder.") { ".add3" } else { ".add2" };
             let of_stack = name.starts_with("layers.") && ["conv2d", "batch_norm", "add"].contains(&node.op.name());
-            let of_reader = name.ends_with(".mlp.add") || name == "words.pos_encoding";
-            name.ends_with(end) || of_stack || of_reader || name == "patch_embed.proj" || name == "pos_embed"
+            let is_embedded = ["patch_embed.proj", "pos_embed", "words.pos_encoding"].contains(&name);
+            name.ends_with(end) || of_stack || is_embedded
         };
         self.graph().ids().filter(|&id| is_output(self.graph().node(id))).collect()
     }

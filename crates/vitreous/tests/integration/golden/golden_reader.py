@@ -87,7 +87,7 @@ class Reader(Model):
             attn = own(own_p, "attn.")
             x, _ = self.half(own_p, 1, x, lambda y: self.attention(attn, y, y))
             x, total = self.half(own_p, 2, x, lambda y: self.mlp(own_p, y, margin))
-            outputs[f"encoder.blocks.{i}.mlp.add"] = total
+            outputs[f"encoder.blocks.{i}.add2"] = total
         memory = x if self.post else norm(p, "encoder.norm", x)
         x = F.embedding(self.given(), p["words.weight"]) * math.sqrt(self.width)
         x = outputs["words.pos_encoding"] = x + sine_cosine(6, self.width, x.dtype)
@@ -98,7 +98,7 @@ class Reader(Model):
             x, _ = self.half(own_p, 1, x, lambda y: self.attention(attn, y, y, later))
             x, _ = self.half(own_p, 2, x, lambda y: self.attention(cross, y, memory))
             x, total = self.half(own_p, 3, x, lambda y: self.mlp(own_p, y, margin))
-            outputs[f"decoder.blocks.{i}.mlp.add"] = total
+            outputs[f"decoder.blocks.{i}.add3"] = total
         return linear(p, "head", x if self.post else norm(p, "decoder.norm", x)), outputs
 
 
