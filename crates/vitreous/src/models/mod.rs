@@ -3,6 +3,7 @@
 //! Names of nodes and parameters are timm's, so that the name in a table is the name on disk.
 
 pub mod layers;
+pub mod list;
 pub mod reader;
 pub mod sequence_vit;
 pub mod stack;
