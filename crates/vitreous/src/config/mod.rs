@@ -236,7 +236,7 @@ mod tests {
         let [_, hint] = refused("[model]\nkind = \"stack\"\nzebra = 1.0");
         assert!(hint.starts_with("the keys of [model] are kind, image_size,"), "{hint}");
         let [text, hint] = refused("[model]\nkind = \"stack\"\nlayers = [\"conv 3\", \"rleu\"]");
-        assert_eq!(text, "layers.1 \"rleu\" is no layer (my.toml, [model])");
+        assert_eq!(text, "unknown layer \"rleu\" at layers.1 (my.toml, [model])");
         assert_eq!(hint, "did you mean `relu`?");
     }
 
@@ -469,7 +469,7 @@ mod tests {
             shown(layers.finish().unwrap().resolve(facts).unwrap_err())
         };
         assert_eq!(refused("photos")[1], "use patch_size 10, or data.image_size 48");
-        assert_eq!(refused("mnist")[1], "the image size is the data's: use patch_size 10");
+        assert_eq!(refused("mnist")[1], "the data set decides the image size: use patch_size 10");
     }
 
     #[test]
@@ -481,7 +481,7 @@ mod tests {
         again.add_toml(&resolved.to_toml(), "config.toml").unwrap();
         assert_eq!(again.finish().unwrap().resolve(FACTS).unwrap(), resolved);
         let error = layers("[model]\nimage_size = 32").unwrap().finish().unwrap().resolve(FACTS).unwrap_err();
-        assert_eq!(error.to_string(), "image_size 32 is not what the data has, 28 (my.toml, [model])");
+        assert_eq!(error.to_string(), "image_size 32 does not match the data set's 28 (my.toml, [model])");
         let padded = layers("[augment]\ncrop_padding = 28").unwrap().finish().unwrap();
         let text = "crop_padding 28 is not below the image's shorter side 28 (my.toml, [augment])";
         assert_eq!(padded.resolve(FACTS).unwrap_err().to_string(), text);

@@ -17,22 +17,22 @@ use crate::config::ResolvedConfig;
 use crate::config::model::{ModelConfig, model_kinds};
 use crate::config::train::Decay;
 
-/// A network's graph and the nodes that the rest of the program asks for.
+/// A network's graph and the nodes that the rest of the program needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     /// All operations, from the image to the loss.
     pub graph: Graph,
     /// Input: the normalised image, `[channels, height, width]`.
     pub image: NodeId,
-    /// Input: the number of the image's class, `[]`; of a reader, the words to write, `[positions]`.
+    /// Input: the number of the image's class, `[]`; of a reader, the target words, `[positions]`.
     pub label: NodeId,
-    /// One number for each class, before softmax: `[num_classes]`; of a reader, `[positions, words]`.
+    /// Logits: `[num_classes]`; of a reader, `[positions, words]`.
     pub logits: NodeId,
-    /// Cross-entropy of one image, or the sum of it over the words of a strip: `[]`.
+    /// Cross-entropy of one image, or its sum over the words of a strip: `[]`.
     pub loss: NodeId,
-    /// 1 where the greatest logit is the label's, or that of every word, else 0: `[]`.
+    /// 1 if the label has the largest logit (of a reader: if every word has), else 0: `[]`.
     pub correct: NodeId,
-    /// Of a reader, what the encoder hands to the decoder: `[tokens, embed_dim]`.
+    /// Of a reader, the encoder's output: `[tokens, embed_dim]`.
     pub memory: Option<NodeId>,
 }
 
@@ -40,7 +40,7 @@ pub struct Model {
 pub trait BuildModel {
     /// Builds the network and its loss.
     ///
-    /// `smoothing` is the part of the target probability that the loss spreads evenly over all classes, in [0, 1).
+    /// `smoothing` is the fraction of the target probability that is spread evenly over all classes, in [0, 1).
     ///
     /// # Errors
     /// When `smoothing` is out of range; a checked config has no other.
@@ -60,33 +60,33 @@ pub fn build(config: &ModelConfig, smoothing: f32) -> Result<Model, GraphError> 
     model_kinds!(build_any)
 }
 
-/// Builds the network of a run as its recipe trains it.
+/// Builds the network of a run, with the parameters that its config excludes from weight decay.
 ///
 /// # Errors
-/// None that a checked config can meet.
+/// None for a checked config.
 pub fn build_for_training(config: &ResolvedConfig) -> Result<Model, GraphError> {
     let mut model = build(&config.model, config.train.smoothing as f32)?;
     if config.train.decay == Decay::Weights {
-        spare_from_decay(&mut model.graph);
+        exclude_from_decay(&mut model.graph);
     }
     Ok(model)
 }
 
-/// Lets only matrices and kernels decay.
+/// Excludes all parameters but matrices and kernels from weight decay.
 ///
 /// # Source
 /// timm's `param_group_weight_decay`, and `no_weight_decay` of its vision transformer.
-fn spare_from_decay(graph: &mut Graph) {
-    let spared = |name: &str, axes: usize| axes <= 1 || name.ends_with(".bias") || name.ends_with("_token");
+fn exclude_from_decay(graph: &mut Graph) {
+    let is_excluded = |name: &str, axes: usize| axes <= 1 || name.ends_with(".bias") || name.ends_with("_token");
     let ids: Vec<ParamId> = (graph.parameters().iter())
-        .filter(|param| spared(&param.name, param.shape.0.len()) || param.name == "pos_embed")
+        .filter(|param| is_excluded(&param.name, param.shape.0.len()) || param.name == "pos_embed")
         .filter_map(|param| graph.find_parameter(&param.name))
         .collect();
     ids.into_iter().for_each(|id| graph.set_decay(id, false));
 }
 
 impl Model {
-    /// Ends a graph that computes logits with the loss and the count of right answers.
+    /// Completes a graph that computes logits with the loss and the count of correct answers.
     fn classifier(
         mut graph: Graph,
         image: NodeId,

@@ -1,5 +1,5 @@
-//! The reader of strips: an encoder over patches of the image, and a decoder that writes one digit after the other.
-//! Source: Vaswani et al. 2017, for pictures instead of sentences. Experiment E5.
+//! The strip reader: an encoder over patches of the image, and a decoder that writes one digit after the other.
+//! Source: Vaswani et al. 2017, for images instead of sentences. Experiment E5.
 
 use vitreous_engine::ops::LinearInit;
 use vitreous_engine::{Graph, GraphError, Init, NodeId};
@@ -10,32 +10,32 @@ use super::{BuildModel, Model};
 use crate::config::model::{ReaderConfig, ReaderSpec};
 use crate::config::strips::{HEIGHT, WIDTH, words};
 
-/// The half of a reader that runs again for every word: it is given what the encoder made of the image.
+/// The decoder of a reader, which runs once per word on the encoder's output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReaderDecoder {
-    /// From memory and words to logits; parameters are named as in the whole reader.
+    /// From the encoder's output and words to logits; parameters are named as in the whole reader.
     pub graph: Graph,
-    /// One row of logits for each word given: `[positions, words]`.
+    /// One row of logits per input word: `[positions, words]`.
     pub logits: NodeId,
 }
 
-/// For teacher forcing: all words of a target are learnt at once. Inputs, in this order: the normalised image
-/// `[1, height, width]`; the targets `[positions]`, -1 where there is none; the words given `[positions]`.
+/// For teacher forcing: all words of a target are learned at once. Inputs, in this order: the normalized image
+/// `[1, height, width]`; the target words `[positions]`, -1 where there is none; the input words `[positions]`.
 impl BuildModel for ReaderConfig {
     fn build(&self, smoothing: f32) -> Result<Model, GraphError> {
         let mut graph = Graph::new();
         let image = graph.input("image", [1, HEIGHT, WIDTH])?;
         let label = graph.input("targets", [words::POSITIONS])?;
         let given = graph.input("given", [words::POSITIONS])?;
-        let memory = look(&mut graph, image, self)?;
-        let logits = write(&mut graph, memory, given, self)?;
+        let memory = encode(&mut graph, image, self)?;
+        let logits = decode(&mut graph, memory, given, self)?;
         let loss = graph.cross_entropy_tokens("loss", logits, label, smoothing)?;
         let correct = graph.correct_sequence("correct", logits, label)?;
         Ok(Model { graph, image, label, logits, loss, correct, memory: Some(memory) })
     }
 }
 
-/// Builds the decoder of a reader by itself. Inputs: the memory `[tokens, embed_dim]`, the words given `[positions]`.
+/// Builds the decoder of a reader alone. Inputs: the encoder's output `[tokens, embed_dim]`, the words `[positions]`.
 ///
 /// # Errors
 /// None for a checked config.
@@ -43,7 +43,7 @@ pub fn reader_decoder(config: &ReaderConfig) -> Result<ReaderDecoder, GraphError
     let mut graph = Graph::new();
     let memory = graph.input("memory", [tokens(config), config.spec().embed_dim])?;
     let given = graph.input("given", [words::POSITIONS])?;
-    let logits = write(&mut graph, memory, given, config)?;
+    let logits = decode(&mut graph, memory, given, config)?;
     Ok(ReaderDecoder { graph, logits })
 }
 
@@ -53,22 +53,22 @@ fn tokens(config: &ReaderConfig) -> usize {
     (HEIGHT / patch_size) * (WIDTH / patch_size)
 }
 
-/// Looks at the image: `[tokens, embed_dim]`.
-fn look(graph: &mut Graph, image: NodeId, config: &ReaderConfig) -> Result<NodeId, GraphError> {
+/// Encodes the image: `[tokens, embed_dim]`.
+fn encode(graph: &mut Graph, image: NodeId, config: &ReaderConfig) -> Result<NodeId, GraphError> {
     let spec = config.spec();
     let patches = graph.patches("patch_embed.patches", image, spec.patch_size)?;
     let init = LinearInit::pytorch(graph.node(patches).shape.features());
-    let seen = graph.linear("patch_embed.proj", patches, spec.embed_dim, init)?;
-    let seen = graph.add_constant("pos_encoding", seen, sine_cosine(tokens(config), spec.embed_dim).into())?;
-    let seen = graph.dropout("pos_drop", seen, spec.dropout as f32)?;
-    encoder(graph, "encoder", seen, spec.depth, None, &options(spec))
+    let patches = graph.linear("patch_embed.proj", patches, spec.embed_dim, init)?;
+    let patches = graph.add_constant("pos_encoding", patches, sine_cosine(tokens(config), spec.embed_dim).into())?;
+    let patches = graph.dropout("pos_drop", patches, spec.dropout as f32)?;
+    encoder(graph, "encoder", patches, spec.depth, None, &options(spec))
 }
 
-/// Writes the words that follow those given: `[positions, words]`.
-fn write(graph: &mut Graph, memory: NodeId, given: NodeId, config: &ReaderConfig) -> Result<NodeId, GraphError> {
+/// Predicts the word after each input word: `[positions, words]`.
+fn decode(graph: &mut Graph, memory: NodeId, given: NodeId, config: &ReaderConfig) -> Result<NodeId, GraphError> {
     let spec = config.spec();
     let width = spec.embed_dim;
-    // Small at first and scaled up, so that words weigh as much as their positions (section 3.4).
+    // Initialized small and scaled up, so that words have the scale of their positions (section 3.4).
     let scale = (width as f32).sqrt();
     let given = graph.embedding("words", given, words::COUNT, width, Init::Normal { std: scale.recip() })?;
     let given = graph.scale("words.scale", given, scale)?;

@@ -1,7 +1,7 @@
-//! A transformer whose heads and MLP project the whole flattened sequence. Source: experiment E4.
+//! A transformer whose attention heads and MLP project the whole flattened sequence. Source: experiment E4.
 //!
-//! Each head's query, key and value are linear layers on its slice of all tokens together; softmax is taken over the
-//! query axis, and the product is scaled after it, not before.
+//! Each head's query, key and value are linear layers on its slice of all tokens together. The softmax is over the query
+//! axis, and its product with the values is scaled, not the scores.
 
 use vitreous_engine::ops::{Activation, AttentionOptions, LinearInit, Over};
 use vitreous_engine::{Graph, GraphError, Init, NodeId};
@@ -32,7 +32,7 @@ impl BuildModel for SequenceVitConfig {
     }
 }
 
-/// Mixes the tokens, then works on all of them at once.
+/// Adds one block: attention, then an MLP on all tokens together.
 ///
 /// # Shapes
 /// - `tokens`: `[tokens, embed_dim]`, and the same is returned

@@ -1,5 +1,5 @@
-//! A stack: layers one after the other, with residual connections around some. Source of the names: the layers' places
-//! in the config, so that `layers.3` is the fourth.
+//! A stack: layers in sequence, with residual connections around some. Names are the layers' positions in the config:
+//! `layers.3` is the fourth.
 
 use vitreous_engine::ops::{Convolution, LinearInit, Pool};
 use vitreous_engine::{Graph, GraphError, NodeId};
@@ -8,7 +8,7 @@ use super::layers::{init, spatial_attention};
 use super::{BuildModel, Model};
 use crate::config::model::{Extent, Layer, Placed, PlacedKind, StackConfig, Window};
 
-/// What batch norm keeps of the batches before: PyTorch's default says what it takes of a new one.
+/// The weight of a new batch in batch norm's running mean and variance: PyTorch's default.
 const BATCH_NORM_MOMENTUM: f32 = 0.1;
 
 impl BuildModel for StackConfig {

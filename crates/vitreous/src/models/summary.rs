@@ -1,7 +1,7 @@
-//! What a model is made of: its layers with their shapes, parameters and floating-point operations.
+//! A model's layers with their shapes, parameters and floating-point operations.
 //!
-//! Counted on the graphs that run, so that a row is what is computed: an operation of the backward pass belongs to the
-//! layer whose gradient it is. A parameter that several layers read is counted with the first.
+//! They are counted on the graphs that run. An operation of the backward pass belongs to the layer whose gradient it
+//! computes; a parameter that several layers use is counted with the first.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use super::Model;
 use crate::layout::{Align, table};
 use crate::numbers;
 
-/// A model's layers and their sums.
+/// A model's layers and their totals.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Number of trained values.
@@ -22,24 +22,24 @@ pub struct Summary {
     pub flops_forward: u64,
     /// Floating-point operations of the backward pass, for one image.
     pub flops_backward: u64,
-    /// The layers, in the order in which they are computed.
+    /// The layers, in execution order.
     pub layers: Vec<LayerSummary>,
 }
 
 /// One layer of a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerSummary {
-    /// Its name, with a dot for each level: `blocks.3.attn.qkv`.
+    /// Its name, with a dot per level: `blocks.3.attn.qkv`.
     pub name: String,
-    /// What it computes.
+    /// Its operation.
     pub op: &'static str,
-    /// Axes of its result, without the batch.
+    /// The shape of its output, without the batch axis.
     pub shape: Vec<usize>,
-    /// Number of trained values that are its own.
+    /// Number of trained values.
     pub params: u64,
     /// Floating-point operations of the forward pass, for one image.
     pub flops_forward: u64,
-    /// Floating-point operations of its part of the backward pass, for one image.
+    /// Floating-point operations of its backward pass, for one image.
     pub flops_backward: u64,
 }
 
@@ -76,8 +76,8 @@ pub fn summarise(model: &Model) -> Summary {
 }
 
 impl Summary {
-    /// Writes the layers as an indented table of at most so many columns, the sums below; the last line ends with the number
-    /// of parameters.
+    /// Writes the layers as an indented table of at most `columns` columns, with the totals below; the last line ends with
+    /// the number of parameters.
     pub fn table(&self, columns: Option<usize>) -> String {
         let mut rows = vec![["layer", "op", "output", "parameters", "forward", "backward"].map(str::to_string)];
         let mut open: Vec<&str> = Vec::new();
@@ -85,7 +85,7 @@ impl Summary {
             let path: Vec<&str> = layer.name.split('.').collect();
             let (last, groups) = path.split_last().expect("a name has at least one part");
             let shared = open.iter().zip(groups).take_while(|(a, b)| a == b).count();
-            // A layer with layers inside, such as the norm before `norm1.act`, already stands there as their group.
+            // A layer with layers inside, such as the norm before `norm1.act`, is already there as their group.
             for (depth, group) in groups.iter().enumerate().skip(shared) {
                 rows.push([
                     indented(depth, group),

@@ -95,7 +95,7 @@ fn every_preset_has_its_parameter_count() {
 }
 
 #[test]
-fn only_matrices_and_kernels_decay_when_asked_so() {
+fn only_matrices_and_kernels_decay_with_decay_weights() {
     let decaying = |preset: &str, facts: ImageFacts, decay: Decay| {
         let mut config = Layers::preset(preset).and_then(Layers::finish).and_then(|c| c.resolve(facts)).expect("good");
         config.train = TrainConfig::try_from(TrainSpec { decay, ..TrainSpec::default() }).expect("good");

@@ -230,7 +230,7 @@ fn a_bench_that_cannot_be_is_refused() {
     let preset = "error: unknown preset `mnist-vt` (--preset)\nhint: did you mean `mnist-vit`?\n";
     assert_eq!(refused(&["bench", "step", "--preset=mnist-vt"]), preset);
     let patches = "error: image_size 28 is not a multiple of patch_size 16 (--model, [model])\n\
-                   hint: the image size is the data's: use --set model.patch_size=14\n";
+                   hint: the data set decides the image size: use --set model.patch_size=14\n";
     assert_eq!(refused(&["bench", "step", "--model=vit-tiny"]), patches);
     let precision = "error: precision bf16 is not there (--precision)\nhint: use --precision f32\n";
     assert_eq!(refused(&["bench", "step", "--preset=mnist-vit", "--precision=bf16"]), precision);

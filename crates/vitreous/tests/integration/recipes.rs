@@ -134,7 +134,7 @@ fn a_stack_whose_layers_do_not_fit_names_the_layer_and_what_would() {
     let folder = Folder::new();
     fs::write(folder.path("wrong.toml"), STACK.replace("\"flatten\", ", "")).unwrap();
     let text = refused(folder.root(), &["train", "--config", "wrong.toml"]);
-    let expected = "error: layers.7 \"linear classes\" takes features; it is given a map of 12 channels, 3x3 (wrong.toml, \
+    let expected = "error: layers.7 \"linear classes\" needs features; its input is a map of 12 channels, 3x3 (wrong.toml, \
                     [model])\nhint: put \"flatten\" before it, which makes 108 features, or \"globalpool\", which makes 12\n";
     assert_eq!(text, expected);
     assert!(!folder.path("runs").exists());

@@ -216,7 +216,7 @@ fn bad_input_gets_one_error_and_no_run() {
         (
             &["--patch-size", "5"],
             "error: image_size 28 is not a multiple of patch_size 5 (--patch-size, [model])\n\
-             hint: the image size is the data's: use --patch-size 4\n",
+             hint: the data set decides the image size: use --patch-size 4\n",
         ),
         (
             &["--set", "model.embed_dim=64", "--set", "model.num_heads=7"],
@@ -273,7 +273,7 @@ fn bad_input_gets_one_error_and_no_run() {
         (
             &["--model", "vit-tiny"],
             "error: image_size 28 is not a multiple of patch_size 16 (--model, [model])\n\
-             hint: the image size is the data's: use --patch-size 14\n",
+             hint: the data set decides the image size: use --patch-size 14\n",
         ),
         (
             &["--epochs", "1", "--warmup-epochs", "2"],

@@ -16,37 +16,37 @@ pub enum Activation {
     Tanh,
 }
 
-/// Which pixels a token is made of.
+/// Which pixels make one token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Patching {
     /// Those of a square, channel by channel.
     Square,
-    /// As many that follow each other in memory, `[channels, height, width]`: no square (a flaw of experiment E3).
+    /// Consecutive ones in memory, `[channels, height, width]`, which are not a square (a flaw of experiment E3).
     Flat,
 }
 
-/// How a patch becomes a token. The two are the same function of the same numbers.
+/// How a patch becomes a token. Both compute the same function of the same parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PatchEmbed {
     /// A linear layer on the pixels of each patch.
     Linear,
-    /// A convolution whose stride is its kernel.
+    /// A convolution with a stride of its kernel's size.
     Conv,
 }
 
-/// What a head's query, key and value are made of.
+/// Which channels a head's query, key and value are computed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attention {
-    /// All channels of a token; a linear layer mixes the heads' results.
+    /// All channels of a token; a linear layer mixes the heads' outputs.
     MultiHead,
-    /// The head's own channels of a token; nothing mixes the heads' results (experiment E1).
+    /// The head's own channels of a token; the heads' outputs are not mixed (experiment E1).
     PerHead,
 }
 
-/// By the root of what attention scores are divided.
+/// Attention scores are divided by the square root of this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttentionScale {
@@ -56,12 +56,12 @@ pub enum AttentionScale {
     /// The width of a token.
     #[serde(rename = "embed_dim")]
     EmbedDim,
-    /// Nothing.
+    /// 1: they are not divided.
     None,
 }
 
 impl AttentionScale {
-    /// What attention scores are multiplied by, when so many heads share a width.
+    /// The factor of attention scores.
     pub(super) fn factor(self, embed_dim: usize, num_heads: usize) -> f32 {
         match self {
             // Unscaled scores grow with head_dim and push softmax towards one-hot.
@@ -72,7 +72,7 @@ impl AttentionScale {
     }
 }
 
-/// How a block is put together.
+/// Where a block's norms are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Block {
@@ -87,19 +87,19 @@ pub enum Block {
     NormActivation,
 }
 
-/// Where tokens get their position from.
+/// How tokens get their position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Position {
-    /// A trained vector for each place.
+    /// A learned vector per position.
     Learned,
     /// Fixed sines and cosines (Vaswani et al. 2017, section 3.5).
     SineCosine,
-    /// Fixed sines and cosines, half the width for the column and half for the row; the class token has none
+    /// Fixed sines and cosines, half the width for the column, half for the row; the class token has none
     /// (Beyer et al. 2022).
     #[serde(rename = "sine-cosine-2d")]
     SineCosine2d,
-    /// Nowhere: the model sees a bag of patches.
+    /// They get none: the order of patches is lost.
     None,
 }
 
@@ -109,7 +109,7 @@ pub enum Position {
 pub enum Pooling {
     /// The class token.
     Cls,
-    /// The mean over the patch tokens; there is no class token.
+    /// The mean of the patch tokens; there is no class token.
     Mean,
 }
 
@@ -127,7 +127,7 @@ pub enum DropoutPlace {
     Mlp,
 }
 
-/// How parameters start.
+/// Initial values of parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Init {
@@ -135,6 +135,6 @@ pub enum Init {
     Pytorch,
     /// As `pytorch`, but qkv weights Xavier-uniform and the biases of attention 0, as `torch.nn.MultiheadAttention`.
     PytorchMha,
-    /// Weights from a normal distribution of deviation 0.02 cut at two deviations, biases 0, as timm.
+    /// Weights from a normal distribution with standard deviation 0.02, truncated at two of them; biases 0, as timm.
     Timm,
 }

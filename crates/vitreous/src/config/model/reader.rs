@@ -1,4 +1,4 @@
-//! Models of kind `reader`: an encoder that looks at a strip of digits and a decoder that writes them, one by one.
+//! Models of kind `reader`: an encoder for a strip of digits, and a decoder that writes them one by one.
 //! Source: experiment E5, after Vaswani et al. 2017.
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::numbers::counted;
 /// A checked [`ReaderSpec`].
 pub type ReaderConfig = Checked<ReaderSpec>;
 
-/// The images that strips are made of: MNIST's, or others of their form.
+/// The images that strips are made of: MNIST's, or others of the same shape and classes.
 pub const DIGITS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
 
 /// Sizes and options of a reader as written, not yet checked.
@@ -23,7 +23,7 @@ pub struct ReaderSpec {
     pub image_size: Option<usize>,
     /// Channels of the image; always 1.
     pub channels: Option<usize>,
-    /// Number of digits to tell apart; always 10.
+    /// Number of digits; always 10.
     pub num_classes: Option<usize>,
     /// Height and width of one square patch of the strip, in pixels. Divides 28.
     pub patch_size: usize,
@@ -41,9 +41,9 @@ pub struct ReaderSpec {
     pub activation: Activation,
     /// Where the norms of a block are.
     pub block: Block,
-    /// By the root of what attention scores are divided.
+    /// Attention scores are divided by the square root of this.
     pub attention_scale: AttentionScale,
-    /// Probability of dropout: of embeddings, attention weights and both halves of a block.
+    /// Probability of dropout: on embeddings, on attention weights, and on the output of each half of a block.
     pub dropout: f64,
     /// Added to the variance in layer norms.
     pub norm_eps: f64,
@@ -74,19 +74,19 @@ impl Default for ReaderSpec {
 #[derive(Clone, Debug, PartialEq, Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ReaderError {
-    /// A rule that it shares with vision transformers.
+    /// A rule of vision transformers.
     #[error(transparent)]
     Sizes(#[from] VitSpecError),
-    /// The decoder has no blocks, or absurdly many.
+    /// The decoder has no blocks, or too many.
     #[error("decoder_depth {decoder_depth} is not between 1 and {most} ([model])")]
     DecoderDepth { decoder_depth: usize, most: usize },
-    /// A size is written that no reader has.
-    #[error("{key} {value} is not {must}, as a reader's digits have ([model])")]
+    /// A written size is not that of digits.
+    #[error("{key} {value} is not {must}, which a reader needs ([model])")]
     Written { key: &'static str, value: usize, must: usize },
-    /// The images are no digits.
+    /// The images are not digits.
     #[error(
-        "a reader needs digits, ten classes of 28x28 gray pixels, but the data has {} of {}x{} with {} channels",
-        counted(.0.num_classes, "class"), .0.image_size, .0.image_size, .0.channels
+        "a reader needs 10 classes of 28x28 gray images, but the data set has {} of {}x{} with {}",
+        counted(.0.num_classes, "class"), .0.image_size, .0.image_size, counted(.0.channels, "channel")
     )]
     NotDigits(ImageFacts),
 }
@@ -133,12 +133,12 @@ impl KindSpec for ReaderSpec {
     fn describe(model: &ReaderConfig) -> String {
         let ReaderSpec { depth, decoder_depth, num_heads, embed_dim, .. } = *model.spec();
         let (blocks, heads) = (counted(decoder_depth, "block"), counted(num_heads, "head"));
-        format!("reader of strips: encoder {depth}, decoder {blocks}, {heads}, width {embed_dim}")
+        format!("strip reader: encoder {depth}, decoder {blocks}, {heads}, width {embed_dim}")
     }
 }
 
 impl ReaderSpec {
-    /// A vision transformer of the same sizes, which keeps the same rules.
+    /// A vision transformer of the same sizes, to which the same rules apply.
     fn as_vit(&self) -> VitSpec {
         VitSpec {
             image_size: Some(DIGITS.image_size),
@@ -178,10 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_with_what_would_do() {
+    fn sizes_and_data_that_do_not_fit_are_refused_with_a_hint() {
         let refused = |spec: ReaderSpec, facts: ImageFacts| {
             let error = spec.with_facts(facts).expect_err("a bad spec");
-            (error.to_string(), error.hint().expect("a way out"))
+            (error.to_string(), error.hint().expect("a hint"))
         };
         let (error, hint) = refused(ReaderSpec { patch_size: 5, ..ReaderSpec::default() }, DIGITS);
         assert!(error.starts_with("image_size 28 is not a multiple of patch_size 5"), "{error}");
@@ -192,11 +192,11 @@ mod tests {
         let (error, hint) = refused(ReaderSpec::default(), colours);
         assert_eq!(
             error,
-            "a reader needs digits, ten classes of 28x28 gray pixels, but the data has 10 classes of 32x32 with 3 channels"
+            "a reader needs 10 classes of 28x28 gray images, but the data set has 10 classes of 32x32 with 3 channels"
         );
         assert_eq!(hint, "use --data mnist or --data digits, with all classes");
         let (error, hint) = refused(ReaderSpec { num_classes: Some(5), ..ReaderSpec::default() }, DIGITS);
-        assert_eq!(error, "num_classes 5 is not 10, as a reader's digits have ([model])");
+        assert_eq!(error, "num_classes 5 is not 10, which a reader needs ([model])");
         assert_eq!(hint, "leave num_classes out, or use 10");
     }
 }

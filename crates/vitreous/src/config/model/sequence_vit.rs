@@ -32,13 +32,13 @@ pub struct SequenceVitSpec {
     pub num_heads: usize,
     /// Width of the MLP's hidden layer as a multiple of the whole sequence's.
     pub mlp_ratio: f64,
-    /// How the heads' products are written. The two are the same function of the same weights.
+    /// How the products of attention are written. Both compute the same function of the same weights.
     pub attention_form: AttentionForm,
     /// Added to the variance in layer norms.
     pub norm_eps: f64,
 }
 
-/// How the products of scores and of weighted values are written.
+/// How the products of attention are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttentionForm {
@@ -68,13 +68,13 @@ impl Default for SequenceVitSpec {
 /// Says which rule a [`SequenceVitSpec`] breaks.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum SequenceVitError {
-    /// A rule that it shares with other vision transformers.
+    /// A rule of vision transformers.
     #[error(transparent)]
     Sizes(#[from] VitSpecError),
-    /// The whole sequence is too wide to be projected.
+    /// The whole sequence is too long to be projected.
     #[error(
-        "patch_size {patch_size} makes a sequence of {tokens} times embed_dim {embed_dim} numbers, whose MLP is {hidden} \
-         wide, more than {WIDTH_MAX} ([model])"
+        "patch_size {patch_size} makes {tokens} tokens of embed_dim {embed_dim}, whose MLP is {hidden} wide, more than \
+         {WIDTH_MAX} ([model])"
     )]
     Width {
         /// Height and width of a patch.
@@ -129,7 +129,7 @@ impl KindSpec for SequenceVitSpec {
 }
 
 impl SequenceVitSpec {
-    /// A vision transformer of the same sizes, which keeps the same rules.
+    /// A vision transformer of the same sizes, to which the same rules apply.
     fn as_vit(&self) -> VitSpec {
         VitSpec {
             image_size: self.image_size,
@@ -163,7 +163,7 @@ impl SequenceVitConfig {
         (self.facts().image_size / self.spec().patch_size).pow(2) + 1
     }
 
-    /// Length of a token vector's part that one head sees.
+    /// Length of the part of a token vector that one head sees.
     pub fn head_dim(&self) -> usize {
         self.spec().embed_dim / self.spec().num_heads
     }
@@ -192,12 +192,11 @@ mod tests {
         let error = spec.check().expect_err("257 tokens of 128, twice");
         assert_eq!(
             error.to_string(),
-            "patch_size 4 makes a sequence of 257 times embed_dim 128 numbers, whose MLP is 65792 wide, more than 65536 \
-             ([model])"
+            "patch_size 4 makes 257 tokens of embed_dim 128, whose MLP is 65792 wide, more than 65536 ([model])"
         );
-        assert_eq!(error.hint().expect("a way out"), "use a larger patch_size, a smaller embed_dim, or kind = \"vit\"");
+        assert_eq!(error.hint().expect("a hint"), "use a larger patch_size, a smaller embed_dim, or kind = \"vit\"");
         let odd = SequenceVitSpec { embed_dim: 127, ..SequenceVitSpec::default() }.check().expect_err("odd");
         assert_eq!(odd.to_string(), "embed_dim 127 is not a multiple of num_heads 2 ([model])");
-        assert_eq!(odd.hint().expect("a way out"), "use embed_dim 128, or num_heads 1");
+        assert_eq!(odd.hint().expect("a hint"), "use embed_dim 128, or num_heads 1");
     }
 }

@@ -8,7 +8,7 @@ use vitreous_engine::{Graph, GraphError, Init, NodeId};
 use super::init;
 use crate::config::model::{DropoutPlace, PatchEmbed, Patching, Position, VitConfig};
 
-/// Turns an image into tokens that know what they show and where they come from.
+/// Turns an image into tokens with positions.
 ///
 /// # Shapes
 /// - `image`: `[channels, image_size, image_size]`; returned: `[tokens, embed_dim]`, the class token first
@@ -55,7 +55,7 @@ fn patch_tokens(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result<
     graph.linear("patch_embed.proj", patches, width, init)
 }
 
-/// Turns each square patch into a token by a convolution whose stride is its kernel.
+/// Turns each square patch into a token by a convolution whose stride is its kernel's size.
 ///
 /// # Shapes
 /// - `image`: `[channels, image_size, image_size]`; returned: `[tokens, width]`
@@ -75,7 +75,7 @@ pub fn strided_convolution(
     graph.reshape("patch_embed.tokens", grid, [tokens, width])
 }
 
-/// Returns `positions` rows of `width` numbers that tell places apart.
+/// Returns `positions` rows of `width` numbers, one for each position.
 ///
 /// # Source
 /// `PE(pos, 2i) = sin(pos / 10000^(2i / width))`, and the cosine of the same at `2i + 1`.
@@ -88,7 +88,7 @@ pub fn sine_cosine(positions: usize, width: usize) -> Vec<f32> {
     (0..positions).flat_map(|position| (0..width).map(move |column| value(position, column))).collect()
 }
 
-/// Returns a row of `width` numbers for each place of a square grid, row by row, after `before` rows of zeros.
+/// Returns a row of `width` numbers for each position of a square grid, row by row, after `before` rows of zeros.
 ///
 /// # Source
 /// `sin(x w_i), cos(x w_i), sin(y w_i), cos(y w_i)`, a quarter of the width each, with `w_i = 10000^(-4 i / width)`.
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sines_and_cosines_take_turns_and_slow_down_along_the_width() {
+    fn sines_and_cosines_alternate_and_their_frequencies_fall() {
         let table = sine_cosine(3, 4);
         let expected = [0.0, 1.0, 0.0, 1.0, 0.841471, 0.540302, 0.01, 0.99995, 0.909297, -0.416147, 0.019999, 0.9998];
         for (found, expected) in table.iter().zip(expected) {
@@ -123,11 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn columns_and_rows_have_a_half_of_the_width_each() {
+    fn columns_and_rows_have_half_of_the_width_each() {
         let table = sine_cosine_2d(3, 8, 1);
         assert_eq!(table.len(), 80);
         assert_eq!(table[..8], [0.0; 8]);
-        // The place in row 2, column 1.
+        // The position in row 2, column 1.
         let expected = [0.841471, 0.01, 0.540302, 0.99995, 0.909297, 0.019999, -0.416147, 0.9998];
         for (found, expected) in table[8 * 8..9 * 8].iter().zip(expected) {
             assert!((found - expected).abs() < 1e-6, "{table:?}");

@@ -1,13 +1,13 @@
-//! The classification head: from the tokens of an image to one number for each class.
+//! The classification head: from the tokens of an image to its logits.
 //!
-//! The class token is taken before the final norm: a norm works on each token by itself, so the others' is not needed.
+//! The class token is selected before the final norm, which normalizes each token by itself.
 
 use vitreous_engine::{Graph, GraphError, NodeId};
 
 use super::init;
 use crate::config::model::{Pooling, VitConfig};
 
-/// Reads the logits off the tokens.
+/// Computes the logits from the tokens.
 ///
 /// # Shapes
 /// - `tokens`: `[tokens, embed_dim]`; returned: `[num_classes]`

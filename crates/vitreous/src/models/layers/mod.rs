@@ -1,6 +1,6 @@
-//! The layers of networks, one file for each.
+//! The layers of networks, one file each.
 //!
-//! Every function adds nodes to a graph under a name, which is timm's of the layer where timm has it.
+//! Each function adds nodes to a graph. Names are timm's where timm has the layer.
 
 pub mod embedding;
 pub mod head;

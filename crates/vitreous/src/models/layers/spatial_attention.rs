@@ -1,4 +1,4 @@
-//! Self-attention between the places of a map, added to the map. Source: experiment E3, after Zhang et al. 2019
+//! Self-attention between the positions of a map, added to the map. Source: experiment E3, after Zhang et al. 2019
 //! (self-attention GAN), without its factor before the sum.
 
 use vitreous_engine::ops::{AttentionOptions, Convolution, Pool};
@@ -7,7 +7,7 @@ use vitreous_engine::{Graph, GraphError, NodeId};
 use super::init;
 use crate::config::model::StackInit;
 
-/// Lets every place gather from all places, of which keys and values are pooled 2x2.
+/// Lets every position gather from all positions; keys and values are max-pooled 2x2.
 ///
 /// # Shapes
 /// - `map`: `[height, width, channels]`, and the same is returned; `channels` is a multiple of `reduction`
@@ -22,7 +22,7 @@ pub fn spatial_attention(
     rule: StackInit,
 ) -> Result<NodeId, GraphError> {
     let shape = graph.node(map).shape.clone();
-    let (channels, places) = (shape.features(), shape.rows());
+    let (channels, positions) = (shape.features(), shape.rows());
     let narrow = channels / reduction;
     let project = |graph: &mut Graph, part: &str| {
         let conv = Convolution::new(narrow, 1);
@@ -31,11 +31,11 @@ pub fn spatial_attention(
     let pooled = |graph: &mut Graph, part: &str| {
         let wide = project(graph, part)?;
         let pooled = graph.max_pool2d(&format!("{name}.{part}.pool"), wide, Pool::new(2))?;
-        let places = graph.node(pooled).shape.rows();
-        graph.reshape(&format!("{name}.{part}.tokens"), pooled, [places, narrow])
+        let positions = graph.node(pooled).shape.rows();
+        graph.reshape(&format!("{name}.{part}.tokens"), pooled, [positions, narrow])
     };
     let theta = project(graph, "theta")?;
-    let queries = graph.reshape(&format!("{name}.theta.tokens"), theta, [places, narrow])?;
+    let queries = graph.reshape(&format!("{name}.theta.tokens"), theta, [positions, narrow])?;
     let (keys, values) = (pooled(graph, "phi")?, pooled(graph, "g")?);
     let options = AttentionOptions::new(1, 1.0);
     let context = graph.attend(&format!("{name}.context"), queries, keys, values, options, None)?;

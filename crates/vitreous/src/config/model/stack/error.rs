@@ -1,4 +1,4 @@
-//! What can be wrong with a stack of layers, and the way out.
+//! Errors of stacks of layers, and what to do about them.
 
 use thiserror::Error;
 
@@ -9,7 +9,7 @@ use crate::spelling;
 /// Says which rule a [`StackSpec`](super::StackSpec) breaks.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum StackError {
-    /// A number is outside its range.
+    /// A number is out of range.
     #[error("{key} {value} is not {must} ([model])")]
     Range {
         /// The number's key.
@@ -21,46 +21,46 @@ pub enum StackError {
         /// A number that would work.
         fix: String,
     },
-    /// The data says something else.
-    #[error("{key} {written} is not what the data has, {found} ([model])")]
+    /// A size contradicts the data set.
+    #[error("{key} {written} does not match the data set's {found} ([model])")]
     Contradiction {
         /// The key that contradicts.
         key: &'static str,
-        /// What the table says.
+        /// The written size.
         written: usize,
-        /// What the data says.
+        /// The data set's.
         found: usize,
     },
     /// There are no layers.
     #[error("layers is empty ([model])")]
     Empty,
-    /// There are absurdly many.
+    /// There are too many layers.
     #[error("layers has {count} layers, more than {LAYERS_MAX} ([model])")]
     Many {
         /// How many there are.
         count: usize,
     },
     /// No layer has parameters.
-    #[error("layers has nothing to train ([model])")]
+    #[error("layers has no trainable parameters ([model])")]
     Untrained,
-    /// A residual connection goes around nothing.
+    /// A residual connection has no layers.
     #[error("{name}.residual is empty ([model])")]
     EmptyResidual {
-        /// The layer's place.
+        /// The layer's name, such as `layers.3`.
         name: String,
     },
-    /// A line begins with an unknown word.
-    #[error("{name} \"{line}\" is no layer ([model])")]
+    /// A line starts with an unknown word.
+    #[error("unknown layer \"{line}\" at {name} ([model])")]
     Word {
-        /// The layer's place.
+        /// The layer's name, such as `layers.3`.
         name: String,
         /// The line.
         line: String,
     },
-    /// A part of a line cannot be understood, or its number is missing.
-    #[error("{name} \"{line}\" {} ([model])", complaint(part, word))]
+    /// A part of a line is unknown, or its number is missing.
+    #[error("{name} \"{line}\": {} ([model])", complaint(part))]
     Part {
-        /// The layer's place.
+        /// The layer's name, such as `layers.3`.
         name: String,
         /// The line.
         line: String,
@@ -69,10 +69,10 @@ pub enum StackError {
         /// The line's first word.
         word: &'static str,
     },
-    /// A number of a line is outside its range.
+    /// A number of a line is out of range.
     #[error("{name} \"{line}\": {part} is not {must} ([model])")]
     Number {
-        /// The layer's place.
+        /// The layer's name, such as `layers.3`.
         name: String,
         /// The line.
         line: String,
@@ -83,46 +83,46 @@ pub enum StackError {
         /// The line's first word.
         word: &'static str,
     },
-    /// A layer does not fit what it is given.
-    #[error("{name} \"{line}\" {reason}; it is given {input} ([model])")]
+    /// A layer does not fit its input.
+    #[error("{name} \"{line}\" {reason}; its input is {input} ([model])")]
     Fit {
-        /// The layer's place.
+        /// The layer's name, such as `layers.3`.
         name: String,
         /// The line.
         line: Box<str>,
         /// Why it does not fit.
         reason: Box<str>,
-        /// What it is given.
+        /// Its input.
         input: Extent,
         /// What would fit.
         fix: String,
     },
-    /// What a residual connection adds up has two shapes.
+    /// The two terms of a residual connection have different shapes.
     #[error("{name} adds {body} to {input} ([model])")]
     Residual {
-        /// The layer's place.
+        /// The layer's name, such as `layers.3`.
         name: String,
-        /// What the layers inside give.
+        /// The output of its layers.
         body: Extent,
-        /// What they are added to.
+        /// The tensor to which it is added.
         input: Extent,
         /// What would fit.
         fix: String,
     },
-    /// The last layer does not give a number for each class.
+    /// The last layer's output is not one number per class.
     #[error("layers ends with {found}, but the data has {num_classes} classes ([model])")]
     End {
-        /// What the last layer gives.
+        /// The last layer's output.
         found: Extent,
         /// Number of classes.
         num_classes: usize,
-        /// Whether the last layer is a linear one, which is then the one to change.
+        /// Whether the last layer is linear, and so the one to change.
         linear: bool,
     },
 }
 
-fn complaint(part: &str, word: &str) -> String {
-    if part.is_empty() { "lacks its number".to_string() } else { format!("has {part}, which {word} does not take") }
+fn complaint(part: &str) -> String {
+    if part.is_empty() { "its number is missing".to_string() } else { format!("unexpected {part}") }
 }
 
 impl StackError {

@@ -1,4 +1,4 @@
-//! One line of a stack: a word, and what follows it. `conv 32 k5 s2 p2 g4 nobias`, `maxpool 3 s2 p1`, `dropout 0.1`.
+//! One line of a stack: a word and its options. `conv 32 k5 s2 p2 g4 nobias`, `maxpool 3 s2 p1`, `dropout 0.1`.
 
 use super::StackError;
 use crate::config::model::Activation;
@@ -9,16 +9,16 @@ pub const CHANNELS_MAX: usize = 65_536;
 /// Greatest kernel, stride and padding.
 pub const KERNEL_MAX: usize = 64;
 
-/// A layer of a stack, its numbers in their ranges.
+/// A layer of a stack, with valid numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layer {
-    /// `conv CHANNELS`: a convolution; 3x3, stride 1 and padding that keeps the size, unless said.
+    /// `conv CHANNELS`: a convolution; by default 3x3, stride 1, and padding that keeps the size.
     Convolution {
-        /// Channels that it makes.
+        /// Output channels.
         channels: usize,
         /// Kernel, stride and padding.
         window: Window,
-        /// Groups into which channels are divided.
+        /// Number of channel groups.
         groups: usize,
         /// Whether it has a bias.
         bias: bool,
@@ -29,16 +29,16 @@ pub enum Layer {
     MaxPool(Window),
     /// `avgpool KERNEL`
     AvgPool(Window),
-    /// `globalpool`: the mean over all places of each channel.
+    /// `globalpool`: the mean of each channel over all positions.
     GlobalPool,
     /// `batchnorm`
     BatchNorm,
     /// `groupnorm GROUPS`
     GroupNorm {
-        /// Groups into which channels are divided.
+        /// Number of channel groups.
         groups: usize,
     },
-    /// `layernorm`: over the channels of each place.
+    /// `layernorm`: over the channels of each position.
     LayerNorm,
     /// `dropout RATE`
     Dropout {
@@ -47,32 +47,32 @@ pub enum Layer {
     },
     /// `attention` or `attention REDUCTION`: spatial self-attention added to its input (experiment E3).
     Attention {
-        /// By what the channels of query, key and value are divided.
+        /// The divisor of the channels of query, key and value.
         reduction: usize,
     },
     /// `flatten`
     Flatten,
     /// `linear FEATURES` or `linear classes`.
     Linear {
-        /// Features that it makes; absent for as many as there are classes.
+        /// Output features; by default the number of classes.
         features: Option<usize>,
         /// Whether it has a bias.
         bias: bool,
     },
 }
 
-/// What a convolution or a pool sees at once.
+/// The sliding window of a convolution or a pooling layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Height and width, in places.
+    /// Height and width, in positions.
     pub kernel: usize,
-    /// Places from one to the next.
+    /// Positions between neighboring windows.
     pub stride: usize,
-    /// Places added on each side.
+    /// Positions added on each side.
     pub padding: usize,
 }
 
-/// Words and how a line with them is written.
+/// The first words of lines, with examples.
 const FORMS: [(&str, &str); 15] = [
     ("conv", "conv 32, or conv 32 k3 s1 p1 g1 nobias"),
     ("relu", "relu"),
@@ -92,7 +92,7 @@ const FORMS: [(&str, &str); 15] = [
 ];
 
 impl Layer {
-    /// The word its line begins with.
+    /// The first word of its line.
     pub fn word(&self) -> &'static str {
         match self {
             Layer::Convolution { .. } => "conv",
@@ -114,20 +114,20 @@ impl Layer {
     }
 }
 
-/// The words that a line can begin with.
+/// All first words.
 pub(super) fn words() -> impl Iterator<Item = &'static str> {
     FORMS.iter().map(|(word, _)| *word)
 }
 
-/// How a line with this word is written.
+/// Examples of a line that starts with this word.
 pub(super) fn form(word: &str) -> &'static str {
     FORMS.iter().find(|(known, _)| *known == word).map_or("", |(_, form)| form)
 }
 
-/// Reads a line; `name` is the layer's place, as errors call it.
+/// Reads a line; `name` is the layer's name in errors.
 ///
 /// # Errors
-/// When it is no layer, or a number is missing or out of its range.
+/// When the layer is unknown, or a number is missing or out of range.
 pub fn read(name: &str, line: &str) -> Result<Layer, StackError> {
     let mut parts = line.split_whitespace();
     let first = parts.next().unwrap_or("");
@@ -174,7 +174,7 @@ pub fn read(name: &str, line: &str) -> Result<Layer, StackError> {
     }
 }
 
-/// What follows a line's word; what was understood is taken away.
+/// The parts after a line's first word that were not read yet.
 struct Parts<'a> {
     name: &'a str,
     line: &'a str,
@@ -183,7 +183,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// The number that comes first.
+    /// The next part, a number.
     fn first(&mut self, least: usize, greatest: usize) -> Result<usize, StackError> {
         if self.parts.is_empty() {
             return Err(self.wrong(""));
@@ -209,7 +209,7 @@ impl Parts<'_> {
         self.within(part, number(part).unwrap_or(0), least, greatest).map(Some)
     }
 
-    /// Whether a part stands there.
+    /// Whether a part is present.
     fn has(&mut self, part: &str) -> bool {
         let at = self.parts.iter().position(|known| *known == part);
         at.map(|at| self.parts.remove(at)).is_some()
@@ -265,11 +265,11 @@ mod tests {
 
     fn refused(line: &str) -> [String; 2] {
         let error = read("layers.3", line).expect_err("it is wrong");
-        [error.to_string(), error.hint().expect("every rule has a way out")]
+        [error.to_string(), error.hint().expect("every error has a hint")]
     }
 
     #[test]
-    fn a_word_alone_takes_what_is_usual() {
+    fn options_that_are_left_out_have_defaults() {
         let window = |kernel, stride, padding| Window { kernel, stride, padding };
         let conv = |window, groups, bias| Layer::Convolution { channels: 32, window, groups, bias };
         let lines = [
@@ -301,25 +301,25 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelled_word_finds_its_neighbour() {
+    fn a_misspelled_word_gets_a_suggestion() {
         let [text, hint] = refused("cnov 32");
-        assert_eq!(text, "layers.3 \"cnov 32\" is no layer ([model])");
+        assert_eq!(text, "unknown layer \"cnov 32\" at layers.3 ([model])");
         assert_eq!(hint, "did you mean `conv`?");
         let [text, hint] = refused("");
-        assert_eq!(text, "layers.3 \"\" is no layer ([model])");
+        assert_eq!(text, "unknown layer \"\" at layers.3 ([model])");
         assert!(hint.starts_with("the layers are conv, relu, gelu,") && hint.ends_with("linear, residual"), "{hint}");
     }
 
     #[test]
-    fn what_cannot_be_understood_is_shown_with_the_lines_form() {
+    fn an_unexpected_part_is_shown_with_an_example() {
         let [text, hint] = refused("conv 32 x5");
-        assert_eq!(text, "layers.3 \"conv 32 x5\" has x5, which conv does not take ([model])");
+        assert_eq!(text, "layers.3 \"conv 32 x5\": unexpected x5 ([model])");
         assert_eq!(hint, "write it as conv 32, or conv 32 k3 s1 p1 g1 nobias");
-        assert_eq!(refused("conv many")[0], "layers.3 \"conv many\" has many, which conv does not take ([model])");
-        assert_eq!(refused("relu 3")[0], "layers.3 \"relu 3\" has 3, which relu does not take ([model])");
-        assert_eq!(refused("conv 3 k5 k7")[0], "layers.3 \"conv 3 k5 k7\" has k7, which conv does not take ([model])");
+        assert_eq!(refused("conv many")[0], "layers.3 \"conv many\": unexpected many ([model])");
+        assert_eq!(refused("relu 3")[0], "layers.3 \"relu 3\": unexpected 3 ([model])");
+        assert_eq!(refused("conv 3 k5 k7")[0], "layers.3 \"conv 3 k5 k7\": unexpected k7 ([model])");
         let [text, hint] = refused("maxpool");
-        assert_eq!(text, "layers.3 \"maxpool\" lacks its number ([model])");
+        assert_eq!(text, "layers.3 \"maxpool\": its number is missing ([model])");
         assert_eq!(hint, "write it as maxpool 2, or maxpool 3 s2 p1");
     }
 

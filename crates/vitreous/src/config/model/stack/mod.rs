@@ -22,10 +22,10 @@ use line::CHANNELS_MAX;
 /// A checked [`StackSpec`]; its layout is its layers, each with the shape of its output.
 pub type StackConfig = Checked<StackSpec>;
 
-/// Greatest number of layers, those inside residual connections counted.
+/// Maximum number of layers, with those inside residual connections.
 pub const LAYERS_MAX: usize = 1_000;
 
-/// Layers one after the other as written, not yet checked.
+/// Layers in sequence as written, not yet checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StackSpec {
@@ -37,7 +37,7 @@ pub struct StackSpec {
     pub num_classes: Option<usize>,
     /// The layers, from the image to the classes: `conv 32`, `relu`, `maxpool 2`, `flatten`, `linear classes`.
     pub layers: Vec<WrittenLayer>,
-    /// How convolutions start.
+    /// Initial values of convolutions.
     pub init: StackInit,
     /// Added to the variance in norms.
     pub norm_eps: f64,
@@ -49,22 +49,22 @@ pub struct StackSpec {
 pub enum WrittenLayer {
     /// A line such as `conv 32 k5`.
     Line(String),
-    /// Layers whose result is added to their input.
+    /// Layers whose output is added to their input.
     Residual(Residual),
 }
 
-/// Layers whose result is added to their input, as written.
+/// Layers whose output is added to their input, as written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Residual {
     /// The layers.
     pub residual: Vec<WrittenLayer>,
-    /// What the input goes through before it is added; none leaves it as it is.
+    /// Layers for the input before the addition; none for the input itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shortcut: Vec<WrittenLayer>,
 }
 
-/// How convolutions start. Linear layers start as `torch.nn.Linear` either way.
+/// Initial values of convolutions. Linear layers are initialized as `torch.nn.Linear` either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StackInit {
@@ -220,7 +220,7 @@ mod tests {
 
     fn refused(toml: &str) -> [String; 2] {
         let error = spec(toml).with_facts(FACTS).expect_err("a rule is broken");
-        [error.to_string(), error.hint().expect("every rule has a way out")]
+        [error.to_string(), error.hint().expect("every error has a hint")]
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
     fn what_needs_no_data_is_checked_by_itself() {
         let by_itself = |toml: &str| {
             let error = spec(toml).check().expect_err("a rule is broken");
-            [error.to_string(), error.hint().expect("every rule has a way out")]
+            [error.to_string(), error.hint().expect("every error has a hint")]
         };
         let [text, hint] = by_itself("");
         assert_eq!(text, "layers is empty ([model])");
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(by_itself("layers = [\"relu\"]\nnum_classes = 1")[1], "use num_classes 10");
         assert_eq!(by_itself("layers = [\"relu\"]\nnorm_eps = 0.0")[1], "use norm_eps 0.00001");
         let [text, _] = by_itself("layers = [\"relu\", { residual = [\"conv 3\", \"rlu\"] }]");
-        assert_eq!(text, "layers.1.residual.1 \"rlu\" is no layer ([model])");
+        assert_eq!(text, "unknown layer \"rlu\" at layers.1.residual.1 ([model])");
         let [text, _] = by_itself("layers = [{ residual = [] }]");
         assert_eq!(text, "layers.0.residual is empty ([model])");
         let many = StackSpec { layers: vec![WrittenLayer::Line("relu".to_string()); 1001], ..StackSpec::default() };
@@ -257,9 +257,9 @@ mod tests {
     }
 
     #[test]
-    fn the_data_has_the_last_word_on_its_own_shape() {
+    fn a_size_that_contradicts_the_data_is_refused() {
         let [text, hint] = refused("layers = [\"flatten\", \"linear 7\"]\nimage_size = 12");
-        assert_eq!(text, "image_size 12 is not what the data has, 13 ([model])");
+        assert_eq!(text, "image_size 12 does not match the data set's 13 ([model])");
         assert_eq!(hint, "use image_size 13, or leave it out");
     }
 }

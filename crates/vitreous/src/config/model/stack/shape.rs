@@ -1,4 +1,4 @@
-//! What goes from layer to layer of a stack: each layer is given an extent and gives one, or does not fit.
+//! The shapes between the layers of a stack: from the extent of its input, each layer has one for its output.
 
 use std::fmt;
 
@@ -6,22 +6,22 @@ use super::line::{CHANNELS_MAX, Layer, Window, read};
 use super::{Residual, StackError, WrittenLayer};
 use crate::config::model::ImageFacts;
 
-/// Greatest number of values between two layers; 4 GB for one image.
+/// Maximum number of values between two layers; 4 GB for one image.
 const VALUES_MAX: usize = 1 << 30;
 
-/// What goes from one layer to the next, for one image.
+/// The shape of a tensor between two layers, for one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// Numbers at the places of a grid.
+    /// A grid of positions with channels.
     Map {
-        /// Numbers at a place.
+        /// Values per position.
         channels: usize,
         /// Rows of the grid.
         height: usize,
         /// Columns of the grid.
         width: usize,
     },
-    /// Numbers without a place.
+    /// A vector.
     Features(usize),
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Extent {
 }
 
 impl Extent {
-    /// What an image is.
+    /// The extent of an image.
     pub fn of_image(facts: ImageFacts) -> Extent {
         Extent::Map { channels: facts.channels, height: facts.image_size, width: facts.image_size }
     }
@@ -49,37 +49,37 @@ impl Extent {
     }
 }
 
-/// A layer that fits in its place.
+/// A layer that fits its input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Placed {
-    /// Its place, such as `layers.3.residual.1`; what is trained in it is named so.
+    /// Its name, such as `layers.3.residual.1`; its parameters are named after it.
     pub name: String,
-    /// What it does.
+    /// One layer, or a residual connection.
     pub kind: PlacedKind,
-    /// What it is given.
+    /// The extent of its input.
     pub input: Extent,
-    /// What it gives.
+    /// The extent of its output.
     pub output: Extent,
 }
 
-/// What a layer in its place does.
+/// One layer, or a residual connection with layers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PlacedKind {
     /// One layer.
     Layer(Layer),
-    /// Adds what its layers give to its input, or to what the shortcut makes of that.
+    /// Adds the output of its layers to its input, or to the shortcut's output.
     Residual {
         /// The layers.
         body: Vec<Placed>,
-        /// Layers for the input; none leave it as it is.
+        /// Layers for the input; none for the input itself.
         shortcut: Vec<Placed>,
     },
 }
 
-/// Reads all layers and gives each its place.
+/// Reads all layers and computes their extents.
 ///
 /// # Errors
-/// The first layer that does not fit what it is given, or an end that is not one number for each class.
+/// The first layer that does not fit its input, or a last layer whose output is not one number per class.
 pub(super) fn place(layers: &[WrittenLayer], facts: ImageFacts) -> Result<Vec<Placed>, StackError> {
     let placed = place_all("layers", layers, Extent::of_image(facts), facts.num_classes)?;
     let found = placed.last().map_or(Extent::of_image(facts), |layer| layer.output);
@@ -91,7 +91,7 @@ pub(super) fn place(layers: &[WrittenLayer], facts: ImageFacts) -> Result<Vec<Pl
     Err(StackError::End { found, num_classes: facts.num_classes, linear })
 }
 
-/// Whether a layer has numbers that training can change.
+/// Whether a layer has parameters.
 fn is_trained(placed: &Placed) -> bool {
     match &placed.kind {
         PlacedKind::Residual { body, shortcut } => body.iter().chain(shortcut).any(is_trained),
@@ -144,21 +144,21 @@ fn place_residual(
     Ok((PlacedKind::Residual { body, shortcut }, given))
 }
 
-/// What would make `input` fit to be added to `given`.
+/// Says how to make `input` fit, so that it can be added to `given`.
 fn projection(input: Extent, given: Extent) -> String {
     let (Extent::Map { height, width, .. }, Extent::Map { channels, height: rows, width: columns }) = (input, given)
     else {
-        return "let both be maps, or both features".to_string();
+        return "make both maps, or both features".to_string();
     };
     let stride = height.div_ceil(rows.max(1));
     if height.div_ceil(stride) == rows && width.div_ceil(stride) == columns {
         format!("add shortcut = [\"conv {channels} k1 s{stride}\"]")
     } else {
-        "let the layers inside keep the size: \"conv\" with an odd kernel and its own padding does".to_string()
+        "keep the size inside: \"conv\" with an odd kernel and the default padding does".to_string()
     }
 }
 
-/// A line in its place.
+/// A line with its input.
 struct Fit<'a> {
     name: &'a str,
     line: &'a str,
@@ -175,7 +175,8 @@ impl Fit<'_> {
                 if !found.is_multiple_of(groups) || !channels.is_multiple_of(groups) {
                     let fits = |g: &usize| found.is_multiple_of(*g) && channels.is_multiple_of(*g);
                     let best = (1..=found.min(channels)).filter(fits).min_by_key(|g| g.abs_diff(groups)).unwrap_or(1);
-                    let reason = format!("cannot divide {found} channels in and {channels} out into {groups} groups");
+                    let reason =
+                        format!("cannot divide {found} input and {channels} output channels into {groups} groups");
                     return Err(self.refuse(reason, format!("use g{best}")));
                 }
                 let padding = window.kernel / 2;
@@ -205,7 +206,7 @@ impl Fit<'_> {
                     format!("use attention {n}")
                 })?;
                 if height < 2 || width < 2 {
-                    let reason = "pools its keys 2x2".to_string();
+                    let reason = "needs a map of at least 2x2".to_string();
                     return Err(self.refuse(reason, "leave it out, or pool less before it".to_string()));
                 }
                 input
@@ -221,19 +222,19 @@ impl Fit<'_> {
                         "put \"flatten\" before it, which makes {} features, or \"globalpool\", which makes {channels}",
                         input.values()
                     );
-                    return Err(self.refuse("takes features".to_string(), fix));
+                    return Err(self.refuse("needs features".to_string(), fix));
                 }
             },
         })
     }
 
-    /// Channels, height and width of the map that it is given.
+    /// Channels, height and width of the input map.
     fn map(&self) -> Result<(usize, usize, usize), StackError> {
         match self.input {
             Extent::Map { channels, height, width } => Ok((channels, height, width)),
             Extent::Features(_) => {
                 let fix = "put it before \"flatten\", \"globalpool\" and \"linear\", or leave it out".to_string();
-                Err(self.refuse("takes a map".to_string(), fix))
+                Err(self.refuse("needs a map".to_string(), fix))
             }
         }
     }
@@ -249,7 +250,7 @@ impl Fit<'_> {
         let places = |side: usize| Some((side + 2 * padding).checked_sub(kernel)? / stride + 1);
         match (places(height), places(width)) {
             (Some(height), Some(width)) => Ok(Extent::Map { channels, height, width }),
-            _ => Err(self.refuse(format!("looks at {kernel}x{kernel} places at once"), fix)),
+            _ => Err(self.refuse(format!("has a {kernel}x{kernel} window"), fix)),
         }
     }
 
@@ -272,7 +273,7 @@ impl Fit<'_> {
             return Ok(output);
         }
         let fix = format!("use at most {CHANNELS_MAX} channels, and pool large maps first");
-        Err(self.refuse(format!("gives more than {VALUES_MAX} values for one image"), fix))
+        Err(self.refuse(format!("outputs more than {VALUES_MAX} values per image"), fix))
     }
 
     fn refuse(&self, reason: String, fix: String) -> StackError {
@@ -297,11 +298,11 @@ mod tests {
 
     fn refused(toml: &str) -> [String; 2] {
         let error = place(&layers(toml), FACTS).expect_err("it does not fit");
-        [error.to_string(), error.hint().expect("every rule has a way out")]
+        [error.to_string(), error.hint().expect("every error has a hint")]
     }
 
     #[test]
-    fn each_layer_gives_what_the_next_is_given() {
+    fn the_output_of_each_layer_is_the_input_of_the_next() {
         let text = "'conv 10 k5 s2 p1', 'relu', 'maxpool 2', 'attention 5', 'batchnorm', 'groupnorm 5', 'layernorm',
             { residual = ['conv 14 s2'], shortcut = ['conv 14 k1 s2'] }, 'avgpool 3 s1 p1', 'dropout 0.5', 'flatten',
             'linear 11', 'tanh', 'linear classes'";
@@ -322,47 +323,47 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_does_not_fit_is_named_with_its_input_and_what_would() {
+    fn a_layer_that_does_not_fit_is_named_with_its_input_and_a_fix() {
         let cases = [
             (
                 "'conv 8', 'linear 10'",
-                "layers.1 \"linear 10\" takes features; it is given a map of 8 channels, 13x13",
+                "layers.1 \"linear 10\" needs features; its input is a map of 8 channels, 13x13",
                 "put \"flatten\" before it, which makes 1352 features, or \"globalpool\", which makes 8",
             ),
             (
                 "'flatten', 'conv 8'",
-                "layers.1 \"conv 8\" takes a map; it is given 1014 features",
+                "layers.1 \"conv 8\" needs a map; its input is 1014 features",
                 "put it before \"flatten\", \"globalpool\" and \"linear\", or leave it out",
             ),
             (
                 "'maxpool 4', 'maxpool 4'",
-                "layers.1 \"maxpool 4\" looks at 4x4 places at once; it is given a map of 6 channels, 3x3",
+                "layers.1 \"maxpool 4\" has a 4x4 window; its input is a map of 6 channels, 3x3",
                 "leave it out, or use maxpool 3",
             ),
             (
                 "'maxpool 4', 'conv 8 k5 p0'",
-                "layers.1 \"conv 8 k5 p0\" looks at 5x5 places at once; it is given a map of 6 channels, 3x3",
+                "layers.1 \"conv 8 k5 p0\" has a 5x5 window; its input is a map of 6 channels, 3x3",
                 "use p2, or a kernel of at most k3",
             ),
             (
                 "'conv 9 g2'",
-                "layers.0 \"conv 9 g2\" cannot divide 6 channels in and 9 out into 2 groups; it is given a map of 6 \
+                "layers.0 \"conv 9 g2\" cannot divide 6 input and 9 output channels into 2 groups; its input is a map of 6 \
                  channels, 13x13",
                 "use g1",
             ),
             (
                 "'attention'",
-                "layers.0 \"attention\" cannot divide 6 channels by 8; it is given a map of 6 channels, 13x13",
+                "layers.0 \"attention\" cannot divide 6 channels by 8; its input is a map of 6 channels, 13x13",
                 "use attention 6",
             ),
             (
                 "'maxpool 13', 'attention 2'",
-                "layers.1 \"attention 2\" pools its keys 2x2; it is given a map of 6 channels, 1x1",
+                "layers.1 \"attention 2\" needs a map of at least 2x2; its input is a map of 6 channels, 1x1",
                 "leave it out, or pool less before it",
             ),
             (
                 "'groupnorm 4'",
-                "layers.0 \"groupnorm 4\" cannot divide 6 channels into 4 groups; it is given a map of 6 channels, 13x13",
+                "layers.0 \"groupnorm 4\" cannot divide 6 channels into 4 groups; its input is a map of 6 channels, 13x13",
                 "use groupnorm 3",
             ),
             (
@@ -373,16 +374,16 @@ mod tests {
             (
                 "{ residual = ['conv 6 p0'] }",
                 "layers.0 adds a map of 6 channels, 11x11 to a map of 6 channels, 13x13",
-                "let the layers inside keep the size: \"conv\" with an odd kernel and its own padding does",
+                "keep the size inside: \"conv\" with an odd kernel and the default padding does",
             ),
             (
                 "{ residual = ['globalpool'] }",
                 "layers.0 adds 6 features to a map of 6 channels, 13x13",
-                "let both be maps, or both features",
+                "make both maps, or both features",
             ),
             (
                 "{ residual = ['relu', 'linear 3'] }",
-                "layers.0.residual.1 \"linear 3\" takes features; it is given a map of 6 channels, 13x13",
+                "layers.0.residual.1 \"linear 3\" needs features; its input is a map of 6 channels, 13x13",
                 "put \"flatten\" before it, which makes 1014 features, or \"globalpool\", which makes 6",
             ),
         ];
@@ -392,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_a_number_for_each_class() {
+    fn the_last_layer_has_one_output_per_class() {
         let [text, hint] = refused("'conv 7'");
         assert_eq!(text, "layers ends with a map of 7 channels, 13x13, but the data has 7 classes ([model])");
         assert_eq!(hint, "add \"globalpool\" and \"linear classes\"");
@@ -403,17 +404,17 @@ mod tests {
         assert!(place(&layers("'conv 7', 'globalpool'"), FACTS).is_ok());
         let seven = ImageFacts { channels: 7, ..FACTS };
         let error = place(&layers("'relu', 'globalpool'"), seven).unwrap_err();
-        assert_eq!(error.to_string(), "layers has nothing to train ([model])");
-        assert_eq!(error.hint().expect("a way out"), "add \"linear classes\"");
+        assert_eq!(error.to_string(), "layers has no trainable parameters ([model])");
+        assert_eq!(error.hint().expect("a hint"), "add \"linear classes\"");
     }
 
     #[test]
-    fn a_map_that_no_memory_holds_is_refused() {
+    fn a_map_that_is_too_large_for_memory_is_refused() {
         let large = ImageFacts { image_size: 4096, ..FACTS };
         let error = place(&layers("'conv 65536', 'flatten', 'linear 7'"), large).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "layers.0 \"conv 65536\" gives more than 1073741824 values for one image; it is given a map of 6 channels, \
+            "layers.0 \"conv 65536\" outputs more than 1073741824 values per image; its input is a map of 6 channels, \
              4096x4096 ([model])"
         );
     }

@@ -5,7 +5,7 @@
 use super::{StackInit, StackSpec, WrittenLayer};
 use crate::config::model::kind::{ImageFacts, NamedModel};
 
-/// Names, convolutions of each of the five stages, and whether norms stand between convolution and activation.
+/// Names, convolutions in each of the five stages, and whether batch norm follows each convolution.
 const VGGS: [(&str, [usize; 5], bool); 8] = [
     ("vgg11", [1, 1, 2, 2, 2], false),
     ("vgg13", [2, 2, 2, 2, 2], false),
@@ -69,7 +69,7 @@ mod tests {
         let error = spec.with_facts(facts(28)).expect_err("28, 14, 7, 3, 1, nothing");
         assert_eq!(
             error.to_string(),
-            "layers.20 \"maxpool 2\" looks at 2x2 places at once; it is given a map of 512 channels, 1x1 ([model])"
+            "layers.20 \"maxpool 2\" has a 2x2 window; its input is a map of 512 channels, 1x1 ([model])"
         );
     }
 }

@@ -16,8 +16,7 @@ use crate::numbers::counted;
 /// A checked [`VitSpec`].
 pub type VitConfig = Checked<VitSpec>;
 
-/// Sizes and options of a vision transformer as written, not yet checked. Counts that follow from the data
-/// (`image_size`, `channels`, `num_classes`) may be left out.
+/// Sizes and options of a vision transformer as written, not yet checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VitSpec {
@@ -29,7 +28,7 @@ pub struct VitSpec {
     pub num_classes: Option<usize>,
     /// Height and width of one square patch, in pixels. Divides `image_size`.
     pub patch_size: usize,
-    /// Which pixels a token is made of.
+    /// Which pixels make one token.
     pub patching: Patching,
     /// How a patch becomes a token.
     pub patch_embed: PatchEmbed,
@@ -39,21 +38,21 @@ pub struct VitSpec {
     pub depth: usize,
     /// Number of attention heads.
     pub num_heads: usize,
-    /// What a head's query, key and value are made of.
+    /// Which channels a head's query, key and value are computed from.
     pub attention: Attention,
-    /// By the root of what attention scores are divided.
+    /// Attention scores are divided by the square root of this.
     pub attention_scale: AttentionScale,
     /// Width of the MLP's hidden layer as a multiple of `embed_dim`.
     pub mlp_ratio: f64,
     /// Activation function of the MLP.
     pub activation: Activation,
-    /// How a block is put together.
+    /// Where a block's norms are.
     pub block: Block,
-    /// Whether the class token is the query of a decoder of `depth` blocks, which looks at the encoded patches.
+    /// Whether the class token is the query of a decoder with `depth` blocks, which attends to the encoded patches.
     pub decoder: bool,
-    /// Where tokens get their position from.
+    /// How tokens get their position.
     pub position: Position,
-    /// Rows of the table of learned positions, when it is longer than the sequence (the rest is never read).
+    /// Rows of the table of learned positions, where it is longer than the sequence (the others are never read).
     pub num_positions: Option<usize>,
     /// What the classification head reads.
     pub pooling: Pooling,
@@ -61,20 +60,20 @@ pub struct VitSpec {
     pub dropout: f64,
     /// Where dropout acts.
     pub dropout_places: Vec<DropoutPlace>,
-    /// Probability that the last block's halves are left out for an image (stochastic depth); from 0 at the first block
-    /// it grows evenly.
+    /// Probability that a half of the last block is skipped for an image (stochastic depth). It grows linearly from 0 at
+    /// the first block.
     pub drop_path: f64,
     /// Whether query, key and value have biases.
     pub qkv_bias: bool,
-    /// Whether a layer norm stands between the last block and the head.
+    /// Whether there is a layer norm between the last block and the head.
     pub final_norm: bool,
-    /// Whether the head ends in a softmax, so that the loss takes probabilities for logits (a flaw of experiment E1).
+    /// Whether the head ends in a softmax, so that the loss treats probabilities as logits (a flaw of experiment E1).
     pub head_softmax: bool,
     /// Added to the variance in layer norms.
     pub norm_eps: f64,
-    /// How parameters start.
+    /// Initial values of parameters.
     pub init: Init,
-    /// Standard deviation of the class token and of learned positions at the start.
+    /// Standard deviation of the initial class token and of initial learned positions.
     pub token_init_std: f64,
 }
 
@@ -221,7 +220,7 @@ mod tests {
     const FACTS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
 
     #[test]
-    fn the_checked_spec_holds_the_facts() {
+    fn a_checked_spec_has_the_facts_of_the_data() {
         let config = VitSpec::default().with_facts(FACTS).expect("a good spec");
         assert_eq!(
             (config.tokens(), config.num_positions(), config.spec().hidden_dim(), config.spec().head_dim()),
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn stochastic_depth_grows_evenly_to_its_rate() {
+    fn stochastic_depth_grows_linearly_to_its_rate() {
         let rates = |spec: VitSpec| {
             let config = VitSpec { drop_path: 0.3, ..spec }.with_facts(FACTS).expect("a good spec");
             (0..4).map(|i| config.spec().drop_path_at(i)).collect::<Vec<f32>>()
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_are_divided_by_the_root_of_what_was_asked_for() {
+    fn scores_are_divided_by_the_square_root_of_the_chosen_width() {
         let scale = |attention_scale| {
             let spec = VitSpec { attention_scale, embed_dim: 36, num_heads: 4, ..VitSpec::default() };
             spec.with_facts(FACTS).expect("a good spec").spec().scale()

@@ -1,4 +1,4 @@
-//! The rules that a model of kind `vit` must keep, and what an error says about a broken one.
+//! The rules for models of kind `vit`, and their errors.
 
 use thiserror::Error;
 
@@ -6,17 +6,17 @@ use super::{ImageFacts, PatchEmbed, Patching, Pooling, Position, VitSpec};
 use crate::config::data::IMAGE_SIZE_MAX;
 use crate::numbers;
 
-/// Greatest number of channels.
+/// Maximum number of channels.
 pub const CHANNELS_MAX: usize = 64;
-/// Greatest number of classes.
+/// Maximum number of classes.
 pub const NUM_CLASSES_MAX: usize = 1_000_000;
-/// Greatest width of a token and of an MLP's hidden layer.
+/// Maximum width of a token and of an MLP's hidden layer.
 pub const WIDTH_MAX: usize = 65_536;
-/// Greatest number of encoder blocks.
+/// Maximum number of encoder blocks.
 pub const DEPTH_MAX: usize = 1_000;
-/// Greatest number of tokens and of learned positions; attention grows with its square.
+/// Maximum number of tokens and of learned positions; attention grows with its square.
 pub const TOKENS_MAX: usize = 65_536;
-/// Greatest probability of dropout: close to 1 nothing is left to scale up.
+/// Maximum probability of dropout: close to 1, no value is kept that could be scaled up.
 pub const DROPOUT_MAX: f64 = 0.999;
 
 impl VitSpec {
@@ -120,7 +120,7 @@ impl VitSpec {
 /// Says which rule a [`VitSpec`] breaks.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum VitSpecError {
-    /// A number is outside its range.
+    /// A number is out of range.
     #[error("{key} {value} is not {must} ([model])")]
     Range {
         /// The number's key.
@@ -129,11 +129,11 @@ pub enum VitSpecError {
         value: String,
         /// The range.
         must: String,
-        /// A number that would work.
+        /// A valid number.
         fix: String,
     },
-    /// There is nothing to classify.
-    #[error("num_classes {num_classes} leaves nothing to tell apart ([model])")]
+    /// There are too few classes.
+    #[error("num_classes {num_classes} is less than 2 ([model])")]
     Classes {
         /// Number of classes.
         num_classes: usize,
@@ -146,27 +146,27 @@ pub enum VitSpecError {
         /// Number of heads.
         num_heads: usize,
     },
-    /// A sine has no cosine beside it.
-    #[error("embed_dim {embed_dim} is odd, but position \"sine-cosine\" fills pairs ([model])")]
+    /// Fixed positions need as many sines as cosines.
+    #[error("embed_dim {embed_dim} is odd, but position \"sine-cosine\" needs a multiple of 2 ([model])")]
     OddWidth {
         /// Length of one token vector.
         embed_dim: usize,
         /// Number of heads.
         num_heads: usize,
     },
-    /// A row's and a column's sines and cosines are not as many.
-    #[error("embed_dim {embed_dim} is not a multiple of 4, but position \"sine-cosine-2d\" fills fours ([model])")]
+    /// Fixed positions in two dimensions need as many sines as cosines for rows and for columns.
+    #[error("embed_dim {embed_dim} is not a multiple of 4, but position \"sine-cosine-2d\" needs one ([model])")]
     NoFours {
         /// Length of one token vector.
         embed_dim: usize,
         /// Number of heads.
         num_heads: usize,
     },
-    /// A convolution sees squares.
-    #[error("patch_embed \"conv\" sees squares, but patching \"flat\" makes none ([model])")]
+    /// A convolution needs square patches.
+    #[error("patch_embed \"conv\" needs square patches, but patching is \"flat\" ([model])")]
     FlatConvolution,
-    /// The decoder has nothing to ask with.
-    #[error("decoder true asks with the class token, but pooling \"mean\" has none ([model])")]
+    /// The decoder has no query.
+    #[error("decoder true needs a class token, but pooling \"mean\" has none ([model])")]
     DecoderWithoutQuery,
     /// The MLP's hidden width is no integer.
     #[error("mlp_ratio {mlp_ratio} times embed_dim {embed_dim} is not a whole number of at least 1 ([model])")]
@@ -176,7 +176,7 @@ pub enum VitSpecError {
         /// Length of one token vector.
         embed_dim: usize,
     },
-    /// The MLP's hidden width is absurd.
+    /// The MLP's hidden layer is too wide.
     #[error("mlp_ratio {mlp_ratio} makes the MLP {hidden} wide, more than {WIDTH_MAX} ([model])")]
     MlpWidth {
         /// The hidden width.
@@ -194,7 +194,7 @@ pub enum VitSpecError {
         /// Whether the image size comes from the data.
         size_is_fixed: bool,
     },
-    /// The sequence is absurdly long.
+    /// The sequence is too long.
     #[error(
         "patch_size {patch_size} cuts image_size {image_size} into {tokens} tokens, more than {TOKENS_MAX} ([model])"
     )]
@@ -214,14 +214,14 @@ pub enum VitSpecError {
         /// Length of the sequence.
         tokens: usize,
     },
-    /// The data says something else.
-    #[error("{key} {written} is not what the data has, {found} ([model])")]
+    /// A size contradicts the data set.
+    #[error("{key} {written} does not match the data set's {found} ([model])")]
     Contradiction {
         /// The key that contradicts.
         key: &'static str,
-        /// What the table says.
+        /// The written size.
         written: usize,
-        /// What the data says.
+        /// The data set's.
         found: usize,
     },
 }
@@ -256,7 +256,10 @@ impl VitSpecError {
                 format!("use mlp_ratio {ratio}, or a smaller embed_dim")
             }
             VitSpecError::Patches { image_size, patch_size, size_is_fixed: true } => {
-                format!("the image size is the data's: use patch_size {}", nearest_divisor(image_size, patch_size))
+                format!(
+                    "the data set decides the image size: use patch_size {}",
+                    nearest_divisor(image_size, patch_size)
+                )
             }
             VitSpecError::Patches { image_size, patch_size, size_is_fixed: false } => {
                 let [patch, image] = near_patches(image_size, patch_size);
@@ -303,7 +306,7 @@ mod tests {
         assert_eq!(spec.check(), Ok(()));
         change(&mut spec);
         let error = spec.check().expect_err("a rule is broken");
-        [error.to_string(), error.hint().expect("every rule has a way out")]
+        [error.to_string(), error.hint().expect("every error has a hint")]
     }
 
     /// The same, checked with the facts of the data.
@@ -312,7 +315,7 @@ mod tests {
         change(&mut spec);
         assert_eq!(spec.check(), Ok(()));
         let error = spec.with_facts(FACTS).expect_err("a rule is broken");
-        [error.to_string(), error.hint().expect("every rule has a way out")]
+        [error.to_string(), error.hint().expect("every error has a hint")]
     }
 
     #[test]
@@ -325,28 +328,28 @@ mod tests {
     }
 
     #[test]
-    fn sine_and_cosine_come_in_pairs() {
+    fn fixed_positions_need_an_even_width() {
         let [text, hint] =
             alone(|s| (s.embed_dim, s.num_heads, s.position, s.mlp_ratio) = (63, 3, Position::SineCosine, 2.0));
-        assert_eq!(text, "embed_dim 63 is odd, but position \"sine-cosine\" fills pairs ([model])");
+        assert_eq!(text, "embed_dim 63 is odd, but position \"sine-cosine\" needs a multiple of 2 ([model])");
         assert_eq!(hint, "use embed_dim 66, or position \"learned\"");
     }
 
     #[test]
-    fn rows_and_columns_share_the_width() {
+    fn fixed_positions_in_two_dimensions_need_a_multiple_of_4() {
         let [text, hint] =
             alone(|s| (s.embed_dim, s.num_heads, s.position, s.mlp_ratio) = (66, 3, Position::SineCosine2d, 2.0));
-        assert_eq!(text, "embed_dim 66 is not a multiple of 4, but position \"sine-cosine-2d\" fills fours ([model])");
+        assert_eq!(text, "embed_dim 66 is not a multiple of 4, but position \"sine-cosine-2d\" needs one ([model])");
         assert_eq!(hint, "use embed_dim 72, or position \"learned\"");
     }
 
     #[test]
     fn options_that_contradict_each_other_are_refused() {
         let [text, hint] = alone(|s| (s.patching, s.patch_embed) = (Patching::Flat, PatchEmbed::Conv));
-        assert_eq!(text, "patch_embed \"conv\" sees squares, but patching \"flat\" makes none ([model])");
+        assert_eq!(text, "patch_embed \"conv\" needs square patches, but patching is \"flat\" ([model])");
         assert_eq!(hint, "use patch_embed \"linear\", or patching \"square\"");
         let [text, hint] = alone(|s| (s.decoder, s.pooling) = (true, Pooling::Mean));
-        assert_eq!(text, "decoder true asks with the class token, but pooling \"mean\" has none ([model])");
+        assert_eq!(text, "decoder true needs a class token, but pooling \"mean\" has none ([model])");
         assert_eq!(hint, "use pooling \"cls\", or decoder false");
     }
 
@@ -411,14 +414,14 @@ mod tests {
         assert_eq!(hint, "use patch_size 4, or image_size 30");
         let [text, hint] = with_data(|s| s.patch_size = 16);
         assert_eq!(text, "image_size 28 is not a multiple of patch_size 16 ([model])");
-        assert_eq!(hint, "the image size is the data's: use patch_size 14");
+        assert_eq!(hint, "the data set decides the image size: use patch_size 14");
         let [text, hint] = alone(|s| (s.image_size, s.patch_size) = (Some(2048), 4));
         assert_eq!(text, "patch_size 4 cuts image_size 2048 into 262145 tokens, more than 65536 ([model])");
         assert_eq!(hint, "use patch_size 64");
     }
 
     #[test]
-    fn the_table_of_positions_is_as_long_as_the_sequence() {
+    fn the_position_table_is_at_least_as_long_as_the_sequence() {
         let [text, hint] = with_data(|s| s.num_positions = Some(49));
         assert_eq!(text, "num_positions 49 is less than the 50 tokens of an image ([model])");
         assert_eq!(hint, "use num_positions 50, or leave it out");
@@ -429,15 +432,18 @@ mod tests {
     }
 
     #[test]
-    fn the_data_has_the_last_word_on_its_own_shape() {
+    fn a_size_that_contradicts_the_data_is_refused() {
         let [text, hint] = with_data(|s| s.image_size = Some(32));
-        assert_eq!(text, "image_size 32 is not what the data has, 28 ([model])");
+        assert_eq!(text, "image_size 32 does not match the data set's 28 ([model])");
         assert_eq!(hint, "use image_size 28, or leave it out");
-        assert_eq!(with_data(|s| s.channels = Some(3))[0], "channels 3 is not what the data has, 1 ([model])");
-        assert_eq!(with_data(|s| s.num_classes = Some(7))[0], "num_classes 7 is not what the data has, 10 ([model])");
+        assert_eq!(with_data(|s| s.channels = Some(3))[0], "channels 3 does not match the data set's 1 ([model])");
+        assert_eq!(
+            with_data(|s| s.num_classes = Some(7))[0],
+            "num_classes 7 does not match the data set's 10 ([model])"
+        );
         let one_class = VitSpec::default().with_facts(ImageFacts { num_classes: 1, ..FACTS });
-        let error = one_class.expect_err("nothing to tell apart");
-        assert_eq!(error.to_string(), "num_classes 1 leaves nothing to tell apart ([model])");
+        let error = one_class.expect_err("one class");
+        assert_eq!(error.to_string(), "num_classes 1 is less than 2 ([model])");
         assert_eq!(error.hint().as_deref(), Some("a classifier needs images of at least 2 classes"));
     }
 }
