@@ -3,7 +3,7 @@
 /// Name and text of a file in `presets/`.
 macro_rules! preset {
     ($name:literal) => {
-        ($name, include_str!(concat!("../../../../presets/", $name, ".toml")))
+        ($name, include_str!(concat!("../../presets/", $name, ".toml")))
     };
 }
 

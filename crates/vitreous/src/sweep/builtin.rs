@@ -2,7 +2,7 @@
 
 /// Names and texts.
 const SWEEPS: [(&str, &str); 2] =
-    [("e1", include_str!("../../../../sweeps/e1.toml")), ("fashion", include_str!("../../../../sweeps/fashion.toml"))];
+    [("e1", include_str!("../../sweeps/e1.toml")), ("fashion", include_str!("../../sweeps/fashion.toml"))];
 
 /// Names of all sweeps.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -431,11 +431,11 @@ fn presets_are_documented() {
     let all = sources();
     let pages = pages();
     let presets: Vec<&Source> =
-        all.iter().filter(|source| source.is_under("presets/") && source.path.ends_with(".toml")).collect();
+        all.iter().filter(|source| source.is_under("crates/vitreous/presets/") && source.path.ends_with(".toml")).collect();
     assert!(presets.len() >= 5, "presets are found");
     let mut broken = Vec::new();
     for preset in presets {
-        let name = preset.path.trim_start_matches("presets/").trim_end_matches(".toml");
+        let name = preset.path.trim_start_matches("crates/vitreous/presets/").trim_end_matches(".toml");
         if !pages.contains(&format!("`{name}`")) {
             broken.push(format!("{}: neither README.md nor docs/ names `{name}`", preset.path));
         }
@@ -447,11 +447,11 @@ fn presets_are_documented() {
 fn sweeps_start_with_their_command_and_are_documented() {
     let all = sources();
     let pages = pages();
-    let sweeps: Vec<&Source> = all.iter().filter(|source| source.is_under("sweeps/")).collect();
+    let sweeps: Vec<&Source> = all.iter().filter(|source| source.is_under("crates/vitreous/sweeps/")).collect();
     assert!(sweeps.len() >= 2, "sweeps are found");
     let mut broken = Vec::new();
     for sweep in sweeps {
-        let name = sweep.path.trim_start_matches("sweeps/").trim_end_matches(".toml");
+        let name = sweep.path.trim_start_matches("crates/vitreous/sweeps/").trim_end_matches(".toml");
         if !sweep.text.starts_with(&format!("# vitreous sweep {name}")) || !pages.contains(&format!("`{name}`")) {
             broken.push(format!("{}: its first line is its command, and README.md or docs/ names it", sweep.path));
         }
