@@ -63,21 +63,6 @@ fn a_reader_trains_is_measured_and_reads_a_picture() {
 }
 
 #[test]
-fn threads_change_no_bit_of_a_reader() {
-    let folder = Folder::new();
-    let steps = ["--max-steps=7", "--epochs=9", "--limit-train=41"];
-    for threads in ["--threads=1", "--threads=3"] {
-        let name = format!("--name={}", &threads[10..]);
-        let train =
-            [&["train", &name], &SMALL[..6], &steps, &["--batch-size=16", "--warmup-epochs=0", threads]].concat();
-        let output = vitreous(folder.root(), &train);
-        assert!(output.status.success(), "{}", text(&output.stderr));
-    }
-    let weights = |run: &str| fs::read(folder.path(&format!("runs/{run}/weights/last.safetensors"))).unwrap();
-    assert_eq!(weights("1"), weights("3"));
-}
-
-#[test]
 fn a_reader_of_what_is_no_digits_is_refused() {
     let folder = Folder::new();
     let error = refused(folder.root(), &["train", "--preset=read-digits", "--data=digits", "--classes=even"]);

@@ -122,14 +122,6 @@ fn an_average_of_the_weights_is_what_validates_and_is_kept_and_changes_no_step()
 }
 
 #[test]
-fn threads_change_no_bit_of_a_stack() {
-    let folder = Folder::new();
-    folder.train("one", STACK, &["--threads", "1"]);
-    folder.train("three", STACK, &["--threads", "3"]);
-    assert_eq!(folder.weights("one", "last"), folder.weights("three", "last"));
-}
-
-#[test]
 fn a_stack_whose_layers_do_not_fit_names_the_layer_and_what_would() {
     let folder = Folder::new();
     fs::write(folder.path("wrong.toml"), STACK.replace("\"flatten\", ", "")).unwrap();

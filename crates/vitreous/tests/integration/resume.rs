@@ -1,4 +1,7 @@
-//! Runs that are broken off and go on: what they end with is what they would have ended with, byte for byte.
+//! Interrupted and killed runs that resume end with the same bytes as uninterrupted ones, for any number of threads.
+//!
+//! Thread invariance and kill-and-resume are tested here for all kinds of models. Other tests need not repeat it; `verify`
+//! tests its own verb, and CI runs that verb on real data.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,11 +65,11 @@ fn assert_same(folder: &Folder, one: &str, other: &str, why: &str) {
 }
 
 #[test]
-fn a_run_that_is_broken_off_at_any_step_ends_as_one_that_was_not() {
+fn a_run_stopped_at_any_step_resumes_to_the_same_bytes_with_any_number_of_threads() {
     let folder = Folder::new();
     write_photos(&folder);
-    // Batch norm's statistics, a momentum, gradients of several batches, an average of it all; weights that are kept in
-    // memory; a returning point; strips, which are drawn anew in each epoch.
+    // Batch norm statistics, momentum, accumulated gradients, EMA; weights kept in memory; the start of an epoch for
+    // rollback; strips, which are drawn anew in each epoch.
     let stack = [
         "--data=photos",
         "--img-size=12",
@@ -110,7 +113,7 @@ fn a_run_that_is_broken_off_at_any_step_ends_as_one_that_was_not() {
         };
         let whole = format!("{name}-whole");
         train(0, &named(&whole), &["--threads=1"]);
-        // In the first epoch, at its last step, after it, and several times over; other numbers of threads each time.
+        // In the first epoch, at its last step, after it, and several times; each time with other numbers of threads.
         for (at, stops) in [[1, 4, 5].as_slice(), &[7, 8], &[2, 15], &[14]].into_iter().enumerate() {
             let run = format!("{name}-{at}");
             train(0, &named(&run), &["--max-steps", &stops[0].to_string(), "--threads=2"]);

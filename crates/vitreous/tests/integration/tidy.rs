@@ -430,8 +430,10 @@ fn the_changelog_has_this_version_first() {
 fn presets_are_documented() {
     let all = sources();
     let pages = pages();
-    let presets: Vec<&Source> =
-        all.iter().filter(|source| source.is_under("crates/vitreous/presets/") && source.path.ends_with(".toml")).collect();
+    let presets: Vec<&Source> = all
+        .iter()
+        .filter(|source| source.is_under("crates/vitreous/presets/") && source.path.ends_with(".toml"))
+        .collect();
     assert!(presets.len() >= 5, "presets are found");
     let mut broken = Vec::new();
     for preset in presets {

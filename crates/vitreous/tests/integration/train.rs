@@ -114,19 +114,16 @@ fn without_arguments_digits_are_trained_and_the_next_run_takes_the_next_name() {
 }
 
 #[test]
-fn equal_runs_are_equal_bit_for_bit_whatever_the_threads_and_other_seeds_differ() {
+fn the_same_seed_gives_the_same_bytes_and_another_seed_does_not() {
     let folder = Folder::new();
     let everything = ["--drop", "0.1", "--hflip", "0.5", "--set=augment.rotation_degrees=10", "--epochs", "2"];
-    let runs = [("a", "1", "1"), ("b", "1", "1"), ("c", "2", "1"), ("d", "3", "1"), ("e", "1", "2")];
-    for (name, threads, seed) in runs {
-        folder.train(&[&everything[..], &["--name", name, "--threads", threads, "--seed", seed]].concat());
+    for (name, seed) in [("a", "1"), ("b", "1"), ("other", "2")] {
+        folder.train(&[&everything[..], &["--name", name, "--seed", seed]].concat());
     }
     for file in ["results.csv", "metrics.jsonl", "weights/last.safetensors", "weights/best.safetensors"] {
         let read = |run: &str| folder.read(&format!("runs/{run}/{file}"));
-        for run in ["b", "c", "d"] {
-            assert!(read("a") == read(run), "{file} of run {run}");
-        }
-        assert!(read("a") != read("e"), "{file} does not know the seed");
+        assert!(read("a") == read("b"), "{file} differs between equal runs");
+        assert!(read("a") != read("other"), "{file} is the same for another seed");
     }
     assert_eq!(folder.text("runs/a/config.toml"), folder.text("runs/b/config.toml"));
 }

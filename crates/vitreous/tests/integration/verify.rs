@@ -1,4 +1,4 @@
-//! `vitreous verify` from end to end: real runs, really killed.
+//! `vitreous verify` end to end, with few kills: `resume` and CI test what it verifies.
 
 use std::fs;
 
@@ -15,11 +15,11 @@ const SMALL: [&str; 6] = [
 ];
 
 #[test]
-fn killed_runs_end_as_the_one_that_was_left_alone() {
+fn verify_resume_kills_runs_and_compares_them() {
     let folder = Folder::new();
-    let arguments = [&["verify", "resume", "--kills=9", "--epochs=60"], &SMALL[..]].concat();
+    let arguments = [&["verify", "resume", "--kills=3", "--epochs=20"], &SMALL[..]].concat();
     let found = json(folder.root(), &arguments);
-    assert_eq!(found["kills"], 9);
+    assert_eq!(found["kills"], 3);
     assert_eq!(found["sha256"].as_str().unwrap().len(), 64);
     assert_eq!(found["tensors_sha256"].as_str().unwrap().len(), 64);
     assert!(!folder.path("runs/verify").exists(), "equal runs are removed");
@@ -33,12 +33,12 @@ fn killed_runs_end_as_the_one_that_was_left_alone() {
 }
 
 #[test]
-fn other_numbers_of_threads_end_alike() {
+fn verify_threads_compares_runs() {
     let folder = Folder::new();
-    let arguments = [&["verify", "threads", "--counts=1,2,3", "--epochs=1"], &SMALL[..]].concat();
+    let arguments = [&["verify", "threads", "--counts=1,2", "--epochs=1"], &SMALL[..]].concat();
     let text = said(folder.root(), &arguments);
-    let hashes: Vec<&str> = text.lines().skip(1).take(3).map(|line| line.split_whitespace().last().unwrap()).collect();
-    assert!(hashes.len() == 3 && hashes.iter().all(|hash| hash.len() == 64 && *hash == hashes[0]), "{text}");
+    let hashes: Vec<&str> = text.lines().skip(1).take(2).map(|line| line.split_whitespace().last().unwrap()).collect();
+    assert!(hashes.len() == 2 && hashes.iter().all(|hash| hash.len() == 64 && *hash == hashes[0]), "{text}");
     let (above, tensors) = text.trim_end().rsplit_once('\n').unwrap();
     assert!(above.ends_with("equal, and so are results, metrics and ledger"), "{text}");
     let hash = tensors.strip_prefix("SHA-256 of the tensors alone: ").unwrap();

@@ -142,14 +142,3 @@ fn the_engines_dropout_is_that_of_the_plain_loops() {
         }
     }
 }
-
-#[test]
-fn threads_beyond_the_parts_of_a_step_change_nothing() {
-    let case = Case::new(&MNIST);
-    let few = case.run_engine(Isa::best(), 1);
-    for threads in [3, 5] {
-        let many = case.run_engine(Isa::best(), threads);
-        assert_eq!(many.losses, few.losses, "{threads} threads");
-        assert_eq!(many.gradients, few.gradients, "{threads} threads");
-    }
-}
