@@ -13,9 +13,8 @@ pub mod random;
 pub mod reference;
 mod session;
 
+pub use cpu::optimizer::{self, Adam, Average, Optimizer, Rule, Sgd};
 pub use cpu::{Inference, Isa, Parameters, Session, inference_memory, training_memory};
 pub use graph::{Graph, GraphError, Init, NodeId, ParamId, ParameterKind, Shape};
 pub use random::Key;
-pub use session::{
-    Adam, Average, Examples, Memory, Optimizer, OptimizerState, SessionError, Sgd, Step, StepReport, WideRule,
-};
+pub use session::{Examples, Memory, OptimizerState, SessionError, Step, StepReport, WideRule};

@@ -17,6 +17,7 @@ use super::late::Late;
 use super::linear::{Pack, pack};
 use super::lower::Mode;
 use super::memory::{Buffer, Shared};
+use super::optimizer::Optimizer;
 use super::parameters::{Layout, Parameters};
 use super::plan::{Capacity, all, sum};
 use super::pool::Pool;
@@ -25,7 +26,7 @@ use super::split::{buffers_needed, merge, parts, parts_of, share};
 use super::training::Training;
 use crate::autodiff;
 use crate::graph::{Graph, NodeId, ParamId};
-use crate::session::{Memory, Optimizer, OptimizerState, SessionError, Step, StepReport, WideRule};
+use crate::session::{Memory, OptimizerState, SessionError, Step, StepReport, WideRule};
 
 pub use inference::Inference;
 
@@ -70,7 +71,7 @@ pub fn training_memory(
     let buffers = threads * buffers_per_thread(parts(images), threads);
     let late = Late::new(&compiled.program, graph, &layout);
     // Where late gradients are not kept, their part of the whole gradient is never touched.
-    let late_len = if optimizer.clip().is_some() { 0 } else { late.len() };
+    let late_len = if optimizer.clip.is_some() { 0 } else { late.len() };
     let whole = if compiled.divided { parameters - late_len } else { 0 };
     let own = sum(compiled.plan.len, late.longest() + late.room);
     Memory {

@@ -4,13 +4,14 @@
 
 use std::ops::Range;
 
+use super::blocks::Block;
 use super::convolution::room_len;
 use super::parameters::Layout;
 use super::program::convolution::ConvolutionCall;
 use super::program::{Call, Program, Wide};
 use super::simd::LANES;
 use super::tile::TILE_ROWS;
-use super::update::Block;
+
 use crate::graph::Graph;
 
 /// Values of a bias that are updated together.

@@ -94,6 +94,11 @@ impl<T> Shared<T> {
     pub fn get(self) -> *mut T {
         self.0
     }
+
+    /// The pointer `count` values further on; null stays null.
+    pub fn at(self, count: usize) -> *mut T {
+        if self.0.is_null() { self.0 } else { self.0.wrapping_add(count) }
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 
 mod activation;
 mod attention;
+mod blocks;
 mod chunk;
 mod compiled;
 mod convolution;
@@ -26,7 +27,7 @@ mod layer_norm;
 mod linear;
 mod lower;
 mod memory;
-mod optimizer;
+pub mod optimizer;
 mod parameters;
 mod plan;
 mod pool;
@@ -37,11 +38,11 @@ mod scalar;
 mod sequence;
 mod simd;
 mod split;
+mod sum;
 #[cfg(test)]
 mod testing;
 mod tile;
 mod training;
-mod update;
 
 pub use execute::{Inference, Session, inference_memory, training_memory};
 pub use parameters::Parameters;

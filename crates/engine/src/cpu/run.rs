@@ -9,12 +9,12 @@ use super::chunk::Chunk;
 use super::compiled::Compiled;
 use super::linear::{self, WideBiasGrad, WideInputGrad, WideProduct, WideWeightGrad};
 use super::memory::{Buffer, Shared};
-use super::optimizer;
 use super::parameters::Layout;
 use super::plan::Place;
 use super::program::{Call, Slot, Wide};
 use super::region::Region;
 use super::split::{Subtree, free_buffer, merge, share};
+use super::sum::{Sum, sum};
 use crate::session::Step;
 
 /// Columns that are cut from each other at multiples of this many, so that two threads never write to one cache line.
@@ -88,7 +88,7 @@ impl Run<'_> {
                 unsafe {
                     let at = |buffer: usize| self.gradients[buffer].get().add(range.start);
                     let (into, from, squares) = (at(into), at(from), std::ptr::null_mut());
-                    optimizer::sum(self.isa, &optimizer::Sum { len: range.len(), into, from, squares });
+                    sum(self.isa, &Sum { len: range.len(), into, from, squares });
                 }
             }
         });
@@ -116,16 +116,15 @@ impl Run<'_> {
             // SAFETY: threads have different ranges, which lie inside all buffers.
             unsafe {
                 let at = |buffer: usize| self.gradients[buffer].get().add(start);
-                let sum = |into: *mut f32, from: *const f32| {
-                    let squares = std::ptr::null_mut();
-                    optimizer::sum(self.isa, &optimizer::Sum { len, into, from, squares });
+                let add = |into: *mut f32, from: *const f32| {
+                    sum(self.isa, &Sum { len, into, from, squares: std::ptr::null_mut() });
                 };
                 for &[into, from] in merges {
-                    sum(at(into), at(from));
+                    add(at(into), at(from));
                 }
                 let total = self.total.get().add(self.layout.start(gradient.param) + own.start * CUT);
                 if gradient.continues {
-                    sum(total, at(0));
+                    add(total, at(0));
                 } else {
                     std::ptr::copy_nonoverlapping(at(0), total, len);
                 }

@@ -5,18 +5,19 @@ use std::ops::Range;
 use std::ptr::null_mut;
 
 use super::Isa;
+use super::blocks::{Block, blocks};
 use super::compiled::Compiled;
 use super::late::{Late, LatePiece, gradient_of};
 use super::memory::{Buffer, Shared};
-use super::optimizer::{self, Sum};
+use super::optimizer::{Optimizer, Update};
 use super::parameters::{Layout, Parameters};
 use super::plan::all;
 use super::pool::Pool;
 use super::run::Run;
 use super::split::{Subtree, share};
-use super::update::{Block, Update, blocks};
+use super::sum::{Sum, sum};
 use crate::graph::{Graph, ParameterKind};
-use crate::session::{Optimizer, Step};
+use crate::session::Step;
 
 /// What only training needs.
 pub(super) struct Training {
@@ -126,7 +127,7 @@ impl Training {
 
     /// The running average of the parameters, where there is one.
     pub fn average_buffer(&mut self) -> Option<&mut Buffer> {
-        self.optimizer.average()?;
+        self.optimizer.average?;
         self.moments.last_mut()
     }
 
@@ -167,7 +168,7 @@ impl Training {
 
     /// Updates the parameters, unless the step asks for a finite gradient and this is none; returns its norm.
     pub fn update(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step) -> f64 {
-        let clip = self.optimizer.clip();
+        let clip = self.optimizer.clip;
         if clip.is_none() && !step.only_finite {
             self.updates += 1;
             let update = Update::new(self.optimizer, self.updates, step.learning_rate, 1.0);
@@ -188,7 +189,7 @@ impl Training {
     fn last_phase(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step, last: Last) {
         let values = Shared::new(parameters.buffer_mut().pointer());
         let average = Shared::new(self.average_buffer().map_or(null_mut(), Buffer::pointer));
-        let own = self.moments.len() - usize::from(self.optimizer.average().is_some());
+        let own = self.moments.len() - usize::from(self.optimizer.average.is_some());
         let mut moments = [Shared::new(null_mut()), Shared::new(null_mut()), average];
         for (pointer, buffer) in moments.iter_mut().zip(&mut self.moments[..own]) {
             *pointer = Shared::new(buffer.pointer());
@@ -212,8 +213,7 @@ impl Training {
         let threads = pool.threads();
         let update = |block: &Block, gradient: *const f32, update: &Update| {
             let (start, len) = (block.range.start, block.range.len());
-            // Wrapping: a moment that the optimiser does not keep is null, as is an average that nobody asks for.
-            let moments = moments.map(|moment| moment.get().wrapping_add(start));
+            let moments = moments.map(|moment| moment.at(start));
             // SAFETY: threads have different blocks, which lie inside all buffers.
             unsafe { update.apply(isa, len, block.decay, values.get().add(start), gradient, moments) };
         };
@@ -235,7 +235,7 @@ impl Training {
                 for range in &statistics[share(statistics.len(), threads, thread)] {
                     let (start, len) = (range.start, range.len());
                     // SAFETY: threads have different statistics, which lie inside all buffers.
-                    unsafe { how.move_average(isa, len, values.get().add(start), average.get().wrapping_add(start)) };
+                    unsafe { how.move_average(isa, len, values.get().add(start), average.at(start)) };
                 }
             }
             for index in late.share(threads, thread) {
@@ -254,7 +254,7 @@ impl Training {
                             own.add(late.longest()),
                         );
                         let squares = squares.get().add(blocks.len() + index);
-                        optimizer::sum(isa, &Sum { len: block.range.len(), into: to, from: std::ptr::null(), squares });
+                        sum(isa, &Sum { len: block.range.len(), into: to, from: std::ptr::null(), squares });
                     }
                     if let Last::Update(how) | Last::SumsAndUpdate(how) = last {
                         update(block, to, how);
@@ -287,11 +287,11 @@ impl Run<'_> {
         let last = merges.len().wrapping_sub(1);
         for (i, &[into, from]) in merges.iter().enumerate() {
             let squares = if i == last { squares } else { null_mut() };
-            unsafe { optimizer::sum(self.isa, &Sum { len, into: at(into), from: at(from), squares }) };
+            unsafe { sum(self.isa, &Sum { len, into: at(into), from: at(from), squares }) };
         }
         if merges.is_empty() {
             let into = unsafe { self.total.get().add(start) };
-            unsafe { optimizer::sum(self.isa, &Sum { len, into, from: std::ptr::null(), squares }) };
+            unsafe { sum(self.isa, &Sum { len, into, from: std::ptr::null(), squares }) };
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, LinearInit};
-use vitreous_engine::{Adam, Average, Inference, Key, Optimizer, Parameters, Session, Sgd, Step, WideRule};
+use vitreous_engine::{Adam, Average, Inference, Key, Optimizer, Parameters, Rule, Session, Sgd, Step, WideRule};
 
 const STEPS: i32 = 5;
 const IMAGES: usize = 23;
@@ -50,9 +50,14 @@ fn fill(input: usize, example: usize, values: &mut [f32]) {
 /// What the optimiser does to one value: gradient (clipped), decay, learning rate, step, and what it keeps.
 type Formula<'a> = &'a dyn Fn(&mut f64, &mut [f64; 2], f64, f64, f64, i32);
 
+/// Weight decay and max norm.
+type Common = [f64; 2];
+
+const NEITHER: Common = [0.0, f64::MAX];
+
 /// Five steps as `torch.optim` takes them, each with the gradient that the session has at the same point.
-fn check(optimizer: impl Into<Optimizer>, threads: usize, [decay, clip]: [f64; 2], formula: Formula) {
-    let optimizer = optimizer.into();
+fn check(rule: impl Into<Rule>, threads: usize, [decay, clip]: Common, formula: Formula) {
+    let optimizer = Optimizer { weight_decay: decay, clip: (clip < f64::MAX).then_some(clip), ..rule.into().into() };
     let (graph, loss) = network().expect("the shapes fit");
     let mut session =
         Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), threads).expect("a model");
@@ -80,9 +85,9 @@ fn check(optimizer: impl Into<Optimizer>, threads: usize, [decay, clip]: [f64; 2
     }
 }
 
-fn check_adam(adam: Adam, threads: usize) {
+fn check_adam(adam: Adam, threads: usize, with: Common) {
     let [beta1, beta2] = adam.betas;
-    check(adam, threads, [adam.weight_decay, adam.clip.unwrap_or(f64::MAX)], &|value, moments, g, decay, lr, t| {
+    check(adam, threads, with, &|value, moments, g, decay, lr, t| {
         let mut g = g;
         if adam.decoupled {
             *value *= 1.0 - lr * decay;
@@ -97,8 +102,8 @@ fn check_adam(adam: Adam, threads: usize) {
     });
 }
 
-fn check_sgd(sgd: Sgd, threads: usize) {
-    check(sgd, threads, [sgd.weight_decay, sgd.clip.unwrap_or(f64::MAX)], &|value, kept, g, decay, lr, t| {
+fn check_sgd(sgd: Sgd, threads: usize, with: Common) {
+    check(sgd, threads, with, &|value, kept, g, decay, lr, t| {
         let g = g + decay * *value;
         let mut along = g;
         if sgd.momentum != 0.0 {
@@ -111,13 +116,13 @@ fn check_sgd(sgd: Sgd, threads: usize) {
 
 #[test]
 fn adam_without_decay() {
-    check_adam(Adam::default(), 1);
+    check_adam(Adam::default(), 1, NEITHER);
 }
 
 #[test]
 fn weight_decay_in_the_gradient_and_apart_from_it() {
     for decoupled in [false, true] {
-        check_adam(Adam { weight_decay: 0.3, decoupled, ..Adam::default() }, 2);
+        check_adam(Adam { decoupled, ..Adam::default() }, 2, [0.3, f64::MAX]);
     }
 }
 
@@ -125,31 +130,27 @@ fn weight_decay_in_the_gradient_and_apart_from_it() {
 fn clipping_where_the_norm_is_above_the_limit_and_where_it_is_not() {
     for limit in [0.01, 100.0] {
         // The update forgets the gradient's length but for eps.
-        let adam = Adam { clip: Some(limit), eps: 1e-3, betas: [0.8, 0.95], ..Adam::default() };
-        check_adam(adam, 3);
-        check_adam(Adam { weight_decay: 0.1, decoupled: true, ..adam }, 1);
+        let adam = Adam { eps: 1e-3, betas: [0.8, 0.95], decoupled: false };
+        check_adam(adam, 3, [0.0, limit]);
+        check_adam(Adam { decoupled: true, ..adam }, 1, [0.1, limit]);
     }
 }
 
 #[test]
 fn descent_with_and_without_momentum_decay_and_clipping() {
     for (momentum, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
-        let sgd = Sgd { momentum, nesterov, ..Sgd::default() };
-        check_sgd(sgd, 1);
-        check_sgd(Sgd { weight_decay: 0.3, clip: Some(0.05), ..sgd }, 2);
+        let sgd = Sgd { momentum, nesterov };
+        check_sgd(sgd, 1, NEITHER);
+        check_sgd(sgd, 2, [0.3, 0.05]);
     }
 }
 
 #[test]
 fn the_average_follows_the_parameters_and_changes_nothing_of_them() {
     let average = Some(Average { decay: 0.6 });
-    let adam = Adam { clip: Some(0.5), weight_decay: 0.1, ..Adam::default() };
-    let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
-    let pairs: [[Optimizer; 2]; 3] = [
-        [adam.into(), Adam { average, ..adam }.into()],
-        [sgd.into(), Sgd { average, ..sgd }.into()],
-        [Sgd::default().into(), Sgd { average, ..Sgd::default() }.into()],
-    ];
+    let adam = Optimizer { clip: Some(0.5), weight_decay: 0.1, ..Adam::default().into() };
+    let optimizers = [adam, Sgd { momentum: 0.9, nesterov: false }.into(), Sgd::default().into()];
+    let pairs = optimizers.map(|plain| [plain, Optimizer { average, ..plain }]);
     // Also where a gradient is made right before the update.
     let wide = WideRule { least: 300, each: 0, part: 0.0 };
     for ([plain, averaged], rule) in pairs.into_iter().flat_map(|pair| [(pair, WideRule::default()), (pair, wide)]) {
@@ -216,7 +217,7 @@ fn the_loss_is_divided_by_the_targets_that_a_step_names() {
 fn parameters_are_back_after_a_look_at_their_average_that_panics() {
     let (graph, loss) = network().expect("the shapes fit");
     let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), 2).expect("a model");
-    session.start_training(loss, &[], Adam { average: Some(Average { decay: 0.9 }), ..Adam::default() });
+    session.start_training(loss, &[], Optimizer { average: Some(Average { decay: 0.9 }), ..Adam::default().into() });
     for _ in 0..3 {
         session.train_step(&Step::new(IMAGES, &fill, 0.01));
     }

@@ -11,7 +11,7 @@ use vitreous_engine::graph::{Graph, GraphError, Init, NodeId, ParameterKind};
 use vitreous_engine::ops::{Activation, Convolution, LinearInit};
 use vitreous_engine::random::Key;
 use vitreous_engine::reference::{Mode, Reference};
-use vitreous_engine::{Adam, Isa, Parameters, Session, Step, StepReport, WideRule};
+use vitreous_engine::{Adam, Isa, Optimizer, Parameters, Session, Step, StepReport, WideRule};
 
 /// Largest error, as part of a tensor's largest value: f32 rounds to 6e-8, and sums, divisions and deep models add.
 const TOLERANCE: f64 = 2e-5;
@@ -151,7 +151,7 @@ fn train(
 ) -> (Vec<StepReport>, Vec<u32>) {
     let mut session = session(model, threads, isa);
     session.set_wide_rule(rule);
-    session.start_training(model.loss, &[], Adam { clip, weight_decay: 0.1, ..Adam::default() });
+    session.start_training(model.loss, &[], Optimizer { clip, weight_decay: 0.1, ..Adam::default().into() });
     let sizes = [images, images.div_ceil(2), images];
     let reports = sizes.map(|images| session.train_step(&Step { images, ..step(data, images) })).to_vec();
     let bits = |(id, _)| session.parameters().get(id).iter().map(|x| x.to_bits()).collect::<Vec<_>>();

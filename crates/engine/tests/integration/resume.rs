@@ -69,10 +69,10 @@ fn bits(session: &Session) -> (u64, Vec<u32>) {
 fn optimizers() -> [Optimizer; 5] {
     let average = Some(Average { decay: 0.6 });
     [
-        Adam { weight_decay: 0.1, decoupled: true, ..Adam::default() }.into(),
-        Adam { clip: Some(0.5), ..Adam::default() }.into(),
-        Adam { average, ..Adam::default() }.into(),
-        Sgd { momentum: 0.9, nesterov: true, average, ..Sgd::default() }.into(),
+        Optimizer { weight_decay: 0.1, ..Adam { decoupled: true, ..Adam::default() }.into() },
+        Optimizer { clip: Some(0.5), ..Adam::default().into() },
+        Optimizer { average, ..Adam::default().into() },
+        Optimizer { average, ..Sgd { momentum: 0.9, nesterov: true }.into() },
         Sgd::default().into(),
     ]
 }

@@ -10,6 +10,7 @@ pub mod difference;
 pub mod error;
 pub mod layers;
 pub mod model;
+pub mod optimizer;
 pub mod presets;
 pub mod strips;
 pub mod text_file;

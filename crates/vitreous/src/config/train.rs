@@ -6,6 +6,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::optimizer::Optimizer;
 use crate::numbers::number;
 
 /// Greatest number of epochs.
@@ -73,18 +74,6 @@ pub struct TrainSpec {
     pub threads: usize,
     /// Steps between two lines of `metrics.jsonl`, each the mean over them.
     pub log_interval: u64,
-}
-
-/// An optimiser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Optimizer {
-    /// Kingma and Ba 2015.
-    Adam,
-    /// Loshchilov and Hutter 2019.
-    Adamw,
-    /// Gradient descent with momentum, as `torch.optim.SGD`.
-    Sgd,
 }
 
 /// Which parameters decay.

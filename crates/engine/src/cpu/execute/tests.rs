@@ -5,10 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
 use crate::autodiff::differentiate;
+use crate::cpu::optimizer::Adam;
 use crate::graph::{GraphError, Init};
 use crate::ops::{Activation, AttentionOptions, Convolution, LinearInit, Op, Pool};
 use crate::random::Key;
-use crate::session::Adam;
 
 /// A network of images with one of each operation that has a gradient, and its loss.
 fn network() -> Result<(Graph, NodeId), GraphError> {

@@ -112,9 +112,8 @@ fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) 
     let batch = config.train.batch_size;
     let model = models::build_for_training(config)?;
     let threads = threads(config.train.threads);
-    let adam = Adam::default();
     let mut memory = match what {
-        What::Step => training_memory(&model.graph, model.loss, &[], &adam.into(), batch, threads),
+        What::Step => training_memory(&model.graph, model.loss, &[], &Adam::default().into(), batch, threads),
         _ => inference_memory(&model.graph, &[model.logits], batch, threads),
     };
     memory.activations += Noise::bytes(&model, batch);
@@ -125,7 +124,7 @@ fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) 
     let noise = Noise::new(&model, batch);
     let times = match what {
         What::Step => {
-            session.start_training(model.loss, &[], adam);
+            session.start_training(model.loss, &[], Adam::default());
             let dropout = stream(SEED, Purpose::Dropout);
             let mut first = 0;
             times(length, || {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use vitreous::config::ResolvedConfig;
 use vitreous::config::layers::Layers;
 use vitreous::config::model::{ImageFacts, ModelSpec};
+use vitreous::config::optimizer::Optimizer;
 use vitreous::config::presets;
 use vitreous::config::strips::words;
-use vitreous::config::train::{Optimizer, TrainConfig};
+use vitreous::config::train::TrainConfig;
 use vitreous::models::{Model, build_for_training};
 use vitreous::train::optimizer;
 use vitreous_engine::autodiff::differentiate;
@@ -212,6 +213,7 @@ struct PlainOptimizer<'a> {
 impl<'a> PlainOptimizer<'a> {
     fn new(train: &'a TrainConfig, params: &[Vec<f64>]) -> Self {
         let moments = params.iter().map(|param| vec![[0.0; 2]; param.len()]).collect();
+        assert!(matches!(train.opt, Optimizer::Adam | Optimizer::Adamw | Optimizer::Sgd), "no formula for this one");
         PlainOptimizer { train, steps: 0, moments }
     }
 
@@ -228,9 +230,10 @@ impl<'a> PlainOptimizer<'a> {
         for (p, param) in params.iter_mut().enumerate() {
             for (i, x) in param.iter_mut().enumerate() {
                 let mut gradient = factor * gradients[p][i];
-                match self.train.opt {
-                    Optimizer::Adam | Optimizer::Sgd => gradient += decay * *x,
-                    Optimizer::Adamw => *x -= lr * decay * *x,
+                if self.train.opt == Optimizer::Adamw {
+                    *x -= lr * decay * *x;
+                } else {
+                    gradient += decay * *x;
                 }
                 let [first, second] = &mut self.moments[p][i];
                 if self.train.opt == Optimizer::Sgd {

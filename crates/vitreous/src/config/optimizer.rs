@@ -1,0 +1,30 @@
+//! The optimizers of the key `train.opt`, and the engine's update rule for each.
+
+use serde::{Deserialize, Serialize};
+use vitreous_engine::{Adam, Rule, Sgd};
+
+use super::train::TrainSpec;
+
+/// An optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// Kingma and Ba 2015.
+    Adam,
+    /// Loshchilov and Hutter 2019.
+    Adamw,
+    /// Stochastic gradient descent with momentum, as `torch.optim.SGD`.
+    Sgd,
+}
+
+impl Optimizer {
+    /// Returns the engine's update rule, with the recipe's hyperparameters.
+    pub fn rule(self, recipe: &TrainSpec) -> Rule {
+        let TrainSpec { betas, opt_eps: eps, momentum, nesterov, .. } = *recipe;
+        match self {
+            Optimizer::Adam => Adam { betas, eps, decoupled: false }.into(),
+            Optimizer::Adamw => Adam { betas, eps, decoupled: true }.into(),
+            Optimizer::Sgd => Sgd { momentum, nesterov }.into(),
+        }
+    }
+}
