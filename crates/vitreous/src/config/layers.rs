@@ -169,7 +169,15 @@ impl Layers {
     /// # Errors
     /// The first rule that is broken.
     pub fn finish(self) -> Result<CheckedConfig, ConfigError> {
-        let config = self.merged.try_into::<Config>().expect("every key was read by itself when it was added");
+        let mut config = self.merged.try_into::<Config>().expect("every key was read by itself when it was added");
+        // Their defaults depend on the optimizer.
+        let (train, is_default) = (&mut config.train, |key: &str| !self.origins.has("train", key));
+        if is_default("betas") {
+            train.betas = train.opt.betas();
+        }
+        if is_default("momentum") {
+            train.momentum = train.opt.momentum();
+        }
         CheckedConfig::new(config, self.origins)
     }
 
@@ -259,6 +267,10 @@ impl Layers {
 }
 
 impl Origins {
+    fn has(&self, table: &str, key: &str) -> bool {
+        self.written.contains_key(&(table.to_string(), key.to_string()))
+    }
+
     /// Whether a key was written for this run: not left to the defaults, nor to a preset.
     pub(super) fn is_written(&self, table: &str, key: &str) -> bool {
         self.written.get(&(table.to_string(), key.to_string())).is_some_and(|(layer, _)| *layer > self.preset)

@@ -18,6 +18,16 @@ pub enum Optimizer {
 }
 
 impl Optimizer {
+    /// Default of `train.betas`.
+    pub fn betas(self) -> [f64; 2] {
+        [0.9, 0.999]
+    }
+
+    /// Default of `train.momentum`.
+    pub fn momentum(self) -> f64 {
+        0.9
+    }
+
     /// Returns the engine's update rule, with the recipe's hyperparameters.
     pub fn rule(self, recipe: &TrainSpec) -> Rule {
         let TrainSpec { betas, opt_eps: eps, momentum, nesterov, .. } = *recipe;
