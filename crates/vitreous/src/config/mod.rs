@@ -297,7 +297,7 @@ mod tests {
                 "activation \"gelo\" is not one of relu, gelu, gelu-tanh, tanh",
                 "did you mean \"gelu\"?",
             ),
-            ("[train]\nopt = \"lion\"", "opt \"lion\" is not one of adam, adamw, sgd", "use opt = \"adam\""),
+            ("[train]\nsched = \"poly\"", "sched \"poly\" is not one of constant, cosine, step", "use sched = \"constant\""),
             (
                 "[model]\nkind = \"stak\"",
                 "kind \"stak\" is not one of vit, stack, sequence-vit, reader",

@@ -248,8 +248,8 @@ fn bad_input_gets_one_error_and_no_run() {
              hint: write it as --epochs 10\n",
         ),
         (
-            &["--opt", "lion"],
-            "error: opt \"lion\" is not one of adam, adamw, sgd (--opt, [train])\nhint: use --opt adam\n",
+            &["--sched", "poly"],
+            "error: sched \"poly\" is not one of constant, cosine, step (--sched, [train])\nhint: use --sched constant\n",
         ),
         (
             &["--seed", "9223372036854775808"],
