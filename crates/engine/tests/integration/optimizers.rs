@@ -1,8 +1,9 @@
-//! Adam, AdamW and SGD with weight decay and clipping against the formulas in f64, over five steps of a small network.
+//! Optimizers with weight decay and clipping over five steps of a small network: Adam, AdamW and SGD against the formulas
+//! in f64, others against files of weights that `golden/make_optimizers.py` computed from the formulas.
 
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, LinearInit};
-use vitreous_engine::{Adam, Average, Inference, Key, Optimizer, Parameters, Rule, Session, Sgd, Step, WideRule};
+use vitreous_engine::{Adam, Average, Inference, Isa, Key, Optimizer, Parameters, Rule, Session, Sgd, Step, WideRule};
 
 const STEPS: i32 = 5;
 const IMAGES: usize = 23;
@@ -234,4 +235,69 @@ fn both(session: &mut Session) -> [Vec<f64>; 2] {
     let of = |session: &mut Inference| flat(session.graph(), session.parameters());
     let values = of(&mut session.inference());
     [values, session.with_average(of)]
+}
+
+/// Layers of the network of the golden files, see `golden/make_optimizers.py`.
+const SIZES: [usize; 5] = [5, 13, 11, 17, 3];
+
+/// Numbers in [-1, 1), as the script draws them.
+fn draw(stream: usize, i: usize) -> f32 {
+    (((i * 7919 + stream * 104_729) % 2003) as f64 / 2003.0 * 2.0 - 1.0) as f32
+}
+
+/// Takes five steps of the golden network; returns all parameters.
+fn golden_run(optimizer: Optimizer, threads: usize, isa: Isa, rule: WideRule) -> Vec<f64> {
+    let build = || -> Result<(Graph, NodeId), GraphError> {
+        let mut graph = Graph::new();
+        let mut x = graph.input("x", [SIZES[0]])?;
+        let label = graph.input("label", [])?;
+        for (layer, &width) in SIZES.iter().enumerate().skip(1) {
+            x = graph.linear(&format!("fc{layer}"), x, width, LinearInit::pytorch(1))?;
+            if layer + 1 < SIZES.len() {
+                x = graph.activation(&format!("act{layer}"), x, Activation::Tanh)?;
+            }
+        }
+        let loss = graph.cross_entropy("loss", x, label, 0.0)?;
+        Ok((graph, loss))
+    };
+    let (graph, loss) = build().expect("the shapes fit");
+    let mut parameters = Parameters::zeros(&graph);
+    for (stream, param) in graph.parameters().iter().enumerate() {
+        let id = graph.find_parameter(&param.name).expect("its own");
+        parameters.get_mut(id).iter_mut().enumerate().for_each(|(i, value)| *value = draw(stream, i));
+    }
+    let mut session = Session::with_isa(graph.clone(), parameters, threads, isa).expect("a model");
+    session.set_wide_rule(rule);
+    session.start_training(loss, &[], optimizer);
+    let examples = |input: usize, example: usize, values: &mut [f32]| {
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = if input == 0 { draw(100, example * SIZES[0] + i) } else { (example % 3) as f32 };
+        }
+    };
+    for t in 1..=STEPS {
+        session.train_step(&Step::new(IMAGES, &examples, 0.01 / f64::from(t)));
+    }
+    flat(&graph, session.parameters())
+}
+
+/// Compares the weights after five steps with a golden file, and the bits of 1, 2 and 5 threads with each other.
+fn check_golden(rule: impl Into<Rule>, golden: &str, tolerance: f64) {
+    let optimizer = Optimizer { weight_decay: 0.1, clip: Some(0.5), ..rule.into().into() };
+    let expected: Vec<f64> = golden.lines().map(|line| line.parse().expect("a number")).collect();
+    let wide = WideRule { least: 100, each: 0, part: 0.0 };
+    for (isa, rule) in Isa::available().into_iter().flat_map(|isa| [(isa, WideRule::default()), (isa, wide)]) {
+        let found = golden_run(optimizer, 1, isa, rule);
+        assert_eq!(found.len(), expected.len());
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            assert!((found - expected).abs() < tolerance, "{isa:?}, {rule:?}: value {i} is {found}, not {expected}");
+        }
+        for threads in [2, 5] {
+            assert_eq!(golden_run(optimizer, threads, isa, rule), found, "{isa:?}, {rule:?}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn adamw_gives_the_golden_weights() {
+    check_golden(Adam { decoupled: true, ..Adam::default() }, include_str!("../golden/adamw.txt"), 1e-6);
 }

@@ -1,0 +1,85 @@
+"""Makes adamw.txt and the like: the weights of a small network after five steps of an optimizer.
+
+    python3 make_optimizers.py
+
+Everything is computed in f64 with numpy alone, from the papers' formulas:
+
+- AdamW: Loshchilov and Hutter 2019, algorithm 2.
+
+The network is linear 5-13, tanh, linear 13-11, tanh, linear 11-17, tanh, linear 17-3, softmax cross-entropy. Each file
+holds the values of all parameters in the order fc1.weight, fc1.bias, fc2.weight, ..., one a line.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+SIZES = [5, 13, 11, 17, 3]
+IMAGES, STEPS, LEARNING_RATE = 23, 5, 0.01
+WEIGHT_DECAY, MAX_NORM = 0.1, 0.5
+
+
+def draws(stream, count):
+    """Numbers in [-1, 1) that any language computes alike."""
+    numbers = (np.arange(count) * 7919 + stream * 104729) % 2003
+    return (numbers / 2003 * 2 - 1).astype(np.float32).astype(np.float64)
+
+
+def initial_parameters():
+    parameters = []
+    for layer, (inputs, outputs) in enumerate(zip(SIZES, SIZES[1:])):
+        parameters.append(draws(2 * layer, outputs * inputs).reshape(outputs, inputs))
+        parameters.append(draws(2 * layer + 1, outputs))
+    return parameters
+
+
+def gradients(parameters):
+    """Gradients of the mean cross-entropy, clipped to the max norm."""
+    weights, biases = parameters[0::2], parameters[1::2]
+    values = [draws(100, IMAGES * SIZES[0]).reshape(IMAGES, SIZES[0])]
+    for layer, (weight, bias) in enumerate(zip(weights, biases)):
+        product = values[-1] @ weight.T + bias
+        values.append(product if layer + 1 == len(weights) else np.tanh(product))
+    logits = values.pop()
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    delta = (probabilities - np.eye(SIZES[-1])[np.arange(IMAGES) % 3]) / IMAGES
+    found = []
+    for weight, x in zip(weights[::-1], values[::-1]):
+        found = [delta.T @ x, delta.sum(axis=0)] + found
+        delta = (delta @ weight) * (1 - x * x)
+    norm = np.sqrt(sum((g * g).sum() for g in found))
+    return [g * min(1.0, MAX_NORM / (norm + 1e-6)) for g in found]
+
+
+class AdamW:
+    betas, eps = (0.9, 0.999), 1e-8
+
+    def __init__(self, parameters):
+        self.first = [np.zeros_like(p) for p in parameters]
+        self.second = [np.zeros_like(p) for p in parameters]
+
+    def step(self, parameters, grads, lr, t):
+        for i, (p, g) in enumerate(zip(parameters, grads)):
+            parameters[i] = self.step_one(i, p, g, lr, t)
+
+    def step_one(self, i, p, g, lr, t):
+        b1, b2 = self.betas
+        self.first[i] = b1 * self.first[i] + (1 - b1) * g
+        self.second[i] = b2 * self.second[i] + (1 - b2) * g * g
+        corrected = self.first[i] / (1 - b1**t), self.second[i] / (1 - b2**t)
+        return p * (1 - lr * WEIGHT_DECAY) - lr * corrected[0] / (np.sqrt(corrected[1]) + self.eps)
+
+
+def weights_after(rule):
+    parameters = initial_parameters()
+    optimizer = rule(parameters)
+    for t in range(1, STEPS + 1):
+        optimizer.step(parameters, gradients(parameters), LEARNING_RATE / t, t)
+    return np.concatenate([p.ravel() for p in parameters])
+
+
+if __name__ == "__main__":
+    for name, rule in [("adamw", AdamW)]:
+        text = "".join(f"{value:.9}\n" for value in weights_after(rule))
+        (Path(__file__).parent / f"{name}.txt").write_text(text)
