@@ -13,7 +13,7 @@ pub mod random;
 pub mod reference;
 mod session;
 
-pub use cpu::optimizer::{self, Adam, Average, Optimizer, Rule, Sgd};
+pub use cpu::optimizer::*;
 pub use cpu::{Inference, Isa, Parameters, Session, inference_memory, training_memory};
 pub use graph::{Graph, GraphError, Init, NodeId, ParamId, ParameterKind, Shape};
 pub use random::Key;
