@@ -43,7 +43,7 @@ pub struct TrainSpec {
     pub momentum: f64,
     /// Whether `sgd` looks ahead along that direction (Nesterov's momentum).
     pub nesterov: bool,
-    /// Weight decay: of `adamw` decoupled, of `adam` and `sgd` added to the gradient.
+    /// Weight decay: decoupled, but of `adam` and `sgd` added to the gradient.
     pub weight_decay: f64,
     /// Which parameters decay.
     pub decay: Decay,
