@@ -5,6 +5,7 @@
 Everything is computed in f64 with numpy alone, from the papers' formulas:
 
 - AdamW: Loshchilov and Hutter 2019, algorithm 2.
+- Lion: Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", program 1.
 
 The network is linear 5-13, tanh, linear 13-11, tanh, linear 11-17, tanh, linear 17-3, softmax cross-entropy. Each file
 holds the values of all parameters in the order fc1.weight, fc1.bias, fc2.weight, ..., one a line.
@@ -71,6 +72,20 @@ class AdamW:
         return p * (1 - lr * WEIGHT_DECAY) - lr * corrected[0] / (np.sqrt(corrected[1]) + self.eps)
 
 
+class Lion:
+    betas = (0.9, 0.99)
+
+    def __init__(self, parameters):
+        self.momentum = [np.zeros_like(p) for p in parameters]
+
+    def step(self, parameters, grads, lr, _):
+        b1, b2 = self.betas
+        for i, g in enumerate(grads):
+            update = np.sign(b1 * self.momentum[i] + (1 - b1) * g)
+            parameters[i] = parameters[i] - lr * (update + WEIGHT_DECAY * parameters[i])
+            self.momentum[i] = b2 * self.momentum[i] + (1 - b2) * g
+
+
 def weights_after(rule):
     parameters = initial_parameters()
     optimizer = rule(parameters)
@@ -80,6 +95,6 @@ def weights_after(rule):
 
 
 if __name__ == "__main__":
-    for name, rule in [("adamw", AdamW)]:
+    for name, rule in [("adamw", AdamW), ("lion", Lion)]:
         text = "".join(f"{value:.9}\n" for value in weights_after(rule))
         (Path(__file__).parent / f"{name}.txt").write_text(text)

@@ -3,7 +3,7 @@
 
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, LinearInit};
-use vitreous_engine::{Adam, Average, Inference, Isa, Key, Optimizer, Parameters, Rule, Session, Sgd, Step, WideRule};
+use vitreous_engine::{Adam, Average, Inference, Isa, Key, Lion, Optimizer, Parameters, Rule, Session, Sgd, Step, WideRule};
 
 const STEPS: i32 = 5;
 const IMAGES: usize = 23;
@@ -300,4 +300,9 @@ fn check_golden(rule: impl Into<Rule>, golden: &str, tolerance: f64) {
 #[test]
 fn adamw_gives_the_golden_weights() {
     check_golden(Adam { decoupled: true, ..Adam::default() }, include_str!("../golden/adamw.txt"), 1e-6);
+}
+
+#[test]
+fn lion_gives_the_golden_weights() {
+    check_golden(Lion::default(), include_str!("../golden/lion.txt"), 1e-6);
 }

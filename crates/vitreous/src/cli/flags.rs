@@ -35,7 +35,7 @@ const FLAGS: [Flag; 30] = [
     flag("grad-accum-steps", "train.grad_accum_steps", Takes::Number("N"), "Batches whose gradients make one step"),
     flag("drop-last", "train.drop_last", Takes::Nothing, "Leave out an epoch's last batch when it is smaller"),
     flag("lr", "train.lr", Takes::Number("RATE"), "Learning rate after warm-up"),
-    flag("opt", "train.opt", Takes::Word("NAME"), "Optimizer: adam, adamw, sgd"),
+    flag("opt", "train.opt", Takes::Word("NAME"), "Optimizer: adam, adamw, lion, sgd"),
     flag("weight-decay", "train.weight_decay", Takes::Number("X"), "Weight decay: decoupled, but of adam and sgd added to the gradient"),
     flag("momentum", "train.momentum", Takes::Number("X"), "What sgd keeps of the direction of its last steps"),
     flag("sched", "train.sched", Takes::Word("NAME"), "Learning rate after warm-up: constant, cosine, step"),

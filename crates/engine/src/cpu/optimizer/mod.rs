@@ -7,12 +7,14 @@
 
 mod adam;
 mod average;
+mod lion;
 mod sgd;
 
 use super::Isa;
 
 pub use adam::Adam;
 pub use average::Average;
+pub use lion::Lion;
 pub use sgd::Sgd;
 
 /// Number of values in a block: fixed, so that the partial sums of the norm do not depend on the number of threads.
@@ -36,6 +38,8 @@ pub struct Optimizer {
 pub enum Rule {
     /// Adam or AdamW.
     Adam(Adam),
+    /// Lion.
+    Lion(Lion),
     /// Stochastic gradient descent.
     Sgd(Sgd),
 }
@@ -44,6 +48,7 @@ impl Rule {
     fn formula(&self) -> &dyn Formula {
         match self {
             Rule::Adam(adam) => adam,
+            Rule::Lion(lion) => lion,
             Rule::Sgd(sgd) => sgd,
         }
     }
@@ -52,6 +57,12 @@ impl Rule {
 impl From<Adam> for Rule {
     fn from(adam: Adam) -> Self {
         Rule::Adam(adam)
+    }
+}
+
+impl From<Lion> for Rule {
+    fn from(lion: Lion) -> Self {
+        Rule::Lion(lion)
     }
 }
 
