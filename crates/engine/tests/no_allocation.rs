@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, AttentionOptions, Convolution, LinearInit, Pool};
 use vitreous_engine::random::Key;
-use vitreous_engine::{Adam, Optimizer, Parameters, Session, Step, WideRule};
+use vitreous_engine::{Adam, Muon, Optimizer, Parameters, Session, Step, WideRule};
 
 /// Counts what the system's allocator is asked for.
 struct Counting;
@@ -100,12 +100,14 @@ fn a_step_allocates_nothing_after_two_of_each_size() {
     };
     let some_are_wide = WideRule { least: 300, each: 0, part: 0.0 };
     let ways = [1, 2].into_iter().flat_map(|threads| [WideRule::default(), some_are_wide].map(|rule| (threads, rule)));
-    for ((threads, rule), build) in ways.flat_map(|way| [(way, model as fn() -> _), (way, network)]) {
+    let clipped = Optimizer { clip: Some(1.0), ..Adam::default().into() };
+    let builds = [(model as fn() -> _, clipped), (network, clipped), (model, Muon::default().into())];
+    for ((threads, rule), (build, optimizer)) in ways.flat_map(|way| builds.map(|build| (way, build))) {
         let (graph, loss, correct) = build().expect("the shapes fit");
         let parameters = Parameters::initialise(&graph, Key::new(1));
         let mut session = Session::new(graph, parameters, threads).expect("a model");
         session.set_wide_rule(rule);
-        session.start_training(loss, &[correct], Optimizer { clip: Some(1.0), ..Adam::default().into() });
+        session.start_training(loss, &[correct], optimizer);
         // 65 images make 16 parts, of which one is greater than the others; 23 are the rest of an epoch.
         let mut step = |images, only_finite| {
             session.train_step(&Step { only_finite, ..Step::new(images, &examples, 1e-3) });

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::optimizer::BLOCK;
+use super::optimizer::{BLOCK, Matrix};
 use super::parameters::Layout;
 use crate::graph::{Graph, ParamId, ParameterKind};
 
@@ -12,26 +12,37 @@ pub(super) struct Block {
     pub range: Range<usize>,
     /// Whether weight decay acts.
     pub decay: bool,
+    /// Whether they belong to a matrix, which is updated as a whole when all its gradient is there.
+    pub is_matrix: bool,
 }
 
 /// Cuts the trained parameters of a graph, except those for which `apart` is true, into blocks. Statistics are in no
 /// block. Neighbors that are updated in the same way share blocks.
-pub(super) fn blocks(graph: &Graph, layout: &Layout, apart: impl Fn(ParamId) -> bool) -> Vec<Block> {
+pub(super) fn blocks(
+    graph: &Graph,
+    layout: &Layout,
+    matrices: &[Matrix],
+    apart: impl Fn(ParamId) -> bool,
+) -> Vec<Block> {
     let mut spans: Vec<Block> = Vec::new();
     for (index, param) in graph.parameters().iter().enumerate() {
         if param.kind == ParameterKind::Statistic || apart(ParamId(index)) {
             continue;
         }
-        let own = Block { range: layout.padded(index), decay: param.decay };
+        let is_matrix = matrices.iter().any(|matrix| matrix.param == index);
+        let own = Block { range: layout.padded(index), decay: param.decay, is_matrix };
         match spans.last_mut() {
-            Some(last) if last.range.end == own.range.start && last.decay == own.decay => {
+            Some(last)
+                if (last.range.end, last.decay, last.is_matrix) == (own.range.start, own.decay, own.is_matrix) =>
+            {
                 last.range.end = own.range.end;
             }
             _ => spans.push(own),
         }
     }
-    let cut = spans.into_iter().flat_map(|Block { range, decay }| {
-        range.clone().step_by(BLOCK).map(move |start| Block { range: start..(start + BLOCK).min(range.end), decay })
+    let cut = spans.into_iter().flat_map(|span| {
+        let (start, end) = (span.range.start, span.range.end);
+        (start..end).step_by(BLOCK).map(move |start| Block { range: start..(start + BLOCK).min(end), ..span.clone() })
     });
     cut.collect()
 }
@@ -58,8 +69,9 @@ mod tests {
         add("wide", 61, true, true);
         add("e", 7, true, true);
         let layout = Layout::new(&graph);
-        let found = blocks(&graph, &layout, |id| graph.parameter(id).name == "wide");
-        let block = |start, end, decay| Block { range: start..end, decay };
+        let matrices = [Matrix { param: 1, size: [1, 23], decay: true }];
+        let found = blocks(&graph, &layout, &matrices, |id| graph.parameter(id).name == "wide");
+        let block = |start, end, decay| Block { range: start..end, decay, is_matrix: start == 1024 };
         let expected = [
             block(0, 1024, true),
             block(1024, 1056, true),

@@ -69,14 +69,16 @@ pub fn training_memory(
     let layout = Layout::new(graph);
     let parameters = layout.len();
     let buffers = threads * buffers_per_thread(parts(images), threads);
-    let late = Late::new(&compiled.program, graph, &layout);
+    let matrices = optimizer.matrices(graph);
+    let late = Late::new(&compiled.program, graph, &layout, &matrices);
+    let untouched = matrices.iter().map(|matrix| layout.padded(matrix.param).len()).fold(0, sum);
     // Where late gradients are not kept, their part of the whole gradient is never touched.
-    let late_len = if optimizer.clip.is_some() { 0 } else { late.len() };
+    let late_len = if optimizer.clip.is_some() { 0 } else { late.transient_len() };
     let whole = if compiled.divided { parameters - late_len } else { 0 };
-    let own = sum(compiled.plan.len, late.longest() + late.room);
+    let own = sum(compiled.plan.len, (late.longest() + late.room).max(optimizer.matrix_room(&matrices)));
     Memory {
         parameters: bytes(parameters),
-        optimizer: bytes(all(parameters, optimizer.moments())),
+        optimizer: bytes(all(parameters, optimizer.moments()) - untouched),
         gradients: bytes(sum(all(compiled.gradient_len, buffers), whole)),
         packed: bytes(compiled.packed_len),
         activations: bytes(sum(all(own, threads), compiled.plan.batch_len)),
@@ -211,8 +213,7 @@ impl Session {
     /// When training was not started.
     pub fn optimizer_state(&self) -> OptimizerState {
         let training = self.training.as_ref().expect("training was started");
-        let moments = training.moments.iter().map(|buffer| Parameters::from_buffer(buffer, self.parameters.layout()));
-        OptimizerState { updates: training.updates, moments: moments.collect() }
+        OptimizerState { updates: training.updates, moments: training.moments.clone() }
     }
 
     /// Goes on from the parameters and the optimiser of another moment: the next step is that of then, bit for bit.
@@ -221,16 +222,11 @@ impl Session {
     /// When training was not started, or these are those of another graph or another optimiser.
     pub fn restore(&mut self, parameters: &Parameters, optimizer: &OptimizerState) {
         let training = self.training.as_mut().expect("training was started");
-        let own = self.parameters.layout();
-        assert!(
-            [parameters].into_iter().chain(&optimizer.moments).all(|values| values.layout() == own),
-            "another graph's"
-        );
         assert_eq!(training.moments.len(), optimizer.moments.len(), "moments of another optimiser");
         training.updates = optimizer.updates;
-        let to = training.moments.iter_mut().chain([self.parameters.buffer_mut()]);
+        let to = training.moments.iter_mut().chain([&mut self.parameters]);
         for (to, from) in to.zip(optimizer.moments.iter().chain([parameters])) {
-            to.as_mut_slice().copy_from_slice(from.buffer().as_slice());
+            to.copy_from(from);
         }
         self.packed_for = None;
     }

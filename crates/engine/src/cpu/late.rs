@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::blocks::Block;
 use super::convolution::room_len;
+use super::optimizer::Matrix;
 use super::parameters::Layout;
 use super::program::convolution::ConvolutionCall;
 use super::program::{Call, Program, Wide};
@@ -42,7 +43,7 @@ pub(super) struct Late {
 
 impl Late {
     /// Cuts the late calls of a program.
-    pub fn new(program: &Program, graph: &Graph, layout: &Layout) -> Self {
+    pub fn new(program: &Program, graph: &Graph, layout: &Layout, matrices: &[Matrix]) -> Self {
         let mut pieces: Vec<LatePiece> = Vec::new();
         for (call, late) in program.calls.iter().enumerate() {
             let Some((param, rows, width)) = gradient_of(late) else { continue };
@@ -60,7 +61,8 @@ impl Late {
                 let last = (first + rows_of_piece).min(rows);
                 let start = padded.start + first * width;
                 let end = if last == rows { padded.end } else { padded.start + last * width };
-                let block = Block { range: start..end, decay: graph.parameters()[param].decay };
+                let is_matrix = matrices.iter().any(|matrix| matrix.param == param);
+                let block = Block { range: start..end, decay: graph.parameters()[param].decay, is_matrix };
                 let before = pieces.last().map_or(0, |piece| piece.end);
                 pieces.push(LatePiece { call, rows: first..last, end: before + block.range.len(), block });
             }
@@ -78,6 +80,12 @@ impl Late {
     /// Numbers in all gradients, the gaps behind them included.
     pub fn len(&self) -> usize {
         self.pieces.last().map_or(0, |piece| piece.end)
+    }
+
+    /// Numbers in the gradients that are used piece by piece and need not exist as a whole.
+    pub fn transient_len(&self) -> usize {
+        let pieces = self.pieces.iter().filter(|piece| !piece.block.is_matrix);
+        pieces.map(|piece| piece.block.range.len()).sum()
     }
 
     /// Numbers in the longest piece.
@@ -122,7 +130,7 @@ mod tests {
                     Call::Wide(Wide::BiasGrad { dy: 0, bias, rows: 1, len: outputs }),
                 ];
                 let layout = Layout::new(&graph);
-                let late = Late::new(&Program { calls, ..Program::default() }, &graph, &layout);
+                let late = Late::new(&Program { calls, ..Program::default() }, &graph, &layout, &[]);
                 let mut at = LANES;
                 for piece in &late.pieces {
                     let range = &piece.block.range;

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::memory::Buffer;
+use super::optimizer::Matrix;
 use super::simd::LANES;
 use crate::graph::{Graph, ParamId};
 use crate::random::Key;
@@ -32,6 +33,16 @@ impl Layout {
         Layout { ranges: ranges.collect(), len }
     }
 
+    /// The same without the values of some parameters, whose places stay empty.
+    pub fn without(&self, matrices: &[Matrix]) -> Self {
+        let mut layout = self.clone();
+        for matrix in matrices {
+            let start = layout.ranges[matrix.param].start;
+            layout.ranges[matrix.param] = start..start;
+        }
+        layout
+    }
+
     /// Where a parameter starts.
     pub fn start(&self, param: usize) -> usize {
         self.ranges[param].start
@@ -57,7 +68,11 @@ impl Layout {
 impl Parameters {
     /// Makes zeros for all parameters of a graph.
     pub fn zeros(graph: &Graph) -> Self {
-        let layout = Layout::new(graph);
+        Parameters::with_layout(Layout::new(graph))
+    }
+
+    /// Makes zeros in a layout.
+    pub(super) fn with_layout(layout: Layout) -> Self {
         Parameters { buffer: Buffer::new(layout.len), layout }
     }
 
@@ -70,7 +85,8 @@ impl Parameters {
         parameters
     }
 
-    /// The values of one parameter, in the order of its shape.
+    /// The values of one parameter, in the order of its shape. Of a moment (see [`OptimizerState`](crate::OptimizerState))
+    /// that the optimizer does not keep for this parameter, there are none.
     pub fn get(&self, param: ParamId) -> &[f32] {
         &self.buffer.as_slice()[self.layout.ranges[param.index()].clone()]
     }
@@ -80,11 +96,12 @@ impl Parameters {
         &mut self.buffer.as_mut_slice()[self.layout.ranges[param.index()].clone()]
     }
 
-    /// Copies values that lie in this layout.
-    pub(super) fn from_buffer(values: &Buffer, layout: &Layout) -> Self {
-        let mut buffer = Buffer::new(layout.len);
-        buffer.as_mut_slice().copy_from_slice(values.as_slice());
-        Parameters { buffer, layout: layout.clone() }
+    /// Copies the values of parameters with the same layout. Empty places are not touched, so they take no memory.
+    pub(super) fn copy_from(&mut self, other: &Parameters) {
+        assert!(self.layout == other.layout, "parameters of another graph");
+        for range in &self.layout.ranges {
+            self.buffer.as_mut_slice()[range.clone()].copy_from_slice(&other.buffer.as_slice()[range.clone()]);
+        }
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -102,6 +119,8 @@ impl Parameters {
 
 impl Clone for Parameters {
     fn clone(&self) -> Self {
-        Parameters::from_buffer(&self.buffer, &self.layout)
+        let mut copy = Parameters::with_layout(self.layout.clone());
+        copy.copy_from(self);
+        copy
     }
 }

@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Isa;
 use super::blocks::{Block, blocks};
 use super::compiled::Compiled;
 use super::late::{Late, LatePiece, gradient_of};
 use super::memory::{Buffer, Shared};
-use super::optimizer::{Optimizer, Update};
+use super::optimizer::{Matrix, Optimizer, Update, Values};
 use super::parameters::{Layout, Parameters};
 use super::plan::all;
 use super::pool::Pool;
@@ -25,8 +26,8 @@ pub(super) struct Training {
     optimizer: Optimizer,
     /// Updates that were made.
     pub updates: u64,
-    /// As many as the optimiser keeps, that of the running average last.
-    pub moments: Vec<Buffer>,
+    /// As many as the optimizer keeps, the average last.
+    pub moments: Vec<Parameters>,
     /// Gradients of parts: a fixed number for each thread, that of thread 0 first.
     pub gradients: Vec<Buffer>,
     /// The same as pointers.
@@ -42,6 +43,8 @@ pub(super) struct Training {
     pub pending: Vec<Subtree>,
     /// What is summed and updated at a time.
     blocks: Vec<Block>,
+    /// What is updated as a whole.
+    matrices: Vec<Matrix>,
     /// Where statistics lie: nothing updates them, but they are averaged.
     statistics: Vec<Range<usize>>,
     /// The statistics before the step, one after the other.
@@ -62,8 +65,13 @@ impl Training {
     pub fn new(compiled: Compiled, outputs: usize, optimizer: Optimizer, graph: &Graph, layout: &Layout) -> Self {
         let late_params: Vec<usize> =
             compiled.program.calls.iter().filter_map(gradient_of).map(|(param, ..)| param).collect();
-        let blocks = blocks(graph, layout, |id| late_params.contains(&id.index()));
-        let late = Late::new(&compiled.program, graph, layout);
+        let matrices = optimizer.matrices(graph);
+        let blocks = blocks(graph, layout, &matrices, |id| late_params.contains(&id.index()));
+        let late = Late::new(&compiled.program, graph, layout, &matrices);
+        let moments = (0..optimizer.moments()).map(|moment| {
+            // Matrices have no second moment; where this is the average, there are no matrices.
+            Parameters::with_layout(if moment == 1 { layout.without(&matrices) } else { layout.clone() })
+        });
         let params = graph.parameters().iter().enumerate();
         let statistics = params.filter(|(_, param)| param.kind == ParameterKind::Statistic);
         let statistics: Vec<Range<usize>> = statistics.map(|(index, _)| layout.padded(index)).collect();
@@ -74,7 +82,7 @@ impl Training {
             output_pointers: Vec::new(),
             optimizer,
             updates: 0,
-            moments: (0..optimizer.moments()).map(|_| Buffer::new(layout.len())).collect(),
+            moments: moments.collect(),
             gradients: Vec::new(),
             gradient_pointers: Vec::new(),
             total_pointer: Shared::new(total.pointer()),
@@ -85,6 +93,7 @@ impl Training {
             pending: Vec::with_capacity(64),
             squares: vec![0.0; blocks.len() + late.pieces.len()],
             blocks,
+            matrices,
             statistics,
             kept_statistics,
             late,
@@ -120,7 +129,8 @@ impl Training {
             self.batch_pointer = Shared::new(self.batch.pointer());
         }
         if self.room.len() < threads {
-            self.room.resize_with(threads, || Buffer::new(self.late.longest() + self.late.room));
+            let room = (self.late.longest() + self.late.room).max(self.optimizer.matrix_room(&self.matrices));
+            self.room.resize_with(threads, || Buffer::new(room));
             self.room_pointers = self.room.iter_mut().map(|buffer| Shared::new(buffer.pointer())).collect();
         }
     }
@@ -128,7 +138,7 @@ impl Training {
     /// The running average of the parameters, where there is one.
     pub fn average_buffer(&mut self) -> Option<&mut Buffer> {
         self.optimizer.average?;
-        self.moments.last_mut()
+        self.moments.last_mut().map(Parameters::buffer_mut)
     }
 
     /// Copies the statistics, which the forward pass moves.
@@ -173,6 +183,7 @@ impl Training {
             self.updates += 1;
             let update = Update::new(self.optimizer, self.updates, step.learning_rate, 1.0);
             self.last_phase(pool, isa, parameters, step, Last::SumsAndUpdate(&update));
+            self.update_matrices(pool, isa, parameters, &update);
             return self.squares.iter().sum::<f64>().sqrt();
         }
         let norm = self.finish_sums(pool, isa, parameters, step);
@@ -182,18 +193,51 @@ impl Training {
             self.updates += 1;
             let update = Update::new(self.optimizer, self.updates, step.learning_rate, factor);
             self.last_phase(pool, isa, parameters, step, Last::Update(&update));
+            self.update_matrices(pool, isa, parameters, &update);
         }
         norm
     }
 
-    fn last_phase(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step, last: Last) {
-        let values = Shared::new(parameters.buffer_mut().pointer());
+    /// Pointers to the moments, null for those that the rule does not have, and to the average.
+    fn moment_pointers(&mut self) -> [Shared<f32>; 3] {
         let average = Shared::new(self.average_buffer().map_or(null_mut(), Buffer::pointer));
         let own = self.moments.len() - usize::from(self.optimizer.average.is_some());
         let mut moments = [Shared::new(null_mut()), Shared::new(null_mut()), average];
-        for (pointer, buffer) in moments.iter_mut().zip(&mut self.moments[..own]) {
-            *pointer = Shared::new(buffer.pointer());
+        for (pointer, moment) in moments.iter_mut().zip(&mut self.moments[..own]) {
+            *pointer = Shared::new(moment.buffer_mut().pointer());
         }
+        moments
+    }
+
+    /// Updates the matrices, whose gradients are there; each is the work of one thread, so that the number of threads does
+    /// not show.
+    fn update_matrices(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, update: &Update) {
+        if self.matrices.is_empty() {
+            return;
+        }
+        let values = Shared::new(parameters.buffer_mut().pointer());
+        let (moments, gradient) = (self.moment_pointers(), self.total_pointer);
+        let (matrices, room, layout) = (&self.matrices, &self.room_pointers, parameters.layout());
+        let next = AtomicUsize::new(0);
+        pool.run(&|thread| {
+            while let Some(matrix) = matrices.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let range = layout.padded(matrix.param);
+                let (start, len) = (range.start, range.len());
+                // SAFETY: threads have different matrices, which lie inside all buffers, and their own room.
+                unsafe {
+                    let [first, second, average] = moments.map(|moment| moment.at(start));
+                    let (values, gradient) = (values.get().add(start), gradient.get().add(start));
+                    let to = Values { len, values, gradient, moments: [first, second] };
+                    update.apply_to_matrix(isa, matrix, to, average, room[thread].get());
+                }
+            }
+        });
+    }
+
+    fn last_phase(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step, last: Last) {
+        let values = Shared::new(parameters.buffer_mut().pointer());
+        let moments = self.moment_pointers();
+        let average = moments[2];
         let squares = Shared::new(self.squares.as_mut_ptr());
         let (merges, blocks, late, room) = (&self.merges, &self.blocks, &self.late, &self.room_pointers);
         let statistics = &self.statistics;
@@ -211,11 +255,17 @@ impl Training {
             moves_statistics: false,
         };
         let threads = pool.threads();
-        let update = |block: &Block, gradient: *const f32, update: &Update| {
+        let update = |block: &Block, gradient: *mut f32, update: &Update| {
+            if block.is_matrix {
+                return;
+            }
             let (start, len) = (block.range.start, block.range.len());
-            let moments = moments.map(|moment| moment.at(start));
+            let [first, second, average] = moments.map(|moment| moment.at(start));
             // SAFETY: threads have different blocks, which lie inside all buffers.
-            unsafe { update.apply(isa, len, block.decay, values.get().add(start), gradient, moments) };
+            unsafe {
+                let values = values.get().add(start);
+                update.apply(isa, block.decay, Values { len, values, gradient, moments: [first, second] }, average);
+            }
         };
         pool.run(&|thread| {
             for index in share(blocks.len(), threads, thread) {
@@ -244,7 +294,8 @@ impl Training {
                 unsafe {
                     let total = run.total.get().add(block.range.start);
                     let own = room[thread].get();
-                    let to = if matches!(last, Last::SumsAndUpdate(_)) { own } else { total };
+                    let is_transient = matches!(last, Last::SumsAndUpdate(_)) && !block.is_matrix;
+                    let to = if is_transient { own } else { total };
                     if !matches!(last, Last::Update(_)) {
                         run.late(
                             &run.compiled.program.calls[*call],

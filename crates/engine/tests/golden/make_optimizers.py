@@ -6,6 +6,9 @@ Everything is computed in f64 with numpy alone, from the papers' formulas:
 
 - AdamW: Loshchilov and Hutter 2019, algorithm 2.
 - Lion: Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", program 1.
+- Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/, for the weights of hidden layers, with the update
+  scaled by 0.2 * sqrt(max(rows, columns)) as in Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2; AdamW
+  for all other parameters.
 
 The network is linear 5-13, tanh, linear 13-11, tanh, linear 11-17, tanh, linear 17-3, softmax cross-entropy. Each file
 holds the values of all parameters in the order fc1.weight, fc1.bias, fc2.weight, ..., one a line.
@@ -86,6 +89,37 @@ class Lion:
             self.momentum[i] = b2 * self.momentum[i] + (1 - b2) * g
 
 
+def orthogonalized(g):
+    """Five Newton-Schulz iterations: the singular values come near 1, the singular vectors stay."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = g / (np.sqrt((g * g).sum()) + 1e-7)
+    if x.shape[0] > x.shape[1]:
+        return orthogonalized(g.T).T
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
+
+
+class Muon(AdamW):
+    momentum = 0.95
+    hidden = (2, 4)  # The weights of the second and third layer.
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.buffer = [np.zeros_like(p) for p in parameters]
+
+    def step(self, parameters, grads, lr, t):
+        for i, (p, g) in enumerate(zip(parameters, grads)):
+            if i not in self.hidden:
+                parameters[i] = self.step_one(i, p, g, lr, t)
+                continue
+            self.buffer[i] = self.momentum * self.buffer[i] + (1 - self.momentum) * g
+            nesterov = self.momentum * self.buffer[i] + (1 - self.momentum) * g
+            scale = 0.2 * np.sqrt(max(p.shape))
+            parameters[i] = p * (1 - lr * WEIGHT_DECAY) - lr * scale * orthogonalized(nesterov)
+
+
 def weights_after(rule):
     parameters = initial_parameters()
     optimizer = rule(parameters)
@@ -95,6 +129,6 @@ def weights_after(rule):
 
 
 if __name__ == "__main__":
-    for name, rule in [("adamw", AdamW), ("lion", Lion)]:
+    for name, rule in [("adamw", AdamW), ("lion", Lion), ("muon", Muon)]:
         text = "".join(f"{value:.9}\n" for value in weights_after(rule))
         (Path(__file__).parent / f"{name}.txt").write_text(text)

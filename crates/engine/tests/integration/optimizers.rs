@@ -3,7 +3,9 @@
 
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, LinearInit};
-use vitreous_engine::{Adam, Average, Inference, Isa, Key, Lion, Optimizer, Parameters, Rule, Session, Sgd, Step, WideRule};
+use vitreous_engine::{
+    Adam, Average, Inference, Isa, Key, Lion, Muon, Optimizer, Parameters, Rule, Session, Sgd, Step, WideRule,
+};
 
 const STEPS: i32 = 5;
 const IMAGES: usize = 23;
@@ -305,4 +307,10 @@ fn adamw_gives_the_golden_weights() {
 #[test]
 fn lion_gives_the_golden_weights() {
     check_golden(Lion::default(), include_str!("../golden/lion.txt"), 1e-6);
+}
+
+#[test]
+fn muon_gives_the_golden_weights() {
+    // Newton-Schulz multiplies rounding errors in small singular values by up to 3.4445^5 = 485.
+    check_golden(Muon::default(), include_str!("../golden/muon.txt"), 2e-5);
 }

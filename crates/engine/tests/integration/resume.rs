@@ -3,7 +3,7 @@
 
 use vitreous_engine::graph::{Graph, GraphError, NodeId};
 use vitreous_engine::ops::{Activation, Convolution, LinearInit};
-use vitreous_engine::{Adam, Average, Key, Optimizer, OptimizerState, Parameters, Session, Sgd, Step};
+use vitreous_engine::{Adam, Average, Key, Lion, Muon, Optimizer, OptimizerState, Parameters, Session, Sgd, Step};
 
 const IMAGES: usize = 23;
 const SIDE: usize = 5;
@@ -16,6 +16,7 @@ fn network(has_norm: bool) -> Result<(Graph, NodeId), GraphError> {
     let x = graph.channels_last("map", image)?;
     let x = graph.conv2d("conv", x, Convolution::new(19, 3).padding(1), LinearInit::pytorch(27))?;
     let x = if has_norm { graph.batch_norm("norm", x, 1e-5, 0.1)? } else { x };
+    let x = graph.conv2d("hidden", x, Convolution::new(19, 1), LinearInit::pytorch(19))?;
     let x = graph.activation("act", x, Activation::Relu)?;
     let x = graph.global_avg_pool("pool", x)?;
     let x = graph.dropout("drop", x, 0.3)?;
@@ -66,7 +67,7 @@ fn bits(session: &Session) -> (u64, Vec<u32>) {
     (updates, all.flat_map(|(id, values)| values.get(id).iter().map(|value| value.to_bits())).collect())
 }
 
-fn optimizers() -> [Optimizer; 5] {
+fn optimizers() -> [Optimizer; 7] {
     let average = Some(Average { decay: 0.6 });
     [
         Optimizer { weight_decay: 0.1, ..Adam { decoupled: true, ..Adam::default() }.into() },
@@ -74,6 +75,8 @@ fn optimizers() -> [Optimizer; 5] {
         Optimizer { average, ..Adam::default().into() },
         Optimizer { average, ..Sgd { momentum: 0.9, nesterov: true }.into() },
         Sgd::default().into(),
+        Optimizer { average, ..Lion::default().into() },
+        Optimizer { average, clip: Some(0.5), weight_decay: 0.1, ..Muon::default().into() },
     ]
 }
 

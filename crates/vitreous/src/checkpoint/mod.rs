@@ -71,7 +71,7 @@ impl SavedWeights {
         header::check(path, header.metadata().as_ref(), &bytes[size_of::<u64>() + length..])?;
         let mut found: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
         found.sort_unstable();
-        let parameters = tensors::read(path, &tensors, graph, "", &found)?;
+        let parameters = tensors::read(path, &tensors, graph, "", &found, None)?;
         match found.iter().find(|name| graph.find_parameter(name).is_none()) {
             Some(unexpected) => Err(CheckpointError::unexpected(path, unexpected)),
             None => Ok(parameters),

@@ -287,9 +287,21 @@ impl StateTensors {
     /// # Errors
     /// When the state is that of another graph.
     pub fn parameters(&self, graph: &Graph, set: &str) -> Result<Parameters, StateError> {
+        self.read(graph, set, None)
+    }
+
+    /// Returns a set of an optimizer's moments, which has values of the same parameters as `like`.
+    ///
+    /// # Errors
+    /// When the state is that of another graph.
+    pub fn moment(&self, graph: &Graph, set: &str, like: &Parameters) -> Result<Parameters, StateError> {
+        self.read(graph, set, Some(like))
+    }
+
+    fn read(&self, graph: &Graph, set: &str, like: Option<&Parameters>) -> Result<Parameters, StateError> {
         let damaged = |error| StateError::Tensors(CheckpointError::damaged(&self.path, &error));
         let tensors = SafeTensors::deserialize(&self.bytes).map_err(damaged)?;
         let found: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
-        Ok(tensors::read(&self.path, &tensors, graph, &format!("{set}."), &found)?)
+        Ok(tensors::read(&self.path, &tensors, graph, &format!("{set}."), &found, like)?)
     }
 }

@@ -33,7 +33,11 @@ impl TensorFile {
     /// Makes a file of several sets of a graph's parameters; the names of a set's tensors start with its prefix.
     pub(super) fn new(graph: &Graph, about: &BTreeMap<&str, String>, sets: &[(&str, Arc<Parameters>)]) -> TensorFile {
         let sorted = header::sorted(graph);
-        let all = || sets.iter().flat_map(|set| sorted.iter().map(move |one| (set, one)));
+        // Of a moment that the optimizer does not keep for a parameter, there are no values.
+        let is_there = |(prefix_values, (_, id)): &(&(&str, Arc<Parameters>), &(&str, ParamId))| {
+            !prefix_values.1.get(*id).is_empty()
+        };
+        let all = || sets.iter().flat_map(|set| sorted.iter().map(move |one| (set, one))).filter(is_there);
         let shapes = all().map(|((prefix, _), (name, id))| (format!("{prefix}{name}"), &graph.parameter(*id).shape));
         let header = header::write(about, shapes);
         let tensors = all().map(|((prefix, values), (name, id))| (format!("{prefix}{name}"), values.clone(), *id));
@@ -106,16 +110,19 @@ fn tensor_title(name: &str, values: usize) -> String {
     format!("{name} {values}\n")
 }
 
-/// Reads one set of a graph's parameters; `found` are the names that the file has.
+/// Reads one set of a graph's parameters; `found` are the names that the file has. Parameters of which `like` has no values
+/// are not read.
 pub(super) fn read(
     path: &Path,
     tensors: &SafeTensors,
     graph: &Graph,
     prefix: &str,
     found: &[String],
+    like: Option<&Parameters>,
 ) -> Result<Parameters, CheckpointError> {
     let mut matching = Vec::with_capacity(found.len());
-    for (name, id) in header::sorted(graph) {
+    let is_there = |id: ParamId| like.is_none_or(|like| !like.get(id).is_empty());
+    for (name, id) in header::sorted(graph).into_iter().filter(|(_, id)| is_there(*id)) {
         let name = format!("{prefix}{name}");
         let Ok(tensor) = tensors.tensor(&name) else {
             return Err(CheckpointError::missing(path, &name, found));
@@ -131,7 +138,7 @@ pub(super) fn read(
         matching.push((name, id, tensor));
     }
     // No sooner: a file may speak of a large model and hold a small one.
-    let mut parameters = Parameters::zeros(graph);
+    let mut parameters = like.map_or_else(|| Parameters::zeros(graph), Parameters::clone);
     for (name, id, tensor) in matching {
         let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         parameters.get_mut(id).iter_mut().zip(values).for_each(|(to, from)| *to = from);

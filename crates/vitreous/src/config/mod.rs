@@ -297,7 +297,11 @@ mod tests {
                 "activation \"gelo\" is not one of relu, gelu, gelu-tanh, tanh",
                 "did you mean \"gelu\"?",
             ),
-            ("[train]\nsched = \"poly\"", "sched \"poly\" is not one of constant, cosine, step", "use sched = \"constant\""),
+            (
+                "[train]\nsched = \"poly\"",
+                "sched \"poly\" is not one of constant, cosine, step",
+                "use sched = \"constant\"",
+            ),
             (
                 "[model]\nkind = \"stak\"",
                 "kind \"stak\" is not one of vit, stack, sequence-vit, reader",

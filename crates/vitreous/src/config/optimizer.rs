@@ -1,7 +1,7 @@
 //! The optimizers of the key `train.opt`, and the engine's update rule for each.
 
 use serde::{Deserialize, Serialize};
-use vitreous_engine::{Adam, Lion, Rule, Sgd};
+use vitreous_engine::{Adam, Lion, Muon, Rule, Sgd};
 
 use super::train::TrainSpec;
 
@@ -16,6 +16,10 @@ pub enum Optimizer {
     /// Chen et al. 2023: the sign of a momentum. Needs a learning rate 3 to 10 times lower than `adamw`, and a weight decay
     /// that much higher.
     Lion,
+    /// Jordan et al. 2024: the weights of hidden layers move along an orthogonalized momentum (`momentum`), all others as
+    /// with `adamw` (`betas`, `opt_eps`). Scaled as in Liu et al. 2025, so that both use the learning rate and weight decay of
+    /// `adamw`.
+    Muon,
     /// Stochastic gradient descent with momentum, as `torch.optim.SGD`.
     Sgd,
 }
@@ -31,7 +35,10 @@ impl Optimizer {
 
     /// Default of `train.momentum`.
     pub fn momentum(self) -> f64 {
-        0.9
+        match self {
+            Optimizer::Muon => Muon::default().momentum,
+            _ => 0.9,
+        }
     }
 
     /// Returns the engine's update rule, with the recipe's hyperparameters.
@@ -41,6 +48,7 @@ impl Optimizer {
             Optimizer::Adam => Adam { betas, eps, decoupled: false }.into(),
             Optimizer::Adamw => Adam { betas, eps, decoupled: true }.into(),
             Optimizer::Lion => Lion { betas }.into(),
+            Optimizer::Muon => Muon { momentum, others: Adam { betas, eps, decoupled: true } }.into(),
             Optimizer::Sgd => Sgd { momentum, nesterov }.into(),
         }
     }

@@ -35,13 +35,13 @@ pub struct TrainSpec {
     pub opt: Optimizer,
     /// Learning rate after warm-up.
     pub lr: f64,
-    /// Decay rates of the two moments.
+    /// Decay rates of the two moments. Default: [0.9, 0.999], of `lion` [0.9, 0.99].
     pub betas: [f64; 2],
     /// Added to the root of the second moment.
     pub opt_eps: f64,
-    /// What `sgd` keeps of the direction of its last steps.
+    /// Momentum of `sgd` and `muon`. Default: 0.9, of `muon` 0.95.
     pub momentum: f64,
-    /// Whether `sgd` looks ahead along that direction (Nesterov's momentum).
+    /// Whether `sgd` uses Nesterov momentum; `muon` always does.
     pub nesterov: bool,
     /// Weight decay: decoupled, but of `adam` and `sgd` added to the gradient.
     pub weight_decay: f64,

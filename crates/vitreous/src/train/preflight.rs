@@ -102,21 +102,21 @@ fn disk_bytes(job: &Job) -> [u64; 2] {
     let TrainSpec { keep, on_nonfinite, .. } = *job.config.train;
     let names: usize = job.data().class_names.iter().map(String::len).sum();
     let parameters: usize = job.model.graph.parameters().iter().map(|parameter| parameter.shape.len()).sum();
-    let file = |tensors: u64| tensors * 4 * parameters as u64 + HEADER_BYTES + 4 * names as u64;
+    let file = |values: usize| 4 * values as u64 + HEADER_BYTES + 4 * names as u64;
     let has_best = match keep {
         Keep::Best => job.validation.is_some(),
         Keep::Last => false,
         Keep::LowestTrainLoss => true,
     };
-    let moments = optimizer(&job.config.train).moments() as u64;
+    let moments = optimizer(&job.config.train).moment_values(&job.model.graph);
     // Weights of the lowest loss may wait for the end of the epoch.
-    let waiting = u64::from(keep == Keep::LowestTrainLoss);
+    let waiting = if keep == Keep::LowestTrainLoss { parameters } else { 0 };
     // To go back to the start of an epoch, it is needed beside the moment.
     let moments_in_time = if on_nonfinite == OnNonfinite::Rollback { 2 } else { 1 };
-    let weights = (1 + u64::from(has_best)) * file(1);
+    let weights = (1 + u64::from(has_best)) * file(parameters);
     // States that are kept may name best weights that are no longer the best.
-    let named = (STATES - 1) * u64::from(has_best) * file(1);
-    [weights + named + STATES * file(moments_in_time * (1 + moments) + waiting), weights + file(1)]
+    let named = (STATES - 1) * u64::from(has_best) * file(parameters);
+    [weights + named + STATES * file(moments_in_time * (parameters + moments) + waiting), weights + file(parameters)]
 }
 
 /// Bytes of the files in a folder.

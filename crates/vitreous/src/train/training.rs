@@ -248,9 +248,10 @@ impl Training {
         })?;
         let CheckpointInfo { updates, position, lowest, start, .. } = about;
         let (graph, tensors) = (training.graph.clone(), saved.tensors()?);
-        let count = training.session.optimizer_state().moments.len();
+        let like = training.session.optimizer_state().moments;
         let optimizer = |prefix: &str, updates| -> Result<OptimizerState, TrainError> {
-            let sets = (1..=count).map(|number| tensors.parameters(&graph, &format!("{prefix}moment{number}")));
+            let sets = (1..).zip(&like);
+            let sets = sets.map(|(number, like)| tensors.moment(&graph, &format!("{prefix}moment{number}"), like));
             Ok(OptimizerState { updates, moments: sets.collect::<Result<_, _>>()? })
         };
         training.session.restore(&tensors.parameters(&graph, "weights")?, &optimizer("", updates)?);

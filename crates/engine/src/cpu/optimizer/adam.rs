@@ -119,11 +119,11 @@ mod tests {
             }
             check(format_args!("l2 {l2}, keep {keep}"), &expected, 3e-7, |isa| {
                 let mut all = [&values, &first, &second].map(|x| Guarded::new(x));
-                let gradient = Guarded::new(&gradient);
+                let mut gradient = Guarded::new(&gradient);
                 let [values, first_moment, second_moment] = all.each_mut().map(Guarded::pointer);
                 let moments = [first_moment, second_moment];
                 let args = Args {
-                    to: Values { len, values, gradient: gradient.read(), moments },
+                    to: Values { len, values, gradient: gradient.pointer(), moments },
                     gradient_factor: factor as f32,
                     betas: [beta1 as f32, beta2 as f32],
                     rests: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],

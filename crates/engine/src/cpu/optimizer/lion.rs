@@ -98,9 +98,9 @@ mod tests {
         }
         check(format_args!("{len} values"), &expected, 3e-7, |isa| {
             let [mut values, mut momentum] = [&values, &momentum].map(|x| Guarded::new(x));
-            let gradient = Guarded::new(&gradient);
+            let mut gradient = Guarded::new(&gradient);
             let moments = [momentum.pointer(), std::ptr::null_mut()];
-            let to = Values { len, values: values.pointer(), gradient: gradient.read(), moments };
+            let to = Values { len, values: values.pointer(), gradient: gradient.pointer(), moments };
             let step = StepNumbers {
                 learning_rate,
                 weight_decay: decay,
@@ -116,15 +116,11 @@ mod tests {
     fn a_nan_in_the_gradient_shows_in_the_weight() {
         for isa in Isa::available() {
             let [mut values, mut momentum] = [1, 2].map(|seed| Guarded::new(&numbers(seed, LANES)));
-            let gradient = Guarded::new(&[f32::NAN; LANES]);
+            let mut gradient = Guarded::new(&[f32::NAN; LANES]);
             let moments = [momentum.pointer(), std::ptr::null_mut()];
-            let to = Values { len: LANES, values: values.pointer(), gradient: gradient.read(), moments };
-            let step = StepNumbers {
-                learning_rate: 0.1,
-                weight_decay: 0.0,
-                gradient_factor: 1.0,
-                bias_corrections: [1.0; 2],
-            };
+            let to = Values { len: LANES, values: values.pointer(), gradient: gradient.pointer(), moments };
+            let step =
+                StepNumbers { learning_rate: 0.1, weight_decay: 0.0, gradient_factor: 1.0, bias_corrections: [1.0; 2] };
             unsafe { Lion::default().update(isa, &step, to) };
             assert!(values.values().iter().all(|value| value.is_nan()), "{isa:?}");
         }

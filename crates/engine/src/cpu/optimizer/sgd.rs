@@ -96,11 +96,11 @@ mod tests {
             }
             check(format_args!("momentum {momentum:?}, nesterov {nesterov}"), &expected, 3e-7, |isa| {
                 let [mut values, mut buffer] = [&values, &buffer].map(|x| Guarded::new(x));
-                let gradient = Guarded::new(&gradient);
+                let mut gradient = Guarded::new(&gradient);
                 let null = std::ptr::null_mut();
                 let moments = [momentum.map_or(null, |_| buffer.pointer()), null];
                 let args = Args {
-                    to: Values { len, values: values.pointer(), gradient: gradient.read(), moments },
+                    to: Values { len, values: values.pointer(), gradient: gradient.pointer(), moments },
                     gradient_factor: factor as f32,
                     momentum: momentum.unwrap_or(0.0) as f32,
                     nesterov,
