@@ -28,7 +28,7 @@ pub fn differentiate(graph: &Graph, loss: NodeId) -> TrainingGraph {
     let grad = match node.op {
         Op::CrossEntropy { smoothing } => Op::CrossEntropyGrad { smoothing },
         Op::CrossEntropyTokens { smoothing } => Op::CrossEntropyTokensGrad { smoothing },
-        _ => panic!("`{}` is no cross-entropy loss", node.name),
+        _ => panic!("`{}` is not a cross-entropy loss", node.name),
     };
     let logits = node.inputs[0];
     let forward_len = graph.nodes().len();
@@ -53,7 +53,7 @@ pub fn differentiate(graph: &Graph, loss: NodeId) -> TrainingGraph {
     TrainingGraph { graph: backward.graph, forward_len, gradient_of: backward.gradient_of }
 }
 
-/// A node needs a gradient when a parameter stands behind it.
+/// A node needs a gradient when it depends on a parameter.
 fn needs_gradient(graph: &Graph) -> Vec<bool> {
     let mut needs = Vec::with_capacity(graph.nodes().len());
     for node in graph.nodes() {

@@ -44,7 +44,7 @@ impl Shape {
         self.len() > Shape::LEN_MAX
     }
 
-    /// Number of values, or the greatest integer where there are more.
+    /// Number of values, or the largest integer where there are more.
     pub fn len(&self) -> usize {
         self.0.iter().fold(1, |len, &axis| len.saturating_mul(axis))
     }
@@ -101,21 +101,21 @@ impl fmt::Debug for Shape {
     }
 }
 
-/// How a parameter starts.
+/// How a parameter is initialized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// The same number everywhere.
     Constant(f32),
     /// U(-bound, bound).
     Uniform {
-        /// Greatest absolute value.
+        /// Largest absolute value.
         bound: f32,
     },
     /// U(least, greatest).
     Between {
-        /// Least value.
+        /// Smallest value.
         least: f32,
-        /// Greatest value.
+        /// Largest value.
         greatest: f32,
     },
     /// N(0, std).
@@ -141,7 +141,7 @@ impl Init {
         Init::Uniform { bound: (6.0 / (fan_in + fan_out) as f64).sqrt() as f32 }
     }
 
-    /// Fills `values` from a parameter's own stream.
+    /// Fills `values` from a random stream of the parameter.
     pub fn fill(self, key: Key, values: &mut [f32]) {
         for (i, value) in (0u64..).zip(values) {
             *value = match self {
@@ -162,9 +162,9 @@ impl Init {
 /// What changes a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterKind {
-    /// The optimiser, by its gradient.
+    /// The optimizer, by its gradient.
     Trained,
-    /// An operation that keeps count of what it sees, such as batch norm; it has no gradient.
+    /// An operation that collects statistics, such as batch norm; the parameter has no gradient.
     Statistic,
 }
 
@@ -175,11 +175,11 @@ pub struct Parameter {
     pub name: String,
     /// Its own axes; linear weights are `[out, in]`.
     pub shape: Shape,
-    /// How it starts.
+    /// How it is initialized.
     pub init: Init,
     /// What changes it.
     pub kind: ParameterKind,
-    /// Whether the optimiser's weight decay acts on it.
+    /// Whether the optimizer's weight decay acts on it.
     pub decay: bool,
 }
 
@@ -208,32 +208,32 @@ pub struct Graph {
     params_by_name: HashMap<String, ParamId>,
 }
 
-/// Why an operation cannot be added to a graph.
+/// The errors of adding an operation to a graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GraphError {
     /// Two shapes do not fit together.
     #[error("shape {found} does not fit, expected {expected} ({node})")]
     Shape {
-        /// The operation that was to be added.
+        /// The operation.
         node: String,
         /// The shape it was given.
         found: Shape,
         /// The shapes it takes.
         expected: String,
     },
-    /// A number is out of its range.
+    /// A number is out of range.
     #[error("{key} {value} is not {expected} ({node})")]
     Value {
-        /// The operation that was to be added.
+        /// The operation.
         node: String,
-        /// What the number is.
+        /// The number's name.
         key: &'static str,
         /// The number.
         value: String,
-        /// What it should be.
+        /// The allowed range.
         expected: String,
     },
-    /// A tensor has more values than memory can ever hold.
+    /// A tensor is too large for any memory.
     #[error("shape {shape} has too many values ({name})")]
     TooLarge {
         /// The node or the parameter.
@@ -317,7 +317,7 @@ impl Graph {
         self.add_parameter(Parameter { name: name.to_string(), shape: shape.into(), init, kind, decay: true })
     }
 
-    /// Adds a parameter that no gradient changes, but the operations that read it may.
+    /// Adds a parameter that the optimizer does not change; operations that read it may.
     ///
     /// # Errors
     /// When the name is taken.
@@ -339,12 +339,12 @@ impl Graph {
         Ok(id)
     }
 
-    /// Says whether the optimiser's weight decay acts on a parameter.
+    /// Sets whether weight decay acts on a parameter.
     pub fn set_decay(&mut self, param: ParamId, decay: bool) {
         self.params[param.0].decay = decay;
     }
 
-    /// Adds what `build` adds, or nothing of it where that fails.
+    /// Adds what `build` adds, or nothing if it fails.
     pub(crate) fn all_or_nothing<T>(
         &mut self,
         build: impl FnOnce(&mut Graph) -> Result<T, GraphError>,
@@ -362,7 +362,7 @@ impl Graph {
         built
     }
 
-    /// Adds a node whose shape its operation has worked out.
+    /// Adds a node whose shape is known.
     pub(crate) fn push(
         &mut self,
         name: &str,

@@ -1,10 +1,10 @@
-//! Randomness as a function: a number is drawn from a key and a counter, never from a state that moves.
+//! Random numbers as a function of a key and a counter, without a state.
 //!
 //! So a draw does not depend on thread counts, batch sizes or what was drawn before it, and a resumed run
 //! replays nothing. The function is SplitMix64 (Steele, Lea and Flood 2014, with Stafford's mix 13) read at an
 //! arbitrary position, which passes BigCrush as a sequential generator.
 
-/// Names one stream of random numbers; made by folding the facts that tell the stream apart into a seed.
+/// The key of one random stream: a seed, combined with the facts that identify the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(u64);
 

@@ -1,13 +1,13 @@
-//! What a caller gives a session and gets from it.
+//! The arguments and results of a session.
 
 use std::num::NonZeroUsize;
 
 use crate::cpu::Parameters;
 use crate::random::Key;
 
-/// Gives the inputs of a graph for each example of a step; threads ask for them as they come to them.
+/// Provides the inputs of a graph for each example of a step; threads read them when they need them.
 ///
-/// A closure of the same arguments as [`Examples::fill`] does as well.
+/// A closure with the arguments of [`Examples::fill`] works too.
 pub trait Examples: Sync {
     /// Writes the values of one example for the graph's input number `input` (in the order of the input nodes).
     fn fill(&self, input: usize, example: usize, values: &mut [f32]);
@@ -19,47 +19,47 @@ impl<F: Fn(usize, usize, &mut [f32]) + Sync> Examples for F {
     }
 }
 
-/// Why a session cannot be started.
+/// The errors of a new session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// The graph is a training graph; a session makes its own from a model.
-    #[error("operation {operation} computes a gradient, but a session takes a model ({node})")]
+    #[error("operation {operation} computes a gradient, but a session needs a model without gradients ({node})")]
     Gradient {
         /// The node.
         node: String,
         /// Its operation.
         operation: &'static str,
     },
-    /// The parameters were made for a graph with other ones.
+    /// The parameters belong to a graph with other ones.
     #[error("the parameters belong to another graph")]
     Parameters,
-    /// The processor lacks the instruction set.
-    #[error("this processor has no {isa}")]
+    /// The processor does not have the instruction set.
+    #[error("this processor does not support {isa}")]
     Isa {
         /// The instruction set.
         isa: &'static str,
     },
 }
 
-/// One optimiser step.
+/// One optimizer step.
 pub struct Step<'a> {
-    /// Images of the step.
+    /// Number of images of the step.
     pub images: usize,
-    /// Where their values come from.
+    /// The images.
     pub examples: &'a dyn Examples,
     /// Learning rate of this step.
     pub learning_rate: f64,
     /// Key of the epoch's dropout.
     pub dropout: Key,
-    /// Place of the step's first image in the epoch's order.
+    /// Index of the step's first image in the epoch's order.
     pub first: u64,
-    /// What the sum of the examples' losses is divided by; the number of images where nothing is said.
+    /// The sum of the examples' losses is divided by this; by the number of images if it is `None`.
     ///
-    /// A loss that is itself a sum, over the words of a sequence, becomes a mean over all words of the step this way.
+    /// A loss that is itself a sum, over the tokens of a sequence, becomes a mean over all tokens of the step this way.
     pub targets: Option<f64>,
     /// Parts of the step, of nearly the same size, that operations over a whole batch (batch norm) see one at a time.
     ///
-    /// Nothing else depends on it: gradients are accumulated whatever the number of images.
+    /// Nothing else depends on it: gradients are accumulated for any number of images.
     pub micro_batches: NonZeroUsize,
     /// Whether a step whose gradient is not finite leaves everything as it was. To know that before the update takes one
     /// more pass over the gradient, unless clipping takes it anyway. A step whose loss is not finite always leaves
@@ -68,14 +68,14 @@ pub struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// Makes a step at the start of an epoch whose dropout key is made from seed 0.
+    /// Makes a step at the start of an epoch, with a dropout key from seed 0.
     pub fn new(images: usize, examples: &'a dyn Examples, learning_rate: f64) -> Self {
         let dropout = Key::new(0);
         let micro_batches = NonZeroUsize::MIN;
         Step { images, examples, learning_rate, dropout, first: 0, targets: None, micro_batches, only_finite: false }
     }
 
-    /// What the sum of the losses is divided by.
+    /// The divisor of the sum of the losses.
     pub(crate) fn divisor(&self) -> f64 {
         self.targets.unwrap_or(self.images as f64)
     }
@@ -102,31 +102,31 @@ impl Default for WideRule {
     }
 }
 
-/// What a step came to.
+/// The results of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// Sum of the images' losses over the step's targets (so their mean, unless told otherwise), before the update.
+    /// Loss before the update: the sum of the images' losses, divided as [`Step::targets`] says (by default their mean).
     pub loss: f64,
-    /// Norm of the gradient, before clipping; no number where the loss is none, since nobody asked for it then.
+    /// Norm of the gradient before clipping; NaN where the loss is not finite, because the gradient is not computed then.
     pub gradient_norm: f64,
 }
 
-/// What an optimiser remembers from step to step.
+/// The state that an optimizer keeps from step to step.
 #[derive(Clone)]
 pub struct OptimizerState {
-    /// Updates that were made.
+    /// Number of updates so far.
     pub updates: u64,
     /// The moments of the rule (Adam: first and second moment; SGD: the momentum buffer, if there is momentum), then the
     /// average of the parameters, if there is one.
     pub moments: Vec<Parameters>,
 }
 
-/// Memory that a session takes, in bytes.
+/// Memory of a session, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Values of the parameters.
     pub parameters: u64,
-    /// Moments of the optimiser.
+    /// Moments of the optimizer.
     pub optimizer: u64,
     /// Gradients, all copies of all threads.
     pub gradients: u64,
@@ -137,7 +137,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All of it.
+    /// The sum.
     pub fn total(&self) -> u64 {
         self.parameters + self.optimizer + self.gradients + self.packed + self.activations
     }

@@ -23,7 +23,7 @@ pub(super) unsafe fn value_and_derivative<S: Simd>(activation: Activation, x: S:
 unsafe fn relu<S: Simd>(x: S::V) -> (S::V, S::V) {
     unsafe {
         let zero = S::splat(0.0);
-        // The constant comes first: of a pair with what is no number, the second is returned.
+        // The constant comes first: of a pair with a NaN, the second is returned.
         (S::max(zero, x), S::select(S::greater(x, zero), S::splat(1.0), zero))
     }
 }

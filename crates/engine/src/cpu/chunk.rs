@@ -54,7 +54,7 @@ impl Chunk<'_> {
     /// Runs one region of the program.
     ///
     /// # Safety
-    /// The pointers are good for the sizes of the plan, the layout and the outputs, and nobody else writes there.
+    /// The pointers are good for the sizes of the plan, the layout and the outputs, and no other thread writes there.
     pub unsafe fn run(&mut self, region: &Region) {
         let images = self.images;
         let room = self.compiled.plan.capacity.chunk;

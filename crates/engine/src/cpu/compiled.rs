@@ -61,12 +61,12 @@ impl Compiled {
         Compiled { plan, program, regions, divided, packed_offsets, packed_len, gradient_starts, gradient_len, chunk }
     }
 
-    /// Number of chunks for so many images, all of nearly the same size.
+    /// Number of chunks for this many images, all of nearly the same size.
     pub fn chunks(&self, images: usize) -> usize {
         images.div_ceil(self.chunk)
     }
 
-    /// Images of the greatest chunk for so many images.
+    /// Images of the largest chunk for this many images.
     pub fn greatest_chunk(&self, images: usize) -> usize {
         images.div_ceil(self.chunks(images).max(1))
     }

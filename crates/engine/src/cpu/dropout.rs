@@ -52,7 +52,7 @@ impl Mask {
 impl<S: Simd> RowBits<S> {
     /// Returns which of the 16 values at vector `vector` of the row are kept.
     ///
-    /// Two neighbouring vectors share one draw: ask for the even one first, or set `fresh`.
+    /// Two neighboring vectors share one draw: ask for the even one first, or set `fresh`.
     #[inline(always)]
     pub unsafe fn keeps(&mut self, vector: usize, fresh: bool) -> S::M {
         unsafe {

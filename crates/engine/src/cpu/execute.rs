@@ -30,7 +30,7 @@ use crate::session::{Memory, OptimizerState, SessionError, Step, StepReport, Wid
 
 pub use inference::Inference;
 
-/// A model that can be trained and asked.
+/// A model that can be trained and evaluated.
 pub struct Session {
     graph: Graph,
     isa: Isa,
@@ -45,14 +45,14 @@ pub struct Session {
     wide: WideRule,
 }
 
-/// Which of a session's programs.
+/// One of a session's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProgramId {
     Training,
     Inference(usize),
 }
 
-/// The memory that training takes for steps of so many images, known before anything is allocated.
+/// Returns the memory that training takes for steps of `images` images, before anything is allocated.
 pub fn training_memory(
     graph: &Graph,
     loss: NodeId,
@@ -85,7 +85,7 @@ pub fn training_memory(
     }
 }
 
-/// The memory that [`Session::infer`] takes for so many images, its results included.
+/// Returns the memory that [`Session::infer`] takes for `images` images, its results included.
 pub fn inference_memory(graph: &Graph, nodes: &[NodeId], images: usize, threads: usize) -> Memory {
     let mut compiled = Compiled::new(graph, nodes, Mode::Infer, Isa::best(), &WideRule::default());
     let chunk = images.div_ceil(compiled.chunks(images).max(threads.min(images)));
@@ -105,7 +105,7 @@ fn buffers_per_thread(parts: usize, threads: usize) -> usize {
 }
 
 impl Session {
-    /// Starts a session on so many threads with the fastest instruction set there is.
+    /// Starts a session with `threads` threads and the fastest instruction set of this processor.
     ///
     /// # Errors
     /// When the graph holds gradients or the parameters are another graph's.
@@ -146,7 +146,7 @@ impl Session {
         &self.parameters
     }
 
-    /// The values of one parameter, to be changed. Not all at once: kernels rely on the layout of the graph's own.
+    /// The values of one parameter, to change them. All cannot be replaced at once, because kernels rely on their layout.
     pub fn parameter_mut(&mut self, param: ParamId) -> &mut [f32] {
         self.packed_for = None;
         self.parameters.get_mut(param)
@@ -162,15 +162,15 @@ impl Session {
         self.isa
     }
 
-    /// Says which layers are cut by columns when training is started next.
+    /// Sets which layers are cut by columns from the next [`Session::start_training`] on.
     pub fn set_wide_rule(&mut self, rule: WideRule) {
         self.wide = rule;
     }
 
-    /// Makes the session ready to train: `loss` is made small, `metrics` are values to be read after each step.
+    /// Prepares training: each step reduces `loss`; `metrics` are nodes whose values can be read after each step.
     ///
     /// # Panics
-    /// When `loss` is no cross-entropy node, or a metric is no node of the graph.
+    /// When `loss` is not a cross-entropy node, or a metric is not a node of the graph.
     pub fn start_training(&mut self, loss: NodeId, metrics: &[NodeId], optimizer: impl Into<Optimizer>) {
         let nodes = self.graph.nodes().len();
         assert!(metrics.iter().all(|metric| metric.index() < nodes), "a metric of another graph");
@@ -186,7 +186,7 @@ impl Session {
         self.packed_for = None;
     }
 
-    /// Takes one optimiser step.
+    /// Takes one optimizer step.
     ///
     /// # Panics
     /// When training was not started or the step has no images.
@@ -207,7 +207,7 @@ impl Session {
         StepReport { loss, gradient_norm }
     }
 
-    /// Copies what the optimiser remembers.
+    /// Copies the optimizer state.
     ///
     /// # Panics
     /// When training was not started.
@@ -216,10 +216,10 @@ impl Session {
         OptimizerState { updates: training.updates, moments: training.moments.clone() }
     }
 
-    /// Goes on from the parameters and the optimiser of another moment: the next step is that of then, bit for bit.
+    /// Continues from saved parameters and a saved optimizer state: the next step is the same as then, bit for bit.
     ///
     /// # Panics
-    /// When training was not started, or these are those of another graph or another optimiser.
+    /// When training was not started, or the state is of another graph or another optimizer.
     pub fn restore(&mut self, parameters: &Parameters, optimizer: &OptimizerState) {
         let training = self.training.as_mut().expect("training was started");
         assert_eq!(training.moments.len(), optimizer.moments.len(), "moments of another optimiser");
@@ -255,7 +255,7 @@ impl Session {
         (gradient, total(&training.outputs[0][..step.images]) / step.divisor())
     }
 
-    /// Makes all memory big enough that such a step allocates nothing.
+    /// Allocates all memory that such a step needs.
     fn fit_training(&mut self, step: &Step) {
         let (threads, images) = (self.pool.threads(), step.images);
         let training = self.training.as_mut().expect("training was started");
@@ -290,7 +290,7 @@ impl Session {
         }
     }
 
-    /// Packs the weights of a program, unless they are.
+    /// Packs the weights of a program, unless that was done.
     fn pack(&mut self, id: ProgramId) {
         if self.packed_for == Some(id) {
             return;
@@ -335,7 +335,7 @@ impl Session {
         self.packed_for = Some(id);
     }
 
-    /// Takes all parts forward and backward; leaves the sums of a single region's gradients to `training.merges`.
+    /// Runs all parts forward and backward. The sums of a single region's gradients are left to `training.merges`.
     fn accumulate_gradients(&mut self, step: &Step, moves_statistics: bool) {
         assert!(step.images > 0, "a step needs images");
         self.fit_training(step);
@@ -398,7 +398,7 @@ impl Session {
     }
 }
 
-/// Checks what a session is made of.
+/// Checks the arguments of a new session.
 fn check(graph: &Graph, parameters: &Parameters, isa: Isa, available: &[Isa]) -> Result<(), SessionError> {
     if !available.contains(&isa) {
         return Err(SessionError::Isa { isa: isa.name() });
@@ -413,7 +413,7 @@ fn check(graph: &Graph, parameters: &Parameters, isa: Isa, available: &[Isa]) ->
     Ok(())
 }
 
-/// What a step of so many images needs room for. Parts differ by one image, and it may be the smaller part that is cut
+/// The sizes that a step of `images` images needs. Parts differ by one image, and it may be the smaller part that is cut
 /// into fewer and so greater chunks.
 fn capacity(compiled: &Compiled, images: usize, micro_batches: NonZeroUsize) -> Capacity {
     let count = parts(images);
@@ -421,7 +421,7 @@ fn capacity(compiled: &Compiled, images: usize, micro_batches: NonZeroUsize) -> 
     Capacity { chunk, images, micro_batches: micro_batches.get() }
 }
 
-/// Bytes of so many numbers.
+/// Bytes of this many values.
 fn bytes(numbers: usize) -> u64 {
     all(numbers, size_of::<f32>()) as u64
 }

@@ -93,7 +93,7 @@ impl Late {
         self.pieces.iter().map(|piece| piece.block.range.len()).max().unwrap_or(0)
     }
 
-    /// The pieces of one of so many threads: an equal share of the numbers, as far as pieces allow.
+    /// The pieces of one of `threads` threads: an equal share of the values, as far as pieces allow.
     pub fn share(&self, threads: usize, thread: usize) -> Range<usize> {
         let before = |thread: usize| self.pieces.partition_point(|piece| piece.end * threads <= self.len() * thread);
         before(thread)..before(thread + 1)

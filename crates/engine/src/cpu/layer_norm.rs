@@ -2,7 +2,7 @@
 
 use super::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 
-/// Normalises rows.
+/// Normalizes rows.
 pub(super) struct Forward {
     pub rows: usize,
     pub features: usize,
@@ -12,7 +12,7 @@ pub(super) struct Forward {
     pub bias: *const f32,
     /// The result; may be `x`.
     pub out: *mut f32,
-    /// Mean and 1 / deviation of each row; null when nobody asks for them.
+    /// Mean and 1 / deviation of each row; null where they are not needed.
     pub stats: *mut f32,
     /// Whether a ReLU follows.
     pub relu: bool,
@@ -57,11 +57,11 @@ unsafe fn forward_generic<S: Simd>(args: &Forward) {
 }
 
 isa_kernel! {
-    /// Normalises each row, then scales and shifts it.
+    /// Normalizes each row, then scales and shifts it.
     forward, forward_generic, Forward
 }
 
-/// The gradient of rows that were normalised.
+/// The gradient of rows that were normalized.
 pub(super) struct Backward {
     pub rows: usize,
     pub features: usize,
@@ -77,7 +77,7 @@ pub(super) struct Backward {
     pub continues: bool,
     /// Added to the input's gradient; null for nothing.
     pub residual: *const f32,
-    /// Gradient of the input; may be `residual` or `dy`; null when nobody asks for it.
+    /// Gradient of the input; may be `residual` or `dy`; null where it is not needed.
     pub dx: *mut f32,
 }
 

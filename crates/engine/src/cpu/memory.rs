@@ -1,7 +1,7 @@
 //! Memory for kernels: zeroed, and aligned to cache lines.
 //!
 //! The allocator is asked for no more than its own alignment: it then hands out pages as the system gives them, zeroed
-//! and not yet there, so that memory which nobody writes to takes none, and each page comes to the thread that writes to
+//! and not yet there, so that memory that is never written to takes none, and each page is near the thread that writes to
 //! it first. (Asked for more, it would fill all of them on the calling thread.)
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -53,7 +53,7 @@ impl Buffer {
     }
 
     pub fn as_slice(&self) -> &[f32] {
-        // SAFETY: `len` initialised values live as long as the buffer; `&self` keeps writers away.
+        // SAFETY: `len` initialized values live as long as the buffer; `&self` keeps writers away.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 

@@ -2,7 +2,7 @@
 //! executor that takes the parts of a step through them.
 //!
 //! This is the only place with `unsafe` code. The rules that make it sound:
-//! - Memory comes from [`memory::Buffer`], which hands out pointers from `&mut` only and is always initialised; results
+//! - Memory comes from [`memory::Buffer`], which hands out pointers from `&mut` only and is always initialized; results
 //!   and dropout keys are plain `Vec`s.
 //! - A session's parameters have the layout of its graph, and its instruction set is one that the processor has: both
 //!   are checked when it is made, and nobody can put others in their place.

@@ -1,4 +1,4 @@
-//! The values of a graph's parameters, statistics included, side by side in one buffer; optimiser moments and gradients
+//! The values of a graph's parameters, statistics included, side by side in one buffer; optimizer moments and gradients
 //! lie the same way.
 
 use std::ops::Range;
@@ -76,7 +76,7 @@ impl Parameters {
         Parameters { buffer: Buffer::new(layout.len), layout }
     }
 
-    /// Gives every parameter the start its rule says, each from a stream of its own name.
+    /// Initializes every parameter by its rule, each from a random stream of its own name.
     pub fn initialise(graph: &Graph, key: Key) -> Self {
         let mut parameters = Parameters::zeros(graph);
         for (index, param) in graph.parameters().iter().enumerate() {

@@ -131,7 +131,7 @@ pub(super) fn plan(program: &Program, regions: &[Region], capacity: Capacity) ->
     Plan { capacity, places, len, batch_len }
 }
 
-/// Numbers in `count` values of `len` numbers each. What no integer holds is the greatest integer here and in [`sum`]:
+/// Numbers in `count` values of `len` numbers each. What no integer holds is the largest integer here and in [`sum`]:
 /// an estimate then says so, and no such memory can be allocated.
 pub(super) fn all(len: usize, count: usize) -> usize {
     len.saturating_mul(count)
@@ -147,7 +147,7 @@ fn place(mut values: Vec<(Slot, usize, Life)>, mut found: impl FnMut(Slot, usize
     for (_, len, _) in &mut values {
         *len = len.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX);
     }
-    // Greatest first: what is long fits into gaps only when it comes early.
+    // Largest first: what is long fits into gaps only when it comes early.
     values.sort_by_key(|&(slot, len, _)| (std::cmp::Reverse(len), slot));
     // By their places, from the first to the last.
     let mut placed: Vec<(usize, usize, Life)> = Vec::with_capacity(values.len());

@@ -240,7 +240,7 @@ impl Call {
     }
 
     /// Whether the call gives the gradient of a parameter that is its alone, block by block, right before the update.
-    /// Late calls stand at the end of a program.
+    /// Late calls are at the end of a program.
     pub fn late(&self) -> bool {
         match self {
             Call::Wide(Wide::WeightGrad { .. } | Wide::BiasGrad { .. }) => true,

@@ -1,7 +1,7 @@
 //! Where the parts of a step must meet: a program as regions, which the threads take one after the other together.
 //!
 //! Between two calls that see the whole batch, a thread takes its parts through all calls while their values are warm.
-//! A program without such calls is one region. Late calls are in none: they stand at the program's end and give the
+//! A program without such calls is one region. Late calls are in none: they are at the program's end and give the
 //! gradient of a weight block by block, right before the update.
 
 use std::ops::Range;
@@ -45,7 +45,7 @@ pub(super) fn regions(program: &Program) -> Vec<Region> {
     regions
 }
 
-/// The number of the region of each call; late calls stand in one of their own at the end.
+/// The number of the region of each call; late calls are in one of their own at the end.
 pub(super) fn region_of_calls(program: &Program, regions: &[Region]) -> Vec<usize> {
     let mut of = vec![regions.len(); program.calls.len()];
     for (number, region) in regions.iter().enumerate() {

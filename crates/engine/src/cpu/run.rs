@@ -1,4 +1,4 @@
-//! One training step on its way: what its threads share, and how a thread takes its part of a region.
+//! A training step while it runs: what its threads share, and how a thread runs its parts of a region.
 
 mod convolution;
 
@@ -20,7 +20,7 @@ use crate::session::Step;
 /// Columns that are cut from each other at multiples of this many, so that two threads never write to one cache line.
 const CUT: usize = 16;
 
-/// What a thread has of its own.
+/// The memory of one thread.
 pub(super) struct Worker {
     pub scratch: Buffer,
     pub keys: Vec<[u32; 2]>,
@@ -33,25 +33,25 @@ pub(super) struct Run<'a> {
     pub step: &'a Step<'a>,
     pub compiled: &'a Compiled,
     pub layout: &'a Layout,
-    /// Nobody writes to trained values before the update.
+    /// Trained values do not change before the update.
     pub parameters: Shared<f32>,
     pub packed: Shared<f32>,
-    /// Values that outlive a region.
+    /// Values that are used by several regions.
     pub batch: Shared<f32>,
     /// Gradients of parts and their sums, the same number for each thread.
     pub gradients: &'a [Shared<f32>],
-    /// The gradient of the whole step, as the parameters lie.
+    /// The gradient of the whole step, in the layout of the parameters.
     pub total: Shared<f32>,
     pub outputs: &'a [Shared<f32>],
-    /// Whether statistics follow what is seen.
+    /// Whether batch norm updates its statistics.
     pub moves_statistics: bool,
 }
 
 impl Run<'_> {
-    /// Takes one part through a region, chunk by chunk, and adds its gradient to the thread's sub-trees.
+    /// Runs one part through a region, chunk by chunk, and adds its gradient to the thread's subtrees.
     ///
     /// # Safety
-    /// Memory was fitted to the step, `buffers` are the thread's own, and nobody else takes the part.
+    /// Memory was fitted to the step, `buffers` are the thread's own, and no other thread takes the part.
     pub unsafe fn part(&self, region: &Region, [part, count]: [usize; 2], worker: &mut Worker, buffers: Range<usize>) {
         let images = share(self.step.images, count, part);
         let buffer = free_buffer(&worker.pending, buffers);

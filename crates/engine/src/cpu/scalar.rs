@@ -77,7 +77,7 @@ pub(super) fn cross_entropy_grad(logits: &[f32], label: f32, smoothing: f32, sha
     }
 }
 
-/// 1 where the greatest logit, the first of equals, is the label's.
+/// 1 where the largest logit, the first of equals, is the label's.
 pub(super) fn correct(logits: &[f32], label: f32) -> f32 {
     let label = class_of(label, logits.len());
     let greatest = logits.iter().copied().fold(f32::MIN, f32::max);
@@ -87,7 +87,7 @@ pub(super) fn correct(logits: &[f32], label: f32) -> f32 {
 
 fn class_of(label: f32, classes: usize) -> usize {
     let class = label as usize;
-    assert!(class < classes && class as f32 == label, "label {label} is no class of {classes}");
+    assert!(class < classes && class as f32 == label, "label {label} is not a class of {classes}");
     class
 }
 
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "label 2.5 is no class of 3")]
+    #[should_panic(expected = "label 2.5 is not a class of 3")]
     fn a_label_that_is_no_class_is_refused() {
         correct(&[0.0; 3], 2.5);
     }

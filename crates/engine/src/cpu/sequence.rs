@@ -25,7 +25,7 @@ pub(super) fn softmax_grad(y: &[f32], dy: &mut [f32]) {
 /// The whole number that a value stands for.
 pub(super) fn number_of(value: f32, count: usize) -> usize {
     let number = value as usize;
-    assert!(number < count && number as f32 == value, "{value} is no number of a vocabulary of {count}");
+    assert!(number < count && number as f32 == value, "token {value} is not in a vocabulary of {count}");
     number
 }
 
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "11 is no number of a vocabulary of 11")]
+    #[should_panic(expected = "token 11 is not in a vocabulary of 11")]
     fn a_number_outside_the_vocabulary_is_refused() {
         number_of(11.0, 11);
     }

@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-/// Parts of a step at most.
+/// Maximum number of parts of a step.
 const MOST_PARTS: usize = 16;
-/// Images of a part at least, where there are so many.
+/// Minimum number of images of a part, where a step has enough.
 const FEWEST_IMAGES: usize = 4;
 
-/// Number of parts for so many images: a power of two, and a function of nothing else.
+/// Number of parts for this many images: a power of two that depends on nothing else.
 pub(super) fn parts(images: usize) -> usize {
     let most = (images / FEWEST_IMAGES).clamp(1, MOST_PARTS);
     1 << most.ilog2()
@@ -26,7 +26,7 @@ pub(super) fn parts_of(count: usize, threads: usize, thread: usize) -> Range<usi
     if thread < busy { share(count, busy, thread) } else { count..count }
 }
 
-/// A complete sub-tree: the sum over parts `first .. first + 2^level`.
+/// A complete subtree: the sum over parts `first .. first + 2^level`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Subtree {
     pub first: usize,
@@ -42,7 +42,7 @@ impl Subtree {
     }
 }
 
-/// Adds the sub-tree on top to the one below it while the two are halves of one; `add(into, from)` adds buffers.
+/// Adds the subtree on top to the one below it while the two are halves of one; `add(into, from)` adds buffers.
 pub(super) fn merge(pending: &mut Vec<Subtree>, mut add: impl FnMut(usize, usize)) {
     while let [.., left, right] = pending.as_mut_slice() {
         if !left.is_left_of(right) {
@@ -54,18 +54,18 @@ pub(super) fn merge(pending: &mut Vec<Subtree>, mut add: impl FnMut(usize, usize
     }
 }
 
-/// Returns a buffer of a thread that none of its pending sub-trees uses.
+/// Returns a buffer of a thread that none of its pending subtrees uses.
 pub(super) fn free_buffer(pending: &[Subtree], buffers: Range<usize>) -> usize {
     buffers.into_iter().find(|b| pending.iter().all(|tree| tree.buffer != *b)).expect("buffers_needed counted them")
 }
 
 /// Returns how many gradient buffers a thread needs for these parts at most: one for the part at work, and one for
-/// each complete sub-tree before it.
+/// each complete subtree before it.
 pub(super) fn buffers_needed(parts: Range<usize>) -> usize {
     parts.clone().map(|part| 1 + subtrees(parts.start..part)).max().unwrap_or(0)
 }
 
-/// Number of greatest complete sub-trees in a range of parts.
+/// Number of largest complete subtrees in a range of parts.
 fn subtrees(mut parts: Range<usize>) -> usize {
     let mut count = 0;
     while !parts.is_empty() {

@@ -10,7 +10,7 @@ pub(super) struct Sum {
     pub into: *mut f32,
     /// Null for nothing to add.
     pub from: *const f32,
-    /// Where the sum of squares goes; null when nobody asks.
+    /// Where the sum of squares goes; null where it is not needed.
     pub squares: *mut f64,
 }
 

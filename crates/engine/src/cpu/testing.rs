@@ -26,7 +26,7 @@ pub(super) struct Guarded {
 #[cfg(all(target_os = "linux", not(miri)))]
 struct Fenced {
     pages: *mut u8,
-    /// Bytes up to the page that nobody may touch.
+    /// Bytes up to the inaccessible page.
     bytes: usize,
     len: usize,
 }

@@ -29,7 +29,7 @@ pub(super) struct Panel {
     pub step: usize,
 }
 
-/// Loads N vectors of a row of `width` values. `RAGGED` says that the width is no multiple of 16: the last vector is then
+/// Loads N vectors of a row of `width` values. `RAGGED` says that the width is not a multiple of 16: then the last vector is
 /// cut, because what lies behind the row may be another thread's, or nobody's.
 #[inline(always)]
 pub(super) unsafe fn load_row<S: Simd, const N: usize, const RAGGED: bool>(

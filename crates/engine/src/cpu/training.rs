@@ -24,34 +24,34 @@ use crate::session::Step;
 pub(super) struct Training {
     pub compiled: Compiled,
     optimizer: Optimizer,
-    /// Updates that were made.
+    /// Number of updates so far.
     pub updates: u64,
     /// As many as the optimizer keeps, the average last.
     pub moments: Vec<Parameters>,
-    /// Gradients of parts: a fixed number for each thread, that of thread 0 first.
+    /// Gradient buffers of the parts: a fixed number for each thread, those of thread 0 first.
     pub gradients: Vec<Buffer>,
     /// The same as pointers.
     pub gradient_pointers: Vec<Shared<f32>>,
     /// The whole gradient, where it is not the sum in the first of `gradients`: in a program of several regions.
     total: Buffer,
     pub total_pointer: Shared<f32>,
-    /// Values that outlive a region.
+    /// Values that are used by several regions.
     batch: Buffer,
     pub batch_pointer: Shared<f32>,
-    /// Sums left to do when all threads are done.
+    /// Sums that are left when all threads have finished.
     pub merges: Vec<[usize; 2]>,
     pub pending: Vec<Subtree>,
-    /// What is summed and updated at a time.
+    /// The values that are summed and updated together.
     blocks: Vec<Block>,
-    /// What is updated as a whole.
+    /// The parameters that are updated as whole matrices.
     matrices: Vec<Matrix>,
-    /// Where statistics lie: nothing updates them, but they are averaged.
+    /// Where statistics are: the optimizer does not update them, but they are averaged.
     statistics: Vec<Range<usize>>,
-    /// The statistics before the step, one after the other.
+    /// The saved statistics, one after the other.
     kept_statistics: Vec<f32>,
-    /// Gradients that are not there yet.
+    /// Gradients that are computed right before the update.
     late: Late,
-    /// For each thread, room for a piece of these.
+    /// Memory of each thread for one piece of these, or for a matrix.
     room: Vec<Buffer>,
     room_pointers: Vec<Shared<f32>>,
     /// Sum of squares of each block of the gradient, then of each late piece.
@@ -103,7 +103,7 @@ impl Training {
         }
     }
 
-    /// Makes all memory big enough for a step of so many images, with so many buffers for gradients.
+    /// Allocates all memory that a step of `images` images needs, with `buffers` gradient buffers.
     pub fn fit(&mut self, images: usize, threads: usize, buffers: usize) {
         let mut moved = false;
         for (out, per_image) in self.outputs.iter_mut().zip(&self.compiled.program.outputs) {
@@ -135,13 +135,13 @@ impl Training {
         }
     }
 
-    /// The running average of the parameters, where there is one.
+    /// The average of the parameters, where there is one.
     pub fn average_buffer(&mut self) -> Option<&mut Buffer> {
         self.optimizer.average?;
         self.moments.last_mut().map(Parameters::buffer_mut)
     }
 
-    /// Copies the statistics, which the forward pass moves.
+    /// Saves the statistics, which the forward pass changes.
     pub fn keep_statistics(&mut self, parameters: &Parameters) {
         let values = parameters.buffer().as_slice();
         let mut kept = self.kept_statistics.as_mut_slice();
@@ -152,7 +152,7 @@ impl Training {
         }
     }
 
-    /// Gives the statistics the values that were kept.
+    /// Restores the saved statistics.
     pub fn bring_back_statistics(&self, parameters: &mut Parameters) {
         let values = parameters.buffer_mut().as_mut_slice();
         let mut kept = self.kept_statistics.as_slice();
@@ -168,15 +168,15 @@ impl Training {
         if self.compiled.divided { self.total.as_slice() } else { self.gradients[0].as_slice() }
     }
 
-    /// Does the sums that are left, and computes what comes late; the whole gradient is then there. Returns its norm.
+    /// Finishes the sums and computes late gradients, so that the whole gradient is there. Returns its norm.
     pub fn finish_sums(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step) -> f64 {
         self.last_phase(pool, isa, parameters, step, Last::Sums);
-        // None of it is to be done again.
+        // They must not be added again.
         self.merges.clear();
         self.squares.iter().sum::<f64>().sqrt()
     }
 
-    /// Updates the parameters, unless the step asks for a finite gradient and this is none; returns its norm.
+    /// Updates the parameters, unless the step requires a finite gradient and this one is not. Returns its norm.
     pub fn update(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step) -> f64 {
         let clip = self.optimizer.clip;
         if clip.is_none() && !step.only_finite {
@@ -316,7 +316,7 @@ impl Training {
     }
 }
 
-/// What the last phase has left to do.
+/// What the last phase still has to do.
 #[derive(Clone, Copy)]
 enum Last<'a> {
     /// Sums and late gradients.
@@ -328,10 +328,10 @@ enum Last<'a> {
 }
 
 impl Run<'_> {
-    /// Does one block of the sums that are left, and takes the squares of the result.
+    /// Finishes the sums of one block, and sums the squares of the result.
     ///
     /// # Safety
-    /// The block lies inside all gradients, and nobody else touches it.
+    /// The block lies inside all gradients, and no other thread uses it.
     unsafe fn sum_block(&self, block: &Block, merges: &[[usize; 2]], squares: *mut f64) {
         let (start, len) = (block.range.start, block.range.len());
         let at = |buffer: usize| unsafe { self.gradients[buffer].get().add(start) };

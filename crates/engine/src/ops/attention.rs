@@ -18,7 +18,7 @@ pub enum Over {
 /// What an attention does besides its products.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionOptions {
-    /// Number of heads; each takes `embed_dim / heads` neighbouring columns of query, key and value.
+    /// Number of heads; each takes `embed_dim / heads` neighboring columns of query, key and value.
     pub heads: usize,
     /// What the scores are multiplied by before softmax.
     pub scale: f32,
@@ -42,7 +42,7 @@ impl AttentionOptions {
 /// The options of an attention, checked, with the random numbers that its dropout draws.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
-    /// Number of heads; each takes `embed_dim / heads` neighbouring columns of query, key and value.
+    /// Number of heads; each takes `embed_dim / heads` neighboring columns of query, key and value.
     pub heads: usize,
     /// What the scores are multiplied by before softmax.
     pub scale: f32,

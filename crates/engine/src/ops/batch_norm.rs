@@ -1,6 +1,6 @@
 //! Batch norm: `(x - mean) / sqrt(variance + eps) * weight + bias`, channel by channel, with mean and variance over all
 //! pixels of all images of a step while training, and over what training has seen in inference.
-//! Source: Ioffe and Szegedy 2015; as in PyTorch the variance that normalises divides by n, the one that is kept by
+//! Source: Ioffe and Szegedy 2015; as in PyTorch the variance that normalizes divides by n, the one that is kept by
 //! n - 1.
 
 use crate::autodiff::Backward;
@@ -8,7 +8,7 @@ use crate::graph::{Graph, GraphError, Init, Node, NodeId, wrong_value};
 use crate::ops::{Op, group_norm};
 
 impl Graph {
-    /// Normalises channels over the images of a step.
+    /// Normalizes channels over the images of a step.
     ///
     /// The parameters are named `<name>.weight` and `<name>.bias`; the statistics for inference, `<name>.running_mean`
     /// and `<name>.running_var`, move by the part `momentum` towards those of each step.

@@ -1,5 +1,5 @@
 //! The 2-D convolution (strictly, cross-correlation) of a map `[height, width, channels]`, as in PyTorch but for the
-//! order of the map's axes: a product sums over channels, so they are neighbours in memory. The weight keeps
+//! order of the map's axes: a product sums over channels, so they are neighbors in memory. The weight keeps
 //! PyTorch's axes, `[out, in / groups, kernel, kernel]`.
 
 use crate::autodiff::Backward;
@@ -15,9 +15,9 @@ pub struct Convolution {
     pub kernel: usize,
     /// Pixels from one place of the kernel to the next.
     pub stride: usize,
-    /// Rows and columns of zeros that are thought around the map.
+    /// Rows and columns of zero padding on each side of the map.
     pub padding: usize,
-    /// Channels are cut into so many groups; a group's results see only its own channels.
+    /// Number of groups of channels; a group's outputs depend only on its own channels.
     pub groups: usize,
 }
 
@@ -45,7 +45,7 @@ impl Convolution {
         Convolution { groups, ..self }
     }
 
-    /// Values that each result is a sum over: what initialisation rules call the fan-in.
+    /// Values that each result is a sum over: what initialization rules call the fan-in.
     pub fn fan_in(self, in_channels: usize) -> usize {
         (in_channels / self.groups).saturating_mul(self.kernel).saturating_mul(self.kernel)
     }

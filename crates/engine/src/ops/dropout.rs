@@ -35,7 +35,7 @@ impl Dropout {
         [bits as u32, (bits >> 32) as u32]
     }
 
-    /// Tells whether the value at `column` of `row`, in rows of `features` values, is kept.
+    /// Returns whether the value at `column` of `row`, in rows of `features` values, is kept.
     ///
     /// The first 16 columns of a block of 32 take the low halves of 16 numbers, the other 16 the high halves.
     pub fn keeps(self, keys: [u32; 2], row: usize, features: usize, column: usize) -> bool {

@@ -11,7 +11,7 @@ impl Graph {
     /// - `ids`: `[tokens]`, whole numbers below `vocabulary`; returned: `[tokens, width]`
     ///
     /// # Errors
-    /// When `ids` has other axes or is no input, a number is 0 or the name is taken.
+    /// When `ids` has other axes or is not an input, a number is 0 or the name is taken.
     pub fn embedding(
         &mut self,
         name: &str,

@@ -6,7 +6,7 @@ use crate::graph::{Graph, GraphError, Node, NodeId, wrong_value};
 use crate::ops::Op;
 
 impl Graph {
-    /// Normalises groups of channels; the parameters are named `<name>.weight` and `<name>.bias`.
+    /// Normalizes groups of channels; the parameters are named `<name>.weight` and `<name>.bias`.
     ///
     /// # Shapes
     /// - `map`: `[..., channels]`, and the same is returned; both parameters `[channels]`

@@ -7,7 +7,7 @@ use crate::ops::Op;
 
 /// Sum, difference, square and its sum, scale, multiply by weight, add bias.
 pub(super) const FLOPS: u64 = 7;
-/// Two sums of products, the normalised input again, and the projection.
+/// Two sums of products, the normalized input again, and the projection.
 pub(super) const GRAD_FLOPS: u64 = 13;
 
 impl Graph {
@@ -24,7 +24,7 @@ impl Graph {
         })
     }
 
-    /// Normalises the last axis, then scales and shifts it by the two parameters.
+    /// Normalizes the last axis, then scales and shifts it by the two parameters.
     ///
     /// # Shapes
     /// - `x`: `[..., features]`, and the same is returned; both parameters `[features]`

@@ -5,7 +5,7 @@ use crate::graph::{Graph, GraphError, Node, NodeId, Shape, wrong_value};
 use crate::ops::Op;
 
 impl Graph {
-    /// Takes `len` neighbouring features from `start` on.
+    /// Takes `len` neighboring features from `start` on.
     ///
     /// # Shapes
     /// - `x`: `[..., features]`; returned: `[..., len]`
@@ -21,7 +21,7 @@ impl Graph {
         self.push(name, Op::SliceFeatures { start }, &[x], &[], shape.with_features(len))
     }
 
-    /// Takes `len` neighbouring tokens from `start` on.
+    /// Takes `len` neighboring tokens from `start` on.
     ///
     /// # Shapes
     /// - `x`: `[tokens, features]`; returned: `[len, features]`

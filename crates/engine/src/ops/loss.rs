@@ -1,7 +1,7 @@
 //! Cross-entropy with label smoothing (Szegedy et al. 2016, section 7), and whether the prediction was right.
 //!
 //! The target of an example with label `l` is `(1 - smoothing) [class = l] + smoothing / classes`, as in PyTorch.
-//! A sequence has a label for each token; a label of -1 is no target, and its token counts for nothing.
+//! A sequence has a label for each token; a label of -1 means no target: its token does not count.
 
 use crate::graph::{Graph, GraphError, NodeId, Shape, wrong_value};
 use crate::ops::Op;
@@ -31,7 +31,7 @@ impl Graph {
         self.push(name, Op::CrossEntropy { smoothing }, &[logits, label], &[], Shape(vec![]))
     }
 
-    /// Returns 1 where the greatest logit is the label's, else 0; the first of equal logits counts.
+    /// Returns 1 where the largest logit is the label's, else 0; the first of equal logits counts.
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -40,7 +40,7 @@ impl Graph {
         self.push(name, Op::Correct, &[logits, label], &[], Shape(vec![]))
     }
 
-    /// Returns the sum of the cross-entropy losses of an example's real targets; a label of -1 is none.
+    /// Returns the sum of the cross-entropy losses of an example's targets; tokens with the label -1 have none.
     ///
     /// # Shapes
     /// - `logits`: `[tokens, classes]`; `labels`: `[tokens]`, class numbers or -1; returned: `[]`
@@ -61,7 +61,7 @@ impl Graph {
         self.push(name, Op::CrossEntropyTokens { smoothing }, &[logits, labels], &[], Shape(vec![]))
     }
 
-    /// Returns 1 where all of an example's real targets have the greatest logit, else 0; the first of equal logits
+    /// Returns 1 where all of an example's targets have the largest logit, else 0; the first of equal logits
     /// counts.
     ///
     /// # Errors

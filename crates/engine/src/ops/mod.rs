@@ -1,7 +1,7 @@
-//! The operations a graph is made of, one file for each: shape rule, gradient rule, FLOPs, and what it means.
+//! The operations of a graph, one file each: shape rule, gradient rule, FLOPs and meaning.
 //!
 //! The files add constructors to [`Graph`]. What an operation computes is defined by the plain loops in
-//! `reference`; how it is computed fast is the business of `cpu`.
+//! `reference`; `cpu` computes it fast.
 
 mod activation;
 mod add;
@@ -35,7 +35,7 @@ pub use pooling::Pool;
 use crate::autodiff::Backward;
 use crate::graph::{Graph, Node, NodeId};
 
-/// What a node computes. Those whose name ends in `Grad` are made by [`crate::autodiff`] alone.
+/// The operation of a node. Only [`crate::autodiff`] makes those whose name ends in `Grad`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// A value given for each example.
@@ -51,12 +51,12 @@ pub enum Op {
     LinearInputGrad,
     /// Adds `dy^T x` to the weight's gradient and the column sums of `dy` to the bias's.
     LinearParamGrad,
-    /// Normalises the last axis, then scales and shifts it by the two parameters.
+    /// Normalizes the last axis, then scales and shifts it by the two parameters.
     LayerNorm {
         /// Added to the variance.
         eps: f32,
     },
-    /// From `(dy, x)`: the gradient of the normalised input; adds to the gradients of scale and shift.
+    /// From `(dy, x)`: the gradient of the normalized input; adds to the gradients of scale and shift.
     LayerNormGrad {
         /// Added to the variance.
         eps: f32,
@@ -129,7 +129,7 @@ pub enum Op {
     Softmax,
     /// From `(dy, y)`: the gradient of the numbers before softmax.
     SoftmaxGrad,
-    /// Neighbouring features of each row.
+    /// Neighboring features of each row.
     SliceFeatures {
         /// The first one.
         start: usize,
@@ -139,7 +139,7 @@ pub enum Op {
         /// The first one.
         start: usize,
     },
-    /// Neighbouring tokens.
+    /// Neighboring tokens.
     SliceTokens {
         /// The first one.
         start: usize,
@@ -166,17 +166,17 @@ pub enum Op {
     },
     /// Zeroes whole examples at random while training and scales the others up; its own gradient.
     DropPath(Dropout),
-    /// From `(logits, labels)`: the sum of the cross-entropy losses of an example's real targets.
+    /// From `(logits, labels)`: the sum of the cross-entropy losses of an example's targets.
     CrossEntropyTokens {
-        /// Part of the target spread evenly over all classes.
+        /// Fraction of the target that is spread evenly over all classes.
         smoothing: f32,
     },
-    /// From `(logits, labels)`: the gradient of the mean loss over the real targets of a step.
+    /// From `(logits, labels)`: the gradient of the mean loss over the targets of a step.
     CrossEntropyTokensGrad {
-        /// Part of the target spread evenly over all classes.
+        /// Fraction of the target that is spread evenly over all classes.
         smoothing: f32,
     },
-    /// From `(logits, labels)`: 1 where every real target has the greatest logit, else 0.
+    /// From `(logits, labels)`: 1 where every target has the largest logit, else 0.
     CorrectSequence,
     // convolution
     /// From `[channels, height, width]` to `[height, width, channels]`, or from the same values in one row.
@@ -189,51 +189,51 @@ pub enum Op {
     Conv2dInputGrad(Convolution),
     /// From `(dy, x)`: adds to the gradients of weight and bias; has no value of its own.
     Conv2dParamGrad(Convolution),
-    /// The greatest value of each window of `[height, width, channels]`.
+    /// The largest value of each window of `[height, width, channels]`.
     MaxPool2d(Pool),
-    /// From `(dy, x)`: `dy` at the first greatest value of each window, zeros elsewhere.
+    /// From `(dy, x)`: `dy` at the first largest value of each window, zeros elsewhere.
     MaxPool2dGrad(Pool),
     /// The mean of each window of `[height, width, channels]`.
     AvgPool2d(Pool),
     /// From `dy`: each window's `dy` spread evenly over its values.
     AvgPool2dGrad(Pool),
-    /// Normalises groups of channels over the pixels of an image, then scales and shifts channels.
+    /// Normalizes groups of channels over the pixels of an image, then scales and shifts channels.
     GroupNorm {
         /// Groups of channels.
         groups: usize,
         /// Added to the variance.
         eps: f32,
     },
-    /// From `(dy, x)`: the gradient of the normalised input; adds to the gradients of scale and shift.
+    /// From `(dy, x)`: the gradient of the normalized input; adds to the gradients of scale and shift.
     GroupNormGrad {
         /// Groups of channels.
         groups: usize,
         /// Added to the variance.
         eps: f32,
     },
-    /// Normalises channels over the images of a step, or by statistics, then scales and shifts them.
+    /// Normalizes channels over the images of a step, or by statistics, then scales and shifts them.
     BatchNorm {
         /// Added to the variance.
         eps: f32,
         /// Part by which the statistics move towards those of a step.
         momentum: f32,
     },
-    /// From `(dy, x)`: the gradient of the normalised input; adds to the gradients of scale and shift.
+    /// From `(dy, x)`: the gradient of the normalized input; adds to the gradients of scale and shift.
     BatchNormGrad {
         /// Added to the variance.
         eps: f32,
     },
     /// From `(logits, label)`: the cross-entropy loss of one example.
     CrossEntropy {
-        /// Part of the target spread evenly over all classes.
+        /// Fraction of the target that is spread evenly over all classes.
         smoothing: f32,
     },
     /// From `(logits, label)`: the gradient of the loss's share in the loss of a step.
     CrossEntropyGrad {
-        /// Part of the target spread evenly over all classes.
+        /// Fraction of the target that is spread evenly over all classes.
         smoothing: f32,
     },
-    /// From `(logits, label)`: 1 where the greatest logit is the label's, else 0.
+    /// From `(logits, label)`: 1 where the largest logit is the label's, else 0.
     Correct,
 }
 

@@ -1,4 +1,4 @@
-//! Pooling of maps `[height, width, channels]`: the greatest value of a window, or the mean, as in PyTorch.
+//! Pooling of maps `[height, width, channels]`: the largest value of a window, or the mean, as in PyTorch.
 
 use crate::autodiff::Backward;
 use crate::graph::{Graph, GraphError, Node, NodeId, wrong_value};
@@ -11,7 +11,7 @@ pub struct Pool {
     pub kernel: usize,
     /// Pixels from one place of the window to the next.
     pub stride: usize,
-    /// Rows and columns that are thought around the map: never the greatest, but zeros that count in a mean.
+    /// Rows and columns of padding on each side of the map: never the maximum, but zeros that count in a mean.
     pub padding: usize,
 }
 
@@ -28,7 +28,7 @@ impl Pool {
 }
 
 impl Graph {
-    /// Takes the greatest value of each window, channel by channel; the gradient goes to the first of equals.
+    /// Takes the largest value of each window, channel by channel; the gradient goes to the first of equals.
     ///
     /// # Shapes
     /// - `map`: `[height, width, channels]`; returned: `[out_height, out_width, channels]` with
@@ -76,7 +76,7 @@ impl Graph {
     }
 }
 
-/// The greatest needs its input again, the mean does not.
+/// The largest needs its input again, the mean does not.
 pub(super) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId) {
     let Node { inputs, name, op, .. } = backward.node(id).clone();
     if !backward.needs_gradient(inputs[0]) {
@@ -86,7 +86,7 @@ pub(super) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId) {
     let (op, of) = match op {
         Op::MaxPool2d(pool) => (Op::MaxPool2dGrad(pool), vec![dy, inputs[0]]),
         Op::AvgPool2d(pool) => (Op::AvgPool2dGrad(pool), vec![dy]),
-        op => unreachable!("{} is no pooling", op.name()),
+        op => unreachable!("{} is not a pooling operation", op.name()),
     };
     let dx = backward.push(&format!("{name}.grad"), op, &of, &[], shape);
     backward.add_gradient(inputs[0], dx);

@@ -54,7 +54,7 @@ impl Graph {
     /// Takes one token of `[tokens, features]`.
     ///
     /// # Errors
-    /// When there is no such token.
+    /// When the token does not exist.
     pub fn select_token(&mut self, name: &str, tokens: NodeId, index: usize) -> Result<NodeId, GraphError> {
         let shape = self.sequence(name, tokens)?;
         if index >= shape.0[0] {

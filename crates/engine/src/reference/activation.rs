@@ -11,7 +11,7 @@ const CUBIC: f64 = 0.044715;
 /// Returns the function's value.
 pub(crate) fn value(activation: Activation, x: f64) -> f64 {
     match activation {
-        // Not `max`, which makes 0 of what is no number.
+        // Not `max`, which makes 0 of a NaN.
         Activation::Relu if x < 0.0 => 0.0,
         Activation::Relu => x,
         Activation::Gelu => x * normal_distribution(x),

@@ -9,7 +9,7 @@ fn normalise(row: &[f64], eps: f64) -> (Vec<f64>, f64) {
     (row.iter().map(|x| (x - mean) * inverse_std).collect(), inverse_std)
 }
 
-/// y = normalised * weight + bias
+/// y = normalized * weight + bias
 pub(crate) fn forward(x: &[f64], weight: &[f64], bias: &[f64], eps: f64) -> Vec<f64> {
     let mut y = Vec::with_capacity(x.len());
     for row in x.chunks_exact(weight.len()) {
@@ -21,7 +21,7 @@ pub(crate) fn forward(x: &[f64], weight: &[f64], bias: &[f64], eps: f64) -> Vec<
     y
 }
 
-/// dx = (g - mean(g) - normalised * mean(g * normalised)) / sqrt(variance + eps), with g = dy * weight
+/// dx = (g - mean(g) - normalized * mean(g * normalized)) / sqrt(variance + eps), with g = dy * weight
 pub(crate) fn input_grad(dy: &[f64], x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
     let features = weight.len();
     let mut dx = Vec::with_capacity(x.len());
@@ -37,7 +37,7 @@ pub(crate) fn input_grad(dy: &[f64], x: &[f64], weight: &[f64], eps: f64) -> Vec
     dx
 }
 
-/// dweight = sum over rows of dy * normalised; dbias = sum over rows of dy
+/// dweight = sum over rows of dy * normalized; dbias = sum over rows of dy
 pub(crate) fn param_grads(dy: &[f64], x: &[f64], features: usize, eps: f64) -> [Vec<f64>; 2] {
     let (mut dweight, mut dbias) = (vec![0.0; features], vec![0.0; features]);
     for (dy, row) in dy.chunks_exact(features).zip(x.chunks_exact(features)) {

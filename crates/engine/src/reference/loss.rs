@@ -1,6 +1,6 @@
 //! Cross-entropy with label smoothing, its gradient, and whether the prediction was right.
 
-/// Part of the target that class `class` gets.
+/// Fraction of the target that class `class` gets.
 fn target(class: usize, label: f64, smoothing: f64, classes: usize) -> f64 {
     let own = if class == label as usize { 1.0 - smoothing } else { 0.0 };
     own + smoothing / classes as f64
@@ -29,7 +29,7 @@ pub(crate) fn cross_entropy_grad(logits: &[f64], label: f64, smoothing: f64, bat
         .collect()
 }
 
-/// 1 where the greatest logit, the first among equals, is the label's, else 0.
+/// 1 where the largest logit, the first among equals, is the label's, else 0.
 pub(crate) fn correct(logits: &[f64], label: f64) -> f64 {
     let label = label as usize;
     let right = (0..logits.len())
@@ -37,13 +37,13 @@ pub(crate) fn correct(logits: &[f64], label: f64) -> f64 {
     f64::from(right)
 }
 
-/// The tokens of an example that have a real target: their logits and labels.
+/// The tokens of an example that have a target: their logits and labels.
 fn real<'a>(logits: &'a [f64], labels: &'a [f64]) -> impl Iterator<Item = (&'a [f64], f64)> {
     let classes = logits.len() / labels.len();
     logits.chunks_exact(classes).zip(labels.iter().copied()).filter(|(_, label)| *label != -1.0)
 }
 
-/// The sum of the losses of the real targets.
+/// The sum of the losses of the targets.
 pub(crate) fn cross_entropy_tokens(logits: &[f64], labels: &[f64], smoothing: f64) -> f64 {
     real(logits, labels).map(|(logits, label)| cross_entropy(logits, label, smoothing)).sum()
 }
@@ -60,7 +60,7 @@ pub(crate) fn cross_entropy_tokens_grad(logits: &[f64], labels: &[f64], smoothin
         .collect()
 }
 
-/// 1 where all real targets have the greatest logit.
+/// 1 where all targets have the largest logit.
 pub(crate) fn correct_sequence(logits: &[f64], labels: &[f64]) -> f64 {
     real(logits, labels).map(|(logits, label)| correct(logits, label)).product()
 }

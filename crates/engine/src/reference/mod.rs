@@ -1,6 +1,6 @@
-//! What every operation and every gradient means: plain loops in f64, one example at a time, a function each.
+//! The definition of every operation and every gradient: plain loops in f64, one example at a time, one function each.
 //!
-//! Slow and clear on purpose; tests alone call it. The kernels in `cpu` are compared with it, and it is compared
+//! Slow and clear on purpose; only tests call it. The kernels in `cpu` are compared with it, and it is compared
 //! with finite differences and with PyTorch.
 
 pub(crate) mod activation;
@@ -30,7 +30,7 @@ pub struct Reference<'a> {
     pub params: Vec<Vec<f64>>,
 }
 
-/// What a graph is computed for.
+/// The mode in which a graph is computed.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode<'a> {
     /// Dropout keeps everything, and there are no gradients.
@@ -39,12 +39,12 @@ pub enum Mode<'a> {
     Train {
         /// The dropout key of each example; without keys, dropout keeps everything.
         image_keys: Option<&'a [Key]>,
-        /// Images of the whole step, or its real targets: by how many the loss's gradient is divided.
+        /// Images of the whole step, or its targets: by how many the loss's gradient is divided.
         batch: usize,
     },
 }
 
-/// What a graph came to.
+/// The results of a graph.
 #[derive(Clone, Debug)]
 pub struct Values {
     /// Each node's values, in the order of [`Graph::nodes`], with the examples one after the other.

@@ -1,8 +1,8 @@
 //! Norms of maps `[..., channels]` over more than one pixel: group norm and batch norm, and their gradients.
 //!
-//! Both normalise sets of values, and both scale and shift by channel.
+//! Both normalize sets of values, and both scale and shift by channel.
 
-/// Sets of values that are normalised together: by group of channels, or by channel.
+/// Sets of values that are normalized together: by group of channels, or by channel.
 fn sets(len: usize, channels: usize, groups: usize) -> Vec<Vec<usize>> {
     let group = channels / groups;
     (0..groups).map(|g| (0..len).filter(|i| i % channels / group == g).collect()).collect()

@@ -30,12 +30,12 @@ fn for_each_window(pool: Pool, [input, output]: [&[usize]; 2], mut each: impl Fn
     }
 }
 
-/// The first of the greatest.
+/// The first of the largest.
 fn greatest(x: &[f64], window: &[usize]) -> usize {
     window.iter().copied().reduce(|best, at| if x[at] > x[best] { at } else { best }).expect("a window has values")
 }
 
-/// y = the greatest of the window
+/// y = the largest of the window
 pub(crate) fn max(x: &[f64], pool: Pool, axes: [&[usize]; 2]) -> Vec<f64> {
     let mut y = vec![0.0; axes[1].iter().product()];
     for_each_window(pool, axes, |i, window| y[i] = x[greatest(x, window)]);

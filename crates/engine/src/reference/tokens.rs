@@ -18,7 +18,7 @@ pub(super) fn mean_grad(dy: &[f64], tokens: usize) -> Vec<f64> {
     (0..tokens).flat_map(|_| dy.iter().map(move |dy| dy / tokens as f64)).collect()
 }
 
-/// Neighbouring values of a row: `len` of them from `start` on, of each row of `of` values.
+/// Neighboring values of a row: `len` of them from `start` on, of each row of `of` values.
 pub(super) fn slice(x: &[f64], of: usize, start: usize, len: usize) -> Vec<f64> {
     x.chunks_exact(of).flat_map(|row| &row[start..start + len]).copied().collect()
 }

@@ -34,7 +34,7 @@ fn flat(graph: &Graph, parameters: &Parameters) -> Vec<f64> {
     ids.flat_map(|id| parameters.get(id).iter().map(|&x| f64::from(x)).collect::<Vec<_>>()).collect()
 }
 
-/// Whether each value is trained, and whether decay acts on it.
+/// Whether each value is trained, and whether it decays.
 fn treatment(graph: &Graph) -> Vec<[bool; 2]> {
     let trained = |name: &str| name != "mean";
     let decays = |name: &str| !["fc1.bias", "fc2.weight"].contains(&name);
@@ -50,7 +50,7 @@ fn fill(input: usize, example: usize, values: &mut [f32]) {
     }
 }
 
-/// What the optimiser does to one value: gradient (clipped), decay, learning rate, step, and what it keeps.
+/// What the optimizer does to one value: gradient (clipped), decay, learning rate, step, and what it keeps.
 type Formula<'a> = &'a dyn Fn(&mut f64, &mut [f64; 2], f64, f64, f64, i32);
 
 /// Weight decay and max norm.

@@ -63,7 +63,7 @@ pub(super) struct Rows {
 /// Rows that are written.
 #[derive(Clone, Copy)]
 pub(super) struct RowsMut {
-    /// Null when nobody asks for them.
+    /// Null where they are not needed.
     pub at: *mut f32,
     /// Distance between rows.
     pub stride: usize,
@@ -82,7 +82,7 @@ pub(super) struct Forward {
     pub mask: *const f32,
     /// `[images, queries, embed_dim]`
     pub context: *mut f32,
-    /// `[images, kept]`, see [`Memory`]; null when nobody asks for it.
+    /// `[images, kept]`, see [`Memory`]; null where it is not needed.
     pub kept: *mut f32,
     pub scratch: *mut f32,
 }

@@ -2,7 +2,7 @@
 //! by image in their order. So neither chunks nor threads show in the bits.
 //!
 //! The statistics of a micro-batch are the means of all channels, then their variances (which divide by n); its totals
-//! in the backward pass are the means of `dy` and of `dy` times the normalised input.
+//! in the backward pass are the means of `dy` and of `dy` times the normalized input.
 
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 
@@ -33,7 +33,7 @@ pub(in crate::cpu) struct Statistics {
     pub momentum: f32,
 }
 
-/// Channel by channel the sums over an image's pixels of `dy`, and of `dy` times the normalised input.
+/// Channel by channel the sums over an image's pixels of `dy`, and of `dy` times the normalized input.
 pub(in crate::cpu) struct ImageGradSums {
     pub images: usize,
     pub pixels: usize,
@@ -47,7 +47,7 @@ pub(in crate::cpu) struct ImageGradSums {
     pub sums: *mut f32,
     pub dweight: *mut f32,
     pub dbias: *mut f32,
-    /// Whether the gradients go on with what stands there.
+    /// Whether the gradients are added to what is there.
     pub continues: bool,
 }
 
@@ -64,7 +64,7 @@ pub(in crate::cpu) struct Totals {
     pub totals: *mut f32,
 }
 
-/// `dx = (dy - totals[0] - normalised * totals[1]) * weight / sqrt(variance + eps)`
+/// `dx = (dy - totals[0] - normalized * totals[1]) * weight / sqrt(variance + eps)`
 pub(in crate::cpu) struct InputGrad {
     pub rows: usize,
     pub channels: usize,

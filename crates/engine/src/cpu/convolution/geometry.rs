@@ -2,7 +2,7 @@
 //!
 //! Forward, the result at `y` reads the input at `y * stride - padding + tap`. Backward, the input's gradient at `y`
 //! reads that of the result at `(y + padding - tap) / stride`, for the taps where this is whole. Both are written
-//! down in one way: the taps are put in an order in which those of one result are neighbours and read neighbours.
+//! down in one way: the taps are put in an order in which those of one result are neighbors and read neighbors.
 
 use std::ops::Range;
 

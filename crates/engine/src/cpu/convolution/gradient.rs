@@ -36,7 +36,7 @@ pub(in crate::cpu) struct ParamGrad<'a> {
     pub dweight: *mut f32,
     /// Room for [`room_len`] numbers.
     pub room: *mut f32,
-    /// Whether the gradient goes on with what stands there.
+    /// Whether the gradient is added to what is there.
     pub continues: bool,
 }
 

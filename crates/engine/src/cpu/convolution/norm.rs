@@ -190,7 +190,7 @@ unsafe fn channel_norm_generic<S: Simd>(args: &ChannelNorm) {
 }
 
 isa_kernel! {
-    /// Normalises groups of channels.
+    /// Normalizes groups of channels.
     group_norm, group_norm_generic, GroupNorm
 }
 isa_kernel! {
@@ -198,6 +198,6 @@ isa_kernel! {
     group_norm_grad, group_norm_grad_generic, GroupNormGrad
 }
 isa_kernel! {
-    /// Normalises channels by given statistics.
+    /// Normalizes channels by given statistics.
     channel_norm, channel_norm_generic, ChannelNorm
 }

@@ -86,7 +86,7 @@ unsafe fn max_generic<S: Simd>(args: &Pooling) {
                 let mut greatest = S::splat(f32::NEG_INFINITY);
                 window.for_each_pixel(args.input, |_, at| {
                     let x = load_up_to::<S>(args.x.add(at + channel), n);
-                    // Where neither is greater they are equal, or one is no number, which must not be lost.
+                    // Where neither is greater they are equal, or one is NaN, which must stay.
                     let mean = S::mul(S::splat(0.5), S::add(x, greatest));
                     let other = S::select(S::greater(greatest, x), greatest, mean);
                     greatest = S::select(S::greater(x, greatest), x, other);
@@ -148,7 +148,7 @@ unsafe fn max_grad_generic<S: Simd>(args: &MaxGrad) {
             let mut channel = 0;
             while channel < sizes.input[2] {
                 let n = sizes.input[2] - channel;
-                // The number of the pixel that is the first of the greatest, as a number in each lane.
+                // The number of the pixel that is the first of the largest, as a number in each lane.
                 let (mut greatest, mut first) = (S::splat(f32::NEG_INFINITY), zero);
                 window.for_each_pixel(sizes.input, |number, at| {
                     let x = load_up_to::<S>(sizes.x.add(at + channel), n);
@@ -202,7 +202,7 @@ unsafe fn mean_grad_generic<S: Simd>(args: &MeanGrad) {
 }
 
 isa_kernel! {
-    /// Takes the greatest value of each window.
+    /// Takes the largest value of each window.
     max, max_generic, Pooling
 }
 isa_kernel! {

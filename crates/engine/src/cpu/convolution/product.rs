@@ -43,7 +43,7 @@ struct Columns {
     packed: *const f32,
 }
 
-/// Where a tile's sums run: `rows` times `runs` stretches of `steps` neighbours.
+/// Where a tile's sums run: `rows` times `runs` stretches of `steps` neighbors.
 #[derive(Clone, Copy)]
 struct Stretches {
     rows: usize,
@@ -98,7 +98,7 @@ unsafe fn pixels<S: Simd>(args: &Product<'_>, kind: &Kind, columns: Columns, sum
     let panel = LANES * S::TILE_VECTORS;
     let ([_, in_width, in_channels], kernel) = (geometry.input, geometry.convolution.kernel);
     let (in_group, out_channels) = (geometry.group()[0], geometry.output[2]);
-    // Without groups, the channels of all taps in a row are neighbours.
+    // Without groups, the channels of all taps in a row are neighbors.
     let whole = in_group == in_channels;
     let stretches = Stretches {
         rows: kind.count[0],

@@ -1,4 +1,4 @@
-//! What a session computes without training: the values of nodes, with its parameters or their running average.
+//! What a session computes without training: the values of nodes, with its parameters or their average.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,7 +14,7 @@ use crate::graph::{Graph, NodeId};
 use crate::random::Key;
 use crate::session::Examples;
 
-/// A session that answers and does not train, with its parameters or with their running average in their place.
+/// A session that answers and does not train, with its parameters or with their average in their place.
 pub struct Inference<'a> {
     session: &'a mut Session,
     /// Whether the average is in the place of the parameters, and has to go back.
@@ -52,7 +52,7 @@ impl Session {
         Inference { session: self, is_averaged: false }
     }
 
-    /// Does something with the running average of the parameters in their place, where the optimiser makes one; with the
+    /// Does something with the average of the parameters in their place, where the optimizer makes one; with the
     /// parameters themselves where it does not. They are back in their place afterwards, also when `work` panics.
     ///
     /// Nothing can train meanwhile:

@@ -147,7 +147,7 @@ fn an_instruction_set_that_the_processor_lacks_and_parameters_of_another_graph_a
         assert_eq!(check(&graph, &parameters, isa, &Isa::available()), Ok(()));
         let others: Vec<Isa> = Isa::available().into_iter().filter(|other| *other != isa).collect();
         let error = check(&graph, &parameters, isa, &others).expect_err("it is missing");
-        assert_eq!(error.to_string(), format!("this processor has no {}", isa.name()));
+        assert_eq!(error.to_string(), format!("this processor does not support {}", isa.name()));
     }
     let error = Session::new(Graph::new(), parameters, 1).err().expect("no such parameters");
     assert_eq!(error.to_string(), "the parameters belong to another graph");

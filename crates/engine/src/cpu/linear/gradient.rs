@@ -25,7 +25,7 @@ pub(in crate::cpu) struct ParamGrad {
     pub dweight: *mut f32,
     /// `[out_features]`, or null.
     pub dbias: *mut f32,
-    /// Whether the gradients go on with what stands there.
+    /// Whether the gradients are added to what is there.
     pub continues: bool,
 }
 

@@ -35,7 +35,7 @@ pub(in crate::cpu) struct Product {
     /// `[columns]`, or null.
     pub bias: *const f32,
     pub activation: Option<Activation>,
-    /// Where the activation's derivative goes, times dropout; null when nobody asks for it.
+    /// Where the activation's derivative goes, times dropout; null where it is not needed.
     pub derivative: *mut f32,
     pub multiply: Multiply,
     pub dropout: Option<Mask>,

@@ -184,7 +184,7 @@ impl<'a> Lowering<'a> {
         self.emit_outputs(&[id]);
     }
 
-    /// Hands out the values among these that are asked for.
+    /// Hands out those of these values that are outputs.
     fn emit_outputs(&mut self, covers: &[NodeId]) {
         for &id in covers {
             for (output, &wanted) in self.outputs.iter().enumerate() {
@@ -224,7 +224,7 @@ impl<'a> Lowering<'a> {
         self.program.packed.len() - 1
     }
 
-    /// Tells whether the call of a node, which is about to be emitted, is the first of its region that adds to the
+    /// Returns whether the call of a node, which is about to be emitted, is the first of its region that adds to the
     /// gradients of these parameters.
     ///
     /// Where it is for some of them only, or leaves a part of one as it is, those are cleared first.

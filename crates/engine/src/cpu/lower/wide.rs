@@ -8,7 +8,7 @@ use crate::graph::{Graph, Node, NodeId};
 use crate::ops::Op;
 use crate::session::WideRule;
 
-/// Tells for each parameter whether it is the weight of a layer that is cut by columns.
+/// Returns for each parameter whether it is the weight of a layer that is cut by columns.
 ///
 /// Such a layer has its parameters for itself, so that their gradients have one source.
 pub(in crate::cpu) fn wide_weights(graph: &Graph, rule: &WideRule) -> Vec<bool> {

@@ -287,7 +287,7 @@ mod tests {
         values.iter().map(|x| x / norm).collect()
     }
 
-    /// Orthogonalizes with memory that is as long as it has to be, and uninitialised.
+    /// Orthogonalizes with memory that is as long as it has to be, and uninitialized.
     fn run(isa: Isa, size: [usize; 2], x: &[f32]) -> Vec<f32> {
         let mut matrix = Guarded::new(x);
         let mut room = Guarded::unset(Room::of(size).len);

@@ -107,7 +107,7 @@ pub(in crate::cpu) struct Pooling {
 /// A batch norm while training. Not all calls use all of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::cpu) struct BatchNorm {
-    /// What is normalised.
+    /// What is normalized.
     pub x: Slot,
     /// Weight and bias, then, for the statistics, running mean and variance.
     pub params: [Param; 2],

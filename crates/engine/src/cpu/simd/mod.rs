@@ -44,9 +44,9 @@ pub(super) trait Simd: Copy {
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the processor can.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// The greater of two; `b` where one is no number.
+    /// The greater of two; `b` where one is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// The smaller of two; `b` where one is no number.
+    /// The smaller of two; `b` where one is NaN.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sqrt(a: Self::V) -> Self::V;
     unsafe fn abs(a: Self::V) -> Self::V;
@@ -126,20 +126,20 @@ macro_rules! isa_kernel {
 }
 pub(in crate::cpu) use isa_kernel;
 
-/// 2^x to 2e-9 of its value before rounding; x is clamped to -126 ... 127, and what is no number stays none.
+/// 2^x to 2e-9 of its value before rounding; x is clamped to -126 ... 127, and NaN stays NaN.
 #[inline(always)]
 pub(super) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
     unsafe { exp2_below_127::<S>(S::min(S::splat(127.0), x)) }
 }
 
-/// The same where x is known to be at most 127: differences to a greatest value.
+/// The same where x is known to be at most 127: differences to a largest value.
 #[inline(always)]
 pub(super) unsafe fn exp2_below_127<S: Simd>(x: S::V) -> S::V {
     // A minimax polynomial of 2^f on [-0.5, 0.5], with x = whole + f; its last term is ln 2 in f32.
     const TERMS: [f32; 6] =
         [0.000_153_458_07, 0.001_339_993_1, 0.009_618_489, 0.055_503_286, 0.240_226_46, std::f32::consts::LN_2];
     unsafe {
-        // The constants come first, so that what is no number stays none.
+        // The constants come first, so that NaN stays NaN.
         let x = S::max(S::splat(-126.0), x);
         let whole = S::add(x, S::splat(ROUND));
         let f = S::sub(x, S::sub(whole, S::splat(ROUND)));
@@ -215,7 +215,7 @@ mod tests {
         out: *mut f32,
     }
 
-    /// Everything that moves lanes: 16 rows turned, the first `n` of a row, sum, greatest, selection, all rows' sums.
+    /// Everything that moves lanes: 16 rows turned, the first `n` of a row, sum, largest, selection, all rows' sums.
     unsafe fn lanes_generic<S: Simd>(args: &Lanes) {
         unsafe {
             let mut rows = [S::splat(0.0); LANES];

@@ -89,7 +89,7 @@ pub(super) struct ForwardRows {
     /// Scaled for powers of 2.
     pub q: *const f32,
     pub context: *mut f32,
-    /// The negative of the greatest score, and 1 / sum; null when nobody asks for them.
+    /// The negative of the largest score, and 1 / sum; null where they are not needed.
     pub stats: *mut f32,
 }
 
@@ -133,7 +133,7 @@ pub(super) unsafe fn forward_block<S: Simd, const W: usize, const N: usize, K: K
     }
 }
 
-/// The negative of each query's greatest score.
+/// The negative of each query's largest score.
 #[inline(always)]
 unsafe fn greatest_scores<S: Simd, const W: usize, const N: usize, K: Keys<S, W>>(
     keys: K,
@@ -143,7 +143,7 @@ unsafe fn greatest_scores<S: Simd, const W: usize, const N: usize, K: Keys<S, W>
     unsafe {
         let mut greatest = [S::splat(f32::MIN); N];
         if W == 1 {
-            // The greatest product has the greatest key or the least.
+            // The largest product has the largest key or the least.
             let (mut most, mut least) = (S::splat(f32::MIN), S::splat(f32::MAX));
             for key in 0..count {
                 let [k] = &keys.key(key)[..] else { unreachable!("one column") };

@@ -1,8 +1,8 @@
 //! Attention of heads of up to four columns: a vector holds 16 queries, and keys are broadcast one after the other,
 //! so that no sum crosses lanes but one for each key.
 //!
-//! Nothing is as large as the weights: each query's greatest score and sum are kept, and the backward pass computes
-//! the weights again. With `e = exp(score - greatest)`, `g = dcontext / sum` and `n = -g . context`:
+//! Nothing is as large as the weights: each query's largest score and sum are kept, and the backward pass computes
+//! the weights again. With `e = exp(score - largest)`, `g = dcontext / sum` and `n = -g . context`:
 //! `dv += e g`, `ds = e (g . v + n)`, `dq += ds k`, `dk += ds q`.
 
 mod block;
