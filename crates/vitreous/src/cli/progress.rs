@@ -289,7 +289,7 @@ mod tests {
         let plain = line(&row(3, 1.2345, 0.6165, Some((0.0421, 0.9725))), 10, 65, "  best");
         assert_eq!(plain, "epoch  3/10  loss 1.234 acc 61.65 %  val loss 0.0421 acc 97.25 %  1:05  best");
         assert_eq!(line(&row(1, 12.345, 1.0, None), 5, 3723, ""), "epoch 1/5  loss 12.35 acc 100.0 %  1:02:03");
-        for value in [0.0, 0.00012, 0.99999, 2.30259, 99.999, 12_345.6, 1e9, f64::NAN, f64::INFINITY] {
+        for value in [0.0, 0.00012, 0.99999, 2.345_67, 99.999, 12_345.6, 1e9, f64::NAN, f64::INFINITY] {
             let longest = line(&row(100, value, 1.0, Some((value, 0.99999))), 100, 3599, "  best");
             assert!(longest.len() <= 80, "{}: {longest}", longest.len());
         }
