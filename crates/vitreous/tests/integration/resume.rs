@@ -88,7 +88,21 @@ fn a_run_stopped_at_any_step_resumes_to_the_same_bytes_with_any_number_of_thread
     let reader = [&reader[..], &["--set=model.embed_dim=16", "--set=data.val_fraction=0.05"]].concat();
     let cases = [
         ("vit", small(&VIT)),
-        ("lowest", small(&["--keep=lowest-train-loss", "--set=model.depth=1", "--model-ema-decay=0.7"])),
+        (
+            "lowest",
+            small(&["--keep=lowest-train-loss", "--set=model.depth=1", "--model-ema-decay=0.7", "--opt=lion"]),
+        ),
+        // Its matrices have no second moment.
+        (
+            "muon",
+            small(&[
+                "--opt=muon",
+                "--set=model.depth=1",
+                "--model-ema-decay=0.7",
+                "--clip-grad=0.5",
+                "--on-nonfinite=rollback",
+            ]),
+        ),
         (
             "rollback",
             small(&[
