@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_whose_length_no_integer_holds_is_refused() {
+    fn a_shape_whose_length_overflows_is_rejected() {
         let mut graph = Graph::new();
         let half = 1usize << (usize::BITS / 2);
         // Both products are 0 when they wrap.

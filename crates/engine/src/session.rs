@@ -82,23 +82,23 @@ impl<'a> Step<'a> {
 }
 
 /// Which layers are wide: cut by columns among the threads, with all images of the step in each piece, because their
-/// weights outweigh what they compute on. Others are taken by each thread for its own images.
+/// weights are larger than their activations. In other layers, each thread computes its own images.
 ///
-/// The choice is part of what makes results repeatable: it changes the order of sums.
+/// The choice changes the order of sums, and so the bits of results.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WideRule {
-    /// Numbers that a weight has at least.
-    pub least: usize,
-    /// The same for each number of one image that goes in or comes out.
-    pub each: usize,
-    /// Part of the model's trained values that such weights have together, at least: else there are none, because
-    /// the others would pay for it.
-    pub part: f64,
+    /// Minimum number of values of the weight.
+    pub min_values: usize,
+    /// Minimum number of values of the weight for each input and output value of one image.
+    pub min_values_per_activation: usize,
+    /// Minimum fraction of the model's trained values that such weights hold together. Below it no layer is wide, because
+    /// the other layers would get slower.
+    pub min_fraction: f64,
 }
 
 impl Default for WideRule {
     fn default() -> Self {
-        WideRule { least: 256 << 10, each: 64, part: 0.5 }
+        WideRule { min_values: 256 << 10, min_values_per_activation: 64, min_fraction: 0.5 }
     }
 }
 

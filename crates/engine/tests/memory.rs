@@ -11,7 +11,7 @@ fn resident() -> u64 {
 }
 
 #[test]
-fn zeros_that_nobody_wrote_to_take_no_memory() {
+fn zeros_that_are_never_written_to_take_no_memory() {
     let mut graph = Graph::new();
     let param: ParamId = graph.new_parameter("large", [1 << 28], Init::Constant(0.0)).expect("1 GB");
     let before = resident();

@@ -98,7 +98,7 @@ fn a_step_allocates_nothing_after_two_of_each_size() {
             *value = if input == 0 { ((i * 7 + example * 13) % 11) as f32 * 0.1 } else { (example % 5) as f32 };
         }
     };
-    let some_are_wide = WideRule { least: 300, each: 0, part: 0.0 };
+    let some_are_wide = WideRule { min_values: 300, min_values_per_activation: 0, min_fraction: 0.0 };
     let ways = [1, 2].into_iter().flat_map(|threads| [WideRule::default(), some_are_wide].map(|rule| (threads, rule)));
     let clipped = Optimizer { clip: Some(1.0), ..Adam::default().into() };
     let builds = [(model as fn() -> _, clipped), (network, clipped), (model, Muon::default().into())];

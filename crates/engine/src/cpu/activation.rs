@@ -126,7 +126,7 @@ mod tests {
     const ALL: [Activation; 4] = [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Tanh];
 
     #[test]
-    fn values_and_gradients_are_those_of_the_reference_also_in_place() {
+    fn values_and_gradients_equal_the_reference_also_in_place() {
         for len in [1, 2, 5, 13, 15, 16, 17, 31, 33, 97] {
             let x: Vec<f32> = numbers(1, len).iter().map(|x| 3.0 * x).collect();
             let dy = numbers(2, len);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_stays_none() {
+    fn nan_stays_nan() {
         let x = [f32::NAN, 1.0];
         for isa in Isa::available() {
             for function in ALL {

@@ -53,7 +53,7 @@ mod tests {
     use crate::graph::Init;
 
     #[test]
-    fn blocks_hold_what_is_treated_alike_and_leave_out_statistics() {
+    fn blocks_hold_values_that_are_updated_alike_and_no_statistics() {
         let mut graph = Graph::new();
         let mut add = |name: &str, len: usize, trained: bool, decay: bool| {
             let rule = Init::Constant(0.0);

@@ -1,7 +1,7 @@
 //! A session: parameters, threads and memory, and the phases of a step that divide the work among the threads.
 //!
-//! A training step has three phases: weights are packed (divided by panels); parts are taken forward and backward
-//! (divided by parts, sums along the tree of [`super::split`]), with a meeting of all threads wherever an operation
+//! A training step has three phases: weights are packed (divided by panels); parts run forward and backward
+//! (divided by parts, sums along the tree of [`super::split`]), with a barrier wherever an operation
 //! sees the whole batch; parameters are updated (divided by blocks).
 
 mod inference;
@@ -192,7 +192,7 @@ impl Session {
     /// When training was not started or the step has no images.
     pub fn train_step(&mut self, step: &Step) -> StepReport {
         let training = self.training.as_mut().expect("training was started");
-        training.keep_statistics(&self.parameters);
+        training.save_statistics(&self.parameters);
         self.accumulate_gradients(step, true);
         self.packed_for = None;
         let training = self.training.as_mut().expect("training was started");
@@ -202,7 +202,7 @@ impl Session {
             false => f64::NAN,
         };
         if !loss.is_finite() || step.only_finite && !gradient_norm.is_finite() {
-            training.bring_back_statistics(&mut self.parameters);
+            training.restore_statistics(&mut self.parameters);
         }
         StepReport { loss, gradient_norm }
     }

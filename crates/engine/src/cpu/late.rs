@@ -1,4 +1,4 @@
-//! Gradients that are computed block by block right before the update: those of weights which are cut by columns.
+//! Gradients that are computed block by block right before the update: those of weights that are cut by columns.
 //!
 //! Such a gradient is as long as the weight; written out and read again, it would cost a sixth of the step's traffic.
 

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_normalised_as_in_the_reference_also_in_place_and_with_a_relu() {
+    fn normalized_rows_equal_the_reference_also_in_place_and_with_a_relu() {
         for features in FEATURES {
             for rows_count in [1, 2, 5, 13] {
                 let x = rows(rows_count * features);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relu_does_not_make_zeros_of_what_is_no_number() {
+    fn a_relu_keeps_nan() {
         let (x, weight, bias) = (vec![f32::NAN; 17], vec![1.0; 17], vec![0.0; 17]);
         for isa in Isa::available() {
             let (input, mut out) = (Guarded::new(&x), Guarded::unset(17));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_those_of_the_reference_with_residual_in_place_and_continued() {
+    fn gradients_equal_the_reference_with_residual_in_place_and_continued() {
         for features in FEATURES {
             for rows_count in [1, 2, 13] {
                 let (x, dy) = (rows(rows_count * features), numbers(2, rows_count * features));

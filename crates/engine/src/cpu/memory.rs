@@ -1,8 +1,8 @@
 //! Memory for kernels: zeroed, and aligned to cache lines.
 //!
-//! The allocator is asked for no more than its own alignment: it then hands out pages as the system gives them, zeroed
-//! and not yet there, so that memory that is never written to takes none, and each page is near the thread that writes to
-//! it first. (Asked for more, it would fill all of them on the calling thread.)
+//! Buffers use the allocator's own alignment: it then returns pages as the system provides them, zeroed
+//! and not yet present. So memory that is never written to takes none, and each page is near the thread that writes to
+//! it first. (For a larger alignment, it would fill all pages on the calling thread.)
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -12,7 +12,7 @@ const ALIGN: usize = 64;
 
 /// A fixed number of values.
 pub(super) struct Buffer {
-    /// What the allocator gave.
+    /// The allocation.
     allocation: NonNull<u8>,
     /// The first cache line in it.
     start: NonNull<f32>,
@@ -70,7 +70,7 @@ impl Drop for Buffer {
     }
 }
 
-/// A pointer that threads share; whoever uses it keeps to the part of the memory that is its own.
+/// A pointer that threads share; each thread uses only its own part of the memory.
 pub(super) struct Shared<T>(*mut T);
 
 impl<T> Clone for Shared<T> {
@@ -81,7 +81,7 @@ impl<T> Clone for Shared<T> {
 
 impl<T> Copy for Shared<T> {}
 
-// SAFETY: it is only a number; the code that follows the pointer answers for it.
+// SAFETY: it is only a number; the code that dereferences it is responsible.
 unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Shared<T> {}

@@ -1,11 +1,11 @@
-//! Everything that computes: kernels by family, compiled for each instruction set and chosen at run time, and the
-//! executor that takes the parts of a step through them.
+//! Everything that computes: kernels, compiled for each instruction set and chosen at run time, and the
+//! executor that runs the parts of a step.
 //!
 //! This is the only place with `unsafe` code. The rules that make it sound:
 //! - Memory comes from [`memory::Buffer`], which hands out pointers from `&mut` only and is always initialized; results
 //!   and dropout keys are plain `Vec`s.
 //! - A session's parameters have the layout of its graph, and its instruction set is one that the processor has: both
-//!   are checked when it is made, and nobody can put others in their place.
+//!   are checked when it is created and cannot be replaced.
 //! - Kernels take raw pointers, because input and output may be the same values; the planner gives two values
 //!   the same place only where a kernel says that it can work in place.
 //! - Kernels read and write the values that their arguments name, and none beyond: what lies there may be another
@@ -56,12 +56,12 @@ pub enum Isa {
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// What every processor of the target has.
+    /// Works on every processor of the target.
     Portable,
 }
 
 impl Isa {
-    /// Returns what this processor has, the fastest first.
+    /// Returns the instruction sets of this processor, the fastest first.
     pub fn available() -> Vec<Isa> {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -82,7 +82,7 @@ impl Isa {
         all
     }
 
-    /// Returns the fastest that this processor has.
+    /// Returns the fastest instruction set of this processor.
     pub fn best() -> Isa {
         Isa::available()[0]
     }
@@ -118,7 +118,7 @@ mod tests {
     use crate::random::Key;
 
     #[test]
-    fn a_changed_parameter_shows_in_the_next_answer() {
+    fn a_changed_parameter_changes_the_next_result() {
         let mut graph = Graph::new();
         let x = graph.input("x", [3]).unwrap();
         let y = graph.linear("y", x, 5, crate::ops::LinearInit::pytorch(3)).unwrap();

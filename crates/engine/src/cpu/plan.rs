@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_regions_know_has_room_for_all_images_and_lives_as_long_as_they_do() {
+    fn values_of_two_regions_have_room_for_all_images_and_live_as_long_as_the_regions() {
         let wide = |x, out| Call::Wide(Wide::Product { x, out, weight: 0, bias: None, rows: 1, size: [16, 16] });
         let calls = vec![
             Call::Input { input: 0, out: 0, len: 16 },

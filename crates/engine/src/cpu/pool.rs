@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_wait_leave_the_processors_to_another_pool_that_works() {
+    fn waiting_threads_leave_the_processors_to_a_busy_pool() {
         // They would spin for good if they were alone.
         static CROWD: Crowd = Crowd { awake: AtomicUsize::new(0), processors: 2, spins: u32::MAX };
         let crowd = &CROWD;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_on_another_thread_reaches_the_caller_and_the_pool_goes_on() {
+    fn a_panic_on_another_thread_reaches_the_caller_and_the_pool_still_works() {
         let mut pool = Pool::new(2);
         let caught = catch_unwind(AssertUnwindSafe(|| {
             pool.run(&|thread| assert_eq!(thread, 0, "thread {thread} gives up"));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn after_panics_on_all_threads_the_next_job_goes_well() {
+    fn after_panics_on_all_threads_the_next_job_succeeds() {
         let mut pool = Pool::new(2);
         let caught = catch_unwind(AssertUnwindSafe(|| {
             pool.run(&|thread| panic!("thread {thread} gives up"));

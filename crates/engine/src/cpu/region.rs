@@ -1,6 +1,7 @@
-//! Where the parts of a step must meet: a program as regions, which the threads take one after the other together.
+//! The regions of a program: the threads run one region after the other, with a barrier between them.
 //!
-//! Between two calls that see the whole batch, a thread takes its parts through all calls while their values are warm.
+//! Between two calls that see the whole batch, a thread runs all calls for one part at a time, while its values are in
+//! cache.
 //! A program without such calls is one region. Late calls are in none: they are at the program's end and give the
 //! gradient of a weight block by block, right before the update.
 
@@ -8,12 +9,12 @@ use std::ops::Range;
 
 use super::program::{Param, Program};
 
-/// Calls that follow each other without a meeting.
+/// Calls between two barriers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Region {
     /// Numbers of the calls.
     pub calls: Range<usize>,
-    /// One call for the whole batch, which all threads divide; else calls for one chunk after the other.
+    /// Whether this is one call for the whole batch, which all threads divide; otherwise its calls run chunk by chunk.
     pub whole: bool,
     /// The parameters to whose gradients the parts add.
     pub gradients: Vec<RegionGradient>,

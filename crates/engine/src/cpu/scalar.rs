@@ -98,7 +98,7 @@ mod tests {
     use crate::reference;
 
     #[test]
-    fn patches_are_those_of_the_reference() {
+    fn patches_equal_the_reference() {
         for (image, patch) in [([1, 1, 1], 1), ([3, 4, 6], 2), ([2, 15, 5], 5), ([5, 7, 14], 7)] {
             let x = numbers(1, image.iter().product());
             let mut out = vec![f32::NAN; x.len()];
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_and_their_gradients_are_those_of_the_reference() {
+    fn losses_and_their_gradients_equal_the_reference() {
         for classes in [2, 3, 10, 97] {
             let logits: Vec<f32> = numbers(classes as u64, classes).iter().map(|x| 9.0 * x).collect();
             for (label, smoothing) in [(0, 0.0), (1, 0.1), (classes - 1, 0.3)] {
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "label 2.5 is not a class of 3")]
-    fn a_label_that_is_no_class_is_refused() {
+    fn an_invalid_label_is_rejected() {
         correct(&[0.0; 3], 2.5);
     }
 }

@@ -50,7 +50,7 @@ mod tests {
     use crate::reference;
 
     #[test]
-    fn softmax_and_its_gradient_are_those_of_the_reference() {
+    fn softmax_and_its_gradient_equal_the_reference() {
         for len in [1, 2, 7, 31] {
             let mut y: Vec<f32> = numbers(1, len).iter().map(|x| 9.0 * x).collect();
             let mut dy = numbers(2, len);
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "token 11 is not in a vocabulary of 11")]
-    fn a_number_outside_the_vocabulary_is_refused() {
+    fn a_token_outside_the_vocabulary_is_rejected() {
         number_of(11.0, 11);
     }
 }

@@ -1,5 +1,5 @@
-//! How a step's images are cut into parts, and how the parts' gradients are added up: along one binary tree over
-//! part numbers, whatever the number of threads.
+//! How a step's images are cut into parts, and how the parts' gradients are summed: along one binary tree over
+//! part numbers, for any number of threads.
 
 use std::ops::Range;
 

@@ -46,7 +46,7 @@ mod tests {
     use crate::cpu::testing::{Guarded, check, numbers};
 
     #[test]
-    fn sums_are_exact_and_squares_those_of_the_sum() {
+    fn sums_and_sums_of_squares_are_exact() {
         for len in [16, 32, 48, BLOCK] {
             let (a, b) = (numbers(1, len), numbers(2, len));
             for adds in [false, true] {

@@ -1,4 +1,4 @@
-//! What the kernels' tests share: memory that is guarded, numbers, and comparisons on every instruction set.
+//! Shared by the kernels' tests: guarded memory, numbers, and comparisons on every instruction set.
 
 use std::fmt::Arguments;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! The one inner loop under all matrix products: a tile of C = A B that stays in registers.
+//! The inner loop of all matrix products: a tile of C = A B that stays in registers.
 //!
 //! A is read number by number and broadcast, B vector by vector, so B's rows must be contiguous; A may have any
 //! strides. Each element of C is one chain of multiply-adds in the order of the inner axis, whatever the tile's
@@ -173,13 +173,13 @@ impl<S: Simd> Target<S> for Store {
     }
 }
 
-/// Goes on with the sums that stand in C, or starts them.
+/// Continues the sums in C, or starts them.
 pub(super) struct Accumulate {
     /// First element of C.
     pub to: *mut f32,
     /// Distance between C's rows.
     pub stride: usize,
-    /// Whether C holds sums to go on with.
+    /// Whether C holds sums to continue.
     pub continues: bool,
 }
 
@@ -284,7 +284,7 @@ mod tests {
         b: Panel,
         to: *mut f32,
         stride: usize,
-        /// A factor for sums that are stored; none for sums that go on.
+        /// A factor for stored sums; none for continued sums.
         factor: Option<f32>,
         adds: bool,
     }
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn products_of_any_size_and_stride_are_those_of_a_plain_loop() {
+    fn products_of_any_size_and_stride_equal_a_plain_loop() {
         for rows in [1, 2, 3, 5, 6, 7, 13] {
             for columns in [1, 2, 5, 15, 16, 17, 31, 33, 47, 63, 65, 97] {
                 for steps in [1, 2, 7, 33] {

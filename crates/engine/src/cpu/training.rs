@@ -1,5 +1,5 @@
-//! What a session needs to train: moments, gradients, and the last phase of a step, in which the sums that are left
-//! are done and parameters are updated.
+//! The training part of a session: moments, gradients, and the last phase of a step, in which the remaining sums
+//! are computed and parameters are updated.
 
 use std::ops::Range;
 use std::ptr::null_mut;
@@ -48,7 +48,7 @@ pub(super) struct Training {
     /// Where statistics are: the optimizer does not update them, but they are averaged.
     statistics: Vec<Range<usize>>,
     /// The saved statistics, one after the other.
-    kept_statistics: Vec<f32>,
+    saved_statistics: Vec<f32>,
     /// Gradients that are computed right before the update.
     late: Late,
     /// Memory of each thread for one piece of these, or for a matrix.
@@ -75,7 +75,7 @@ impl Training {
         let params = graph.parameters().iter().enumerate();
         let statistics = params.filter(|(_, param)| param.kind == ParameterKind::Statistic);
         let statistics: Vec<Range<usize>> = statistics.map(|(index, _)| layout.padded(index)).collect();
-        let kept_statistics = vec![0.0; statistics.iter().map(Range::len).sum()];
+        let saved_statistics = vec![0.0; statistics.iter().map(Range::len).sum()];
         let mut total = Buffer::new(if compiled.divided { layout.len() } else { 0 });
         Training {
             outputs: vec![Vec::new(); outputs],
@@ -95,7 +95,7 @@ impl Training {
             blocks,
             matrices,
             statistics,
-            kept_statistics,
+            saved_statistics,
             late,
             room: Vec::new(),
             room_pointers: Vec::new(),
@@ -142,9 +142,9 @@ impl Training {
     }
 
     /// Saves the statistics, which the forward pass changes.
-    pub fn keep_statistics(&mut self, parameters: &Parameters) {
+    pub fn save_statistics(&mut self, parameters: &Parameters) {
         let values = parameters.buffer().as_slice();
-        let mut kept = self.kept_statistics.as_mut_slice();
+        let mut kept = self.saved_statistics.as_mut_slice();
         for range in &self.statistics {
             let (own, rest) = kept.split_at_mut(range.len());
             own.copy_from_slice(&values[range.clone()]);
@@ -153,9 +153,9 @@ impl Training {
     }
 
     /// Restores the saved statistics.
-    pub fn bring_back_statistics(&self, parameters: &mut Parameters) {
+    pub fn restore_statistics(&self, parameters: &mut Parameters) {
         let values = parameters.buffer_mut().as_mut_slice();
-        let mut kept = self.kept_statistics.as_slice();
+        let mut kept = self.saved_statistics.as_slice();
         for range in &self.statistics {
             let (own, rest) = kept.split_at(range.len());
             values[range.clone()].copy_from_slice(own);

@@ -1,4 +1,4 @@
-//! Multi-head attention without its projections: every query gathers from all keys of its image.
+//! Multi-head attention without its projections: every query attends to all keys of its image.
 //! Source: Vaswani et al. 2017, section 3.2. Fused query, key and value lie side by side, as timm's `qkv` layer
 //! gives them.
 
@@ -15,12 +15,12 @@ pub enum Over {
     Queries,
 }
 
-/// What an attention does besides its products.
+/// The options of an attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionOptions {
     /// Number of heads; each takes `embed_dim / heads` neighboring columns of query, key and value.
     pub heads: usize,
-    /// What the scores are multiplied by before softmax.
+    /// The scores are multiplied by this before softmax.
     pub scale: f32,
     /// Dropout of the weights, after softmax.
     pub dropout_rate: f32,
@@ -28,7 +28,7 @@ pub struct AttentionOptions {
     pub causal: bool,
     /// The axis of softmax.
     pub softmax: Over,
-    /// What the result is multiplied by.
+    /// The result is multiplied by this.
     pub out_scale: f32,
 }
 
@@ -39,12 +39,12 @@ impl AttentionOptions {
     }
 }
 
-/// The options of an attention, checked, with the random numbers that its dropout draws.
+/// The checked options of an attention, with the random stream of its dropout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Number of heads; each takes `embed_dim / heads` neighboring columns of query, key and value.
     pub heads: usize,
-    /// What the scores are multiplied by before softmax.
+    /// The scores are multiplied by this before softmax.
     pub scale: f32,
     /// Dropout of the weights, after softmax; values are numbered as rows of `keys`, head by head.
     pub dropout: Option<Dropout>,
@@ -52,7 +52,7 @@ pub struct Attention {
     pub causal: bool,
     /// The axis of softmax.
     pub softmax: Over,
-    /// What the result is multiplied by.
+    /// The result is multiplied by this.
     pub out_scale: f32,
 }
 
@@ -125,7 +125,7 @@ fn check_scores(name: &str, scores: [usize; 3]) -> Result<(), GraphError> {
 }
 
 impl Graph {
-    /// Lets every token gather from all tokens of its example.
+    /// Adds self-attention: every token attends to all tokens of its example.
     ///
     /// # Shapes
     /// - `qkv`: `[tokens, 3 * embed_dim]`; returned: `[tokens, embed_dim]`
@@ -155,7 +155,7 @@ impl Graph {
         self.push(name, Op::Attention(Attention::new(heads, scale, dropout)), &[qkv], &[], context)
     }
 
-    /// Lets every query gather values from the keys it sees; a query that sees none gets zeros.
+    /// Adds attention: every query attends to the keys it sees; a query without keys gets zeros.
     ///
     /// # Shapes
     /// - `q`: `[queries, embed_dim]`; `k` and `v`: `[keys, embed_dim]`; returned: `[queries, embed_dim]`
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     #[cfg(target_pointer_width = "64")]
-    fn sizes_that_wrap_around_are_rejected() {
+    fn sizes_that_overflow_are_rejected() {
         let mut graph = Graph::new();
         let qkv = graph.input("qkv", [5, 6]).expect("a new name");
         // Three times as many are 2.
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_with_what_would() {
+    fn errors_name_a_shape_that_fits() {
         let mut graph = Graph::new();
         let q = graph.input("q", [5, 14]).expect("a new name");
         let k = graph.input("k", [3, 14]).expect("a new name");

@@ -11,7 +11,7 @@ impl Graph {
     /// Normalizes channels over the images of a step.
     ///
     /// The parameters are named `<name>.weight` and `<name>.bias`; the statistics for inference, `<name>.running_mean`
-    /// and `<name>.running_var`, move by the part `momentum` towards those of each step.
+    /// and `<name>.running_var`, move by the fraction `momentum` towards those of each step.
     ///
     /// # Shapes
     /// - `map`: `[..., channels]`, and the same is returned; parameters and statistics `[channels]`

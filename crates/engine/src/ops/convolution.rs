@@ -13,7 +13,7 @@ pub struct Convolution {
     pub out_channels: usize,
     /// Height and width of the kernel, in pixels.
     pub kernel: usize,
-    /// Pixels from one place of the kernel to the next.
+    /// Stride, in pixels.
     pub stride: usize,
     /// Rows and columns of zero padding on each side of the map.
     pub padding: usize,
@@ -45,12 +45,12 @@ impl Convolution {
         Convolution { groups, ..self }
     }
 
-    /// Values that each result is a sum over: what initialization rules call the fan-in.
+    /// The fan-in of initialization rules: the number of values that each result sums.
     pub fn fan_in(self, in_channels: usize) -> usize {
         (in_channels / self.groups).saturating_mul(self.kernel).saturating_mul(self.kernel)
     }
 
-    /// Whether every pixel is mapped by itself, as a linear layer does.
+    /// Whether this is a linear layer applied to each pixel.
     fn is_linear(self) -> bool {
         self.kernel == 1 && self.stride == 1 && self.padding == 0 && self.groups == 1
     }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_what_was_given_and_what_would_fit() {
+    fn errors_name_the_shape_and_one_that_fits() {
         assert_eq!(
             error_of(&[5, 7], Convolution::new(3, 3)),
             "shape [5, 7] does not fit, expected [height, width, channels] (conv)"
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     #[cfg(target_pointer_width = "64")]
-    fn sizes_that_wrap_around_are_rejected() {
+    fn sizes_that_overflow_are_rejected() {
         // Twice the padding is 0, and the square of the kernel.
         let padding = Convolution::new(3, 3).padding(1 << 63);
         assert_eq!(error_of(&[5, 7, 2], padding), "padding 9223372036854775808 is not at most 1099511627776 (conv)");

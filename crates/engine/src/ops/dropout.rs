@@ -9,12 +9,12 @@ use crate::graph::{Graph, GraphError, Node, NodeId, wrong_value};
 use crate::ops::Op;
 use crate::random::Key;
 
-/// What a dropout does and which random numbers it draws.
+/// A dropout and its random stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// Probability that a value is zeroed, in [0, 1), in steps of 2^-16.
     pub rate: f32,
-    /// Tells the dropouts of a graph apart.
+    /// Unique among the dropouts of a graph.
     pub stream: u64,
 }
 
@@ -24,7 +24,7 @@ impl Dropout {
         (f64::from(self.rate) * 65536.0).round() as u32
     }
 
-    /// What the kept values are multiplied by.
+    /// Kept values are multiplied by this.
     pub fn scale(self) -> f32 {
         (65536.0 / f64::from(65536 - self.threshold())) as f32
     }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_that_rounds_to_one_is_refused() {
+    fn a_rate_that_rounds_to_one_is_rejected() {
         let mut graph = Graph::new();
         let x = graph.input("x", [3]).unwrap();
         let error = graph.dropout("drop", x, 0.999_993).unwrap_err().to_string();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_and_images_draw_independently() {
+    fn neighbors_and_images_draw_independently() {
         let dropout = Dropout { rate: 0.5, stream: 3 };
         let [a, b] = [1, 2].map(|seed| dropout.keys(Key::new(seed)));
         let n = 20_000;

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn axes_whose_product_wraps_around_are_not_taken_for_few_values() {
+    fn axes_whose_product_overflows_are_rejected() {
         let mut graph = Graph::new();
         let half = 1usize << (usize::BITS / 2);
         let x = graph.input("x", [half]).expect("a new name");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_with_what_would() {
+    fn errors_name_a_shape_that_fits() {
         let mut graph = Graph::new();
         let x = graph.input("x", [5, 7]).expect("a new name");
         let y = graph.input("y", [3, 7]).expect("a new name");

@@ -1,4 +1,4 @@
-//! The two orders of a picture's values: `[channels, height, width]`, as pictures and PyTorch's flattened maps are,
+//! The two orders of an image's values: `[channels, height, width]`, as images and PyTorch's flattened maps are,
 //! and `[height, width, channels]`, as maps are between the operations of a convolutional network.
 
 use crate::autodiff::Backward;
@@ -6,13 +6,13 @@ use crate::graph::{Graph, GraphError, Node, NodeId};
 use crate::ops::Op;
 
 impl Graph {
-    /// Turns a picture into a map.
+    /// Turns an image into a map.
     ///
     /// # Shapes
     /// - `image`: `[channels, height, width]`; returned: `[height, width, channels]`
     ///
     /// # Errors
-    /// When the picture has other axes.
+    /// When the image has other axes.
     pub fn channels_last(&mut self, name: &str, image: NodeId) -> Result<NodeId, GraphError> {
         let shape = self.shape(image).clone();
         let &[channels, height, width] = shape.0.as_slice() else {

@@ -87,12 +87,12 @@ pub enum Op {
     AddConstant(std::sync::Arc<[f32]>),
     /// One token of `[tokens, features]`.
     SelectToken {
-        /// Which one.
+        /// Its index.
         index: usize,
     },
     /// From `dy`: zeros but for one token.
     SelectTokenGrad {
-        /// Which one.
+        /// Its index.
         index: usize,
     },
     /// The mean over the tokens of `[tokens, features]`.
@@ -131,29 +131,29 @@ pub enum Op {
     SoftmaxGrad,
     /// Neighboring features of each row.
     SliceFeatures {
-        /// The first one.
+        /// Index of the first one.
         start: usize,
     },
     /// From `dy`: zeros but for these features.
     SliceFeaturesGrad {
-        /// The first one.
+        /// Index of the first one.
         start: usize,
     },
     /// Neighboring tokens.
     SliceTokens {
-        /// The first one.
+        /// Index of the first one.
         start: usize,
     },
     /// From `dy`: zeros but for these tokens.
     SliceTokensGrad {
-        /// The first one.
+        /// Index of the first one.
         start: usize,
     },
     /// The features of all inputs side by side.
     ConcatFeatures,
     /// The same values with other axes; its own gradient.
     Reshape,
-    /// The rows of a trained table that have the given numbers.
+    /// The rows of a trained table with the given indices.
     Embedding,
     /// From `(dy, ids)`: adds to the table's gradient; has no value of its own.
     EmbeddingGrad,
@@ -215,7 +215,7 @@ pub enum Op {
     BatchNorm {
         /// Added to the variance.
         eps: f32,
-        /// Part by which the statistics move towards those of a step.
+        /// Fraction by which the statistics move towards those of a step.
         momentum: f32,
     },
     /// From `(dy, x)`: the gradient of the normalized input; adds to the gradients of scale and shift.
@@ -238,7 +238,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether this computes a gradient, from what only a training step keeps.
+    /// Whether this computes a gradient, from values that only a training step stores.
     pub fn is_gradient(&self) -> bool {
         self.name().ends_with("_grad")
     }
@@ -315,12 +315,12 @@ impl Op {
     }
 }
 
-/// What an operation costs for one example.
+/// The cost of an operation for one example.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Floating-point operations; a multiply-add is two.
     pub flops: u64,
-    /// Bytes read and written when nothing stays in cache, at four bytes a value.
+    /// Bytes read and written without any cache, at four bytes per value.
     pub bytes: u64,
 }
 
@@ -332,7 +332,7 @@ impl std::ops::Add for Cost {
     }
 }
 
-/// Returns what a node costs for one example. An exponential, a root or a division counts as one operation.
+/// Returns the cost of a node for one example. An exponential, a root or a division counts as one operation.
 pub fn cost(graph: &Graph, node: &Node) -> Cost {
     let out = node.shape.len() as u64;
     let input = |i: usize| graph.shape(node.inputs[i]).len() as u64;

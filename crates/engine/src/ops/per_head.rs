@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_are_those_of_the_heads_and_no_more() {
+    fn weights_are_those_of_the_heads_only() {
         let mut graph = Graph::new();
         let x = graph.input("x", [5, 21]).expect("a new name");
         let y = graph.per_head_linear("qkv", x, 7, 2, LinearInit::pytorch(3)).expect("it fits");

@@ -65,7 +65,7 @@ pub(super) fn differentiate_symmetric(backward: &mut Backward, id: NodeId, dy: N
     }
 }
 
-/// Whether an example goes through a dropped path: its one value is kept.
+/// Whether an example keeps its path.
 pub(crate) fn path_is_kept(dropout: Dropout, keys: [u32; 2]) -> bool {
     dropout.keeps(keys, 0, 1, 0)
 }

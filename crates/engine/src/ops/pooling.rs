@@ -9,14 +9,14 @@ use crate::ops::Op;
 pub struct Pool {
     /// Height and width of the window, in pixels.
     pub kernel: usize,
-    /// Pixels from one place of the window to the next.
+    /// Stride, in pixels.
     pub stride: usize,
     /// Rows and columns of padding on each side of the map: never the maximum, but zeros that count in a mean.
     pub padding: usize,
 }
 
 impl Pool {
-    /// Windows that lie side by side.
+    /// Windows that do not overlap.
     pub fn new(kernel: usize) -> Self {
         Pool { kernel, stride: kernel, padding: 0 }
     }
@@ -76,7 +76,7 @@ impl Graph {
     }
 }
 
-/// The largest needs its input again, the mean does not.
+/// The gradient of max pooling needs the input, that of the mean does not.
 pub(super) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId) {
     let Node { inputs, name, op, .. } = backward.node(id).clone();
     if !backward.needs_gradient(inputs[0]) {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_larger_than_the_map_and_too_much_padding_are_refused() {
+    fn a_window_larger_than_the_map_and_too_much_padding_are_rejected() {
         let mut graph = Graph::new();
         let map = graph.input("map", [1, 2, 3]).expect("a new name");
         let error = graph.max_pool2d("pool", map, Pool::new(2)).expect_err("one row");

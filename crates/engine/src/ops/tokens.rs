@@ -1,4 +1,4 @@
-//! What a transformer does to a sequence besides attention: class token, positions, pooling.
+//! Transformer operations on sequences other than attention: class token, positions, pooling.
 
 use std::sync::Arc;
 

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_those_of_pytorch() {
+    fn values_equal_those_of_pytorch() {
         // torch.nn.functional's relu, gelu, gelu(approximate="tanh") and tanh at 1.7 and -0.6, in f64.
         let known = [
             (Activation::Relu, 1.7, 0.0),

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_those_of_pytorch() {
+    fn values_equal_those_of_pytorch() {
         // torch.nn.functional.conv2d(arange(16).view(1, 2, 2, 4), arange(-9, 9).view(1, 2, 3, 3), stride=2, padding=1)
         // is [[[248, 356]]]; here the map has its channels last.
         let x: Vec<f64> = (0..16).map(|i| f64::from(i % 2 * 8 + i / 2)).collect();

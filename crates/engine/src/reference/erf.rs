@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_values_are_met_to_fifteen_digits() {
+    fn known_values_are_right_to_fifteen_digits() {
         // Python's math.erf.
         let known = [
             (0.0, 0.0),

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_centred_and_divided_by_its_biased_deviation() {
+    fn a_row_is_centered_and_divided_by_its_biased_deviation() {
         // Mean 4, variance (9 + 1 + 16) / 3 = 26 / 3.
         let y = forward(&[1.0, 3.0, 8.0], &[1.0, 2.0, 3.0], &[0.5, 0.0, -0.5], 1.0 / 3.0);
         for (y, expected) in y.iter().zip([-3.0 / 3.0 + 0.5, -2.0 / 3.0, 12.0 / 3.0 - 0.5]) {

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn smoothing_spreads_part_of_the_target_over_all_classes() {
+    fn smoothing_spreads_a_fraction_of_the_target_over_all_classes() {
         let logits = [0.3, -1.1, 0.7, 0.2, 1.9];
         let losses: Vec<f64> = (0..5).map(|label| cross_entropy(&logits, f64::from(label), 0.0)).collect();
         let mean = losses.iter().sum::<f64>() / 5.0;
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_without_a_target_counts_for_nothing() {
+    fn a_token_without_a_target_does_not_count() {
         let logits = [0.5, 2.0, -1.0, 4.0, 0.0, 1.0, 7.0, 0.0, 0.0];
         let labels = [1.0, -1.0, 2.0];
         let expected = cross_entropy(&logits[..3], 1.0, 0.0) + cross_entropy(&logits[6..], 2.0, 0.0);

@@ -1,4 +1,4 @@
-//! The two orders of a picture's values.
+//! The two orders of an image's values.
 
 /// From `[channels, height, width]` to `[height, width, channels]`.
 pub(crate) fn channels_last(x: &[f64], [channels, pixels]: [usize; 2]) -> Vec<f64> {

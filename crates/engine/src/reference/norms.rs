@@ -62,7 +62,7 @@ pub(crate) fn with_statistics(x: &[f64], [weight, bias, mean, variance]: [&[f64]
     x.iter().enumerate().map(value).collect()
 }
 
-/// The running mean and variance after a step: old ones, moved by the part `momentum` towards those of the step, of
+/// The running mean and variance after a step: old ones, moved by the fraction `momentum` towards those of the step, of
 /// which the variance divides by n - 1 here.
 pub(crate) fn new_statistics(x: &[f64], [mean, variance]: [&[f64]; 2], momentum: f64) -> [Vec<f64>; 2] {
     let channels = mean.len();
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_normalised_apart_and_statistics_move_towards_those_of_the_step() {
+    fn groups_are_normalized_separately_and_statistics_move_towards_those_of_the_step() {
         // Two pixels of three channels: means 2, 5, 4; biased variances 1, 0, 9; over n - 1: 2, 0, 18.
         let x = [1.0, 5.0, 1.0, 3.0, 5.0, 7.0];
         let y = forward(&x, &[2.0, 1.0, 1.0], &[0.5, 0.0, 0.0], 3, 1e-12);

@@ -35,7 +35,7 @@ fn attention_model() -> Result<Graph, GraphError> {
 }
 
 #[test]
-fn attention_and_what_is_around_it_cost_what_is_counted_by_hand() {
+fn attention_models_cost_what_is_counted_by_hand() {
     let expected = [
         // A multiply-add is two: rows x (2 x weights + bias).
         ("q", 5 * (2 * 36 + 6)),

@@ -339,7 +339,7 @@ fn looked_up_vectors_a_trained_value_and_a_loss_over_tokens() {
     }
 }
 
-/// Builds a picture, a layer whose gradients show those of the map, what `operation` adds, linear layer, tanh, mean, loss.
+/// Builds an image, a layer whose gradients show those of the map, what `operation` adds, linear layer, tanh, mean, loss.
 fn check_map(operation: impl Fn(&mut Graph, NodeId) -> Result<NodeId, GraphError>) {
     let build = || -> Result<(Graph, NodeId), GraphError> {
         let mut graph = Graph::new();

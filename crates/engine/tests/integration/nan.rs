@@ -1,4 +1,4 @@
-//! What is no number stays none: a kernel that makes a zero of it would hide that a training went astray.
+//! NaN stays NaN: a kernel that turns it into 0 would hide that a training failed.
 
 use vitreous_engine::graph::{Graph, GraphError, NodeId};
 use vitreous_engine::ops::{Activation, Convolution, LinearInit, Pool};
@@ -32,7 +32,7 @@ const OPERATIONS: [(&str, Operation); 6] = [
     }),
 ];
 
-/// Computes an operation on a map of ones in which the value at `place` is no number; says whether it shows.
+/// Computes an operation on a map of ones in which the value at `place` is NaN; returns whether the result has a NaN.
 fn shows(isa: Isa, operation: Operation, place: usize) -> bool {
     let mut graph = Graph::new();
     let image = graph.input("image", [19, SIDE, SIDE]).expect("a map");
@@ -49,7 +49,7 @@ fn shows(isa: Isa, operation: Operation, place: usize) -> bool {
 }
 
 #[test]
-fn what_is_no_number_comes_out_as_none() {
+fn nan_in_gives_nan_out() {
     for isa in Isa::available() {
         for (name, operation) in OPERATIONS {
             // The first, the last, and each place of a window.

@@ -1,4 +1,4 @@
-//! A step whose loss is no number changes nothing at all.
+//! A step whose loss is NaN changes nothing.
 
 use vitreous_engine::graph::{Graph, GraphError, NodeId};
 use vitreous_engine::ops::{Activation, Convolution, LinearInit};
@@ -42,7 +42,7 @@ fn images(wrong: f32) -> impl Fn(usize, usize, &mut [f32]) + Sync {
 }
 
 #[test]
-fn a_step_whose_loss_is_not_finite_leaves_parameters_and_statistics_as_they_were() {
+fn a_step_with_a_nonfinite_loss_changes_no_parameter_and_no_statistic() {
     for threads in [1, 2] {
         for only_finite in [false, true] {
             let (graph, loss) = network().expect("the shapes fit");

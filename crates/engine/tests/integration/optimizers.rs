@@ -123,7 +123,7 @@ fn adam_without_decay() {
 }
 
 #[test]
-fn weight_decay_in_the_gradient_and_apart_from_it() {
+fn weight_decay_coupled_and_decoupled() {
     for decoupled in [false, true] {
         check_adam(Adam { decoupled, ..Adam::default() }, 2, [0.3, f64::MAX]);
     }
@@ -140,7 +140,7 @@ fn clipping_where_the_norm_is_above_the_limit_and_where_it_is_not() {
 }
 
 #[test]
-fn descent_with_and_without_momentum_decay_and_clipping() {
+fn sgd_with_and_without_momentum_decay_and_clipping() {
     for (momentum, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
         let sgd = Sgd { momentum, nesterov };
         check_sgd(sgd, 1, NEITHER);
@@ -149,13 +149,13 @@ fn descent_with_and_without_momentum_decay_and_clipping() {
 }
 
 #[test]
-fn the_average_follows_the_parameters_and_changes_nothing_of_them() {
+fn the_average_follows_the_parameters_and_does_not_change_them() {
     let average = Some(Average { decay: 0.6 });
     let adam = Optimizer { clip: Some(0.5), weight_decay: 0.1, ..Adam::default().into() };
     let optimizers = [adam, Sgd { momentum: 0.9, nesterov: false }.into(), Sgd::default().into()];
     let pairs = optimizers.map(|plain| [plain, Optimizer { average, ..plain }]);
     // Also where a gradient is made right before the update.
-    let wide = WideRule { least: 300, each: 0, part: 0.0 };
+    let wide = WideRule { min_values: 300, min_values_per_activation: 0, min_fraction: 0.0 };
     for ([plain, averaged], rule) in pairs.into_iter().flat_map(|pair| [(pair, WideRule::default()), (pair, wide)]) {
         let [mut plain, mut averaged] = [plain, averaged].map(|optimizer| {
             let (graph, loss) = network().expect("the shapes fit");
@@ -202,7 +202,7 @@ fn the_average_follows_the_parameters_and_changes_nothing_of_them() {
 }
 
 #[test]
-fn the_loss_is_divided_by_the_targets_that_a_step_names() {
+fn the_loss_is_divided_by_the_targets_of_the_step() {
     let (graph, loss) = network().expect("the shapes fit");
     let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), 2).expect("a model");
     session.start_training(loss, &[], Sgd::default());
@@ -217,7 +217,7 @@ fn the_loss_is_divided_by_the_targets_that_a_step_names() {
 }
 
 #[test]
-fn parameters_are_back_after_a_look_at_their_average_that_panics() {
+fn parameters_are_restored_after_a_panic_in_with_average() {
     let (graph, loss) = network().expect("the shapes fit");
     let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), 2).expect("a model");
     session.start_training(loss, &[], Optimizer { average: Some(Average { decay: 0.9 }), ..Adam::default().into() });
@@ -286,7 +286,7 @@ fn golden_run(optimizer: Optimizer, threads: usize, isa: Isa, rule: WideRule) ->
 fn check_golden(rule: impl Into<Rule>, golden: &str, tolerance: f64) {
     let optimizer = Optimizer { weight_decay: 0.1, clip: Some(0.5), ..rule.into().into() };
     let expected: Vec<f64> = golden.lines().map(|line| line.parse().expect("a number")).collect();
-    let wide = WideRule { least: 100, each: 0, part: 0.0 };
+    let wide = WideRule { min_values: 100, min_values_per_activation: 0, min_fraction: 0.0 };
     for (isa, rule) in Isa::available().into_iter().flat_map(|isa| [(isa, WideRule::default()), (isa, wide)]) {
         let found = golden_run(optimizer, 1, isa, rule);
         assert_eq!(found.len(), expected.len());

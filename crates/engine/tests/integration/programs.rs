@@ -21,7 +21,7 @@ const FLOOR: f64 = 1e-6;
 const BATCH_NORM_FLOOR: f64 = 4e-6;
 
 /// Cuts all layers by columns but the smallest, so that programs have regions.
-const WIDE: WideRule = WideRule { least: 50, each: 0, part: 0.0 };
+const WIDE: WideRule = WideRule { min_values: 50, min_values_per_activation: 0, min_fraction: 0.0 };
 
 fn check(cases: u32, seed: u64, test: impl Fn(Spec, usize) -> Result<(), TestCaseError>) {
     let config = Config {
@@ -68,12 +68,12 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 #[test]
-fn losses_and_gradients_are_those_of_the_reference() {
+fn losses_and_gradients_equal_the_reference() {
     check_gradients(400, 1, WideRule::default());
 }
 
 #[test]
-fn losses_and_gradients_of_layers_cut_by_columns_are_those_of_the_reference() {
+fn losses_and_gradients_of_layers_cut_by_columns_equal_the_reference() {
     check_gradients(200, 5, WIDE);
 }
 
@@ -118,7 +118,7 @@ fn check_gradients(cases: u32, seed: u64, rule: WideRule) {
 }
 
 #[test]
-fn inferred_values_are_those_of_the_reference() {
+fn inferred_values_equal_the_reference() {
     check(300, 2, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
@@ -159,7 +159,7 @@ fn train(
 }
 
 #[test]
-fn the_number_of_threads_never_shows_and_avx2_has_the_bits_of_avx512() {
+fn any_number_of_threads_gives_the_same_bits_and_so_do_avx2_and_avx512() {
     check(70, 3, |spec, images| {
         // More images than otherwise, so that there are up to 16 parts.
         let images = 3 * images;
@@ -183,7 +183,7 @@ fn the_number_of_threads_never_shows_and_avx2_has_the_bits_of_avx512() {
 }
 
 #[test]
-fn a_gradient_that_is_kept_for_its_norm_makes_the_update_of_one_that_is_not() {
+fn updates_are_the_same_whether_or_not_late_gradients_are_stored() {
     check(40, 6, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
@@ -194,7 +194,7 @@ fn a_gradient_that_is_kept_for_its_norm_makes_the_update_of_one_that_is_not() {
 }
 
 #[test]
-fn inference_does_not_depend_on_threads_nor_on_what_was_asked_before() {
+fn inference_does_not_depend_on_threads_or_earlier_calls() {
     check(70, 4, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
@@ -270,7 +270,7 @@ fn network_with_batch_norms() -> Result<Model, GraphError> {
 }
 
 #[test]
-fn batch_norms_see_one_micro_batch_after_the_other_and_their_statistics_follow() {
+fn batch_norm_sees_one_micro_batch_at_a_time_and_updates_its_statistics() {
     let model = network_with_batch_norms().expect("the shapes fit");
     let images = 23;
     let data = Data::new(&model, images);

@@ -1,5 +1,5 @@
-//! A training that goes on from what was copied of another is that other, bit for bit; and a step that came to no
-//! finite number leaves everything as it was.
+//! A restored training continues bit for bit; and a nonfinite step changes
+//! nothing, where that is required.
 
 use vitreous_engine::graph::{Graph, GraphError, NodeId};
 use vitreous_engine::ops::{Activation, Convolution, LinearInit};
@@ -33,7 +33,7 @@ fn session(has_norm: bool, optimizer: Optimizer, threads: usize) -> Session {
     session
 }
 
-/// Takes steps of a training; in that number `bad`, counted from 0, one pixel is no number, or beyond all bounds.
+/// Takes training steps. In step number `bad`, counted from 0, one pixel is NaN or infinite.
 fn train(
     session: &mut Session,
     steps: std::ops::Range<u64>,
@@ -58,7 +58,7 @@ fn train(
     reports
 }
 
-/// All that a training goes on from, as bits.
+/// The state of a training, as bits.
 fn bits(session: &Session) -> (u64, Vec<u32>) {
     let OptimizerState { updates, moments } = session.optimizer_state();
     let names: Vec<String> = session.graph().parameters().iter().map(|param| param.name.clone()).collect();
@@ -81,7 +81,7 @@ fn optimizers() -> [Optimizer; 7] {
 }
 
 #[test]
-fn what_was_copied_goes_on_as_the_original_with_any_number_of_threads() {
+fn a_restored_session_continues_bit_for_bit_with_any_number_of_threads() {
     for optimizer in optimizers() {
         let mut original = session(true, optimizer, 2);
         train(&mut original, 0..4, None, false);
@@ -99,7 +99,7 @@ fn what_was_copied_goes_on_as_the_original_with_any_number_of_threads() {
 }
 
 #[test]
-fn a_step_that_comes_to_no_finite_number_changes_nothing_where_that_is_asked_for() {
+fn a_nonfinite_step_changes_nothing_with_only_finite() {
     for optimizer in optimizers() {
         // The last leaves a finite loss, and gradients whose squares are beyond all bounds.
         for (has_norm, pixel) in [(true, f32::NAN), (false, f32::INFINITY), (false, 1e30)] {
@@ -120,7 +120,7 @@ fn a_step_that_comes_to_no_finite_number_changes_nothing_where_that_is_asked_for
 }
 
 #[test]
-fn a_loss_that_is_no_number_updates_no_weight() {
+fn a_nan_loss_updates_no_weight() {
     for optimizer in optimizers() {
         let mut session = session(true, optimizer, 1);
         let weights = |session: &Session| {

@@ -61,7 +61,7 @@ fn inputs() -> [Vec<f64>; 4] {
 }
 
 #[test]
-fn losses_hits_and_gradients_are_those_of_the_reference_whatever_the_threads() {
+fn losses_hits_and_gradients_equal_the_reference_for_any_number_of_threads() {
     let inputs = inputs();
     let lens = [SOURCE * 5, SOURCE, TARGET, TARGET];
     let examples = |input: usize, example: usize, values: &mut [f32]| {

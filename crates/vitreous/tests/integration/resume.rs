@@ -88,10 +88,7 @@ fn a_run_stopped_at_any_step_resumes_to_the_same_bytes_with_any_number_of_thread
     let reader = [&reader[..], &["--set=model.embed_dim=16", "--set=data.val_fraction=0.05"]].concat();
     let cases = [
         ("vit", small(&VIT)),
-        (
-            "lowest",
-            small(&["--keep=lowest-train-loss", "--set=model.depth=1", "--model-ema-decay=0.7", "--opt=lion"]),
-        ),
+        ("lowest", small(&["--keep=lowest-train-loss", "--set=model.depth=1", "--model-ema-decay=0.7", "--opt=lion"])),
         // Its matrices have no second moment.
         (
             "muon",

@@ -207,27 +207,27 @@ fn check_all(sizes: impl IntoIterator<Item = [usize; 5]>) {
 }
 
 #[test]
-fn context_and_gradients_are_those_of_the_reference_for_all_widths() {
+fn context_and_gradients_equal_the_reference_for_all_widths() {
     for head_dim in [1, 2, 5, 16, 17, 32, 64, 67] {
         check_all([[2, 5, 5, 3, head_dim], [1, 17, 17, 2, head_dim]]);
     }
 }
 
 #[test]
-fn context_and_gradients_are_those_of_the_reference_for_all_numbers_of_tokens() {
+fn context_and_gradients_equal_the_reference_for_all_numbers_of_tokens() {
     check_all([1, 2, 15, 16, 31, 33, 50, 65].map(|tokens| [2, tokens, tokens, 2, 7]));
     check_all([[1, 197, 197, 1, 5]]);
 }
 
 #[test]
-fn there_may_be_more_queries_than_keys_or_fewer() {
+fn queries_may_outnumber_keys_and_keys_queries() {
     for head_dim in [1, 2, 3, 4, 7, 17] {
         check_all([[2, 1, 17, 3, head_dim], [1, 33, 5, 2, head_dim], [2, 16, 31, 2, head_dim]]);
     }
 }
 
 #[test]
-fn masks_causal_order_and_the_axis_of_softmax_are_those_of_the_reference() {
+fn masks_causal_order_and_the_axis_of_softmax_equal_the_reference() {
     for head_dim in [1, 2, 4, 5] {
         for tokens in [1, 5, 17, 33] {
             for rate in [0.0, 0.3] {
@@ -250,7 +250,7 @@ fn masks_causal_order_and_the_axis_of_softmax_are_those_of_the_reference() {
 }
 
 #[test]
-fn sequences_too_long_to_keep_the_weights_are_worked_through_in_blocks() {
+fn sequences_too_long_to_keep_the_weights_are_computed_in_blocks() {
     for (size, rate) in [([1, 1031, 131, 1, 5], 0.0), ([1, 1031, 131, 2, 17], 0.3), ([2, 67, 2053, 1, 5], 0.0)] {
         let case = Case::new(size, rate);
         assert_eq!(case.memory().kept, 0, "weights are not kept");
@@ -264,7 +264,7 @@ fn sequences_too_long_to_keep_the_weights_are_worked_through_in_blocks() {
 }
 
 #[test]
-fn only_the_gradients_that_are_asked_for_are_written() {
+fn only_requested_gradients_are_written() {
     for head_dim in [1, 3, 7] {
         let case = Case::new([2, 17, 5, 2, head_dim], 0.0);
         let all = case.backward(Isa::best(), [true; 3]);
@@ -276,7 +276,7 @@ fn only_the_gradients_that_are_asked_for_are_written() {
 }
 
 #[test]
-fn great_scores_overflow_nothing() {
+fn large_scores_do_not_overflow() {
     for head_dim in [1, 3, 5] {
         let mut case = Case::new([1, 17, 17, 1, head_dim], 0.0);
         case.qkv.iter_mut().flatten().for_each(|x| *x *= 40.0);

@@ -250,7 +250,7 @@ mod tests {
     use crate::reference::norms;
 
     #[test]
-    fn statistics_values_and_gradients_are_those_of_the_reference() {
+    fn statistics_values_and_gradients_equal_the_reference() {
         let (eps, momentum) = (1e-2f32, 0.3f32);
         for (images, pixels, channels) in [(1, 1, 1), (3, 7, 5), (2, 13, 17), (7, 1, 33), (5, 6, 64)] {
             let rows = images * pixels;

@@ -1,4 +1,4 @@
-//! The two orders of a picture's values: plain safe loops, for they run once an image at either end of a network.
+//! The two orders of an image's values: plain safe loops, for they run once an image at either end of a network.
 
 /// From `[channels, pixels]` to `[pixels, channels]`.
 pub(in crate::cpu) fn channels_last(x: &[f32], channels: usize, out: &mut [f32]) {

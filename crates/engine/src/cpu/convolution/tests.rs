@@ -137,7 +137,7 @@ fn check_product(case: Case, forward: bool, (bias, relu, multiply, adds, in_plac
 }
 
 #[test]
-fn convolutions_and_the_gradients_of_their_inputs_are_those_of_the_reference() {
+fn convolutions_and_the_gradients_of_their_inputs_equal_the_reference() {
     for case in cases() {
         for forward in [true, false] {
             check_product(case, forward, (false, false, 0, false, false));
@@ -146,7 +146,7 @@ fn convolutions_and_the_gradients_of_their_inputs_are_those_of_the_reference() {
 }
 
 #[test]
-fn everything_that_follows_a_convolution_is_that_of_the_reference() {
+fn everything_fused_into_a_convolution_equals_the_reference() {
     for channels in [5, 17, 65] {
         let convolution = Convolution::new(channels, 3).padding(1);
         let case = Case { convolution, map: [3, 5, 7], images: 2 };
@@ -192,7 +192,7 @@ fn weight_grad(isa: Isa, case: Case, [dy, x]: [&[f32]; 2], before: Option<&[f32]
 }
 
 #[test]
-fn weight_gradients_are_those_of_the_reference_and_go_on() {
+fn weight_gradients_equal_the_reference_and_accumulate() {
     for case in cases() {
         let (in_len, out_len) = (case.map.iter().product::<usize>(), case.output().iter().product::<usize>());
         let (dy, x) = (numbers(1, case.images * out_len), numbers(2, case.images * in_len));
@@ -232,7 +232,7 @@ fn weight_gradients_do_not_depend_on_how_images_are_cut() {
 type ImageFunction<'a> = dyn Fn(&[f64], &[f64]) -> Vec<f64> + 'a;
 
 #[test]
-fn pooling_and_its_gradients_are_those_of_the_reference() {
+fn pooling_and_its_gradients_equal_the_reference() {
     let images = 2;
     for pool in [
         Pool::new(2),
@@ -289,7 +289,7 @@ fn pooling_and_its_gradients_are_those_of_the_reference() {
 }
 
 #[test]
-fn group_norms_and_their_gradients_are_those_of_the_reference() {
+fn group_norms_and_their_gradients_equal_the_reference() {
     let (images, eps) = (3, 1e-2f32);
     for (pixels, channels, groups) in
         [(1, 5, 1), (7, 1, 1), (5, 6, 2), (13, 34, 2), (35, 33, 3), (6, 17, 17), (4, 64, 8)]
@@ -349,7 +349,7 @@ fn group_norms_and_their_gradients_are_those_of_the_reference() {
 }
 
 #[test]
-fn the_gradient_of_a_norms_input_may_not_be_asked_for() {
+fn the_gradient_of_a_norms_input_is_optional() {
     let (x, dy, weight) = (numbers(1, 3 * 5), numbers(2, 3 * 5), numbers(3, 5));
     let [_, dweight, dbias] = norms::grads(&wide(&dy), &wide(&x), &wide(&weight), 1, 0.5);
     check(format_args!("parameters alone"), &[dweight, dbias], SUM_TOLERANCE, |isa| {
@@ -374,7 +374,7 @@ fn the_gradient_of_a_norms_input_may_not_be_asked_for() {
 }
 
 #[test]
-fn norms_by_given_statistics_are_those_of_the_reference() {
+fn norms_by_given_statistics_equal_the_reference() {
     for channels in [1, 5, 16, 17, 33] {
         let rows = 7;
         let x = numbers(1, rows * channels);
@@ -400,7 +400,7 @@ fn norms_by_given_statistics_are_those_of_the_reference() {
 }
 
 #[test]
-fn both_orders_of_a_picture_are_those_of_the_reference() {
+fn both_orders_of_an_image_equal_the_reference() {
     for (channels, pixels) in [(1, 7), (3, 5), (17, 2)] {
         let x = numbers(1, channels * pixels);
         let mut out = vec![f32::NAN; x.len()];

@@ -14,10 +14,10 @@ use crate::graph::{Graph, NodeId};
 use crate::random::Key;
 use crate::session::Examples;
 
-/// A session that answers and does not train, with its parameters or with their average in their place.
+/// A session for inference only, with its parameters or their average.
 pub struct Inference<'a> {
     session: &'a mut Session,
-    /// Whether the average is in the place of the parameters, and has to go back.
+    /// Whether the parameters are swapped with their average, and must be swapped back.
     is_averaged: bool,
 }
 
@@ -47,15 +47,15 @@ impl Drop for Inference<'_> {
 }
 
 impl Session {
-    /// The session as one that answers with its parameters.
+    /// The session for inference with its parameters.
     pub fn inference(&mut self) -> Inference<'_> {
         Inference { session: self, is_averaged: false }
     }
 
-    /// Does something with the average of the parameters in their place, where the optimizer makes one; with the
-    /// parameters themselves where it does not. They are back in their place afterwards, also when `work` panics.
+    /// Runs `work` with the average of the parameters in their place, if the optimizer keeps one; otherwise with the
+    /// parameters. They are restored afterwards, also when `work` panics.
     ///
-    /// Nothing can train meanwhile:
+    /// Training is not possible in `work`:
     ///
     /// ```compile_fail,E0599
     /// # use vitreous_engine::{Adam, NodeId, Session};
@@ -76,7 +76,7 @@ impl Session {
         true
     }
 
-    /// Computes the values of nodes for examples that are not trained on; dropout does nothing.
+    /// Computes the values of nodes without training; dropout does nothing.
     ///
     /// # Returns
     /// For each node, its values example after example.

@@ -90,7 +90,7 @@ const GRADIENTS: [&str; 25] = [
 ];
 
 #[test]
-fn no_session_takes_a_graph_with_any_operation_that_differentiation_makes() {
+fn sessions_reject_graphs_with_gradient_operations() {
     let mut found = BTreeSet::new();
     for model in [network, reader] {
         let (model, loss) = model().expect("it fits");
@@ -130,7 +130,7 @@ fn no_session_takes_a_graph_with_any_operation_that_differentiation_makes() {
 }
 
 #[test]
-fn a_rejected_graph_is_named() {
+fn the_error_names_the_gradient_node() {
     let (model, loss) = reader().expect("it fits");
     let training = differentiate(&model, loss).graph;
     let parameters = Parameters::initialise(&training, Key::new(1));
@@ -140,7 +140,7 @@ fn a_rejected_graph_is_named() {
 }
 
 #[test]
-fn an_instruction_set_that_the_processor_lacks_and_parameters_of_another_graph_are_rejected() {
+fn missing_instruction_sets_and_parameters_of_another_graph_are_rejected() {
     let (graph, _) = reader().expect("it fits");
     let parameters = Parameters::initialise(&graph, Key::new(7));
     for isa in Isa::available() {
@@ -154,7 +154,7 @@ fn an_instruction_set_that_the_processor_lacks_and_parameters_of_another_graph_a
 }
 
 #[test]
-fn memory_that_no_integer_counts_is_not_taken_for_less() {
+fn memory_sizes_saturate_instead_of_overflowing() {
     let (graph, loss) = network().expect("it fits");
     for images in [usize::MAX, usize::MAX / 100, 1 << (usize::BITS - 8)] {
         let memory = training_memory(&graph, loss, &[], &Adam::default().into(), images, 2);

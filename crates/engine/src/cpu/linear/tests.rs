@@ -151,7 +151,7 @@ fn check_product(images: usize, rows_per_image: usize, steps: usize, columns: us
 }
 
 #[test]
-fn products_of_all_sizes_are_those_of_the_reference() {
+fn products_of_all_sizes_equal_the_reference() {
     let plain = [After::default(), After { bias: true, residual: true, ..After::default() }];
     for rows in [1, 2, 3, 5, 6, 7, 13] {
         for columns in [1, 2, 5, 13, 15, 16, 17, 31, 33, 47, 63, 64, 65, 97, 129] {
@@ -163,7 +163,7 @@ fn products_of_all_sizes_are_those_of_the_reference() {
 }
 
 #[test]
-fn everything_that_follows_a_product_is_that_of_the_reference() {
+fn everything_fused_into_a_product_equals_the_reference() {
     for columns in [1, 5, 16, 17, 33, 47, 65, 97] {
         for (images, rows_per_image) in [(1, 1), (3, 5)] {
             check_product(images, rows_per_image, 7, columns, &everything());
@@ -172,7 +172,7 @@ fn everything_that_follows_a_product_is_that_of_the_reference() {
 }
 
 #[test]
-fn the_gradient_of_the_input_is_a_product_with_the_weight_as_it_stands() {
+fn the_gradient_of_the_input_is_a_product_with_the_weight_as_stored() {
     for (rows, out_features, in_features) in [(1, 1, 1), (7, 5, 17), (5, 33, 16), (13, 17, 65), (6, 64, 97)] {
         let (dy, weight) = (numbers(1, rows * out_features), numbers(2, out_features * in_features));
         let expected = [linear::input_grad(&wide(&dy), &wide(&weight), in_features)];
@@ -231,7 +231,7 @@ fn param_grads(
 }
 
 #[test]
-fn parameter_gradients_are_those_of_the_reference_and_go_on() {
+fn parameter_gradients_equal_the_reference_and_accumulate() {
     for rows in [1, 2, 7, 95, 97, 193] {
         for out_features in [1, 5, 6, 13, 17, 65, 97] {
             for in_features in [1, 5, 16, 17, 33, 64, 65] {

@@ -324,7 +324,7 @@ mod tests {
     const SIZES: [[usize; 3]; 6] = [[1, 1, 1], [5, 7, 13], [16, 67, 37], [7, 129, 131], [12, 16, 64], [23, 61, 257]];
 
     #[test]
-    fn products_and_gradients_of_any_size_and_cut_are_those_of_the_reference() {
+    fn products_and_gradients_of_any_size_and_cut_equal_the_reference() {
         for [rows, outputs, inputs] in SIZES {
             let size = [outputs, inputs];
             let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));

@@ -20,10 +20,11 @@ pub(in crate::cpu) fn wide_weights(graph: &Graph, rule: &WideRule) -> Vec<bool> 
             let readers = graph.nodes().iter().filter(|other| other.params.contains(param));
             readers.filter(|other| !is_gradient(other)).count() == 1
         });
-        wide[node.params[0].index()] = alone && weight >= rule.least && weight >= rule.each.saturating_mul(values);
+        wide[node.params[0].index()] =
+            alone && weight >= rule.min_values && weight >= rule.min_values_per_activation.saturating_mul(values);
     }
     let sizes = graph.parameters().iter().zip(&wide).filter(|(_, wide)| **wide).map(|(param, _)| param.shape.len());
-    if (sizes.sum::<usize>() as f64) < rule.part * graph.parameter_count() as f64 {
+    if (sizes.sum::<usize>() as f64) < rule.min_fraction * graph.parameter_count() as f64 {
         wide.fill(false);
     }
     wide
@@ -101,14 +102,32 @@ mod tests {
 
     #[test]
     fn a_weight_is_wide_when_it_is_long_outweighs_its_values_and_makes_up_the_model() {
-        assert_eq!(wide(&WideRule { least: 1500, each: 0, part: 0.0 }), [true, true, false]);
-        assert_eq!(wide(&WideRule { least: 1501, each: 0, part: 0.0 }), [false, true, false]);
+        assert_eq!(
+            wide(&WideRule { min_values: 1500, min_values_per_activation: 0, min_fraction: 0.0 }),
+            [true, true, false]
+        );
+        assert_eq!(
+            wide(&WideRule { min_values: 1501, min_values_per_activation: 0, min_fraction: 0.0 }),
+            [false, true, false]
+        );
         // 1500 weights for 80 values, 3500 for 120, 140 for 72.
-        assert_eq!(wide(&WideRule { least: 0, each: 19, part: 0.0 }), [false, true, false]);
-        assert_eq!(wide(&WideRule { least: 0, each: 1, part: 0.0 }), [true, true, true]);
+        assert_eq!(
+            wide(&WideRule { min_values: 0, min_values_per_activation: 19, min_fraction: 0.0 }),
+            [false, true, false]
+        );
+        assert_eq!(
+            wide(&WideRule { min_values: 0, min_values_per_activation: 1, min_fraction: 0.0 }),
+            [true, true, true]
+        );
         // 3500 of 5262 trained values.
-        assert_eq!(wide(&WideRule { least: 1501, each: 0, part: 0.66 }), [false, true, false]);
-        assert_eq!(wide(&WideRule { least: 1501, each: 0, part: 0.67 }), [false, false, false]);
+        assert_eq!(
+            wide(&WideRule { min_values: 1501, min_values_per_activation: 0, min_fraction: 0.66 }),
+            [false, true, false]
+        );
+        assert_eq!(
+            wide(&WideRule { min_values: 1501, min_values_per_activation: 0, min_fraction: 0.67 }),
+            [false, false, false]
+        );
         assert_eq!(wide(&WideRule::default()), [false, false, false]);
     }
 }

@@ -101,7 +101,7 @@ mod tests {
     use crate::cpu::testing::{Guarded, check, numbers};
 
     #[test]
-    fn one_update_is_that_of_the_formulas() {
+    fn one_update_follows_the_formulas() {
         let len = 48;
         let (values, gradient) = (numbers(1, len), numbers(2, len));
         let (first, second) = (numbers(3, len), numbers(4, len).iter().map(|x| x.abs()).collect::<Vec<_>>());

@@ -76,7 +76,7 @@ mod tests {
     use crate::cpu::testing::{Guarded, check, numbers};
 
     #[test]
-    fn one_descent_is_that_of_the_formulas() {
+    fn one_update_follows_the_formulas() {
         let len = 48;
         let [values, gradient, buffer] = [1, 2, 3].map(|seed| numbers(seed, len));
         let (factor, learning_rate, l2) = (0.7, 0.03, 0.2);

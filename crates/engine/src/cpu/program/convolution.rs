@@ -7,7 +7,7 @@ use crate::ops::Pool;
 /// One call of the convolution family. Counts are for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::cpu) enum ConvolutionCall {
-    /// The other order of a picture's values: channels go last, or first.
+    /// The other order of an image's values: channels go last, or first.
     Order {
         x: Slot,
         out: Slot,

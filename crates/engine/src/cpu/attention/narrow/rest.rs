@@ -9,7 +9,7 @@ pub(super) struct Rest {
     /// Number of each head's, 0 where they do not fit.
     pub count: usize,
     heads: usize,
-    /// The first one.
+    /// Index of the first one.
     first: usize,
 }
 
