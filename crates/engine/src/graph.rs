@@ -111,12 +111,12 @@ pub enum Init {
         /// Largest absolute value.
         bound: f32,
     },
-    /// U(least, greatest).
+    /// U(low, high).
     Between {
         /// Smallest value.
-        least: f32,
+        low: f32,
         /// Largest value.
-        greatest: f32,
+        high: f32,
     },
     /// N(0, std).
     Normal {
@@ -147,7 +147,7 @@ impl Init {
             *value = match self {
                 Init::Constant(x) => x,
                 Init::Uniform { bound } => key.range(i, -f64::from(bound), f64::from(bound)) as f32,
-                Init::Between { least, greatest } => key.range(i, f64::from(least), f64::from(greatest)) as f32,
+                Init::Between { low, high } => key.range(i, f64::from(low), f64::from(high)) as f32,
                 Init::Normal { std } => (key.normal(i) * f64::from(std)) as f32,
                 Init::TruncatedNormal { std } => {
                     let own = key.with(i);
@@ -483,7 +483,7 @@ mod tests {
     #[test]
     fn between_fills_its_range_evenly() {
         let mut values = vec![0.0; 10_007];
-        Init::Between { least: -1.0, greatest: 3.0 }.fill(Key::new(5), &mut values);
+        Init::Between { low: -1.0, high: 3.0 }.fill(Key::new(5), &mut values);
         let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / 10_007.0;
         assert!((mean - 1.0).abs() < 0.05, "mean {mean}");
         assert!(values.iter().all(|x| (-1.0..=3.0).contains(x)) && values.iter().any(|x| *x > 2.99), "{values:?}");
@@ -493,7 +493,7 @@ mod tests {
     fn truncated_normal_stays_within_two_deviations_and_fills_them() {
         let mut values = vec![0.0; 10_007];
         Init::TruncatedNormal { std: 0.02 }.fill(Key::new(5), &mut values);
-        let greatest = values.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-        assert!(greatest <= 0.04 && greatest > 0.039, "greatest {greatest}");
+        let largest = values.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+        assert!(largest <= 0.04 && largest > 0.039, "largest {largest}");
     }
 }

@@ -83,7 +83,7 @@ unsafe fn tanh<S: Simd>(x: S::V) -> (S::V, S::V) {
     }
 }
 
-/// Applies an activation to values that no product has at hand.
+/// Applies an activation to values outside a product.
 pub(super) struct Apply {
     /// The function.
     pub activation: Activation,

@@ -1,4 +1,4 @@
-//! Takes the images of one chunk through a program: each call's slots and parameters become pointers for its kernel.
+//! Runs a program for the images of one chunk: turns each call's slots and parameters into pointers for its kernel.
 
 mod convolution;
 mod sequence;
@@ -20,7 +20,7 @@ use crate::session::Examples;
 /// One chunk of a step, and all memory its calls use.
 ///
 /// The pointers belong to the thread that runs the chunk, but for parameters, packed weights and constants, which
-/// nobody writes meanwhile, and the batch's values and outputs, of which it writes only its own images.
+/// no thread writes meanwhile, and the batch's values and outputs, of which it writes only its own images.
 pub(super) struct Chunk<'a> {
     pub isa: Isa,
     pub compiled: &'a Compiled,
@@ -35,7 +35,7 @@ pub(super) struct Chunk<'a> {
     pub epoch_place: u64,
     /// Images of the step, and micro-batches that they are cut into.
     pub cut: [usize; 2],
-    /// 1 over what the sum of the losses is divided by.
+    /// 1 over the divisor of the sum of the losses.
     pub share: f64,
     pub scratch: *mut f32,
     /// Values of all images of the step; null when the program has none.

@@ -9,9 +9,9 @@ use super::region::{Region, regions};
 use crate::graph::{Graph, NodeId};
 use crate::session::WideRule;
 
-/// Images of a chunk at most.
+/// Maximum number of images of a chunk.
 const MOST_IMAGES: usize = 64;
-/// Images of a chunk at least, where they fit.
+/// Preferred minimum number of images of a chunk.
 const FEWEST_IMAGES: usize = 4;
 /// Numbers that the values of a chunk may take together before chunks get smaller than the least.
 const MOST_NUMBERS: usize = 32 << 20;
@@ -31,13 +31,13 @@ pub(super) struct Compiled {
     pub gradient_starts: Vec<usize>,
     /// Numbers in the gradients of a part.
     pub gradient_len: usize,
-    /// Images that are worked through at a time, at most: part of what makes results repeatable.
+    /// Maximum number of images of a chunk. It affects the bits of results.
     chunk: usize,
 }
 
 impl Compiled {
     pub fn new(graph: &Graph, outputs: &[NodeId], mode: Mode, isa: Isa, rule: &WideRule) -> Self {
-        // Inference takes each image on its own: nothing is left to be cut by columns.
+        // Inference computes each image separately, so no layer is cut by columns.
         let wide = match mode {
             Mode::Train => wide_weights(graph, rule),
             Mode::Infer => vec![false; graph.parameters().len()],
@@ -67,7 +67,7 @@ impl Compiled {
     }
 
     /// Images of the largest chunk for this many images.
-    pub fn greatest_chunk(&self, images: usize) -> usize {
+    pub fn largest_chunk(&self, images: usize) -> usize {
         images.div_ceil(self.chunks(images).max(1))
     }
 
@@ -97,7 +97,7 @@ fn gradient_places(program: &Program, divided: bool, layout: &Layout) -> (Vec<us
     (starts, len)
 }
 
-/// Chooses how many images to work through at a time: enough that a pass over the weights is worth it, and no more,
+/// Chooses the number of images of a chunk: enough to make use of each pass over the weights, and no more,
 /// so that the values stay in cache. A function of the model's sizes alone.
 fn chunk(parameters: usize, numbers_per_image: usize) -> usize {
     let worth = (4 * parameters).div_ceil(numbers_per_image.max(1)).next_power_of_two();

@@ -72,9 +72,9 @@ impl<S: Simd> RowBits<S> {
     }
 }
 
-/// Drops values that no product has at hand; the backward pass is the same function of the gradient.
+/// Drops values outside a product; the backward pass is the same function of the gradient.
 pub(super) struct Drop {
-    /// Which values.
+    /// Which values are dropped.
     pub mask: Mask,
     /// Rows of the chunk.
     pub rows: usize,

@@ -1,4 +1,4 @@
-//! Sums of values that no other kernel takes along.
+//! Sums of values that are not fused into another kernel.
 
 use super::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 

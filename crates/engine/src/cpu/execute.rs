@@ -417,7 +417,7 @@ fn check(graph: &Graph, parameters: &Parameters, isa: Isa, available: &[Isa]) ->
 /// into fewer and so greater chunks.
 fn capacity(compiled: &Compiled, images: usize, micro_batches: NonZeroUsize) -> Capacity {
     let count = parts(images);
-    let chunk = compiled.greatest_chunk(images / count).max(compiled.greatest_chunk(images.div_ceil(count)));
+    let chunk = compiled.largest_chunk(images / count).max(compiled.largest_chunk(images.div_ceil(count)));
     Capacity { chunk, images, micro_batches: micro_batches.get() }
 }
 

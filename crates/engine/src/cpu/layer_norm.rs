@@ -14,7 +14,7 @@ pub(super) struct Forward {
     pub out: *mut f32,
     /// Mean and 1 / deviation of each row; null where they are not needed.
     pub stats: *mut f32,
-    /// Whether a ReLU follows.
+    /// Whether a ReLU is fused in.
     pub relu: bool,
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Backward {
     pub dweight: *mut f32,
     /// Gradient of the bias.
     pub dbias: *mut f32,
-    /// Whether the parameters' gradients go on with what stands there.
+    /// Whether the parameters' gradients are added to what is there.
     pub continues: bool,
     /// Added to the input's gradient; null for nothing.
     pub residual: *const f32,

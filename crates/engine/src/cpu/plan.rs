@@ -1,10 +1,10 @@
 //! Gives each value of a program a place, so that values that are never alive together share memory.
 //!
-//! A value that one region alone knows lies in the scratch memory of a thread, with room for a chunk; it lives from the
-//! call that writes it first to the call that reads it last. A value that several regions know, or a call for the whole
-//! batch, lies in the batch arena, with room for all images; it lives through the whole of its regions, because a
-//! thread may have finished them for one part before another has started. A call that can work in place writes over a
-//! value that dies with it.
+//! A value of a single region is in the scratch memory of a thread, with room for a chunk; it lives from the
+//! first call that writes it to the last call that reads it. A value of several regions, or of a call for the whole
+//! batch, is in the batch arena, with room for all images; it lives as long as all its regions, because a
+//! thread may finish them for one part before another thread starts. A call that can work in place overwrites a
+//! value that is not read later.
 //!
 //! What a call for the whole batch needs for itself (a fixed size, and no other call touches it) is scratch memory, too.
 
@@ -14,14 +14,14 @@ use super::region::{Region, region_of_calls};
 /// Places start at multiples of this many numbers (a cache line).
 const ALIGN: usize = 16;
 
-/// What a plan has room for.
+/// The sizes that a plan has room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Capacity {
     /// Images of a chunk.
     pub chunk: usize,
     /// Images of a step.
     pub images: usize,
-    /// Parts of a step that operations over a batch see apart.
+    /// Micro-batches of a step.
     pub micro_batches: usize,
 }
 
@@ -41,7 +41,7 @@ impl Capacity {
     }
 }
 
-/// Where a value lies.
+/// Where a value is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// From this number of a thread's scratch memory on, the chunk's images side by side.
@@ -50,7 +50,7 @@ pub(super) enum Place {
     Batch { start: usize, per_image: usize },
 }
 
-/// Where the values of a program lie.
+/// Where the values of a program are stored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
     pub capacity: Capacity,
@@ -61,7 +61,7 @@ pub(super) struct Plan {
     pub batch_len: usize,
 }
 
-/// From where to where a value lives.
+/// The lifetime of a value.
 #[derive(Clone, Copy)]
 struct Life {
     first: usize,
@@ -142,12 +142,12 @@ pub(super) fn sum(a: usize, b: usize) -> usize {
     a.saturating_add(b)
 }
 
-/// Finds places for values of given lengths and lives; returns how much memory they take.
+/// Finds places for values of given lengths and lifetimes; returns the size of their memory.
 fn place(mut values: Vec<(Slot, usize, Life)>, mut found: impl FnMut(Slot, usize)) -> usize {
     for (_, len, _) in &mut values {
         *len = len.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX);
     }
-    // Largest first: what is long fits into gaps only when it comes early.
+    // Largest first: large values fit into gaps only when they come early.
     values.sort_by_key(|&(slot, len, _)| (std::cmp::Reverse(len), slot));
     // By their places, from the first to the last.
     let mut placed: Vec<(usize, usize, Life)> = Vec::with_capacity(values.len());

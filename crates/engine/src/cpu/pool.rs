@@ -1,22 +1,22 @@
 //! Threads that wait for work between the phases of a step: a short spin first, then sleep.
 //!
-//! A thread that spins is a processor's whole work. So threads spin only as long as those of all pools of the process that
-//! are awake have a processor each: two pools that work at the same time, each as large as the machine, sleep at once,
-//! and a pool that works alone spins, however many others sleep.
+//! A spinning thread occupies a processor. So threads spin only while the awake threads of all pools of the process
+//! have a processor each: two pools that work at the same time, each as large as the machine, sleep at once,
+//! and a pool that works alone spins, even if many others sleep.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{JoinHandle, Thread};
 
-/// A job as the threads see it; the lifetime is that of the call to [`Pool::run`], which waits for all of them.
+/// A job; its lifetime is that of the call to [`Pool::run`], which waits for all threads.
 type Job = &'static (dyn Fn(usize) + Sync);
 
-/// The threads of some pools that are awake: that work, or spin.
+/// The awake threads of some pools: those that work or spin.
 struct Crowd {
     awake: AtomicUsize,
     processors: usize,
-    /// Turns of the waiting loop before a thread sleeps, where there is a processor for it.
+    /// Spins before a thread sleeps, while there is a processor for it.
     spins: u32,
 }
 
@@ -27,7 +27,7 @@ static PROCESS: LazyLock<Crowd> = LazyLock::new(|| {
 });
 
 impl Crowd {
-    /// Whether a thread that is awake may go on spinning after so many turns.
+    /// Whether a waiting thread may continue to spin after this many spins.
     fn may_spin(&self, turns: u32) -> bool {
         turns < self.spins && self.awake.load(Ordering::Acquire) <= self.processors
     }
@@ -56,7 +56,7 @@ struct State {
     finished: AtomicUsize,
     job: Mutex<Option<Job>>,
     stop: AtomicBool,
-    /// What a job panicked with.
+    /// The panic of a job.
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
 }
 
@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    /// Waits until so many threads are awake; tells whether that came to be.
+    /// Waits until this many threads are awake; returns false after a timeout.
     fn settles(crowd: &Crowd, awake: usize) -> bool {
         let settled = || crowd.awake.load(Ordering::SeqCst) == awake;
         (0..20_000_000).any(|_| {
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn waiting_threads_leave_the_processors_to_a_busy_pool() {
-        // They would spin for good if they were alone.
+        // Alone they would spin forever.
         static CROWD: Crowd = Crowd { awake: AtomicUsize::new(0), processors: 2, spins: u32::MAX };
         let crowd = &CROWD;
         let mut one = Pool::among(crowd, 2);
@@ -226,7 +226,7 @@ mod tests {
             end.wait();
             assert!(leaves, "the waiting worker sleeps, and the two that work are awake");
         });
-        // It wakes up for its own work.
+        // It wakes up for its own job.
         one.run(&|_| {});
     }
 

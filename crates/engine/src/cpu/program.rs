@@ -1,4 +1,4 @@
-//! A compiled graph: kernels to call one after the other on the images of a chunk, and where their values lie.
+//! A compiled graph: kernels to call one after the other on the images of a chunk, and where their values are stored.
 
 pub(super) mod convolution;
 mod sequence;
@@ -22,7 +22,7 @@ pub(super) type Param = usize;
 pub(super) struct SlotSize {
     /// Numbers for each image of the chunk.
     pub per_image: usize,
-    /// Numbers whatever the chunk.
+    /// Values for any chunk.
     pub fixed: usize,
 }
 
@@ -183,7 +183,7 @@ pub(super) enum Wide {
     },
 }
 
-/// A dropout with the rows and values it numbers.
+/// A dropout with the rows and values that it numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ProgramDropout {
     pub dropout: Dropout,
@@ -228,7 +228,7 @@ impl Program {
 }
 
 impl Call {
-    /// Whether the call sees the whole batch (or one micro-batch after the other), so that all threads meet for it
+    /// Whether the call sees the whole batch (or one micro-batch after the other), so that all threads run it together
     /// and divide the work inside it. Others see one chunk.
     pub fn whole(&self) -> bool {
         match self {

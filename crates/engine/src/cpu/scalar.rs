@@ -55,8 +55,8 @@ fn target(class: usize, label: usize, classes: usize, smoothing: f32) -> f64 {
 
 /// The logarithm of the sum of exponentials, in f64: a loss is reported to more digits than f32 sums keep.
 fn log_sum_exp(logits: &[f32]) -> f64 {
-    let greatest = f64::from(logits.iter().copied().fold(f32::MIN, f32::max));
-    greatest + logits.iter().map(|&x| (f64::from(x) - greatest).exp()).sum::<f64>().ln()
+    let largest = f64::from(logits.iter().copied().fold(f32::MIN, f32::max));
+    largest + logits.iter().map(|&x| (f64::from(x) - largest).exp()).sum::<f64>().ln()
 }
 
 /// The cross-entropy loss of one example.
@@ -80,8 +80,8 @@ pub(super) fn cross_entropy_grad(logits: &[f32], label: f32, smoothing: f32, sha
 /// 1 where the largest logit, the first of equals, is the label's.
 pub(super) fn correct(logits: &[f32], label: f32) -> f32 {
     let label = class_of(label, logits.len());
-    let greatest = logits.iter().copied().fold(f32::MIN, f32::max);
-    let first = logits.iter().position(|&x| x == greatest);
+    let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+    let first = logits.iter().position(|&x| x == largest);
     if first == Some(label) { 1.0 } else { 0.0 }
 }
 

@@ -5,10 +5,10 @@ pub(super) const NO_TARGET: f32 = -1.0;
 
 /// Softmax of one row, in place.
 pub(super) fn softmax(x: &mut [f32]) {
-    let greatest = x.iter().copied().fold(f32::MIN, f32::max);
+    let largest = x.iter().copied().fold(f32::MIN, f32::max);
     let mut sum = 0.0;
     for x in x.iter_mut() {
-        *x = (*x - greatest).exp();
+        *x = (*x - largest).exp();
         sum += *x;
     }
     x.iter_mut().for_each(|x| *x /= sum);

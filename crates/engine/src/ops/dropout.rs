@@ -56,7 +56,7 @@ impl Dropout {
 
 /// The constants of the hash, for the kernels that draw many values at once.
 pub(crate) mod dropout_hash {
-    /// What a counter is multiplied by.
+    /// A counter is multiplied by this.
     pub(crate) const STEP: u32 = 0x9E37_79B9;
     /// The first multiplier after that.
     pub(crate) const FIRST: u32 = 0x21F0_AAAD;

@@ -1,14 +1,14 @@
-//! Values that are looked up, not computed: embeddings of whole numbers, and values that are parameters themselves.
+//! Embeddings of integers, and parameters as values.
 
 use crate::autodiff::Backward;
 use crate::graph::{Graph, GraphError, Init, Node, NodeId, Shape, wrong_value};
 use crate::ops::Op;
 
 impl Graph {
-    /// Looks up a trained vector for each number; the table is named `<name>.weight`.
+    /// Looks up a trained vector for each integer; the table is named `<name>.weight`.
     ///
     /// # Shapes
-    /// - `ids`: `[tokens]`, whole numbers below `vocabulary`; returned: `[tokens, width]`
+    /// - `ids`: `[tokens]`, integers below `vocabulary`; returned: `[tokens, width]`
     ///
     /// # Errors
     /// When `ids` has other axes or is not an input, a number is 0 or the name is taken.

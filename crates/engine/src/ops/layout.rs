@@ -37,7 +37,7 @@ impl Graph {
         self.push(name, Op::SliceTokens { start }, &[x], &[], [len, shape.features()].into())
     }
 
-    /// Puts the features of several values side by side.
+    /// Concatenates the features of several values.
     ///
     /// # Shapes
     /// - `parts`: `[..., features]`, all but the last axis the same; returned: `[..., sum of features]`
@@ -62,7 +62,7 @@ impl Graph {
         self.push(name, Op::ConcatFeatures, parts, &[], shape.with_features(features))
     }
 
-    /// Gives the same values, in the same order, other axes.
+    /// Reshapes a value; the order of its values stays.
     ///
     /// # Errors
     /// When the number of values differs.

@@ -4,7 +4,7 @@ use crate::autodiff::Backward;
 use crate::graph::{Graph, GraphError, Init, Node, NodeId, ParamId, Shape, wrong_value};
 use crate::ops::Op;
 
-/// How a linear layer's parameters start.
+/// How a linear layer's parameters are initialized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinearInit {
     /// The weight's rule.
@@ -14,7 +14,7 @@ pub struct LinearInit {
 }
 
 impl LinearInit {
-    /// What `torch.nn.Linear` does: weight and bias U(-1/sqrt(in), 1/sqrt(in)).
+    /// As `torch.nn.Linear`: weight and bias U(-1/sqrt(in), 1/sqrt(in)).
     pub fn pytorch(in_features: usize) -> Self {
         let init = Init::fan_in_uniform(in_features);
         LinearInit { weight: init, bias: Some(init) }

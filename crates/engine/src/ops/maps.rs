@@ -6,7 +6,7 @@ use crate::graph::{Graph, GraphError, Node, NodeId};
 use crate::ops::Op;
 
 impl Graph {
-    /// Turns an image into a map.
+    /// Converts an image to a map.
     ///
     /// # Shapes
     /// - `image`: `[channels, height, width]`; returned: `[height, width, channels]`
@@ -21,7 +21,7 @@ impl Graph {
         self.push(name, Op::ChannelsLast, &[image], &[], [height, width, channels].into())
     }
 
-    /// Lays a map out as one row, in the order in which PyTorch flattens `[channels, height, width]`.
+    /// Flattens a map in the order in which PyTorch flattens `[channels, height, width]`.
     ///
     /// # Shapes
     /// - `map`: `[height, width, channels]`; returned: `[channels * height * width]`
@@ -34,7 +34,7 @@ impl Graph {
     }
 }
 
-/// Each order's gradient is the way back.
+/// The gradient of each conversion is the other one.
 pub(super) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId) {
     let Node { inputs, name, op, .. } = backward.node(id).clone();
     if backward.needs_gradient(inputs[0]) {

@@ -75,7 +75,7 @@ pub enum Op {
     Attention(Attention),
     /// From `(dy, qkv, context)`, the last its own result: the gradient of query, key and value.
     AttentionGrad(Attention),
-    /// Puts a trained token before the others.
+    /// Prepends a trained token.
     PrependToken,
     /// From `dy`: all but the first token; adds the first to the token's gradient.
     PrependTokenGrad,

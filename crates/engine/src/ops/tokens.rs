@@ -7,7 +7,7 @@ use crate::graph::{Graph, GraphError, Node, NodeId, ParamId, Shape, wrong_value}
 use crate::ops::Op;
 
 impl Graph {
-    /// Puts a trained token before the others.
+    /// Prepends a trained token.
     ///
     /// # Shapes
     /// - `tokens`: `[tokens, features]`; the parameter holds `features` values; returned: `[tokens + 1, features]`
@@ -51,7 +51,7 @@ impl Graph {
         self.push(name, Op::AddConstant(values), &[x], &[], shape)
     }
 
-    /// Takes one token of `[tokens, features]`.
+    /// Selects one token of `[tokens, features]`.
     ///
     /// # Errors
     /// When the token does not exist.

@@ -40,9 +40,9 @@ pub(crate) fn derivative(activation: Activation, x: f64) -> f64 {
 pub(crate) fn softmax(x: &[f64], features: usize) -> Vec<f64> {
     x.chunks_exact(features)
         .flat_map(|x| {
-            let greatest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = x.iter().map(|x| (x - greatest).exp()).sum();
-            x.iter().map(move |x| (x - greatest).exp() / sum)
+            let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = x.iter().map(|x| (x - largest).exp()).sum();
+            x.iter().map(move |x| (x - largest).exp() / sum)
         })
         .collect()
 }

@@ -65,10 +65,10 @@ impl Head<'_> {
         for group in groups {
             let seen: Vec<(usize, usize)> = group.into_iter().filter(|&(query, key)| self.sees(query, key)).collect();
             let scores: Vec<f64> = seen.iter().map(|&(query, key)| self.score(query, key)).collect();
-            let greatest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = scores.iter().map(|score| (score - greatest).exp()).sum();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
             for (&(query, key), score) in seen.iter().zip(&scores) {
-                weights[query][key] = (score - greatest).exp() / sum;
+                weights[query][key] = (score - largest).exp() / sum;
             }
         }
         weights

@@ -8,8 +8,8 @@ fn target(class: usize, label: f64, smoothing: f64, classes: usize) -> f64 {
 
 /// ln of the sum of exp(logit).
 fn log_sum_exp(logits: &[f64]) -> f64 {
-    let greatest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    greatest + logits.iter().map(|logit| (logit - greatest).exp()).sum::<f64>().ln()
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    largest + logits.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln()
 }
 
 /// loss = - sum over classes of target * ln(softmax)

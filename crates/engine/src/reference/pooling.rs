@@ -31,21 +31,21 @@ fn for_each_window(pool: Pool, [input, output]: [&[usize]; 2], mut each: impl Fn
 }
 
 /// The first of the largest.
-fn greatest(x: &[f64], window: &[usize]) -> usize {
+fn largest(x: &[f64], window: &[usize]) -> usize {
     window.iter().copied().reduce(|best, at| if x[at] > x[best] { at } else { best }).expect("a window has values")
 }
 
 /// y = the largest of the window
 pub(crate) fn max(x: &[f64], pool: Pool, axes: [&[usize]; 2]) -> Vec<f64> {
     let mut y = vec![0.0; axes[1].iter().product()];
-    for_each_window(pool, axes, |i, window| y[i] = x[greatest(x, window)]);
+    for_each_window(pool, axes, |i, window| y[i] = x[largest(x, window)]);
     y
 }
 
 /// dx: each result's gradient goes to the value it was.
 pub(crate) fn max_grad(dy: &[f64], x: &[f64], pool: Pool, axes: [&[usize]; 2]) -> Vec<f64> {
     let mut dx = vec![0.0; x.len()];
-    for_each_window(pool, axes, |i, window| dx[greatest(x, window)] += dy[i]);
+    for_each_window(pool, axes, |i, window| dx[largest(x, window)] += dy[i]);
     dx
 }
 

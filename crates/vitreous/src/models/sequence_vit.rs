@@ -18,8 +18,7 @@ impl BuildModel for SequenceVitConfig {
         let label = graph.input("label", [])?;
         let init = LinearInit::pytorch(facts.channels * spec.patch_size.pow(2));
         let patches = embedding::strided_convolution(&mut graph, image, spec.patch_size, spec.embed_dim, init)?;
-        let token =
-            graph.new_parameter("cls_token", [1, 1, spec.embed_dim], Init::Between { least: 0.0, greatest: 1.0 })?;
+        let token = graph.new_parameter("cls_token", [1, 1, spec.embed_dim], Init::Between { low: 0.0, high: 1.0 })?;
         let mut tokens = graph.prepend_token("cls_token", patches, token)?;
         let table = graph.new_parameter("pos_embed", [1, self.tokens(), spec.embed_dim], Init::Normal { std: 1.0 })?;
         tokens = graph.add_table("pos_embed", tokens, table)?;

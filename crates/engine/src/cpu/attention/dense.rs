@@ -254,18 +254,18 @@ unsafe fn softmax_rows<S: Simd, const MASKED: bool>(args: &Softmax, scores: *mut
                 if MASKED { args.seen::<S>(row, vectors - 1, x, other) } else { S::select(last, x, other) }
             };
             let least = S::splat(f32::MIN);
-            let mut greatest = end(S::load(at.add((vectors - 1) * LANES)), least);
+            let mut largest = end(S::load(at.add((vectors - 1) * LANES)), least);
             for v in 0..vectors - 1 {
-                greatest = S::max(greatest, inner(v, S::load(at.add(v * LANES)), least));
+                largest = S::max(largest, inner(v, S::load(at.add(v * LANES)), least));
             }
-            let greatest = S::splat(S::greatest(greatest));
+            let largest = S::splat(S::largest(largest));
             let mut sum = zero;
             for v in 0..vectors - 1 {
-                let e = inner(v, exp2_below_127::<S>(S::sub(S::load(at.add(v * LANES)), greatest)), zero);
+                let e = inner(v, exp2_below_127::<S>(S::sub(S::load(at.add(v * LANES)), largest)), zero);
                 sum = S::add(sum, e);
                 S::store(at.add(v * LANES), e);
             }
-            let e = end(exp2_below_127::<S>(S::sub(S::load(at.add((vectors - 1) * LANES)), greatest)), zero);
+            let e = end(exp2_below_127::<S>(S::sub(S::load(at.add((vectors - 1) * LANES)), largest)), zero);
             S::store(at.add((vectors - 1) * LANES), e);
             let sum = S::sum(S::add(sum, e));
             // A query that sees no key has weights of 0.
@@ -283,13 +283,13 @@ unsafe fn softmax_columns<S: Simd>(args: &Softmax, scores: *mut f32, column: *mu
         let (zero, one) = (S::splat(0.0), S::splat(1.0));
         for v in 0..stride / LANES {
             let at = |row: usize| scores.add(row * stride + v * LANES);
-            let mut greatest = S::splat(f32::MIN);
+            let mut largest = S::splat(f32::MIN);
             for row in 0..args.rows {
-                greatest = S::max(greatest, args.seen::<S>(row, v, S::load(at(row)), S::splat(f32::MIN)));
+                largest = S::max(largest, args.seen::<S>(row, v, S::load(at(row)), S::splat(f32::MIN)));
             }
             let mut sum = zero;
             for row in 0..args.rows {
-                let e = args.seen::<S>(row, v, exp2_below_127::<S>(S::sub(S::load(at(row)), greatest)), zero);
+                let e = args.seen::<S>(row, v, exp2_below_127::<S>(S::sub(S::load(at(row)), largest)), zero);
                 sum = S::add(sum, e);
                 S::store(at(row), e);
             }

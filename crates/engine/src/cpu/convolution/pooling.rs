@@ -83,15 +83,15 @@ unsafe fn max_generic<S: Simd>(args: &Pooling) {
         while channel < args.input[2] {
             let n = args.input[2] - channel;
             unsafe {
-                let mut greatest = S::splat(f32::NEG_INFINITY);
+                let mut largest = S::splat(f32::NEG_INFINITY);
                 window.for_each_pixel(args.input, |_, at| {
                     let x = load_up_to::<S>(args.x.add(at + channel), n);
                     // Where neither is greater they are equal, or one is NaN, which must stay.
-                    let mean = S::mul(S::splat(0.5), S::add(x, greatest));
-                    let other = S::select(S::greater(greatest, x), greatest, mean);
-                    greatest = S::select(S::greater(x, greatest), x, other);
+                    let mean = S::mul(S::splat(0.5), S::add(x, largest));
+                    let other = S::select(S::greater(largest, x), largest, mean);
+                    largest = S::select(S::greater(x, largest), x, other);
                 });
-                store_up_to::<S>(args.out.add(window.to + channel), n, greatest);
+                store_up_to::<S>(args.out.add(window.to + channel), n, largest);
             }
             channel += LANES;
         }
@@ -149,16 +149,16 @@ unsafe fn max_grad_generic<S: Simd>(args: &MaxGrad) {
             while channel < sizes.input[2] {
                 let n = sizes.input[2] - channel;
                 // The number of the pixel that is the first of the largest, as a number in each lane.
-                let (mut greatest, mut first) = (S::splat(f32::NEG_INFINITY), zero);
+                let (mut largest, mut first) = (S::splat(f32::NEG_INFINITY), zero);
                 window.for_each_pixel(sizes.input, |number, at| {
                     let x = load_up_to::<S>(sizes.x.add(at + channel), n);
-                    let greater = S::greater(x, greatest);
+                    let greater = S::greater(x, largest);
                     first = S::select(greater, S::splat(number as f32), first);
-                    greatest = S::select(greater, x, greatest);
+                    largest = S::select(greater, x, largest);
                 });
                 let mut dy = load_up_to::<S>(args.dy.add(window.to + channel), n);
                 if let Some(number) = args.where_positive {
-                    dy = S::select(S::greater(greatest, zero), S::mul(dy, S::splat(number)), zero);
+                    dy = S::select(S::greater(largest, zero), S::mul(dy, S::splat(number)), zero);
                 }
                 window.for_each_pixel(sizes.input, |number, at| {
                     let above = S::greater(first, S::splat(number as f32 - 0.5));

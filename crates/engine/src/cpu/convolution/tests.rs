@@ -258,10 +258,10 @@ fn pooling_and_its_gradients_equal_the_reference() {
                 all(&|x, _| reference::pooling::mean(x, pool, axes)),
                 all(&|x, dy| reference::pooling::max_grad(dy, x, pool, axes)),
                 all(&|x, dy| {
-                    let greatest = reference::pooling::max(x, pool, axes);
+                    let largest = reference::pooling::max(x, pool, axes);
                     let masked: Vec<f64> = dy
                         .iter()
-                        .zip(&greatest)
+                        .zip(&largest)
                         .map(|(dy, &x)| if x > 0.0 { dy * f64::from(NUMBER) } else { 0.0 })
                         .collect();
                     reference::pooling::max_grad(&masked, x, pool, axes)

@@ -122,8 +122,8 @@ impl Lowering<'_> {
     pub(super) fn pool(&mut self, id: NodeId, pool: Pool) {
         let (input, output) = (self.axes(self.input(id, 0)), self.axes(id));
         let pooling = Pooling { pool, input, output, x: self.slot(id, 0), out: self.value_slot(id) };
-        let greatest = matches!(self.node(id).op, Op::MaxPool2d(_));
-        let call = if greatest { ConvolutionCall::MaxPool(pooling) } else { ConvolutionCall::AvgPool(pooling) };
+        let largest = matches!(self.node(id).op, Op::MaxPool2d(_));
+        let call = if largest { ConvolutionCall::MaxPool(pooling) } else { ConvolutionCall::AvgPool(pooling) };
         self.emit_convolution(call, &[id]);
     }
 

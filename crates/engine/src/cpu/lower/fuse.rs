@@ -1,6 +1,6 @@
-//! Which nodes one call can take along, and the calls that take some.
+//! Which nodes can be fused into a call, and the fused calls.
 //!
-//! A node is taken along only where nobody else reads it, so that its value need not exist.
+//! A node is fused only if no other node reads it, so that its value need not be stored.
 
 use super::super::program::{Call, Factor, LayerNormGrad, PackedWeight, Product, Slot};
 use super::{Derivative, Lowering};
@@ -37,7 +37,7 @@ impl Lowering<'_> {
         found.filter(|_| !self.is_output(id))
     }
 
-    /// Whether some gradient asks for an activation's derivative.
+    /// Whether a gradient needs an activation's derivative.
     pub(super) fn derivative_is_asked_for(&self, id: NodeId) -> bool {
         self.uses[id.index()].iter().any(|&user| matches!(self.node(user).op, Op::ActivationGrad(_)))
     }

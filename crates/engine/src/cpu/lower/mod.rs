@@ -1,9 +1,9 @@
-//! From a graph to the calls that compute it, with what can be done in one pass over memory fused into one call.
+//! Lowers a graph to calls, and fuses what can be done in one pass over memory into one call.
 //!
-//! - A linear layer takes along its bias, activation, dropout and residual; for the backward pass it leaves the
+//! - A linear layer is fused with its bias, activation, dropout and residual; for the backward pass it stores the
 //!   activation's derivative (times dropout), or nothing where the result's sign tells it (ReLU).
-//! - The gradient of a linear layer's input takes along the derivative, the dropout and the sum that follow it.
-//! - Layer norm takes along a ReLU, its gradient the sum that follows.
+//! - The gradient of a linear layer's input is fused with the derivative, the dropout and the sum that follow it.
+//! - Layer norm is fused with a ReLU, its gradient with the sum that follows.
 
 mod convolution;
 mod fuse;
@@ -50,7 +50,7 @@ struct Lowering<'a> {
     graph: &'a Graph,
     outputs: &'a [NodeId],
     mode: Mode,
-    /// For each node, the one that stands for it: dropout is nothing in inference.
+    /// For each node, the node that replaces it: dropout does nothing in inference.
     stands_for: Vec<NodeId>,
     needed: Vec<bool>,
     /// The needed nodes that read a node, one entry for each reading.

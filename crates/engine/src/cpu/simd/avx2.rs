@@ -159,7 +159,7 @@ impl Simd for Avx2 {
         unsafe { sum_256(_mm256_add_ps(a[0], a[1])) }
     }
     #[inline(always)]
-    unsafe fn greatest(a: Pair) -> f32 {
+    unsafe fn largest(a: Pair) -> f32 {
         unsafe {
             let eight = _mm256_max_ps(a[0], a[1]);
             let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));

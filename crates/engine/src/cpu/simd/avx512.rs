@@ -100,7 +100,7 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn greatest(a: __m512) -> f32 {
+    unsafe fn largest(a: __m512) -> f32 {
         unsafe { _mm512_reduce_max_ps(a) }
     }
     #[inline(always)]

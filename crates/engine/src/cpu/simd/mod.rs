@@ -58,7 +58,7 @@ pub(super) trait Simd: Copy {
     unsafe fn scale_exponent(x: Self::V, whole: Self::V) -> Self::V;
     /// Sum of all lanes: halves are added lane by lane until one lane is left.
     unsafe fn sum(a: Self::V) -> f32;
-    unsafe fn greatest(a: Self::V) -> f32;
+    unsafe fn largest(a: Self::V) -> f32;
     /// Transposes 16 rows of 16.
     unsafe fn transpose(rows: &mut [Self::V; 16]);
     /// The sums of 16 vectors, each as [`Simd::sum`] adds it up.
@@ -230,7 +230,7 @@ mod tests {
             let rest = args.out.add(LANES * LANES);
             S::store(rest, S::select(S::first(args.n), first, S::splat(7.0)));
             *rest.add(16) = S::sum(first);
-            *rest.add(17) = S::greatest(first);
+            *rest.add(17) = S::largest(first);
             // Only as many lanes as are asked for: the last call of all writes right up to the guard.
             S::store(rest.add(18), S::sums(&sums));
             store_up_to::<S>(rest.add(34), args.n, load_up_to::<S>(args.rows.add(LANES * LANES - args.n), args.n));

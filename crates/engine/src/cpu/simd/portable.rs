@@ -123,7 +123,7 @@ impl Simd for Portable {
         fold(a, |x, y| x + y)
     }
     #[inline(always)]
-    unsafe fn greatest(a: Lanes) -> f32 {
+    unsafe fn largest(a: Lanes) -> f32 {
         fold(a, f32::max)
     }
     #[inline(always)]

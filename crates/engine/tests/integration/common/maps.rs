@@ -27,7 +27,7 @@ pub enum MapPiece {
         kernel: usize,
     },
     Pool {
-        greatest: bool,
+        largest: bool,
         pool: Pool,
     },
     GroupNorm {
@@ -110,11 +110,11 @@ impl Builder {
                 let b = self.graph.activation(&format!("{name}.b"), y, Activation::Tanh)?;
                 self.graph.add(&name, a, b)
             }
-            MapPiece::Pool { greatest, pool } => {
+            MapPiece::Pool { largest, pool } => {
                 if !self.fits(x, pool.kernel, pool.padding) {
                     return Ok(x);
                 }
-                if greatest { self.graph.max_pool2d(&name, x, pool) } else { self.graph.avg_pool2d(&name, x, pool) }
+                if largest { self.graph.max_pool2d(&name, x, pool) } else { self.graph.avg_pool2d(&name, x, pool) }
             }
             MapPiece::GroupNorm { most_groups, relu } => {
                 let groups = (1..=most_groups).rev().find(|n| in_channels.is_multiple_of(*n)).unwrap_or(1);
@@ -227,7 +227,7 @@ fn piece() -> impl Strategy<Value = MapPiece> {
         4 => convolution,
         3 => residual,
         1 => (1usize..4).prop_map(|kernel| MapPiece::Twice { kernel }),
-        3 => (any::<bool>(), prop::sample::select(pools)).prop_map(|(greatest, pool)| MapPiece::Pool { greatest, pool }),
+        3 => (any::<bool>(), prop::sample::select(pools)).prop_map(|(largest, pool)| MapPiece::Pool { largest, pool }),
         1 => (1usize..8, any::<bool>()).prop_map(|(most_groups, relu)| MapPiece::GroupNorm { most_groups, relu }),
         2 => any::<bool>().prop_map(|relu| MapPiece::BatchNorm { relu }),
         1 => channels().prop_map(|channels| MapPiece::Pixels { channels }),

@@ -103,7 +103,7 @@ pub(super) unsafe fn forward_block<S: Simd, const W: usize, const N: usize, K: K
     unsafe {
         let zero = S::splat(0.0);
         let q = load_rows::<S, W, N>(rows.q, rows.stride);
-        let shift = greatest_scores::<S, W, N, K>(keys, count, &q);
+        let shift = largest_scores::<S, W, N, K>(keys, count, &q);
         let mut sums = [zero; N];
         let mut context = [[zero; N]; W];
         for key in 0..count {
@@ -135,13 +135,13 @@ pub(super) unsafe fn forward_block<S: Simd, const W: usize, const N: usize, K: K
 
 /// The negative of each query's largest score.
 #[inline(always)]
-unsafe fn greatest_scores<S: Simd, const W: usize, const N: usize, K: Keys<S, W>>(
+unsafe fn largest_scores<S: Simd, const W: usize, const N: usize, K: Keys<S, W>>(
     keys: K,
     count: usize,
     q: &[[S::V; N]; W],
 ) -> [S::V; N] {
     unsafe {
-        let mut greatest = [S::splat(f32::MIN); N];
+        let mut largest = [S::splat(f32::MIN); N];
         if W == 1 {
             // The largest product has the largest key or the least.
             let (mut most, mut least) = (S::splat(f32::MIN), S::splat(f32::MAX));
@@ -151,7 +151,7 @@ unsafe fn greatest_scores<S: Simd, const W: usize, const N: usize, K: Keys<S, W>
                 least = S::min(least, *k);
             }
             for i in 0..N {
-                greatest[i] = S::max(S::mul(q[0][i], most), S::mul(q[0][i], least));
+                largest[i] = S::max(S::mul(q[0][i], most), S::mul(q[0][i], least));
             }
         } else {
             for key in 0..count {
@@ -161,14 +161,14 @@ unsafe fn greatest_scores<S: Simd, const W: usize, const N: usize, K: Keys<S, W>
                     for c in 1..W {
                         score = S::mul_add(q[c][i], k[c], score);
                     }
-                    greatest[i] = S::max(greatest[i], score);
+                    largest[i] = S::max(largest[i], score);
                 }
             }
         }
-        for greatest in &mut greatest {
-            *greatest = S::sub(S::splat(0.0), *greatest);
+        for largest in &mut largest {
+            *largest = S::sub(S::splat(0.0), *largest);
         }
-        greatest
+        largest
     }
 }
 
