@@ -23,7 +23,7 @@ const CASES: u32 = 200;
 #[derive(Clone, Debug)]
 enum Change {
     Set(Index, u8),
-    /// Numbers lie in both orders of bytes.
+    /// In either byte order.
     Number(Index, u32, bool),
     Insert(Index, Vec<u8>),
     Remove(Index, u8),
@@ -64,7 +64,7 @@ impl Change {
 
 fn change() -> impl Strategy<Value = Change> {
     let number = prop_oneof![any::<u32>(), Just(u32::MAX), Just(i32::MAX as u32), 0..300_u32];
-    // What texts are made of is tried more often than other bytes.
+    // Characters of text formats come more often than other bytes.
     let byte = prop_oneof![any::<u8>(), proptest::sample::select(b"0123456789=[]{}\"'.,-\n e".to_vec())];
     prop_oneof![
         4 => (any::<Index>(), byte.clone()).prop_map(|(at, value)| Change::Set(at, value)),
@@ -76,7 +76,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Inputs that reach what the seeds do not, and those that once brought the reader down.
+/// Inputs that reach more code than the seeds do, and those that once made the reader fail.
 fn corpus(target: &Target) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target.name);
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -104,7 +104,7 @@ fn is_read_without_harm(target: &'static Target) {
 }
 
 #[test]
-fn a_picture_takes_no_more_memory_than_is_counted_for_it() {
+fn an_image_takes_no_more_memory_than_estimated() {
     let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("picture");

@@ -1,4 +1,4 @@
-//! `vitreous compare` from end to end: real runs, generated folders, and folders that are no runs.
+//! `vitreous compare` end to end: real runs, generated run folders, and folders without a run.
 
 use std::fs;
 use std::path::Path;
@@ -85,7 +85,7 @@ fn real_runs_are_compared_in_every_format() {
 }
 
 #[test]
-fn a_difference_between_two_runs_is_held_against_noise() {
+fn a_difference_between_two_runs_is_compared_with_noise() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     for (name, lr) in [("slow", "--lr=1e-6"), ("fast", "--lr=3e-3"), ("twin", "--lr=3.1e-3")] {
@@ -168,7 +168,7 @@ fn a_difference_between_two_runs_is_held_against_noise() {
 }
 
 #[test]
-fn runs_that_validate_the_same_images_are_compared_however_many_they_train_on() {
+fn runs_with_the_same_validation_images_are_compared() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     for (name, more) in
@@ -192,7 +192,7 @@ fn runs_that_validate_the_same_images_are_compared_however_many_they_train_on() 
 }
 
 #[test]
-fn what_cannot_be_compared_is_refused_with_its_reason() {
+fn incomparable_runs_are_refused_with_the_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let refused = |arguments: &[&str]| crate::common::refused(folder, arguments);
@@ -212,7 +212,7 @@ fn what_cannot_be_compared_is_refused_with_its_reason() {
 }
 
 #[test]
-fn eight_times_the_runs_take_about_eight_times_as_long() {
+fn compare_time_is_linear_in_the_runs() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     train(folder, &["--name=first", "--max-steps=1"]);

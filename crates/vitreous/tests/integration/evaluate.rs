@@ -1,4 +1,4 @@
-//! The commands that look at a trained model, end to end: `train`, then `evaluate` and `predict` as a user types them.
+//! `evaluate` and `predict` end to end, on runs that `train` made.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn colours() -> TempDir {
 }
 
 #[test]
-fn digits_are_trained_evaluated_and_every_look_at_the_test_split_counts() {
+fn digits_train_and_evaluate_and_test_evaluations_are_counted() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let small = ["--set=model.depth=1", "--limit-train=600", "--val-fraction=0.01", "--batch-size=32"];
@@ -69,7 +69,7 @@ fn digits_are_trained_evaluated_and_every_look_at_the_test_split_counts() {
 }
 
 #[test]
-fn the_validation_accuracy_of_training_is_that_of_evaluate() {
+fn train_and_evaluate_report_the_same_validation_accuracy() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let small = ["--set=model.depth=1", "--limit-train=320", "--val-fraction=0.04", "--batch-size=32", "--epochs=1"];
@@ -86,7 +86,7 @@ fn the_validation_accuracy_of_training_is_that_of_evaluate() {
 }
 
 #[test]
-fn classes_are_matched_by_name_and_not_by_the_order_of_folders() {
+fn classes_are_matched_by_name_not_by_folder_order() {
     let run = colours();
     let folder = run.path();
     let report = json(folder, &["evaluate", "runs/colours"]);
@@ -123,7 +123,7 @@ fn classes_are_matched_by_name_and_not_by_the_order_of_folders() {
 }
 
 #[test]
-fn classes_without_images_have_no_scores_and_are_in_no_mean() {
+fn classes_without_images_have_no_scores() {
     let run = colours();
     let folder = run.path();
     // Two of five pictures under `red` are green.
@@ -148,7 +148,7 @@ mean over the classes that have images: 1 of 3
 }
 
 #[test]
-fn a_run_on_some_classes_is_measured_on_these_and_keeps_their_names() {
+fn a_run_with_a_class_subset_is_evaluated_on_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let small = ["--set=model.depth=1", "--limit-train=200", "--batch-size=25", "--max-steps=3"];
@@ -175,7 +175,7 @@ fn a_run_on_some_classes_is_measured_on_these_and_keeps_their_names() {
 }
 
 #[test]
-fn other_data_is_measured_on_the_classes_that_the_run_has() {
+fn other_data_is_evaluated_on_the_classes_of_the_run() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     pictures(folder, "colours", &COLOURS, 11);
@@ -192,7 +192,7 @@ fn other_data_is_measured_on_the_classes_that_the_run_has() {
 }
 
 #[test]
-fn other_images_and_missing_splits_are_said() {
+fn changed_images_and_missing_splits_are_reported() {
     let run = colours();
     let folder = run.path();
     let stderr = |arguments: &[&str]| String::from_utf8(vitreous(folder, arguments).stderr).unwrap();
@@ -217,7 +217,7 @@ fn other_images_and_missing_splits_are_said() {
 }
 
 #[test]
-fn pictures_of_any_size_are_predicted_and_a_bad_one_is_named() {
+fn images_of_any_size_are_predicted_and_bad_ones_named() {
     let run = colours();
     let folder = run.path();
     image::RgbImage::from_pixel(71, 53, image::Rgb([230, 0, 0])).save(folder.join("a.png")).unwrap();
@@ -261,7 +261,7 @@ fn pictures_of_any_size_are_predicted_and_a_bad_one_is_named() {
 }
 
 #[test]
-fn many_pictures_get_the_answers_of_each_alone_in_their_order() {
+fn predictions_for_many_images_equal_those_for_each() {
     let run = colours();
     let folder = run.path();
     let names: Vec<String> = (0..7).map(|number| format!("{number}.png")).collect();
@@ -275,7 +275,7 @@ fn many_pictures_get_the_answers_of_each_alone_in_their_order() {
 }
 
 #[test]
-fn what_cannot_be_predicted_is_told_before_much_is_read() {
+fn impossible_predictions_are_refused_early() {
     let run = colours();
     let folder = run.path();
     let none = refused(folder, &["predict", "a.png", "--run=runs/colours", "--top=0"]);
@@ -305,7 +305,7 @@ fn an_evaluation_that_cannot_be_written_is_printed() {
 }
 
 #[test]
-fn a_run_that_is_evaluated_from_elsewhere_asks_for_its_pictures() {
+fn evaluating_from_another_folder_asks_for_the_images() {
     let run = colours();
     let elsewhere = tempfile::tempdir().unwrap();
     let folder = run.path().join("runs/colours");
@@ -319,7 +319,7 @@ fn a_run_that_is_evaluated_from_elsewhere_asks_for_its_pictures() {
 }
 
 #[test]
-fn a_file_of_weights_is_enough_to_predict() {
+fn predict_needs_only_a_weights_file() {
     let run = colours();
     let elsewhere = tempfile::tempdir().unwrap();
     picture(&elsewhere.path().join("a.png"), [9, 230, 8]);
@@ -333,7 +333,7 @@ fn a_file_of_weights_is_enough_to_predict() {
 }
 
 #[test]
-fn best_weights_that_are_lost_are_said_and_the_last_are_read_on_request() {
+fn missing_best_weights_are_reported_and_last_ones_can_be_chosen() {
     let run = colours();
     let folder = run.path();
     picture(&folder.join("a.png"), [9, 230, 8]);
@@ -347,7 +347,7 @@ fn best_weights_that_are_lost_are_said_and_the_last_are_read_on_request() {
 }
 
 #[test]
-fn what_is_no_run_or_has_no_such_weights_is_refused() {
+fn folders_without_a_run_or_the_chosen_weights_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let threads = refused(folder, &["evaluate", "runs/none", "--threads", "99999"]);

@@ -1,6 +1,6 @@
-//! `vitreous data fetch` and the library under it, against servers that lie, stall and break off.
+//! `vitreous data fetch` and its library, against servers that lie, stall and disconnect.
 //!
-//! The sums in the program's catalogue are of real data, which no test has: most tests bring a catalogue of their own.
+//! The program's checksums belong to real data, which tests do not have, so most tests define a data set of their own.
 
 use std::fs;
 use std::io::Write;
@@ -35,7 +35,7 @@ fn a_file_is_fetched_once() {
 }
 
 #[test]
-fn a_wrong_file_that_is_there_is_replaced_only_by_force() {
+fn a_wrong_existing_file_is_replaced_only_by_force() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let path = folder.path("sets/noise/noise.gz");
@@ -63,7 +63,7 @@ fn a_wrong_file_that_is_there_is_replaced_only_by_force() {
 }
 
 #[test]
-fn a_mirror_that_stalls_is_left_for_the_next_which_goes_on() {
+fn a_stalled_mirror_is_replaced_by_the_next_which_resumes() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let silent = Mirror::new(|_, to| stalled(to, b""));
@@ -82,7 +82,7 @@ fn a_mirror_that_stalls_is_left_for_the_next_which_goes_on() {
 }
 
 #[test]
-fn a_download_that_breaks_off_goes_on_where_it_was() {
+fn an_interrupted_download_resumes() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let bytes = gz.clone();
@@ -98,7 +98,7 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_run_goes_on_with_what_an_earlier_one_left() {
+fn a_fetch_resumes_what_an_earlier_one_left() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let (first, second) = (gz.clone(), gz.clone());
@@ -118,7 +118,7 @@ fn a_run_goes_on_with_what_an_earlier_one_left() {
 }
 
 #[test]
-fn a_mirror_that_breaks_off_at_every_byte_is_left_in_the_end() {
+fn a_mirror_that_disconnects_after_every_byte_is_given_up() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let mirror = Mirror::new(move |request, to| {
@@ -151,7 +151,7 @@ fn a_mirror_that_ignores_the_range_sends_all_of_it() {
 }
 
 #[test]
-fn a_mirror_that_sends_another_part_is_asked_for_all() {
+fn a_mirror_that_sends_the_wrong_range_is_asked_for_the_whole_file() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         fs::create_dir_all(folder.path("sets/noise")).unwrap();
@@ -171,7 +171,7 @@ fn a_mirror_that_sends_another_part_is_asked_for_all() {
 }
 
 #[test]
-fn what_an_earlier_run_left_of_another_file_is_forgotten() {
+fn a_partial_download_of_another_file_is_discarded() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         fs::create_dir_all(folder.path("sets/noise")).unwrap();
@@ -194,7 +194,7 @@ fn what_an_earlier_run_left_of_another_file_is_forgotten() {
 }
 
 #[test]
-fn a_length_that_is_too_great_costs_one_more_question() {
+fn a_content_length_too_large_costs_one_more_request() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let bytes = gz.clone();
@@ -209,7 +209,7 @@ fn a_length_that_is_too_great_costs_one_more_question() {
 }
 
 #[test]
-fn an_absurd_length_is_refused_before_a_byte_is_taken() {
+fn an_absurd_content_length_is_refused_at_once() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let lies = Mirror::new(|_, to| stated(to, "200 OK", &["content-length: 1099511627776"], b"123"));
@@ -227,7 +227,7 @@ fn an_absurd_length_is_refused_before_a_byte_is_taken() {
 }
 
 #[test]
-fn a_length_that_is_too_small_is_seen_by_the_content() {
+fn a_content_length_too_small_is_detected() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let (first, second) = (gz.clone(), gz.clone());
@@ -242,7 +242,7 @@ fn a_length_that_is_too_small_is_seen_by_the_content() {
 }
 
 #[test]
-fn a_stream_without_end_is_ended() {
+fn an_endless_stream_is_ended() {
     with_noise(|set, _| {
         let folder = Folder::new();
         let endless = Mirror::new(|_, to| {
@@ -256,7 +256,7 @@ fn a_stream_without_end_is_ended() {
 }
 
 #[test]
-fn other_content_is_refused_and_the_next_mirror_asked() {
+fn wrong_content_is_refused_and_the_next_mirror_used() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let mut other = noise(100_003);
@@ -282,7 +282,7 @@ fn other_content_is_refused_and_the_next_mirror_asked() {
 }
 
 #[test]
-fn a_mirror_without_the_file_or_with_redirects_without_end_is_passed_over() {
+fn a_mirror_without_the_file_or_with_endless_redirects_is_skipped() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let without = Mirror::new(|_, to| status(to, "404 Not Found"));
@@ -318,7 +318,7 @@ fn two_processes_do_not_write_one_file() {
 }
 
 #[test]
-fn a_file_with_a_published_sum_of_its_compressed_bytes_is_compared_as_it_is_sent() {
+fn a_published_checksum_of_compressed_bytes_is_checked_before_unpacking() {
     let gz = gzip(&noise(1009));
     let sum = sha256(&gz);
     let content = Content::File { bytes: gz.len() as u64, sha256: &sum };
@@ -348,7 +348,7 @@ fn a_file_with_a_published_sum_of_its_compressed_bytes_is_compared_as_it_is_sent
 }
 
 #[test]
-fn the_mirror_that_gave_one_file_is_asked_first_for_the_next() {
+fn a_good_mirror_is_tried_first_for_the_next_file() {
     let content = noise(1009);
     let sum = sha256(&content);
     let gz = gzip(&content);
@@ -373,7 +373,7 @@ fn program(folder: &Folder, arguments: &[&str], proxies: &[(&str, &str)]) -> Out
 }
 
 #[test]
-fn where_nobody_gives_a_file_the_program_says_what_to_get_by_hand() {
+fn without_a_mirror_the_error_says_what_to_download_by_hand() {
     let folder = Folder::new();
     let (nobody, without) = (nobody(), Mirror::new(|_, to| status(to, "404 Not Found")));
     let arguments = ["mnist", "--data-dir", "sets", "--mirror", &nobody.url, "--mirror", &without.url];
@@ -405,7 +405,7 @@ fn where_nobody_gives_a_file_the_program_says_what_to_get_by_hand() {
 }
 
 #[test]
-fn the_program_leaves_wrong_and_silent_mirrors() {
+fn the_program_skips_wrong_and_silent_mirrors() {
     let folder = Folder::new();
     let wrong = Mirror::new(|request, to| file(request, to, &gzip(b"these are no images")));
     let silent = Mirror::new(|_, to| stalled(to, b""));
@@ -419,7 +419,7 @@ fn the_program_leaves_wrong_and_silent_mirrors() {
 }
 
 #[test]
-fn proxies_of_the_environment_are_used_and_their_exceptions_respected() {
+fn proxy_variables_and_no_proxy_are_respected() {
     let folder = Folder::new();
     // A tunnel to nowhere: what is asked through it is answered by the proxy itself.
     let proxy = Mirror::new(|_: &Request, to| {
@@ -448,7 +448,7 @@ fn proxies_of_the_environment_are_used_and_their_exceptions_respected() {
 }
 
 #[test]
-fn what_cannot_be_fetched_is_said_before_anybody_is_asked() {
+fn impossible_fetches_are_refused_before_any_request() {
     let folder = Folder::new();
     for (arguments, expected) in [
         (&["mnits"][..], "error: no download for data set `mnits`\nhint: did you mean mnist?\n"),

@@ -1,4 +1,4 @@
-//! Archives that `vitreous data fetch` is given: only the wanted members are ever written, whatever else they hold.
+//! Archives for `vitreous data fetch`: only the wanted members are written, whatever else an archive contains.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ fn members() -> [Vec<u8>; 2] {
 }
 
 #[test]
-fn of_an_archive_only_the_wanted_files_are_written() {
+fn only_wanted_archive_members_are_written() {
     let folder = Folder::new();
     let [one, two] = members();
     let hostile = [
@@ -81,7 +81,7 @@ fn of_an_archive_only_the_wanted_files_are_written() {
 }
 
 #[test]
-fn an_archive_that_is_not_what_it_should_be_leaves_nothing() {
+fn an_invalid_archive_leaves_nothing() {
     let folder = Folder::new();
     let [one, two] = members();
     let refused = |gz: Vec<u8>| {
@@ -109,7 +109,7 @@ fn an_archive_that_is_not_what_it_should_be_leaves_nothing() {
 }
 
 #[test]
-fn a_gzip_bomb_is_known_by_its_first_byte_too_many() {
+fn a_gzip_bomb_is_refused_at_the_first_excess_byte() {
     let bomb = gzip(&vec![0; 200_000_000]);
     let started = Instant::now();
     let sum = sha256(&[]);

@@ -1,4 +1,4 @@
-//! The way to a mirror: redirects, proxies, private networks, passwords in addresses, slow mirrors and encryption.
+//! `vitreous data fetch`: redirects, proxies, private networks, passwords in URLs, slow mirrors and TLS.
 
 use std::fs;
 use std::io::Write;
@@ -44,7 +44,7 @@ fn proxies(http: &Mirror, exceptions: &str) -> Proxies {
 }
 
 #[test]
-fn a_redirect_leads_into_no_private_network_but_the_mirrors_own() {
+fn redirects_into_other_private_networks_are_refused() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let reached = good(&gz);
@@ -68,7 +68,7 @@ fn a_redirect_leads_into_no_private_network_but_the_mirrors_own() {
 // Elsewhere 127.0.0.2 is not this machine.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_name_that_leads_into_a_private_network_is_refused_as_its_address_is() {
+fn a_host_name_in_a_private_network_is_refused_like_its_address() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let reached = good(&gz);
@@ -88,7 +88,7 @@ fn a_name_that_leads_into_a_private_network_is_refused_as_its_address_is() {
 }
 
 #[test]
-fn whether_there_is_a_proxy_is_decided_again_after_a_redirect() {
+fn the_proxy_is_chosen_again_after_a_redirect() {
     with_noise(|set, gz| {
         // From a mirror that is asked directly to a host behind the proxy.
         let folder = Folder::new();
@@ -133,7 +133,7 @@ fn whether_there_is_a_proxy_is_decided_again_after_a_redirect() {
 }
 
 #[test]
-fn a_redirect_to_no_address_of_a_web_server_is_refused() {
+fn a_redirect_to_a_non_http_address_is_refused() {
     with_noise(|set, _| {
         let folder = Folder::new();
         for location in ["ftp://a.example/noise.gz", "file:///etc/passwd", "http://", "data:,x"] {
@@ -144,7 +144,7 @@ fn a_redirect_to_no_address_of_a_web_server_is_refused() {
 }
 
 #[test]
-fn a_mirror_that_is_too_slow_is_left_for_the_next_which_goes_on() {
+fn a_slow_mirror_is_replaced_by_the_next_which_resumes() {
     with_noise(|set, gz| {
         let folder = Folder::new();
         let bytes = gz.clone();
@@ -213,7 +213,7 @@ fn passwords_in_addresses_are_never_printed() {
 
 #[cfg(unix)]
 #[test]
-fn a_pipe_in_the_place_of_a_file_is_an_error() {
+fn a_pipe_in_place_of_a_file_is_an_error() {
     let folder = Folder::new();
     let url = nobody().url;
     let told = |variables: &[(&str, &str)]| {
@@ -239,7 +239,7 @@ mod encrypted {
     use crate::mirror::tls::{can_encrypt, certificate, in_front_of, pem};
 
     #[test]
-    fn an_encrypted_mirror_is_believed_by_its_certificate_alone() {
+    fn an_encrypted_mirror_is_trusted_only_by_its_certificate() {
         if !can_encrypt() {
             return;
         }
@@ -270,7 +270,7 @@ mod encrypted {
     }
 
     #[test]
-    fn a_redirect_to_an_encrypted_mirror_is_checked_as_well() {
+    fn a_redirect_to_an_encrypted_mirror_is_checked() {
         if !can_encrypt() {
             return;
         }
@@ -289,7 +289,7 @@ mod encrypted {
     }
 
     #[test]
-    fn the_program_trusts_the_authorities_of_ssl_cert_file() {
+    fn the_program_trusts_ssl_cert_file() {
         if !can_encrypt() {
             return;
         }
@@ -313,7 +313,7 @@ mod encrypted {
 }
 
 #[test]
-fn what_is_no_address_is_refused_before_anybody_is_asked() {
+fn an_invalid_address_is_refused_before_any_request() {
     with_noise(|set, _| {
         let got = get_with(set, &Folder::new(), vec!["https://user:secret@".to_string()], |_| ());
         assert_eq!(got.result, Err(FetchError::Mirror { url: "https://***@".to_string() }));

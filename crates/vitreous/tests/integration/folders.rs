@@ -1,4 +1,4 @@
-//! What lies in folders of data besides sound pictures, from end to end: nothing is used or left out without a word.
+//! Data folders with links, pipes, other files and broken images: nothing is used or skipped silently.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -58,7 +58,7 @@ fn pipe(path: PathBuf) {
 const SMALL: [&str; 6] = ["--batch-size", "8", "--max-steps", "1", "--set=model.depth=1", "--set=model.embed_dim=16"];
 
 #[test]
-fn files_that_are_not_used_are_counted_and_named_by_every_command() {
+fn unused_files_are_counted_and_named_by_every_command() {
     let folder = Folder::new();
     write_photos(&folder);
     let at = |name: &[u8]| folder.path("photos").join(OsStr::from_bytes(name));
@@ -93,7 +93,7 @@ fn files_that_are_not_used_are_counted_and_named_by_every_command() {
 }
 
 #[test]
-fn pipes_in_place_of_pictures_and_data_files_keep_nobody_waiting() {
+fn pipes_in_place_of_images_and_data_files_do_not_block() {
     let folder = Folder::new();
     write_photos(&folder);
     pipe(folder.path("photos/ant/f.jpg"));
@@ -120,7 +120,7 @@ fn pipes_in_place_of_pictures_and_data_files_keep_nobody_waiting() {
 }
 
 #[test]
-fn links_in_a_circle_are_refused_or_walked_once() {
+fn circular_links_are_refused_or_followed_once() {
     let folder = Folder::new();
     write_photos(&folder);
     symlink("../bee", folder.path("photos/ant/x")).unwrap();
@@ -140,7 +140,7 @@ fn links_in_a_circle_are_refused_or_walked_once() {
 }
 
 #[test]
-fn a_folder_of_runs_among_the_classes_is_not_a_class() {
+fn a_run_folder_among_class_folders_is_not_a_class() {
     let folder = Folder::new();
     write_photos(&folder);
     let photos = |arguments: &[&str]| {
@@ -167,7 +167,7 @@ fn a_folder_of_runs_among_the_classes_is_not_a_class() {
 }
 
 #[test]
-fn numbers_are_the_names_of_classes_that_are_called_by_numbers() {
+fn numbers_refer_to_class_names_that_are_numbers() {
     let folder = Folder::new();
     for (class, color) in [("0", 0), ("1", 50), ("2", 100), ("4", 150), ("5", 200)] {
         fs::create_dir_all(folder.path(&format!("base/{class}"))).unwrap();
@@ -189,7 +189,7 @@ fn numbers_are_the_names_of_classes_that_are_called_by_numbers() {
 }
 
 #[test]
-fn a_config_of_powershell_is_named() {
+fn a_utf16_config_from_powershell_is_named_in_the_error() {
     let folder = Folder::new();
     let utf16 = "\u{feff}[train]\r\nepochs = 1\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
     fs::write(folder.path("my.toml"), utf16).unwrap();
@@ -212,7 +212,7 @@ fn write_fashion(folder: &Path) {
 }
 
 #[test]
-fn fashion_mnist_is_known_by_its_labels_wherever_it_lies() {
+fn fashion_mnist_is_recognised_by_its_labels() {
     let folder = Folder::new();
     for place in ["raw", "mnist"] {
         write_fashion(&folder.path(place));

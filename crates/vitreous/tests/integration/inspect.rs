@@ -1,4 +1,4 @@
-//! The commands that look at models and data without training: `summary`, `data info`, `bench`.
+//! `summary`, `data info`, `presets` and `bench` end to end.
 
 use std::fs;
 use std::path::Path;
@@ -94,7 +94,7 @@ fn row<'a>(summary: &'a str, layer: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn presets_are_listed_and_printed_to_be_copied() {
+fn presets_are_listed_and_printed() {
     let text = said(&["presets"]);
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("preset ") && lines[0].ends_with("  model"), "{text}");
@@ -128,7 +128,7 @@ fn a_summary_in_json_has_the_promised_fields() {
 }
 
 #[test]
-fn a_summary_refuses_what_cannot_be() {
+fn an_impossible_summary_is_refused() {
     let heads = "error: embed_dim 190 is not a multiple of num_heads 4 (--set, [model])\n\
                  hint: use embed_dim 192, or num_heads 5\n";
     assert_eq!(refused(&["summary", "--set", "model.embed_dim=190"]), heads);
@@ -137,7 +137,7 @@ fn a_summary_refuses_what_cannot_be() {
 }
 
 #[test]
-fn a_folder_of_pictures_is_described() {
+fn data_info_describes_an_image_folder() {
     let folder = tempfile::tempdir().unwrap();
     pictures(&folder.path().join("pets"), 11);
     fs::write(folder.path().join("pets/cat/notes.txt"), "").unwrap();
@@ -166,7 +166,7 @@ fn a_folder_of_pictures_is_described() {
 }
 
 #[test]
-fn a_picture_that_is_broken_is_named_or_skipped() {
+fn a_broken_image_is_named_or_skipped() {
     let folder = tempfile::tempdir().unwrap();
     pictures(&folder.path().join("pets"), 5);
     fs::write(folder.path().join("pets/dog/bad.jpg"), "no picture").unwrap();
@@ -201,7 +201,7 @@ fn a_step_and_an_inference_are_timed() {
 }
 
 #[test]
-fn an_epoch_is_timed_against_its_steps() {
+fn bench_epoch_compares_an_epoch_with_its_steps() {
     let folder = tempfile::tempdir().unwrap();
     pictures(&folder.path().join("pets"), 23);
     pictures_of(&folder.path().join("large"), 23, [700, 600]);
@@ -226,7 +226,7 @@ fn an_epoch_is_timed_against_its_steps() {
 }
 
 #[test]
-fn a_bench_that_cannot_be_is_refused() {
+fn impossible_bench_arguments_are_refused() {
     let preset = "error: unknown preset `mnist-vt` (--preset)\nhint: did you mean `mnist-vit`?\n";
     assert_eq!(refused(&["bench", "step", "--preset=mnist-vt"]), preset);
     let patches = "error: image_size 28 is not a multiple of patch_size 16 (--model, [model])\n\

@@ -1,4 +1,4 @@
-//! Limits that the system sets a process (`ulimit`), and input that would take more than there is of the stack.
+//! Process limits (`ulimit`), and input that would overflow the stack.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -26,7 +26,7 @@ fn limited(folder: &Folder, limit: &str, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_run_beyond_a_limit_of_memory_is_refused_before_anything_is_written() {
+fn a_run_above_the_memory_limit_is_refused_before_anything_is_written() {
     // 200 MB of parameters, moments and their copies.
     let large = [&SMALL[..], &["--set=model.embed_dim=1024", "--set=model.num_heads=4", "--name=large"]].concat();
     let folder = Folder::new();
@@ -40,11 +40,11 @@ fn a_run_beyond_a_limit_of_memory_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_run_that_a_limit_of_memory_lets_through_comes_to_its_end() {
+fn a_run_admitted_under_a_memory_limit_finishes() {
     let large = [&SMALL[..], &["--set=model.embed_dim=256", "--max-steps=1"]].concat();
     let folder = Folder::new();
     let mut ended = 0;
-    // From too little to enough: each is refused or ends well, and none aborts on the way.
+    // From too little to enough: each run is refused or finishes, and none aborts.
     for (number, kibibytes) in (100_000..500_000).step_by(50_000).enumerate() {
         let name = format!("--name=n{number}");
         let output = limited(&folder, &format!("-v {kibibytes}"), &[&large[..], &[&name]].concat());
@@ -59,7 +59,7 @@ fn a_run_that_a_limit_of_memory_lets_through_comes_to_its_end() {
 }
 
 #[test]
-fn many_threads_count_in_a_limit_of_addresses() {
+fn threads_count_toward_the_address_space_limit() {
     let folder = Folder::new();
     let output = limited(&folder, "-v 790000", &[&SMALL[..], &["--threads=64"]].concat());
     let (status, stderr) = (output.status.code(), text(&output.stderr));
@@ -69,7 +69,7 @@ fn many_threads_count_in_a_limit_of_addresses() {
 }
 
 #[test]
-fn a_limit_of_file_sizes_is_a_full_disk() {
+fn a_file_size_limit_is_treated_as_a_full_disk() {
     let folder = Folder::new();
     let output = limited(&folder, "-f 20", &[&SMALL[..], &["--name=a"]].concat());
     let stderr = text(&output.stderr);
@@ -85,7 +85,7 @@ fn a_limit_of_file_sizes_is_a_full_disk() {
 }
 
 #[test]
-fn a_thread_that_cannot_be_started_is_said_to_be_one() {
+fn a_thread_that_cannot_start_is_a_clear_error() {
     let folder = Folder::new();
     let mut command = Command::cargo_bin("vitreous").unwrap();
     // Stacks of a petabyte: no thread starts.
@@ -95,19 +95,19 @@ fn a_thread_that_cannot_be_started_is_said_to_be_one() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     let hint = "\nhint: raise the limits for threads and memory (ulimit -u, ulimit -v, or the container's)\n";
     assert!(stderr.contains("error: cannot start a thread: ") && stderr.ends_with(hint), "{stderr}");
-    // The name is free.
+    // The run's name can be used again.
     assert!(!folder.path("runs/a").exists());
     let mut command = Command::cargo_bin("vitreous").unwrap();
     command.current_dir(folder.root()).args(SMALL);
     assert!(command.args(["--name=a", "--max-steps=2"]).output().unwrap().status.success());
-    // A run that goes on is not touched.
+    // Resuming changes nothing in the run.
     let manifest = fs::read(folder.path("runs/a/manifest.json")).unwrap();
     let mut command = Command::cargo_bin("vitreous").unwrap();
     command.current_dir(folder.root()).env("RUST_MIN_STACK", "1000000000000000");
     let output = command.args(["train", "--resume=runs/a", "--set=train.max_steps="]).output().unwrap();
     assert!(text(&output.stderr).contains("error: cannot start a thread: "), "{}", text(&output.stderr));
     assert!(fs::read(folder.path("runs/a/manifest.json")).unwrap() == manifest);
-    // What needs no second thread goes on without one.
+    // Commands that can work on one thread do.
     crate::common::write_photos(&folder);
     let mut command = Command::cargo_bin("vitreous").unwrap();
     command.current_dir(folder.root()).env("RUST_MIN_STACK", "1000000000000000");
@@ -116,7 +116,7 @@ fn a_thread_that_cannot_be_started_is_said_to_be_one() {
 }
 
 #[test]
-fn a_key_of_thousands_of_parts_is_refused_wherever_it_is_written() {
+fn a_key_with_thousands_of_parts_is_refused_everywhere() {
     let folder = Folder::new();
     let long = format!("model.{}", vec!["a"; 50_000].join("."));
     fs::write(folder.path("long.toml"), format!("[model]\n{long} = 1\n")).unwrap();

@@ -1,4 +1,4 @@
-//! File systems on which files cannot be locked: the system refuses every lock to the program.
+//! File systems without file locks: a system call filter refuses every lock.
 
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
@@ -18,7 +18,7 @@ const FLOCK: i64 = if cfg!(target_arch = "x86_64") { 73 } else { 32 };
 /// "No locks available", as NFS answers without its lock server.
 const ENOLCK: u32 = 37;
 
-/// Calls `work` on a thread from which on no program can lock a file.
+/// Calls `work` on a thread on which, and in whose child processes, no file can be locked.
 fn without_locks(work: impl FnOnce() + Send) {
     let work = || {
         let rules = BTreeMap::from([(FLOCK, Vec::new())]);
@@ -45,7 +45,7 @@ const SMALL: [&str; 8] = [
 ];
 
 #[test]
-fn without_locks_one_process_trains_in_a_folder_and_the_place_of_a_dead_one_is_taken() {
+fn without_locks_one_process_per_folder_and_dead_ones_are_replaced() {
     without_locks(|| {
         let folder = Folder::new();
         said(folder.root(), &[&SMALL[..], &["--max-steps=3"]].concat());
@@ -68,7 +68,7 @@ fn without_locks_one_process_trains_in_a_folder_and_the_place_of_a_dead_one_is_t
         let stderr = refused(folder.root(), &resume);
         assert!(stderr.starts_with(&expected), "{stderr}");
         signal(&first, "STOP");
-        // It is asleep and not dead, which cannot be told from elsewhere; when it wakes up, it sees that it has lost its place.
+        // Other processes cannot know that it only sleeps; when it wakes up, it sees that it lost the lock.
         let clock = Instant::now();
         said(folder.root(), &resume);
         assert!(clock.elapsed() >= Duration::from_secs(9), "{:?}", clock.elapsed());
@@ -82,7 +82,7 @@ fn signal(child: &Child, name: &str) {
 }
 
 #[test]
-fn without_locks_data_is_fetched_all_the_same() {
+fn without_locks_data_can_be_fetched() {
     with_noise(|set, gz| {
         without_locks(|| {
             let folder = Folder::new();

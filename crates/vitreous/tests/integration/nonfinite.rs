@@ -1,4 +1,4 @@
-//! Trainings that come to no finite number: where it is said to have begun, and what `--on-nonfinite` makes of it.
+//! Trainings with a NaN or infinite loss: the report of where it began, and `--on-nonfinite`.
 
 use crate::common::{Folder, text, vitreous};
 
@@ -39,7 +39,7 @@ fn too_large(folder: &Folder, epochs: &str) -> i32 {
 }
 
 #[test]
-fn a_training_that_goes_astray_says_where_and_may_skip_or_go_back() {
+fn a_nonfinite_training_says_where_and_can_skip_or_roll_back() {
     let folder = Folder::new();
     let epochs = "--epochs=2";
     let bad = too_large(&folder, epochs);
@@ -52,7 +52,7 @@ fn a_training_that_goes_astray_says_where_and_may_skip_or_go_back() {
     assert!(stopped.stderr.contains("hint: use a smaller --lr than "), "{}", stopped.stderr);
     assert!(stopped.stderr.contains("--resume") && stopped.stderr.contains("--on-nonfinite"), "{}", stopped.stderr);
 
-    // Twice too large: after going back twice it is not.
+    // Four times too large: fine after two rollbacks.
     let back = train(&folder, "back", bad + 1, &[epochs, without, "--on-nonfinite=rollback", "--model-ema-decay=0.5"]);
     assert_eq!(back.status, Some(0), "{}", back.stderr);
     assert!(
@@ -65,7 +65,7 @@ fn a_training_that_goes_astray_says_where_and_may_skip_or_go_back() {
     let metrics = folder.text("runs/back/metrics.jsonl");
     assert_eq!(metrics.matches("\"rollback\":").count(), 2, "{metrics}");
     assert!(metrics.contains("\"rollback\":2,\"lr_factor\":0.25}"), "{metrics}");
-    // Wherever it is broken off, before and after it went back, it ends alike.
+    // Stopped anywhere, before or after a rollback, it resumes to the same end.
     for stop in ["1", "3", "9"] {
         let name = format!("back-{stop}");
         let first = train(
@@ -85,12 +85,12 @@ fn a_training_that_goes_astray_says_where_and_may_skip_or_go_back() {
             );
         }
     }
-    // Far too large: it goes back three times and then gives up.
+    // Far too large: it rolls back three times and then gives up.
     let lost = train(&folder, "lost", 127, &[epochs, without, "--on-nonfinite=rollback"]);
     assert!(bad + 4 <= 127, "2^{bad} is too large already");
     assert_eq!(lost.status, Some(1), "{}", lost.stderr);
     assert_eq!(lost.stderr.matches("back to the start of the epoch").count(), 3, "{}", lost.stderr);
-    // A state amid an epoch knows no start of it.
+    // A checkpoint in mid-epoch has no start of the epoch to roll back to.
     train(&folder, "late", bad - 2, &[epochs, without, "--max-steps=3"]);
     let late = ["train", "--resume=runs/late", "--set=train.max_steps=", "--on-nonfinite=rollback"];
     let error = crate::common::refused(folder.root(), &late);

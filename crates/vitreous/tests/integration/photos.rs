@@ -1,4 +1,4 @@
-//! `vitreous train` on folders of pictures, from end to end.
+//! `vitreous train` on image folders end to end.
 
 use std::fs;
 use std::process::Output;
@@ -9,7 +9,7 @@ fn train(folder: &Folder, args: &[&str]) -> Output {
     crate::common::vitreous(folder.root(), &[&["train"], args].concat())
 }
 
-/// What a bad command says; it must leave no run more.
+/// The error of a bad command, which must leave no run.
 fn refused(folder: &Folder, args: &[&str]) -> String {
     let runs = || fs::read_dir(folder.path("runs")).unwrap().count();
     let before = runs();
@@ -19,7 +19,7 @@ fn refused(folder: &Folder, args: &[&str]) -> String {
 }
 
 #[test]
-fn a_folder_of_pictures_is_trained_by_the_photos_preset_and_broken_ones_are_named_or_counted() {
+fn the_photos_preset_trains_on_a_folder_and_reports_broken_images() {
     let folder = Folder::new();
     write_photos(&folder);
     let args = ["--data", "photos", "--batch-size", "8", "--max-steps", "2"];
@@ -44,7 +44,7 @@ fn a_folder_of_pictures_is_trained_by_the_photos_preset_and_broken_ones_are_name
 }
 
 #[test]
-fn what_a_preset_has_too_much_of_for_a_few_pictures_is_made_to_fit_and_told() {
+fn preset_values_are_adjusted_to_few_images_with_a_note() {
     let folder = Folder::new();
     write_photos(&folder);
     fs::copy(folder.path("photos/bee/3.png"), folder.path("photos/loose.png")).unwrap();
@@ -72,7 +72,7 @@ fn what_a_preset_has_too_much_of_for_a_few_pictures_is_made_to_fit_and_told() {
 }
 
 #[test]
-fn a_folder_gives_the_same_weights_however_it_is_called() {
+fn the_spelling_of_a_folder_path_does_not_change_the_weights() {
     let folder = Folder::new();
     write_photos(&folder);
     let small = ["--batch-size", "8", "--max-steps", "1", "--set=model.depth=1"];

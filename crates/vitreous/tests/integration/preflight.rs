@@ -1,4 +1,4 @@
-//! What is asked before the first step of a run: `train --dry-run`, and the notes of `train` and `data info`.
+//! Checks before the first step: `train --dry-run`, and the warnings of `train` and `data info`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_dry_run_tells_what_a_run_takes_and_leaves_nothing_behind() {
+fn a_dry_run_estimates_memory_disk_and_time_and_writes_nothing() {
     let folder = doubtful();
     let before = files(folder.root());
     let report = json(folder.root(), &training(&["--dry-run"]));
@@ -120,7 +120,7 @@ copies of one image
 }
 
 #[test]
-fn a_run_tells_its_problems_in_a_line_each_and_begins() {
+fn train_prints_one_warning_per_data_problem_and_starts() {
     let folder = doubtful();
     let output = vitreous(folder.root(), &training(&["--max-steps=1"]));
     let stderr = text(&output.stderr);
@@ -138,7 +138,7 @@ fn a_run_tells_its_problems_in_a_line_each_and_begins() {
 }
 
 #[test]
-fn what_has_no_problem_says_so_and_what_cannot_work_is_refused_before_a_step() {
+fn a_dry_run_without_problems_says_so_and_impossible_runs_are_refused() {
     let folder = Folder::new();
     let small = ["train", "--dry-run", "--limit-train=97", "--set=model.depth=1", "--epochs=1", "--warmup-epochs=0"];
     let told = said(folder.root(), &[&small[..], &["--batch-size=13"]].concat());

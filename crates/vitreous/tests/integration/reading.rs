@@ -1,4 +1,4 @@
-//! Readers of strips, end to end: trained on built-in digits, evaluated greedily and by a beam, asked about a picture.
+//! Reader models end to end: `train` on built-in digits, `evaluate` greedily and with a beam, `predict` for an image.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ const SMALL: [&str; 13] = [
 ];
 
 #[test]
-fn a_reader_trains_is_measured_and_reads_a_picture() {
+fn a_reader_trains_evaluates_and_predicts() {
     let folder = Folder::new();
     let train = [&["train", "--name=r"], &SMALL[..]].concat();
     let output = vitreous(folder.root(), &train);
@@ -63,7 +63,7 @@ fn a_reader_trains_is_measured_and_reads_a_picture() {
 }
 
 #[test]
-fn a_reader_of_what_is_no_digits_is_refused() {
+fn a_reader_needs_a_data_set_of_digits() {
     let folder = Folder::new();
     let error = refused(folder.root(), &["train", "--preset=read-digits", "--data=digits", "--classes=even"]);
     assert_eq!(

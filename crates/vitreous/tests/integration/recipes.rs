@@ -1,5 +1,5 @@
-//! `vitreous train` with other models and recipes than the default's, from end to end: stacks written in TOML, the
-//! weights that are kept, accumulated gradients, schedules.
+//! `vitreous train` end to end with other models and recipes than the default: stacks in TOML, which weights are saved,
+//! accumulated gradients, schedules.
 
 use std::fs;
 
@@ -60,7 +60,7 @@ impl Trainings for Folder {
 const VIT: &str = "[model]\ndepth = 1\nembed_dim = 16\n[train]\nepochs = 2\nbatch_size = 13\n";
 
 #[test]
-fn a_stack_in_toml_is_trained_measured_and_asked() {
+fn a_stack_in_toml_trains_evaluates_and_predicts() {
     let folder = Folder::new();
     let result = folder.train("stack", STACK, &["--json"]);
     assert!(result.contains("\"parameters\""), "{result}");
@@ -78,7 +78,7 @@ fn a_stack_in_toml_is_trained_measured_and_asked() {
 }
 
 #[test]
-fn a_stack_knows_the_images_that_it_has_learned() {
+fn a_stack_memorises_a_few_images() {
     let folder = Folder::new();
     folder.train("long", STACK, &["--epochs=40", "--lr=3e-3"]);
     let scores = json(folder.root(), &["evaluate", "runs/long", "--split", "train", "--weights", "last"]);
@@ -92,7 +92,7 @@ fn a_stack_knows_the_images_that_it_has_learned() {
 }
 
 #[test]
-fn an_average_of_the_weights_is_what_validates_and_is_kept_and_changes_no_step() {
+fn ema_weights_are_validated_and_saved_and_change_no_step() {
     let folder = Folder::new();
     for (name, args) in
         [("plain", &[][..]), ("nothing", &["--model-ema-decay=0"]), ("averaged", &["--model-ema-decay=0.9"])]
@@ -122,7 +122,7 @@ fn an_average_of_the_weights_is_what_validates_and_is_kept_and_changes_no_step()
 }
 
 #[test]
-fn a_stack_whose_layers_do_not_fit_names_the_layer_and_what_would() {
+fn mismatched_stack_layers_are_named_with_a_suggestion() {
     let folder = Folder::new();
     fs::write(folder.path("wrong.toml"), STACK.replace("\"flatten\", ", "")).unwrap();
     let text = refused(folder.root(), &["train", "--config", "wrong.toml"]);
@@ -133,7 +133,7 @@ fn a_stack_whose_layers_do_not_fit_names_the_layer_and_what_would() {
 }
 
 #[test]
-fn the_weights_of_the_lowest_training_loss_are_kept_when_asked() {
+fn keep_lowest_train_loss_keeps_those_weights() {
     let folder = Folder::new();
     // The learning rate is far too high, so that the last line is not the lowest.
     let args = ["--keep", "lowest-train-loss", "--lr", "0.05", "--sched", "constant", "--json"];
@@ -161,7 +161,7 @@ fn the_weights_of_the_lowest_training_loss_are_kept_when_asked() {
 }
 
 #[test]
-fn accumulated_gradients_are_those_of_a_larger_batch() {
+fn accumulated_gradients_equal_those_of_a_larger_batch() {
     let folder = Folder::new();
     let without = ["--set=model.init=timm"];
     folder.train("small", VIT, &[&without[..], &["--grad-accum-steps", "2"]].concat());
@@ -194,7 +194,7 @@ fn sgd_follows_a_step_schedule() {
 }
 
 #[test]
-fn a_batch_that_accumulates_to_more_than_there_is_is_refused() {
+fn an_accumulated_batch_larger_than_the_train_split_is_refused() {
     let folder = Folder::new();
     fs::write(folder.path("vit.toml"), VIT).unwrap();
     let args = [&["train", "--config", "vit.toml"], &SMALL[..], &["--grad-accum-steps", "9"]].concat();

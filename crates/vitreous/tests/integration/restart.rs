@@ -1,4 +1,4 @@
-//! Runs that are resumed where it is hard: no state was ever saved, or a state lies.
+//! Resuming in hard cases: no checkpoint was ever saved, or a checkpoint is invalid.
 
 use std::fs;
 
@@ -31,7 +31,7 @@ fn assert_same(folder: &Folder, one: &str, other: &str) {
 
 #[cfg(unix)]
 #[test]
-fn a_run_whose_disk_never_took_a_state_starts_again_when_there_is_room() {
+fn a_run_that_never_saved_a_checkpoint_restarts() {
     let folder = Folder::new();
     said(folder.root(), &small(&["--name=whole"]));
     // Room for weights, in blocks of 512 or 1024 bytes, but not for a state, which is three times as large.
@@ -53,7 +53,7 @@ fn a_run_whose_disk_never_took_a_state_starts_again_when_there_is_room() {
 }
 
 #[test]
-fn a_run_that_went_astray_before_its_first_state_goes_on_as_the_hint_says() {
+fn a_run_that_became_nonfinite_before_its_first_checkpoint_resumes_as_the_hint_says() {
     let folder = Folder::new();
     let wild = ["--lr=1e30", "--warmup-epochs=0", "--sched=constant", "--set=data.val_fraction=0", "--name=a"];
     let output = vitreous(folder.root(), &small(&wild));
@@ -70,7 +70,7 @@ fn a_run_that_went_astray_before_its_first_state_goes_on_as_the_hint_says() {
 }
 
 #[test]
-fn a_state_that_says_what_no_training_says_is_refused() {
+fn an_impossible_checkpoint_is_refused() {
     let folder = Folder::new();
     said(folder.root(), &small(&["--name=a", "--max-steps=11"]));
     let newest = |extension: &str| {

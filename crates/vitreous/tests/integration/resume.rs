@@ -13,7 +13,7 @@ use assert_cmd::cargo::CommandCargoExt;
 
 use crate::common::{Folder, text, vitreous, write_photos};
 
-/// All that two equal runs have in common.
+/// Files that are equal in equal runs.
 const FILES: [&str; 5] =
     ["results.csv", "ledger.csv", "metrics.jsonl", "weights/last.safetensors", "weights/best.safetensors"];
 
@@ -28,7 +28,7 @@ const SMALL: [&str; 7] = [
     "--log-interval=5",
 ];
 
-/// A vision transformer with all that is random.
+/// A vision transformer with every source of randomness.
 const VIT: [&str; 5] = [
     "--set=model.depth=2",
     "--drop=0.1",
@@ -41,7 +41,7 @@ fn run(folder: &Folder, arguments: &[&str]) -> Output {
     vitreous(folder.root(), arguments)
 }
 
-/// Runs the program, which must end with this status; returns what it said.
+/// Runs the program, which must end with this status; returns stdout and stderr.
 fn ends(folder: &Folder, status: i32, arguments: &[&str]) -> [String; 2] {
     let output = run(folder, arguments);
     let said = [text(&output.stdout), text(&output.stderr)];
@@ -49,7 +49,7 @@ fn ends(folder: &Folder, status: i32, arguments: &[&str]) -> [String; 2] {
     said.map(|text| text.replace(&folder.root().display().to_string(), "HERE"))
 }
 
-/// Asserts that two runs left the same; the files that are named may be missing in both.
+/// Asserts that two runs have equal files; best weights may be missing in both.
 fn assert_same(folder: &Folder, one: &str, other: &str, why: &str) {
     for file in FILES {
         let read = |run: &str| fs::read(folder.path(&format!("runs/{run}/{file}"))).ok();
@@ -147,7 +147,7 @@ fn a_run_stopped_at_any_step_resumes_to_the_same_bytes_with_any_number_of_thread
     }
 }
 
-/// Starts a training that runs until it is told to stop.
+/// Starts a long training.
 fn start(folder: &Folder, arguments: &[&str]) -> Child {
     let mut command = std::process::Command::cargo_bin("vitreous").unwrap();
     let long = ["--name=long", "--epochs=2000", "--set=model.depth=1", "--threads=1"];
@@ -155,7 +155,7 @@ fn start(folder: &Folder, arguments: &[&str]) -> Child {
     command.stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Waits until so many states of the run were saved; the oldest are removed soon.
+/// Waits until this many checkpoints were saved; old ones are removed.
 fn wait_for_states(folder: &Folder, count: u64) {
     let start = Instant::now();
     let number = |entry: fs::DirEntry| entry.path().file_stem()?.to_str()?.parse::<u64>().ok();
@@ -163,7 +163,7 @@ fn wait_for_states(folder: &Folder, count: u64) {
         let entries = fs::read_dir(folder.path("runs/long/state")).into_iter().flatten();
         entries.filter_map(Result::ok).filter_map(number).max().unwrap_or(0)
     };
-    // The next one is begun when one is whole.
+    // The existence of the next one shows that this one is complete.
     while newest() <= count {
         assert!(start.elapsed() < Duration::from_secs(60), "no state comes");
         sleep(Duration::from_millis(5));
@@ -177,7 +177,7 @@ fn signal(child: &Child, name: &str) {
 
 #[cfg(unix)]
 #[test]
-fn signals_and_the_time_limit_end_a_run_with_all_saved() {
+fn signals_and_the_time_limit_end_a_run_with_a_checkpoint() {
     for (name, status, said) in [
         ("INT", 130, "interrupted after step "),
         ("TERM", 130, "interrupted after step "),
@@ -223,14 +223,14 @@ fn commas(steps: u64) -> String {
 
 #[cfg(unix)]
 #[test]
-fn a_killed_run_goes_on_from_its_last_state_and_cuts_off_what_came_after() {
+fn a_killed_run_resumes_from_its_last_checkpoint_and_truncates_later_records() {
     let folder = Folder::new();
     let mut child = start(&folder, &["--save-every=20"]);
     wait_for_states(&folder, 3);
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(folder.manifest("long")["status"], "running");
-    // Rows that a power cut left half written go too.
+    // Half-written rows, as after a power cut, are removed too.
     for file in FILES[..3].iter().chain(&["timing.jsonl"]) {
         let path = folder.path(&format!("runs/long/{file}"));
         fs::write(&path, [fs::read(&path).unwrap(), b"{\"half".to_vec()].concat()).unwrap();
@@ -245,12 +245,12 @@ fn a_killed_run_goes_on_from_its_last_state_and_cuts_off_what_came_after() {
     assert_same(&folder, "whole", "long", "killed");
     let timing = folder.text("runs/long/timing.jsonl");
     assert!(timing.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{timing}");
-    // One that has lost its state is not made anew, which would take its records too.
+    // A run that lost its checkpoints is not restarted: that would delete its records.
     fs::remove_dir_all(folder.path("runs/long/state")).unwrap();
     let [_, stderr] = ends(&folder, 2, &["train", "--resume=runs/long", "--max-steps=401"]);
     let expected = "error: the run has no state to go on from, though it had taken 400 steps (runs/long)\n";
     assert!(stderr.starts_with(expected), "{stderr}");
-    // One that was killed before its first state starts again, without what it was writing.
+    // A run killed before its first checkpoint restarts, and removes temporary files.
     let mut manifest = folder.manifest("long");
     (manifest["status"], manifest["results"]) = ("running".into(), serde_json::Value::Null);
     manifest["resumed"] = serde_json::json!([]);
@@ -261,7 +261,7 @@ fn a_killed_run_goes_on_from_its_last_state_and_cuts_off_what_came_after() {
     ends(&folder, 0, &["train", "--resume=runs/whole", "--max-steps=401"]);
     assert_same(&folder, "whole", "long", "from the start");
     assert!(!folder.path("runs/long/state/.1.safetensors.77.tmp").exists());
-    // One that was killed between its last state and its end still comes to its end.
+    // A run killed between its last checkpoint and its end still finishes.
     let ended = |file: &str| folder.path(&format!("runs/long/{file}"));
     let row = folder.text("runs/long/results.csv").lines().count();
     fs::remove_file(ended("weights/last.safetensors")).unwrap();
@@ -274,7 +274,7 @@ fn a_killed_run_goes_on_from_its_last_state_and_cuts_off_what_came_after() {
 }
 
 #[test]
-fn auto_starts_goes_on_and_is_done() {
+fn resume_auto_starts_resumes_and_finishes() {
     let folder = Folder::new();
     let auto =
         |more: &[&'static str]| [&SMALL[..], &["--name=a", "--resume=auto", "--set=model.depth=1"], more].concat();
@@ -288,7 +288,7 @@ fn auto_starts_goes_on_and_is_done() {
     assert_eq!(folder.text("runs/a/manifest.json"), before);
     ends(&folder, 0, &[&SMALL[..], &["--name=whole", "--set=model.depth=1"]].concat());
     assert_same(&folder, "whole", "a", "auto");
-    // What a kill before the first manifest leaves is started anew, whether or not it is asked for.
+    // A folder left by a kill before the first manifest is reused, with --resume auto and without.
     for (run, left, more) in
         [("b", "b/weights", &["--resume=auto"][..]), ("c", "c", &["--resume=auto"]), ("d", "d", &[])]
     {
@@ -297,7 +297,7 @@ fn auto_starts_goes_on_and_is_done() {
         ends(&folder, 0, &[&SMALL[..], &[name.as_str(), "--set=model.depth=1"], more].concat());
         assert_same(&folder, "whole", run, "begun");
     }
-    // More epochs are another training from here on, and are noted.
+    // More epochs change the run from here on, and are recorded.
     ends(&folder, 0, &auto(&["--epochs=4"]));
     assert_eq!(folder.manifest("a")["results"]["epochs"], 4);
     assert!(folder.text("runs/a/config.toml").contains("epochs = 4\n"));
@@ -305,7 +305,7 @@ fn auto_starts_goes_on_and_is_done() {
 }
 
 #[test]
-fn what_cannot_be_resumed_is_refused_with_the_reason() {
+fn runs_that_cannot_resume_are_refused_with_the_reason() {
     let folder = Folder::new();
     write_photos(&folder);
     let photos = ["train", "--data=photos", "--img-size=12", "--set=model.patch_size=4", "--set=model.embed_dim=16"];
@@ -342,7 +342,7 @@ fn what_cannot_be_resumed_is_refused_with_the_reason() {
         )
     };
     let picture = folder.path("photos/ant/3.png");
-    // Two pictures that change places keep their splits, and get each other's label.
+    // Two images that change places keep their splits, and get each other's label.
     let exchange = || {
         let other = folder.path("photos/cow/3.png");
         let [one, two] = [&picture, &other].map(|path| fs::read(path).unwrap());
@@ -372,7 +372,7 @@ fn what_cannot_be_resumed_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_damaged_state_is_refused_and_the_one_before_is_used() {
+fn a_damaged_checkpoint_is_refused_and_the_previous_one_used() {
     let folder = Folder::new();
     let small = |name: &str, more: &[&str]| {
         let name = format!("--name={name}");

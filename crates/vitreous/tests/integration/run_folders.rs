@@ -1,5 +1,4 @@
-//! Whose folder a run's is: it may be moved, deleted, locked by others, or lie where files cannot be locked, and no process
-//! ever writes into the run of another.
+//! Run folders that are moved, deleted or locked by others: no process writes into another's run.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -73,7 +72,7 @@ fn assert_same(folder: &Folder, one: &str, other: &str) {
 }
 
 #[test]
-fn a_run_whose_folder_is_moved_stops_and_touches_nothing_of_the_one_in_its_place() {
+fn a_moved_run_stops_and_does_not_touch_the_folder_in_its_place() {
     let folder = Folder::new();
     let first = start(&folder, &small(&["--epochs=100000", "--seed=1", "--name=a"]));
     wait_for(&folder, "runs/a/state/2.json");
@@ -103,7 +102,7 @@ fn a_run_whose_folder_is_moved_stops_and_touches_nothing_of_the_one_in_its_place
 }
 
 #[test]
-fn a_run_whose_folder_or_claim_is_taken_away_stops_and_makes_nothing_anew() {
+fn a_run_whose_folder_or_lock_is_removed_stops_and_recreates_nothing() {
     let gone = "error: the folder is gone: it was moved or deleted (runs/a)\n";
     let unlocked = "error: the folder is no longer this process's: `.lock` in it was deleted or taken over (runs/a)\n";
     // What is deleted goes file by file, and the process may look in between.
@@ -126,7 +125,7 @@ fn a_run_whose_folder_or_claim_is_taken_away_stops_and_makes_nothing_anew() {
 }
 
 #[test]
-fn folders_that_are_locked_by_whoever_started_the_program_are_no_obstacle() {
+fn folders_locked_by_the_parent_process_can_be_used() {
     let folder = Folder::new();
     fs::create_dir(folder.path("runs")).unwrap();
     // As `flock runs vitreous train` does.
@@ -156,7 +155,7 @@ fn folders_that_are_locked_by_whoever_started_the_program_are_no_obstacle() {
 }
 
 #[test]
-fn a_sweep_never_puts_its_runs_into_a_run_that_has_taken_its_name_meanwhile() {
+fn a_sweep_does_not_write_into_a_run_created_meanwhile() {
     let folder = Folder::new();
     fs::create_dir_all(folder.path("runs/s")).unwrap();
     let claim = File::create(folder.path("runs/s/.lock")).unwrap();
@@ -176,7 +175,7 @@ fn a_sweep_never_puts_its_runs_into_a_run_that_has_taken_its_name_meanwhile() {
 }
 
 #[test]
-fn what_a_killed_evaluation_was_writing_goes_with_the_next_one_and_what_is_being_written_stays() {
+fn leftovers_of_a_killed_evaluation_are_removed_and_current_files_stay() {
     let folder = Folder::new();
     said(folder.root(), &small(&["--name=a", "--max-steps=3"]));
     let left = |name: &str| {
@@ -192,7 +191,7 @@ fn what_a_killed_evaluation_was_writing_goes_with_the_next_one_and_what_is_being
 }
 
 #[test]
-fn a_fifo_or_a_file_with_holes_in_the_place_of_any_file_of_a_run_ends_in_an_error() {
+fn a_fifo_or_sparse_file_in_place_of_a_run_file_is_an_error() {
     let folder = Folder::new();
     said(folder.root(), &small(&["--name=a", "--max-steps=9"]));
     said(folder.root(), &["evaluate", "runs/a"]);

@@ -1,5 +1,4 @@
-//! Which images are measured: all of other data, and of a folder that was split the same as in training, whatever has
-//! become of it since.
+//! Which images `evaluate` uses: all of another data set; of a changed folder, those that were not trained on.
 
 use std::fs;
 
@@ -15,7 +14,7 @@ const TINY: [&str; 6] = [
 ];
 
 #[test]
-fn other_data_is_measured_in_full_with_whatever_splits_and_classes_it_has() {
+fn other_data_is_evaluated_in_full() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     pictures(folder, "base", &COLOURS, 12);
@@ -52,7 +51,7 @@ fn other_data_is_measured_in_full_with_whatever_splits_and_classes_it_has() {
 }
 
 #[test]
-fn a_test_split_that_came_or_grew_after_the_training_gets_a_note() {
+fn a_test_split_changed_after_training_gets_a_note() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     pictures(folder, "base/train", &COLOURS, 8);
@@ -74,7 +73,7 @@ fn a_test_split_that_came_or_grew_after_the_training_gets_a_note() {
 }
 
 #[test]
-fn two_folders_of_one_name_are_kept_apart() {
+fn two_folders_with_the_same_name_stay_separate() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     pictures(folder, "base", &COLOURS, 5);
@@ -106,7 +105,7 @@ fn two_folders_of_one_name_are_kept_apart() {
 }
 
 #[test]
-fn data_that_has_grown_validates_no_image_that_was_trained_on() {
+fn grown_data_never_validates_on_training_images() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     pictures(folder, "base", &COLOURS, 40);
@@ -169,7 +168,7 @@ fn data_that_has_grown_validates_no_image_that_was_trained_on() {
 }
 
 #[test]
-fn renamed_images_go_on_where_their_order_is_the_same() {
+fn a_run_resumes_with_renamed_images_in_the_same_order() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     pictures(folder, "base", &COLOURS, 12);
@@ -197,7 +196,7 @@ fn renamed_images_go_on_where_their_order_is_the_same() {
 }
 
 #[test]
-fn a_validation_split_that_nothing_is_left_for_is_said() {
+fn an_empty_validation_split_is_reported() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     pictures(folder, "base", &COLOURS, 1);
@@ -215,7 +214,7 @@ fn a_validation_split_that_nothing_is_left_for_is_said() {
 }
 
 #[test]
-fn a_copy_of_a_folder_with_splits_is_counted_as_a_whole_whichever_split_is_evaluated() {
+fn a_copied_folder_is_recognised_whichever_split_is_evaluated() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     pictures(folder, "base/train", &COLOURS, 5);

@@ -1,4 +1,4 @@
-//! `vitreous sweep` from end to end: grids and lists, stopped and gone on with, refused where something is wrong.
+//! `vitreous sweep` end to end: grids and lists, interrupted and resumed, refused if something is wrong.
 
 use std::fs;
 use std::path::Path;
@@ -42,7 +42,7 @@ fn rows(output: &Output) -> Vec<Value> {
 }
 
 #[test]
-fn a_grid_over_seeds_is_made_once_and_told() {
+fn a_grid_over_seeds_runs_once_and_is_reported() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let grid = ["--set-each=train.lr=1e-3,1e-5", "--seeds=42,7", "--evaluate=train", "--name=g", "--json"];
@@ -77,7 +77,7 @@ fn a_grid_over_seeds_is_made_once_and_told() {
 }
 
 #[test]
-fn what_was_stopped_goes_on_and_what_is_other_is_left_alone() {
+fn stopped_runs_resume_and_other_folders_are_left_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let grid = ["--set-each=train.lr=1e-3,1e-4,1e-5", "--name=g"];
@@ -130,7 +130,7 @@ fn what_was_stopped_goes_on_and_what_is_other_is_left_alone() {
 }
 
 #[test]
-fn a_file_of_runs_side_by_side_gives_the_bits_of_single_runs() {
+fn parallel_sweep_runs_equal_single_runs_bit_for_bit() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let file = "preset = 'digits'\nset = ['train.weight_decay=0.25']\nevaluate = []\n\
@@ -172,7 +172,7 @@ fn a_file_of_runs_side_by_side_gives_the_bits_of_single_runs() {
 }
 
 #[test]
-fn jobs_share_the_threads_of_the_config_wherever_they_were_said() {
+fn jobs_share_the_threads_from_flag_or_config() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let output = swept(folder, &["--seeds=1,2", "--jobs=2", "--set=train.threads=6", "--name=six", "--evaluate=val"]);
@@ -190,7 +190,7 @@ fn jobs_share_the_threads_of_the_config_wherever_they_were_said() {
 }
 
 #[test]
-fn why_runs_have_failed_is_told_even_where_the_analysis_cannot_be_written() {
+fn failures_are_reported_even_if_the_analysis_cannot_be_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     fs::create_dir_all(folder.join("runs/s/analysis.md/in/the/way")).unwrap();
@@ -204,7 +204,7 @@ fn why_runs_have_failed_is_told_even_where_the_analysis_cannot_be_written() {
 }
 
 #[test]
-fn a_sweep_whose_batch_was_fitted_to_the_pictures_that_could_be_decoded_is_gone_on_with() {
+fn a_sweep_with_an_adjusted_batch_size_resumes() {
     let folder = crate::common::Folder::new();
     crate::common::write_photos(&folder);
     for broken in ["ant/2", "bee/3", "cow/7"] {
@@ -229,7 +229,7 @@ fn a_sweep_whose_batch_was_fitted_to_the_pictures_that_could_be_decoded_is_gone_
 
 #[cfg(target_os = "linux")]
 #[test]
-fn runs_that_fit_into_memory_one_by_one_alone_are_not_made_side_by_side() {
+fn runs_that_do_not_fit_into_memory_together_do_not_run_in_parallel() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let list = |depth: u64, jobs: &str| {
         let depth = format!("--set=model.depth={depth}");
@@ -263,7 +263,7 @@ fn runs_that_fit_into_memory_one_by_one_alone_are_not_made_side_by_side() {
 }
 
 #[test]
-fn a_sweep_is_not_put_into_a_run() {
+fn a_sweep_is_not_written_into_a_run_folder() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     crate::common::said(folder, &[&["train", "--name=a"], &SMALL[..]].concat());
@@ -277,7 +277,7 @@ fn a_sweep_is_not_put_into_a_run() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn arguments_that_are_no_unicode_end_no_sweep() {
+fn non_unicode_arguments_do_not_end_a_sweep() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     use std::process::Command;
@@ -296,7 +296,7 @@ fn arguments_that_are_no_unicode_end_no_sweep() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_sweep_goes_on_where_it_was() {
+fn an_interrupted_sweep_resumes() {
     use std::process::{Command, Stdio};
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -318,7 +318,7 @@ fn an_interrupted_sweep_goes_on_where_it_was() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let signal = |name: &str| Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
-    // It stands still while another one finds that it has to keep out.
+    // It sleeps while another process finds the sweep locked.
     signal("STOP");
     let busy = sweep(folder, &["s.toml"]);
     let expected = format!("error: process {} trains in this folder (runs/s)\n", child.id());
@@ -340,7 +340,7 @@ fn an_interrupted_sweep_goes_on_where_it_was() {
     let output = swept(folder, &["s.toml"]);
     assert!(text(&output.stderr).starts_with("sweep s: 3 runs, 1 of them done before, "), "{}", text(&output.stderr));
     assert!(["short", "long", "last"].iter().all(|run| manifest(folder, &format!("s/{run}"))["status"] == "finished"));
-    // It was amid the run, and what the run has come to is what it comes to in a sweep that nobody interrupts.
+    // The interrupted run ends with the same weights as in an uninterrupted sweep.
     swept(folder, &["s.toml", "--name=whole"]);
     let steps = |manifest: &Value| manifest["results"]["steps"].as_u64().unwrap();
     let (step, end) = (steps(&stopped), steps(&manifest(folder, "whole/long")));
@@ -355,7 +355,7 @@ fn an_interrupted_sweep_goes_on_where_it_was() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_another_process_has_done_until_it_lets_go_of_the_sweep_is_seen() {
+fn a_sweep_sees_what_another_process_did_before_releasing_it() {
     use std::process::{Command, Stdio};
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -389,7 +389,7 @@ fn what_another_process_has_done_until_it_lets_go_of_the_sweep_is_seen() {
 }
 
 #[test]
-fn bad_sweeps_are_refused_before_anything_is_made() {
+fn bad_sweeps_are_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     fs::write(folder.join("bad.toml"), "preset = 'digits'\n[[run]]\nname = 'a'\nsets = []\n").unwrap();
@@ -401,7 +401,7 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
     .unwrap();
     fs::write(folder.join("same.toml"), "[[run]]\nname = 'a'\nseeds = [7]\n[[run]]\nname = 'a_seed=7'\n").unwrap();
     fs::write(folder.join("blank.toml"), "each = ['train.lr=1e-3,1e-4']\nreproduces = ' '\n").unwrap();
-    // Of 250 bytes: a good name, but not with a seed behind it.
+    // 250 bytes: valid as a name, too long with a seed appended.
     let name = format!("lr=0.001{}", "0".repeat(242));
     let (long, too_long) =
         (format!("--set-each=train.{name}"), format!("error: `{name}_seed=7` is no name of a run (--seeds)\n"));
@@ -443,7 +443,7 @@ fn bad_sweeps_are_refused_before_anything_is_made() {
 }
 
 #[test]
-fn a_run_of_a_sweeps_file_may_have_seeds_of_its_own() {
+fn a_run_in_a_sweep_file_may_have_its_own_seeds() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let file = "[[run]]\nname = 'base'\nseeds = [42, 1, 2]\n[[run]]\nname = 'low'\nset = ['train.lr=1e-5']\n";

@@ -1,4 +1,4 @@
-//! What a sweep chooses by: the validation split ranks, and the test split is measured for the winner alone.
+//! How a sweep ranks: by the validation split; only the winner is evaluated on the test split.
 
 use std::fs;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn refused(folder: &Path, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_validation_split_ranks_and_the_test_split_is_measured_for_the_winner_alone() {
+fn validation_ranks_and_only_the_winner_is_tested() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     // Two steps learn nothing.
@@ -81,7 +81,7 @@ fn the_validation_split_ranks_and_the_test_split_is_measured_for_the_winner_alon
 }
 
 #[test]
-fn what_was_tested_before_a_sweep_was_extended_is_said() {
+fn earlier_test_evaluations_are_reported_when_a_sweep_is_extended() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let first = swept(folder, &["--set-each=train.max_steps=2,3", "--seeds=1,2", "--name=x", "--test-winner"]);
@@ -99,7 +99,7 @@ fn what_was_tested_before_a_sweep_was_extended_is_said() {
 }
 
 #[test]
-fn nothing_is_chosen_from_settings_that_are_validated_on_different_images() {
+fn no_winner_among_settings_with_different_validation_images() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let grid = |key: &str, values: &str| format!("--set-each=data.{key}={values}");
@@ -124,7 +124,7 @@ fn nothing_is_chosen_from_settings_that_are_validated_on_different_images() {
 }
 
 #[test]
-fn every_run_is_measured_on_the_test_split_only_where_a_table_is_reproduced() {
+fn every_run_is_tested_only_if_the_sweep_reproduces_a_table() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let test = refused(folder, &["--set-each=train.lr=1e-3,1e-5", "--evaluate=val,test"]);

@@ -1,4 +1,4 @@
-//! What reaches a terminal, a spreadsheet and another program where names of classes, files and folders are hostile.
+//! Output for terminals, spreadsheets and other programs when names of classes, files and folders are hostile.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -21,7 +21,7 @@ const SMALL: [&str; 7] = [
     "--epochs=1",
 ];
 
-/// Classes whose names control a terminal, start lines, turn the writing, or are formulas.
+/// Class names that control a terminal, start lines, reverse the text, or are formulas.
 const CLASSES: [&str; 5] = ["\x1b[31mred\x07", "=cmd|'x'!A1", "new\nline", "left\u{202e}thgir\u{9b}2J", "日本語"];
 
 /// Writes seven small pictures into each class folder of `name`.
@@ -49,7 +49,7 @@ fn lines(output: &Output) -> Vec<String> {
 }
 
 #[test]
-fn no_name_controls_the_terminal_or_starts_a_line() {
+fn names_cannot_control_the_terminal_or_start_a_line() {
     let folder = Folder::new();
     write_classes(&folder, "pets", &CLASSES);
     fs::write(folder.path("pets/new\nline/b\x1b[2Jad.png"), "no picture").unwrap();
@@ -97,7 +97,7 @@ fn no_name_controls_the_terminal_or_starts_a_line() {
 }
 
 #[test]
-fn json_and_paths_that_are_not_unicode_go_together() {
+fn non_unicode_paths_work_with_json() {
     let folder = Folder::new();
     write_classes(&folder, "pets", &CLASSES[..3]);
     let out = OsStr::from_bytes(b"o\xff");
@@ -149,7 +149,7 @@ fn json_and_paths_that_are_not_unicode_go_together() {
 }
 
 #[test]
-fn no_cell_of_a_csv_file_is_a_formula_and_runs_are_compared_all_the_same() {
+fn csv_cells_are_never_formulas_and_names_still_match() {
     let folder = Folder::new();
     write_classes(&folder, "=pets", &["=1+1", "-cat", "@dog", "-1.5", "plain"]);
     for seed in ["1", "2"] {

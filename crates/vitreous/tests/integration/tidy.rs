@@ -1,6 +1,6 @@
-//! The form of the code, checked: layers, invariants, documents and flags say what is true.
+//! Rules for code and documents: layers, invariants, links, documented flags.
 //!
-//! Each rule looks at the files of the repository as text and returns what breaks it, one line for each.
+//! Each rule reads the repository's files as text and lists the violations, one per line.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -198,7 +198,7 @@ fn modules_use_lower_layers_only() {
 }
 
 #[test]
-fn every_form_of_arrow_is_seen() {
+fn every_form_of_use_is_found() {
     let layers = [("low", 0), ("mid", 1), ("peer", 1), ("top", 2)];
     let layers: BTreeMap<String, usize> = layers.map(|(name, layer)| (name.to_string(), layer)).into();
     let arrows = |path: &str, text: &str| {
@@ -220,7 +220,7 @@ fn every_form_of_arrow_is_seen() {
 }
 
 #[test]
-fn files_say_first_what_they_answer_for() {
+fn files_start_with_a_module_comment() {
     let all = sources();
     let code = all.iter().filter(|source| source.path.ends_with(".rs"));
     // A crate may have its README for that.
@@ -303,7 +303,7 @@ fn only_fetch_uses_the_network() {
 }
 
 #[test]
-fn a_terminal_that_is_gone_or_a_thread_that_does_not_start_ends_no_work() {
+fn a_closed_terminal_or_a_failed_thread_ends_no_work() {
     let forms = ["eprintln!(", "eprint!(", "scope.spawn(", "thread::spawn("];
     let all = sources();
     let crates = all.iter().filter(|source| source.is_crate_code());
@@ -346,7 +346,7 @@ fn no_crate_compiles_c() {
 }
 
 #[test]
-fn nothing_is_left_over() {
+fn no_unfinished_work_and_no_local_paths() {
     // In pieces, so that this file does not hold them itself.
     let markers = [
         concat!("to", "do!("),
@@ -400,7 +400,7 @@ fn paths_in_the_architecture_exist() {
 }
 
 #[test]
-fn links_between_documents_lead_somewhere() {
+fn links_between_documents_are_valid() {
     let all = sources();
     let mut broken = Vec::new();
     for document in all.iter().filter(|source| source.path.ends_with(".md")) {

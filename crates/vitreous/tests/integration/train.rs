@@ -1,4 +1,4 @@
-//! `vitreous train` from end to end: the real program in a folder of its own.
+//! `vitreous train` end to end.
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ impl Trainings for Folder {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What a bad command says; it must leave no run.
+    /// The error of a bad command, which must leave no run.
     fn refused(&self, args: &[&str]) -> String {
         let before = self.list("runs");
         let text = crate::common::refused(self.root(), &[&["train"], args].concat());
@@ -70,7 +70,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn without_arguments_digits_are_trained_and_the_next_run_takes_the_next_name() {
+fn without_arguments_digits_are_trained_under_a_fresh_name() {
     let folder = Folder::new();
     for run in ["digits", "digits-2"] {
         let output = folder.run(&["--max-steps", "5"]);
@@ -129,7 +129,7 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_does_not() {
 }
 
 #[test]
-fn a_saved_config_makes_the_same_run_again() {
+fn a_saved_config_reproduces_the_run() {
     let folder = Folder::new();
     folder.train(&["--name", "first", "--epochs", "1"]);
     let output = folder.run(&["--config", "runs/first/config.toml"]);
@@ -141,7 +141,7 @@ fn a_saved_config_makes_the_same_run_again() {
 }
 
 #[test]
-fn rows_come_by_the_epoch_and_lines_by_the_interval() {
+fn one_row_per_epoch_and_one_line_per_log_interval() {
     let folder = Folder::new();
     // 97 images in steps of 13: seven whole steps and one of 6 images, or seven.
     folder.train(&["--name", "all", "--epochs", "2"]);
@@ -160,7 +160,7 @@ fn rows_come_by_the_epoch_and_lines_by_the_interval() {
 }
 
 #[test]
-fn without_validation_the_columns_are_empty_and_last_is_all_there_is() {
+fn without_validation_the_columns_are_empty_and_only_last_weights_exist() {
     let folder = Folder::new();
     let result = folder.train(&["--val-fraction", "0", "--set=data.val_fraction=0", "--epochs", "1", "--json"]);
     let result: serde_json::Value = serde_json::from_str(&result).unwrap();
@@ -173,7 +173,7 @@ fn without_validation_the_columns_are_empty_and_last_is_all_there_is() {
 }
 
 #[test]
-fn a_small_model_learns_a_few_images_by_heart() {
+fn a_small_model_memorises_a_few_images() {
     let folder = Folder::new();
     let args = ["--limit-train", "20", "--batch-size", "10", "--epochs", "100", "--lr", "3e-3", "--val-fraction", "0"];
     let args = [&args[..], &["--set=model.depth=1", "--set=model.embed_dim=32", "--json"]].concat();
@@ -184,7 +184,7 @@ fn a_small_model_learns_a_few_images_by_heart() {
 }
 
 #[test]
-fn the_best_weights_are_those_of_the_most_accurate_epoch_and_of_the_lowest_loss_among_equals() {
+fn best_weights_have_the_highest_accuracy_then_the_lowest_loss() {
     let folder = Folder::new();
     folder.train(&["--epochs", "7", "--lr", "1e-2", "--sched", "constant"]);
     let results = folder.text("runs/digits/results.csv");
@@ -305,7 +305,7 @@ fn the_next_steps_can_be_pasted() {
 }
 
 #[test]
-fn a_misspelled_flag_finds_its_neighbour() {
+fn a_misspelled_flag_gets_a_suggestion() {
     let folder = Folder::new();
     let text = folder.refused(&["--epoch", "3"]);
     assert!(text.starts_with("error: unexpected argument '--epoch' found"), "{text}");
@@ -333,14 +333,14 @@ fn a_taken_name_and_a_file_in_the_way_are_refused() {
 
 #[cfg(unix)]
 #[test]
-fn a_folder_that_may_not_be_written_is_refused() {
+fn an_unwritable_folder_is_refused() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
     let folder = Folder::new();
     fs::create_dir(folder.path("locked")).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vitreous"));
     if fs::metadata(folder.root()).unwrap().uid() == 0 {
-        // The superuser may write anywhere, so somebody else is asked, who may not reach the program where it lies.
+        // Root may write anywhere, so another user runs a copy of the program that this user can reach.
         let program = folder.path("vitreous");
         fs::copy(env!("CARGO_BIN_EXE_vitreous"), &program).unwrap();
         fs::set_permissions(folder.root(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -360,7 +360,7 @@ fn a_folder_that_may_not_be_written_is_refused() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_folder_that_nobody_may_write_is_refused_before_images_are_read() {
+fn an_unwritable_folder_is_refused_before_images_are_read() {
     let folder = Folder::new();
     write_photos(&folder);
     // Would be an error of its own as soon as it is decoded.
@@ -373,7 +373,7 @@ fn a_folder_that_nobody_may_write_is_refused_before_images_are_read() {
 }
 
 #[test]
-fn where_data_sets_are_is_said_by_a_flag_or_a_config_before_the_environment() {
+fn data_dir_from_flag_or_config_overrides_the_environment() {
     let folder = Folder::new();
     fs::write(folder.path("mine.toml"), "[data]\nname = \"mnist\"\ndir = \"configured\"\n").unwrap();
     ["flagged", "configured", "everywhere"].iter().for_each(|dir| fs::create_dir(folder.path(dir)).unwrap());
@@ -389,7 +389,7 @@ fn where_data_sets_are_is_said_by_a_flag_or_a_config_before_the_environment() {
 }
 
 #[test]
-fn a_training_goes_on_when_nobody_reads_what_it_says() {
+fn training_continues_when_its_output_is_closed() {
     use std::process::{Command, Stdio};
     let folder = Folder::new();
     let mut child = Command::new(env!("CARGO_BIN_EXE_vitreous"))
@@ -406,7 +406,7 @@ fn a_training_goes_on_when_nobody_reads_what_it_says() {
 }
 
 #[test]
-fn a_last_step_that_goes_astray_is_a_failure_and_leaves_no_weights_that_nobody_can_use() {
+fn a_nonfinite_last_step_fails_and_leaves_no_unusable_weights() {
     let folder = Folder::new();
     for (name, rest) in [("seen", &["--lr", "1e38"][..]), ("unseen", &["--lr", "3e38", "--set=data.val_fraction=0"])] {
         let args = ["--warmup-epochs", "0", "--max-steps", "1", "--name", name];
@@ -420,7 +420,7 @@ fn a_last_step_that_goes_astray_is_a_failure_and_leaves_no_weights_that_nobody_c
 }
 
 #[test]
-fn a_loss_that_is_no_number_ends_the_run_with_the_step_and_the_rate() {
+fn a_nan_loss_ends_the_run_and_names_step_and_learning_rate() {
     let folder = Folder::new();
     let args = ["--lr", "1e30", "--warmup-epochs", "0", "--sched", "constant", "--epochs", "3"];
     let output = folder.run(&[&SMALL[..], &args].concat());
@@ -437,7 +437,7 @@ fn a_loss_that_is_no_number_ends_the_run_with_the_step_and_the_rate() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_run_saves_what_it_has_and_says_so() {
+fn an_interrupted_run_saves_a_checkpoint_and_says_so() {
     use std::io::Read;
     use std::process::{Command, Stdio};
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! The readers. The first byte of most inputs says in which of several places the others are put.
+//! The readers. For most, the first byte of the input selects which file the rest becomes.
 
 use std::fs;
 use std::io::{BufReader, Cursor, Write};
@@ -21,7 +21,7 @@ use vitreous::train::CheckpointInfo;
 
 use super::seeds;
 
-/// Compresses quickly: it is done for each try.
+/// Compresses quickly, because it runs for each input.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).expect("memory takes all");
@@ -114,7 +114,7 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// The file of a sweep.
+/// A sweep file.
 pub fn sweep(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match SweepFile::parse(text, "hostile.toml").and_then(|file| file.expand()) {
@@ -123,7 +123,7 @@ pub fn sweep(bytes: &[u8]) {
     }
 }
 
-/// A file of weights; with bit 0 of the first byte, its length is put before its header.
+/// A weights file; with bit 0 of the first byte, its length is put before its header.
 pub fn weights(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     let mut input = rest.to_vec();

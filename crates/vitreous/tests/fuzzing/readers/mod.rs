@@ -1,22 +1,22 @@
-//! Everything that reads what somebody else may have written, as functions of bytes: no panic, no hang, and no more
-//! memory than is stated. `tests/fuzzing` runs them in the ordinary test run, `fuzz/` at the root at length.
+//! Every reader of foreign files, as a function of bytes: no panic, no hang, and no more memory than stated.
+//! `tests/fuzzing` runs them in the ordinary test run, `fuzz/` at the root at length.
 
 mod bodies;
 mod seeds;
 mod watch;
 
-/// A reader, what it is tried on, and what it may cost.
+/// A reader, its seed inputs, and its memory limit.
 pub struct Target {
     pub name: &'static str,
-    /// Reads bytes as somebody who is lied to.
+    /// Reads bytes that may be anything.
     pub body: fn(&[u8]),
-    /// Good inputs, and some that lie: where trying starts.
+    /// Valid inputs, and some with false headers, from which fuzzing starts.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Most memory that may be held at a time while so many bytes are read.
+    /// The most memory that may be held at a time while these bytes are read.
     pub memory_bytes_max: fn(&[u8]) -> usize,
 }
 
-/// What any reader may hold beside what grows with its input.
+/// What any reader may hold in addition to what grows with its input.
 const BASE: usize = 1 << 20;
 
 /// All readers.
@@ -87,13 +87,13 @@ pub fn target(name: &str) -> &'static Target {
     found.unwrap_or_else(|| panic!("`{name}` is none of {}", TARGETS.each_ref().map(|target| target.name).join(", ")))
 }
 
-/// Lets a reader read, and panics where it does, takes too long, or holds too much.
+/// Runs a reader; panics if it panics, takes too long, or holds too much memory.
 pub fn check(target: &'static Target, bytes: &[u8]) {
     watch::check(target.name, target.body, bytes, (target.memory_bytes_max)(bytes));
 }
 
 /// Pictures of 1000x700 pixels of every kind that can be made here, with their names.
-#[allow(dead_code)] // The fuzzer has no use for them.
+#[allow(dead_code)] // Not used by the libFuzzer target.
 pub fn large_pictures() -> Vec<(&'static str, Vec<u8>)> {
     seeds::large_pictures()
 }

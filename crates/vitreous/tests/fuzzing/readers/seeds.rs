@@ -1,4 +1,4 @@
-//! Small inputs from which trying starts: good ones, made here as the program makes them, and the first bytes of lies.
+//! Seed inputs: small valid files, made as the program makes them, and files with false headers.
 
 use std::io::{Cursor, Write};
 use std::sync::Arc;
@@ -98,7 +98,7 @@ pub fn run_config() -> Vec<u8> {
     config.to_toml().into_bytes()
 }
 
-/// A file of weights, as its bytes.
+/// A weights file.
 fn saved() -> Vec<u8> {
     let config = String::from_utf8(run_config()).expect("text");
     let mut layers = Layers::new();
@@ -179,7 +179,7 @@ pub fn weights() -> Vec<Vec<u8>> {
     all
 }
 
-/// The manifest of a run that has ended.
+/// The manifest of a finished run.
 pub fn manifest() -> Vec<u8> {
     let text = r#"{
         "format": 1, "version": "0.1.0", "command": ["vitreous", "train"], "status": "finished",

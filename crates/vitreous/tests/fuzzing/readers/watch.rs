@@ -1,4 +1,4 @@
-//! Watches what a call costs: counts the memory that is held, and the time.
+//! Measures the memory and time of a call.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-/// Longest time that a call may take. Most take less than a millisecond; a picture of 134 megapixels takes seconds.
+/// Time limit of a call. Most take less than a millisecond; an image of 134 megapixels takes seconds.
 const LONGEST: Duration = Duration::from_secs(20);
 
 /// Counts what is held of the system's memory, and the most that ever was.
@@ -27,7 +27,7 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.alloc(layout) }
     }
 
-    // Zeros that nobody looks at cost nothing.
+    // Untouched zeros cost nothing.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         taken(layout.size());
         unsafe { System.alloc_zeroed(layout) }
@@ -56,7 +56,7 @@ pub fn check(name: &str, body: fn(&[u8]), bytes: &[u8], most: usize) {
     MOST.store(before, Ordering::Relaxed);
     let worker = thread::spawn(move || {
         body(&input);
-        // Nobody waits any more only where it was too late.
+        // The receiver is gone only after a timeout.
         let _ = done.send(());
     });
     match waiting.recv_timeout(LONGEST) {

@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: the real program in a folder, and what it says.
+//! Helpers of the end-to-end tests: run the real program in a folder, and read its output.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub fn vitreous(folder: &Path, arguments: &[&str]) -> Output {
     command.output().expect("the program runs")
 }
 
-/// Runs the program, which must succeed, and returns what it says on stdout.
+/// Runs the program, which must succeed, and returns its stdout.
 pub fn said(folder: &Path, arguments: &[&str]) -> String {
     let output = vitreous(folder, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -27,7 +27,7 @@ pub fn json(folder: &Path, arguments: &[&str]) -> Value {
     serde_json::from_str(&said(folder, &[arguments, &["--json"]].concat())).expect("one JSON object")
 }
 
-/// Runs the program, which must refuse with status 2 and say nothing on stdout; returns what it says on stderr.
+/// Runs the program, which must end with status 2 and an empty stdout; returns its stderr.
 pub fn refused(folder: &Path, arguments: &[&str]) -> String {
     let output = vitreous(folder, arguments);
     let stderr = text(&output.stderr);
@@ -36,7 +36,7 @@ pub fn refused(folder: &Path, arguments: &[&str]) -> String {
     stderr
 }
 
-/// What the program has said.
+/// Bytes as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
@@ -47,7 +47,7 @@ pub fn manifest(folder: &Path, run: &str) -> Value {
     serde_json::from_slice(&bytes).expect("JSON")
 }
 
-/// A folder that goes when the test ends.
+/// A temporary folder, removed when the test ends.
 pub struct Folder(TempDir);
 
 impl Folder {
@@ -76,7 +76,7 @@ impl Folder {
     }
 }
 
-/// Writes `photos/` with eleven pictures of odd sizes in each of three classes, a colour each.
+/// Writes `photos/` with eleven images of odd sizes in each of three classes, one color per class.
 pub fn write_photos(folder: &Folder) {
     for (class, color) in [("ant", [200u8, 30, 20]), ("bee", [20, 190, 40]), ("cow", [10, 40, 220])] {
         fs::create_dir_all(folder.path(&format!("photos/{class}"))).unwrap();
@@ -87,16 +87,16 @@ pub fn write_photos(folder: &Folder) {
     }
 }
 
-/// Colours to tell apart.
+/// Colors that a small model can learn.
 pub const COLOURS: [(&str, [u8; 3]); 3] = [("blue", [10, 20, 230]), ("green", [15, 220, 25]), ("red", [240, 5, 10])];
 
-/// Writes a picture of one colour.
+/// Writes an image of one color.
 pub fn picture(path: &Path, color: [u8; 3]) {
     fs::create_dir_all(path.parent().expect("a folder")).expect("a folder can be made");
     image::RgbImage::from_pixel(13, 11, image::Rgb(color)).save(path).expect("a picture can be written");
 }
 
-/// Writes pictures of the given colours, all of them a little different.
+/// Writes images of the given colors, each a little different.
 pub fn pictures(folder: &Path, split: &str, colours: &[(&str, [u8; 3])], count: u8) {
     for (name, color) in colours {
         for number in 0..count {
@@ -106,7 +106,7 @@ pub fn pictures(folder: &Path, split: &str, colours: &[(&str, [u8; 3])], count: 
     }
 }
 
-/// Folders of evaluations of other data whose names start so, and end with eight digits of a fingerprint.
+/// Evaluation folders for other data: names with this start and eight digits of a fingerprint.
 pub fn of_others(folder: &Path, run: &str, start: &str) -> Vec<String> {
     let entries = fs::read_dir(folder.join("runs").join(run).join("evaluation")).expect("evaluations");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("Unicode"));

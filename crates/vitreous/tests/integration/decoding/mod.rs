@@ -1,4 +1,4 @@
-//! Pictures are decoded to the pixels that other programs find in them, or refused in words.
+//! Images decode to the pixels that other programs read, or are refused with an error.
 //!
 //! `corpus.tar.gz` holds small images of every kind that the four formats have, made by several encoders, and
 //! the pixels that an independent decoder makes of each; `corpus.tsv` says how far ours may be from them.
@@ -114,7 +114,7 @@ fn decode(folder: &Path, case: &Case) -> Result<Vec<u8>, String> {
 }
 
 #[test]
-fn every_kind_of_image_is_decoded_as_other_programs_do_or_refused_by_name() {
+fn every_kind_of_image_is_decoded_as_elsewhere_or_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let cases = cases();
     assert!(cases.len() > 500, "{} images", cases.len());

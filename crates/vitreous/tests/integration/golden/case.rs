@@ -1,4 +1,4 @@
-//! A preset's graph and recipe, what PyTorch made of them, and two ways to compute the same.
+//! A preset's graph and recipe, PyTorch's results, and two ways to compute them: reference and engine.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub struct Subject {
     pub tolerance: Tolerance,
 }
 
-/// Place of the batch's first image in its epoch; with the key it decides what dropout drops.
+/// Position of the batch's first image in its epoch; with the key it determines the dropout masks.
 const FIRST: u64 = 1009;
 
 fn dropout_key() -> Key {

@@ -1,4 +1,4 @@
-//! The golden files: the numbers a run starts from, what it came to in PyTorch, and what counts as equal.
+//! The golden files: initial values, PyTorch's results, and tolerances.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ struct Start {
     scale: f64,
 }
 
-/// What is stored of a tensor.
+/// The stored summary of a tensor.
 #[derive(Deserialize)]
 struct Sample {
     name: String,
@@ -44,7 +44,7 @@ struct Sample {
     elements: Vec<f64>,
 }
 
-/// What a run under test came to.
+/// The results of a run under test.
 pub struct Found {
     /// Intermediate values of the batch, by node name, of a model that does not learn.
     pub outputs: BTreeMap<String, Vec<f64>>,
@@ -58,7 +58,7 @@ pub struct Found {
     pub losses: Vec<f64>,
 }
 
-/// The greatest differences that are allowed.
+/// The largest allowed differences.
 #[derive(Clone, Copy)]
 pub struct Tolerance {
     /// Of a value, as part of its tensor's largest.

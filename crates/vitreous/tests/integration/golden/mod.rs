@@ -1,4 +1,4 @@
-//! Presets against PyTorch: intermediate outputs, logits, every gradient, ten losses under their optimiser.
+//! Presets against PyTorch: intermediate outputs, logits, every gradient, ten losses under their optimizer.
 //!
 //! The golden files are made by `make_golden.py`. First the plain loops are compared in f64, where nothing but
 //! the order of sums differs: that proves the graph, the gradient rules and the files. Then the engine, in f32.
@@ -105,13 +105,13 @@ is_pytorchs!(vgg16_in_f64_is_pytorchs, vgg16_is_pytorchs, VGG16, 3);
 is_pytorchs!(attention_cnn_in_f64_is_pytorchs, small_attention_cnn_is_pytorchs, SMALL_ATTENTION_CNN, 2);
 
 #[test]
-fn photos_vit_as_an_einsum_is_pytorchs() {
+fn photos_vit_as_an_einsum_matches_pytorch() {
     assert_engine_is_pytorchs(&EINSUM);
 }
 
 /// Its plain loops would take four times as long as those on small images, which are compared.
 #[test]
-fn attention_cnn_is_pytorchs() {
+fn attention_cnn_matches_pytorch() {
     assert_engine_is_pytorchs(&ATTENTION_CNN);
 }
 
@@ -126,7 +126,7 @@ fn a_wrong_layer_norm_epsilon_is_seen_within_the_tolerance_of_f32() {
 
 /// PyTorch draws other numbers, so dropout is compared with the plain loops: every value of every gradient.
 #[test]
-fn the_engines_dropout_is_that_of_the_plain_loops() {
+fn engine_dropout_equals_the_reference() {
     let case = Case::changed(&MNIST, &[]);
     assert!(matches!(case.config.model.spec(), ModelSpec::Vit(spec) if spec.dropout == 0.1));
     let expected = case.run_reference(case.golden.steps());

@@ -1,4 +1,4 @@
-//! Fetching from mirrors as tests do it: a data set of their own, and what came of it.
+//! Fetches a small data set from mirrors, and records what happened.
 
 use std::cell::RefCell;
 use std::fs;
@@ -39,7 +39,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes))
 }
 
-/// What came of fetching, and what was told on the way.
+/// The result of a fetch, and the events on the way.
 pub struct Got {
     pub result: Result<Fetched, FetchError>,
     pub told: Vec<String>,

@@ -1,4 +1,4 @@
-//! A mirror on this machine that behaves as a test wants it to.
+//! A local HTTP server that behaves as a test wants.
 
 pub mod get;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What a mirror was asked.
+/// A request to a mirror.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub path: String,
@@ -25,14 +25,14 @@ impl Request {
     }
 }
 
-/// A server with an address of its own, which ends with the test program.
+/// A server on a port of its own that runs until the test program ends.
 pub struct Mirror {
     pub url: String,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Mirror {
-    /// Starts a server that lets `answer` speak on each connection, once, and then closes it.
+    /// Starts a server that calls `answer` once per connection and then closes it.
     pub fn new(answer: impl Fn(&Request, &mut TcpStream) + Send + Sync + 'static) -> Mirror {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let url = format!("http://{}/", listener.local_addr().expect("an address"));
@@ -79,7 +79,7 @@ pub fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
     Ok(Request { path, range: range.map(|(_, value)| value.trim().to_string()) })
 }
 
-/// Answers with these headers and bytes. Who asked may be gone.
+/// Answers with these headers and bytes. The client may have disconnected.
 pub fn stated(to: &mut TcpStream, status: &str, headers: &[&str], body: &[u8]) {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     let _ = write!(to, "HTTP/1.1 {status}\r\n{headers}connection: close\r\n\r\n");
@@ -113,7 +113,7 @@ pub fn stalled(to: &mut TcpStream, bytes: &[u8]) {
     thread::sleep(Duration::from_secs(20));
 }
 
-/// Answers as a good server does: with the file, or with what is wanted of it.
+/// Answers like a correct server: with the file, or the requested range of it.
 pub fn file(request: &Request, to: &mut TcpStream, bytes: &[u8]) {
     let from = request.from();
     match request.range {

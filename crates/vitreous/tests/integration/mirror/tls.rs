@@ -1,4 +1,4 @@
-//! An encrypted way to a mirror, with the certificates of `certificates/`, which a script there makes.
+//! A TLS front for a mirror, with the certificates of `certificates/` (a script there makes them).
 
 use std::fs;
 use std::io::{Read, Write};
@@ -49,7 +49,7 @@ pub fn in_front_of(mirror: &Mirror, name: &str) -> String {
     format!("https://127.0.0.1:{port}/")
 }
 
-/// Passes on a request and its answer. Who does not like the certificate is gone before.
+/// Forwards a request and its answer. A client that rejects the certificate disconnects before.
 fn pass_on(stream: TcpStream, config: Arc<ServerConfig>, target: &str) {
     let mut secure = StreamOwned::new(ServerConnection::new(config).expect("a connection"), stream);
     let mut request = Vec::new();
