@@ -39,7 +39,7 @@ fn is_formula(cell: &str) -> bool {
     starts_so && cell.parse::<f64>().is_err()
 }
 
-/// Reads back what [`line`] has written, line by line; what follows a quoted cell's end is taken as it is.
+/// Reads back what [`line()`] has written, line by line; what follows a quoted cell's end is taken as it is.
 pub fn rows(text: &str) -> impl Iterator<Item = Vec<String>> {
     let mut chars = text.chars().peekable();
     std::iter::from_fn(move || {
