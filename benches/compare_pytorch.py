@@ -4,10 +4,10 @@
     python3 -m venv torch && torch/bin/pip install torch
     torch/bin/python benches/compare_pytorch.py --ours target/release/vitreous
 
-A step is the whole of it on both sides: gradients from zero, forward, cross-entropy, backward, Adam (lr 1e-4), the loss
-read back; on random images that lie in memory, after three steps of warm-up. Each round measures both programs one
-after the other, each in a process of its own, so a slow phase of the machine hits both. What is printed is the round
-whose ratio (theirs / ours) is the median one. Nothing else should run meanwhile.
+A step includes everything on both sides: zeroing gradients, forward, cross-entropy, backward, Adam (lr 1e-4), reading
+the loss; on random images in memory, after three warm-up steps. Each round runs both programs one after the other, each
+in its own process, so a slow phase of the machine affects both. The round with the median ratio (theirs / ours) is
+printed. Nothing else should run at the same time.
 """
 import argparse
 import json
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-# name: batch, image size, channels, classes, and how PyTorch makes the model; the same models as in presets/*.toml
+# name: batch, image size, channels, classes, and how PyTorch makes the model; the same models as the presets
 MODELS = {
     "cifar-vit-cosine-6b8h8d": (32, 32, 3, 5, lambda: per_head_vit(dim=8, depth=6, heads=8, learned=False)),
     "cifar-vit-learned-4b6h12d": (32, 32, 3, 5, lambda: per_head_vit(dim=12, depth=4, heads=6, learned=True)),

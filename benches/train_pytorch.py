@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Trains `mnist-vit` (experiment E6), one of E1's six or E3's CNN in PyTorch, to hold what it reaches against ours.
+"""Trains `mnist-vit` (experiment E6), one of E1's six or E3's CNN in PyTorch, to compare its accuracy with ours.
 
     python3 -m venv torch && torch/bin/pip install torch
     torch/bin/python benches/train_pytorch.py --data-dir DIR --seed 42
     torch/bin/python benches/train_pytorch.py --data-dir DIR --preset cifar-vit-learned-4b6h12d-gelu
 
-The recipe of presets/mnist-vit.toml: 55,000 images train and 5,000 validate; random resized crops (scale 0.8 to 1, ratio
+The recipe of the preset mnist-vit: 55,000 training and 5,000 validation images; random resized crops (scale 0.8 to 1, ratio
 0.9 to 1.1, drawn as torchvision draws them, bilinear, rounded to whole grey levels) and mirror images; AdamW at 3e-4,
-batches of 128, the last partial one dropped, 10 epochs; query, key and value as in nn.MultiheadAttention. What the test
-split says of the weights of the best validation epoch is the last line.
+batches of 128, the last partial one dropped, 10 epochs; query, key and value as in nn.MultiheadAttention. The last line
+is the test accuracy of the weights with the best validation accuracy.
 
-That of presets/cifar-vit-*.toml of experiment E1: the even classes of CIFAR-10, Adam at 1e-4, batches of 32, 10 epochs;
-what the test split says of the last weights is the last line.
+The recipe of the presets cifar-vit-* of experiment E1: the even classes of CIFAR-10, Adam at 1e-4, batches of 32, 10 epochs;
+the last line is the test accuracy of the last weights.
 
-That of presets/cifar-attention-cnn.toml of experiment E3: all of CIFAR-10, Adam at 1e-3, batches of 100; its images and
-weights lie channels last, which makes its step 1.7 times as fast. `--epochs 2` stops it where the report's figure is.
+The recipe of the preset cifar-attention-cnn of experiment E3: all of CIFAR-10, Adam at 1e-3, batches of 100; images and weights
+are in channels-last layout, which makes a step 1.7 times as fast. `--epochs 2` stops at the epoch that the report quotes.
 """
 import argparse
 import copy

@@ -1,4 +1,4 @@
-//! The readers of `crates/vitreous/tests/fuzzing/readers`, tried at length by libFuzzer, one at a time:
+//! Runs the readers of `crates/vitreous/tests/fuzzing/readers` under libFuzzer, one at a time:
 //!
 //! ```sh
 //! cargo install cargo-fuzz
@@ -6,15 +6,15 @@
 //! READER=idx cargo +nightly fuzz run -s none readers found/idx corpus/idx seeds/idx -- -max_total_time=600 -max_len=20000
 //! ```
 //!
-//! The readers are idx, cifar, config, sweep, weights, state, run, archive and picture. Their seeds are written at the
-//! start; what is found goes into the first folder. `TMPDIR=/dev/shm` makes most of them faster, since each try writes
-//! files. The corpus is what this keeps of what was found:
+//! The readers are idx, cifar, config, sweep, weights, state, run, archive and picture. Seeds are written at the start;
+//! new inputs go into the first folder. `TMPDIR=/dev/shm` makes most readers faster, because each input is written to
+//! files. This reduces new inputs to a small corpus:
 //!
 //! ```sh
 //! READER=idx cargo +nightly fuzz run -s none readers corpus/idx found/idx -- -set_cover_merge=1 -use_counters=0 -max_len=1000
 //! ```
 //!
-//! An input that brings a reader down belongs there too: the ordinary tests read the corpus.
+//! An input that makes a reader fail belongs there too: the ordinary tests read the corpus.
 
 #![no_main]
 
@@ -36,7 +36,7 @@ fn write_seeds() {
     let folder = |of: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(of).join(TARGET.name);
     let [found, corpus, seeds] = ["found", "corpus", "seeds"].map(folder);
     for folder in [&found, &corpus, &seeds] {
-        fs::create_dir_all(folder).expect("the folder can be made");
+        fs::create_dir_all(folder).expect("the folder can be created");
     }
     for (number, seed) in (TARGET.seeds)().iter().enumerate() {
         fs::write(seeds.join(format!("seed-{number}")), seed).expect("a seed can be written");
