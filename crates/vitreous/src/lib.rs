@@ -37,6 +37,11 @@ pub mod predict;
 
 pub mod compare;
 
+pub mod experiment;
+
 pub mod sweep;
 
 pub mod cli;
+
+pub use evaluate::Classifier;
+pub use experiment::Experiment;

@@ -5,12 +5,13 @@ use serde::Serialize;
 
 use super::dry_run::problems_text;
 use super::fetch::{self, FetchArgs};
-use super::reading::reading;
+use super::reading::watched;
 use super::screen::{Align, table};
-use super::settings::{SettingsArgs, inspect};
+use super::settings::SettingsArgs;
 use super::{CliError, json, show};
 use crate::data::{self, DataSummary, Normalization, Wanted};
 use crate::data_sets::{DATA_SETS, DataSet, ImageShape};
+use crate::experiment::{Event, inspect};
 use crate::numbers;
 use crate::train::threads;
 
@@ -105,10 +106,13 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
 
 fn info(args: &InfoArgs) -> Result<(), CliError> {
     let checked = args.settings.checked(&[])?;
-    let facts = inspect(&checked)?;
+    let facts = watched(true, |listener| inspect(&checked, listener))?;
     let mut spec = checked.config().data.clone();
     spec.skip_bad_images |= args.skip_bad_images;
-    let loaded = reading(|progress| data::load(&spec, &facts, Wanted::TrainAndValidation, threads(0), progress))?;
+    let loaded = watched(true, |listener| {
+        let progress = |done, total| listener(Event::Reading { done, total });
+        data::load(&spec, &facts, Wanted::TrainAndValidation, threads(0), &progress)
+    })?;
     let train = loaded.train.as_ref().ok_or_else(|| CliError::failure("no train split was loaded", None))?;
     let summary = data::describe(&facts, &loaded, &Normalization::new(&spec, train));
     facts.no_validation(&spec).iter().for_each(|note| say!("note: {note}"));

@@ -9,6 +9,7 @@ use super::advice::Context;
 use super::flags;
 use crate::advice::{Explain, Fault, Place, Suggestion};
 use crate::config::error::ConfigError;
+use crate::experiment::ExperimentError;
 
 /// An error as it is shown.
 #[derive(Debug)]
@@ -93,6 +94,22 @@ impl<E: Explain> From<E> for CliError {
             suggestion: error.suggestion(),
             fault: error.fault(),
             table: None,
+        }
+    }
+}
+
+impl From<ExperimentError> for CliError {
+    fn from(error: ExperimentError) -> Self {
+        match error {
+            ExperimentError::Config(error) => error.into(),
+            ExperimentError::Data(error) => error.into(),
+            ExperimentError::Train(error) => error.into(),
+            ExperimentError::Record(error) => error.into(),
+            ExperimentError::Checkpoint(error) => error.into(),
+            ExperimentError::Evaluate(error) => error.into(),
+            ExperimentError::State(error) => error.into(),
+            ExperimentError::NoResults => CliError::failure(error.to_string(), None),
+            error => CliError::user(error.to_string(), error.hint()),
         }
     }
 }

@@ -27,7 +27,6 @@ mod predict;
 mod presets;
 mod progress;
 mod reading;
-mod resume;
 mod screen;
 mod settings;
 mod status;

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::advice::Context;
-use super::evaluate::{WeightsArg, load};
+use super::evaluate::WeightsArg;
 use super::settings::shell_word;
 use super::strips;
 use super::{CliError, json, show};
@@ -14,6 +14,7 @@ use crate::advice::Verb;
 use crate::data::{DataError, decoding_bytes};
 use crate::evaluate::reading::{Reading, digits_text};
 use crate::evaluate::{BATCH, Classifier};
+use crate::experiment::load_classifier;
 use crate::predict::{Guess, predict, read};
 use crate::record::{Run, Weights};
 use crate::train::{available_memory, check_memory, threads};
@@ -88,10 +89,10 @@ enum Said {
 pub fn run(args: Args) -> Result<(), CliError> {
     let path = weights_path(&args)?;
     let (threads, batch) = (threads(0).min(args.images.len()), BATCH.min(args.images.len()));
-    let mut classifier = load(&path, threads)?;
+    let mut classifier = load_classifier(&path, threads)?;
     let images = (batch * classifier.shape().len()) as u64;
     let held = images + decoding_bytes(&args.images, threads);
-    check_memory("predicting", (classifier.memory(batch), held), false, available_memory())?;
+    check_memory("predicting", (classifier.memory(batch), held), false, available_memory(threads))?;
     match (classifier.is_reader(), args.top, args.beam) {
         (true, Some(_), _) => {
             let error = "the model reads strips, it names no classes (--top)";

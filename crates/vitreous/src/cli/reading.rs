@@ -1,33 +1,27 @@
-//! Progress of reading images, for those who wait for many.
+//! Progress bars for reading and evaluating images.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::status::StatusLine;
-use crate::data::Progress;
+use crate::experiment::{Event, Listener};
 
-/// Calls `read` with a progress bar on stderr; where stderr is no terminal, nothing is shown.
-pub fn reading<T>(read: impl FnOnce(Progress) -> T) -> T {
-    let status = StatusLine::on_terminal();
-    // What takes no time needs no bar.
-    let start = Instant::now();
-    let result = read(&|done, total| {
-        if let Some(status) = &status
-            && start.elapsed() > Duration::from_millis(500)
-        {
-            status.show_count("reading images", done, total);
+/// Runs some work with notes and a progress bar on stderr; without a terminal, or where `bar` is false, there are only notes.
+pub fn watched<T>(bar: bool, work: impl FnOnce(Listener) -> T) -> T {
+    let status = if bar { StatusLine::on_terminal() } else { None };
+    // Reading that takes no time needs no bar.
+    let reading_since = Mutex::new(None);
+    let result = work(&|event| match (event, &status) {
+        (Event::Note(note), Some(status)) => status.say(&format!("note: {note}")),
+        (Event::Note(note), None) => say!("note: {note}"),
+        (Event::Reading { done, total }, Some(status)) => {
+            let since = *reading_since.lock().expect("no thread panics here").get_or_insert_with(Instant::now);
+            if since.elapsed() > Duration::from_millis(500) {
+                status.show_count("reading images", done, total);
+            }
         }
-    });
-    status.iter().for_each(StatusLine::clear);
-    result
-}
-
-/// Calls `evaluate` with a progress bar on stderr for so many images.
-pub fn evaluating<T>(images: usize, evaluate: impl FnOnce(&mut dyn FnMut(usize)) -> T) -> T {
-    let status = StatusLine::on_terminal();
-    let result = evaluate(&mut |done| {
-        if let Some(status) = &status {
-            status.show_count("evaluating", done, images);
-        }
+        (Event::Evaluating { done, total }, Some(status)) => status.show_count("evaluating", done, total),
+        _ => {}
     });
     status.iter().for_each(StatusLine::clear);
     result

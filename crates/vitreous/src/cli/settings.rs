@@ -6,15 +6,13 @@ use clap::Args;
 use toml::Value;
 
 use super::CliError;
-use super::reading::reading;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, ModelKind, ModelSpec};
 use crate::config::{CheckedConfig, Config, presets};
-use crate::data::strips::check_digits;
-use crate::data::{self, DataError, Facts, ImageShape};
+use crate::data::{self, DataError};
+use crate::experiment::square_facts;
 use crate::text::visible;
-use crate::train::threads;
 
 /// The variable that says where data sets are when `--data-dir` does not.
 const DATA_DIR: &str = "VITREOUS_DATA_DIR";
@@ -164,23 +162,6 @@ pub fn shell_word(path: &Path) -> String {
     }
 }
 
-/// Looks at the data of a config, up to the number of images that train; where the bytes of files decide, with a bar.
-pub fn inspect(checked: &CheckedConfig) -> Result<Facts, CliError> {
-    let Config { data, train, .. } = checked.config();
-    let mut facts = data::inspect(data).map_err(|error| match error {
-        DataError::UnknownName { .. } if !checked.is_written("data", "name") => CliError::user(
-            "the preset is for a folder of pictures, and no folder was named",
-            Some("name it with --data FOLDER".to_string()),
-        ),
-        error => CliError::from(error),
-    })?;
-    if checked.config().model.kind() == ModelKind::Reader {
-        check_digits(&facts.name, &facts.class_names)?;
-    }
-    reading(|progress| facts.divide(data, threads(train.threads), progress));
-    Ok(facts)
-}
-
 /// What a model is made for, known without any data file; with a remark where it had to be guessed.
 ///
 /// What the config says of the model itself comes first, so that a model can be looked at for any images.
@@ -226,14 +207,4 @@ pub fn imagined(data: &DataSpec) -> Result<ImageFacts, CliError> {
     let of_folder = || data.classes.as_ref().map_or(CLASSES_UNKNOWN, |subset| subset.count(CLASSES_UNKNOWN));
     let num_classes = data::class_count(data)?.unwrap_or_else(of_folder);
     Ok(ImageFacts { image_size: side, channels, num_classes })
-}
-
-/// What a model must be made for, from the data itself.
-pub fn square_facts(facts: &Facts) -> Result<ImageFacts, CliError> {
-    let ImageShape { channels, height, width } = facts.shape;
-    if height != width {
-        let error = format!("the images of {} have {width}x{height} pixels, a model takes square ones", facts.name);
-        return Err(CliError::user(error, Some("bring them to a square, 28x28 for instance".to_string())));
-    }
-    Ok(ImageFacts { image_size: height, channels, num_classes: facts.class_names.len() })
 }

@@ -16,13 +16,13 @@ use toml::Value;
 use vitreous_engine::Memory;
 
 use super::advice::Context;
-use super::evaluate::{self, Measured, SplitArg};
+use super::evaluate::SplitArg;
 use super::flags::Flags;
 use super::progress::TrainProgress;
-use super::resume::{Begun, Ready as RunReady};
+use super::reading::watched;
 use super::screen::{Align, table};
 use super::settings::SettingsArgs;
-use super::train::{INTERRUPTED, Ready, SAVE_EVERY, base, command, load, ready, ready_for, watch_signals};
+use super::train::{INTERRUPTED, SAVE_EVERY, base, command, watch_signals};
 use super::{CliError, show};
 use crate::advice::Verb;
 use crate::config::data::DataSpec;
@@ -31,6 +31,7 @@ use crate::config::text_file;
 use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::{Facts, SplitName};
+use crate::experiment::{EarlierRun, EvaluateOptions, Evaluated, Prepared, TrainingRun, evaluate, fitted_config};
 use crate::parallel::on_threads;
 use crate::record::{Claim, Place, RecordError, Run, Status, is_name};
 use crate::sweep::{self, State, SweepError, SweepFile, Variation, folder_name, state_of};
@@ -243,9 +244,9 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
             // Hundreds of runs may share a folder of which every file is read.
             let known = seen.iter().find(|(spec, _)| spec == data).map(|(_, facts)| facts.clone());
             let is_new = known.is_none();
-            let Ready { facts, config, notes, needed, .. } = match known {
-                Some(facts) => ready_for(&checked, facts)?,
-                None => ready(&checked)?,
+            let Prepared { facts, config, notes, needed, .. } = match known {
+                Some(facts) => Prepared::of_inspected(&checked, facts)?,
+                None => watched(true, |listener| Prepared::new(&checked, listener))?,
             };
             if is_new {
                 seen.push((data.clone(), facts.clone()));
@@ -291,7 +292,7 @@ fn plan(args: &Args, file: &SweepFile, variations: &[Variation], folder: &Path) 
         conclude::check_same_images(&items)?;
     }
     let (jobs, threads) = shares.expect("a sweep has settings");
-    check_side_by_side(needs, jobs, available_memory())?;
+    check_side_by_side(needs, jobs, available_memory(jobs * threads))?;
     Ok(Plan { items, notes: noted, jobs, threads })
 }
 
@@ -368,12 +369,10 @@ impl Item {
     /// Sees how far it is. A batch that nobody chose is made to fit twice: to the pictures that are listed, and when
     /// some could not be decoded, to those that were left.
     fn look(&mut self) -> Result<(), CliError> {
-        let mut config = self.config.clone();
-        if let Ok(run) = Run::open(&self.folder)
-            && !run.manifest().data.skipped.is_empty()
-        {
-            self.checked.fit_batch(&mut config, run.manifest().data.train);
-        }
+        let config = match Run::open(&self.folder) {
+            Ok(run) => fitted_config(&self.checked, &self.config, &run),
+            Err(_) => self.config.clone(),
+        };
         self.state = state_of(&self.folder, &flat_config(&config.to_toml(), "config.toml")?)?;
         Ok(())
     }
@@ -425,31 +424,34 @@ impl Work<'_> {
         if run.manifest().evaluation_of(split, weights).is_some() {
             return Ok(None);
         }
-        let args = evaluate::Args::of(&item.folder, split, self.threads);
-        let Measured { report, kept, .. } = evaluate::measure(&args, self.jobs == 1)?;
-        kept?;
+        let options = EvaluateOptions { split: Some(split), threads: self.threads, ..EvaluateOptions::default() };
+        let Evaluated { report, written, .. } =
+            watched(self.jobs == 1, |listener| evaluate(&item.folder, &options, listener))?;
+        written?;
         Ok(Some(report.reached.accuracy()))
     }
 
     /// Trains a run from its start, or from where it was.
     fn train(&self, item: &Item, started: Instant) -> Result<Outcome, CliError> {
         let out = item.folder.parent().unwrap_or(Path::new("."));
-        let begun = (item.state == State::Begun).then(|| Begun::open(&item.folder)).transpose()?;
-        let job = load(&item.checked, ready(&item.checked)?, self.jobs == 1)?;
+        let earlier = (item.state == State::Begun).then(|| EarlierRun::open(&item.folder)).transpose()?;
+        let job = watched(self.jobs == 1, |listener| Prepared::new(&item.checked, listener)?.load(listener))?;
         job.dropped_batch().iter().for_each(|problem| say!("note: {}: {}; {}", item.name, problem.what, problem.fix));
         let epochs = job.config().train.epochs;
-        let before = begun.as_ref().map_or(0, Begun::step);
+        let before = earlier.as_ref().map_or(0, EarlierRun::step);
         let mut alone = (self.jobs == 1).then(|| TrainProgress::start(&job, before, None));
-        let mut ready = match begun {
-            Some(begun) => {
-                begun.notes.iter().for_each(|note| say!("note: {}: {note}", item.name));
-                say!("{}: {}", item.name, begun.how_it_goes_on());
-                begun.go_on(job, Vec::new(), command())?
+        let mut training = match earlier {
+            Some(earlier) => {
+                say!("{}: {}", item.name, earlier.resume_point());
+                let notes = earlier.notes().to_vec();
+                let (training, note) = earlier.resume(job, Vec::new(), command())?;
+                notes.iter().chain(&note).for_each(|note| say!("note: {}: {note}", item.name));
+                training
             }
-            None => RunReady::start(Place::choose(out, Some(&item.name), &item.name)?, job, command())?,
+            None => TrainingRun::start(Place::choose(out, Some(&item.name), &item.name)?, job, command())?,
         };
         let limits = Limits { stop: self.stop, until: None, save_every: SAVE_EVERY };
-        let outcome = ready.train(started, &limits, &mut |event| match (&mut alone, event) {
+        let outcome = training.train(started, &limits, &mut |event| match (&mut alone, event) {
             (Some(progress), event) => progress.show(event),
             (None, Event::Epoch { row, .. }) => {
                 let validation = row

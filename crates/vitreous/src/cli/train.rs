@@ -9,34 +9,31 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use vitreous_engine::{Average, Memory};
+use vitreous_engine::Average;
 
 use super::flags::Flags;
 use super::progress::{TrainProgress, line_steps};
-use super::reading::reading;
-use super::resume::{Begun, Ready as RunReady};
-use super::settings::{SettingsArgs, inspect, shell_word, square_facts};
+use super::reading::watched;
+use super::settings::{SettingsArgs, shell_word};
 use super::{CliError, dry_run, json, show};
-use crate::config::{CheckedConfig, ResolvedConfig, presets};
-use crate::data::{self, Facts, ImageShape, Progress, Wanted};
+use crate::config::presets;
+use crate::data::ImageShape;
 use crate::evaluate::Accuracy;
-use crate::models::{self, Model};
+use crate::experiment::{EarlierRun, ExperimentError, Prepared, TrainingRun};
 use crate::record::{Place, Run, Status, base_name, is_name, was_begun};
-use crate::train::{
-    Job, Limits, Outcome, Preflight, SaveEvery, available_memory_beside, check_decoding, check_memory, memory_needed,
-};
+use crate::train::{Job, Limits, Outcome, Preflight, SaveEvery};
 use crate::{durations, numbers, system_errors};
 
-/// Exit status of a run that was interrupted and has saved what it had reached, as shells have it for SIGINT.
+/// Exit status of a run that was interrupted after its checkpoint was saved, as shells have it for SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
-/// Exit status of a run that has used up its `--max-time`, as `timeout` has it; it can be resumed.
+/// Exit status of a run whose `--max-time` is over, as `timeout` has it; it can be resumed.
 const TIME_UP: u8 = 124;
 
-/// How often the state of a run is saved within an epoch.
+/// How often a checkpoint is saved within an epoch.
 pub const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(300));
 
-/// What `--resume` takes for a run that may not be there yet.
+/// The value of `--resume` for a run that may not exist yet.
 const AUTO: &str = "auto";
 
 /// Trains a model and saves it with its records; without arguments, a small one on built-in digits
@@ -46,22 +43,22 @@ pub struct Args {
     settings: SettingsArgs,
     #[command(flatten)]
     flags: Flags,
-    /// The run's name, which no other run has [default: the preset's or the data's, with the next free number]
+    /// Name of the run, which must be new [default: the preset's or the data's, with the next free number]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// The folder in which runs are
+    /// Folder for runs
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
-    /// Check everything, take a few steps to see how long the run would take, and leave nothing behind
+    /// Check everything, time a few steps, and write nothing
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
-    /// Go on with a run from its last state, bit for bit; auto takes the run of this name or, if there is none, starts it
+    /// Resume a run from its last checkpoint, bit for bit; auto resumes the run of this name or, if there is none, starts it
     #[arg(long, value_name = "RUN|auto")]
     resume: Option<String>,
-    /// Save the state this often, in time (30s, 5m, 1h) or steps (500), and after each epoch [default: 5m]
+    /// Save a checkpoint this often, in time (30s, 5m, 1h) or steps (500), and after each epoch [default: 5m]
     #[arg(long, value_name = "TIME|STEPS", value_parser = save_every)]
     save_every: Option<SaveEvery>,
-    /// End in time, with all saved: 90m, 2h, 1h30m; --resume goes on
+    /// Stop after this time, such as 90m or 1h30m, with everything saved for --resume
     #[arg(long, value_name = "TIME", value_parser = time)]
     max_time: Option<Duration>,
     /// Print the result as one JSON object
@@ -78,40 +75,41 @@ fn save_every(text: &str) -> Result<SaveEvery, String> {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    durations::parse_duration(text).ok_or_else(|| "it is no time: write it as 30s, 5m, 2h or 1h30m".to_string())
+    durations::parse_duration(text).ok_or_else(|| "invalid time: write it as 30s, 5m, 2h or 1h30m".to_string())
 }
 
 /// Runs the command; `started` is when the program did.
 pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
-    let begun = args.resume.clone().map(|resume| begun(&mut args, &resume)).transpose()?.flatten();
+    let earlier = args.resume.clone().map(|resume| earlier_run(&mut args, &resume)).transpose()?.flatten();
     let mut layers = args.settings.layers(args.flags.values())?;
     let built_in = args.settings.without_mnist(&mut layers)?;
     let checked = layers.finish()?;
     let name = args.name.clone().or_else(|| args.resume.as_ref().map(|_| base_name(&base(&args.settings))));
-    let place = match begun {
+    let place = match earlier {
         Some(_) => None,
         None => Some(Place::choose(&args.out, name.as_deref(), &base(&args.settings))?),
     };
-    let ready = ready(&checked)?;
-    if let Some(begun) = &begun {
-        begun.changes(&fitted(&checked, &ready, &begun.run).to_toml())?;
-        if begun.is_done(checked.config()) {
-            return show_done(&begun.run, args.json);
+    let prepared = watched(true, |listener| Prepared::new(&checked, listener))?;
+    if let Some(earlier) = &earlier {
+        earlier.changes(&prepared.config_of(earlier.run()).to_toml())?;
+        if earlier.is_done(checked.config()) {
+            return show_done(earlier.run(), args.json);
         }
     }
-    let (needed, mut notes) = (ready.needed, ready.notes.clone());
-    let job = load(&checked, ready, true)?;
-    let changes = begun.as_ref().map(|begun| begun.changes(&job.config().to_toml())).transpose()?.unwrap_or_default();
+    let (needed, mut notes) = (prepared.needed, prepared.notes.clone());
+    let job = watched(true, |listener| prepared.load(listener))?;
+    let toml = job.config().to_toml();
+    let changes = earlier.as_ref().map(|earlier| earlier.changes(&toml)).transpose()?.unwrap_or_default();
     if !args.dry_run {
         say_what(&job);
     }
-    if let Some(begun) = &begun {
-        notes.extend(begun.notes.iter().cloned());
+    if let Some(earlier) = &earlier {
+        notes.extend(earlier.notes().iter().cloned());
         notes.extend(changes.iter().cloned());
-        say!("{} {}", begun.run.folder().display(), begun.how_it_goes_on());
+        say!("{} {}", earlier.run().folder().display(), earlier.resume_point());
     }
     built_in.iter().chain(&notes).for_each(|note| say!("note: {note}"));
-    let out = begun.as_ref().map_or(args.out.as_path(), |begun| begun.run.folder());
+    let out = earlier.as_ref().map_or(args.out.as_path(), |earlier| earlier.run().folder());
     let preflight = Preflight::new(&job, needed, out)?;
     if args.dry_run {
         return dry_run::run(&job, &preflight, &notes, args.json).map(|()| ExitCode::SUCCESS);
@@ -120,20 +118,25 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
 
     let mut progress = TrainProgress::start(
         &job,
-        begun.as_ref().map_or(0, Begun::step),
+        earlier.as_ref().map_or(0, EarlierRun::step),
         line_steps(&args.settings, &args.flags, &job),
     );
     let stop = watch_signals()?;
-    let mut ready = match (begun, place) {
-        (Some(begun), _) => begun.go_on(job, changes, command())?,
-        (None, place) => RunReady::start(place.expect("it was chosen"), job, command())?,
+    let mut training = match (earlier, place) {
+        (Some(earlier), _) => {
+            let (training, note) = earlier.resume(job, changes, command())?;
+            note.iter().for_each(|note| say!("note: {note}"));
+            training
+        }
+        (None, place) => TrainingRun::start(place.expect("it was chosen"), job, command())?,
     };
     let until = args.max_time.and_then(|time| started.checked_add(time));
     let limits = Limits { stop: &stop, until, save_every: args.save_every.unwrap_or(SAVE_EVERY) };
-    let outcome = ready.train(started, &limits, &mut |event| progress.show(event));
+    let outcome = training.train(started, &limits, &mut |event| progress.show(event));
     progress.finish();
     let outcome = outcome?;
-    show(&if args.json { json(&result(&ready.run, &outcome)) } else { report(&ready.run, &outcome) })?;
+    let run = training.run();
+    show(&if args.json { json(&result(run, &outcome)) } else { report(run, &outcome) })?;
     Ok(match outcome.status {
         Status::Interrupted => ExitCode::from(INTERRUPTED),
         Status::MaxTime => ExitCode::from(TIME_UP),
@@ -141,25 +144,16 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     })
 }
 
-/// The config as the run has it: a batch that nobody chose was made to fit the pictures that could be decoded.
-fn fitted(checked: &CheckedConfig, ready: &Ready, run: &Run) -> ResolvedConfig {
-    let mut config = ready.config.clone();
-    if !run.manifest().data.skipped.is_empty() {
-        checked.fit_batch(&mut config, run.manifest().data.train);
-    }
-    config
-}
-
-/// Finds the run that goes on, and takes its config as the start of the settings; with `auto` there may be none.
-fn begun(args: &mut Args, resume: &str) -> Result<Option<Begun>, CliError> {
+/// Finds the run to resume, whose config comes before other settings; with `auto` there may be none.
+fn earlier_run(args: &mut Args, resume: &str) -> Result<Option<EarlierRun>, CliError> {
     if resume == AUTO {
         let name = args.name.clone().unwrap_or_else(|| base_name(&base(&args.settings)));
         let folder = args.out.join(&name);
-        // What a kill has left of a run before its manifest gives way when the run is made.
+        // A folder of a run that was killed before its manifest was written is replaced when the run is created.
         if !folder.exists() || !is_name(&name) || was_begun(&folder) {
             return Ok(None);
         }
-        return Begun::open(&folder).map(Some);
+        return Ok(Some(EarlierRun::open(&folder)?));
     }
     let own = &args.settings;
     let given =
@@ -168,16 +162,16 @@ fn begun(args: &mut Args, resume: &str) -> Result<Option<Begun>, CliError> {
         let error = format!("{flag} cannot stand beside --resume {resume}: the run has its own");
         return Err(CliError::user(error, Some(format!("leave {flag} out, or use --resume {AUTO}"))));
     }
-    let begun = Begun::open(Path::new(resume))?;
-    args.settings.config = Some(begun.run.config_path());
-    Ok(Some(begun))
+    let earlier = EarlierRun::open(&run_folder(Path::new(resume), &args.out))?;
+    args.settings.config = Some(earlier.run().config_path());
+    Ok(Some(earlier))
 }
 
 /// Shows a run that has nothing left to train.
 fn show_done(run: &Run, as_json: bool) -> Result<ExitCode, CliError> {
     let manifest = run.manifest();
     let Some(results) = manifest.results.clone() else {
-        return Err(CliError::failure("a finished run has no results in its manifest", None));
+        return Err(ExperimentError::NoResults.into());
     };
     say!("{} is done: nothing is left to train", run.folder().display());
     let outcome = Outcome { status: manifest.status, results };
@@ -185,77 +179,15 @@ fn show_done(run: &Run, as_json: bool) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The command as it was given; what is no Unicode in it cannot be kept.
+/// The folder of a run: the path, or, if nothing is there, the run of that name.
+pub fn run_folder(run: &Path, out: &Path) -> PathBuf {
+    let is_bare = run.components().count() == 1 && !run.exists();
+    if is_bare && out.join(run).exists() { out.join(run) } else { run.to_path_buf() }
+}
+
+/// The command as it was given, with other characters than Unicode replaced.
 pub fn command() -> Vec<String> {
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
-}
-
-/// A config that agrees with its data, of which no picture was decoded yet.
-pub struct Ready {
-    /// What is known of the data.
-    pub facts: Facts,
-    /// The config, filled in.
-    pub config: ResolvedConfig,
-    /// Its network.
-    pub model: Model,
-    /// What the engine takes for it, and the bytes of its images.
-    pub needed: (Memory, u64),
-    /// What was made to fit, and what is unusual.
-    pub notes: Vec<String>,
-}
-
-/// Makes every check that needs no picture.
-pub fn ready(checked: &CheckedConfig) -> Result<Ready, CliError> {
-    ready_for(checked, inspect(checked)?)
-}
-
-/// As [`ready`], of data that was looked at before.
-pub fn ready_for(checked: &CheckedConfig, facts: Facts) -> Result<Ready, CliError> {
-    let mut config = checked.resolve(square_facts(&facts)?)?;
-    let mut notes = checked.notes().to_vec();
-    notes.extend(checked.fit_batch(&mut config, facts.train));
-    notes.extend(passed_over(&facts));
-    notes.extend(facts.no_validation(&config.data));
-    Job::check_batch(&config, facts.train)?;
-    let model = models::build_for_training(&config)?;
-    let mut needed = memory_needed(&config, &model, &facts);
-    let threads = crate::train::threads(config.train.threads);
-    let (decoding, available) =
-        (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory_beside(threads));
-    check_decoding(needed.1, decoding, available)?;
-    check_memory("training", needed, facts.is_folder(), available)?;
-    // Pictures are decoded before the engine takes its memory.
-    needed.1 += decoding.saturating_sub(needed.0.total());
-    Ok(Ready { facts, config, model, needed, notes })
-}
-
-/// What lies in the data's folder and is not used.
-pub fn passed_over(facts: &Facts) -> impl Iterator<Item = String> {
-    let runs = facts.run_folders.iter();
-    let runs = runs.map(|folder| format!("{} is ignored: it contains runs, not pictures", folder.display()));
-    let folders = facts.ignored_folders.iter();
-    let pictures = (facts.loose_pictures > 0).then(|| {
-        let count = numbers::count(facts.loose_pictures as u64);
-        format!("pictures that lie beside the class folders are passed over: {count}")
-    });
-    folders
-        .map(|folder| format!("{} is passed over: splits are called train/, val/ and test/", folder.display()))
-        .chain(runs)
-        .chain(pictures)
-}
-
-/// Loads the images, with a bar on stderr where one is wanted.
-pub fn load(checked: &CheckedConfig, ready: Ready, bar: bool) -> Result<Job, CliError> {
-    let Ready { facts, mut config, model, .. } = ready;
-    let threads = crate::train::threads(config.train.threads);
-    let load =
-        |progress: Progress| data::load(&checked.config().data, &facts, Wanted::TrainAndValidation, threads, progress);
-    let loaded = if bar { reading(load) } else { load(&|_, _| ()) }?;
-    // Pictures that cannot be decoded may have left fewer than a batch.
-    if let Some(note) = loaded.train.as_ref().and_then(|train| checked.fit_batch(&mut config, train.len())) {
-        say!("note: {note}");
-    }
-    Ok(Job::new(config, model, &facts, loaded)?)
 }
 
 /// What a run is called after: its config file (of a run's own config, that run), else its preset, else its data.

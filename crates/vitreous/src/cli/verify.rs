@@ -10,12 +10,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::flags::Flags;
+use super::reading::watched;
 use super::screen::{Align, table};
 use super::settings::{SettingsArgs, shell_word};
-use super::train::ready;
 use super::{CliError, json, show};
 use crate::checkpoint::{SavedWeights, state_folder};
 use crate::config::train::THREADS_MAX;
+use crate::experiment::Prepared;
 use crate::random::Key;
 use crate::record::{RecordError, Run, Weights, sha256_of};
 use crate::regular;
@@ -113,7 +114,7 @@ impl Runs<'_> {
     /// Checks the config, and makes the folder with it.
     fn new<'a>(out: &'a Path, settings: &SettingsArgs, flags: &Flags) -> Result<Runs<'a>, CliError> {
         let checked = settings.layers(flags.values())?.finish()?;
-        ready(&checked)?;
+        watched(true, |listener| Prepared::new(&checked, listener))?;
         if out.exists() {
             let error = format!("the folder is there already ({})", out.display());
             let hint = format!("remove it, or choose another one with --out: rm -r {}", shell_word(out));

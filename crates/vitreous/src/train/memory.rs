@@ -95,14 +95,9 @@ const HEAP_BYTES: u64 = 64 << 20;
 /// Most such heaps for each processor.
 const HEAPS_OF_A_PROCESSOR: u64 = 8;
 
-/// Returns the bytes that a program may still take which starts a thread for each processor.
-pub fn available_memory() -> Option<u64> {
-    available_memory_beside(threads(0))
-}
-
-/// Returns the bytes that a program may still take beside its threads: what the system has left, or less where this
+/// Returns the bytes that a program with so many threads may still allocate: what the system has left, or less where this
 /// process (`ulimit -v`, `ulimit -d`) or its container has a limit.
-pub fn available_memory_beside(threads: usize) -> Option<u64> {
+pub fn available_memory(threads: usize) -> Option<u64> {
     let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_available(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| group_left(&text, "/sys/fs/cgroup"));
     system.into_iter().chain(group).chain(limits_left(threads)).min()

@@ -24,7 +24,7 @@ pub use error::{SIDE_BY_SIDE, TrainError};
 pub use event::{Event, StepEvent};
 pub use examples::{BufferPool, StepExamples};
 pub use job::{Job, threads};
-pub use memory::{available_memory, available_memory_beside, check_decoding, check_memory, memory_needed};
+pub use memory::{available_memory, check_decoding, check_memory, memory_needed};
 pub use nonfinite::{NonfiniteStep, ROLLBACKS};
 pub use optimizer::optimizer;
 pub use preflight::Preflight;

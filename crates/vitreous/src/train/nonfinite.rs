@@ -96,7 +96,7 @@ pub(super) fn find(job: &Job, parameters: &Parameters, step: &Step, is_loss_fini
     }
     let (optimizer, loss) = (optimizer(&job.config.train), job.model.loss);
     let needed = training_memory(graph, loss, &[], &optimizer, step.images, job.threads).total();
-    if available_memory().is_some_and(|available| available < needed + (VALUES * size_of::<f32>()) as u64) {
+    if available_memory(job.threads).is_some_and(|available| available < needed + (VALUES * size_of::<f32>()) as u64) {
         return None;
     }
     let mut session =

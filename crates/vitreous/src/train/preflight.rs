@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use vitreous_engine::Memory;
 
-use super::memory::{available_memory_beside, peak_bytes};
+use super::memory::{available_memory, peak_bytes};
 use super::{Job, TrainError, error, optimizer};
 use crate::config::train::{Keep, OnNonfinite, TrainSpec};
 use crate::data::{DataCheck, ImageSet, Problem};
@@ -51,7 +51,7 @@ impl Preflight {
         let [disk_needed, disk_needed_for_weights] = disk_bytes(job).map(|bytes| bytes.saturating_sub(there));
         let preflight = Preflight {
             memory_needed: peak_bytes(needed),
-            memory_available: available_memory_beside(job.threads()),
+            memory_available: available_memory(job.threads()),
             disk_needed,
             disk_needed_for_weights,
             disk_available: available_disk(out),

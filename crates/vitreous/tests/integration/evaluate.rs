@@ -45,7 +45,7 @@ fn digits_train_and_evaluate_and_test_evaluations_are_counted() {
     let output = vitreous(folder, &["evaluate", "runs/d", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let expected = "written to runs/d/evaluation/test\n\
-                    note: the test split was looked at 2 times: what is chosen by it is no longer tested by it\n";
+                    note: the test split was evaluated 2 times: it no longer tests a choice made by its results\n";
     assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
     assert_eq!(report["test_evaluations"], 2);
     assert_eq!((&report["split"], &report["images"]), (&"test".into(), &4000.into()));
@@ -53,7 +53,24 @@ fn digits_train_and_evaluate_and_test_evaluations_are_counted() {
     let right: u64 = (0..10).map(|class| rows[class][class].as_u64().expect("a count")).sum();
     assert_eq!(report["top1"], right as f64 / 4000.0);
 
-    // The validation split may be looked at as often as one likes.
+    // Several splits come in one table or one object; a run may be named without its folder.
+    let text = said(folder, &["evaluate", "d", "--split", "train,val"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("digits; weights best of d (step "), "{text}");
+    assert_eq!(
+        lines[2].split_whitespace().collect::<Vec<_>>().join(" "),
+        "split images top-1 95 % interval top-5 loss"
+    );
+    assert!(
+        lines[3].starts_with("train") && lines[3].contains(" 594 ") && lines[4].starts_with("validation  "),
+        "{text}"
+    );
+    let both = json(folder, &["evaluate", "d", "--split", "val,train"]);
+    let of = |at: usize, key: &str| both["splits"][at][key].clone();
+    assert_eq!((of(0, "split"), of(0, "images"), of(1, "images")), ("validation".into(), 6.into(), 594.into()));
+    assert_eq!(both["splits"].as_array().map(Vec::len), Some(2));
+
+    // The validation split may be evaluated as often as one likes.
     let report = json(folder, &["evaluate", "runs/d", "--split", "val", "--weights", "last"]);
     assert_eq!((&report["split"], &report["weights"]), (&"validation".into(), &"last".into()));
     let manifest = manifest(folder, "d");
@@ -300,7 +317,7 @@ fn an_evaluation_that_cannot_be_written_is_printed() {
     let output = vitreous(folder, &["evaluate", "--run", "runs/colours", "--split=val"]);
     assert!(crate::common::text(&output.stdout).contains("\nvalidation of colours, 9 images; "), "{output:?}");
     let expected = "error: cannot write: a file is in the way (runs/colours/evaluation/val)\n\
-                    hint: what is printed is all there is: make the run's folder writable, or evaluate a copy of it\n";
+                    hint: the printed result was not saved: make the run folder writable, or evaluate a copy of it\n";
     assert_eq!((crate::common::text(&output.stderr).as_str(), output.status.code()), (expected, Some(2)));
 }
 
@@ -351,7 +368,7 @@ fn folders_without_a_run_or_the_chosen_weights_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let threads = refused(folder, &["evaluate", "runs/none", "--threads", "99999"]);
-    assert!(threads.contains("it is no whole number between 0 and 1024"), "{threads}");
+    assert!(threads.contains("invalid number: use 0 to 1024"), "{threads}");
     let no_run = "error: there is no such folder (runs/none)\n\
                   hint: name a folder that `vitreous train` made, such as runs/digits\n";
     assert_eq!(refused(folder, &["evaluate", "runs/none"]), no_run);

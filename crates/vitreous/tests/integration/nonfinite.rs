@@ -95,7 +95,8 @@ fn a_nonfinite_training_says_where_and_can_skip_or_roll_back() {
     let late = ["train", "--resume=runs/late", "--set=train.max_steps=", "--on-nonfinite=rollback"];
     let error = crate::common::refused(folder.root(), &late);
     assert!(
-        error.contains("comes too late: the state is amid an epoch") && error.contains("hint: use --on-nonfinite skip"),
+        error.contains("comes too late: the checkpoint is mid-epoch")
+            && error.contains("hint: use --on-nonfinite skip"),
         "{error}"
     );
 

@@ -16,7 +16,7 @@ const SMALL: [&str; 7] = [
 ];
 
 /// What is said of a run that had no state.
-const AGAIN: &str = "starts again from the beginning, with the same results: no state of it was saved";
+const AGAIN: &str = "starts again from the beginning, with the same results: it has no checkpoint";
 
 fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&SMALL[..], more].concat()
@@ -48,7 +48,7 @@ fn a_run_that_never_saved_a_checkpoint_restarts() {
     let [first, again] = ["--max-steps=3", "--set=train.max_steps="]
         .map(|steps| text(&vitreous(folder.root(), &["train", "--resume=runs/a", steps]).stderr));
     assert!(first.contains(&format!("runs/a {AGAIN}\n")), "{first}");
-    assert!(again.contains("runs/a goes on after step 3\n"), "{again}");
+    assert!(again.contains("runs/a resumes after step 3\n"), "{again}");
     assert_same(&folder, "whole", "a");
 }
 
@@ -106,4 +106,18 @@ fn an_impossible_checkpoint_is_refused() {
     said(folder.root(), &["train", "--resume=runs/a", "--set=train.max_steps="]);
     said(folder.root(), &small(&["--name=whole"]));
     assert_same(&folder, "whole", "a");
+}
+
+#[test]
+fn more_epochs_that_would_change_the_warm_up_are_refused_with_the_flag_to_add() {
+    let folder = Folder::new();
+    let run = ["train", "--limit-train=40", "--batch-size=20", "--set=model.depth=1", "--name=a"];
+    said(folder.root(), &[&run[..], &["--epochs=1"]].concat());
+    let adjusted = folder.text("runs/a/config.toml");
+    assert!(adjusted.contains("warmup_epochs = 1.0"), "the preset's warm-up was adjusted: {adjusted}");
+    let stderr = refused(folder.root(), &[&run[..], &["--epochs=9", "--resume=auto"]].concat());
+    let expected = "error: train.epochs 1, now 9 would change the warm-up: train.warmup_epochs 1, now 2 (runs/a)\n\
+                    hint: use --warmup-epochs 1, as before\n";
+    assert_eq!(stderr, expected);
+    said(folder.root(), &[&run[..], &["--epochs=9", "--resume=auto", "--warmup-epochs=1"]].concat());
 }

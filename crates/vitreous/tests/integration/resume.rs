@@ -194,7 +194,7 @@ fn signals_and_the_time_limit_end_a_run_with_a_checkpoint() {
         let steps = folder.manifest("long")["results"]["steps"].as_u64().unwrap();
         let [_, stderr] =
             ends(&folder, 0, &["train", "--resume", "runs/long", "--max-steps", &(steps + 3).to_string()]);
-        assert!(stderr.contains(&format!("runs/long goes on after step {}", commas(steps))), "{stderr}");
+        assert!(stderr.contains(&format!("runs/long resumes after step {}", commas(steps))), "{stderr}");
         ends(
             &folder,
             0,
@@ -248,7 +248,7 @@ fn a_killed_run_resumes_from_its_last_checkpoint_and_truncates_later_records() {
     // A run that lost its checkpoints is not restarted: that would delete its records.
     fs::remove_dir_all(folder.path("runs/long/state")).unwrap();
     let [_, stderr] = ends(&folder, 2, &["train", "--resume=runs/long", "--max-steps=401"]);
-    let expected = "error: the run has no state to go on from, though it had taken 400 steps (runs/long)\n";
+    let expected = "error: the run has no checkpoint to resume from, though it had taken 400 steps (runs/long)\n";
     assert!(stderr.starts_with(expected), "{stderr}");
     // A run killed before its first checkpoint restarts, and removes temporary files.
     let mut manifest = folder.manifest("long");
@@ -355,7 +355,7 @@ fn runs_that_cannot_resume_are_refused_with_the_reason() {
     fs::copy(folder.path("photos/cow/3.png"), folder.path("photos/ant/more.png")).unwrap();
     fs::copy(folder.path("photos/cow/3.png"), folder.path("photos/ant/still-more.png")).unwrap();
     fs::copy(folder.path("photos/cow/3.png"), folder.path("photos/ant/yet-more.png")).unwrap();
-    assert!(resume(&[]).starts_with("error: the data has changed since the run began: images that train "));
+    assert!(resume(&[]).starts_with("error: the data has changed since the run began: training images "));
     for name in ["more", "still-more", "yet-more"] {
         fs::remove_file(folder.path(&format!("photos/ant/{name}.png"))).unwrap();
     }

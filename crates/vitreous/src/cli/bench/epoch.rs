@@ -9,19 +9,18 @@ use std::time::Instant;
 use serde::Serialize;
 use vitreous_engine::{Examples, Parameters, Session, Step};
 
-use super::super::reading::reading;
-use super::super::settings::{inspect, square_facts};
+use super::super::reading::watched;
 use super::super::{CliError, json, show};
 use super::{Noise, STEPS_MIN};
 use crate::config::CheckedConfig;
 use crate::data::augment::Augment;
 use crate::data::{self, ImageSet, Normalization, SplitName, Wanted};
+use crate::experiment::{Event, inspect, square_facts};
 use crate::models;
 use crate::numbers;
 use crate::random::{Purpose, stream};
 use crate::train::{
-    BufferPool, Job, StepExamples, available_memory_beside, check_decoding, check_memory, memory_needed, optimizer,
-    threads,
+    BufferPool, Job, StepExamples, available_memory, check_decoding, check_memory, memory_needed, optimizer, threads,
 };
 
 /// Steps of one kind before it is the other's turn.
@@ -53,7 +52,7 @@ struct EpochTiming {
 pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), CliError> {
     let begin = Instant::now();
     let spec = &checked.config().data;
-    let facts = inspect(checked)?;
+    let facts = watched(true, |listener| inspect(checked, listener))?;
     let mut config = checked.resolve(square_facts(&facts)?)?;
     if let Some(note) = checked.fit_batch(&mut config, facts.train) {
         say!("note: {note}");
@@ -63,11 +62,13 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let (memory, images) = memory_needed(&config, &model, &facts);
     let needed = (memory, images + Noise::bytes(&model, config.train.step_images()));
     let threads = threads(config.train.threads);
-    let (decoding, available) =
-        (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory_beside(threads));
+    let (decoding, available) = (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory(threads));
     check_decoding(images, decoding, available)?;
     check_memory("the epoch", needed, facts.is_folder(), available)?;
-    let loaded = reading(|progress| data::load(spec, &facts, Wanted::TrainAndValidation, threads, progress))?;
+    let loaded = watched(true, |listener| {
+        let progress = |done, total| listener(Event::Reading { done, total });
+        data::load(spec, &facts, Wanted::TrainAndValidation, threads, &progress)
+    })?;
     let split = loaded.train.ok_or_else(|| CliError::failure("no train split was loaded", None))?;
     let Normalization { mean, std } = Normalization::new(spec, &split);
     let read_s = begin.elapsed().as_secs_f64();

@@ -1,13 +1,13 @@
-//! Runs that go on: `train --resume`, and a sweep that meets one that did not end.
+//! Starts and resumes runs.
 //!
-//! A run is claimed before anything of it is read for good, so that no other process changes it meanwhile.
+//! A run folder is claimed before its files are read, so that no other process changes them meanwhile.
 
 use std::path::Path;
 use std::time::Instant;
 
 use vitreous_engine::Isa;
 
-use super::CliError;
+use super::ExperimentError;
 use crate::checkpoint::{BestWeights, Found, SavedState, find_state, remove_leftovers};
 use crate::config::Config;
 use crate::config::difference::{became, changes, flat_config, shown};
@@ -15,34 +15,40 @@ use crate::numbers;
 use crate::record::{DataRecord, Manifest, Piece, Place, Run, Status, now_utc};
 use crate::train::{CheckpointInfo, Event, Job, Limits, Outcome, TrainError, Training};
 
-/// Keys that may be changed when a run goes on: they say where it ends, and what happens when it goes astray.
+/// Keys that may change when a run is resumed: they say where it ends, and what to do on a NaN or infinite loss.
 const CHANGEABLE: [&str; 3] = ["train.epochs", "train.max_steps", "train.on_nonfinite"];
 
-/// A run that was begun before, claimed for this process.
-pub struct Begun {
-    pub run: Run,
-    saved: Option<SavedState>,
-    about: Option<CheckpointInfo>,
-    /// What is to be said: states that cannot be used, and the like.
-    pub notes: Vec<String>,
-}
-
-/// A run with all that it takes to train it.
-pub struct Ready {
-    pub run: Run,
+/// A run and its training, between two steps.
+pub struct TrainingRun {
+    run: Run,
     training: Training,
 }
 
-impl Ready {
-    /// Starts a run in a place of its own.
-    pub fn start(place: Place, job: Job, command: Vec<String>) -> Result<Ready, CliError> {
+/// An earlier run, claimed for this process.
+pub struct EarlierRun {
+    run: Run,
+    saved: Option<SavedState>,
+    info: Option<CheckpointInfo>,
+    /// Checkpoints that cannot be used, another processor or version.
+    notes: Vec<String>,
+}
+
+impl TrainingRun {
+    /// Creates a run folder and initializes the training.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, or a thread cannot be started.
+    pub fn start(place: Place, job: Job, command: Vec<String>) -> Result<TrainingRun, ExperimentError> {
         let (toml, manifest) = (job.config().to_toml(), job.manifest(command));
-        // Before the folder is made: a run that cannot begin leaves none.
+        // Before the folder is made: a training that cannot start leaves none.
         let training = Training::new(job)?;
-        Ok(Ready { run: place.create(&toml, manifest)?, training })
+        Ok(TrainingRun { run: place.create(&toml, manifest)?, training })
     }
 
     /// Trains the run to its end, or to a limit.
+    ///
+    /// # Errors
+    /// When the loss becomes NaN or infinite, or results cannot be written.
     pub fn train(
         &mut self,
         started: Instant,
@@ -51,12 +57,19 @@ impl Ready {
     ) -> Result<Outcome, TrainError> {
         self.training.run(&mut self.run, started, limits, listen)
     }
+
+    /// The run.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
 }
 
-impl Begun {
-    /// Claims a run and looks for the state from which it goes on; a run that was killed before its first state starts
-    /// again.
-    pub fn open(folder: &Path) -> Result<Begun, CliError> {
+impl EarlierRun {
+    /// Claims a run and looks for its last checkpoint; a run that was killed before its first one starts again.
+    ///
+    /// # Errors
+    /// When it is not a run, another process trains in it, or its checkpoints are damaged or gone.
+    pub fn open(folder: &Path) -> Result<EarlierRun, ExperimentError> {
         let run = Run::open_to_train(folder)?;
         remove_leftovers(&run);
         let Found { state, refused } = find_state(run.files());
@@ -66,21 +79,18 @@ impl Begun {
                 refused.iter().map(|error| format!("{error}; the one of step {} is used", step(saved))).collect()
             }
             None => match refused.into_iter().next() {
-                Some(error) => return Err(CliError::user(error.to_string(), error.hint())),
+                Some(error) => return Err(error.into()),
                 None => Vec::new(),
             },
         };
         if state.is_none()
             && let Some(steps) = steps_with_state(run.manifest())
         {
-            let steps = numbers::count(steps);
-            let error =
-                format!("the run has no state to go on from, though it had taken {steps} steps ({})", folder.display());
-            return Err(CliError::user(error, Some("train anew under another --name".to_string())));
+            return Err(ExperimentError::NoCheckpoint { steps, path: folder.to_path_buf() });
         }
-        let about = state.as_ref().map(CheckpointInfo::of).transpose()?;
+        let info = state.as_ref().map(CheckpointInfo::of).transpose()?;
         let here = Isa::best().name();
-        let before = about.as_ref().map_or(&run.manifest().machine.instruction_set, |about| &about.instruction_set);
+        let before = info.as_ref().map_or(&run.manifest().machine.instruction_set, |info| &info.instruction_set);
         if before != here {
             notes.push(format!(
                 "the run was computed with {before}, this processor has {here}: its numbers will not be the same bits"
@@ -88,25 +98,35 @@ impl Begun {
         }
         let (version, own) = (&run.manifest().version, env!("CARGO_PKG_VERSION"));
         if version != own {
-            notes.push(format!("the run was begun by version {version}, this is {own}: numbers may differ"));
+            notes.push(format!("the run was started by version {version}, this is {own}: numbers may differ"));
         }
-        Ok(Begun { run, saved: state, about, notes })
+        Ok(EarlierRun { run, saved: state, info, notes })
     }
 
-    /// Steps that were taken up to the state.
+    /// The run.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Checkpoints that cannot be used, and another processor or version than before.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Steps up to the checkpoint.
     pub fn step(&self) -> u64 {
         self.saved.as_ref().map_or(0, SavedState::step)
     }
 
-    /// Says from where the run goes on.
-    pub fn how_it_goes_on(&self) -> String {
+    /// Says from where the run is resumed.
+    pub fn resume_point(&self) -> String {
         match &self.saved {
-            Some(saved) => format!("goes on after step {}", numbers::count(saved.step())),
-            None => "starts again from the beginning, with the same results: no state of it was saved".to_string(),
+            Some(saved) => format!("resumes after step {}", numbers::count(saved.step())),
+            None => "starts again from the beginning, with the same results: it has no checkpoint".to_string(),
         }
     }
 
-    /// Whether the run has come to the end that these settings give it: nothing is left to train.
+    /// Whether the run has reached the end that a config gives it: nothing is left to train.
     pub fn is_done(&self, config: &Config) -> bool {
         let Some(results) = &self.run.manifest().results else { return false };
         let is_limit = config.train.max_steps.is_some_and(|steps| results.steps >= steps);
@@ -117,44 +137,43 @@ impl Begun {
         }
     }
 
-    /// Compares a config with the one the run was made with, and returns what changes as it may.
-    pub fn changes(&self, config_toml: &str) -> Result<Vec<String>, CliError> {
-        let text = match &self.about {
-            Some(about) => about.config.clone(),
+    /// Compares a config with that of the run, and returns the permitted changes.
+    ///
+    /// # Errors
+    /// When something changes that may not.
+    pub fn changes(&self, config_toml: &str) -> Result<Vec<String>, ExperimentError> {
+        let text = match &self.info {
+            Some(info) => info.config.clone(),
             None => self.run.config()?,
         };
         let (before, now) = (flat_config(&text, "config.toml")?, flat_config(config_toml, "config.toml")?);
-        let results = self.about.as_ref().map(CheckpointInfo::results);
+        let results = self.info.as_ref().map(CheckpointInfo::results);
         let mut allowed = Vec::new();
         for (key, from, to) in changes(&before, &now) {
             let change = became(key, from, to);
+            let path = self.run.folder().to_path_buf();
             let last = |value: Option<&toml::Value>| Path::new(value?.as_str()?).file_name().map(ToOwned::to_owned);
             // The same folder from elsewhere: whether it holds the same pictures is seen later.
             let is_elsewhere = key == "data.name" && last(from).is_some() && last(from) == last(to);
             if !CHANGEABLE.contains(&key) && !is_elsewhere {
-                let error = format!("the run was made with another {change} ({})", self.run.folder().display());
-                let hint = "leave it as it was, or train anew under another --name".to_string();
-                return Err(CliError::user(error, Some(hint)));
+                if key == "train.warmup_epochs" && before.get("train.epochs") != now.get("train.epochs") {
+                    let epochs = became("train.epochs", before.get("train.epochs"), now.get("train.epochs"));
+                    return Err(ExperimentError::OtherWarmup { epochs, change, own: shown(from), path });
+                }
+                return Err(ExperimentError::OtherConfig { change, path });
             }
             let epochs = |value: Option<&toml::Value>| value.and_then(toml::Value::as_integer).unwrap_or(0);
             if key == "train.epochs" && epochs(to) < epochs(from) {
-                let error = format!("a run cannot get shorter: {change} ({})", self.run.folder().display());
-                return Err(CliError::user(error, Some("use --max-steps to stop it early".to_string())));
+                return Err(ExperimentError::Shorter { change, path });
             }
             let is_whole = self.run.manifest().results.as_ref().map(|results| results.steps)
                 == results.map(|results| results.steps);
             if key == "train.epochs" && !is_whole {
-                let folder = self.run.folder().display();
-                let error = format!("{change} comes too early: the run did not end in order ({folder})");
-                let hint = "resume it as it was first; when it is done, or was interrupted, give it more epochs";
-                return Err(CliError::user(error, Some(hint.to_string())));
+                return Err(ExperimentError::NotEnded { change, path });
             }
-            let can_go_back = self.about.as_ref().is_none_or(CheckpointInfo::can_go_back);
+            let can_go_back = self.info.as_ref().is_none_or(CheckpointInfo::can_go_back);
             if key == "train.on_nonfinite" && shown(to) == "rollback" && !can_go_back {
-                let folder = self.run.folder().display();
-                let error =
-                    format!("{change} comes too late: the state is amid an epoch, whose start is gone ({folder})");
-                return Err(CliError::user(error, Some("use --on-nonfinite skip".to_string())));
+                return Err(ExperimentError::NoEpochStart { change, path });
             }
             allowed.push(change);
         }
@@ -167,15 +186,22 @@ impl Begun {
         // Which weights are kept hangs on the lines of the metrics there, and on nothing else.
         let keeps = now.get("train.keep").and_then(toml::Value::as_str) == Some("lowest-train-loss");
         if keeps && before.get("train.log_interval") != now.get("train.log_interval") {
-            let error = "log_interval cannot change in a run that keeps the weights of its lowest training loss";
-            return Err(CliError::user(error, Some("leave it as it was".to_string())));
+            return Err(ExperimentError::LogInterval);
         }
         Ok(allowed)
     }
 
-    /// Goes on with a job of the same config and the same images.
-    pub fn go_on(mut self, job: Job, changes: Vec<String>, command: Vec<String>) -> Result<Ready, CliError> {
-        check_data(&self.run, job.data())?.iter().for_each(|note| say!("note: {note}"));
+    /// Resumes the run with a job of the same config and the same images. Returns a note where files were renamed.
+    ///
+    /// # Errors
+    /// When the images are not those of the run, or its files cannot be read or written.
+    pub fn resume(
+        mut self,
+        job: Job,
+        changes: Vec<String>,
+        command: Vec<String>,
+    ) -> Result<(TrainingRun, Option<String>), ExperimentError> {
+        let note = check_data(&self.run, job.data())?;
         let toml = job.config().to_toml();
         let piece = Piece {
             started: now_utc(),
@@ -198,12 +224,12 @@ impl Begun {
             manifest.finished = None;
             manifest.resumed.push(piece);
         })?;
-        Ok(Ready { run: self.run, training })
+        Ok((TrainingRun { run: self.run, training }, note))
     }
 }
 
-/// Steps of a run that must have had a state: it went on from one, or ended in order, which it only does with one. One whose
-/// disk never took a state, or that went astray before the first, had none, and nothing is lost by starting it again.
+/// Steps of a run that must have had a checkpoint: it was resumed from one, or ended in order. A run whose disk never took
+/// a checkpoint, or that failed before the first, had none, and nothing is lost by starting it again.
 fn steps_with_state(manifest: &Manifest) -> Option<u64> {
     let ended = matches!(manifest.status, Status::Finished | Status::MaxSteps | Status::MaxTime | Status::Interrupted);
     let reached = manifest.results.as_ref().map(|results| results.steps).filter(|_| ended);
@@ -211,8 +237,8 @@ fn steps_with_state(manifest: &Manifest) -> Option<u64> {
     reached.or(resumed)
 }
 
-/// Refuses images that are not those of the run; files may have got other names, of which a note is returned.
-fn check_data(run: &Run, found: &DataRecord) -> Result<Option<String>, CliError> {
+/// Refuses images that are not those of the run; files may have been renamed, of which a note is returned.
+fn check_data(run: &Run, found: &DataRecord) -> Result<Option<String>, ExperimentError> {
     let before = &run.manifest().data;
     let has_classes = before.class_names == found.class_names;
     if before.fingerprint == found.fingerprint && has_classes {
@@ -221,23 +247,17 @@ fn check_data(run: &Run, found: &DataRecord) -> Result<Option<String>, CliError>
     if before.are_same_images(&found.fingerprint, found.content.as_ref()) && has_classes {
         return Ok(Some("files have other names than before, but hold the same images in the same order".to_string()));
     }
-    let anew = "train anew under another --name";
     if before.content.is_none() && before.forced.is_none() && found.forced.is_some() {
-        let error = format!(
-            "the run was started by an earlier version, which split folders by file order instead of file content: its \
-             validation split cannot be drawn again ({})",
-            found.name
-        );
-        return Err(CliError::user(error, Some(format!("{anew}, or resume with the version that started it"))));
+        return Err(ExperimentError::OldSplit { name: found.name.clone() });
     }
     let in_any_order = |data: &DataRecord| data.content.as_ref().map(|content| content.in_any_order.clone());
     let counted = |name: &str, before: usize, now: usize| format!("{name} {}, now {}", before, now);
     let what = if !has_classes {
         format!("classes {}, now {}", before.class_names.join(","), found.class_names.join(","))
     } else if before.train != found.train {
-        counted("images that train", before.train, found.train)
+        counted("training images", before.train, found.train)
     } else if before.validation != found.validation {
-        counted("images that validate", before.validation, found.validation)
+        counted("validation images", before.validation, found.validation)
     } else if before.skipped.len() != found.skipped.len() {
         counted("pictures that cannot be decoded", before.skipped.len(), found.skipped.len())
     } else if before.content.is_some() && in_any_order(before) == in_any_order(found) {
@@ -245,6 +265,5 @@ fn check_data(run: &Run, found: &DataRecord) -> Result<Option<String>, CliError>
     } else {
         "the images or their labels are not the same, though there are as many".to_string()
     };
-    let error = format!("the data has changed since the run began: {what} ({})", found.name);
-    Err(CliError::user(error, Some(format!("bring it back to what it was, or {anew}"))))
+    Err(ExperimentError::DataChanged { what, name: found.name.clone() })
 }

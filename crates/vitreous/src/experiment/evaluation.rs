@@ -1,0 +1,362 @@
+//! Evaluates a run's weights on a split and keeps the result in the run folder.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use vitreous_engine::Memory;
+
+use super::prepare::unused_files;
+use super::{Event, ExperimentError, Listener};
+use crate::config::classes::{ClassSubset, spelling};
+use crate::config::data::DataSpec;
+use crate::config::layers::Layers;
+use crate::data::strips::check_digits;
+use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split, SplitName, Wanted};
+use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report};
+use crate::numbers;
+use crate::record::{RecordError, Run, Weights};
+use crate::train::{available_memory, check_decoding, check_memory, threads};
+
+/// What to evaluate, and how.
+#[derive(Clone, Debug, Default)]
+pub struct EvaluateOptions {
+    /// The split; test where it is absent, or validation where the data has no test split.
+    pub split: Option<SplitName>,
+    /// The weights; best where absent, or last where the run has no best ones.
+    pub weights: Option<Weights>,
+    /// Other data than the run's: a data set's name or a folder.
+    pub data: Option<String>,
+    /// The folder with the data sets.
+    pub data_dir: Option<PathBuf>,
+    /// The same where neither `data_dir` nor the run says it.
+    pub default_data_dir: Option<PathBuf>,
+    /// Skip image files that cannot be decoded.
+    pub skip_bad_images: bool,
+    /// Beam width of a reader; greedy decoding where absent.
+    pub beam: Option<usize>,
+    /// The name of an option that only readers have, for the error if the model is a classifier.
+    pub reader_option: Option<&'static str>,
+    /// Threads; 0 for one per processor.
+    pub threads: usize,
+}
+
+/// The result of an evaluation.
+pub struct Evaluated {
+    /// Accuracies and loss.
+    pub report: Report,
+    /// The answer for each image.
+    pub answers: Answers,
+    /// The images.
+    pub images: ImageSet,
+    /// Where the report was written.
+    pub folder: PathBuf,
+    /// Whether the images are the run's own.
+    pub is_own: bool,
+    /// Whether the report could be written.
+    pub written: Result<(), RecordError>,
+}
+
+/// Evaluates a run and keeps the report in its folder.
+///
+/// # Errors
+/// When the run, its weights or the data cannot be read, do not match, or there is too little memory.
+pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) -> Result<Evaluated, ExperimentError> {
+    let note = |text: &str| listener(Event::Note(text));
+    let progress = |done, total| listener(Event::Reading { done, total });
+    let mut run = Run::open(folder)?;
+    let (weights, path) = run.find_weights(options.weights)?;
+    let threads = threads(options.threads);
+    let mut classifier = load_classifier(&path, threads)?;
+    let is_own_name = options.data.as_ref().is_none_or(|name| is_same_place(name, &run.manifest().data.name));
+    let (spec, mut facts) =
+        if is_own_name { own_data(options, &run, &classifier) } else { other_data(options, &run, &classifier) }?;
+    if !is_own_name {
+        unused_files(&facts).for_each(|text| note(&text));
+        facts.passed_over.problems().for_each(|problem| note(&format!("{}; {}", problem.what, problem.fix)));
+    }
+    let classes = ClassMap::new(classifier.class_names(), &facts.class_names)?;
+    if classifier.is_reader() {
+        check_digits(&facts.name, &facts.class_names)?;
+    } else if let Some(option) = options.reader_option {
+        return Err(ExperimentError::NotAReader { option });
+    }
+    let is_test = options.split.map_or(facts.has_test(), |split| split == SplitName::Test);
+    if is_own_name && !is_test {
+        facts.divide(&spec, threads, &progress);
+    }
+    let split = choose_split(options.split, &facts, is_own_name, listener)?;
+    // Only all that training loaded has a fingerprint to compare with.
+    let wanted = if split == SplitName::Test { Wanted::Test } else { Wanted::TrainAndValidation };
+    let images = facts.image_bytes(wanted);
+    let asked = images / facts.shape.len() as u64;
+    let answers = Answers::bytes(asked, classifier.class_names());
+    let held = images + classifier.memory(BATCH).parameters;
+    check_decoding(held, facts.decoding_bytes(wanted, threads), available_memory(threads))?;
+    check_memory(
+        "evaluating",
+        (classifier.memory(BATCH), images + answers),
+        facts.is_folder(),
+        available_memory(threads),
+    )?;
+    let mut loaded = data::load(&spec, &facts, wanted, threads, &progress)?;
+    let images = match split {
+        SplitName::Train | SplitName::All => loaded.train.take(),
+        SplitName::Validation => loaded.validation.take(),
+        SplitName::Test => loaded.test.take(),
+    };
+    let Some(images) = images else {
+        return Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available: splits_of(&facts) });
+    };
+    classifier.check(&images)?;
+    // What others than the run's own images say chooses nothing for the run; those of an earlier look at this split are
+    // its own under another name too.
+    let fingerprint = data::fingerprint(&facts.class_names, [(split, &images)]);
+    let is_own =
+        is_own_name || Report::kept(run.folder(), split).any(|(_, earlier)| earlier.fingerprint == fingerprint);
+    let other = (!is_own).then_some((facts.name.as_str(), loaded.fingerprint.as_str()));
+    let mut written = Ok(());
+    if split == SplitName::Test && other.is_none() {
+        written = run.update(|manifest| manifest.test_evaluations += 1);
+    }
+    let is_beside_best = weights == Weights::Last && run.find_weights(Some(Weights::Best)).is_ok();
+    let folder = Report::folder(run.folder(), split, other, is_beside_best);
+    let remark = if is_own {
+        note_of_own(&run, &folder, split, (&loaded, images.len()), facts.test)
+    } else {
+        Some(note_of_other(&run, &facts.name, &loaded))
+    };
+    remark.iter().for_each(|text| note(text));
+    if !loaded.skipped.is_empty() {
+        note(&format!("{} pictures that cannot be decoded were left out", loaded.skipped.len()));
+    }
+    let total = images.len();
+    let mut evaluating = |done| listener(Event::Evaluating { done, total });
+    let (reached, answers, images) = ask(options, split, images, &mut classifier, &classes, &mut evaluating)?;
+    if !reached.loss().is_finite() {
+        note("the loss is NaN or infinite: the model has diverged");
+    }
+    let report = Report {
+        run: run.name(),
+        weights,
+        epoch: classifier.metadata().epoch,
+        step: classifier.metadata().step,
+        data: if is_own { run.manifest().data.name.clone() } else { facts.name.clone() },
+        fingerprint,
+        split,
+        test_evaluations: run.manifest().test_evaluations,
+        note: remark,
+        reached,
+    };
+    // The result is returned even if it cannot be written.
+    let written = written
+        .and_then(|()| report.save(&run, &folder, &answers))
+        .and_then(|()| run.update(|manifest| manifest.note_evaluation(report.record())));
+    Ok(Evaluated { report, answers, images, folder, is_own, written })
+}
+
+/// Whether two names are of the same data: equal, or ways to the same folder.
+fn is_same_place(one: &str, other: &str) -> bool {
+    let folder = |name: &str| Path::new(name).canonicalize().ok();
+    Path::new(one) == Path::new(other) || folder(one).is_some_and(|one| Some(one) == folder(other))
+}
+
+/// Asks the model about all images.
+fn ask(
+    options: &EvaluateOptions,
+    split: SplitName,
+    images: Split,
+    classifier: &mut Classifier,
+    classes: &ClassMap,
+    progress: &mut dyn FnMut(usize),
+) -> Result<(Reached, Answers, ImageSet), ExperimentError> {
+    let (model, data, seed) = (&classifier.config().model, &classifier.config().data, classifier.config().train.seed);
+    let set = ImageSet::new(images, split, model, data, seed);
+    let (reached, answers) = match &set {
+        ImageSet::Classified(split) => {
+            let (scores, predictions) = classifier.evaluate(split, classes, progress)?;
+            (Reached::Classes(scores), Answers::Classes(predictions))
+        }
+        ImageSet::Strips(strips) => {
+            let (scores, readings) = classifier.read(strips, options.beam.unwrap_or(1), progress);
+            let truths = (0..strips.len()).map(|i| strips.digits(i)).collect();
+            (Reached::Reading(scores), Answers::Readings { truths, readings })
+        }
+    };
+    Ok((reached, answers, set))
+}
+
+/// Reads a weights file if there is memory for it.
+///
+/// # Errors
+/// When there is not, or the file cannot be read.
+pub fn load_classifier(path: &Path, threads: usize) -> Result<Classifier, ExperimentError> {
+    // The file, and the parameters made of it; a missing file is an error of the next call.
+    let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+    let memory = Memory { parameters: bytes.saturating_mul(2), ..Memory::default() };
+    check_memory("reading the weights", (memory, 0), false, available_memory(threads))?;
+    Ok(Classifier::load(path, threads)?)
+}
+
+/// The run's data may be named by a path that means nothing in another folder.
+fn elsewhere(options: &EvaluateOptions, error: DataError) -> ExperimentError {
+    match error {
+        DataError::UnknownName { name, .. } if options.data.is_none() => ExperimentError::DataElsewhere { name },
+        error => error.into(),
+    }
+}
+
+/// The data of the run as its config has it.
+fn spec_of(options: &EvaluateOptions, run: &Run) -> Result<DataSpec, ExperimentError> {
+    let mut layers = Layers::new();
+    layers.add_file(&run.config_path())?;
+    let mut spec = layers.finish()?.config().data.clone();
+    spec.name = options.data.clone().unwrap_or(spec.name);
+    spec.dir = options.data_dir.clone().or(spec.dir).or_else(|| options.default_data_dir.clone());
+    spec.skip_bad_images |= options.skip_bad_images;
+    Ok(spec)
+}
+
+/// The run's own images, split as they were for the training.
+fn own_data(
+    options: &EvaluateOptions,
+    run: &Run,
+    classifier: &Classifier,
+) -> Result<(DataSpec, Facts), ExperimentError> {
+    let mut spec = spec_of(options, run)?;
+    if spec.classes.is_some() {
+        // By name: the files may have been found in another order.
+        spec.classes = Some(ClassSubset::Listed(classifier.class_names().to_vec()));
+    }
+    let facts = data::inspect(&spec).map_err(|error| elsewhere(options, error))?;
+    Ok((spec, facts))
+}
+
+/// Other images than the run's, all of them: what part of its own a run trained on says nothing of these.
+fn other_data(
+    options: &EvaluateOptions,
+    run: &Run,
+    classifier: &Classifier,
+) -> Result<(DataSpec, Facts), ExperimentError> {
+    let own = spec_of(options, run)?;
+    let shape = classifier.shape();
+    let is_folder = !own.is_known_data_set();
+    let mut spec = DataSpec {
+        image_size: is_folder.then_some(shape.height),
+        channels: is_folder.then_some(shape.channels),
+        classes: None,
+        val_fraction: 0.0,
+        limit_train: None,
+        // Images are normalised as the model's own were.
+        mean: None,
+        std: None,
+        ..own.clone()
+    };
+    let facts = data::inspect_other(&spec)?;
+    if own.classes.is_none() {
+        return Ok((spec, facts));
+    }
+    // By name: other data may number its classes otherwise, or lack some.
+    let known = classifier.class_names();
+    let spelled: HashSet<String> = known.iter().map(|name| spelling(name)).collect();
+    let chosen: Vec<String> = facts.class_names.into_iter().filter(|name| spelled.contains(&spelling(name))).collect();
+    if chosen.is_empty() {
+        let (data, run, known) = (spec.name, run.name(), known.to_vec());
+        return Err(ExperimentError::NoCommonClass { data, run, known });
+    }
+    spec.classes = Some(ClassSubset::Listed(chosen));
+    let facts = data::inspect_other(&spec)?;
+    Ok((spec, facts))
+}
+
+/// The splits that the data has.
+fn splits_of(facts: &Facts) -> Vec<SplitName> {
+    let there = [
+        (SplitName::Test, facts.has_test()),
+        (SplitName::Validation, facts.validation > 0),
+        (SplitName::Train, facts.train > 0),
+    ];
+    there.into_iter().filter(|(_, is_there)| *is_there).map(|(split, _)| split).collect()
+}
+
+/// The split that was asked for, or the best one that there is.
+fn choose_split(
+    asked: Option<SplitName>,
+    facts: &Facts,
+    is_own: bool,
+    listener: Listener,
+) -> Result<SplitName, ExperimentError> {
+    if is_own {
+        return match asked {
+            Some(split) => Ok(split),
+            None if facts.has_test() => Ok(SplitName::Test),
+            None if facts.validation > 0 => {
+                listener(Event::Note(&format!("{} has no test split: evaluated on the validation split", facts.name)));
+                Ok(SplitName::Validation)
+            }
+            None => Err(ExperimentError::OnlyTraining { name: facts.name.clone() }),
+        };
+    }
+    let available = if facts.is_unsplit() { vec![SplitName::All] } else { splits_of(facts) };
+    match asked {
+        Some(split) if available.contains(&split) => Ok(split),
+        Some(split) => Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available }),
+        None => Ok(available.first().copied().unwrap_or(SplitName::Test)),
+    }
+}
+
+/// Says which of `images` images of the run's own data may have been used for training, when the data has changed since.
+/// `test` is the number of images of the test split now, as the listing has it.
+fn note_of_own(
+    run: &Run,
+    folder: &Path,
+    split: SplitName,
+    (loaded, images): (&Loaded, usize),
+    test: Option<usize>,
+) -> Option<String> {
+    let before = &run.manifest().data;
+    if split == SplitName::Test {
+        // Training does not read the test split, so all that is known of it is how many files a folder had.
+        if loaded.content.is_some() && before.test != test {
+            let [now, then] = [test, before.test].map(|count| numbers::count(count.unwrap_or(0) as u64));
+            return Some(format!(
+                "the test split had {then} images when the run was trained and has {now} now: whether images of it were \
+                 used for training is unknown"
+            ));
+        }
+        let is_other = Report::earlier(folder).is_some_and(|earlier| earlier.fingerprint != loaded.fingerprint);
+        return is_other.then(|| "the test split has changed since the last evaluation".to_string());
+    }
+    if before.are_same_images(&loaded.fingerprint, loaded.content.as_ref()) {
+        return None;
+    }
+    let count = numbers::count(images as u64);
+    let these = format!("these {count} {split} images");
+    let changed = "the data has changed since the run was trained";
+    Some(match (before.forced, loaded.forced, split) {
+        (None, Some(_), _) if before.content.is_none() => format!(
+            "the run was trained by an earlier version, which split folders by file order instead of file content: any \
+             of {these} may have been used for training"
+        ),
+        (Some(before), Some(now), SplitName::Validation) => match (before.train + now.validation).min(images) {
+            0 => format!("{changed}: none of {these} is a file that was used for training"),
+            most => {
+                let most = numbers::count(most as u64);
+                format!("{changed}: up to {most} of {these} may have been used for training")
+            }
+        },
+        _ => format!("{changed}: which of {these} were used for training is unknown"),
+    })
+}
+
+/// Says which images of other data may have been used for training.
+fn note_of_other(run: &Run, name: &str, loaded: &Loaded) -> String {
+    let before = &run.manifest().data;
+    let all = |content: &ContentHashes| content.in_any_order.clone();
+    if before.content.is_some() && before.content.as_ref().map(all) == loaded.content.as_ref().map(all) {
+        let [train, images] =
+            [before.train, before.train + before.validation].map(|count| numbers::count(count as u64));
+        let own = &before.name;
+        return format!("{name} has the same images as {own}: the run was trained on {train} of these {images}");
+    }
+    format!("{name} is not the data of the training: whether images of it were used for training is unknown")
+}

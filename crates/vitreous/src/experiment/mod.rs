@@ -1,0 +1,45 @@
+//! Experiments as a program uses them: a config becomes a run, an earlier run is resumed, a run is evaluated.
+//!
+//! [`Experiment`] does all of it in a few calls. The parts behind it, which the command line uses, are [`Prepared`] (a
+//! config that agrees with its data), [`TrainingRun`] and [`EarlierRun`] (a run that is being trained or resumed), and
+//! [`evaluate`]. Nothing here prints: what happens is passed to a [`Listener`].
+
+mod error;
+mod evaluation;
+mod facade;
+mod prepare;
+mod run;
+
+pub use error::ExperimentError;
+pub use evaluation::{EvaluateOptions, Evaluated, evaluate, load_classifier};
+pub use facade::{Experiment, Trained};
+pub use prepare::{Prepared, fitted_config, inspect, square_facts, unused_files};
+pub use run::{EarlierRun, TrainingRun};
+
+use crate::train;
+
+/// Something that happens in an experiment.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// An adjusted value, or something unusual: a sentence.
+    Note(&'a str),
+    /// Image files are being read.
+    Reading {
+        /// Files read so far.
+        done: usize,
+        /// All of them.
+        total: usize,
+    },
+    /// Images are being evaluated.
+    Evaluating {
+        /// Images evaluated so far.
+        done: usize,
+        /// All of them.
+        total: usize,
+    },
+    /// A training makes progress.
+    Training(train::Event<'a>),
+}
+
+/// Receives events, from any thread. `&|_| ()` ignores them.
+pub type Listener<'a> = &'a (dyn Fn(Event) + Sync);

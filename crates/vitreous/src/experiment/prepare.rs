@@ -1,0 +1,135 @@
+//! From a checked config to a training that can start: the data is inspected, the config is matched with it, memory is
+//! checked, and images are loaded. Nothing is written.
+
+use vitreous_engine::Memory;
+
+use super::{Event, ExperimentError, Listener};
+use crate::config::model::{ImageFacts, ModelKind};
+use crate::config::{CheckedConfig, Config, ResolvedConfig};
+use crate::data::strips::check_digits;
+use crate::data::{self, DataError, Facts, ImageShape, Wanted};
+use crate::models::{self, Model};
+use crate::numbers;
+use crate::record::Run;
+use crate::train::{Job, available_memory, check_decoding, check_memory, memory_needed, threads};
+
+/// A config that agrees with its data, of which no image was decoded yet.
+pub struct Prepared {
+    checked: CheckedConfig,
+    /// What is known of the data.
+    pub facts: Facts,
+    /// The config, filled in.
+    pub config: ResolvedConfig,
+    model: Model,
+    /// What the engine needs for it, and the bytes of its images.
+    pub needed: (Memory, u64),
+    /// Adjusted values, and what is unusual.
+    pub notes: Vec<String>,
+}
+
+impl Prepared {
+    /// Inspects the data of a config and makes every check that needs no decoded image.
+    ///
+    /// # Errors
+    /// When the data cannot be read, the config does not match it, or there is too little memory.
+    pub fn new(checked: &CheckedConfig, listener: Listener) -> Result<Prepared, ExperimentError> {
+        Prepared::of_inspected(checked, inspect(checked, listener)?)
+    }
+
+    /// As [`Prepared::new`], for data that was inspected before.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_inspected(checked: &CheckedConfig, facts: Facts) -> Result<Prepared, ExperimentError> {
+        let mut config = checked.resolve(square_facts(&facts)?)?;
+        let mut notes = checked.notes().to_vec();
+        notes.extend(checked.fit_batch(&mut config, facts.train));
+        notes.extend(unused_files(&facts));
+        notes.extend(facts.no_validation(&config.data));
+        Job::check_batch(&config, facts.train)?;
+        let model = models::build_for_training(&config)?;
+        let mut needed = memory_needed(&config, &model, &facts);
+        let threads = threads(config.train.threads);
+        let (decoding, available) =
+            (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory(threads));
+        check_decoding(needed.1, decoding, available)?;
+        check_memory("training", needed, facts.is_folder(), available)?;
+        // Images are decoded before the engine allocates its memory.
+        needed.1 += decoding.saturating_sub(needed.0.total());
+        Ok(Prepared { checked: checked.clone(), facts, config, model, needed, notes })
+    }
+
+    /// Loads the images.
+    ///
+    /// # Errors
+    /// When an image cannot be decoded, or too few are left for a batch.
+    pub fn load(self, listener: Listener) -> Result<Job, ExperimentError> {
+        let Prepared { checked, facts, mut config, model, .. } = self;
+        let threads = threads(config.train.threads);
+        let progress = |done, total| listener(Event::Reading { done, total });
+        let loaded = data::load(&checked.config().data, &facts, Wanted::TrainAndValidation, threads, &progress)?;
+        // Without the files that cannot be decoded, fewer than a batch may be left.
+        if let Some(note) = loaded.train.as_ref().and_then(|train| checked.fit_batch(&mut config, train.len())) {
+            listener(Event::Note(&note));
+        }
+        Ok(Job::new(config, model, &facts, loaded)?)
+    }
+
+    /// The config as a run of it has it: a batch size that nobody chose was adjusted to the images that could be decoded.
+    pub fn config_of(&self, run: &Run) -> ResolvedConfig {
+        fitted_config(&self.checked, &self.config, run)
+    }
+}
+
+/// The config of a run, whose batch size may have been adjusted to the images that could be decoded.
+pub fn fitted_config(checked: &CheckedConfig, config: &ResolvedConfig, run: &Run) -> ResolvedConfig {
+    let mut config = config.clone();
+    if !run.manifest().data.skipped.is_empty() {
+        checked.fit_batch(&mut config, run.manifest().data.train);
+    }
+    config
+}
+
+/// Inspects the data of a config, up to the number of training images.
+///
+/// # Errors
+/// When the data cannot be read.
+pub fn inspect(checked: &CheckedConfig, listener: Listener) -> Result<Facts, ExperimentError> {
+    let Config { data, train, .. } = checked.config();
+    let mut facts = data::inspect(data).map_err(|error| match error {
+        DataError::UnknownName { .. } if !checked.is_written("data", "name") => ExperimentError::NoFolder,
+        error => error.into(),
+    })?;
+    if checked.config().model.kind() == ModelKind::Reader {
+        check_digits(&facts.name, &facts.class_names)?;
+    }
+    facts.divide(data, threads(train.threads), &|done, total| listener(Event::Reading { done, total }));
+    Ok(facts)
+}
+
+/// What a model must be made for, from the data itself.
+///
+/// # Errors
+/// When its images are not square.
+pub fn square_facts(facts: &Facts) -> Result<ImageFacts, ExperimentError> {
+    let ImageShape { channels, height, width } = facts.shape;
+    if height != width {
+        return Err(ExperimentError::NotSquare { name: facts.name.clone(), width, height });
+    }
+    Ok(ImageFacts { image_size: height, channels, num_classes: facts.class_names.len() })
+}
+
+/// A note for everything in the data's folder that is not used.
+pub fn unused_files(facts: &Facts) -> impl Iterator<Item = String> {
+    let runs = facts.run_folders.iter();
+    let runs = runs.map(|folder| format!("{} is ignored: it contains runs, not pictures", folder.display()));
+    let folders = facts.ignored_folders.iter();
+    let loose = (facts.loose_pictures > 0).then(|| {
+        let count = numbers::count(facts.loose_pictures as u64);
+        format!("pictures that lie beside the class folders are passed over: {count}")
+    });
+    folders
+        .map(|folder| format!("{} is passed over: splits are called train/, val/ and test/", folder.display()))
+        .chain(runs)
+        .chain(loose)
+}
