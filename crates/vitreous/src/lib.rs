@@ -40,6 +40,7 @@ pub mod compare;
 pub mod experiment;
 
 pub mod sweep;
+pub mod verify;
 
 pub mod cli;
 

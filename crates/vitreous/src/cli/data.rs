@@ -106,10 +106,10 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
 
 fn info(args: &InfoArgs) -> Result<(), CliError> {
     let checked = args.settings.checked(&[])?;
-    let facts = watched(true, |listener| inspect(&checked, listener))?;
+    let facts = watched(|listener| inspect(&checked, listener))?;
     let mut spec = checked.config().data.clone();
     spec.skip_bad_images |= args.skip_bad_images;
-    let loaded = watched(true, |listener| {
+    let loaded = watched(|listener| {
         let progress = |done, total| listener(Event::Reading { done, total });
         data::load(&spec, &facts, Wanted::TrainAndValidation, threads(0), &progress)
     })?;

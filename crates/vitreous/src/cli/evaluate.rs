@@ -125,7 +125,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     }
     let evaluate = |split| {
         let options = EvaluateOptions { split, ..options.clone() };
-        watched(true, |listener| evaluate(&folder, &options, listener))
+        watched(|listener| evaluate(&folder, &options, listener))
     };
     let evaluated = splits.into_iter().map(evaluate).collect::<Result<Vec<_>, _>>()?;
     show(&match &evaluated[..] {

@@ -1,4 +1,4 @@
-//! Progress bars for reading and evaluating images.
+//! Notes and progress bars for reading and evaluating images, on stderr.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -6,23 +6,42 @@ use std::time::{Duration, Instant};
 use super::status::StatusLine;
 use crate::experiment::{Event, Listener};
 
-/// Runs some work with notes and a progress bar on stderr; without a terminal, or where `bar` is false, there are only notes.
-pub fn watched<T>(bar: bool, work: impl FnOnce(Listener) -> T) -> T {
-    let status = if bar { StatusLine::on_terminal() } else { None };
-    // Reading that takes no time needs no bar.
-    let reading_since = Mutex::new(None);
-    let result = work(&|event| match (event, &status) {
-        (Event::Note(note), Some(status)) => status.say(&format!("note: {note}")),
-        (Event::Note(note), None) => say!("note: {note}"),
-        (Event::Reading { done, total }, Some(status)) => {
-            let since = *reading_since.lock().expect("no thread panics here").get_or_insert_with(Instant::now);
-            if since.elapsed() > Duration::from_millis(500) {
-                status.show_count("reading images", done, total);
+/// A progress bar, where stderr is a terminal and one is wanted.
+pub struct Bar {
+    status: Option<StatusLine>,
+    /// Reading that takes no time needs no bar.
+    reading_since: Mutex<Option<Instant>>,
+}
+
+impl Bar {
+    pub fn new(is_wanted: bool) -> Bar {
+        Bar { status: if is_wanted { StatusLine::on_terminal() } else { None }, reading_since: Mutex::default() }
+    }
+
+    pub fn show(&self, event: Event) {
+        match (event, &self.status) {
+            (Event::Note(note), Some(status)) => status.say(&format!("note: {note}")),
+            (Event::Note(note), None) => say!("note: {note}"),
+            (Event::Reading { done, total }, Some(status)) => {
+                let mut since = self.reading_since.lock().expect("no thread panics with it");
+                if since.get_or_insert_with(Instant::now).elapsed() > Duration::from_millis(500) {
+                    status.show_count("reading images", done, total);
+                }
             }
+            (Event::Evaluating { done, total }, Some(status)) => status.show_count("evaluating", done, total),
+            _ => {}
         }
-        (Event::Evaluating { done, total }, Some(status)) => status.show_count("evaluating", done, total),
-        _ => {}
-    });
-    status.iter().for_each(StatusLine::clear);
+    }
+
+    pub fn clear(&self) {
+        self.status.iter().for_each(StatusLine::clear);
+    }
+}
+
+/// Runs some work with notes and a progress bar.
+pub fn watched<T>(work: impl FnOnce(Listener) -> T) -> T {
+    let bar = Bar::new(true);
+    let result = work(&|event| bar.show(event));
+    bar.clear();
     result
 }

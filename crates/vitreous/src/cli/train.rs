@@ -89,7 +89,7 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
         Some(_) => None,
         None => Some(Place::choose(&args.out, name.as_deref(), &base(&args.settings))?),
     };
-    let prepared = watched(true, |listener| Prepared::new(&checked, listener))?;
+    let prepared = watched(|listener| Prepared::new(&checked, listener))?;
     if let Some(earlier) = &earlier {
         earlier.changes(&prepared.config_of(earlier.run()).to_toml())?;
         if earlier.is_done(checked.config()) {
@@ -97,7 +97,7 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
         }
     }
     let (needed, mut notes) = (prepared.needed, prepared.notes.clone());
-    let job = watched(true, |listener| prepared.load(listener))?;
+    let job = watched(|listener| prepared.load(listener))?;
     let toml = job.config().to_toml();
     let changes = earlier.as_ref().map(|earlier| earlier.changes(&toml)).transpose()?.unwrap_or_default();
     if !args.dry_run {

@@ -197,6 +197,14 @@ pub fn load_classifier(path: &Path, threads: usize) -> Result<Classifier, Experi
     Ok(Classifier::load(path, threads)?)
 }
 
+/// Reads a run's weights: the best, or the last ones where there are no best.
+///
+/// # Errors
+/// When it is not a run, or its weights cannot be read.
+pub fn load_run(folder: &Path, threads: usize) -> Result<Classifier, ExperimentError> {
+    load_classifier(&Run::open(folder)?.find_weights(None)?.1, threads)
+}
+
 /// The run's data may be named by a path that means nothing in another folder.
 fn elsewhere(options: &EvaluateOptions, error: DataError) -> ExperimentError {
     match error {

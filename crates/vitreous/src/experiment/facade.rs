@@ -84,7 +84,8 @@ impl Experiment {
     ///
     /// # Errors
     /// When the path is not Unicode.
-    pub fn data(self, name: &str) -> Result<Experiment, ExperimentError> {
+    pub fn data(mut self, name: &str) -> Result<Experiment, ExperimentError> {
+        self.base = name.to_string();
         self.set("data.name", name)
     }
 

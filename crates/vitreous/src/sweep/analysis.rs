@@ -8,7 +8,7 @@ use crate::{durations, numbers};
 
 /// What surrounds the numbers.
 #[derive(Clone, Debug)]
-pub struct Telling<'a> {
+pub struct AnalysisContext<'a> {
     /// The sweep's name.
     pub sweep: &'a str,
     /// The command that made it.
@@ -24,20 +24,20 @@ pub struct Telling<'a> {
 }
 
 /// Writes the analysis as Markdown. Settings without a finished run are named and left out.
-pub fn analysis(settings: &[Setting], telling: &Telling) -> String {
+pub fn analysis(settings: &[Setting], context: &AnalysisContext) -> String {
     let (done, missing): (Vec<Setting>, Vec<Setting>) =
         settings.iter().cloned().partition(|setting| !setting.runs.is_empty());
-    let mut text = format!("# Sweep {}\n\nMade by `{}`.\n\n{}\n", telling.sweep, telling.command, telling.table);
+    let mut text = format!("# Sweep {}\n\nMade by `{}`.\n\n{}\n", context.sweep, context.command, context.table);
     let missing: Vec<String> = missing.iter().map(|setting| format!("`{}`", setting.name)).collect();
     if !missing.is_empty() {
         text.push_str(&format!("Without a finished run, and left out: {}.\n\n", missing.join(", ")));
     }
-    let figure_of_all = Figure::of(&done, telling.reproduces.is_some());
+    let figure_of_all = Figure::of(&done, context.reproduces.is_some());
     let (Some((base, others)), Some(measure)) = (done.split_first(), figure_of_all) else {
         text.push_str("No setting has an accuracy that could be compared.\n");
         return text;
     };
-    text.push_str(&overall(&done, measure, telling));
+    text.push_str(&overall(&done, measure, context));
     text.push_str(&format!("## `{}`, the base\n\n{}", base.name, why(base)));
     if let Some(spread) = measure.spread(base) {
         let figure = figure(&spread);
@@ -78,9 +78,9 @@ fn differences(base: &Setting, others: &[Setting], measure: Figure) -> Vec<Optio
 }
 
 /// What can be said of all settings together.
-fn overall(done: &[Setting], measure: Figure, telling: &Telling) -> String {
+fn overall(done: &[Setting], measure: Figure, context: &AnalysisContext) -> String {
     let base = &done[0];
-    let mut text = telling.reproduces.map_or_else(String::new, |table| {
+    let mut text = context.reproduces.map_or_else(String::new, |table| {
         format!("This sweep reproduces {table}: the test accuracies in its table have chosen nothing. ")
     });
     let is_comparable = |setting: &&Setting| measure.is_on_the_same_images(base, setting);
@@ -117,12 +117,12 @@ fn overall(done: &[Setting], measure: Figure, telling: &Telling) -> String {
          seed may differ as much. Repeat the sweep with --seeds for that. "
             .to_string()
     });
-    if telling.jobs > 1 {
-        let jobs = telling.jobs;
+    if context.jobs > 1 {
+        let jobs = context.jobs;
         text.push_str(&format!("Runs were made {jobs} side by side, so their times are those of a shared machine. "));
     }
     if is_ranked {
-        text.push_str(&best(done, most > 1, telling.tested));
+        text.push_str(&best(done, most > 1, context.tested));
     }
     format!("{}\n\n", text.trim_end())
 }
@@ -294,8 +294,14 @@ mod tests {
         setting
     }
 
-    const TELLING: Telling =
-        Telling { sweep: "s", command: "vitreous sweep s", table: "| run |\n", jobs: 1, reproduces: None, tested: &[] };
+    const TELLING: AnalysisContext = AnalysisContext {
+        sweep: "s",
+        command: "vitreous sweep s",
+        table: "| run |\n",
+        jobs: 1,
+        reproduces: None,
+        tested: &[],
+    };
 
     fn told(settings: &[Setting]) -> String {
         analysis(settings, &TELLING)
@@ -435,7 +441,7 @@ measures it on the test split.
             setting
         };
         let settings = [setting("base", 0.5, &[0.75]), setting("low", 0.25, &[0.5])].map(without);
-        let reproduces = analysis(&settings, &Telling { reproduces: Some("the table of E1"), ..TELLING });
+        let reproduces = analysis(&settings, &AnalysisContext { reproduces: Some("the table of E1"), ..TELLING });
         let start = "This sweep reproduces the table of E1: the test accuracies in its table have chosen nothing. Nothing is \
                      ranked, because there is no validation accuracy. Each setting is compared with the first, `base`, by \
                      its test accuracy. ";

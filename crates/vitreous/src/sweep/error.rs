@@ -48,6 +48,9 @@ pub enum SweepError {
         runs.join(" and "), keys.join(", ")
     )]
     OtherImages { runs: [String; 2], keys: Vec<&'static str> },
+    /// More runs side by side than threads.
+    #[error("jobs {jobs} is not between 1 and {threads}, the number of threads (--jobs)")]
+    Jobs { jobs: usize, threads: usize },
     /// Two runs would have one folder.
     #[error("two runs of the sweep are called `{name}`")]
     Twice { name: String },
@@ -126,6 +129,7 @@ impl SweepError {
                 "do not vary {}, or leave out --test-winner: the runs are then made without a choice between them",
                 keys.join(", ")
             ),
+            SweepError::Jobs { jobs, threads } => format!("use --jobs {}", jobs.clamp(&1, threads)),
             SweepError::Twice { .. } => "give each a name of its own".to_string(),
             SweepError::Name { source_name, .. } if source_name == "[[run]]" => {
                 "use at most 255 letters, digits, `-`, `_` and `.`".to_string()

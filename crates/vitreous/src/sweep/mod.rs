@@ -7,14 +7,20 @@
 
 mod analysis;
 mod builtin;
+mod conclude;
 mod error;
 mod file;
+mod plan;
 mod ranking;
+mod run;
 mod state;
 
-pub use analysis::{Telling, analysis};
+pub use analysis::{AnalysisContext, analysis};
 pub use builtin::{names, text};
+pub use conclude::{Conclusion, Ended};
 pub use error::SweepError;
 pub use file::{Each, RunEntry, SweepFile, Variation, folder_name};
+pub use plan::{PlannedRun, Sweep, SweepOptions};
 pub use ranking::{Setting, winner};
+pub use run::{ClaimedSweep, FailedRun, SweepEvent, SweepListener};
 pub use state::{State, state_of};

@@ -9,6 +9,7 @@ mod common;
 mod compare;
 mod decoding;
 mod evaluate;
+mod examples;
 mod fetch;
 mod fetch_archives;
 mod fetch_network;

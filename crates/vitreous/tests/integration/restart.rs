@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{Folder, refused, said, text, vitreous};
+use crate::common::{Folder, refused, said, text, vitreous, write_photos};
 use vitreous::record::sha256_of_bytes;
 
 const SMALL: [&str; 7] = [
@@ -111,10 +111,12 @@ fn an_impossible_checkpoint_is_refused() {
 #[test]
 fn more_epochs_that_would_change_the_warm_up_are_refused_with_the_flag_to_add() {
     let folder = Folder::new();
-    let run = ["train", "--limit-train=40", "--batch-size=20", "--set=model.depth=1", "--name=a"];
+    write_photos(&folder);
+    let model = ["--img-size=16", "--set=model.embed_dim=16", "--set=model.depth=1", "--set=model.num_heads=2"];
+    let run = [&["train", "--data=photos", "--batch-size=8", "--name=a"], &model[..]].concat();
     said(folder.root(), &[&run[..], &["--epochs=1"]].concat());
     let adjusted = folder.text("runs/a/config.toml");
-    assert!(adjusted.contains("warmup_epochs = 1.0"), "the preset's warm-up was adjusted: {adjusted}");
+    assert!(adjusted.contains("warmup_epochs = 1"), "the preset's warm-up was adjusted: {adjusted}");
     let stderr = refused(folder.root(), &[&run[..], &["--epochs=9", "--resume=auto"]].concat());
     let expected = "error: train.epochs 1, now 9 would change the warm-up: train.warmup_epochs 1, now 2 (runs/a)\n\
                     hint: use --warmup-epochs 1, as before\n";

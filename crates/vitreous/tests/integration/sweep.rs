@@ -101,8 +101,8 @@ fn stopped_runs_resume_and_other_folders_are_left_alone() {
         states,
         [
             vec!["lr=1e-3", "done"],
-            vec!["lr=1e-4", "to go on", "train.lr 1e-4"],
-            vec!["lr=1e-5", "to do again", "train.lr 1e-5"]
+            vec!["lr=1e-4", "to resume", "train.lr 1e-4"],
+            vec!["lr=1e-5", "to restart", "train.lr 1e-5"]
         ]
     );
     let output = swept(folder, &grid);
@@ -327,7 +327,7 @@ fn an_interrupted_sweep_resumes() {
     let output = child.wait_with_output().unwrap();
     assert!(text(&busy.stderr).starts_with(&expected), "{}", text(&busy.stderr));
     assert_eq!((busy.status.code(), output.status.code()), (Some(2), Some(130)));
-    assert_eq!(text(&output.stdout), "interrupted: 1 of 3 runs are done; the same command goes on from there\n");
+    assert_eq!(text(&output.stdout), "interrupted: 1 of 3 runs are done; the same command resumes the sweep\n");
     let stopped = manifest(folder, "s/long");
     assert_eq!(stopped["status"], "interrupted");
     assert!(!folder.join("runs/s/last").exists());
@@ -418,7 +418,7 @@ fn bad_sweeps_are_refused_before_anything_is_written() {
         (&["worse.toml"], "error: embed_dim 16 is not a multiple of num_heads 7 (run b, [model])\n"),
         (
             &["worse.toml", "--preset=photos"],
-            "error: the sweep says itself where its runs start (--preset, --config, --model)\n",
+            "error: the sweep's file says where its runs start (--preset, --config, --model)\n",
         ),
         (&["--set-each=train.lr=1e-3,-1"], "error: lr -1 is not a positive number (run lr=-1, [train])\n"),
         (

@@ -88,7 +88,7 @@ fn earlier_test_evaluations_are_reported_when_a_sweep_is_extended() {
     let tested = first["against"].as_str().unwrap();
     let output = sweep(folder, &["--set-each=train.max_steps=2,3,64", "--seeds=1,2", "--name=x", "--test-winner"]);
     let said = text(&output.stderr);
-    let expected = format!("\nthe test split is measured for max_steps=64; before, it was measured for {tested}\n");
+    let expected = format!("\nthe test split is evaluated for max_steps=64; before, it was evaluated for {tested}\n");
     assert!(said.contains(&expected) && !said.contains("no other setting"), "{said}");
     let analysis = fs::read_to_string(folder.join("runs/x/analysis.md")).unwrap();
     let expected = format!(

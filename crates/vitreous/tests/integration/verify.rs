@@ -25,8 +25,8 @@ fn verify_resume_kills_runs_and_compares_them() {
     assert!(!folder.path("runs/verify").exists(), "equal runs are removed");
     fs::create_dir_all(folder.path("runs/verify")).unwrap();
     let error = refused(folder.root(), &arguments);
-    let expected = "error: the folder is there already (runs/verify)\n\
-                    hint: remove it, or choose another one with --out: rm -r runs/verify\n";
+    let expected = "error: the folder exists already (runs/verify)\n\
+                    hint: remove it, or choose another one with --out\n";
     assert_eq!(error, expected);
     let error = refused(folder.root(), &["verify", "resume", "--kills=0"]);
     assert_eq!(error, "error: kills 0 is not at least 1 (--kills)\nhint: use --kills 20\n");

@@ -52,7 +52,7 @@ struct EpochTiming {
 pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), CliError> {
     let begin = Instant::now();
     let spec = &checked.config().data;
-    let facts = watched(true, |listener| inspect(checked, listener))?;
+    let facts = watched(|listener| inspect(checked, listener))?;
     let mut config = checked.resolve(square_facts(&facts)?)?;
     if let Some(note) = checked.fit_batch(&mut config, facts.train) {
         say!("note: {note}");
@@ -65,7 +65,7 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let (decoding, available) = (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory(threads));
     check_decoding(images, decoding, available)?;
     check_memory("the epoch", needed, facts.is_folder(), available)?;
-    let loaded = watched(true, |listener| {
+    let loaded = watched(|listener| {
         let progress = |done, total| listener(Event::Reading { done, total });
         data::load(spec, &facts, Wanted::TrainAndValidation, threads, &progress)
     })?;

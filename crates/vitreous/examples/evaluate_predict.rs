@@ -1,0 +1,23 @@
+//! Evaluates a run and names the class of an image: `cargo run --example evaluate_predict -- RUN IMAGE`
+
+use std::path::{Path, PathBuf};
+
+use vitreous::experiment::{EvaluateOptions, evaluate, load_run};
+use vitreous::predict::{Guess, predict};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+pub fn evaluate_and_predict(run: &Path, image: &Path) -> Result<(f64, Guess)> {
+    let evaluated = evaluate(run, &EvaluateOptions::default(), &|_| ())?;
+    let mut classifier = load_run(run, 1)?;
+    let mut guesses = predict(&mut classifier, &[PathBuf::from(image)], 1, 1).remove(0)?;
+    Ok((evaluated.report.reached.accuracy(), guesses.remove(0)))
+}
+
+pub fn main() -> Result<()> {
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [run, image] = &arguments[..] else { return Err("usage: evaluate_predict RUN IMAGE".into()) };
+    let (accuracy, Guess { class, probability }) = evaluate_and_predict(run, image)?;
+    println!("accuracy {accuracy}; {} is {class} (probability {probability})", image.display());
+    Ok(())
+}

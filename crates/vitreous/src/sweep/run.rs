@@ -1,0 +1,218 @@
+//! Trains and evaluates the runs of a sweep, several side by side.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::plan::check_no_run;
+use super::{PlannedRun, State, Sweep, SweepError};
+use crate::data::SplitName;
+use crate::experiment::{self, EarlierRun, EvaluateOptions, ExperimentError, Prepared, TrainingRun, evaluate};
+use crate::parallel::on_threads;
+use crate::record::{Claim, Place, RecordError, Run, Status};
+use crate::train::{Job, Limits, Outcome, SaveEvery};
+
+/// How often a run saves a checkpoint.
+const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(300));
+
+/// Something that happens in a sweep.
+pub enum SweepEvent<'a> {
+    /// A run starts or is resumed.
+    Started {
+        /// Its place, from 0.
+        index: usize,
+        /// Its name.
+        run: &'a str,
+    },
+    /// Its images are loaded, and it starts after so many steps.
+    Loaded {
+        /// Its name.
+        run: &'a str,
+        /// Its training.
+        job: &'a Job,
+        /// Steps before.
+        step: u64,
+        /// From where it is resumed.
+        resumed: Option<String>,
+    },
+    /// Something happens in a run.
+    Run {
+        /// Its name.
+        run: &'a str,
+        /// What happens.
+        event: experiment::Event<'a>,
+    },
+    /// A run was trained.
+    Trained {
+        /// Its name.
+        run: &'a str,
+    },
+    /// A run was evaluated.
+    Evaluated {
+        /// Its name.
+        run: &'a str,
+        /// The accuracies that were not known before.
+        accuracies: &'a [(SplitName, f64)],
+        /// What the run and its evaluation took now, where it is known.
+        seconds: Option<f64>,
+    },
+    /// A run failed; the others are still trained.
+    Failed {
+        /// Its name.
+        run: &'a str,
+    },
+    /// The winner is about to be evaluated on the test split.
+    TestsWinner {
+        /// Its setting.
+        setting: &'a str,
+        /// Whether the sweep reproduces a published table.
+        reproduces: bool,
+        /// Other settings that were evaluated on the test split before.
+        tested: &'a [String],
+    },
+}
+
+/// Receives the events of a sweep, from several threads.
+pub type SweepListener<'a> = &'a (dyn Fn(SweepEvent) + Sync);
+
+/// A sweep whose folder this process has claimed.
+pub struct ClaimedSweep<'a> {
+    pub(super) sweep: &'a Sweep,
+    pub(super) claim: Claim,
+    pub(super) stop: &'a AtomicBool,
+    pub(super) listener: SweepListener<'a>,
+}
+
+/// A run that failed, and why.
+pub type FailedRun = (String, ExperimentError);
+
+impl Sweep {
+    /// Claims the folder of the sweep, and looks again how far its runs are.
+    ///
+    /// # Errors
+    /// When another process trains in it, or it cannot be written.
+    pub fn claim<'a, E: From<ExperimentError> + From<SweepError>>(
+        &'a mut self,
+        stop: &'a AtomicBool,
+        listener: SweepListener<'a>,
+    ) -> Result<ClaimedSweep<'a>, E> {
+        let made = std::fs::create_dir_all(&self.folder).map_err(|error| RecordError::write(&self.folder, &error));
+        made.map_err(ExperimentError::from)?;
+        let claim = Claim::of(&self.folder).map_err(ExperimentError::from)?;
+        // Again: another process may have trained here until now, or have made a run of its name.
+        check_no_run(&self.folder)?;
+        self.runs.iter_mut().try_for_each(PlannedRun::look::<E>)?;
+        Ok(ClaimedSweep { sweep: self, claim, stop, listener })
+    }
+}
+
+impl ClaimedSweep<'_> {
+    /// The sweep.
+    pub fn sweep(&self) -> &Sweep {
+        self.sweep
+    }
+
+    /// Trains and evaluates all runs, until none is left or the sweep is to stop. Returns those that failed.
+    ///
+    /// # Errors
+    /// When the folder of the sweep is gone.
+    pub fn train(&self) -> Result<Vec<FailedRun>, ExperimentError> {
+        let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        on_threads(self.sweep.options.jobs, || self.take_turns(&next, &failed));
+        Ok(failed.into_inner().expect("no thread panics with the lock"))
+    }
+
+    /// Whether the sweep is to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Checks that the folder of the sweep is still there.
+    ///
+    /// # Errors
+    /// When it was moved or deleted.
+    pub fn check(&self) -> Result<(), ExperimentError> {
+        Ok(self.claim.check()?)
+    }
+
+    fn take_turns(&self, next: &AtomicUsize, failed: &Mutex<Vec<FailedRun>>) {
+        while !self.is_stopped() {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(run) = self.sweep.runs.get(index) else { break };
+            // If the sweep's folder was moved, runs would be created in a new one.
+            if let Err(error) = self.check().and_then(|()| self.finish(index, run)) {
+                (self.listener)(SweepEvent::Failed { run: &run.name });
+                failed.lock().expect("no thread panics with the lock").push((run.name.clone(), error));
+            }
+        }
+    }
+
+    /// Trains and evaluates a run, as far as that is not done.
+    fn finish(&self, index: usize, run: &PlannedRun) -> Result<(), ExperimentError> {
+        let started = Instant::now();
+        if run.state != State::Done {
+            (self.listener)(SweepEvent::Started { index, run: &run.name });
+            if self.train_run(run, started)?.status == Status::Interrupted {
+                return Ok(());
+            }
+        }
+        let mut accuracies = Vec::new();
+        for &split in &run.splits {
+            if self.is_stopped() {
+                return Ok(());
+            }
+            accuracies.extend(self.evaluate(run, split)?.map(|accuracy| (split, accuracy)));
+        }
+        let seconds = Some(started.elapsed().as_secs_f64());
+        (self.listener)(SweepEvent::Evaluated { run: &run.name, accuracies: &accuracies, seconds });
+        Ok(())
+    }
+
+    /// Evaluates a run on a split, unless that was done before.
+    pub(super) fn evaluate(&self, run: &PlannedRun, split: SplitName) -> Result<Option<f64>, ExperimentError> {
+        let earlier = Run::open(&run.folder)?;
+        let (weights, _) = earlier.find_weights(None)?;
+        if earlier.manifest().evaluation_of(split, weights).is_some() {
+            return Ok(None);
+        }
+        let options = EvaluateOptions { split: Some(split), threads: self.sweep.threads, ..EvaluateOptions::default() };
+        let evaluated = evaluate(&run.folder, &options, &|event| self.tell(run, event))?;
+        evaluated.written?;
+        Ok(Some(evaluated.report.reached.accuracy()))
+    }
+
+    fn tell(&self, run: &PlannedRun, event: experiment::Event) {
+        (self.listener)(SweepEvent::Run { run: &run.name, event });
+    }
+
+    /// Trains a run from its start, or from its last checkpoint.
+    fn train_run(&self, run: &PlannedRun, started: Instant) -> Result<Outcome, ExperimentError> {
+        let out = run.folder.parent().unwrap_or(Path::new("."));
+        let earlier = (run.state == State::Begun).then(|| EarlierRun::open(&run.folder)).transpose()?;
+        let listener = |event: experiment::Event| self.tell(run, event);
+        let note = |text: &str| self.tell(run, experiment::Event::Note(text));
+        let job = Prepared::new(&run.checked, &listener)?.load(&listener)?;
+        (self.listener)(SweepEvent::Loaded {
+            run: &run.name,
+            job: &job,
+            step: earlier.as_ref().map_or(0, EarlierRun::step),
+            resumed: earlier.as_ref().map(EarlierRun::resume_point),
+        });
+        job.dropped_batch().iter().for_each(|problem| note(&format!("{}; {}", problem.what, problem.fix)));
+        let command = self.sweep.options.command.clone();
+        let mut training = match earlier {
+            Some(earlier) => {
+                earlier.notes().iter().for_each(|text| note(text));
+                let (training, remark) = earlier.resume(job, Vec::new(), command)?;
+                remark.iter().for_each(|text| note(text));
+                training
+            }
+            None => TrainingRun::start(Place::choose(out, Some(&run.name), &run.name)?, job, command)?,
+        };
+        let limits = Limits { stop: self.stop, until: None, save_every: SAVE_EVERY };
+        let outcome = training.train(started, &limits, &mut |event| self.tell(run, experiment::Event::Training(event)));
+        (self.listener)(SweepEvent::Trained { run: &run.name });
+        Ok(outcome?)
+    }
+}
