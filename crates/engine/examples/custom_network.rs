@@ -1,12 +1,10 @@
-//! A network of one's own, made of the engine's operations: two linear layers that learn exclusive or.
-
+//! A custom network of the engine's operations: two linear layers that learn exclusive or.
 use vitreous_engine::ops::{Activation, LinearInit};
 use vitreous_engine::{Adam, Graph, Key, Parameters, Session, Step};
 
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut graph = Graph::new();
-    let bits = graph.input("bits", [2])?;
-    let label = graph.input("label", [])?;
+    let (bits, label) = (graph.input("bits", [2])?, graph.input("label", [])?);
     let hidden = graph.linear("fc1", bits, 8, LinearInit::pytorch(2))?;
     let hidden = graph.activation("act", hidden, Activation::Tanh)?;
     let logits = graph.linear("fc2", hidden, 2, LinearInit::pytorch(8))?;
@@ -20,7 +18,6 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(1)), 1)?;
     session.start_training(loss, &[correct], Adam::default());
     (0..300).for_each(|_| _ = session.train_step(&Step::new(4, &examples, 0.05)));
-    assert_eq!(session.metric_mean(0, 4), 1.0, "all four cases are right");
-    println!("exclusive or is learned");
-    Ok(())
+    println!("accuracy on the four cases: {}", session.metric_mean(0, 4));
+    if session.metric_mean(0, 4) == 1.0 { Ok(()) } else { Err("exclusive or is not learned".into()) }
 }
