@@ -9,6 +9,7 @@ use super::advice::Context;
 use super::evaluate::WeightsArg;
 use super::settings::shell_word;
 use super::strips;
+use super::train::run_folder;
 use super::{CliError, json, show};
 use crate::advice::Verb;
 use crate::data::{DataError, decoding_bytes};
@@ -30,8 +31,8 @@ pub struct Args {
     /// Fashion-MNIST and of the program are light on black
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
-    /// The folder of a run, such as runs/digits
-    #[arg(long, value_name = "FOLDER", required_unless_present = "weights")]
+    /// The run: its folder, or its name under runs/; it may also stand before the images
+    #[arg(long, value_name = "RUN")]
     run: Option<PathBuf>,
     /// best or last of the run; without a run, a file of weights [default: best, or last where there are no best]
     #[arg(long, value_name = "NAME|FILE")]
@@ -86,7 +87,8 @@ enum Said {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> Result<(), CliError> {
+pub fn run(mut args: Args) -> Result<(), CliError> {
+    find_run(&mut args)?;
     let path = weights_path(&args)?;
     let (threads, batch) = (threads(0).min(args.images.len()), BATCH.min(args.images.len()));
     let mut classifier = load_classifier(&path, threads)?;
@@ -144,6 +146,23 @@ fn ask(classifier: &mut Classifier, images: &[PathBuf], args: &Args, threads: us
     }
     let guesses = predict(classifier, images, args.top.unwrap_or(TOP), threads).into_iter();
     guesses.map(|guesses| guesses.map(|top| Said::Classes { top })).collect()
+}
+
+/// Takes the run from the operands where no flag names it: the first of them that is a run.
+fn find_run(args: &mut Args) -> Result<(), CliError> {
+    let folder = |run: &PathBuf| run_folder(run, Path::new("runs"));
+    args.run = args.run.as_ref().map(folder);
+    let is_named = args.run.is_some() || args.weights.as_deref().is_some_and(|weights| Path::new(weights).is_file());
+    let place = args.images.iter().position(|operand| Run::open(&folder(operand)).is_ok()).filter(|_| !is_named);
+    if let Some(place) = place {
+        args.run = Some(folder(&args.images.remove(place)));
+    }
+    let (error, hint) = match (&args.run, &args.weights, args.images.is_empty()) {
+        (None, None, _) => ("no run is named", "use vitreous predict IMAGE --run RUN"),
+        (.., true) => ("no image is named", "use vitreous predict RUN IMAGE"),
+        _ => return Ok(()),
+    };
+    Err(CliError::user(error, Some(hint.to_string())))
 }
 
 fn weights_path(args: &Args) -> Result<PathBuf, CliError> {

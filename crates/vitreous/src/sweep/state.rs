@@ -1,4 +1,4 @@
-//! What is done of a sweep, seen from the folders of its runs alone.
+//! How far the runs of a sweep are, read from their folders.
 
 use std::path::Path;
 
@@ -9,20 +9,20 @@ use crate::record::{RecordError, Run, Status, was_begun};
 /// How far a run of a sweep is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has come to its end.
+    /// It is finished.
     Done,
     /// Nothing is there.
     New,
-    /// It was interrupted, killed, or stopped with an error: it goes on from its last state.
+    /// It was interrupted, killed, or failed: it resumes from its last checkpoint.
     Begun,
-    /// It was killed before its manifest was written: what is there gives way when it is made anew.
+    /// It was killed before its manifest was written: its folder is replaced.
     Again,
 }
 
-/// Looks at the folder of a run that is to have these settings.
+/// Reads how far the run in a folder is, which must have this config.
 ///
 /// # Errors
-/// When there is a run of other settings, one that cannot be read, or something else.
+/// When there is a run of another config, one that cannot be read, or something else.
 pub fn state_of(folder: &Path, wanted: &FlatConfig) -> Result<State, SweepError> {
     if !folder.exists() {
         return Ok(State::New);

@@ -1,43 +1,43 @@
-//! What happens in a training, for those who watch.
+//! Events of a training, for its listener.
 
 use super::NonfiniteStep;
 use crate::record::{EpochRow, RecordError};
 
-/// Something that happened.
+/// Something that happens in a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
     /// A step was taken.
     Step(StepEvent),
-    /// So many images of the validation split are done.
+    /// Validation makes progress.
     Validated {
-        /// Images done.
+        /// Images validated so far.
         done: usize,
         /// All of them.
         total: usize,
     },
-    /// An epoch is over.
+    /// An epoch ended.
     Epoch {
-        /// What it came to.
+        /// Its results.
         row: &'a EpochRow,
         /// Whether no earlier epoch did better on the validation split.
         best: bool,
-        /// Whether it was cut short and so cannot be the best, where the best is kept.
+        /// Whether it was cut short, so that it cannot be the best.
         is_cut: bool,
     },
-    /// A step came to no finite number and was left out.
+    /// A step with a NaN or infinite loss was skipped.
     Skipped(&'a NonfiniteStep),
-    /// A step came to no finite number, and the training went back to the start of the epoch.
+    /// A step had a NaN or infinite loss, and the training rolled back to the start of the epoch.
     RolledBack {
         /// The step.
         step: &'a NonfiniteStep,
-        /// How often it has gone back.
+        /// Roll-backs so far.
         rollbacks: u32,
-        /// What learning rates are multiplied by from now on.
+        /// The factor of learning rates from now on.
         lr_factor: f64,
     },
-    /// Something cannot be written, and is tried again.
+    /// Something cannot be written and will be tried again.
     CannotWrite(&'a RecordError),
-    /// All that could not be written is.
+    /// Everything that waited is written.
     WritesRecovered,
 }
 

@@ -1,4 +1,4 @@
-//! Steps that come to no finite number: where it began, and the way back.
+//! Steps with a NaN or infinite loss or gradient: where it first occurs, and rolling back.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use super::training::{Context, EpochStart, Training};
 use super::{Event, Job, TrainError, available_memory, optimizer};
 use crate::numbers;
 
-/// How often a training goes back before it gives up.
+/// Roll-backs before a training gives up.
 pub const ROLLBACKS: u32 = 3;
 
-/// Values that are looked at together, so that the search takes little memory.
+/// Values that are checked together, which limits the memory of the search.
 const VALUES: usize = 32 << 20;
 
-/// A step that came to no finite number.
+/// A step with a NaN or infinite loss or gradient.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NonfiniteStep {
     /// Counted from 1.
@@ -27,17 +27,16 @@ pub struct NonfiniteStep {
     pub lr: f64,
     /// Its loss.
     pub loss: f64,
-    /// Norm of its gradient; no number where the loss is none.
+    /// L2 norm of its gradient; NaN where the loss is not finite.
     pub gradient_norm: f64,
-    /// The first layer with a value that is not finite, or the first tensor with such a gradient; absent where it was
-    /// not found.
+    /// The first layer with a nonfinite value, or the first tensor with such a gradient, if found.
     pub first: Option<String>,
 }
 
 impl fmt::Display for NonfiniteStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NonfiniteStep { step, epoch, lr, loss, gradient_norm, first } = self;
-        // Of a loss that is no number nobody takes the gradient.
+        // The gradient of a nonfinite loss says nothing more.
         match loss.is_finite() {
             true => write!(f, "the gradient's norm is {gradient_norm}, the loss {loss}, at step {step}")?,
             false => write!(f, "the loss is {loss} at step {step}")?,
@@ -49,7 +48,7 @@ impl fmt::Display for NonfiniteStep {
     }
 }
 
-/// A return to the start of an epoch; a line of `metrics.jsonl`.
+/// A roll-back to the start of an epoch; a line of `metrics.jsonl`.
 #[derive(Serialize)]
 struct RollbackLine {
     step: u64,
@@ -59,7 +58,7 @@ struct RollbackLine {
 }
 
 impl Training {
-    /// Goes back to the start of the epoch with half the learning rate.
+    /// Rolls back to the start of the epoch, with half the learning rate.
     pub(super) fn roll_back(&mut self, bad_step: NonfiniteStep, context: &mut Context) -> Result<(), TrainError> {
         let rollbacks = self.position.results.rollbacks + 1;
         if rollbacks > ROLLBACKS {
@@ -72,7 +71,7 @@ impl Training {
         position.results.rollbacks = rollbacks;
         self.session.restore(parameters, optimizer);
         self.position = position.clone();
-        // What was kept since then is of steps that are taken anew.
+        // Weights kept since then belong to steps that are repeated.
         self.lowest = None;
         let NonfiniteStep { step, epoch, .. } = bad_step;
         context.writer.metrics(&RollbackLine { step, epoch, rollback: rollbacks, lr_factor });
@@ -82,15 +81,15 @@ impl Training {
 }
 
 /// Looks for where a step came to a NaN or infinite value, in a session of its own: the first value of the forward pass, or, where the loss
-/// is finite, the gradient that came first in the backward pass. Weights that were no numbers before come first of all.
-/// Where there is no room for such a session, nothing is found.
+/// is finite, the gradient that came first in the backward pass. Weights that were nonfinite before the step come first.
+/// Without memory for such a session, nothing is found.
 pub(super) fn find(job: &Job, parameters: &Parameters, step: &Step, is_loss_finite: bool) -> Option<String> {
     let graph = &job.model.graph;
     if is_loss_finite && !step.only_finite {
-        // Such a gradient has gone into the weights.
+        // Such a gradient was already added to the weights.
         return last_tensor(graph, parameters);
     }
-    // Running statistics follow the values that they are of.
+    // Running statistics only follow other values.
     if let Some(tensor) = first_tensor(graph, parameters, |param| param.kind == ParameterKind::Trained) {
         return Some(tensor);
     }

@@ -1,4 +1,4 @@
-//! A model that is being trained: how it starts, goes on from a saved state, and ends.
+//! A model that is being trained: how it starts, resumes from a checkpoint, and ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,14 +25,14 @@ pub struct Training {
     pub(super) buffers: BufferPool,
     pub(super) metadata: Metadata,
     pub(super) position: Position,
-    /// Weights of the lowest training loss that were not handed to the keeper yet.
+    /// Weights of the lowest training loss that are not queued yet.
     pub(super) lowest: Option<KeptWeights>,
-    /// The start of the epoch under way, where a training goes back to it.
+    /// The start of the current epoch, for roll-backs.
     pub(super) start: Option<EpochStart>,
     graph: Arc<Graph>,
-    /// How long the growing files were when the state was saved from which this goes on.
+    /// Lengths of the growing files in the checkpoint that this resumes from.
     journal: Option<JournalLengths>,
-    /// Waits for the run.
+    /// Waits for the run folder.
     writer_thread: Option<WriterThread>,
 }
 
@@ -45,17 +45,17 @@ pub struct Outcome {
     pub results: Results,
 }
 
-/// What decides when a training saves its state, and when it ends before its time. None of it shows in what it computes.
+/// When a training saves checkpoints and when it stops early. None of it changes what is computed.
 pub struct Limits<'a> {
     /// Set from outside: the step under way is the last.
     pub stop: &'a AtomicBool,
-    /// When the training is to be over.
+    /// When the training must end.
     pub until: Option<Instant>,
-    /// How often the state is saved within an epoch.
+    /// How often a checkpoint is saved within an epoch.
     pub save_every: SaveEvery,
 }
 
-/// How often the state is saved within an epoch; it is saved at the end of each epoch too.
+/// How often a checkpoint is saved within an epoch; one is saved after each epoch too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaveEvery {
     /// After so many steps of the run.
@@ -71,14 +71,14 @@ pub(super) struct KeptWeights {
     pub step: u64,
 }
 
-/// A moment to which a training can go back.
+/// The start of an epoch, to which a training can roll back.
 pub(super) struct EpochStart {
     pub position: Position,
     pub parameters: Arc<Parameters>,
     pub optimizer: OptimizerState,
 }
 
-/// What a state says beside its tensors.
+/// What a checkpoint contains beside its tensors.
 #[derive(Serialize, Deserialize)]
 pub struct CheckpointInfo {
     /// The resolved config as TOML.
@@ -94,16 +94,16 @@ pub struct CheckpointInfo {
 }
 
 impl CheckpointInfo {
-    /// Reads what a state says.
+    /// Reads it from a checkpoint.
     ///
     /// # Errors
-    /// When it is not what a training says: another program made it.
+    /// When it has another form: another program wrote it.
     pub fn of(saved: &SavedState) -> Result<CheckpointInfo, TrainError> {
         serde_json::from_value(saved.about().clone())
             .map_err(|error| TrainError::State { path: saved.path().to_path_buf(), reason: error.to_string() })
     }
 
-    /// Checks that a training of this job may be where the state says.
+    /// Checks that a training of this job can be at this position.
     fn check(&self, step: u64, job: &Job) -> Result<(), String> {
         let (epochs, images) = (job.config.train.epochs as u64, job.train.len() as u64);
         let bounds = Bounds { epochs, steps_per_epoch: job.steps_per_epoch(), images };
@@ -123,7 +123,7 @@ impl CheckpointInfo {
         }
     }
 
-    /// Whether a training that goes on from here knows a start of the epoch to which it could go back.
+    /// Whether a training resumed from here can roll back to the start of the epoch.
     pub fn can_go_back(&self) -> bool {
         self.position.index == 0 || self.start.is_some()
     }
@@ -134,7 +134,7 @@ impl CheckpointInfo {
     }
 }
 
-/// Where a run is recorded, what limits it, and who watches.
+/// The writer, limits, clocks and listener of a training.
 pub(super) struct Context<'a> {
     pub writer: CheckpointWriter,
     pub started: Instant,
@@ -142,22 +142,22 @@ pub(super) struct Context<'a> {
     pub clock: (Instant, f64),
     /// When the last line of `timing.jsonl` about steps was written.
     pub line: Instant,
-    /// Whether no step was taken yet since the program started.
+    /// Whether the next step is the first since the program started.
     pub is_first_step: bool,
-    /// When the last state was saved, and at which step.
+    /// When the last checkpoint was saved, and at which step.
     pub saved: (Instant, u64),
-    /// What a step takes, the last one.
+    /// Time of the last step.
     pub step_time: Duration,
-    /// What a look at the validation split takes, the last one.
+    /// Time of the last validation.
     pub validation_time: Option<Duration>,
-    /// What it takes about, in steps: before the first look nobody knows more.
+    /// Estimated time of a validation, in steps, until the first one.
     pub validation_steps: f64,
     pub limits: &'a Limits<'a>,
     pub listen: &'a mut dyn FnMut(Event),
 }
 
 impl Context<'_> {
-    /// Whether the training is to end after this step, and why; after so many more, the validation split is looked at.
+    /// Whether the training must end after this step, and why; `left` steps later, the model is validated.
     pub fn end(&self, left: u64) -> Option<Status> {
         if self.limits.stop.load(Ordering::Relaxed) {
             return Some(Status::Interrupted);
@@ -179,10 +179,10 @@ impl Context<'_> {
         }
     }
 
-    /// Passes on how writing goes.
+    /// Tells the listener whether writing works.
     ///
     /// # Errors
-    /// When the run's folder is gone: what is trained from here on would be lost.
+    /// When the run folder is gone: further training would be lost.
     pub fn report_write_status(&mut self) -> Result<(), TrainError> {
         match self.writer.take_status() {
             Some(WriteStatus::Failing(error)) if error.is_final() => return Err(error.into()),
@@ -194,13 +194,13 @@ impl Context<'_> {
     }
 }
 
-/// The time that one more step, and what must come after it, may take.
+/// The time that one more step, and validation if it follows, may take.
 fn margin(step: Duration, left: u64, validation: impl FnOnce() -> Duration) -> Duration {
     2 * step + if left == 1 { validation() } else { Duration::ZERO }
 }
 
 impl Training {
-    /// Gives a job its first weights, and starts the thread that will write.
+    /// Initializes the weights and starts the writer thread.
     ///
     /// # Errors
     /// When that thread cannot be started.
@@ -235,10 +235,10 @@ impl Training {
         })
     }
 
-    /// Goes on from a saved state: every later step is that of the run that saved it.
+    /// Resumes from a checkpoint: every later step equals that of the run that saved it.
     ///
     /// # Errors
-    /// When the state is that of another model, or the thread that writes cannot be started.
+    /// When the checkpoint belongs to another model, or the writer thread cannot be started.
     pub fn resume(job: Job, saved: &SavedState) -> Result<Self, TrainError> {
         let mut training = Training::new(job)?;
         let about = CheckpointInfo::of(saved)?;
@@ -268,10 +268,10 @@ impl Training {
         Ok(training)
     }
 
-    /// Trains until all is done or a limit is reached. `started` is the time from which `timing.jsonl` counts.
+    /// Trains to the end or to a limit. `timing.jsonl` counts from `started`.
     ///
     /// # Errors
-    /// When the loss is no number any more, or what was reached cannot be written. The run's manifest says so.
+    /// When the loss becomes NaN or infinite, or results cannot be written. The run's manifest says so.
     pub fn run(
         &mut self,
         run: &mut Run,
@@ -290,7 +290,7 @@ impl Training {
         let status = ended?;
         recorded?;
         if status == Status::Finished {
-            // All is on the disk; the state before the last one is of no more use.
+            // Everything is on disk; the checkpoint before the last one is not needed any more.
             forget_all_but(run.files(), 1);
         }
         Ok(Outcome { status, results: self.position.results.clone() })
@@ -319,8 +319,8 @@ impl Training {
             listen,
         };
         let ended = self.epochs(&mut context);
-        // Of what is left after the last line; `hand_in_lowest` has looked at it. It comes after the last state, so a run
-        // that goes on cuts it off.
+        // The steps after the last line, which `hand_in_lowest` has seen. They come after the last checkpoint, so a resumed
+        // run cuts them off.
         self.hand_in_line(&context);
         self.position.results.seconds = context.seconds();
         let reported = context.report_write_status();
@@ -335,7 +335,7 @@ impl Training {
     fn epochs(&mut self, context: &mut Context) -> Result<Status, TrainError> {
         let done = self.position.results.steps;
         if done >= self.job.steps() {
-            // It was killed after its last state: what an end brings is still to be written.
+            // It was killed after its last checkpoint: the records of its end are still to be written.
             if self.position.index == 0 {
                 self.hand_in_lowest(true, context);
                 return Ok(if self.is_last_epoch() { Status::Finished } else { Status::MaxSteps });
@@ -355,10 +355,10 @@ impl Training {
         self.position.results.epochs == self.job.config.train.epochs as u64
     }
 
-    /// Hands the state in, as it is between two steps. `parameters` are a copy of the session's, which others share.
+    /// Queues a checkpoint, between two steps. `parameters` is a shared copy of the session's.
     pub(super) fn save_state(&mut self, parameters: &Arc<Parameters>, context: &mut Context) {
         if first_tensor(&self.graph, parameters, |_| true).is_some() {
-            // Nothing can go on from there; the last step went astray, and the next one will say so.
+            // Nothing can resume from there; the next step will report the NaN or infinite values.
             return;
         }
         self.position.results.seconds = context.seconds();
@@ -397,7 +397,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_at_the_validation_split_counts_where_the_next_step_brings_it() {
+    fn the_margin_includes_validation_when_the_next_step_ends_an_epoch() {
         let (step, look) = (Duration::from_secs(3), Duration::from_secs(50));
         let seconds = |left| margin(step, left, || look).as_secs();
         assert_eq!([0, 1, 2, 700].map(seconds), [6, 56, 6, 6]);

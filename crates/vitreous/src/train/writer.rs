@@ -1,8 +1,8 @@
-//! Everything that a training writes, on a thread of its own: steps do not wait for the disk, and a disk that takes
-//! nothing for a while is no reason to stop.
+//! Writes everything that a training records, on a thread of its own: steps do not wait for the disk, and training
+//! continues while the disk is full.
 //!
-//! What is handed in is written in its order. What cannot be written waits and is tried again; newer weights and states
-//! take the place of older ones that wait. A state is written last, so that whatever it builds upon is there.
+//! Items are written in order. What cannot be written waits and is tried again; newer weights and checkpoints replace
+//! older ones that wait. A checkpoint is written last, after the files that it refers to.
 
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -18,14 +18,14 @@ use crate::checkpoint::{BestWeights, State, TensorFile};
 use crate::record::{EpochRow, Journal, JournalLengths, RecordError, Run, Weights, WeightsHashes};
 use crate::system_errors;
 
-/// Time until something that could not be written is tried again.
+/// Time until a failed write is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Times before the last attempts, at the end of a run.
+/// Pauses before the last attempts, at the end of a run.
 const LAST_ATTEMPTS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(1)];
 
-/// Writes what it is given.
+/// Writes the files of a run.
 pub struct CheckpointWriter {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<Result<(), RecordError>>>,
@@ -36,21 +36,21 @@ struct Shared {
     changed: Condvar,
 }
 
-/// Where things are put down and taken from.
+/// What waits to be written.
 #[derive(Default)]
 struct Queue {
     items: Vec<Item>,
-    /// Whether a state is here or being written.
+    /// Whether a checkpoint waits or is being written.
     has_state: bool,
     is_over: bool,
     status: Option<WriteStatus>,
 }
 
-/// How writing goes, when that has changed.
+/// Whether writing works, when that has changed.
 pub enum WriteStatus {
-    /// Something cannot be written, and is tried again.
+    /// Something cannot be written and will be tried again.
     Failing(RecordError),
-    /// All that waited is written.
+    /// Everything that waited is written.
     Recovered,
 }
 
@@ -62,29 +62,29 @@ enum Item {
     State(StateParts),
 }
 
-/// What a state is made of, but for the lengths of the files that grow.
+/// The content of a checkpoint, without the lengths of growing files.
 pub struct StateParts {
     /// The model.
     pub graph: Arc<Graph>,
     /// Steps that were taken.
     pub step: u64,
-    /// What the training says of itself.
+    /// Position and config of the training.
     pub about: serde_json::Value,
-    /// Weights and moments, each set with its name.
+    /// Sets of tensors (weights, moments) with their names.
     pub sets: Vec<(String, Arc<Parameters>)>,
 }
 
-/// The thread of a keeper, which waits for a run: it is started before the run is made, which is nothing without it.
+/// The thread of a writer. It is started before the run is created, because a run without it could write nothing.
 pub struct WriterThread {
     begin: Sender<(FileWriter, Arc<Shared>)>,
     handle: JoinHandle<Result<(), RecordError>>,
 }
 
 impl WriterThread {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// When the system starts no thread.
+    /// When the system cannot start a thread.
     pub fn start() -> Result<WriterThread, TrainError> {
         let (begin, begun) = mpsc::channel::<(FileWriter, Arc<Shared>)>();
         // Without a run there is nothing to write.
@@ -96,10 +96,10 @@ impl WriterThread {
 }
 
 impl CheckpointWriter {
-    /// Starts to write into a run's folder, after what lies there, or, without lengths, from the start.
+    /// Starts to write into a run folder: after the given lengths, or from the start.
     ///
     /// # Errors
-    /// When the files that grow cannot be opened.
+    /// When the growing files cannot be opened.
     pub fn start(
         thread: WriterThread,
         run: &Run,
@@ -116,27 +116,27 @@ impl CheckpointWriter {
         Ok(CheckpointWriter { shared, writer: Some(thread.handle) })
     }
 
-    /// Hands in the row of an epoch and the hashes of its last weights.
+    /// Queues the row of an epoch and the hashes of its last weights.
     pub fn epoch(&self, row: &EpochRow, hashes: WeightsHashes) {
         self.put(Item::Epoch(Box::new(*row), hashes));
     }
 
-    /// Hands in a line for `metrics.jsonl`.
+    /// Queues a line for `metrics.jsonl`.
     pub fn metrics(&self, line: &impl Serialize) {
         self.put(Item::Metrics(to_raw_value(line).expect("a line is plain numbers and texts")));
     }
 
-    /// Hands in a line for `timing.jsonl`.
+    /// Queues a line for `timing.jsonl`.
     pub fn timing(&self, line: &impl Serialize) {
         self.put(Item::Timing(to_raw_value(line).expect("a line is plain numbers and texts")));
     }
 
-    /// Hands in weights.
+    /// Queues weights.
     pub fn weights(&self, which: Weights, file: TensorFile) {
         self.put(Item::Weights(which, file));
     }
 
-    /// Hands in a state. What was handed in before is part of the run that goes on from it, what comes later is not.
+    /// Queues a checkpoint. Items queued before it are part of a run resumed from it, later ones are not.
     pub fn state(&self, state: StateParts) {
         let mut queue = self.shared.queue();
         queue.has_state = true;
@@ -144,23 +144,23 @@ impl CheckpointWriter {
         self.shared.changed.notify_all();
     }
 
-    /// Whether a state was handed in that was not tried to be written yet; another copy of all weights would be too much.
+    /// Whether a queued checkpoint has not been tried yet; another copy of all weights would take too much memory.
     pub fn has_state(&self) -> bool {
         self.shared.queue().has_state
     }
 
-    /// Waits until the last state was written, or could not be.
+    /// Waits until the last checkpoint was written or failed.
     pub fn wait_for_state(&self) {
         let queue = self.shared.queue();
         drop(self.shared.changed.wait_while(queue, |queue| queue.has_state));
     }
 
-    /// Returns how writing goes, when that has changed since this was asked.
+    /// Returns whether writing works, if that has changed since the last call.
     pub fn take_status(&self) -> Option<WriteStatus> {
         self.shared.queue().status.take()
     }
 
-    /// Waits until all is written and ends the thread.
+    /// Waits until everything is written and ends the thread.
     ///
     /// # Errors
     /// When something could not be written, after several attempts.
@@ -183,40 +183,40 @@ impl CheckpointWriter {
 
 impl Drop for CheckpointWriter {
     fn drop(&mut self) {
-        // Who drops it without asking has an error of his own to tell.
+        // It is dropped without `finish` after another error, which is the one to report.
         let _ = self.end();
     }
 }
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().expect("nobody panics at the queue")
+        self.queue.lock().expect("no thread panics with the lock")
     }
 }
 
-/// The thread's own: what is to be written.
+/// The state of the thread: what it still has to write.
 struct FileWriter {
     run: Run,
     journal: Journal,
-    /// The best weights that are on the disk.
+    /// The best weights on disk.
     on_disk: BestWeights,
-    /// Those that were handed in after the state that waits.
+    /// Best weights queued after the waiting checkpoint.
     best: Option<TensorFile>,
     last: Option<TensorFile>,
     state: Option<WaitingState>,
 }
 
-/// A state that waits to be written.
+/// A checkpoint that waits to be written.
 struct WaitingState {
     parts: StateParts,
     lengths: JournalLengths,
-    /// Best weights that were handed in before it, and are not on the disk yet.
+    /// Best weights that were queued before it and are not on disk yet.
     best: Option<TensorFile>,
 }
 
 impl FileWriter {
     fn work(mut self, shared: &Shared) -> Result<(), RecordError> {
-        // When something that could not be written is tried again.
+        // When a failed write is tried again.
         let mut again: Option<Instant> = None;
         loop {
             let idle = |queue: &mut Queue| queue.items.is_empty() && !queue.is_over;
@@ -224,9 +224,9 @@ impl FileWriter {
             let mut queue = match again {
                 Some(time) => {
                     let left = time.saturating_duration_since(Instant::now());
-                    shared.changed.wait_timeout_while(queue, left, idle).expect("nobody panics at the queue").0
+                    shared.changed.wait_timeout_while(queue, left, idle).expect("no thread panics with the lock").0
                 }
-                None => shared.changed.wait_while(queue, idle).expect("nobody panics at the queue"),
+                None => shared.changed.wait_while(queue, idle).expect("no thread panics with the lock"),
             };
             let (items, is_over) = (std::mem::take(&mut queue.items), queue.is_over);
             drop(queue);
@@ -237,7 +237,7 @@ impl FileWriter {
             let is_time = again.is_none_or(|time| Instant::now() >= time);
             let written = is_time.then(|| self.write(false));
             let mut queue = shared.queue();
-            // A state may have come in the meantime.
+            // A checkpoint may have been queued meanwhile.
             queue.has_state = queue.items.iter().any(|item| matches!(item, Item::State(_)));
             match written {
                 Some(Err(error)) => {
@@ -262,7 +262,7 @@ impl FileWriter {
             Item::Weights(Weights::Best, file) => self.best = Some(file),
             Item::Weights(Weights::Last, file) => self.last = Some(file),
             Item::State(parts) => {
-                // Best weights that wait with the state before are those of this one too, unless newer ones came between.
+                // Best weights that wait with the previous checkpoint belong to this one too, unless newer ones came between.
                 let before = self.state.take().and_then(|state| state.best);
                 let best = self.best.take().or(before);
                 self.state = Some(WaitingState { parts, lengths: self.journal.lengths(), best });
@@ -270,11 +270,11 @@ impl FileWriter {
         }
     }
 
-    /// Writes what there is; what was written is forgotten.
+    /// Writes what waits, and removes it from the list.
     fn write(&mut self, is_end: bool) -> Result<(), RecordError> {
         self.run.check()?;
         let matters = is_end || self.state.is_some() || self.best.is_some() || self.last.is_some();
-        // Lines are short, and may fit where weights do not.
+        // Lines are short: they may fit on the disk where weights do not.
         let lines = self.journal.write();
         if let Some(waiting) = &mut self.state {
             save_best(&self.run, &mut self.on_disk, &mut waiting.best)?;
@@ -293,7 +293,7 @@ impl FileWriter {
             state.save(self.run.files())?;
             self.state = None;
         }
-        // Not before the state, which would name them.
+        // Not before the checkpoint, which would name them.
         save_best(&self.run, &mut self.on_disk, &mut self.best)
     }
 
@@ -302,7 +302,7 @@ impl FileWriter {
     }
 }
 
-/// Writes best weights that wait, if any; those that they replace are kept while a state names them.
+/// Writes best weights that wait, if any; those that they replace are kept while a checkpoint names them.
 fn save_best(run: &Run, on_disk: &mut BestWeights, waiting: &mut Option<TensorFile>) -> Result<(), RecordError> {
     let Some(file) = waiting else { return Ok(()) };
     on_disk.set_aside(run.files())?;
@@ -311,7 +311,7 @@ fn save_best(run: &Run, on_disk: &mut BestWeights, waiting: &mut Option<TensorFi
     Ok(())
 }
 
-/// Does what a run needs at its end, with several attempts.
+/// Writes something at the end of a run, with several attempts.
 ///
 /// # Errors
 /// When the last one fails.

@@ -361,6 +361,11 @@ fn missing_best_weights_are_reported_and_last_ones_can_be_chosen() {
     assert_eq!(refused(folder, &["predict", "a.png", "--run=runs/colours"]), lost);
     assert_eq!(json(folder, &["evaluate", "runs/colours", "--weights=last"])["weights"], "last");
     said(folder, &["predict", "a.png", "--run=runs/colours", "--weights=last"]);
+    // The run may stand before the image.
+    let said_of = |words: [&str; 3]| said(folder, &[&["predict", "--weights=last"], &words[..]].concat());
+    assert_eq!(said_of(["runs/colours", "a.png", "--top=1"]), said_of(["a.png", "--run=runs/colours", "--top=1"]));
+    let none = refused(folder, &["predict", "a.png"]);
+    assert_eq!(none, "error: no run is named\nhint: use vitreous predict IMAGE --run RUN\n");
 }
 
 #[test]
