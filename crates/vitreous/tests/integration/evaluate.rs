@@ -62,12 +62,12 @@ fn digits_train_and_evaluate_and_test_evaluations_are_counted() {
         "split images top-1 95 % interval top-5 loss"
     );
     assert!(
-        lines[3].starts_with("train") && lines[3].contains(" 594 ") && lines[4].starts_with("validation  "),
+        lines[3].starts_with("train") && lines[3].contains(" 600 ") && lines[4].starts_with("validation  "),
         "{text}"
     );
     let both = json(folder, &["evaluate", "d", "--split", "val,train"]);
     let of = |at: usize, key: &str| both["splits"][at][key].clone();
-    assert_eq!((of(0, "split"), of(0, "images"), of(1, "images")), ("validation".into(), 6.into(), 594.into()));
+    assert_eq!((of(0, "split"), of(0, "images"), of(1, "images")), ("validation".into(), 160.into(), 600.into()));
     assert_eq!(both["splits"].as_array().map(Vec::len), Some(2));
 
     // The validation split may be evaluated as often as one likes.
