@@ -273,6 +273,55 @@ mod tests {
     }
 
     #[test]
+    fn of_two_labels_the_one_that_is_asked_for_is_the_class() {
+        let folder = tempfile::tempdir().unwrap();
+        samples::write_cifar100(folder.path());
+        for (name, class) in [("cifar100", 99 - 23), ("cifar100-coarse", 3)] {
+            let open = |file: &str| CifarFiles::open(vec![folder.path().join(file)], layout(name).1).unwrap();
+            let (train, test) = (open("train.bin"), open("test.bin"));
+            assert_eq!((train.count(), train.check_test(&test)), (55, Ok(())));
+            let packed = train.load("train", &|_, _| ()).unwrap();
+            assert_eq!((packed.labels[23], packed.labels.len()), (class, 55), "{name}");
+            assert_eq!(packed.labels, train.read_labels().unwrap());
+            assert!(packed.pixels.chunks(3072).enumerate().all(|(i, image)| image.iter().all(|p| *p == i as u8)));
+        }
+    }
+
+    #[test]
+    fn a_cifar_100_file_that_lies_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let [train, test] = ["train.bin", "test.bin"].map(|name| folder.path().join(name));
+        let format = layout("cifar100").1;
+        let open = |path: &Path| CifarFiles::open(vec![path.to_path_buf()], format);
+        let refused = |bytes: &[u8]| {
+            fs::write(&train, bytes).unwrap();
+            open(&train).and_then(|files| files.load("train", &|_, _| ())).err().expect("the file is bad").to_string()
+        };
+        let good = samples::cifar100(7);
+        let changed = |at: usize, label: u8| {
+            let mut bytes = good.clone();
+            bytes[2 * 3074 + at] = label;
+            refused(&bytes)
+        };
+        let size = |bytes: usize| format!("{bytes} bytes are not a whole number of records of 3074 bytes (");
+        assert!(refused(&good[..good.len() - 1]).starts_with(&size(7 * 3074 - 1)));
+        assert!(refused(&[&good[..], &[0]].concat()).starts_with(&size(7 * 3074 + 1)));
+        assert!(changed(1, 100).starts_with("label 100 of image 2 is none of the 100 classes ("));
+        // The other label is not used, but a wrong one shows that the records are not what they should be.
+        assert!(changed(0, 20).starts_with("label 20 of image 2 is none of the 20 classes ("));
+        // Whole records, but too few or too many for the other file.
+        for (images, expected) in [
+            (54, "the file has 54 images, but 55 are expected from test.bin ("),
+            (56, "the file has 11 images, but 12 are expected from train.bin ("),
+        ] {
+            fs::write(&train, samples::cifar100(images)).unwrap();
+            fs::write(&test, samples::cifar100(11)).unwrap();
+            let error = open(&train).unwrap().check_test(&open(&test).unwrap()).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn class_names_are_those_of_the_file_if_there_is_one() {
         let folder = tempfile::tempdir().unwrap();
         let beside = folder.path().join("data_batch_1.bin");

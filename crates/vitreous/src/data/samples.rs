@@ -53,6 +53,18 @@ pub fn cifar(first: usize, count: usize) -> Vec<u8> {
     (first..first + count).flat_map(record).collect()
 }
 
+/// CIFAR-100 records: image i is filled with i, is of the coarse class i modulo 20 and of the fine class 99 - i.
+pub fn cifar100(count: usize) -> Vec<u8> {
+    let record = |i: usize| [(i % 20) as u8, (99 - i) as u8].into_iter().chain(std::iter::repeat_n(i as u8, 3072));
+    (0..count).flat_map(record).collect()
+}
+
+/// Writes a train file of 55 images and a test file of 11.
+pub fn write_cifar100(folder: &Path) {
+    write(&folder.join("train.bin"), &cifar100(55));
+    write(&folder.join("test.bin"), &cifar100(11));
+}
+
 /// Writes five train files of 11 images and a test file of 7.
 pub fn write_cifar(folder: &Path) {
     for file in 0..5 {

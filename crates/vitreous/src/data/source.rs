@@ -311,7 +311,7 @@ mod tests {
 
     use super::super::Wanted;
     use super::super::samples::{
-        self, gzip, idx_images, idx_labels, spec, write, write_cifar, write_class, write_mnist,
+        self, gzip, idx_images, idx_labels, spec, write, write_cifar, write_cifar100, write_class, write_mnist,
     };
     use super::*;
 
@@ -339,6 +339,30 @@ mod tests {
         let photos = inspect(&DataSpec { limit_train: Some(11), ..spec("photos", folder.path()) }).unwrap();
         assert_eq!((photos.train, photos.validation, photos.test), (11, 4, None));
         assert_eq!(photos.shape, ImageShape { channels: 3, height: 64, width: 64 });
+    }
+
+    #[test]
+    fn cifar_100_has_fine_or_coarse_classes_and_one_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        write_cifar100(&folder.path().join("cifar-100-binary"));
+        for (name, classes, last) in [("cifar100", 100, "worm"), ("cifar100-coarse", 20, "vehicles_2")] {
+            for dir in [folder.path().to_path_buf(), folder.path().join("cifar-100-binary")] {
+                let facts = inspect(&spec(name, &dir)).unwrap();
+                assert_eq!((facts.class_names.len(), &*facts.class_names[classes - 1]), (classes, last));
+                assert_eq!((facts.shape, facts.test), (ImageShape { channels: 3, height: 32, width: 32 }, Some(11)));
+            }
+        }
+        let names: String = (0..100).map(|i| format!("name {i}\n")).collect();
+        write(&folder.path().join("cifar-100-binary/fine_label_names.txt"), names.as_bytes());
+        assert_eq!(inspect(&spec("cifar100", folder.path())).unwrap().class_names[7], "name 7");
+        let moved = folder.path().join("cifar100");
+        fs::rename(folder.path().join("cifar-100-binary"), &moved).unwrap();
+        assert!(inspect(&spec("cifar100-coarse", &moved)).is_ok());
+        let error = refused(&spec(moved.to_str().unwrap(), folder.path()));
+        assert!(error.starts_with("this folder holds the files of cifar100, not folders of pictures ("), "{error}");
+        write(&folder.path().join("python/cifar-100-python/train"), b"pickled");
+        let error = refused(&spec("cifar100", &folder.path().join("python")));
+        assert!(error.starts_with("these are the files of cifar100's Python version, "), "{error}");
     }
 
     #[test]
@@ -450,7 +474,7 @@ mod tests {
         assert_eq!(error.to_string(), "no data set or folder is called `fashion_mnist`");
         assert_eq!(error.hint().unwrap(), "did you mean fashion-mnist?");
         let error = inspect(&spec("no/such/photos", folder.path())).unwrap_err();
-        let hint = "use digits, mnist, fashion-mnist, cifar10, or the path of a folder with a folder for each class";
+        let hint = format!("use {}, or the path of a folder with a folder for each class", data_sets::listed());
         assert_eq!(error.hint().unwrap(), hint);
         for (name, start) in
             [("photos.zip", "unpack it, and"), ("table.csv", "give a folder with a folder of pictures")]

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crate::common::Folder;
 use crate::mirror::get::*;
 use crate::mirror::{Mirror, file};
-use vitreous::data_sets::{Content, Download, Member, RemoteFile};
+use vitreous::config::data::DataSpec;
+use vitreous::data::{self, Wanted};
+use vitreous::data_sets::{self, Content, Download, Member, RemoteFile};
 use vitreous::fetch::{FetchError, archive};
 
 /// An entry of a tar archive: name, type and content.
@@ -78,6 +80,37 @@ fn only_wanted_archive_members_are_written() {
     assert!(error.starts_with("this is not the file of set: it has 6 bytes, not 7 ("), "{error}");
     get_archive(&folder, &hostile, true).result.unwrap();
     assert_eq!(folder.read("sets/set/two.bin"), b"7 bytes");
+}
+
+#[test]
+fn an_archive_in_the_layout_of_cifar_100_is_fetched_and_read() {
+    let records = |count: u8| (0..count).flat_map(|i| [&[i % 20, i][..], &[i; 3072]].concat()).collect::<Vec<u8>>();
+    let entries = [
+        entry("cifar-100-binary/", b'5', b""),
+        entry("cifar-100-binary/coarse_label_names.txt", b'0', b"fish\n"),
+        entry("cifar-100-binary/test.bin", b'0', &records(11)),
+        entry("cifar-100-binary/train.bin", b'0', &records(55)),
+    ];
+    let gz = gzip(&[&entries.concat()[..], &[0; 1024]].concat());
+    let sum = hex(&<md5::Md5 as sha2::Digest>::digest(&gz));
+    let members = [
+        Member { path: "cifar-100-binary/train.bin", bytes: 55 * 3074 },
+        Member { path: "cifar-100-binary/test.bin", bytes: 11 * 3074 },
+    ];
+    let content = Content::Archive { bytes: gz.len() as u64, md5: &sum, members: &members };
+    let files = [RemoteFile { name: "cifar-100-binary.tar.gz", content }];
+    let known = data_sets::data_set("cifar100").and_then(|set| set.download).unwrap();
+    let set = Download { mirrors: &[], files: &files, ..known };
+    let folder = Folder::new();
+    let mirror = Mirror::new(move |request, to| file(request, to, &gz));
+    get(&set, &folder, &[&mirror], false).result.unwrap();
+    assert_eq!(names(&folder.path("sets/cifar-100-binary")), ["test.bin", "train.bin"]);
+    for (name, classes) in [("cifar100", 100), ("cifar100-coarse", 20)] {
+        let spec = DataSpec { name: name.to_string(), dir: Some(folder.path("sets")), ..DataSpec::default() };
+        let facts = data::inspect(&spec).unwrap();
+        let test = data::load(&spec, &facts, Wanted::Test, 1, &|_, _| ()).unwrap().test.unwrap();
+        assert_eq!((facts.class_names.len(), test.len(), test.label(7)), (classes, 11, 7));
+    }
 }
 
 #[test]

@@ -70,9 +70,12 @@ pub fn idx(bytes: &[u8]) {
     load(&spec("mnist", folder.path(), kind & 4 != 0));
 }
 
-/// CIFAR's files: all are the input, or one of them (bit 0), or the class names (1); some classes (2).
+/// CIFAR's files: all are the input, or one of them (bit 0), or the class names (1); some classes (2); CIFAR-100 (3).
 pub fn cifar(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
+    if kind & 8 != 0 {
+        return cifar100(*kind, rest);
+    }
     let good = seeds::cifar_file();
     let others = if kind & 3 == 0 { rest } else { &good };
     let third = if kind & 2 == 0 { rest } else { &good };
@@ -87,6 +90,17 @@ pub fn cifar(bytes: &[u8]) {
         ("batches.meta.txt", names),
     ]);
     load(&spec("cifar10", folder.path(), kind & 4 != 0));
+}
+
+fn cifar100(kind: u8, input: &[u8]) {
+    let (train, test) = (seeds::cifar100_file(5), seeds::cifar100_file(1));
+    let folder = match kind & 3 {
+        0 => folder(&[("train.bin", input), ("test.bin", &test)]),
+        1 => folder(&[("train.bin", &train), ("test.bin", input)]),
+        2 => folder(&[("train.bin", &train), ("fine_label_names.txt", input)]),
+        _ => folder(&[("train.bin", input), ("coarse_label_names.txt", input)]),
+    };
+    ["cifar100", "cifar100-coarse"].iter().for_each(|name| load(&spec(name, folder.path(), kind & 4 != 0)));
 }
 
 /// A config file, and, after a line with `%`, assignments as `--set` takes them, one on each line.

@@ -50,8 +50,21 @@ pub fn cifar_file() -> Vec<u8> {
     (0..2 * 3073).map(|i| if i % 3073 == 0 { 3 } else { (i % 251) as u8 }).collect()
 }
 
+/// Records with two labels.
+pub fn cifar100_file(records: usize) -> Vec<u8> {
+    (0..records * 3074).map(|i| if i % 3074 < 2 { 3 } else { (i % 251) as u8 }).collect()
+}
+
 pub fn cifar() -> Vec<Vec<u8>> {
-    with_kinds(8, &[cifar_file(), b"cat\ndog\n".to_vec(), (b'a'..=b'j').flat_map(|name| [name, b'\n']).collect()])
+    with_kinds(
+        16,
+        &[
+            cifar_file(),
+            cifar100_file(5),
+            b"cat\ndog\n".to_vec(),
+            (b'a'..=b'j').flat_map(|name| [name, b'\n']).collect(),
+        ],
+    )
 }
 
 pub fn config() -> Vec<Vec<u8>> {
