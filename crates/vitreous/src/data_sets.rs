@@ -294,6 +294,53 @@ pub static DATA_SETS: &[DataSet] = &[
         }),
     },
     DataSet {
+        name: "kmnist",
+        aliases: &["kuzushiji", "kuzushijimnist"],
+        title: "KMNIST: cursive hiragana",
+        page: "https://github.com/rois-codh/kmnist",
+        class_names: &["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],
+        shape: GRAY_28,
+        train: 60_000,
+        test: 10_000,
+        format: Format::Idx,
+        folders: &["kmnist", "KMNIST/raw"],
+        // Sizes and sums are of the compressed files, from tensorflow-datasets (`url_checksums/kmnist.txt`).
+        download: Some(Download {
+            folder: "kmnist",
+            mirrors: &["http://codh.rois.ac.jp/kmnist/dataset/kmnist/"],
+            files: &[
+                RemoteFile {
+                    name: "train-images-idx3-ubyte.gz",
+                    content: Content::File {
+                        bytes: 18_165_135,
+                        sha256: "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+                    },
+                },
+                RemoteFile {
+                    name: "train-labels-idx1-ubyte.gz",
+                    content: Content::File {
+                        bytes: 29_497,
+                        sha256: "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+                    },
+                },
+                RemoteFile {
+                    name: "t10k-images-idx3-ubyte.gz",
+                    content: Content::File {
+                        bytes: 3_041_136,
+                        sha256: "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+                    },
+                },
+                RemoteFile {
+                    name: "t10k-labels-idx1-ubyte.gz",
+                    content: Content::File {
+                        bytes: 5_120,
+                        sha256: "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+                    },
+                },
+            ],
+        }),
+    },
+    DataSet {
         name: "cifar10",
         aliases: &["cifar"],
         title: "CIFAR-10: small color photos",
@@ -527,7 +574,6 @@ const CIFAR_100: Download = Download {
 const OTHER_DATA_SETS: &[&str] = &[
     "cinic10",
     "emnist",
-    "kmnist",
     "qmnist",
     "notmnist",
     "medmnist",
@@ -624,6 +670,7 @@ mod tests {
             ("cifar30", None),
             ("CIFAR-100", Some("cifar100")),
             ("emnist", None),
+            ("Kuzushiji-MNIST", Some("kmnist")),
             ("zebras", None),
         ] {
             assert_eq!(meant(written), expected, "{written}");

@@ -193,6 +193,8 @@ mod tests {
         };
         assert_eq!(of("sets/mnist"), expected("mnist", "sets/mnist"));
         assert_eq!(of("sets/fashion-mnist"), expected("fashion-mnist", "sets/fashion-mnist"));
+        write_mnist(&here.path().join("more/KMNIST/raw"));
+        assert_eq!(of("more/KMNIST/raw"), expected("kmnist", "more/KMNIST/raw"));
         // A folder of data sets: the first is named.
         assert_eq!(of("sets"), expected("fashion-mnist", "sets/fashion-mnist"));
         assert_eq!(of("other"), expected("cifar10", "other/cifar"));

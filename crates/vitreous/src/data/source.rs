@@ -342,6 +342,17 @@ mod tests {
     }
 
     #[test]
+    fn kmnist_is_read_from_its_own_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(&folder.path().join("kmnist"));
+        let facts = inspect(&spec("kmnist", folder.path())).unwrap();
+        assert_eq!((&*facts.class_names[9], facts.class_names.len(), facts.test), ("wo", 10, Some(23)));
+        assert!(inspect(&spec("kmnist", &folder.path().join("kmnist"))).is_ok());
+        let error = refused(&spec("mnist", &folder.path().join("kmnist")));
+        assert!(error.starts_with("mnist needs the file train-images-idx3-ubyte.gz (looked in "), "{error}");
+    }
+
+    #[test]
     fn cifar_100_has_fine_or_coarse_classes_and_one_folder() {
         let folder = tempfile::tempdir().unwrap();
         write_cifar100(&folder.path().join("cifar-100-binary"));
