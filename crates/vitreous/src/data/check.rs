@@ -1,10 +1,10 @@
-//! What is doubtful about images before they are learnt from: copies, rare classes, pictures that are too small.
+//! Problems of training and validation images: duplicates, rare classes, images that are too small.
 
 use serde::{Deserialize, Serialize};
 
 use super::walk::EXTENSIONS;
 use super::{Duplicates, PassedOver, SmallPicture, Split};
-use crate::numbers;
+use crate::numbers::{self, counted};
 
 /// A class with fewer images than this part of the mean is rare.
 const RARE: f64 = 0.1;
@@ -12,21 +12,21 @@ const RARE: f64 = 0.1;
 /// Most classes that are named one by one.
 const NAMED_MAX: usize = 5;
 
-/// What is doubtful about the images that train and those that validate; the test split stays closed.
+/// Problems of the training and validation images; the test split is not read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataCheck {
-    /// Images that are there several times.
+    /// Images that occur more than once.
     pub duplicates: Duplicates,
-    /// Mean number of train images of a class.
+    /// Mean number of training images per class.
     pub class_mean: f64,
     /// Classes with less than a tenth of it.
     pub rare_classes: Vec<RareClass>,
-    /// Classes that no image validates, where there is a validation split.
+    /// Classes without validation images, where there is a validation split.
     pub not_validated: Vec<String>,
-    /// Where the images that validate come from.
+    /// Where the validation images come from.
     #[serde(default)]
     pub validation_source: ValidationSource,
-    /// Number of images that train or validate.
+    /// Number of training and validation images.
     pub images: usize,
     /// Pictures that were enlarged to the size of the images.
     pub small_pictures: Vec<SmallPicture>,
@@ -35,7 +35,7 @@ pub struct DataCheck {
     pub passed_over: PassedOver,
 }
 
-/// Where images that validate come from.
+/// Where validation images come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ValidationSource {
@@ -48,7 +48,7 @@ pub enum ValidationSource {
     Folder,
 }
 
-/// A class of which there is little to learn from.
+/// A class with few images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RareClass {
     /// Its name.
@@ -57,7 +57,7 @@ pub struct RareClass {
     pub images: usize,
 }
 
-/// Something doubtful, and what can be done about it.
+/// A problem, and what can be done about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// What it is.
@@ -95,7 +95,7 @@ impl DataCheck {
         }
     }
 
-    /// Says what is doubtful, the worst first.
+    /// Lists the problems, the worst first.
     pub fn problems(&self) -> Vec<Problem> {
         let images = [self.copies(), self.rare(), self.unmeasured(), self.small()].into_iter().flatten();
         images.chain(self.passed_over.problems()).collect()
@@ -106,16 +106,17 @@ impl DataCheck {
         if images == 0 {
             return None;
         }
-        let [images, copies] = [images, copies].map(|n| numbers::count(n as u64));
-        let mut what = format!("images that are there several times: {images}, in {copies} copies");
+        let verb = if images == 1 { "occurs" } else { "occur" };
+        let mut what = format!("{} {verb} more than once ({})", counted(images, "image"), counted(copies, "copy"));
         let mut fix = "keep one copy of each";
         if of_several_classes > 0 {
-            what.push_str(&format!("; under different classes: {}", numbers::count(of_several_classes as u64)));
-            fix = "decide for one class and keep one copy of each";
+            what.push_str(&format!(", {} of them under different classes", numbers::count(of_several_classes as u64)));
+            fix = "choose one class and keep one copy of each";
         }
         if in_both_splits > 0 {
             let both = numbers::count(in_both_splits as u64);
-            what.push_str(&format!("; both training and validating: {both}"));
+            let verb = if in_both_splits == 1 { "is" } else { "are" };
+            what.push_str(&format!("; {both} {verb} in both train and validation"));
         }
         Some(Problem { what, fix: fix.to_string() })
     }
@@ -237,9 +238,9 @@ mod tests {
         let told: Vec<[&str; 2]> = problems.iter().map(|problem| [&*problem.what, &*problem.fix]).collect();
         let expected = [
             [
-                "images that are there several times: 2, in 5 copies; under different classes: 1; both training and \
-                 validating: 1",
-                "decide for one class and keep one copy of each",
+                "2 images occur more than once (5 copies), 1 of them under different classes; 1 is in both train and \
+                 validation",
+                "choose one class and keep one copy of each",
             ],
             [
                 "classes with less than a tenth of the mean of 68 train images: `c` (6)",

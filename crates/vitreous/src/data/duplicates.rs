@@ -1,4 +1,4 @@
-//! Images that are there several times, byte for byte as a model is given them.
+//! Duplicate images, byte for byte as a model is given them.
 //!
 //! Sums of all images are sorted, and only images of equal sums are compared. The sum is that of rustc's hash tables
 //! (FxHash), eight bytes at a time: it need not be hard to forge, because equal bytes decide.

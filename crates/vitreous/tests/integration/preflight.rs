@@ -101,8 +101,8 @@ fn a_dry_run_estimates_memory_disk_and_time_and_writes_nothing() {
     assert_eq!(heads, ["model", "data", "memory", "disk", "time"], "{told}");
     let problems = "
 problems
-  images that are there several times: 2, in 4 copies; under different classes: 1; both training and validating: 1
-    fix: decide for one class and keep one copy of each
+  2 images occur more than once (4 copies), 1 of them under different classes; 1 is in both train and validation
+    fix: choose one class and keep one copy of each
   classes with less than a tenth of the mean of 21 train images: `cow` (1)
     fix: add images of them, or name the classes to learn with --classes
   classes without a validation image: `cow`
@@ -126,11 +126,10 @@ fn train_prints_one_warning_per_data_problem_and_starts() {
     let stderr = text(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     let notes: Vec<&str> = stderr.lines().filter(|line| line.starts_with("note: ")).collect();
-    let starts =
-        ["images that are there", "classes with less", "classes without", "pictures that are enlarged: 1 of 69"];
+    let starts = ["2 images occur more", "classes with less", "classes without", "pictures that are enlarged: 1 of 69"];
     assert_eq!(notes.len(), starts.len(), "{stderr}");
     assert!(notes.iter().zip(starts).all(|(note, start)| note[6..].starts_with(start)), "{stderr}");
-    assert!(notes[0].ends_with("; decide for one class and keep one copy of each"), "{stderr}");
+    assert!(notes[0].ends_with("; choose one class and keep one copy of each"), "{stderr}");
     assert!(folder.path("runs/photos/weights/last.safetensors").is_file());
     // A subset without the rare class has none of its problems.
     let chosen = json(folder.root(), &training(&["--dry-run", "--classes=ant,bee"]));
