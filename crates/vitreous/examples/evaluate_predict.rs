@@ -10,8 +10,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 pub fn evaluate_and_predict(run: &Path, image: &Path) -> Result<(f64, Guess)> {
     let evaluated = evaluate(run, &EvaluateOptions::default(), &|_| ())?;
     let mut classifier = load_run(run, 1)?;
-    let mut guesses = predict(&mut classifier, &[PathBuf::from(image)], 1, 1).remove(0)?;
-    Ok((evaluated.report.reached.accuracy(), guesses.remove(0)))
+    let mut answer = predict(&mut classifier, &[PathBuf::from(image)], None, 1, 1).remove(0)?;
+    Ok((evaluated.report.reached.accuracy(), answer.value.remove(0)))
 }
 
 pub fn main() -> Result<()> {

@@ -12,11 +12,11 @@ use super::strips;
 use super::train::run_folder;
 use super::{CliError, json, show};
 use crate::advice::Verb;
-use crate::data::{DataError, decoding_bytes};
+use crate::data::{DataError, PixelRanges, decoding_bytes};
 use crate::evaluate::reading::{Reading, digits_text};
 use crate::evaluate::{BATCH, Classifier};
 use crate::experiment::load_classifier;
-use crate::predict::{Guess, predict, read};
+use crate::predict::{Answer, Guess, predict, read};
 use crate::record::{Run, Weights};
 use crate::train::{available_memory, check_memory, threads};
 use crate::{numbers, spelling};
@@ -56,7 +56,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 /// What is printed as JSON.
 #[derive(Serialize)]
-struct Answer {
+struct Predictions {
     weights: String,
     predictions: Vec<PictureAnswer>,
     /// Pictures without a prediction.
@@ -74,6 +74,9 @@ struct PictureAnswer {
     image: String,
     #[serde(flatten)]
     said: Said,
+    /// How the image differs from the training images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
 /// What a model says of a picture.
@@ -89,7 +92,7 @@ enum Said {
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<(), CliError> {
     find_run(&mut args)?;
-    let path = weights_path(&args)?;
+    let (path, usual) = weights_of(&args)?;
     let (threads, batch) = (threads(0).min(args.images.len()), BATCH.min(args.images.len()));
     let mut classifier = load_classifier(&path, threads)?;
     let images = (batch * classifier.shape().len()) as u64;
@@ -105,11 +108,13 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     }
     let mut predictions = Vec::new();
     let (mut errors, mut failed) = (Vec::new(), Vec::new());
-    let answers = args.images.chunks(BATCH).flat_map(|images| ask(&mut classifier, images, &args, threads));
+    let answers =
+        args.images.chunks(BATCH).flat_map(|images| ask(&mut classifier, images, usual.as_ref(), &args, threads));
     for (image, answer) in args.images.iter().zip(answers) {
         match answer {
-            Ok(said) => {
-                let answer = PictureAnswer { image: image.display().to_string(), said };
+            Ok(Answer { value: said, warning }) => {
+                let answer = PictureAnswer { image: image.display().to_string(), said, warning };
+                answer.warning.iter().for_each(|warning| say!("warning: {}: {warning}", answer.image));
                 if args.json {
                     predictions.push(answer);
                 } else {
@@ -128,7 +133,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
         }
     }
     if args.json {
-        show(&json(&Answer { weights: path.display().to_string(), predictions, failed }))?;
+        show(&json(&Predictions { weights: path.display().to_string(), predictions, failed }))?;
     }
     match (errors.len(), args.images.len()) {
         (0, _) => Ok(()),
@@ -137,15 +142,21 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     }
 }
 
-fn ask(classifier: &mut Classifier, images: &[PathBuf], args: &Args, threads: usize) -> Vec<Result<Said, DataError>> {
+fn ask(
+    classifier: &mut Classifier,
+    images: &[PathBuf],
+    usual: Option<&PixelRanges>,
+    args: &Args,
+    threads: usize,
+) -> Vec<Result<Answer<Said>, DataError>> {
     if classifier.is_reader() {
-        let readings = read(classifier, images, args.beam.unwrap_or(strips::BEAM), threads).into_iter();
+        let readings = read(classifier, images, usual, args.beam.unwrap_or(strips::BEAM), threads).into_iter();
         let said =
             |reading: Reading| Said::Digits { digits: digits_text(&reading.digits), probability: reading.probability };
-        return readings.map(|reading| reading.map(said)).collect();
+        return readings.map(|answer| answer.map(|answer| answer.map(said))).collect();
     }
-    let guesses = predict(classifier, images, args.top.unwrap_or(TOP), threads).into_iter();
-    guesses.map(|guesses| guesses.map(|top| Said::Classes { top })).collect()
+    let guesses = predict(classifier, images, usual, args.top.unwrap_or(TOP), threads).into_iter();
+    guesses.map(|answer| answer.map(|answer| answer.map(|top| Said::Classes { top }))).collect()
 }
 
 /// Takes the run from the operands where no flag names it: the first of them that is a run.
@@ -165,10 +176,11 @@ fn find_run(args: &mut Args) -> Result<(), CliError> {
     Err(CliError::user(error, Some(hint.to_string())))
 }
 
-fn weights_path(args: &Args) -> Result<PathBuf, CliError> {
+/// The weights file, and the pixels of the run's training images where it has recorded them.
+fn weights_of(args: &Args) -> Result<(PathBuf, Option<PixelRanges>), CliError> {
     let name = args.weights.as_deref();
     let Some(folder) = &args.run else {
-        return Ok(PathBuf::from(name.unwrap_or_default()));
+        return Ok((PathBuf::from(name.unwrap_or_default()), None));
     };
     let weights = match name {
         None => None,
@@ -182,7 +194,9 @@ fn weights_path(args: &Args) -> Result<PathBuf, CliError> {
             CliError::user(format!("a run has no weights `{name}` (--weights)"), Some(hint))
         })?),
     };
-    Ok(Run::open(folder)?.find_weights(weights.map(Weights::from))?.1)
+    let run = Run::open(folder)?;
+    let path = run.find_weights(weights.map(Weights::from))?.1;
+    Ok((path, run.manifest().data.pixels.clone()))
 }
 
 /// The hint of a bad picture in a data set does not help with a single one.

@@ -14,7 +14,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, GenericImageView, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use self::jpeg::Jpeg;
@@ -27,12 +27,22 @@ use crate::{regular, system_errors};
 /// Largest picture file that is read.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 29;
 
+/// Pixels along each side that are looked at for colors.
+const COLOR_SAMPLE: u32 = 64;
+
+/// Mean difference between the largest and the smallest channel from which a picture counts as colored, of 255.
+const COLOR_SPREAD: u64 = 10;
+
 /// An image made of a picture.
 pub struct Decoded {
     /// Its bytes, `[channels, height, width]`.
     pub pixels: Vec<u8>,
     /// Width and height of the picture, where it had to be enlarged.
     pub enlarged_from: Option<[u32; 2]>,
+    /// Width and height of the picture, upright.
+    pub picture: [u32; 2],
+    /// Whether a color picture was made gray.
+    pub lost_color: bool,
 }
 
 /// A picture with fewer pixels, along one axis or both, than the image that was made of it.
@@ -66,6 +76,7 @@ fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Decoded, 
     };
     let (picture, orientation) = decode_whole(bytes, format)?;
     let (width, height) = (picture.width(), picture.height());
+    let lost_color = shape.channels == 1 && is_colored(&picture);
     let pixels = convert(picture, shape.channels);
 
     let lying = matches!(
@@ -80,7 +91,8 @@ fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Decoded, 
     let image = planar(&upright(cut, wanted, shape.channels, orientation), shape.channels);
     assert_eq!(image.len(), shape.len(), "{size:?} to {shape}");
     let is_enlarged = size.0 < wanted.0 || size.1 < wanted.1;
-    Ok(Decoded { pixels: image, enlarged_from: is_enlarged.then_some([width, height]) })
+    let upright = if lying { [height, width] } else { [width, height] };
+    Ok(Decoded { pixels: image, enlarged_from: is_enlarged.then_some([width, height]), picture: upright, lost_color })
 }
 
 /// Decodes all pixels, after checks of what the file says of itself.
@@ -122,6 +134,24 @@ fn orientation_of(exif: &[u8]) -> Orientation {
     // Some writers put JPEG's own prefix into WebP files as well.
     let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
     Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms)
+}
+
+/// Whether a picture has colors: gray ones are often stored as RGB, in JPEG with small errors.
+fn is_colored(picture: &DynamicImage) -> bool {
+    if !picture.color().has_color() {
+        return false;
+    }
+    let (width, height) = (picture.width(), picture.height());
+    let [across, down] = [width, height].map(|side| (side / COLOR_SAMPLE + 1) as usize);
+    let (mut spread, mut count) = (0_u64, 0_u64);
+    for y in (0..height).step_by(down) {
+        for x in (0..width).step_by(across) {
+            let [red, green, blue, _] = picture.get_pixel(x, y).0;
+            spread += u64::from(red.max(green).max(blue) - red.min(green).min(blue));
+            count += 1;
+        }
+    }
+    spread > COLOR_SPREAD * count
 }
 
 /// Brings a picture to 8 bits and to 1 or 3 channels, in `[height, width, channels]` order.

@@ -235,7 +235,7 @@ pub fn decode_all(
                 break;
             }
             match decode_picture(&picture.path(root), shape, resize) {
-                Ok(Decoded { pixels, enlarged_from }) => {
+                Ok(Decoded { pixels, enlarged_from, .. }) => {
                     image.copy_from_slice(&pixels);
                     if let Some(size) = enlarged_from {
                         small.lock().expect("no thread panics with the lock").push((place, size));

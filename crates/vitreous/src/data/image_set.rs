@@ -44,6 +44,14 @@ impl ImageSet {
         }
     }
 
+    /// Whether the program draws or composes the images.
+    pub(super) fn is_drawn(&self) -> bool {
+        match self {
+            ImageSet::Classified(split) => split.is_drawn(),
+            ImageSet::Strips(_) => true,
+        }
+    }
+
     /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -23,6 +23,7 @@ mod load;
 mod memory;
 mod normalize;
 mod other_folder;
+mod pixel_ranges;
 mod places;
 mod resample;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use folder::SkippedImage;
 pub use image_set::ImageSet;
 pub use load::{Loaded, Wanted, fingerprint, load};
 pub use normalize::Normalization;
+pub use pixel_ranges::PixelRanges;
 pub use places::idx_spellings;
 pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect, inspect_other, known_shape};
 pub use split::Split;

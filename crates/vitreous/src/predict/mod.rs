@@ -1,11 +1,13 @@
-//! Classes of pictures, prepared as the model's training images were: decoded, scaled, normalised.
+//! Classes of image files, which are decoded, scaled and normalized as the training images were.
+
+mod unusual;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 use serde::Serialize;
 
-use crate::data::{DataError, decode_picture};
+use crate::data::{DataError, Decoded, PixelRanges, decode_picture};
 use crate::evaluate::reading::Reading;
 use crate::evaluate::{Classifier, Verdict, top};
 use crate::parallel::on_threads;
@@ -19,19 +21,37 @@ pub struct Guess {
     pub probability: f64,
 }
 
-/// Returns for each picture its most probable classes, the most probable first, at most `count` of them.
+/// An answer about one image file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer<T> {
+    /// The classes, or the digits.
+    pub value: T,
+    /// How the image differs from the training images, if it does so much that the answer means little.
+    pub warning: Option<String>,
+}
+
+impl<T> Answer<T> {
+    /// The same about another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Answer<U> {
+        Answer { value: change(self.value), warning: self.warning }
+    }
+}
+
+/// Returns for each image file its most probable classes, the most probable first, at most `count` of them.
 ///
-/// Pictures are decoded on so many threads and go through the model together: all of them are in memory at once.
+/// Files are decoded on so many threads and go through the model together: all of them are in memory at once.
+/// `usual` are the pixels of the training images, where the run has recorded them.
 ///
 /// # Errors
 /// In the place of a picture that cannot be read or decoded.
 pub fn predict(
     classifier: &mut Classifier,
     pictures: &[PathBuf],
+    usual: Option<&PixelRanges>,
     count: usize,
     threads: usize,
-) -> Vec<Result<Vec<Guess>, DataError>> {
-    answers(classifier, pictures, threads, |classifier, images| {
+) -> Vec<Result<Answer<Vec<Guess>>, DataError>> {
+    answers(classifier, pictures, usual, threads, |classifier, images| {
         let logits = classifier.logits(images);
         let name = |class: usize| classifier.class_names()[class].clone();
         let guess = |verdict: Verdict| Guess { class: name(verdict.class), probability: verdict.probability };
@@ -39,49 +59,55 @@ pub fn predict(
     })
 }
 
-/// Reads the digits of each picture, brought to the size of a strip, as a beam of so many beginnings.
+/// Reads the digits of each image file, scaled to the size of a strip, with a beam of this width.
 ///
 /// # Errors
 /// In the place of a picture that cannot be read or decoded.
 ///
 /// # Panics
-/// When the model is no reader.
+/// When the model is not a reader.
 pub fn read(
     classifier: &mut Classifier,
     pictures: &[PathBuf],
+    usual: Option<&PixelRanges>,
     beam: usize,
     threads: usize,
-) -> Vec<Result<Reading, DataError>> {
-    answers(classifier, pictures, threads, |classifier, images| classifier.read_images(images, beam))
+) -> Vec<Result<Answer<Reading>, DataError>> {
+    answers(classifier, pictures, usual, threads, |classifier, images| classifier.read_images(images, beam))
 }
 
-/// Asks about the pictures that can be decoded, all together.
+/// Gives the images that can be decoded to the model, all together.
 fn answers<T>(
     classifier: &mut Classifier,
     pictures: &[PathBuf],
+    usual: Option<&PixelRanges>,
     threads: usize,
     ask: impl FnOnce(&mut Classifier, &[&[u8]]) -> Vec<T>,
-) -> Vec<Result<T, DataError>> {
+) -> Vec<Result<Answer<T>, DataError>> {
     let decoded = decode(classifier, pictures, threads);
-    let good: Vec<&[u8]> = decoded.iter().flatten().map(Vec::as_slice).collect();
+    let good: Vec<&[u8]> = decoded.iter().flatten().map(|decoded| decoded.pixels.as_slice()).collect();
     let mut answers = if good.is_empty() { Vec::new() } else { ask(classifier, &good) }.into_iter();
-    let answer = |picture: &Result<Vec<u8>, DataError>| match picture {
-        Ok(_) => Ok(answers.next().expect("a good picture has an answer")),
+    let (shape, data) = (classifier.shape(), &classifier.config().data);
+    let answer = |picture: &Result<Decoded, DataError>| match picture {
+        Ok(decoded) => {
+            let value = answers.next().expect("a decoded image has an answer");
+            Ok(Answer { value, warning: unusual::warning(decoded, shape, data, usual) })
+        }
         Err(error) => Err(error.clone()),
     };
     decoded.iter().map(answer).collect()
 }
 
-/// Decodes pictures on several threads.
-fn decode(classifier: &Classifier, pictures: &[PathBuf], threads: usize) -> Vec<Result<Vec<u8>, DataError>> {
+/// Decodes image files on several threads.
+fn decode(classifier: &Classifier, pictures: &[PathBuf], threads: usize) -> Vec<Result<Decoded, DataError>> {
     let (shape, resize) = (classifier.shape(), classifier.config().data.resize);
-    let mut decoded: Vec<Option<Result<Vec<u8>, DataError>>> = pictures.iter().map(|_| None).collect();
+    let mut decoded: Vec<Option<Result<Decoded, DataError>>> = pictures.iter().map(|_| None).collect();
     let jobs = Mutex::new(decoded.iter_mut().zip(pictures));
     on_threads(threads.min(pictures.len()), || {
         loop {
             let job = jobs.lock().expect("no thread panics with the lock").next();
             let Some((answer, path)) = job else { break };
-            *answer = Some(decode_picture(path, shape, resize).map(|decoded| decoded.pixels));
+            *answer = Some(decode_picture(path, shape, resize));
         }
     });
     decoded.into_iter().map(|answer| answer.expect("each picture was a job")).collect()

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Weights;
-use crate::data::{ContentHashes, Forced, Normalization, SkippedImage, SplitName};
+use crate::data::{ContentHashes, Forced, Normalization, PixelRanges, SkippedImage, SplitName};
 
 /// The facts of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -169,6 +169,9 @@ pub struct DataRecord {
     /// versions split by the files' places in their list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<Forced>,
+    /// Which pixels are usual in training images; absent where an earlier version noted the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<PixelRanges>,
 }
 
 impl DataRecord {

@@ -243,6 +243,7 @@ pub(super) mod tests {
                 skipped: Vec::new(),
                 content: None,
                 forced: None,
+                pixels: None,
             },
             machine: MachineRecord {
                 os: "linux".to_string(),

@@ -10,7 +10,8 @@ use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{Config, ResolvedConfig};
 use crate::data::{
-    Facts, ImageSet, ImageShape, Loaded, Normalization, PassedOver, Problem, Split, SplitName, ValidationSource,
+    Facts, ImageSet, ImageShape, Loaded, Normalization, PassedOver, PixelRanges, Problem, Split, SplitName,
+    ValidationSource,
 };
 use crate::models::Model;
 use crate::models::summary::summarise;
@@ -50,6 +51,7 @@ impl Job {
             skipped: loaded.skipped,
             content: loaded.content,
             forced: loaded.forced,
+            pixels: None,
         };
         let threads = threads(config.train.threads);
         let set =
@@ -163,7 +165,7 @@ impl Job {
             model: Some(self.config.model.describe()),
             parameters: self.model.graph.parameter_count(),
             flops: Some(FlopsRecord { forward: summary.flops_forward, backward: summary.flops_backward }),
-            data: self.data.clone(),
+            data: DataRecord { pixels: PixelRanges::of(&self.train), ..self.data.clone() },
             machine: self.machine(),
             resumed: Vec::new(),
             results: None,
