@@ -32,7 +32,7 @@ pub struct SettingsArgs {
     /// A model with a name: vit-tiny, vit-small, vit-base, vgg11, vgg13, vgg16, vgg19, vgg11-bn, ...
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// digits, mnist, fashion-mnist, cifar10, or a folder with a folder of pictures for each class
+    /// A data set by its name (`vitreous data list`), or a folder with a folder of images for each class
     #[arg(long, value_name = "NAME|FOLDER")]
     pub data: Option<String>,
     /// Use some of the classes: even, odd, or names or numbers from 0 with commas, such as cat,dog or 0,2,4

@@ -2,7 +2,7 @@
 //!
 //! Four numbers of an image, in 0..=1, each with the range in which those of nearly all training images lie. That is crude:
 //! it recognizes a photo given to a model of digits, dark digits on white and noise, but not one photo among others.
-//! docs/results.md has the measured rates.
+//! Without the margin below, 0.26 % of MNIST's test images are outside, 0.45 % of Fashion-MNIST's, 0.57 % of CIFAR-10's.
 
 use serde::{Deserialize, Serialize};
 
