@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn every_file_of_the_folder_is_in_the_program() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../presets");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/presets");
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .expect("the folder is there")
             .map(|entry| entry.expect("a file").path().file_stem().expect("a name").to_string_lossy().into_owned())
