@@ -13,8 +13,8 @@ use super::strips;
 use super::train::run_folder;
 use super::{CliError, json, show};
 use crate::config::train::THREADS_MAX;
-use crate::data::{ImageSet, SplitName};
-use crate::evaluate::{Answers, Reached, Report};
+use crate::data::SplitName;
+use crate::evaluate::{Reached, Report};
 use crate::experiment::{EvaluateOptions, Evaluated, evaluate};
 use crate::numbers;
 use crate::record::Weights;
@@ -154,15 +154,11 @@ struct AllReports<'a> {
     splits: Vec<&'a Report>,
 }
 
-/// One split with everything that is known of it; of a reader, also some strips with what was read.
+/// One split with everything that is known of it; of a reader, also some strips with their readings.
 fn text(evaluated: &Evaluated, examples: Option<usize>) -> String {
     let report = &evaluated.report;
-    let strips = match (&evaluated.images, &evaluated.answers) {
-        (ImageSet::Strips(strips), Answers::Readings { readings, .. }) => {
-            strips::examples(strips, readings, examples.unwrap_or(strips::EXAMPLES))
-        }
-        _ => String::new(),
-    };
+    let count = examples.unwrap_or(strips::EXAMPLES);
+    let strips = strips::examples(&*evaluated.images, &evaluated.answers, count);
     strips
         + &match &report.reached {
             Reached::Classes(scores) => class_scores::text(report, scores),
@@ -175,7 +171,7 @@ fn summary(all: &[Evaluated]) -> String {
     let Report { weights, run, step, data, reached, .. } = &all[0].report;
     let columns = match reached {
         Reached::Classes(_) => ["split", "images", "top-1", "95 % interval", "top-5", "loss"],
-        Reached::Reading(_) => ["split", "strips", "all digits right", "95 % interval", "single digits", "loss"],
+        Reached::Reading(_) => ["split", "strips", "exact match", "95 % interval", "digit accuracy", "loss"],
     };
     let mut rows = vec![columns.map(str::to_string)];
     for Evaluated { report, .. } in all {

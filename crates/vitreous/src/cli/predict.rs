@@ -12,6 +12,7 @@ use super::strips;
 use super::train::run_folder;
 use super::{CliError, json, show};
 use crate::advice::Verb;
+use crate::config::model::Task;
 use crate::data::{DataError, PixelRanges, decoding_bytes};
 use crate::evaluate::reading::{Reading, digits_text};
 use crate::evaluate::{BATCH, Classifier};
@@ -40,7 +41,7 @@ pub struct Args {
     /// How many classes to show [default: 5]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     top: Option<usize>,
-    /// Of a reader: beginnings that are followed at a time [default: 1, the likeliest word each time]
+    /// Beam width of a reader [default: 1, greedy decoding]
     #[arg(long, value_name = "N", value_parser = strips::beam)]
     beam: Option<usize>,
     /// Print one JSON object
@@ -85,7 +86,7 @@ struct PictureAnswer {
 enum Said {
     /// A classifier.
     Classes { top: Vec<Guess> },
-    /// A reader of strips.
+    /// A reader.
     Digits { digits: String, probability: f64 },
 }
 
@@ -98,12 +99,12 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     let images = (batch * classifier.shape().len()) as u64;
     let held = images + decoding_bytes(&args.images, threads);
     check_memory("predicting", (classifier.memory(batch), held), false, available_memory(threads))?;
-    match (classifier.is_reader(), args.top, args.beam) {
-        (true, Some(_), _) => {
-            let error = "the model reads strips, it names no classes (--top)";
+    match (classifier.task(), args.top, args.beam) {
+        (Task::ReadStrips, Some(_), _) => {
+            let error = "--top is only for classifiers, but this model is a reader";
             return Err(CliError::user(error, Some("leave out --top".to_string())));
         }
-        (false, _, Some(_)) => return Err(strips::no_reader("--beam")),
+        (Task::Classify, _, Some(_)) => return Err(strips::not_a_reader("--beam")),
         _ => {}
     }
     let mut predictions = Vec::new();
@@ -149,7 +150,7 @@ fn ask(
     args: &Args,
     threads: usize,
 ) -> Vec<Result<Answer<Said>, DataError>> {
-    if classifier.is_reader() {
+    if classifier.task() == Task::ReadStrips {
         let readings = read(classifier, images, usual, args.beam.unwrap_or(strips::BEAM), threads).into_iter();
         let said =
             |reading: Reading| Said::Digits { digits: digits_text(&reading.digits), probability: reading.probability };

@@ -8,7 +8,7 @@ use toml::Value;
 use super::CliError;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
-use crate::config::model::{ImageFacts, ModelKind, ModelSpec};
+use crate::config::model::{ImageFacts, ModelSpec, Task};
 use crate::config::{CheckedConfig, Config, presets};
 use crate::data::{self, DataError};
 use crate::experiment::square_facts;
@@ -106,12 +106,12 @@ impl SettingsArgs {
         Ok(layers)
     }
 
-    /// Lets a reader whose digits nobody chose read built-in ones where MNIST is not there, and returns a note of it.
+    /// Uses the built-in digits for a reader if MNIST is missing and no data was chosen, and returns a note about it.
     pub fn without_mnist(&self, layers: &mut Layers) -> Result<Option<String>, CliError> {
         let Ok(checked) = layers.clone().finish() else { return Ok(None) };
         let Config { data, model, .. } = checked.config();
         let is_chosen = checked.is_written("data", "name") || self.data_dir.is_some() || data.name != "mnist";
-        if is_chosen || model.kind() != ModelKind::Reader {
+        if is_chosen || model.kind().task() != Task::ReadStrips {
             return Ok(None);
         }
         // Where a part of it is there, it is meant.

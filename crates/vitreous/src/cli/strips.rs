@@ -1,61 +1,64 @@
-//! What is shown of strips of digits and of how well they were read.
+//! Output for strips: readings and their scores.
 
 use super::CliError;
 use super::screen::{Align, table};
 use crate::config::strips::WIDTH;
-use crate::data::strips::Strips;
-use crate::evaluate::Report;
+use crate::data::ImageSet;
 use crate::evaluate::reading::{Reading, ReadingScores, blocks, digits_text};
+use crate::evaluate::{Answers, Report};
 use crate::numbers;
 
-/// Widest beam: every answer of two digits.
+/// Maximum beam width: all readings of two digits.
 const BEAM_MAX: usize = 100;
 
-/// Width of a beam where none is given: the likeliest word each time.
+/// Default beam width: greedy decoding.
 pub const BEAM: usize = 1;
 
-/// Strips that are shown where no number is given.
+/// Default number of strips to print.
 pub const EXAMPLES: usize = 3;
 
-/// Says that a flag means something for readers only.
-pub fn no_reader(flag: &str) -> CliError {
-    CliError::user(format!("the model names classes, it reads no strips ({flag})"), Some(format!("leave out {flag}")))
+/// The error for a flag that only readers have.
+pub fn not_a_reader(flag: &str) -> CliError {
+    CliError::user(
+        format!("{flag} is only for readers, but this model is a classifier"),
+        Some(format!("leave out {flag}")),
+    )
 }
 
-/// Reads the width of a beam.
+/// Parses a beam width.
 pub fn beam(text: &str) -> Result<usize, String> {
     let number = text.parse::<usize>().ok().filter(|number| (1..=BEAM_MAX).contains(number));
-    number.ok_or_else(|| format!("it is no whole number between 1 and {BEAM_MAX}"))
+    number.ok_or_else(|| format!("not a whole number between 1 and {BEAM_MAX}"))
 }
 
-/// Draws the first strips, below each what is on it and what was read.
-pub fn examples(strips: &Strips, readings: &[Reading], count: usize) -> String {
-    let mut pixels = vec![0; Strips::shape().len()];
-    let example = |(i, reading): (usize, &Reading)| {
-        strips.compose(i, &mut pixels);
-        let (truth, read) = (digits_text(&strips.digits(i)), said(reading));
-        format!("{}strip {i}: {truth}, read as {read}\n\n", blocks(&pixels, WIDTH))
+/// Draws the first strips, with the digits on them and the model's reading below each.
+pub fn examples(set: &dyn ImageSet, answers: &Answers, count: usize) -> String {
+    let Answers::Readings { truths, readings } = answers else { return String::new() };
+    let example = |(i, (truth, reading)): (usize, (&Vec<u8>, &Reading))| {
+        let mut canvas = Vec::new();
+        let strip = blocks(set.pixels(i, &mut canvas), WIDTH);
+        format!("{strip}strip {i}: {}, read as {}\n\n", digits_text(truth), reading_text(reading))
     };
-    readings.iter().enumerate().take(count).map(example).collect()
+    truths.iter().zip(readings).enumerate().take(count).map(example).collect()
 }
 
-/// What was read and how sure the model is of it.
-pub fn said(reading: &Reading) -> String {
+/// A reading with its probability.
+pub fn reading_text(reading: &Reading) -> String {
     let digits = if reading.digits.is_empty() { "nothing".to_string() } else { digits_text(&reading.digits) };
     format!("{digits} ({})", numbers::percent(reading.probability))
 }
 
-/// How well the strips of a split were read.
+/// The scores of a split's strips.
 pub fn text(report: &Report, scores: &ReadingScores) -> String {
-    let mut rows = vec![["digits", "strips", "all right"].map(str::to_string)];
+    let mut rows = vec![["digits", "strips", "exact match"].map(str::to_string)];
     rows.extend(scores.lengths.iter().map(|length| {
         let part = length.exact as f64 / length.strips.max(1) as f64;
         [length.digits.to_string(), numbers::count(length.strips), numbers::percent(part)]
     }));
     let [low, high] = scores.exact_match_interval.map(numbers::percent);
-    let decoding = if scores.beam == 1 { "greedy".to_string() } else { format!("a beam of {}", scores.beam) };
+    let decoding = if scores.beam == 1 { "greedy".to_string() } else { format!("beam width {}", scores.beam) };
     format!(
-        "{}\n{}loss {:.4}, all digits right {} (95 % interval {low} to {high}), single digits {}\n",
+        "{}\n{}loss {:.4}, exact match {} (95 % interval {low} to {high}), digit accuracy {}\n",
         table(&rows, &[Align::Right; 3]),
         line!("{}; {decoding}", report.title("strips", scores.strips)),
         scores.loss,
@@ -69,16 +72,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beam_has_a_width() {
+    fn a_beam_width_is_between_1_and_100() {
         assert_eq!(beam("7"), Ok(7));
         for bad in ["0", "-1", "x", "101"] {
-            assert_eq!(beam(bad), Err("it is no whole number between 1 and 100".to_string()), "{bad}");
+            assert_eq!(beam(bad), Err("not a whole number between 1 and 100".to_string()), "{bad}");
         }
     }
 
     #[test]
-    fn what_was_read_is_said_also_when_it_is_nothing() {
-        assert_eq!(said(&Reading { digits: vec![4, 0, 7], probability: 0.875 }), "407 (87.50 %)");
-        assert_eq!(said(&Reading { digits: vec![], probability: 0.5 }), "nothing (50.00 %)");
+    fn an_empty_reading_is_written_as_nothing() {
+        assert_eq!(reading_text(&Reading { digits: vec![4, 0, 7], probability: 0.875 }), "407 (87.50 %)");
+        assert_eq!(reading_text(&Reading { digits: vec![], probability: 0.5 }), "nothing (50.00 %)");
     }
 }

@@ -1,17 +1,17 @@
-//! Strips of handwritten digits to be read: one to five digits side by side on a fixed canvas, composed when asked for.
+//! Strips: images with one to five handwritten digits side by side, composed on demand.
 //!
-//! A strip is a function of (key, index) and of the digit images it is made of: nothing is stored. Strips of one split
-//! use that split's digits only, so that a strip of the test split shows no digit that was learnt from.
+//! A strip is a function of (key, index) and of the digit images: nothing is stored. The strips of a split use only the
+//! digits of that split, so no strip of the test split has a digit that was trained on.
 
-use super::{DataError, ImageShape, Split};
-use crate::config::strips::{DIGITS_MAX, HEIGHT, WIDTH};
+use super::{Answer, DataError, ImageSet, ImageShape, Split};
+use crate::config::strips::{DIGITS_MAX, HEIGHT, WIDTH, words};
 use crate::data_sets::DIGITS;
 use crate::random::Key;
 
-/// Two neighbours overlap by so many columns of pixels at most; digits leave about as much empty at their sides.
+/// Maximum overlap of two neighboring digits in pixels; digits have about as much empty space at their sides.
 const OVERLAP_MAX: u64 = 8;
 
-/// Digits stand higher or lower by so many rows of pixels at most.
+/// Maximum vertical shift of a digit in pixels.
 const SHIFT_MAX: u64 = 2;
 
 /// Strips of the digits of one split.
@@ -24,7 +24,7 @@ pub struct Strips {
 /// One digit of a strip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Placed {
-    /// Place in the split.
+    /// Index in the split.
     image: usize,
     /// First column.
     left: usize,
@@ -32,10 +32,10 @@ struct Placed {
     down: usize,
 }
 
-/// Checks that classes are the digits, in their order: a label is then the digit itself.
+/// Checks that the classes are the digits in order, so that a label is the digit itself.
 ///
 /// # Errors
-/// When they are others.
+/// When they are not.
 pub fn check_digits(name: &str, class_names: &[String]) -> Result<(), DataError> {
     if class_names == DIGITS {
         return Ok(());
@@ -44,7 +44,7 @@ pub fn check_digits(name: &str, class_names: &[String]) -> Result<(), DataError>
 }
 
 impl Strips {
-    /// Names the strips of a split's digits, as many as there are digits; further ones can be asked for by their index.
+    /// Makes the strips of a split's digits: as many per epoch as there are digits.
     ///
     /// # Panics
     /// When the split is empty or its images are not `[1, HEIGHT, HEIGHT]` with classes 0 to 9.
@@ -54,31 +54,16 @@ impl Strips {
         Strips { digits, key }
     }
 
-    /// Number of strips of an epoch.
-    pub fn len(&self) -> usize {
-        self.digits.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Shape of a strip.
-    pub fn shape() -> ImageShape {
-        ImageShape { channels: 1, height: HEIGHT, width: WIDTH }
-    }
-
     /// The digits on a strip, from left to right.
-    pub fn digits(&self, index: usize) -> Vec<u8> {
+    fn digits(&self, index: usize) -> Vec<u8> {
         self.placed(index).iter().map(|digit| self.digits.label(digit.image) as u8).collect()
     }
 
-    /// Draws a strip. Where digits overlap, the lighter ink is seen.
+    /// Draws a strip. Where digits overlap, the brighter pixel is used.
     ///
     /// # Shapes
     /// - `pixels`: `[1, HEIGHT, WIDTH]`
-    pub fn compose(&self, index: usize, pixels: &mut [u8]) {
+    fn compose(&self, index: usize, pixels: &mut [u8]) {
         assert_eq!(pixels.len(), HEIGHT * WIDTH, "a canvas of a strip");
         pixels.fill(0);
         for Placed { image, left, down } in self.placed(index) {
@@ -112,6 +97,42 @@ impl Strips {
     }
 }
 
+impl ImageSet for Strips {
+    fn len(&self) -> usize {
+        self.digits.len()
+    }
+
+    fn shape(&self) -> ImageShape {
+        ImageShape { channels: 1, height: HEIGHT, width: WIDTH }
+    }
+
+    /// Each epoch has new strips.
+    fn index(&self, epoch: u64, i: usize) -> usize {
+        epoch as usize * self.len() + i
+    }
+
+    fn pixels<'a>(&'a self, index: usize, canvas: &'a mut Vec<u8>) -> &'a [u8] {
+        canvas.resize(HEIGHT * WIDTH, 0);
+        self.compose(index, canvas);
+        canvas
+    }
+
+    fn answer(&self, index: usize) -> Answer {
+        Answer::Digits(self.digits(index))
+    }
+
+    /// Input 1 is the target words, -1 where there is none; input 2 the words before them.
+    fn label(&self, input: usize, index: usize, values: &mut [f32]) {
+        let digits = self.digits(index);
+        if input == 1 {
+            let targets = words::targets(&digits);
+            values.iter_mut().zip(targets).for_each(|(to, word)| *to = word.map_or(-1.0, f32::from));
+        } else {
+            values.iter_mut().zip(words::given(&digits)).for_each(|(to, word)| *to = f32::from(word));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_comes_as_often_and_digits_stand_in_their_order() {
+    fn all_lengths_are_equally_frequent_and_digits_are_in_order() {
         let strips = strips(5, 223);
         let mut lengths = [0; DIGITS_MAX + 1];
         for index in 0..2000 {
@@ -155,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ink_is_that_of_the_digits() {
+    fn the_pixels_are_those_of_the_digits() {
         let strips = strips(7, 223);
         for index in 0..97 {
             let pixels = drawn(&strips, index);

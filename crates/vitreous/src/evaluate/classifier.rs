@@ -4,15 +4,14 @@ use std::path::Path;
 
 use vitreous_engine::{Examples, Inference, Memory, Session, inference_memory};
 
-use super::reading::{Reader, Reading, ReadingScores, ReadingTally};
-use super::{ClassMap, EvaluateError, Prediction, Scores, Tally, Verdict};
+use super::reading::{Reader, Reading, ReadingTally};
+use super::{Answers, ClassMap, EvaluateError, Prediction, Reached, Tally, Verdict};
 use crate::checkpoint::{Metadata, SavedWeights};
 use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
-use crate::config::model::{ImageFacts, ModelConfig};
+use crate::config::model::{ImageFacts, ModelConfig, Task};
 use crate::data::augment::Augment;
-use crate::data::strips::Strips;
-use crate::data::{ImageSet, ImageShape, Split};
+use crate::data::{Answer, ImageSet, ImageShape, Split};
 use crate::models::{self, Model};
 
 /// Images that go through the model at a time; the number changes no result.
@@ -96,21 +95,43 @@ impl Classifier {
         if found == expected { Ok(()) } else { Err(EvaluateError::ImageShape { found, expected }) }
     }
 
-    /// Asks the model about every image of a split. `progress` is called with the number of images done.
+    /// What the model was trained to do.
+    pub fn task(&self) -> Task {
+        self.config.model.task()
+    }
+
+    /// Evaluates the model on every image of a set. `beam` is a reader's beam width; 1 is greedy decoding. `progress` is
+    /// called with the number of images done.
     ///
     /// # Errors
-    /// When the images have another shape than those the model was made for.
+    /// When the images do not have the shape that the model was trained for.
+    ///
+    /// # Panics
+    /// When the set is for another task.
     pub fn evaluate(
         &mut self,
-        split: &Split,
+        set: &dyn ImageSet,
+        classes: &ClassMap,
+        beam: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(Reached, Answers), EvaluateError> {
+        set.split().map_or(Ok(()), |split| self.check(split))?;
+        Ok(match self.task() {
+            Task::Classify => self.classify(set, classes, progress),
+            Task::ReadStrips => self.read(set, beam, progress),
+        })
+    }
+
+    fn classify(
+        &mut self,
+        set: &dyn ImageSet,
         classes: &ClassMap,
         progress: &mut dyn FnMut(usize),
-    ) -> Result<(Scores, Vec<Prediction>), EvaluateError> {
-        self.check(split)?;
+    ) -> (Reached, Answers) {
+        let split = set.split().expect("a classifier's images are those of the split");
         let mut tally = Tally::new(&self.metadata.class_names);
-        let mut predictions = Vec::with_capacity(split.len());
-        let set = ImageSet::Classified(split.clone());
-        for_each_logits(&mut self.session.inference(), &self.model, &set, &self.augment, &mut |i, logits| {
+        let mut predictions = Vec::with_capacity(set.len());
+        for_each_logits(&mut self.session.inference(), &self.model, set, &self.augment, &mut |i, logits| {
             let label = classes.of(split.label(i));
             let Verdict { class, probability } = tally.add(logits, label);
             predictions.push(Prediction { image: split.image_name(i), label, prediction: class, probability });
@@ -118,51 +139,38 @@ impl Classifier {
                 progress(i + 1);
             }
         });
-        Ok((tally.finish(), predictions))
+        (Reached::Classes(tally.finish()), Answers::Classes(predictions))
     }
 
-    /// Whether the model reads strips of digits instead of naming classes.
-    pub fn is_reader(&self) -> bool {
-        self.model.memory.is_some()
-    }
-
-    /// Reads strips, as a beam of so many beginnings; 1 is greedy. `progress` is called with the number of strips done.
-    ///
-    /// # Panics
-    /// When the model is no reader.
-    pub fn read(
-        &mut self,
-        strips: &Strips,
-        beam: usize,
-        progress: &mut dyn FnMut(usize),
-    ) -> (ReadingScores, Vec<Reading>) {
+    fn read(&mut self, set: &dyn ImageSet, beam: usize, progress: &mut dyn FnMut(usize)) -> (Reached, Answers) {
         let mut reader = self.reader();
-        let set = ImageSet::Strips(strips.clone());
         let mut tally = ReadingTally::default();
-        let mut readings = Vec::with_capacity(strips.len());
-        // As many beginnings at a time as there are images otherwise.
+        let (mut truths, mut readings) = (Vec::with_capacity(set.len()), Vec::with_capacity(set.len()));
+        // As many partial readings per batch as a classifier has images.
         let batch = (BATCH / beam).max(1);
-        for first in (0..strips.len()).step_by(batch) {
-            let images = batch.min(strips.len() - first);
-            let examples = Plain { set: &set, augment: &self.augment, first };
+        for first in (0..set.len()).step_by(batch) {
+            let images = batch.min(set.len() - first);
+            let examples = Plain { set, augment: &self.augment, first };
             let (read, logits) = reader.read(&mut self.session, images, &examples, beam);
             let each = logits.chunks_exact(logits.len() / images);
             for (i, (reading, logits)) in (first..).zip(read.into_iter().zip(each)) {
-                tally.add(&strips.digits(i), &reading, logits);
+                let Answer::Digits(truth) = set.answer(i) else { unreachable!("strips have digits") };
+                tally.add(&truth, &reading, logits);
+                truths.push(truth);
                 readings.push(reading);
             }
             progress(first + images);
         }
-        (tally.finish(beam), readings)
+        (Reached::Reading(tally.finish(beam)), Answers::Readings { truths, readings })
     }
 
-    /// Reads images of strips, of which there is one at least.
+    /// Reads images of strips, at least one, with this beam width.
     ///
     /// # Shapes
     /// - `images`, each: `[1, height, width]`
     ///
     /// # Panics
-    /// When the model is no reader.
+    /// When the model is not a reader.
     pub fn read_images(&mut self, images: &[&[u8]], beam: usize) -> Vec<Reading> {
         self.check_images(images);
         let alone = Alone { images, augment: &self.augment };
@@ -171,7 +179,7 @@ impl Classifier {
     }
 
     fn reader(&self) -> Reader {
-        let ModelConfig::Reader(config) = &self.config.model else { panic!("the model is no reader") };
+        let ModelConfig::Reader(config) = &self.config.model else { panic!("the model is not a reader") };
         Reader::new(config, &self.model, &self.session)
     }
 
@@ -199,7 +207,7 @@ impl Classifier {
 pub fn for_each_logits(
     session: &mut Inference<'_>,
     model: &Model,
-    set: &ImageSet,
+    set: &dyn ImageSet,
     augment: &Augment,
     each: &mut dyn FnMut(usize, &[f32]),
 ) {
@@ -215,7 +223,7 @@ pub fn for_each_logits(
 
 /// Images of a set from the place `first` on.
 struct Plain<'a> {
-    set: &'a ImageSet,
+    set: &'a dyn ImageSet,
     augment: &'a Augment,
     first: usize,
 }

@@ -53,7 +53,7 @@ pub struct Report {
 pub enum Reached {
     /// A classifier.
     Classes(Scores),
-    /// A reader of strips.
+    /// A reader.
     Reading(ReadingScores),
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::confusion::ConfusionMatrix;
 use crate::config::strips::words;
+use crate::data::Answer;
 use crate::record::EvaluationRecord;
 
 /// How many of the greatest logits the second accuracy looks at.
@@ -23,7 +24,8 @@ pub struct Totals {
     targets: u64,
     loss: f64,
     right: u64,
-    top5: u64,
+    /// Absent until there is an image with a class.
+    top5: Option<u64>,
 }
 
 /// As [`Totals`], and counts which class is taken for which.
@@ -105,17 +107,28 @@ impl From<&EvaluationRecord> for Accuracy {
 }
 
 impl Totals {
-    /// Adds an image of class `label` and returns what the model says of it.
+    /// Adds an image with this correct answer.
+    ///
+    /// # Shapes
+    /// - `logits`: `[num_classes]`, or of a strip `[positions, words]`, after the correct words
+    pub fn add(&mut self, logits: &[f32], answer: &Answer) {
+        match answer {
+            Answer::Class(label) => _ = self.add_class(logits, *label),
+            Answer::Digits(digits) => self.add_words(logits, digits),
+        }
+    }
+
+    /// Adds an image of class `label` and returns the model's prediction.
     ///
     /// # Shapes
     /// - `logits`: `[num_classes]`
-    pub fn add(&mut self, logits: &[f32], label: usize) -> Verdict {
+    pub fn add_class(&mut self, logits: &[f32], label: usize) -> Verdict {
         let class = greatest(logits);
         self.images += 1;
         self.targets += 1;
         self.loss += log_sum_exp(logits) - f64::from(logits[label]);
         self.right += u64::from(class == label);
-        self.top5 += u64::from(rank(logits, label) < TOP);
+        *self.top5.get_or_insert(0) += u64::from(rank(logits, label) < TOP);
         Verdict { class, probability: probability(logits, class) }
     }
 
@@ -147,9 +160,9 @@ impl Totals {
         part(self.right, self.images)
     }
 
-    /// Part of the images whose class is among the five greatest logits.
-    pub fn top5(&self) -> f64 {
-        part(self.top5, self.images)
+    /// Fraction of the images whose class has one of the five largest logits; absent for strips.
+    pub fn top5(&self) -> Option<f64> {
+        Some(part(self.top5?, self.images))
     }
 }
 
@@ -165,7 +178,7 @@ impl Tally {
     /// - `logits`: `[num_classes]`
     pub fn add(&mut self, logits: &[f32], label: usize) -> Verdict {
         assert_eq!(logits.len(), self.confusion.names().len(), "a logit for each class");
-        let verdict = self.totals.add(logits, label);
+        let verdict = self.totals.add_class(logits, label);
         self.confusion.add(label, verdict.class, 1);
         verdict
     }
@@ -184,7 +197,7 @@ impl Tally {
             loss: totals.loss(),
             top1: totals.top1(),
             top1_interval: wilson_interval(right, images),
-            top5: totals.top5(),
+            top5: totals.top5().unwrap_or(0.0),
             precision_mean: mean(|class| class.precision),
             recall_mean: mean(|class| class.recall),
             f1_mean: mean(|class| class.f1),

@@ -93,7 +93,7 @@ pub enum ExperimentError {
     #[error("{name} has neither a test split nor a validation split")]
     OnlyTraining { name: String },
     /// An option of readers, for another model.
-    #[error("the model names classes, it reads no strips ({option})")]
+    #[error("{option} is only for readers, but this model is a classifier")]
     NotAReader { option: &'static str },
 }
 

@@ -10,8 +10,9 @@ use super::{Event, ExperimentError, Listener};
 use crate::config::classes::{ClassSubset, spelling};
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
+use crate::config::model::Task;
 use crate::data::strips::check_digits;
-use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split, SplitName, Wanted};
+use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split, SplitName, Wanted, image_set};
 use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report};
 use crate::numbers;
 use crate::record::{RecordError, Run, Weights};
@@ -47,7 +48,7 @@ pub struct Evaluated {
     /// The answer for each image.
     pub answers: Answers,
     /// The images.
-    pub images: ImageSet,
+    pub images: Box<dyn ImageSet>,
     /// Where the report was written.
     pub folder: PathBuf,
     /// Whether the images are the run's own.
@@ -75,7 +76,7 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
         facts.passed_over.problems().for_each(|problem| note(&format!("{}; {}", problem.what, problem.fix)));
     }
     let classes = ClassMap::new(classifier.class_names(), &facts.class_names)?;
-    if classifier.is_reader() {
+    if classifier.task() == Task::ReadStrips {
         check_digits(&facts.name, &facts.class_names)?;
     } else if let Some(option) = options.reader_option {
         return Err(ExperimentError::NotAReader { option });
@@ -168,20 +169,10 @@ fn ask(
     classifier: &mut Classifier,
     classes: &ClassMap,
     progress: &mut dyn FnMut(usize),
-) -> Result<(Reached, Answers, ImageSet), ExperimentError> {
-    let (model, data, seed) = (&classifier.config().model, &classifier.config().data, classifier.config().train.seed);
-    let set = ImageSet::new(images, split, model, data, seed);
-    let (reached, answers) = match &set {
-        ImageSet::Classified(split) => {
-            let (scores, predictions) = classifier.evaluate(split, classes, progress)?;
-            (Reached::Classes(scores), Answers::Classes(predictions))
-        }
-        ImageSet::Strips(strips) => {
-            let (scores, readings) = classifier.read(strips, options.beam.unwrap_or(1), progress);
-            let truths = (0..strips.len()).map(|i| strips.digits(i)).collect();
-            (Reached::Reading(scores), Answers::Readings { truths, readings })
-        }
-    };
+) -> Result<(Reached, Answers, Box<dyn ImageSet>), ExperimentError> {
+    let config = classifier.config();
+    let set = image_set(images, split, classifier.task(), &config.data, config.train.seed);
+    let (reached, answers) = classifier.evaluate(&*set, classes, options.beam.unwrap_or(1), progress)?;
     Ok((reached, answers, set))
 }
 

@@ -4,7 +4,7 @@
 use vitreous_engine::Memory;
 
 use super::{Event, ExperimentError, Listener};
-use crate::config::model::{ImageFacts, ModelKind};
+use crate::config::model::{ImageFacts, Task};
 use crate::config::{CheckedConfig, Config, ResolvedConfig};
 use crate::data::strips::check_digits;
 use crate::data::{self, DataError, Facts, ImageShape, Wanted};
@@ -100,7 +100,7 @@ pub fn inspect(checked: &CheckedConfig, listener: Listener) -> Result<Facts, Exp
         DataError::UnknownName { .. } if !checked.is_written("data", "name") => ExperimentError::NoFolder,
         error => error.into(),
     })?;
-    if checked.config().model.kind() == ModelKind::Reader {
+    if checked.config().model.kind().task() == Task::ReadStrips {
         check_digits(&facts.name, &facts.class_names)?;
     }
     facts.divide(data, threads(train.threads), &|done, total| listener(Event::Reading { done, total }));

@@ -13,7 +13,6 @@ use super::training::{Context, EpochStart, KeptWeights, Training};
 use super::{Event, Job, StepEvent, TrainError};
 use crate::checkpoint::TensorFile;
 use crate::config::train::{Keep, OnNonfinite};
-use crate::data::ImageSet;
 use crate::evaluate::{BATCH, Totals, for_each_logits};
 use crate::random::{Purpose, stream};
 use crate::record::{EpochRow, MetricsLine, Status, Validation, Weights, WeightsHashes};
@@ -187,6 +186,7 @@ impl Training {
         let images = config.train.step_images().min(order.len() - first);
         let key = stream(config.train.seed, Purpose::Augment).with(epoch);
         let (augment, buffers) = (&self.augment, &self.buffers);
+        let set = &**set;
         let examples = StepExamples { set, augment, buffers, epoch, order, first, key };
         let what = examples.step(&config.train, images, lr);
         let targets = what.targets.map_or(images, |targets| targets as usize);
@@ -246,20 +246,16 @@ impl Training {
     /// Looks at the validation split, where there is one.
     fn validate(&mut self, context: &mut Context) -> Option<Validation> {
         let Training { job, session, augment, .. } = self;
-        let set = job.validation.as_ref()?;
+        let set = job.validation.as_deref()?;
         let mut totals = Totals::default();
         let mut look = |i: usize, logits: &[f32]| {
-            match set {
-                ImageSet::Classified(split) => _ = totals.add(logits, split.label(i)),
-                ImageSet::Strips(strips) => totals.add_words(logits, &strips.digits(i)),
-            }
+            totals.add(logits, &set.answer(i));
             if (i + 1).is_multiple_of(BATCH) {
                 (context.listen)(Event::Validated { done: i + 1, total: set.len() });
             }
         };
         session.with_average(|session| for_each_logits(session, &job.model, set, augment, &mut look));
-        let top5 = matches!(set, ImageSet::Classified(_)).then(|| totals.top5());
-        Some(Validation { loss: totals.loss(), accuracy: totals.top1(), top5 })
+        Some(Validation { loss: totals.loss(), accuracy: totals.top1(), top5: totals.top5() })
     }
 
     /// Notes what an epoch came to, and returns whether no earlier one was as good.

@@ -13,7 +13,7 @@ use crate::random::{Key, Purpose, stream};
 /// The images of a step.
 pub struct StepExamples<'a> {
     /// Where the images are.
-    pub set: &'a ImageSet,
+    pub set: &'a dyn ImageSet,
     /// What is done to them.
     pub augment: &'a Augment,
     /// Where it is done.
@@ -57,7 +57,7 @@ impl StepExamples<'_> {
 
     /// How many answers are asked for of so many images.
     pub fn targets(&self, images: usize) -> usize {
-        (0..images).map(|example| self.set.targets(self.index(example))).sum()
+        (0..images).map(|example| self.set.answer(self.index(example)).targets()).sum()
     }
 
     fn index(&self, example: usize) -> usize {
@@ -102,14 +102,13 @@ mod tests {
         let spec = DataSpec { limit_train: Some(23), ..DataSpec::default() };
         let loaded = load(&spec, &inspect(&spec).unwrap(), Wanted::TrainAndValidation, 1, &|_, _| ()).unwrap();
         let split = loaded.train.unwrap();
-        let set = ImageSet::Classified(split.clone());
         let changes = AugmentSpec { horizontal_flip: 0.5, crop_padding: 4, ..AugmentSpec::default() };
         let augment = Augment::new(changes, 1, 28, 28, &[0.2], &[0.2]);
         let (buffers, order) = (BufferPool::default(), stream(3, Purpose::Shuffle).permutation(split.len()));
         let image = |first: usize, example: usize, epoch: u64| {
             let key = stream(3, Purpose::Augment).with(epoch);
             let step =
-                StepExamples { set: &set, augment: &augment, buffers: &buffers, epoch, order: &order, first, key };
+                StepExamples { set: &split, augment: &augment, buffers: &buffers, epoch, order: &order, first, key };
             let (mut pixels, mut label) = (vec![f32::NAN; 28 * 28], [f32::NAN]);
             step.fill(0, example, &mut pixels);
             step.fill(1, example, &mut label);
@@ -125,7 +124,7 @@ mod tests {
     fn each_epoch_has_strips_of_its_own_and_counts_their_words() {
         let spec = DataSpec { limit_train: Some(23), ..DataSpec::default() };
         let loaded = load(&spec, &inspect(&spec).unwrap(), Wanted::TrainAndValidation, 1, &|_, _| ()).unwrap();
-        let set = ImageSet::Strips(Strips::new(loaded.train.unwrap(), stream(3, Purpose::Strips)));
+        let set = Strips::new(loaded.train.unwrap(), stream(3, Purpose::Strips));
         let shape = set.shape();
         let augment = Augment::new(AugmentSpec::default(), 1, shape.height, shape.width, &[0.2], &[0.2]);
         let (buffers, order) = (BufferPool::default(), stream(3, Purpose::Shuffle).permutation(set.len()));

@@ -11,7 +11,7 @@ use crate::config::train::TrainSpec;
 use crate::config::{Config, ResolvedConfig};
 use crate::data::{
     Facts, ImageSet, ImageShape, Loaded, Normalization, PassedOver, PixelRanges, Problem, Split, SplitName,
-    ValidationSource,
+    ValidationSource, image_set,
 };
 use crate::models::Model;
 use crate::models::summary::summarise;
@@ -21,8 +21,8 @@ use crate::record::{DataRecord, FlopsRecord, MachineRecord, Manifest, Status, no
 pub struct Job {
     pub(super) config: ResolvedConfig,
     pub(super) model: Model,
-    pub(super) train: ImageSet,
-    pub(super) validation: Option<ImageSet>,
+    pub(super) train: Box<dyn ImageSet>,
+    pub(super) validation: Option<Box<dyn ImageSet>>,
     pub(super) threads: usize,
     pub(super) passed_over: PassedOver,
     pub(super) validation_source: ValidationSource,
@@ -54,8 +54,8 @@ impl Job {
             pixels: None,
         };
         let threads = threads(config.train.threads);
-        let set =
-            |split: Split, name: SplitName| ImageSet::new(split, name, &config.model, &config.data, config.train.seed);
+        let (task, seed) = (config.model.task(), config.train.seed);
+        let set = |split: Split, name: SplitName| image_set(split, name, task, &config.data, seed);
         let train = set(train, SplitName::Train);
         let validation = loaded.validation.map(|split| set(split, SplitName::Validation));
         let passed_over = facts.passed_over.clone();
@@ -165,7 +165,7 @@ impl Job {
             model: Some(self.config.model.describe()),
             parameters: self.model.graph.parameter_count(),
             flops: Some(FlopsRecord { forward: summary.flops_forward, backward: summary.flops_backward }),
-            data: DataRecord { pixels: PixelRanges::of(&self.train), ..self.data.clone() },
+            data: DataRecord { pixels: PixelRanges::of(&*self.train), ..self.data.clone() },
             machine: self.machine(),
             resumed: Vec::new(),
             results: None,

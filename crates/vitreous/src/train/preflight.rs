@@ -9,7 +9,7 @@ use vitreous_engine::Memory;
 use super::memory::{available_memory, peak_bytes};
 use super::{Job, TrainError, error, optimizer};
 use crate::config::train::{Keep, OnNonfinite, TrainSpec};
-use crate::data::{DataCheck, ImageSet, Problem};
+use crate::data::{DataCheck, Problem};
 use crate::numbers;
 
 /// States that are kept, and one that is being written.
@@ -87,13 +87,10 @@ impl Preflight {
     }
 }
 
-/// Looks at the images. Strips are composed anew each time: of their digits nothing is asked.
+/// Checks the images. Strips are new in each epoch, so their digits are not checked.
 fn images(job: &Job) -> DataCheck {
-    let ImageSet::Classified(train) = &job.train else { return DataCheck::default() };
-    let validation = job.validation.as_ref().and_then(|set| match set {
-        ImageSet::Classified(validation) => Some(validation),
-        ImageSet::Strips(_) => None,
-    });
+    let Some(train) = job.train.split() else { return DataCheck::default() };
+    let validation = job.validation.as_ref().and_then(|set| set.split());
     DataCheck::new(train, validation, &job.data().class_names, job.validation_source, &job.passed_over)
 }
 

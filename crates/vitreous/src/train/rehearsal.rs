@@ -52,7 +52,7 @@ impl Rehearsal {
             let first = index as usize * recipe.step_images();
             let images = recipe.step_images().min(order.len() - first);
             let examples = StepExamples {
-                set: &job.train,
+                set: &*job.train,
                 augment: &augment,
                 buffers: &buffers,
                 epoch: 0,

@@ -271,7 +271,10 @@ fn images_of_any_size_are_predicted_and_bad_ones_named() {
         refused(folder, &["predict", "a.png", "--run=runs/colours", "--beam=2"]),
         refused(folder, &["evaluate", "runs/colours", "--beam=2"]),
     ] {
-        assert_eq!(refused, "error: the model names classes, it reads no strips (--beam)\nhint: leave out --beam\n");
+        assert_eq!(
+            refused,
+            "error: --beam is only for readers, but this model is a classifier\nhint: leave out --beam\n"
+        );
     }
     let absent = refused(folder, &["predict", "d.png", "--run=runs/colours"]);
     assert_eq!(absent, "error: no such file or folder (d.png)\n");

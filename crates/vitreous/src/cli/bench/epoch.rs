@@ -14,7 +14,7 @@ use super::super::{CliError, json, show};
 use super::{Noise, STEPS_MIN};
 use crate::config::CheckedConfig;
 use crate::data::augment::Augment;
-use crate::data::{self, ImageSet, Normalization, SplitName, Wanted};
+use crate::data::{self, Normalization, SplitName, Wanted, image_set};
 use crate::experiment::{Event, inspect, square_facts};
 use crate::models;
 use crate::numbers;
@@ -74,7 +74,7 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let read_s = begin.elapsed().as_secs_f64();
 
     let (recipe, batch) = (&config.train, config.train.step_images());
-    let set = ImageSet::new(split, SplitName::Train, &config.model, &config.data, recipe.seed);
+    let set = image_set(split, SplitName::Train, config.model.task(), &config.data, recipe.seed);
     let shape = set.shape();
     let parameters = Parameters::initialise(&model.graph, stream(recipe.seed, Purpose::Initialise));
     let mut session = Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
@@ -103,7 +103,7 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     for block in firsts.chunks(BLOCK) {
         for &first in block {
             let (augment, buffers, order) = (&augment, &buffers, &order[..]);
-            let examples = StepExamples { set: &set, augment, buffers, epoch: 0, order, first, key };
+            let examples = StepExamples { set: &*set, augment, buffers, epoch: 0, order, first, key };
             epoch_s += step(images(first), &examples, first);
         }
         for &first in block {

@@ -16,6 +16,16 @@ pub struct ImageFacts {
     pub num_classes: usize,
 }
 
+/// What a kind of model is trained to do. What an example is, and which answer is correct, is in `data::ImageSet`; what
+/// is measured, in `evaluate`; how a result is printed, in `cli`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Give the class of an image.
+    Classify,
+    /// Write the digits of a strip.
+    ReadStrips,
+}
+
 /// The keys of one kind of model as written, not yet checked. Its fields are the keys of `[model]`; sizes that the data
 /// set decides (`image_size`, `channels`, `num_classes`) may be left out.
 pub trait KindSpec: Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned {
@@ -24,6 +34,8 @@ pub trait KindSpec: Clone + Debug + Default + PartialEq + Serialize + Deserializ
     /// What is worked out once, when the spec is checked; `()` where nothing is.
     type Layout: Clone + Debug + PartialEq;
 
+    /// What models of this kind are trained to do.
+    const TASK: Task = Task::Classify;
     /// What models of this kind are, in a few words.
     const SUMMARY: &'static str;
     /// The paper or the experiment that they come from.

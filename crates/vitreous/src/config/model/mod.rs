@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
-pub use kind::{Checked, ImageFacts, KindSpec, NamedModel};
+pub use kind::{Checked, ImageFacts, KindSpec, NamedModel, Task};
 pub use options::{
     Activation, Attention, AttentionScale, Block, DropoutPlace, Init, PatchEmbed, Patching, Pooling, Position,
 };
@@ -70,6 +70,11 @@ macro_rules! define_models {
             /// The value of `kind`.
             pub fn name(self) -> &'static str {
                 match self { $(ModelKind::$kind => $name,)+ }
+            }
+
+            /// What models of this kind are trained to do.
+            pub fn task(self) -> Task {
+                match self { $(ModelKind::$kind => $spec::TASK,)+ }
             }
 
             /// What models of this kind are, in a few words.
@@ -143,6 +148,11 @@ macro_rules! define_models {
             /// The spec, with the sizes that the data set decides filled in, as it is saved with a run.
             pub fn spec(&self) -> ModelSpec {
                 match self { $(ModelConfig::$kind(model) => ModelSpec::$kind(model.spec().clone()),)+ }
+            }
+
+            /// What it is trained to do.
+            pub fn task(&self) -> Task {
+                match self { $(ModelConfig::$kind(_) => $spec::TASK,)+ }
             }
 
             /// The sizes that the data set decides.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::kind::{Checked, ImageFacts, KindSpec, contradiction};
+use super::kind::{Checked, ImageFacts, KindSpec, Task, contradiction};
 use super::options::{Activation, AttentionScale, Block, Pooling, Position};
 use super::vit::{DEPTH_MAX, VitSpec, VitSpecError};
 use crate::numbers::counted;
@@ -107,6 +107,7 @@ impl KindSpec for ReaderSpec {
     type Error = ReaderError;
     type Layout = ();
 
+    const TASK: Task = Task::ReadStrips;
     const SUMMARY: &'static str = "encoder and decoder that read strips of digits, one digit after the other";
     const SOURCE: &'static str = "Vaswani et al. 2017";
 
