@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn every_file_of_the_folder_is_in_the_program() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sweeps");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sweeps");
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
