@@ -1,23 +1,56 @@
-//! Trains, compares and looks inside small image classifiers.
+//! Trains, evaluates and compares small image classifiers on a CPU.
 //!
-//! A module uses the layers above it in this list, never those below (ARCHITECTURE.md has the reasons).
+//! Start with [`Experiment`]: a preset or a config file, some keys, then [`Experiment::train`]. The run folder that it
+//! writes can be evaluated ([`Trained::evaluate`](experiment::Trained::evaluate), [`experiment::evaluate`]), used
+//! ([`experiment::load_run`] gives a [`Classifier`], [`predict::predict`] names the classes of image files) and compared
+//! ([`compare`]). The `examples` folder has whole programs.
+//!
+//! ```
+//! use vitreous::Experiment;
+//! use vitreous::experiment::{EvaluateOptions, Event};
+//! use vitreous::train;
+//!
+//! # fn main() -> Result<(), vitreous::experiment::ExperimentError> {
+//! # let folder = std::env::temp_dir().join(format!("vitreous-example-{}", std::process::id()));
+//! let run = Experiment::preset("digits")?
+//!     .set("data.limit_train", 60)?
+//!     .set("train.batch_size", 20)?
+//!     .set("train.epochs", 1)?
+//!     .out(&folder)
+//!     .train(&|event| match event {
+//!         Event::Training(train::Event::Epoch { row, .. }) => println!("loss {}", row.train_loss),
+//!         _ => {}
+//!     })?;
+//! let evaluated = run.evaluate(&EvaluateOptions::default(), &|_| ())?;
+//! println!("test accuracy {}", evaluated.report.reached.accuracy());
+//! # let _ = std::fs::remove_dir_all(folder);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Errors have two parts: what is wrong (`Display`), and what to do about it ([`advice`]).
+//!
+//! A module uses the layers above it in the list below, never those under it (ARCHITECTURE.md has the reasons).
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
-pub mod csv;
-pub mod durations;
+pub(crate) mod csv;
+pub(crate) mod durations;
+#[doc(hidden)]
 pub mod numbers;
-pub mod parallel;
-pub mod random;
-pub mod spelling;
-pub mod system_errors;
+pub(crate) mod parallel;
+pub(crate) mod random;
+pub(crate) mod spelling;
+pub(crate) mod system_errors;
+#[doc(hidden)]
 pub mod text;
 
 pub mod advice;
 pub mod data_sets;
+#[doc(hidden)]
 pub mod layout;
-pub mod regular;
+pub(crate) mod regular;
 
 pub mod config;
 
@@ -42,6 +75,7 @@ pub mod experiment;
 pub mod sweep;
 pub mod verify;
 
+#[doc(hidden)]
 pub mod cli;
 
 pub use evaluate::Classifier;

@@ -116,8 +116,8 @@ impl SweepError {
                 "name the published table, or leave `reproduces` out: the sweep then ranks its settings by validation"
                     .to_string()
             }
-            SweepError::NoValidation { reproduces: Some(sweep), .. } => {
-                format!("{sweep} reproduces a published table and chooses nothing: leave out --test-winner")
+            SweepError::NoValidation { reproduces: Some(table), .. } => {
+                format!("the sweep reproduces {table} and chooses nothing: leave out --test-winner")
             }
             SweepError::NoValidation { .. } => {
                 "use --val-fraction 0.1; the file of a sweep that reproduces a published table, and chooses nothing, says \

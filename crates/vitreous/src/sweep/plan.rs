@@ -129,7 +129,7 @@ impl Sweep {
                 let splits = splits.iter().copied().filter(there).collect();
                 let ranks = variations.len() > 1 && (options.test_winner || file.reproduces.is_none());
                 if ranks && !there(&SplitName::Validation) {
-                    let reproduces = file.reproduces.as_ref().map(|_| options.name.clone());
+                    let reproduces = file.reproduces.clone();
                     return Err(SweepError::NoValidation { run: name, reproduces }.into());
                 }
                 if options.test_winner && !there(&SplitName::Test) {

@@ -248,10 +248,14 @@ fn images_of_any_size_are_predicted_and_bad_ones_named() {
 
     let output = vitreous(folder, &["predict", "a.png", "b.png", "c.png", "--run=runs/colours", "--json"]);
     assert_eq!(output.status.code(), Some(2));
-    let expected = "error: the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)\n\
-                    hint: give whole JPEG, PNG, WebP or BMP files\n\
-                    error: 1 of 3 pictures have no prediction\n";
-    assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+    // With --json, errors are JSON too, one per line.
+    let whats = String::from_utf8_lossy(&output.stderr)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .map(|error| error["error"]["what"].as_str().expect("text").to_string())
+        .collect::<Vec<_>>();
+    let bad = "the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)";
+    assert_eq!(whats, [bad, "1 of 3 pictures have no prediction"]);
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let first =
         |place: usize| (&answer["predictions"][place]["image"], &answer["predictions"][place]["top"][0]["class"]);
