@@ -14,6 +14,15 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// Returns up to `most` candidates that may be meant: those that contain the word, else the closest.
+pub fn nearest_few<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
+    let word = word.to_lowercase();
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let contains = |candidate: &&&str| word.len() > 2 && candidate.to_lowercase().contains(&word);
+    let containing: Vec<&str> = candidates.iter().filter(contains).copied().take(most).collect();
+    if containing.is_empty() { nearest(&word, candidates).into_iter().collect() } else { containing }
+}
+
 /// The words in backquotes: of serde's complaint about an unknown name, that name and those it knows.
 pub fn quoted(message: &str) -> Vec<&str> {
     message.split('`').skip(1).step_by(2).collect()
@@ -42,5 +51,10 @@ mod tests {
     fn a_misspelled_word_finds_its_neighbour_and_nonsense_finds_none() {
         assert_eq!(nearest("embed_dm", ["embed_dim", "depth"]), Some("embed_dim"));
         assert_eq!(nearest("zebra", ["embed_dim", "depth"]), None);
+        let presets = ["digits", "mnist-vit", "mnist-vit-upright", "fashion-vit", "mnist-cnn"];
+        assert_eq!(nearest_few("mnist", presets, 2), ["mnist-vit", "mnist-vit-upright"]);
+        assert_eq!(nearest_few("fashion", presets, 3), ["fashion-vit"]);
+        assert_eq!(nearest_few("mnist-vti", presets, 3), ["mnist-vit"]);
+        assert_eq!(nearest_few("zebra", presets, 3), [""; 0]);
     }
 }

@@ -24,8 +24,7 @@ const FORMAT: u32 = 1;
 /// States that are kept, the newest among them.
 const KEPT: usize = 2;
 
-/// The folder of a run in which they are.
-pub(super) const STATE: &str = "state";
+pub(super) use crate::record::STATE;
 
 /// Largest small file that is read, in bytes: it may hold a number for each of a million steps.
 const RECORD_MAX: u64 = 64 << 20;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::screen::{Align, sentence, table};
+use super::screen::{sentence, table};
 use super::{CliError, json, show};
-use crate::compare::{Against, Comparison, LeftOut, Measure, Sheet, Verdicts, folders, read};
+use crate::compare::{Against, Comparison, LeftOut, Measure, Sheet, folders, read};
 use crate::text;
 
 /// Puts runs side by side: what differs in their settings, what they cost, what they reached
@@ -18,10 +18,10 @@ pub struct Args {
     /// How the table is written
     #[arg(long, value_name = "NAME", default_value = "terminal")]
     format: Format,
-    /// Order of the rows: run, model, parameters, flops, time, train, val, test, or a setting such as lr
+    /// Order of the rows [default: the best first; for csv and json that of the arguments]: run, model, parameters, flops, time, train, val, test, or a setting such as lr
     #[arg(long, value_name = "KEY")]
     sort: Option<String>,
-    /// The other way round
+    /// Reverse the order
     #[arg(long, requires = "sort")]
     reverse: bool,
     /// The accuracy that decides which run is the best, and what differs by more than noise
@@ -86,10 +86,13 @@ pub fn run(args: Args) -> Result<(), CliError> {
     }
     let mut comparison = Comparison::new(runs, left_out, !args.each, by);
     comparison.hold_against(args.against.as_deref().map_or(Against::Best, Against::Named))?;
-    if let Some(key) = &args.sort {
-        comparison.sort(key, args.reverse)?;
+    let format = if args.json { Format::Json } else { args.format };
+    // Programs get the order of the arguments.
+    let best_first = matches!(format, Format::Terminal | Format::Markdown).then(|| by.flag().to_string());
+    if let Some(key) = args.sort.or(best_first) {
+        comparison.sort(&key, args.reverse)?;
     }
-    print(&comparison, if args.json { Format::Json } else { args.format })
+    print(&comparison, format)
 }
 
 /// Prints a comparison; what has no place in the format goes to stderr.
@@ -112,24 +115,17 @@ pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
             show(&text)
         }
         Format::Terminal => {
-            let Sheet { columns: heads, rows, notes, verdicts } = Sheet::new(comparison);
-            let align: Vec<Align> =
-                heads.iter().map(|head| if head.is_number { Align::Right } else { Align::Left }).collect();
-            let head = heads.into_iter().map(|head| head.title).collect();
-            let mut text = table(&[vec![head], rows].concat(), &align);
-            if !notes.is_empty() {
+            let sheet = Sheet::for_screen(comparison);
+            let (rows, align) = sheet.table();
+            let mut text = table(&rows, &align);
+            if !sheet.notes.is_empty() {
                 text.push('\n');
-                notes.iter().for_each(|note| text.push_str(&sentence(note)));
+                sheet.notes.iter().for_each(|note| text.push_str(&sentence(note)));
             }
-            if let Some(Verdicts { title, rows, notes }) = verdicts {
-                let [left, right] = [Align::Left, Align::Right];
-                text.push_str(&format!(
-                    "\n{}{}",
-                    sentence(&title),
-                    table(&rows, &[left, right, left, left, Align::Wrap])
-                ));
-                text.push('\n');
-                notes.iter().for_each(|note| text.push_str(&sentence(note)));
+            if let Some(verdicts) = sheet.verdicts {
+                let (rows, align) = verdicts.table();
+                text.push_str(&format!("\n{}{}\n", sentence(&verdicts.title), table(&rows, &align)));
+                verdicts.notes.iter().for_each(|note| text.push_str(&sentence(note)));
             }
             if !comparison.left_out.is_empty() {
                 text.push_str("\nleft out\n");

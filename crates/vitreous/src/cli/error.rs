@@ -45,7 +45,8 @@ impl CliError {
     /// Prints the error and returns the exit status.
     pub fn report(&self, context: &Context) -> ExitCode {
         if context.json {
-            say!("{}", self.json(context));
+            // One line, however long it is.
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), line!("{}", self.json(context)).as_bytes());
         } else {
             let (what, hint) = self.text(context);
             say!("error: {what}");

@@ -23,16 +23,20 @@ mod error;
 mod evaluate;
 mod fetch;
 mod flags;
+mod models;
+mod pages;
 mod predict;
 mod presets;
 mod progress;
 mod reading;
+mod runs;
 mod screen;
 mod settings;
 mod status;
 mod strips;
 mod summary;
 mod sweep;
+mod sweeps;
 mod train;
 mod verify;
 
@@ -42,16 +46,57 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use advice::Context;
 use error::CliError;
 
-use crate::text;
+use crate::{spelling, text};
+
+/// What the program's exit status means, below the help pages.
+const EXIT_STATUS: &str = "\
+Exit status:
+  0    success
+  1    an error while working, such as a full disk or a loss that is NaN
+  2    invalid arguments, config or data
+  124  --max-time is up; `vitreous train --resume RUN` continues
+  130  interrupted (Ctrl-C, SIGTERM, SIGUSR1) after saving a checkpoint";
+
+/// Words that other programs use for what a command does here.
+const OTHER_NAMES: [(&str, &str); 27] = [
+    ("benchmark", "bench"),
+    ("classify", "predict"),
+    ("clean", "runs clean"),
+    ("complete", "completions"),
+    ("datasets", "data list"),
+    ("diff", "compare"),
+    ("download", "data fetch"),
+    ("eval", "evaluate"),
+    ("fetch", "data fetch"),
+    ("fit", "train"),
+    ("grid", "sweep"),
+    ("infer", "predict"),
+    ("inference", "predict"),
+    ("info", "summary"),
+    ("list", "runs"),
+    ("ls", "runs"),
+    ("resume", "train --resume RUN"),
+    ("run", "train"),
+    ("score", "evaluate"),
+    ("search", "sweep"),
+    ("show", "summary"),
+    ("start", "train"),
+    ("test", "evaluate"),
+    ("tune", "sweep"),
+    ("val", "evaluate"),
+    ("validate", "evaluate"),
+    ("validation", "evaluate"),
+];
 
 /// Trains, compares and looks inside small image classifiers.
 #[derive(Parser)]
-#[command(name = "vitreous", version, about)]
+#[command(name = "vitreous", version, about, after_help = EXIT_STATUS)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -65,11 +110,16 @@ enum Verb {
     Predict(predict::Args),
     Compare(compare::Args),
     Sweep(Box<sweep::Args>),
+    Runs(runs::Args),
     Presets(presets::Args),
+    Models(models::Args),
+    Sweeps(sweeps::Args),
     Summary(summary::Args),
     Data(data::Args),
     Bench(bench::Args),
     Verify(Box<verify::Args>),
+    Completions(pages::CompletionsArgs),
+    Man(pages::ManArgs),
 }
 
 /// Runs the command line and returns the exit status.
@@ -82,7 +132,32 @@ pub fn main() -> ExitCode {
     });
     match parsed {
         Ok((cli, matches)) => run(cli, started).unwrap_or_else(|error| error.report(&Context::new(&matches))),
-        Err(error) => refuse(&error),
+        Err(error) => match unknown_command(&error) {
+            Some(unknown) => unknown.report(&Context::new(&clap::ArgMatches::default())),
+            None => refuse(&error),
+        },
+    }
+}
+
+/// An unknown command as an error of ours, with the command that is meant.
+fn unknown_command(error: &clap::Error) -> Option<CliError> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    // Of a command's own commands, clap says which are known.
+    if std::env::args().nth(1).as_deref() != Some(word) {
+        return None;
+    }
+    Some(CliError::user(format!("unknown command `{word}`"), Some(instead_of(word))))
+}
+
+/// What to do in place of an unknown command.
+fn instead_of(word: &str) -> String {
+    let parser = Cli::command();
+    let verbs = || parser.get_subcommands().map(clap::Command::get_name);
+    let other = OTHER_NAMES.iter().find(|(other, _)| *other == word).map(|(_, verb)| *verb);
+    match other.or_else(|| spelling::nearest(word, verbs())) {
+        Some(verb) => format!("did you mean `vitreous {verb}`?"),
+        None if presets::is_preset(word) => format!("train a preset with `vitreous train {word}`"),
+        None => "`vitreous --help` lists the commands".to_string(),
     }
 }
 
@@ -120,7 +195,12 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Evaluate(args) => evaluate::run(args)?,
         Verb::Predict(args) => predict::run(args)?,
         Verb::Compare(args) => compare::run(args)?,
+        Verb::Runs(args) => runs::run(args)?,
         Verb::Presets(args) => presets::run(args)?,
+        Verb::Models(args) => models::run(args)?,
+        Verb::Sweeps(args) => sweeps::run(args)?,
+        Verb::Completions(args) => pages::completions(&args)?,
+        Verb::Man(args) => pages::man(&args)?,
         Verb::Summary(args) => summary::run(args).map_err(|error| error.in_flags(false))?,
         Verb::Data(args) => data::run(args).map_err(|error| error.in_flags(false))?,
         Verb::Verify(args) => verify::run(*args).map_err(|error| error.in_flags(true))?,
@@ -135,13 +215,61 @@ fn json(value: &impl serde::Serialize) -> String {
     text::visible_json(&json).into_owned() + "\n"
 }
 
-/// Writes a result to stdout; its line breaks are its own, as names in it went through [`line!`] or a table. Who reads it may stop early, as `head` does: the program then ends without complaint.
+/// Writes a result to stdout; its line breaks are its own, as names in it went through [`line!`] or a table. A reader such
+/// as `head` may stop early: the program then ends, with success.
 fn show(text: &str) -> Result<(), CliError> {
+    if !write_to_stdout(text)? {
+        std::process::exit(0);
+    }
+    Ok(())
+}
+
+/// Writes to stdout; returns whether anything still reads it.
+fn write_to_stdout(text: &str) -> Result<bool, CliError> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text::visible_lines(text).as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        written => written.map_err(|error| {
-            CliError::failure(format!("cannot write to stdout: {}", crate::system_errors::system_error(&error)), None)
-        }),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => {
+            let reason = crate::system_errors::system_error(&error);
+            Err(CliError::failure(format!("cannot write to stdout: {reason}"), None))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_command_gets_the_one_that_is_meant() {
+        assert_eq!(instead_of("test"), "did you mean `vitreous evaluate`?");
+        assert_eq!(instead_of("ls"), "did you mean `vitreous runs`?");
+        assert_eq!(instead_of("trian"), "did you mean `vitreous train`?");
+        assert_eq!(instead_of("mnist-vit"), "train a preset with `vitreous train mnist-vit`");
+        assert_eq!(instead_of("zebra"), "`vitreous --help` lists the commands");
+        let parser = Cli::command();
+        let verbs: Vec<&str> = parser.get_subcommands().map(clap::Command::get_name).collect();
+        for (other, verb) in OTHER_NAMES {
+            assert!(!verbs.contains(&other), "{other} is a command");
+            assert!(verbs.contains(&verb.split(' ').next().unwrap()), "{verb} is no command");
+        }
+    }
+
+    #[test]
+    fn help_pages_fit_into_80_columns() {
+        fn check(command: &mut clap::Command, name: &str) {
+            for page in [command.render_help(), command.render_long_help()] {
+                for line in page.to_string().lines() {
+                    assert!(text::width(line) <= 80, "{name}: {line}");
+                }
+            }
+            for inner in command.get_subcommands_mut() {
+                check(&mut inner.clone().term_width(80), &format!("{name} {}", inner.get_name()));
+            }
+        }
+        let mut command = Cli::command().term_width(80);
+        command.build();
+        check(&mut command, "vitreous");
     }
 }

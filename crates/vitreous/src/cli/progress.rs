@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::flags::Flags;
+use super::screen;
 use super::settings::SettingsArgs;
 use super::status::StatusLine;
 use crate::record::{EpochRow, Validation};
@@ -33,6 +34,7 @@ pub struct TrainProgress {
     epoch_start: Instant,
     line: Instant,
     rate: Rate,
+    is_read: bool,
 }
 
 /// Images per second, lately.
@@ -108,6 +110,7 @@ impl TrainProgress {
             epoch_start: now,
             line: now,
             rate: Rate { since: now, images: 0, value: None },
+            is_read: true,
         }
     }
 
@@ -146,11 +149,16 @@ impl TrainProgress {
         }
     }
 
-    fn say(&self, line: &str) {
+    fn say(&mut self, line: &str) {
         match &self.status {
             Some(status) => status.say(line),
-            None => say!("{line}"),
+            None => self.is_read &= screen::write_to_stderr(line),
         }
+    }
+
+    /// Whether stderr is still read: a closed pipe (`2>&1 | head`) shows no progress.
+    pub fn is_read(&self) -> bool {
+        self.is_read
     }
 
     /// Takes the bar away.
@@ -239,6 +247,7 @@ pub fn epoch_line(row: &EpochRow, epochs: usize, time: Duration, mark: &str) -> 
 fn loss(value: f64) -> String {
     match value.abs() {
         size if size >= 1e5 => format!("{value:.0e}"),
+        size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.2}"),
         size if size >= 1.0 => format!("{value:.3}"),
         _ => format!("{value:.4}"),

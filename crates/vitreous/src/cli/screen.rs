@@ -1,6 +1,6 @@
 //! The terminal: how wide it is, and tables and sentences that fit into it.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use crate::layout;
 pub use crate::layout::Align;
@@ -57,7 +57,13 @@ pub fn message(text: &str) -> String {
     layout::paragraph(text, stderr_columns().map(|columns| columns.min(SENTENCE_MAX)), if is_label { start } else { 0 })
 }
 
-/// Writes a message to stderr. Nobody may be there to read it any more: work goes on all the same.
+/// Writes a message to stderr. If nobody reads it any more, work goes on all the same.
 pub fn say(text: &str) {
-    let _ = std::io::stderr().write_all(message(text).as_bytes());
+    let _ = write_to_stderr(text);
+}
+
+/// Writes a message to stderr; returns whether anything still reads it.
+pub fn write_to_stderr(text: &str) -> bool {
+    let written = std::io::stderr().write_all(message(text).as_bytes());
+    !written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

@@ -11,8 +11,11 @@ use crate::{durations, numbers, text};
 /// Time for which a line stays at least before the next one takes its place.
 const STAYS: Duration = Duration::from_millis(100);
 
-/// Greatest and least width of the bar, its ends counted; a shorter one tells nothing and is left out.
-const BAR: [usize; 2] = [24, 6];
+/// Greatest and least width of the bar, its ends counted; a shorter one is left out.
+const BAR: [usize; 2] = [24, 10];
+
+/// Parts from this number on are left out rather than the bar.
+const BEHIND_THE_BAR: usize = 3;
 
 /// What a line says, part by part. A part that finds no room is left out, the one with the highest number first; those
 /// of number 0 stay.
@@ -86,15 +89,17 @@ impl Drawn {
 /// Joins as many parts as there is room for, and puts a bar before them where room is left for one.
 fn with_bar(done: f64, parts: Parts, columns: usize) -> String {
     let mut parts: Vec<&(usize, String)> = parts.iter().filter(|(_, part)| !part.is_empty()).collect();
+    let [most, least] = BAR;
     let text = loop {
         let text = parts.iter().map(|(_, part)| part.as_str()).collect::<Vec<_>>().join("  ");
         let last = parts.iter().enumerate().max_by_key(|(_, (number, _))| *number);
+        let has_room = |more: usize| text::width(&text) + more <= columns;
         match last {
-            Some((at, (1.., _))) if text::width(&text) > columns => drop(parts.remove(at)),
+            Some((at, (BEHIND_THE_BAR.., _))) if !has_room(least + 1) => drop(parts.remove(at)),
+            Some((at, (1.., _))) if !has_room(0) => drop(parts.remove(at)),
             _ => break text::shortened(&text, columns),
         }
     };
-    let [most, least] = BAR;
     let width = columns.saturating_sub(text::width(&text) + 1).min(most);
     if width < least {
         return text;
@@ -123,11 +128,12 @@ mod tests {
         assert_eq!(with_bar(0.5, &parts, 79), format!("[====>   ] {text}"));
         assert_eq!(with_bar(0.5, &parts, 79).len(), 79);
         assert_eq!(with_bar(0.5, &parts, 119), format!("[===========>          ] {text}"));
-        assert_eq!(with_bar(0.5, &parts, 70), text);
-        assert_eq!(with_bar(0.5, &parts, 54), "epoch 10/16  loss 0.1234  acc 97.25 %  4 min 05 s left");
+        let shorter = "epoch 10/16  loss 0.1234  acc 97.25 %  4 min 05 s left";
+        assert_eq!(with_bar(0.5, &parts, 78), format!("[==========>          ] {shorter}"));
+        assert_eq!(with_bar(0.5, &parts, 54), "[=====>    ] epoch 10/16  loss 0.1234  4 min 05 s left");
         assert_eq!(with_bar(0.5, &parts, 41), "epoch 10/16  loss 0.1234  4 min 05 s left");
         assert_eq!(with_bar(0.5, &parts, 39), "[======>     ] epoch 10/16  loss 0.1234");
-        assert_eq!(with_bar(0.5, &parts, 20), "[===>  ] epoch 10/16");
+        assert_eq!(with_bar(0.5, &parts, 22), "[====>   ] epoch 10/16");
         assert_eq!(with_bar(0.5, &parts, 11), "epoch 10/16");
         assert_eq!(with_bar(0.5, &parts, 7), "epoch~");
         for columns in 1..130 {

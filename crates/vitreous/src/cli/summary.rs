@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use vitreous_engine::{Memory, training_memory};
 
+use super::presets::preset_of;
 use super::screen::stdout_columns;
 use super::settings::{SettingsArgs, as_written, image_facts};
 use super::{CliError, json, show};
@@ -23,6 +24,9 @@ const NAMED_MODEL_IMAGES: ImageFacts = ImageFacts { image_size: 224, channels: 3
 /// Shows a model's layers with their shapes, parameters and floating-point operations
 #[derive(clap::Args)]
 pub struct Args {
+    /// The preset whose model is shown, such as mnist-vit (the same as --preset)
+    #[arg(value_name = "PRESET", conflicts_with_all = ["preset", "run"])]
+    start: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,
     /// The folder of a run, to show its model
@@ -60,7 +64,10 @@ struct MemoryBytes {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> Result<(), CliError> {
+pub fn run(mut args: Args) -> Result<(), CliError> {
+    if let Some(start) = args.start.take() {
+        args.settings.preset = Some(preset_of(start)?);
+    }
     let config = config(&args)?;
     let model = models::build_for_training(&config)?;
     let summary = summarise(&model);

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -12,10 +12,11 @@ use signal_hook::flag;
 use vitreous_engine::Average;
 
 use super::flags::Flags;
+use super::presets::preset_of;
 use super::progress::{TrainProgress, line_steps};
 use super::reading::watched;
 use super::settings::{SettingsArgs, shell_word};
-use super::{CliError, dry_run, json, show};
+use super::{CliError, EXIT_STATUS, dry_run, json, show, write_to_stdout};
 use crate::config::presets;
 use crate::data::ImageShape;
 use crate::evaluate::Accuracy;
@@ -38,7 +39,11 @@ const AUTO: &str = "auto";
 
 /// Trains a model and saves it with its records; without arguments, a small one on built-in digits
 #[derive(clap::Args)]
+#[command(after_help = EXIT_STATUS)]
 pub struct Args {
+    /// The preset to start from, such as mnist-vit (the same as --preset)
+    #[arg(value_name = "PRESET", conflicts_with = "preset")]
+    start: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,
     #[command(flatten)]
@@ -80,6 +85,9 @@ fn time(text: &str) -> Result<Duration, String> {
 
 /// Runs the command; `started` is when the program did.
 pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
+    if let Some(start) = args.start.take() {
+        args.settings.preset = Some(preset_of(start)?);
+    }
     let earlier = args.resume.clone().map(|resume| earlier_run(&mut args, &resume)).transpose()?.flatten();
     let mut layers = args.settings.layers(args.flags.values())?;
     let built_in = args.settings.without_mnist(&mut layers)?;
@@ -91,8 +99,12 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     };
     let prepared = watched(|listener| Prepared::new(&checked, listener))?;
     if let Some(earlier) = &earlier {
+        let is_done = earlier.is_done(checked.config());
+        if !is_done {
+            earlier.check_checkpoint()?;
+        }
         earlier.changes(&prepared.config_of(earlier.run()).to_toml())?;
-        if earlier.is_done(checked.config()) {
+        if is_done {
             return show_done(earlier.run(), args.json);
         }
     }
@@ -132,11 +144,20 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     };
     let until = args.max_time.and_then(|time| started.checked_add(time));
     let limits = Limits { stop: &stop, until, save_every: args.save_every.unwrap_or(SAVE_EVERY) };
-    let outcome = training.train(started, &limits, &mut |event| progress.show(event));
+    let outcome = training.train(started, &limits, &mut |event| {
+        progress.show(event);
+        // Nobody would learn what a training does whose output is closed: it ends as by Ctrl-C, and can be resumed.
+        if !progress.is_read() {
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
     progress.finish();
     let outcome = outcome?;
     let run = training.run();
-    show(&if args.json { json(&result(run, &outcome)) } else { report(run, &outcome) })?;
+    let text = if args.json { json(&result(run, &outcome)) } else { report(run, &outcome) };
+    if !write_to_stdout(&text)? {
+        say!("note: stdout is closed; the result is in {}", run.folder().join("manifest.json").display());
+    }
     Ok(match outcome.status {
         Status::Interrupted => ExitCode::from(INTERRUPTED),
         Status::MaxTime => ExitCode::from(TIME_UP),

@@ -70,6 +70,9 @@ pub struct Row {
     pub test_acc: Option<Spread>,
     /// Wilson's 95 % interval of it, where it is that of one run.
     pub test_acc_interval: Option<[f64; 2]>,
+    /// Whether all its runs have a validation split.
+    #[serde(skip)]
+    pub has_validation: bool,
     /// Its accuracy against that of the comparison's reference.
     pub difference: Option<RowDifference>,
 }
@@ -142,6 +145,7 @@ impl Row {
             val_acc_interval: interval(runs.iter().filter_map(|run| run.validation)),
             test_acc: of(&|run| run.test.map(|found| found.value)),
             test_acc_interval: interval(runs.iter().filter_map(|run| run.test)),
+            has_validation: runs.iter().all(|run| run.has_validation),
             difference: None,
         }
     }

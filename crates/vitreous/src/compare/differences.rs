@@ -83,7 +83,7 @@ pub enum AgainstError {
     Absent { name: String, known: Vec<String> },
     /// Nobody knows its accuracy.
     #[error("the {by} of {name} is not known (--against)")]
-    NotEvaluated { name: String, by: Measure },
+    NotEvaluated { name: String, by: Measure, has_validation: bool },
 }
 
 impl Explain for AgainstError {
@@ -102,6 +102,9 @@ impl AgainstError {
             },
             AgainstError::NotEvaluated { by: Measure::Test, .. } => {
                 "measure it with `vitreous evaluate RUN`".to_string()
+            }
+            AgainstError::NotEvaluated { has_validation: false, .. } => {
+                "this run has no validation split: compare test accuracies with --by test".to_string()
             }
             AgainstError::NotEvaluated { by: Measure::Validation, .. } => {
                 "measure it with `vitreous evaluate RUN --split val`, or compare test accuracies with --by test"
@@ -136,7 +139,8 @@ impl Comparison {
         let Some(reference) = reference else { return Ok(()) };
         let mean = |row: &Row| by.of(row).map(|spread| spread.mean);
         let Some(best) = mean(&self.rows[reference]) else {
-            return Err(AgainstError::NotEvaluated { name: self.rows[reference].name.clone(), by });
+            let Row { name, has_validation, .. } = &self.rows[reference];
+            return Err(AgainstError::NotEvaluated { name: name.clone(), by, has_validation: *has_validation });
         };
         let images = by.images(&self.rows[reference].settings);
         let others =

@@ -41,6 +41,8 @@ pub struct RunFacts {
     pub validation: Option<Accuracy>,
     /// Accuracy on the test split, where `evaluate` was run.
     pub test: Option<Accuracy>,
+    /// Whether it has a validation split.
+    pub has_validation: bool,
     /// Of a reader, the width of the beam by which it was tested.
     pub beam: Option<u64>,
 }
@@ -73,10 +75,12 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// Returns the folders that are meant: a folder that is no run but has runs in it stands for all folders in it.
+/// Returns the folders that are meant: a folder that is no run but has runs in it stands for all folders in it. A sweep's
+/// analysis between its runs (`runs/sweep/*`) is not meant.
 pub fn folders(given: &[PathBuf]) -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
-    let all = given.iter().flat_map(|folder| match runs_inside(folder) {
+    let is_analysis = |path: &Path| given.len() > 1 && path.ends_with("analysis.md") && path.is_file();
+    let all = given.iter().filter(|path| !is_analysis(path)).flat_map(|folder| match runs_inside(folder) {
         Some(inside) => inside,
         None => vec![folder.clone()],
     });
@@ -153,6 +157,7 @@ fn facts(folder: &Path, by: Measure) -> Result<RunFacts, String> {
         train: measured.or_else(|| results.train_acc.map(TrainAccuracy::Running)),
         validation: validation.or_else(|| of_these(SplitName::Validation).map(Accuracy::from)),
         test: test.map(Accuracy::from),
+        has_validation: manifest.data.validation > 0,
         beam: test.and_then(|test| test.beam),
     })
 }
@@ -259,6 +264,9 @@ mod tests {
         fs::create_dir(at("plots")).unwrap();
         assert_eq!(folders(&[folder.path().to_path_buf(), at("a")]), ["a", "b", "plots"].map(at));
         assert_eq!(folders(&[at("plots")]), [at("plots")]);
+        fs::write(at("analysis.md"), "").unwrap();
+        assert_eq!(folders(&[at("a"), at("analysis.md")]), [at("a")]);
+        assert_eq!(folders(&[at("analysis.md")]), [at("analysis.md")]);
     }
 
     #[test]
@@ -284,20 +292,25 @@ mod tests {
         assert_eq!(evaluated.test, Some(Accuracy { value: 0.125, images: 7 }));
     }
 
+    /// The facts of a run with this validation accuracy of its best weights, and with what `evaluate` found: split, weights
+    /// and accuracy.
+    fn evaluated(best: Option<f64>, evaluations: &[(&str, &str, f64)], by: Measure) -> RunFacts {
+        let folder = tempfile::tempdir().unwrap();
+        write_run(folder.path(), "", |manifest| {
+            manifest["results"]["best_val_acc"] = best.into();
+            let found = evaluations.iter().map(|(split, weights, top1)| {
+                serde_json::json!({"split": split, "weights": weights, "data": "photos", "images": 8, "loss": 0.5,
+                    "top1": top1})
+            });
+            manifest["evaluations"] = found.collect();
+        });
+        facts(folder.path(), by).unwrap()
+    }
+
     #[test]
     fn accuracies_of_a_run_are_all_of_the_same_weights() {
-        let folder = tempfile::tempdir().unwrap();
         let facts_of = |best: Option<f64>, evaluations: &[(&str, &str, f64)]| {
-            let at = folder.path().join("run");
-            write_run(&at, "", |manifest| {
-                manifest["results"]["best_val_acc"] = best.into();
-                let found = evaluations.iter().map(|(split, weights, top1)| {
-                    serde_json::json!({"split": split, "weights": weights, "data": "photos", "images": 8, "loss": 0.5,
-                        "top1": top1})
-                });
-                manifest["evaluations"] = found.collect();
-            });
-            let facts = facts(&at, Measure::Test).unwrap();
+            let facts = evaluated(best, evaluations, Measure::Test);
             let train = facts.train.map(TrainAccuracy::value);
             (facts.weights, train, facts.validation.map(|found| found.value))
         };
@@ -319,18 +332,8 @@ mod tests {
 
     #[test]
     fn what_is_ranked_by_validation_shows_the_weights_that_were_validated() {
-        let folder = tempfile::tempdir().unwrap();
         let facts_of = |best: Option<f64>, evaluations: &[(&str, &str, f64)]| {
-            let at = folder.path().join("run");
-            write_run(&at, "", |manifest| {
-                manifest["results"]["best_val_acc"] = best.into();
-                let found = evaluations.iter().map(|(split, weights, top1)| {
-                    serde_json::json!({"split": split, "weights": weights, "data": "photos", "images": 8, "loss": 0.5,
-                        "top1": top1})
-                });
-                manifest["evaluations"] = found.collect();
-            });
-            let facts = facts(&at, Measure::Validation).unwrap();
+            let facts = evaluated(best, evaluations, Measure::Validation);
             (facts.weights, facts.validation.map(|found| found.value), facts.test.map(|found| found.value))
         };
         let (best, last) = (Some(Weights::Best), Some(Weights::Last));

@@ -7,6 +7,7 @@ use toml::Value;
 use super::{Comparison, Measure, Row, Spread, Verdicts};
 use crate::config::difference::shown;
 use crate::csv;
+use crate::layout::{Align, markdown_table};
 use crate::record::Weights;
 use crate::text::{markdown, shortened};
 use crate::{durations, numbers};
@@ -88,14 +89,61 @@ impl Sheet {
         Sheet { columns, rows: rows.iter().map(cells).collect(), notes, verdicts }
     }
 
+    /// Puts a comparison into cells for a screen: accuracies and settings come first, columns that are the same in all rows
+    /// become a note, and accuracies over seeds have no range. Markdown, CSV and JSON have everything.
+    pub fn for_screen(comparison: &Comparison) -> Sheet {
+        let mut sheet = Sheet::new(comparison);
+        let place = |title: &str| match title {
+            "run" => 0,
+            "seeds" => 1,
+            "val acc" if comparison.ranked_by == Measure::Validation => 2,
+            "test acc" if comparison.ranked_by == Measure::Test => 2,
+            "val acc" | "test acc" => 3,
+            "train acc" => 5,
+            "training time" => 6,
+            "weights" => 7,
+            "parameters" => 8,
+            "FLOPs" => 9,
+            "model" => 10,
+            _ => 4,
+        };
+        let mut order: Vec<usize> = (0..sheet.columns.len()).collect();
+        order.sort_by_key(|&at| place(&sheet.columns[at].title));
+        let is_same = |at: &usize| {
+            place(&sheet.columns[*at].title) >= 8 && sheet.rows.iter().all(|row| row[*at] == sheet.rows[0][*at])
+        };
+        if sheet.rows.len() > 1 {
+            let (same, own): (Vec<usize>, Vec<usize>) = order.into_iter().partition(is_same);
+            let same: Vec<String> =
+                same.iter().map(|&at| format!("{} {}", sheet.columns[at].title, sheet.rows[0][at])).collect();
+            if !same.is_empty() {
+                sheet.notes.insert(0, format!("the same in all rows: {}", same.join(", ")));
+            }
+            order = own;
+        }
+        let without_range = |cell: &String| match (cell.find(" ("), cell.find(')')) {
+            (Some(start), Some(end)) if start < end => format!("{}{}", &cell[..start], &cell[end + 1..]),
+            _ => cell.clone(),
+        };
+        let cell = |row: &Vec<String>, at: usize| {
+            if sheet.columns[at].title.ends_with(" acc") { without_range(&row[at]) } else { row[at].clone() }
+        };
+        let rows = sheet.rows.iter().map(|row| order.iter().map(|&at| cell(row, at)).collect()).collect();
+        let columns = order.iter().map(|&at| sheet.columns[at].clone()).collect();
+        Sheet { columns, rows, ..sheet }
+    }
+
+    /// The titles, then the rows, and where their cells stand.
+    pub fn table(&self) -> (Vec<Vec<String>>, Vec<Align>) {
+        let titles = self.columns.iter().map(|column| column.title.clone()).collect();
+        let align = |column: &Column| if column.is_number { Align::Right } else { Align::Left };
+        ([vec![titles], self.rows.clone()].concat(), self.columns.iter().map(align).collect())
+    }
+
     /// Writes a Markdown table with its notes below.
     pub fn markdown(&self) -> String {
-        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let mut text = line(self.columns.iter().map(|column| markdown(&column.title)).collect());
-        text.push_str(&line(
-            self.columns.iter().map(|column| if column.is_number { "---:" } else { "---" }.to_string()).collect(),
-        ));
-        self.rows.iter().for_each(|row| text.push_str(&line(row.iter().map(|cell| markdown(cell)).collect())));
+        let (rows, align) = self.table();
+        let mut text = markdown_table(&rows, &align);
         if !self.notes.is_empty() {
             text.push('\n');
             self.notes.iter().for_each(|note| text.push_str(&format!("- {}\n", markdown(note))));
@@ -219,11 +267,10 @@ fn notes(comparison: &Comparison, further: &[String], several: bool) -> Vec<Stri
         notes.push(text.to_string());
     }
     if rows.iter().any(|row| row.train_acc.is_some() && !row.train_acc_measured) {
-        let text =
-            "~ is the mean over the last epoch's steps, while learning; `evaluate RUN --split train` measures it";
+        let text = "~ is the running mean of the last epoch; `vitreous evaluate RUN --split train` measures the training accuracy";
         notes.push(text.to_string());
     }
-    if rows.iter().any(|row| row.val_acc.is_none() && row.weights.is_some()) {
+    if rows.iter().any(|row| row.val_acc.is_none() && row.weights.is_some() && row.has_validation) {
         let text = "no validation accuracy of these weights (-): `vitreous evaluate RUN --split val` measures it";
         notes.push(text.to_string());
     }
@@ -239,9 +286,12 @@ fn notes(comparison: &Comparison, further: &[String], several: bool) -> Vec<Stri
         _ => {}
     }
     let is_known = |by: Measure| rows.iter().filter(|row| by.of(row).is_some()).count() > 1;
+    if by == Measure::Test && rows.len() > 1 && !is_known(by) {
+        notes.push("nothing is ranked, because fewer than two rows have a test accuracy".to_string());
+    }
     if by == Measure::Validation && !is_known(by) && is_known(Measure::Test) {
-        let text = "nothing is ranked, because fewer than two rows have a validation accuracy; --by test ranks by the \
-                    test accuracy, which then no longer says what the best reaches on unseen images";
+        let text = "nothing is ranked, because fewer than two rows have a validation accuracy; --by test ranks by test \
+                    accuracy, which is then too high for the best row";
         notes.push(text.to_string());
     }
     if !further.is_empty() {
@@ -277,8 +327,36 @@ mod tests {
             val_acc_interval: None,
             test_acc: Spread::of(test),
             test_acc_interval: Some([0.125, 0.5]),
+            has_validation: true,
             difference: None,
         }
+    }
+
+    #[test]
+    fn a_screen_has_accuracies_first_and_no_constant_columns() {
+        let several = Row { seeds: vec![1, 2], test_acc: Spread::of(&[0.25, 0.35]), ..row("a", &[]) };
+        let deep = Row { parameters: 7, ..row("b", &[0.5]) };
+        let comparison = comparison(vec![several, deep]);
+        let Sheet { columns, rows, notes, .. } = Sheet::for_screen(&comparison);
+        let titles: Vec<&str> = columns.iter().map(|column| column.title.as_str()).collect();
+        assert_eq!(titles, ["run", "seeds", "test acc", "val acc", "lr", "train acc", "training time", "parameters"]);
+        assert_eq!(rows[0][..4], ["a", "2", "30.00 ± 7.07 %", "37.50 % of 1 run"]);
+        assert_eq!(notes[0], "the same in all rows: FLOPs 2.5 MFLOP, model ViT 2 blocks, 3 heads, width 6");
+        assert_eq!(Sheet::new(&comparison).columns.len(), 10, "Markdown has them all");
+        // Of one row all is shown.
+        assert_eq!(Sheet::for_screen(&self::comparison(vec![row("a", &[0.25])])).columns.len(), 9);
+    }
+
+    #[test]
+    fn hints_name_only_splits_that_a_run_has_and_say_why_nothing_is_ranked() {
+        let notes = |has_validation, ranked_by| {
+            let row = Row { val_acc: None, has_validation, ..row("a", &[]) };
+            Sheet::new(&Comparison { ranked_by, ..comparison(vec![row.clone(), row]) }).notes.join("\n")
+        };
+        assert!(notes(true, Measure::Validation).contains("--split val"));
+        assert!(!notes(false, Measure::Validation).contains("--split val"));
+        let why = "nothing is ranked, because fewer than two rows have a test accuracy";
+        assert!(notes(false, Measure::Test).contains(why) && !notes(false, Measure::Validation).contains(why));
     }
 
     fn comparison(rows: Vec<Row>) -> Comparison {
@@ -322,6 +400,7 @@ mod tests {
             "~ is the mean",
             "no validation accuracy of these weights (-): ",
             "no test accuracy (-): ",
+            "nothing is ranked, because fewer than two rows have a test accuracy",
         ];
         assert_eq!(sheet.notes.len(), starts.len());
         assert!(sheet.notes.iter().zip(starts).all(|(note, start)| note.starts_with(start)), "{:?}", sheet.notes);
@@ -340,7 +419,8 @@ mod tests {
         assert_eq!(notes(vec![untested.clone(), untested.clone()], Measure::Validation), [all]);
         assert_eq!(notes(vec![tested.clone(), untested.clone()], Measure::Validation), [""; 0]);
         assert_eq!(notes(vec![untested.clone()], Measure::Validation), [plain]);
-        assert_eq!(notes(vec![tested.clone(), untested], Measure::Test), [plain]);
+        let unranked = "nothing is ranked, because fewer than two rows have a test accuracy";
+        assert_eq!(notes(vec![tested.clone(), untested], Measure::Test), [plain, unranked]);
         // Rows without a validation split are ranked only where that is asked for.
         let old = |row: &Row| Row { val_acc: None, ..row.clone() };
         let found = notes(vec![old(&tested), old(&tested)], Measure::Validation);

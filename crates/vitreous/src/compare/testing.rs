@@ -25,6 +25,7 @@ pub fn row(name: &str) -> Row {
         val_acc_interval: None,
         test_acc: None,
         test_acc_interval: None,
+        has_validation: true,
         difference: None,
     }
 }

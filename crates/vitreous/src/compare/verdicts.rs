@@ -3,6 +3,7 @@
 use super::noise::LEVEL;
 use super::sheet::{CELL_MAX, accuracy};
 use super::{Basis, Comparison, Measure, Row, RowDifference};
+use crate::layout::{Align, markdown_table};
 use crate::numbers;
 use crate::text::{markdown, shortened};
 
@@ -38,54 +39,60 @@ impl Verdicts {
         let mut held: Vec<(&Row, &RowDifference)> =
             comparison.rows.iter().filter_map(|row| Some((row, row.difference.as_ref()?))).collect();
         held.sort_by(|(_, a), (_, b)| b.mean.total_cmp(&a.mean));
-        let rows = held.iter().map(|(row, difference)| line(row, difference)).collect();
+        let rows = held.iter().map(|(row, difference)| line(row, reference, difference)).collect();
         let (left, other) = (own.len() - 1 - held.len(), other.len());
         Some(Verdicts { title, rows, notes: notes(comparison, reference, &held, left, other) })
+    }
+
+    /// The titles, then the rows, and where their cells stand.
+    pub fn table(&self) -> (Vec<[String; 5]>, [Align; 5]) {
+        let titles = ["run", "difference", "adjusted p", "verdict", "basis"].map(str::to_string);
+        let [left, right] = [Align::Left, Align::Right];
+        ([vec![titles], self.rows.clone()].concat(), [left, right, left, left, Align::Wrap])
     }
 
     /// Writes a Markdown table below its title.
     pub fn markdown(&self) -> String {
         let mut title = self.title.chars();
         let first = title.next().into_iter().flat_map(char::to_uppercase);
+        let (rows, align) = self.table();
         let mut text = format!("{}\n\n", markdown(&first.chain(title).collect::<String>()));
-        let line = |cells: [&str; 5]| format!("| {} |\n", cells.map(markdown).join(" | "));
-        text.push_str(&line(["run", "difference", "p, adjusted", "", ""]));
-        text.push_str(&line(["---", "---:", "---", "---", "---"]));
-        self.rows.iter().for_each(|row| text.push_str(&line(row.each_ref().map(String::as_str))));
+        text.push_str(&markdown_table(&rows, &align));
         text.push('\n');
         self.notes.iter().for_each(|note| text.push_str(&format!("- {}\n", markdown(note))));
         text
     }
 }
 
-fn line(row: &Row, difference: &RowDifference) -> [String; 5] {
+fn line(row: &Row, reference: &Row, difference: &RowDifference) -> [String; 5] {
     let verdict = match difference.within_noise {
         Some(true) => "within noise",
         Some(false) => "more than noise",
-        None => "cannot be said",
+        None => "unknown",
     };
     let why = match &difference.basis {
         Basis::SameImages { images, only_own_right, only_other_right, .. } => {
             let [images, own, other] = [images, only_own_right, only_other_right].map(|n| numbers::count(*n));
-            format!("of {images} images, {own} are right here alone, {other} there alone")
+            let [name, against] = [row, reference].map(|row| shortened(&row.name, CELL_MAX));
+            format!("of {images} images, correct only in {name}: {own}, only in {against}: {other}")
         }
         Basis::Seeds { interval, .. } => {
             let [low, high] = interval.map(|x| format!("{:+.2}", 100.0 * x));
-            format!("95 % interval over seeds, for this line alone, {low} to {high} points")
+            format!("seeds: 95 % interval {low} to {high} points (not adjusted)")
         }
         Basis::Unknown { reason } => reason.clone(),
     };
     let points = format!("{:+.2} points", 100.0 * difference.mean);
-    let p = difference.p_adjusted.map_or("-".to_string(), probability);
+    let p = difference.p_adjusted.map_or("-".to_string(), |p| probability(p).replace("p = ", "").replace("p ", ""));
     [shortened(&row.name, CELL_MAX), points, p, verdict.to_string(), why]
 }
 
-/// Writes a p value: `p 0.0432`, or `p < 0.0001`.
+/// Writes a p value: `p = 0.0432`, or `p < 0.0001`.
 pub fn probability(p: f64) -> String {
     match p {
         p if p < 0.0001 => "p < 0.0001".to_string(),
-        p if p < 0.1 => format!("p {p:.4}"),
-        p => format!("p {p:.2}"),
+        p if p < 0.1 => format!("p = {p:.4}"),
+        p => format!("p = {p:.2}"),
     }
 }
 
@@ -98,39 +105,42 @@ fn notes(
 ) -> Vec<String> {
     let mut notes = Vec::new();
     if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::SameImages { .. })) {
-        let text = "of two single runs, p is how often equally good models differ as much on the same images (McNemar's \
-                    test); of their settings it says little: another seed may differ as much";
+        let text = "p = 0.73 of two single runs means: if both had the same accuracy, a difference at least this large would \
+                    occur by chance in 73 % of cases (McNemar's test on the same images). It is about these weights: with \
+                    another seed the result may differ";
         notes.push(text.to_string());
     }
     if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::Seeds { .. })) {
-        notes.push("over seeds, p is how often seeds alone make as large a difference (Student's t)".to_string());
+        let text = "p = 0.73 of several seeds means: if both settings had the same mean accuracy, a difference at least this \
+                    large would occur by chance in 73 % of cases (Student's t test)";
+        notes.push(text.to_string());
     }
     notes.push(match (comparison.comparisons, comparison.best_of) {
         (Some(many @ 2..), best_of) => {
             let why = match best_of {
-                Some(rows) => format!("because the best was chosen from {rows} rows, which makes {many} pairs"),
+                Some(rows) => format!("the best was chosen from {rows} rows, which makes {many} pairs"),
                 None => "one for each other row".to_string(),
             };
             let many = numbers::count(many as u64);
             format!(
-                "more than noise is p below {LEVEL}. p is adjusted for {many} comparisons (Holm's method), {why}: if all \
-                 rows were equally good, at most one such table in twenty would have a p below {LEVEL}"
+                "more than noise: adjusted p below {LEVEL}. Holm's method adjusts p for {many} comparisons ({why}): if all \
+                 rows were equally accurate, at most one such table in 20 would have a p below {LEVEL}"
             )
         }
-        _ => format!("more than noise is p below {LEVEL}"),
+        _ => format!("more than noise: p below {LEVEL}"),
     });
     if comparison.best_of.is_some() {
         let then = match comparison.ranked_by {
-            Measure::Validation if reference.test_acc.is_some() => "its test accuracy is not, as it has chosen nothing",
+            Measure::Validation if reference.test_acc.is_some() => "its test accuracy was not used to choose anything",
             Measure::Validation => "`vitreous evaluate RUN` measures it on the test split",
-            Measure::Test => "no unseen images are left to measure it on",
+            Measure::Test => "no unseen images are left to measure it",
         };
         let by = comparison.ranked_by;
         notes.push(format!("the best was chosen by its {by}, which is therefore too high on average: {then}"));
     }
     let rows = |n: usize| format!("{} {}", numbers::counted(n, "more row"), if n == 1 { "is" } else { "are" });
     if left > 0 {
-        notes.push(format!("{} further away and not compared with it: name fewer runs", rows(left)));
+        notes.push(format!("{} further away and not tested: name fewer runs", rows(left)));
     }
     if other > 0 {
         notes.push(format!("{} measured on other data: compare these by themselves", rows(other)));
@@ -180,21 +190,22 @@ mod tests {
         let expected = "\
 Test accuracy against the best, a: 75.00 % (95 % interval 50.00 % to 87.50 %)
 
-| run | difference | p, adjusted |  |  |
+| run | difference | adjusted p | verdict | basis |
 | --- | ---: | --- | --- | --- |
-| b | -1.25 points | p 1.00 | within noise | of 10,000 images, 100 are right here alone, 225 there alone |
-| e | -20.00 points | p 0.0432 | more than noise | 95 % interval over seeds, for this line alone, -30.00 to -1.25 points |
-| c\\|d | -25.00 points | p < 0.0001 | more than noise | of 10,000 images, 7 are right here alone, 2,507 there alone |
-| f | -25.00 points | - | cannot be said | nobody knows |
+| b | -1.25 points | 1.00 | within noise | of 10,000 images, correct only in b: 100, only in a: 225 |
+| e | -20.00 points | 0.0432 | more than noise | seeds: 95 % interval -30.00 to -1.25 points (not adjusted) |
+| c\\|d | -25.00 points | < 0.0001 | more than noise | of 10,000 images, correct only in c\\|d: 7, only in a: 2,507 |
+| f | -25.00 points | - | unknown | nobody knows |
 
-- of two single runs, p is how often equally good models differ as much on the same images (McNemar's test); of their \
-settings it says little: another seed may differ as much
-- over seeds, p is how often seeds alone make as large a difference (Student's t)
-- more than noise is p below 0.05. p is adjusted for 10 comparisons (Holm's method), because the best was chosen from 5 \
-rows, which makes 10 pairs: if all rows were equally good, at most one such table in twenty would have a p below 0.05
-- the best was chosen by its test accuracy, which is therefore too high on average: no unseen images are left to measure \
-it on
-- 1 more row is further away and not compared with it: name fewer runs
+- p = 0.73 of two single runs means: if both had the same accuracy, a difference at least this large would occur by \
+chance in 73 % of cases (McNemar's test on the same images). It is about these weights: with another seed the result may \
+differ
+- p = 0.73 of several seeds means: if both settings had the same mean accuracy, a difference at least this large would \
+occur by chance in 73 % of cases (Student's t test)
+- more than noise: adjusted p below 0.05. Holm's method adjusts p for 10 comparisons (the best was chosen from 5 rows, \
+which makes 10 pairs): if all rows were equally accurate, at most one such table in 20 would have a p below 0.05
+- the best was chosen by its test accuracy, which is therefore too high on average: no unseen images are left to measure it
+- 1 more row is further away and not tested: name fewer runs
 ";
         assert_eq!(verdicts(rows, Some(5), 10).unwrap().markdown(), expected);
     }
@@ -206,9 +217,9 @@ it on
         let found = verdicts(rows.clone(), None, 1).unwrap();
         assert_eq!(found.title, "test accuracy against a: 62.50 ± 17.68 % (50.00 to 75.00)");
         assert_eq!(found.rows[0][1], "+12.50 points");
-        assert_eq!(found.notes[1..], ["more than noise is p below 0.05"]);
+        assert_eq!(found.notes[1..], ["more than noise: p below 0.05"]);
         let three = verdicts(rows, None, 3).unwrap();
-        let start = "more than noise is p below 0.05. p is adjusted for 3 comparisons (Holm's method), one for each other row: ";
+        let start = "more than noise: adjusted p below 0.05. Holm's method adjusts p for 3 comparisons (one for each other row): ";
         assert!(three.notes.len() == 2 && three.notes[1].starts_with(start), "{:?}", three.notes);
         assert_eq!(verdicts(vec![row("b", &[0.75], None)], Some(1), 0), None);
     }

@@ -416,8 +416,10 @@ fn is_too_large(text: &str) -> bool {
 
 fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>, list: &str) -> String {
     let known: Vec<&str> = known.collect();
-    match spelling::nearest(word, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
+    let near = spelling::nearest_few(word, known.iter().copied(), 4);
+    match near.split_last() {
+        Some((last, [])) => format!("did you mean `{last}`?"),
+        Some((last, others)) => format!("did you mean `{}` or `{last}`?", others.join("`, `")),
         None => format!("{list} {}", known.join(", ")),
     }
 }

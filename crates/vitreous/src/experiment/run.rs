@@ -64,6 +64,14 @@ impl TrainingRun {
     }
 }
 
+/// Refuses a run that has no checkpoint any more.
+fn check_no_steps(run: &Run) -> Result<(), ExperimentError> {
+    match steps_with_state(run.manifest()) {
+        Some(steps) => Err(ExperimentError::NoCheckpoint { steps, path: run.folder().to_path_buf() }),
+        None => Ok(()),
+    }
+}
+
 impl EarlierRun {
     /// Claims a run and looks for its last checkpoint; a run that was killed before its first one starts again.
     ///
@@ -83,10 +91,9 @@ impl EarlierRun {
                 None => Vec::new(),
             },
         };
-        if state.is_none()
-            && let Some(steps) = steps_with_state(run.manifest())
-        {
-            return Err(ExperimentError::NoCheckpoint { steps, path: folder.to_path_buf() });
+        // A finished run whose checkpoints were removed (`runs clean`) has nothing left to train.
+        if state.is_none() && run.manifest().status != Status::Finished {
+            check_no_steps(&run)?;
         }
         let info = state.as_ref().map(CheckpointInfo::of).transpose()?;
         let here = Isa::best().name();
@@ -135,6 +142,14 @@ impl EarlierRun {
             Status::MaxSteps => is_limit,
             _ => false,
         }
+    }
+
+    /// Refuses to train a run further that has taken steps, and has no checkpoint any more.
+    ///
+    /// # Errors
+    /// When it is such a run.
+    pub fn check_checkpoint(&self) -> Result<(), ExperimentError> {
+        if self.info.is_none() { check_no_steps(&self.run) } else { Ok(()) }
     }
 
     /// Compares a config with that of the run, and returns the permitted changes.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::lock::{Lock, Refused};
+use super::lock::{self, Lock, Refused};
 use super::{Folder, RecordError};
 
 /// File that is locked while a process trains in a run's folder; it says which one.
@@ -33,6 +33,11 @@ impl Claim {
     /// When another process has claimed it, or the folder cannot be written.
     pub fn of(folder: &Path) -> Result<Claim, RecordError> {
         Claim::on(&Folder::open(folder).map_err(|error| RecordError::write(folder, &error))?)
+    }
+
+    /// Whether a process trains in a folder now. Nothing is changed there, and nothing waited for.
+    pub(super) fn is_taken(folder: &Folder) -> bool {
+        lock::is_taken(folder, CLAIM)
     }
 
     pub(super) fn on(folder: &Folder) -> Result<Claim, RecordError> {

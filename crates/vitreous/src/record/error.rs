@@ -65,6 +65,12 @@ pub enum RecordError {
         /// The other process.
         holder: Holder,
     },
+    /// The run may still be resumed.
+    #[error("the run is not finished: its checkpoints are needed to resume it ({})", path.display())]
+    Unfinished {
+        /// The run folder.
+        path: PathBuf,
+    },
     /// Another process changes something in the folder, and takes long.
     #[error("{holder} has been changing this folder for too long ({})", path.display())]
     Changing {
@@ -157,6 +163,7 @@ impl RecordError {
                 "the file was changed by hand or lost: train again under another --name".to_string()
             }
             RecordError::Busy { .. } => "wait for it, or end it first".to_string(),
+            RecordError::Unfinished { path } => format!("finish it with vitreous train --resume {}", path.display()),
             RecordError::Changing { .. } => "see whether that process hangs, and end it if so".to_string(),
             RecordError::Gone { .. } => {
                 "if it was moved, go on from its last state with vitreous train --resume and its new place".to_string()

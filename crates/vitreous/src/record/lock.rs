@@ -240,6 +240,20 @@ fn take_away(folder: &Folder, name: &str, text: &[u8]) -> io::Result<()> {
     folder.remove(&aside)
 }
 
+/// Whether a process holds a lock now; where files cannot be locked, whether its second file was written lately.
+pub(super) fn is_taken(folder: &Folder, name: &str) -> bool {
+    let Ok(file) = folder.open_file(name) else { return false };
+    match try_lock(&file, folder.path()) {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(_)) => {
+            let held = folder.open_file(&format!("{name}{HELD}")).and_then(|file| file.metadata());
+            let written = held.and_then(|file| file.modified());
+            written.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age < SILENCE))
+        }
+    }
+}
+
 /// Tries to lock a file below a folder.
 pub(super) fn try_lock(file: &File, folder: &Path) -> Result<(), TryLockError> {
     faults::check_lock(folder).map_err(TryLockError::Error)?;

@@ -12,8 +12,11 @@ use crate::numbers::number;
 use crate::regular;
 
 pub(super) const CONFIG: &str = "config.toml";
-const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const WEIGHTS: &str = "weights";
+
+/// The folder of a run's checkpoints.
+pub(crate) const STATE: &str = "state";
 
 /// Largest manifest that is read, in bytes: it may name thousands of classes, and of pictures that cannot be decoded.
 const MANIFEST_MAX: u64 = 64 << 20;

@@ -4,6 +4,7 @@
 use super::ranking::{Figure, Setting, ranked};
 use crate::compare::{Difference, LEVEL, Measure, Spread, holm, pairs, probability};
 use crate::config::difference::{changes, shown};
+use crate::text::visible;
 use crate::{durations, numbers};
 
 /// What surrounds the numbers.
@@ -81,7 +82,7 @@ fn differences(base: &Setting, others: &[Setting], measure: Figure) -> Vec<Optio
 fn overall(done: &[Setting], measure: Figure, context: &AnalysisContext) -> String {
     let base = &done[0];
     let mut text = context.reproduces.map_or_else(String::new, |table| {
-        format!("This sweep reproduces {table}: the test accuracies in its table have chosen nothing. ")
+        format!("This sweep reproduces {table}: the test accuracies in its table were not used to choose anything. ")
     });
     let is_comparable = |setting: &&Setting| measure.is_on_the_same_images(base, setting);
     let (comparable, other): (Vec<&Setting>, Vec<&Setting>) = done.iter().partition(is_comparable);
@@ -89,7 +90,7 @@ fn overall(done: &[Setting], measure: Figure, context: &AnalysisContext) -> Stri
     let is_validated = measure == Figure::Ranked(Measure::Validation);
     let is_ranked = is_validated && (comparable > 1 || other.is_empty());
     text.push_str(match measure {
-        _ if is_ranked => "Settings are ranked by validation accuracy; the test split has no part in that. ",
+        _ if is_ranked => "Settings are ranked by validation accuracy; the test split is not used for that. ",
         _ if is_validated => "Nothing is ranked, because no other setting is validated on the images of the first. ",
         Figure::Ranked(_) => "Nothing is ranked, because there is no validation accuracy. ",
         Figure::Train => "Nothing is ranked, because some settings have no validation accuracy. ",
@@ -109,17 +110,17 @@ fn overall(done: &[Setting], measure: Figure, context: &AnalysisContext) -> Stri
             many => format!(", adjusted for {many} comparisons by Holm's method"),
         };
         format!(
-            "A difference counts as more than chance where p, how often the seeds alone make one as large (Student's t, up \
-             to {most} seeds a setting{adjusted}), is below {LEVEL}. "
+            "A difference is more than chance where p, the probability that seeds alone cause one at least this large \
+             (Student's t, up to {most} seeds per setting{adjusted}), is below {LEVEL}. "
         )
     } else {
-        "There is one seed only, so nothing here says how much of a difference is chance: the same setting with another \
-         seed may differ as much. Repeat the sweep with --seeds for that. "
+        "There is only one seed, so chance cannot be estimated: the same setting with another seed may differ as much. \
+         Repeat the sweep with --seeds to measure that. "
             .to_string()
     });
     if context.jobs > 1 {
         let jobs = context.jobs;
-        text.push_str(&format!("Runs were made {jobs} side by side, so their times are those of a shared machine. "));
+        text.push_str(&format!("{jobs} runs shared the machine at a time, so their times are too long. "));
     }
     if is_ranked {
         text.push_str(&best(done, most > 1, context.tested));
@@ -143,7 +144,7 @@ fn best(done: &[Setting], has_seeds: bool, tested: &[String]) -> String {
         text.push_str(&match holm(&p, pairs)[0] {
             None => ". ".to_string(),
             Some(p) => {
-                let verdict = if p < LEVEL { "more than chance apart" } else { "no more apart than seeds are" };
+                let verdict = if p < LEVEL { "more than chance apart" } else { "within the noise of seeds" };
                 format!(": {verdict} ({}{}). ", probability(p), adjusted_for(pairs, "pairs"))
             }
         });
@@ -218,10 +219,11 @@ fn against(base: &Setting, setting: &Setting, measure: Figure, found: Option<Aga
 /// Whether the seeds alone may account for a difference.
 fn chance(found: &AgainstBase) -> String {
     let (Some(seeds), Some(p)) = (found.difference.seeds, found.p_adjusted) else {
-        return "- One seed each: whether other seeds would say the same cannot be known. A p in the table is about these very weights.\n".to_string();
+        return "- One seed each: other seeds may give another order. A p in the table is about these weights only.\n"
+            .to_string();
     };
     let [low, high] = seeds.interval.map(|x| format!("{:+.2}", 100.0 * x));
-    let verdict = if p < LEVEL { "more than the seeds account for" } else { "no more than the seeds account for" };
+    let verdict = if p < LEVEL { "more than the noise of seeds" } else { "within the noise of seeds" };
     format!(
         "- That is {verdict} ({}{}): seeds of one setting have a standard deviation of {} (pooled), and by itself the \
          difference has a 95 % interval of {low} to {high} points.\n",
@@ -232,7 +234,25 @@ fn chance(found: &AgainstBase) -> String {
 }
 
 fn why(setting: &Setting) -> String {
-    setting.why.as_ref().map_or_else(String::new, |why| format!("{why}\n\n"))
+    setting.why.as_ref().map_or_else(String::new, |why| format!("{}\n\n", markdown_prose(why)))
+}
+
+/// A text from a sweep's file as a paragraph of Markdown: nothing in it is a heading, a list, a link or HTML.
+fn markdown_prose(text: &str) -> String {
+    let mut out = String::new();
+    for word in text.split_whitespace() {
+        out.push_str(if out.is_empty() { "" } else { " " });
+        if out.is_empty() && word.starts_with(['-', '+', '>', '=']) {
+            out.push('\\');
+        }
+        for c in visible(word).chars() {
+            if "\\*_[]<#|".contains(c) {
+                out.push('\\');
+            }
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Mean training time of a setting.
@@ -284,6 +304,7 @@ mod tests {
             train: Some(TrainAccuracy::Running(0.25)),
             validation: Some(Accuracy { value: *value, images: 10 }),
             test: Some(Accuracy { value: 1.0 - *value, images: 10 }),
+            has_validation: true,
             beam: None,
         };
         Setting { name: name.to_string(), why: None, runs: (1..).zip(validation).map(run).collect() }
@@ -318,9 +339,9 @@ Made by `vitreous sweep s`.
 
 | run |
 
-Settings are ranked by validation accuracy; the test split has no part in that. Each setting is compared with the first, \
-`base`, by its validation accuracy. There is one seed only, so nothing here says how much of a difference is chance: the \
-same setting with another seed may differ as much. Repeat the sweep with --seeds for that. The highest is that of `base`, \
+Settings are ranked by validation accuracy; the test split is not used for that. Each setting is compared with the first, \
+`base`, by its validation accuracy. There is only one seed, so chance cannot be estimated: the same setting with another \
+seed may differ as much. Repeat the sweep with --seeds to measure that. The highest is that of `base`, \
 75.00 %, then `same`, 75.00 %. As it was chosen by its validation accuracy, that is too high on average; --test-winner \
 measures it on the test split.
 
@@ -332,14 +353,14 @@ measures it on the test split.
 
 - Changed: `train.lr` 0.5 → 0.25.
 - Validation accuracy: 70.00 %, 5.00 points below the base.
-- One seed each: whether other seeds would say the same cannot be known. A p in the table is about these very weights.
+- One seed each: other seeds may give another order. A p in the table is about these weights only.
 - Training time: 10 s, 0.50 times the base's 20 s.
 
 ## `same`
 
 - Changed: nothing against the base.
 - Validation accuracy: 75.00 %, the same as the base.
-- One seed each: whether other seeds would say the same cannot be known. A p in the table is about these very weights.
+- One seed each: other seeds may give another order. A p in the table is about these weights only.
 - Training time: 20 s, 1.00 times the base's 20 s.
 ";
         assert_eq!(text, expected);
@@ -373,15 +394,15 @@ measures it on the test split.
             "{far}"
         );
         // t is 0.1 / (0.01 sqrt(2/3)) = 12.25 with four degrees of freedom: p is 0.000255 (scipy.stats.ttest_ind).
-        let expected = "That is more than the seeds account for (p 0.0003): seeds of one setting have a standard deviation \
+        let expected = "That is more than the noise of seeds (p = 0.0003): seeds of one setting have a standard deviation \
                         of 1.00 points (pooled), and by itself the difference has a 95 % interval of +7.73 to +12.27 \
                         points.\n";
         assert!(far.contains(expected), "{far}");
         assert!(far.contains("`far`, 81.00 % (mean of 3 seeds, 80.00 to 82.00), then `base`, "), "{far}");
-        assert!(far.contains(": more than chance apart (p 0.0003). "), "{far}");
+        assert!(far.contains(": more than chance apart (p = 0.0003). "), "{far}");
         let near = told(&[base, setting("near", 0.25, &[0.705, 0.715, 0.725])]);
-        assert!(near.contains("That is no more than the seeds account for (p 0.57): "), "{near}");
-        assert!(near.contains(": no more apart than seeds are (p 0.57). "), "{near}");
+        assert!(near.contains("That is within the noise of seeds (p = 0.57): "), "{near}");
+        assert!(near.contains(": within the noise of seeds (p = 0.57). "), "{near}");
     }
 
     #[test]
@@ -392,22 +413,22 @@ measures it on the test split.
         let alone = told(&[base.clone(), other("up", 0.25, 0.725)]);
         let interval = "95 % interval of +0.23 to +4.77 points";
         assert!(
-            alone.contains("That is more than the seeds account for (p 0.0376): ") && alone.contains(interval),
+            alone.contains("That is more than the noise of seeds (p = 0.0376): ") && alone.contains(interval),
             "{alone}"
         );
         let among = told(&[base, other("up", 0.25, 0.725), other("a", 0.125, 0.70), other("b", 0.75, 0.705)]);
         // Three comparisons with the base: 3 * 0.0376. The best of four is in three of six pairs, of which `b` has the third
         // p: 4 * 0.0705.
         assert!(
-            among.contains("That is no more than the seeds account for (p 0.11, adjusted for 3 comparisons): "),
+            among.contains("That is within the noise of seeds (p = 0.11, adjusted for 3 comparisons): "),
             "{among}"
         );
         assert!(among.contains(interval), "{among}");
         assert!(
-            among.contains("up to 3 seeds a setting, adjusted for 3 comparisons by Holm's method), is below 0.05. "),
+            among.contains("up to 3 seeds per setting, adjusted for 3 comparisons by Holm's method), is below 0.05. "),
             "{among}"
         );
-        assert!(among.contains(": no more apart than seeds are (p 0.28, adjusted for 6 pairs). "), "{among}");
+        assert!(among.contains(": within the noise of seeds (p = 0.28, adjusted for 6 pairs). "), "{among}");
     }
 
     #[test]
@@ -442,7 +463,7 @@ measures it on the test split.
         };
         let settings = [setting("base", 0.5, &[0.75]), setting("low", 0.25, &[0.5])].map(without);
         let reproduces = analysis(&settings, &AnalysisContext { reproduces: Some("the table of E1"), ..TELLING });
-        let start = "This sweep reproduces the table of E1: the test accuracies in its table have chosen nothing. Nothing is \
+        let start = "This sweep reproduces the table of E1: the test accuracies in its table were not used to choose anything. Nothing is \
                      ranked, because there is no validation accuracy. Each setting is compared with the first, `base`, by \
                      its test accuracy. ";
         assert!(reproduces.contains(start), "{reproduces}");
@@ -460,5 +481,23 @@ measures it on the test split.
         let text = told(&[setting("base", 0.5, &[0.75]), setting("low", 0.25, &[0.5]), unfinished]);
         assert!(text.contains("Without a finished run, and left out: `gone`.\n"), "{text}");
         assert!(told(&[]).ends_with("No setting has an accuracy that could be compared.\n"));
+    }
+    #[test]
+    fn a_reason_from_a_file_is_a_paragraph_whatever_is_in_it() {
+        let why = "# *Not* a [heading](x),\n- no list, <b>no HTML</b> | `code`";
+        let expected = "\\# \\*Not\\* a \\[heading\\](x), - no list, \\<b>no HTML\\</b> \\| `code`";
+        assert_eq!(markdown_prose(why), expected);
+        assert_eq!(markdown_prose("- item"), "\\- item");
+        let setting = Setting { why: Some("# heading".to_string()), ..setting("base", 0.5, &[0.75]) };
+        assert!(told(&[setting]).contains("\n\\# heading\n"));
+    }
+
+    #[test]
+    fn images_that_have_changed_between_runs_are_not_ranked() {
+        let mut other = setting("other", 0.25, &[0.9]);
+        other.runs[0].fingerprint = "changed".to_string();
+        let settings = [setting("base", 0.5, &[0.75]), other];
+        assert_eq!(winner(&settings), Some(0));
+        assert!(told(&settings).contains("Measured on other images, and therefore not ranked or compared: `other`. "));
     }
 }

@@ -51,7 +51,14 @@ impl Figure {
             Figure::Ranked(measure) => measure,
             Figure::Train => Measure::Test,
         };
-        measure.images(&base.runs[0].settings) == measure.images(&setting.runs[0].settings)
+        let (one, other) = (&base.runs[0], &setting.runs[0]);
+        let of_data = |run: &RunFacts| -> Vec<(String, toml::Value)> {
+            let own = run.settings.iter().filter(|(key, _)| key.starts_with("data.") && *key != "data.dir");
+            own.map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        // The same settings of the data, and yet other images: a folder has changed between the runs.
+        let has_changed = of_data(one) == of_data(other) && one.fingerprint != other.fingerprint;
+        measure.images(&one.settings) == measure.images(&other.settings) && !has_changed
     }
 }
 

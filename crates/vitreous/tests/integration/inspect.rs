@@ -97,8 +97,8 @@ fn row<'a>(summary: &'a str, layer: &str) -> Vec<&'a str> {
 fn presets_are_listed_and_printed() {
     let text = said(&["presets"]);
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].starts_with("preset ") && lines[0].ends_with("  model"), "{text}");
-    assert!(lines[1].starts_with("digits  ") && lines[1].contains("  ViT 3 blocks, "), "{text}");
+    assert!(lines[0].starts_with("preset ") && lines[0].ends_with("  time"), "{text}");
+    assert!(lines[1].starts_with("digits  ") && lines[1].contains("  105,418  98.32 % test "), "{text}");
     let names = json(&["presets"]);
     assert_eq!(names["presets"].as_array().unwrap().len(), lines.len() - 1);
     let folder = Folder::new();
@@ -106,6 +106,57 @@ fn presets_are_listed_and_printed() {
     let copied = crate::common::said(folder.root(), &["summary", "--config=mine.toml"]);
     assert_eq!(copied.lines().last(), Some("total parameters 106,122"));
     assert_eq!(refused(&["presets", "mnist-vti"]).lines().last(), Some("hint: did you mean `mnist-vit`?"));
+}
+
+#[test]
+fn presets_are_found_by_what_is_in_their_rows() {
+    let names = |arguments: &[&str]| {
+        let presets = json(&[&["presets"], arguments].concat())["presets"].clone();
+        let names = presets.as_array().unwrap().iter().map(|preset| preset["name"].as_str().unwrap().to_string());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["--filter=CNN"]), ["cifar-cnn4", "cifar-attention-cnn", "photos-cnn"]);
+    assert_eq!(names(&["--filter", "coursework E6"]), ["mnist-vit"]);
+    let none = "error: no preset contains `zebra` (--filter)\nhint: list them all with `vitreous presets`\n";
+    assert_eq!(refused(&["presets", "--filter=zebra"]), none);
+    let few = "error: unknown preset `mnist` (--preset)\nhint: did you mean `mnist-vit` or `mnist-vit-upright`?\n";
+    assert_eq!(refused(&["train", "mnist"]), few);
+    assert_eq!(said(&["summary", "mnist-vit"]), said(&["summary", "--preset=mnist-vit"]));
+}
+
+#[test]
+fn models_and_sweeps_are_listed() {
+    let models = json(&["models"]);
+    let tiny = models["models"].as_array().unwrap().iter().find(|model| model["name"] == "vit-tiny").unwrap();
+    assert_eq!((&tiny["parameters"], &tiny["image_size"]), (&5_717_416.into(), &224.into()));
+    let kinds = ["vit", "stack", "sequence-vit", "reader"];
+    assert!(kinds.iter().all(|kind| models["kinds"].to_string().contains(&format!("\"kind\":\"{kind}\""))));
+    let sweeps = json(&["sweeps"]);
+    assert_eq!((&sweeps["sweeps"][0]["name"], &sweeps["sweeps"][0]["runs"]), (&"e1".into(), &6.into()));
+    assert!(said(&["sweeps", "fashion"]).starts_with("# vitreous sweep fashion --test-winner"));
+    assert!(refused(&["sweeps", "fasion"]).ends_with("hint: did you mean `fashion`?\n"));
+}
+
+#[test]
+fn commands_of_other_programs_lead_to_ours_and_files_to_their_flags() {
+    assert_eq!(refused(&["test"]), "error: unknown command `test`\nhint: did you mean `vitreous evaluate`?\n");
+    let folder = Folder::new();
+    fs::create_dir(folder.path("pets")).unwrap();
+    let refused = crate::common::refused(folder.root(), &["train", "pets"]);
+    assert_eq!(refused, "error: `pets` is a folder, not a preset\nhint: use --data pets\n");
+    assert!(said(&["help", "train"]).contains("Exit status:\n  0    success"));
+}
+
+#[test]
+fn completions_and_manual_pages_come_from_the_parser() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(said(&["completions", shell]).contains("log-interval"), "{shell}");
+    }
+    assert!(said(&["man"]).contains(".TH vitreous 1"));
+    let folder = Folder::new();
+    crate::common::said(folder.root(), &["man", "--out=man1"]);
+    assert!(folder.text("man1/vitreous-data-fetch.1").contains("mirror"));
+    assert!(folder.text("man1/vitreous.1").contains("Exit status"));
 }
 
 #[test]

@@ -32,6 +32,7 @@ mod restart;
 mod resume;
 #[cfg(unix)]
 mod run_folders;
+mod runs;
 mod splits;
 mod sweep;
 mod sweep_ranking;

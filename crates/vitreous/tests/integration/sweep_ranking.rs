@@ -56,7 +56,7 @@ fn validation_ranks_and_only_the_winner_is_tested() {
     let analysis = || fs::read_to_string(folder.join("runs/g/analysis.md")).unwrap();
     let before = analysis();
     assert!(
-        before.contains("\nSettings are ranked by validation accuracy; the test split has no part in that. "),
+        before.contains("\nSettings are ranked by validation accuracy; the test split is not used for that. "),
         "{before}"
     );
     assert!(before.contains("--test-winner measures it on the test split.\n"), "{before}");
@@ -156,7 +156,7 @@ fn every_run_is_tested_only_if_the_sweep_reproduces_a_table() {
     let rows = found["rows"].as_array().unwrap();
     assert!(rows.iter().all(|row| row["test_acc"]["n"] == 1 && row["val_acc"].is_null()), "{found}");
     let analysis = fs::read_to_string(folder.join("runs/table/analysis.md")).unwrap();
-    let expected = "\nThis sweep reproduces a table: the test accuracies in its table have chosen nothing. Nothing is ranked, \
+    let expected = "\nThis sweep reproduces a table: the test accuracies in its table were not used to choose anything. Nothing is ranked, \
                     because there is no validation accuracy. ";
     assert!(analysis.contains(expected) && analysis.contains("\n- Test accuracy: "), "{analysis}");
 

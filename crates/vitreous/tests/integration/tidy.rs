@@ -497,13 +497,16 @@ fn entries(help: &str, is_section: impl Fn(&str) -> bool) -> Vec<[String; 2]> {
 /// Collects the verbs below these, and what stands in their help without a word about it.
 fn look_at_help(verbs: &mut Vec<String>, all: &mut Vec<String>, broken: &mut Vec<String>) {
     let text = help(verbs);
-    for [name, about] in entries(&text, |section| section != "Commands" && !section.starts_with("Usage")) {
+    for [name, about] in entries(&text, |section| {
+        section != "Commands" && !["Usage", "Example"].iter().any(|other| section.starts_with(other))
+    }) {
         let own = about.split(['[', '{']).next().unwrap_or_default();
         if own.trim().is_empty() {
             broken.push(format!("vitreous {}: {name} is not explained", verbs.join(" ")));
         }
     }
-    for [name, about] in entries(&text, |section| section == "Commands") {
+    for [name, about] in entries(&text, |section| section == "Commands").into_iter().filter(|[name, _]| name != "help")
+    {
         verbs.push(name);
         all.push(verbs.join(" "));
         if about.is_empty() {

@@ -1,0 +1,187 @@
+//! `vitreous runs`: the runs in a folder with what they take on the disk; `runs clean` frees the space of checkpoints.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::screen::{Align, sentence, table};
+use super::{CliError, json, show};
+use crate::data::SplitName;
+use crate::numbers;
+use crate::record::{ListedRun, find_runs, remove_checkpoints};
+
+/// Lists the runs in a folder with status, accuracy and size on disk; `runs clean` removes old checkpoints
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    clean: Option<Verb>,
+    #[command(flatten)]
+    folders: Folders,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Removes the checkpoints (`state/`) of finished runs; weights and records stay
+    ///
+    /// A run without checkpoints can still be evaluated, compared and used to predict. It can no longer be trained for more
+    /// epochs. Runs that are not finished, or are being trained, are left alone.
+    Clean(CleanArgs),
+}
+
+#[derive(clap::Args)]
+struct Folders {
+    /// Folders of runs, or run folders [default: runs]
+    #[arg(value_name = "DIR")]
+    folders: Vec<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+struct CleanArgs {
+    #[command(flatten)]
+    folders: Folders,
+    /// Only print what would be removed
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    #[serde(serialize_with = "crate::text::lossy")]
+    run: PathBuf,
+    status: &'static str,
+    epochs: usize,
+    val_acc: Option<f64>,
+    test_acc: Option<f64>,
+    age_s: u64,
+    bytes: u64,
+    checkpoint_bytes: u64,
+}
+
+impl From<&ListedRun> for Row {
+    fn from(run: &ListedRun) -> Row {
+        let results = run.manifest.results.as_ref();
+        Row {
+            run: run.folder.clone(),
+            status: run.status(),
+            epochs: run.epochs,
+            val_acc: results.and_then(|results| results.best_val_acc.or(results.val_acc)),
+            test_acc: run.manifest.evaluation(SplitName::Test).map(|found| found.top1),
+            age_s: run.age.as_secs(),
+            bytes: run.bytes,
+            checkpoint_bytes: run.checkpoint_bytes,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), CliError> {
+    match args.clean {
+        Some(Verb::Clean(args)) => clean(&args),
+        None => list(&args.folders),
+    }
+}
+
+/// The runs in the folders; what cannot be read is named on stderr.
+fn runs(folders: &Folders) -> Result<Vec<ListedRun>, CliError> {
+    let given = if folders.folders.is_empty() { vec![PathBuf::from("runs")] } else { folders.folders.clone() };
+    let mut runs = Vec::new();
+    for folder in &given {
+        if !folder.is_dir() {
+            let error = format!("there is no such folder ({})", folder.display());
+            return Err(CliError::user(error, Some("name the folder that `vitreous train` wrote to".to_string())));
+        }
+        for folder in find_runs(folder) {
+            match ListedRun::read(&folder) {
+                Ok(run) => runs.push(run),
+                Err(error) => say!("warning: {error}"),
+            }
+        }
+    }
+    Ok(runs)
+}
+
+fn list(folders: &Folders) -> Result<(), CliError> {
+    let runs = runs(folders)?;
+    let rows: Vec<Row> = runs.iter().map(Row::from).collect();
+    if folders.json {
+        return show(&json(&serde_json::json!({ "runs": rows })));
+    }
+    if rows.is_empty() {
+        return show("no runs\n");
+    }
+    let titles = ["run", "status", "epochs", "val acc", "test acc", "age", "size", "state/"];
+    let mut lines = vec![titles.map(str::to_string)];
+    let accuracy = |value: Option<f64>| value.map_or("-".to_string(), numbers::percent);
+    let size = |bytes: u64| if bytes == 0 { "-".to_string() } else { numbers::bytes(bytes) };
+    lines.extend(rows.iter().map(|row| {
+        let name = row.run.display().to_string();
+        let (val, test) = (accuracy(row.val_acc), accuracy(row.test_acc));
+        let (size, state) = (size(row.bytes), size(row.checkpoint_bytes));
+        [name, row.status.to_string(), row.epochs.to_string(), val, test, age(row.age_s), size, state]
+    }));
+    let (left, right) = (Align::Left, Align::Right);
+    let mut text = table(&lines, &[left, left, right, right, right, right, right, right]);
+    text.push_str(&format!("{}, {}\n", count(rows.len()), numbers::bytes(rows.iter().map(|row| row.bytes).sum())));
+    let freed: Vec<u64> =
+        runs.iter().filter(|run| run.is_done() && run.checkpoint_bytes > 0).map(|run| run.checkpoint_bytes).collect();
+    if !freed.is_empty() {
+        let bytes = numbers::bytes(freed.iter().sum());
+        text.push_str(&sentence(&format!(
+            "`vitreous runs clean` frees {bytes}: the checkpoints of {}",
+            finished(freed.len())
+        )));
+    }
+    show(&text)
+}
+
+fn clean(args: &CleanArgs) -> Result<(), CliError> {
+    let runs = runs(&args.folders)?;
+    let mut removed = Vec::new();
+    for run in runs.iter().filter(|run| run.is_done() && run.folder.join("state").is_dir()) {
+        let bytes = if args.dry_run { Ok(run.checkpoint_bytes) } else { remove_checkpoints(&run.folder) };
+        match bytes {
+            Ok(bytes) => removed.push((run.folder.join("state"), bytes)),
+            Err(error) => say!("warning: {error}"),
+        }
+    }
+    let freed: u64 = removed.iter().map(|(_, bytes)| bytes).sum();
+    if args.folders.json {
+        let removed: Vec<String> = removed.iter().map(|(path, _)| path.to_string_lossy().into_owned()).collect();
+        return show(&json(&serde_json::json!({
+            "dry_run": args.dry_run, "removed": removed, "bytes": freed
+        })));
+    }
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    let mut text = String::new();
+    for (path, bytes) in &removed {
+        text.push_str(&line!("{verb} {} ({})", path.display(), numbers::bytes(*bytes)));
+    }
+    let done = if args.dry_run { "would be freed" } else { "freed" };
+    text.push_str(&match removed.len() {
+        0 => "nothing to remove: no finished run has checkpoints\n".to_string(),
+        count => format!("{} {done}, from {}\n", numbers::bytes(freed), finished(count)),
+    });
+    show(&text)
+}
+
+fn count(runs: usize) -> String {
+    format!("{} {}", numbers::count(runs as u64), if runs == 1 { "run" } else { "runs" })
+}
+
+fn finished(runs: usize) -> String {
+    format!("{} finished {}", numbers::count(runs as u64), if runs == 1 { "run" } else { "runs" })
+}
+
+/// A time in its largest unit: `42 s`, `5 min`, `3 h`, `12 d`.
+fn age(seconds: u64) -> String {
+    match seconds {
+        s @ 0..=59 => format!("{s} s"),
+        s @ 60..=3599 => format!("{} min", s / 60),
+        s @ 3600..=86_399 => format!("{} h", s / 3600),
+        s => format!("{} d", s / 86_400),
+    }
+}
