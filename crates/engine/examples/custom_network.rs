@@ -13,7 +13,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let examples = |input: usize, i: usize, values: &mut [f32]| match input {
         0 => values.copy_from_slice(&[(i % 2) as f32, (i / 2 % 2) as f32]),
-        _ => values[0] = (i % 2 ^ i / 2 % 2) as f32,
+        _ => values[0] = ((i % 2) ^ (i / 2 % 2)) as f32,
     };
     let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(1)), 1)?;
     session.start_training(loss, &[correct], Adam::default());

@@ -33,7 +33,8 @@ impl Context {
         Context { json, ..Context::named(&verb.name().split(' ').collect::<Vec<_>>()) }
     }
 
-    fn named(words: &[&str]) -> Self {
+    /// The command of these words.
+    pub fn named(words: &[&str]) -> Self {
         let parser = words.iter().fold(Cli::command(), |parser, word| {
             parser.get_subcommands().find(|inner| inner.get_name() == *word).cloned().unwrap_or_default()
         });
@@ -50,12 +51,13 @@ impl Context {
         self.flag(argument.name()).unwrap_or_else(|| argument.name().to_string())
     }
 
-    fn flag(&self, name: &str) -> Option<String> {
+    /// A flag, where the command has it.
+    pub fn flag(&self, name: &str) -> Option<String> {
         self.parser.get_arguments().any(|arg| arg.get_long() == Some(name)).then(|| format!("--{name}"))
     }
 
     fn flag_of_key(&self, key: &str) -> Option<String> {
-        self.flag(flags::of_key(key)?)
+        self.flag(&flags::of_key(key)?)
     }
 
     fn word(&self, part: &Part, place: Option<&Place>) -> Option<String> {

@@ -6,9 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::advice::Context;
-use super::flags;
 use crate::advice::{Explain, Fault, Place, Suggestion};
-use crate::config::error::ConfigError;
 use crate::experiment::ExperimentError;
 
 /// An error as it is shown.
@@ -19,27 +17,18 @@ pub struct CliError {
     place: Option<Box<Place>>,
     suggestion: Option<Suggestion>,
     fault: Fault,
-    /// The table of the keys in the hint, where the user knows them as flags.
-    table: Option<String>,
 }
 
 impl CliError {
     /// Something the user can mend.
     pub fn user(what: impl Into<String>, hint: Option<String>) -> Self {
         let suggestion = hint.map(|hint| Suggestion::new().text(hint));
-        CliError { what: what.into(), key: None, place: None, suggestion, fault: Fault::Input, table: None }
+        CliError { what: what.into(), key: None, place: None, suggestion, fault: Fault::Input }
     }
 
     /// Something that went wrong while working.
     pub fn failure(what: impl Into<String>, hint: Option<String>) -> Self {
         CliError { fault: Fault::Work, ..CliError::user(what, hint) }
-    }
-
-    /// Says the keys of the hint as flags of `train`, or, for commands without these, as `--set table.key=value`.
-    pub fn in_flags(self, of_train: bool) -> Self {
-        let Some(table) = &self.table else { return self };
-        let hint = self.suggestion.map(|hint| flags::say(&hint.to_string(), table, of_train));
-        CliError { suggestion: hint.map(|hint| Suggestion::new().text(hint)), table: None, ..self }
     }
 
     /// Prints the error and returns the exit status.
@@ -49,9 +38,9 @@ impl CliError {
             let _ = std::io::Write::write_all(&mut std::io::stderr(), line!("{}", self.json(context)).as_bytes());
         } else {
             let (what, hint) = self.text(context);
-            say!("error: {what}");
+            complain!("error: {what}");
             if let Some(hint) = hint {
-                say!("hint: {hint}");
+                complain!("hint: {hint}");
             }
         }
         ExitCode::from(self.status())
@@ -60,9 +49,10 @@ impl CliError {
     /// What is wrong, and what to do about it.
     pub fn text(&self, context: &Context) -> (String, Option<String>) {
         let place = match self.place.as_deref() {
-            Some(Place::Argument(argument)) => format!(" ({})", context.argument(*argument)),
-            _ => String::new(),
+            Some(Place::Argument(argument)) => context.flag(argument.name()).map(|flag| format!(" ({flag})")),
+            _ => None,
         };
+        let place = place.unwrap_or_default();
         let hint = self.suggestion.as_ref().map(|suggestion| context.render(suggestion, self.place.as_deref()));
         (format!("{}{place}", self.what), hint)
     }
@@ -94,7 +84,6 @@ impl<E: Explain> From<E> for CliError {
             place: error.place().map(Box::new),
             suggestion: error.suggestion(),
             fault: error.fault(),
-            table: None,
         }
     }
 }
@@ -115,13 +104,6 @@ impl From<ExperimentError> for CliError {
     }
 }
 
-impl From<ConfigError> for CliError {
-    fn from(error: ConfigError) -> Self {
-        let table = error.flags_of().map(str::to_string);
-        CliError { table, ..CliError::user(error.to_string(), error.hint()) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,20 +119,23 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_speaks_of_flags_where_flags_were_used_and_of_keys_where_a_file_was() {
-        let hint = |written: &str, set: Option<(&str, i64, &str)>, of_train| {
+    fn a_hint_has_flags_where_flags_were_used_and_keys_where_a_file_was() {
+        let hint = |written: &str, set: Option<(&str, i64, &str)>, verb: &str| {
             let mut layers = Layers::new();
             layers.add_toml(written, "my.toml").unwrap();
             if let Some((key, value, flag)) = set {
                 layers.put(key, value, flag).unwrap();
             }
-            CliError::from(layers.finish().unwrap_err()).in_flags(of_train).suggestion.unwrap().to_string()
+            let error = CliError::from(layers.finish().unwrap_err());
+            error.text(&Context::named(&[verb])).1.unwrap()
         };
         let epochs = Some(("train.epochs", 1, "--epochs"));
-        assert_eq!(hint("[train]\nwarmup_epochs = 2", epochs, true), "use --warmup-epochs 0 for none");
-        assert_eq!(hint("[train]\nwarmup_epochs = 2", epochs, false), "use --set train.warmup_epochs=0 for none");
-        assert_eq!(hint("[train]\nepochs = 1\nwarmup_epochs = 2", None, true), "use warmup_epochs 0 for none");
-        let set = Some(("train.epochs", 1, "--set"));
-        assert_eq!(hint("[train]\nwarmup_epochs = 2", set, true), "use warmup_epochs 0 for none");
+        assert_eq!(hint("[train]\nwarmup_epochs = 2", epochs, "train"), "use --warmup-epochs 0 for no warm-up");
+        let set = "use --set train.warmup_epochs=0 for no warm-up";
+        assert_eq!(hint("[train]\nwarmup_epochs = 2", epochs, "summary"), set);
+        assert_eq!(
+            hint("[train]\nepochs = 1\nwarmup_epochs = 2", None, "train"),
+            "use warmup_epochs = 0 for no warm-up"
+        );
     }
 }

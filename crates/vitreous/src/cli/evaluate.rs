@@ -50,7 +50,10 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     examples: Option<usize>,
     /// Threads [default: one per processor]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = up_to_threads_max)]
+    #[arg(
+        short = 'j', long, value_name = "N", default_value_t = 0, hide_default_value = true,
+        value_parser = up_to_threads_max
+    )]
     threads: usize,
     /// Print one JSON object
     #[arg(long)]

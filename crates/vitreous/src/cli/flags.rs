@@ -1,70 +1,69 @@
-//! Flags of `train` that say what a key of the config says: one table feeds the parser, the help and the config.
+//! Flags of `train` that set a key of the config. Type, possible values and help come from the description of the key.
 //!
-//! Names are timm's where timm has the flag.
+//! A flag has the name of its key; timm's names and short flags, and names of older versions, work too.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 use toml::Value;
 
-/// A flag and the key it stands for.
+use crate::config::schema::{Key, Kind};
+use crate::config::{self, model::ModelKind};
+use crate::spelling;
+
+/// A flag of a config key.
 struct Flag {
-    name: &'static str,
     key: &'static str,
-    takes: Takes,
-    help: &'static str,
+    short: Option<char>,
+    /// Another name, which the help does not list.
+    alias: Option<&'static str>,
 }
 
-/// What stands after a flag.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Takes {
-    /// A number, called so in the help.
-    Number(&'static str),
-    /// A word, called so in the help.
-    Word(&'static str),
-    /// Nothing: the flag alone says true.
-    Nothing,
-}
-
-const fn flag(name: &'static str, key: &'static str, takes: Takes, help: &'static str) -> Flag {
-    Flag { name, key, takes, help }
+const fn flag(key: &'static str) -> Flag {
+    Flag { key, short: None, alias: None }
 }
 
 const FLAGS: [Flag; 30] = [
-    flag("epochs", "train.epochs", Takes::Number("N"), "Passes over the train split"),
-    flag("max-steps", "train.max_steps", Takes::Number("N"), "Stop after so many optimiser steps"),
-    flag("batch-size", "train.batch_size", Takes::Number("N"), "Images that go through the model together"),
-    flag("grad-accum-steps", "train.grad_accum_steps", Takes::Number("N"), "Batches whose gradients make one step"),
-    flag("drop-last", "train.drop_last", Takes::Nothing, "Leave out an epoch's last batch when it is smaller"),
-    flag("lr", "train.lr", Takes::Number("RATE"), "Learning rate after warm-up"),
-    flag("opt", "train.opt", Takes::Word("NAME"), "Optimizer: adam, adamw, lion, muon, sgd"),
-    flag(
-        "weight-decay",
-        "train.weight_decay",
-        Takes::Number("X"),
-        "Weight decay: decoupled, but of adam and sgd added to the gradient",
-    ),
-    flag("momentum", "train.momentum", Takes::Number("X"), "Momentum of sgd and muon"),
-    flag("sched", "train.sched", Takes::Word("NAME"), "Learning rate after warm-up: constant, cosine, step"),
-    flag("warmup-epochs", "train.warmup_epochs", Takes::Number("N"), "Epochs in which the learning rate rises"),
-    flag("min-lr", "train.min_lr", Takes::Number("RATE"), "Learning rate at which a cosine ends"),
-    flag("decay-epochs", "train.decay_epochs", Takes::Number("N"), "Epochs between two steps of a step schedule"),
-    flag("decay-rate", "train.decay_rate", Takes::Number("X"), "What such a step multiplies the learning rate by"),
-    flag("clip-grad", "train.clip_grad", Takes::Number("NORM"), "Greatest norm of the gradient"),
-    flag("model-ema-decay", "train.model_ema_decay", Takes::Number("X"), "Average the weights, keeping so much a step"),
-    flag("smoothing", "train.smoothing", Takes::Number("X"), "Label smoothing, from 0 to 1"),
-    flag("keep", "train.keep", Takes::Word("NAME"), "Weights beside the last: best, last (none), lowest-train-loss"),
-    flag("on-nonfinite", "train.on_nonfinite", Takes::Word("NAME"), "If a loss is no number: stop, skip, rollback"),
-    flag("seed", "train.seed", Takes::Number("N"), "Seed of everything random but the split"),
-    flag("threads", "train.threads", Takes::Number("N"), "Threads; 0 takes one for each processor"),
-    flag("log-interval", "train.log_interval", Takes::Number("N"), "Steps between two lines of metrics.jsonl"),
-    flag("val-fraction", "data.val_fraction", Takes::Number("X"), "Part of the train set that validates; 0 for none"),
-    flag("limit-train", "data.limit_train", Takes::Number("N"), "Train on so many images only"),
-    flag("img-size", "data.image_size", Takes::Number("N"), "Pixels to which a folder's pictures are brought"),
-    flag("skip-bad-images", "data.skip_bad_images", Takes::Nothing, "Go on without pictures that cannot be decoded"),
-    flag("patch-size", "model.patch_size", Takes::Number("N"), "Height and width of a patch, in pixels"),
-    flag("drop", "model.dropout", Takes::Number("X"), "Probability that dropout zeroes a value"),
-    flag("drop-path", "model.drop_path", Takes::Number("X"), "Probability that the last block is left out"),
-    flag("hflip", "augment.horizontal_flip", Takes::Number("X"), "Probability of a mirror image"),
+    flag("train.epochs"),
+    flag("train.max_steps"),
+    Flag { short: Some('b'), ..flag("train.batch_size") },
+    flag("train.grad_accum_steps"),
+    flag("train.drop_last"),
+    flag("train.lr"),
+    flag("train.opt"),
+    flag("train.weight_decay"),
+    flag("train.momentum"),
+    flag("train.sched"),
+    flag("train.warmup_epochs"),
+    flag("train.min_lr"),
+    flag("train.decay_epochs"),
+    flag("train.decay_rate"),
+    flag("train.clip_grad"),
+    flag("train.model_ema_decay"),
+    flag("train.smoothing"),
+    flag("train.keep"),
+    flag("train.on_nonfinite"),
+    flag("train.seed"),
+    Flag { short: Some('j'), ..flag("train.threads") },
+    flag("train.log_interval"),
+    flag("data.val_fraction"),
+    flag("data.limit_train"),
+    Flag { alias: Some("img-size"), ..flag("data.image_size") },
+    flag("data.skip_bad_images"),
+    flag("model.patch_size"),
+    Flag { alias: Some("drop"), ..flag("model.dropout") },
+    flag("model.drop_path"),
+    Flag { alias: Some("hflip"), ..flag("augment.horizontal_flip") },
 ];
+
+impl Flag {
+    fn name(&self) -> String {
+        self.key.split('.').next_back().unwrap_or_default().replace('_', "-")
+    }
+
+    fn described(&self) -> &'static Key {
+        config::key(self.key).expect("a test looks every key up")
+    }
+}
 
 /// The flags that were given.
 #[derive(Clone, Debug, Default)]
@@ -80,11 +79,16 @@ impl Flags {
 impl clap::Args for Flags {
     fn augment_args(command: Command) -> Command {
         command.args(FLAGS.iter().map(|flag| {
-            let arg = Arg::new(flag.name).long(flag.name).help(flag.help).help_heading("Recipe");
-            match flag.takes {
-                Takes::Number(name) => arg.value_name(name).allow_hyphen_values(true),
-                Takes::Word(name) => arg.value_name(name),
-                Takes::Nothing => arg.action(ArgAction::SetTrue),
+            let key = flag.described();
+            let arg = Arg::new(flag.key).long(flag.name()).help(key.summary().replace('`', "")).help_heading("Recipe");
+            let arg = arg.short(flag.short).aliases(flag.alias);
+            match key.kind {
+                Kind::Boolean => arg.action(ArgAction::SetTrue),
+                Kind::Choice(choices) => arg
+                    .value_name("NAME")
+                    .value_parser(PossibleValuesParser::new(choices.iter().map(|choice| choice.name))),
+                Kind::Whole => arg.value_name("N").allow_hyphen_values(true),
+                _ => arg.value_name("X").allow_hyphen_values(true),
             }
         }))
     }
@@ -96,12 +100,12 @@ impl clap::Args for Flags {
 
 impl FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let value = |flag: &Flag| match flag.takes {
-            Takes::Nothing => matches.get_flag(flag.name).then_some(Value::Boolean(true)),
-            Takes::Word(_) => matches.get_one::<String>(flag.name).map(|word| Value::String(word.clone())),
-            Takes::Number(_) => matches.get_one::<String>(flag.name).map(|text| number(text)),
+        let value = |flag: &Flag| match flag.described().kind {
+            Kind::Boolean => matches.get_flag(flag.key).then_some(Value::Boolean(true)),
+            Kind::Choice(_) => matches.get_one::<String>(flag.key).map(|word| Value::String(word.clone())),
+            _ => matches.get_one::<String>(flag.key).map(|text| number(text)),
         };
-        let given = FLAGS.iter().filter_map(|flag| Some((flag.key, value(flag)?, format!("--{}", flag.name))));
+        let given = FLAGS.iter().filter_map(|flag| Some((flag.key, value(flag)?, format!("--{}", flag.name()))));
         Ok(Flags(given.collect()))
     }
 
@@ -112,18 +116,45 @@ impl FromArgMatches for Flags {
 }
 
 /// The long flag of a config key, where a command may have one.
-pub fn of_key(key: &str) -> Option<&'static str> {
+pub fn of_key(key: &str) -> Option<String> {
     match key {
-        "data.name" => Some("data"),
-        "data.dir" => Some("data-dir"),
-        "data.classes" => Some("classes"),
-        _ => FLAGS.iter().find(|flag| flag.key == key).map(|flag| flag.name),
+        "data.name" => Some("data".to_string()),
+        "data.dir" => Some("data-dir".to_string()),
+        "data.classes" => Some("classes".to_string()),
+        _ => FLAGS.iter().find(|flag| flag.key == key).map(Flag::name),
     }
 }
 
-/// A number as TOML has it; what is none stays a text, and the config says what it should be.
+/// Suggests something for a flag that a command does not have: the key of that name, else a flag or key spelled alike.
+/// `value` is what follows the flag.
+pub fn for_unknown(flag: &str, value: Option<&str>, command: &Command) -> String {
+    let word = flag.trim_start_matches('-');
+    let known = |name: &str| command.get_arguments().any(|arg| arg.get_long() == Some(name));
+    let assignment = |key: &Key| {
+        let value = value.map_or_else(|| key.example().to_string(), str::to_string);
+        format!("use --set {}={value}", key.path())
+    };
+    let keys = || {
+        let tables = config::TABLES.into_iter().flat_map(|table| ModelKind::ALL.iter().map(move |kind| (table, *kind)));
+        tables.filter_map(|(table, kind)| config::keys_of(table, kind)).flatten()
+    };
+    let wanted = word.replace('-', "_");
+    if let Some(key) = keys().find(|key| key.name == wanted).filter(|_| known("set")) {
+        return assignment(key);
+    }
+    if let Some(near) = spelling::nearest(word, command.get_arguments().filter_map(Arg::get_long)) {
+        return format!("did you mean --{near}?");
+    }
+    let near = spelling::nearest(&wanted, keys().map(|key| key.name)).filter(|_| known("set"));
+    match near.and_then(|near| keys().find(|key| key.name == near)) {
+        Some(key) => assignment(key),
+        None => format!("`vitreous {} --help` lists the flags", command.get_name()),
+    }
+}
+
+/// A number as TOML has it; anything else stays a text, which the config rejects.
 fn number(text: &str) -> Value {
-    // A whole number that TOML cannot hold is no other number that it can.
+    // A whole number that TOML cannot hold must not become another one that it can.
     if text.parse::<i64>().is_err() && text.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit()) {
         return Value::String(text.to_string());
     }
@@ -131,41 +162,13 @@ fn number(text: &str) -> Value {
     whole.or_else(|_| text.parse().map(Value::Float)).unwrap_or_else(|_| Value::String(text.to_string()))
 }
 
-/// Says the keys of a hint about a table as flags: `use lr 0.001` becomes `use --lr 0.001`, or, for commands without
-/// that flag, `use --set train.lr=0.001`. Keys that have no flag stay keys.
-pub fn say(hint: &str, table: &str, of_train: bool) -> String {
-    let words: Vec<&str> = hint.split(' ').collect();
-    let mut said: Vec<String> = Vec::new();
-    let mut at = 0;
-    while let Some(word) = words.get(at) {
-        let is_key = |flag: &&Flag| flag.key == *word || flag.key.strip_prefix(table) == Some(&format!(".{word}"));
-        let is_equal = words.get(at + 1) == Some(&"=");
-        let value = words.get(at + if is_equal { 2 } else { 1 });
-        let is_value = |value: &&&str| value.starts_with(|c: char| c.is_ascii_digit() || "-\"[".contains(c));
-        match (FLAGS.iter().find(is_key), value.filter(is_value)) {
-            (Some(flag), Some(value)) => {
-                let value = value.replace('"', "");
-                let name = flag.name;
-                said.push(if of_train { format!("--{name} {value}") } else { format!("--set {}={value}", flag.key) });
-                at += if is_equal { 3 } else { 2 };
-            }
-            (Some(flag), None) if value == Some(&"out") => {
-                said.push(if of_train { format!("--{}", flag.name) } else { flag.key.to_string() });
-                at += 1;
-            }
-            _ => {
-                said.push(word.to_string());
-                at += 1;
-            }
-        }
-    }
-    said.join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::layers::Layers;
+
+    fn command() -> Command {
+        <Flags as clap::Args>::augment_args(Command::new("train")).arg(Arg::new("set").long("set"))
+    }
 
     #[test]
     fn every_flag_has_a_key_of_its_own_that_exists() {
@@ -173,52 +176,55 @@ mod tests {
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), FLAGS.len());
-        for flag in &FLAGS {
-            assert!(Layers::new().set(&format!("{}=", flag.key)).is_ok(), "{}", flag.key);
-        }
+        assert!(keys.into_iter().all(|key| config::key(key).is_some_and(|described| described.path() == key)));
+        command().debug_assert();
     }
 
     #[test]
-    fn hints_are_said_in_flags() {
-        let cases = [
-            ("use lr 0.001", "train", "use --lr 0.001", "use --set train.lr=0.001"),
-            ("use opt = \"adam\"", "train", "use --opt adam", "use --set train.opt=adam"),
-            ("write it as epochs = 10", "train", "write it as --epochs 10", "write it as --set train.epochs=10"),
-            (
-                "use patch_size 10, or data.image_size 48",
-                "model",
-                "use --patch-size 10, or --img-size 48",
-                "use --set model.patch_size=10, or --set data.image_size=48",
-            ),
-            (
-                "use momentum 0.9, or 0 for none",
-                "train",
-                "use --momentum 0.9, or 0 for none",
-                "use --set train.momentum=0.9, or 0 for none",
-            ),
-            ("leave image_size out", "data", "leave --img-size out", "leave data.image_size out"),
-            // No flag, or a key of another table.
-            ("use embed_dim 63, or num_heads 8", "model", "use embed_dim 63, or num_heads 8", ""),
-            ("use image_size 28, or leave it out", "model", "use image_size 28, or leave it out", ""),
-            ("did you mean \"gelu\"?", "model", "did you mean \"gelu\"?", ""),
+    fn help_and_possible_values_come_from_the_key() {
+        let help = command().render_help().to_string();
+        let line = |flag: &str| help.lines().find(|line| line.contains(flag)).unwrap_or_default().trim().to_string();
+        assert!(line("--momentum").ends_with("Momentum of sgd and muon"), "{help}");
+        assert!(line("--opt").contains("Optimizer [possible values: adam, adamw"), "{help}");
+        assert!(line("--batch-size").starts_with("-b, --batch-size <N>"), "{help}");
+        assert!(!help.contains("hflip") && !help.contains("img-size"), "{help}");
+    }
+
+    #[test]
+    fn older_names_and_timms_still_work() {
+        let given = ["train", "--drop", "0.1", "--hflip", "0.5", "--img-size", "32", "-j", "2"];
+        let flags = Flags::from_arg_matches(&command().get_matches_from(given)).unwrap();
+        let found: Vec<(&str, &str)> = flags.0.iter().map(|(key, _, name)| (*key, name.as_str())).collect();
+        let expected = [
+            ("train.threads", "--threads"),
+            ("data.image_size", "--image-size"),
+            ("model.dropout", "--dropout"),
+            ("augment.horizontal_flip", "--horizontal-flip"),
         ];
-        for (hint, table, flags, set) in cases {
-            assert_eq!(say(hint, table, true), flags);
-            assert_eq!(say(hint, table, false), if set.is_empty() { hint } else { set });
-        }
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_unknown_flag_finds_its_key() {
+        let hint = |flag, value| for_unknown(flag, value, &command());
+        assert_eq!(hint("--depth", Some("4")), "use --set model.depth=4");
+        assert_eq!(hint("--decoder-depth", None), "use --set model.decoder_depth=2");
+        assert_eq!(hint("--epocs", Some("4")), "did you mean --epochs?");
+        assert_eq!(hint("--embed-dm", Some("64")), "use --set model.embed_dim=64");
+        assert_eq!(hint("--zebra-crossing", None), "`vitreous train --help` lists the flags");
+        assert_eq!(for_unknown("--depth", None, &Command::new("predict")), "`vitreous predict --help` lists the flags");
     }
 
     #[test]
     fn what_is_given_becomes_a_value_of_its_kind() {
-        let command = <Flags as clap::Args>::augment_args(Command::new("train"));
-        let matches = command.get_matches_from([
+        let matches = command().get_matches_from([
             "train",
             "--epochs",
             "3",
             "--lr",
             "-1e-3",
             "--opt",
-            "5",
+            "sgd",
             "--drop-last",
             "--seed",
             "9223372036854775808",
@@ -229,7 +235,7 @@ mod tests {
             ("train.epochs", Value::Integer(3), "--epochs"),
             ("train.drop_last", Value::Boolean(true), "--drop-last"),
             ("train.lr", Value::Float(-1e-3), "--lr"),
-            ("train.opt", Value::String("5".to_string()), "--opt"),
+            ("train.opt", Value::String("sgd".to_string()), "--opt"),
             ("train.seed", Value::String("9223372036854775808".to_string()), "--seed"),
         ];
         assert_eq!(given, expected);

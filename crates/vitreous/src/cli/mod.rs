@@ -3,8 +3,17 @@
 //! Data goes to stdout, progress and messages to stderr. Exit status: 0 for success, 2 for what the user can mend,
 //! 130 after Ctrl-C, SIGTERM or SIGUSR1, when what was reached is saved, 124 when `--max-time` is up, 1 for anything else.
 
-/// Writes a message to stderr.
+/// Writes a message to stderr, unless `--quiet` is given.
 macro_rules! say {
+    ($($words:tt)*) => {
+        if $crate::cli::verbosity::verbosity() > $crate::cli::verbosity::Verbosity::Quiet {
+            complain!($($words)*);
+        }
+    };
+}
+
+/// Writes an error to stderr.
+macro_rules! complain {
     ($($words:tt)*) => { $crate::cli::screen::say(&format!($($words)*)) };
 }
 
@@ -29,6 +38,8 @@ mod predict;
 mod presets;
 mod progress;
 mod reading;
+#[cfg(test)]
+mod reference;
 mod runs;
 mod screen;
 mod settings;
@@ -38,15 +49,16 @@ mod summary;
 mod sweep;
 mod sweeps;
 mod train;
+mod verbosity;
 mod verify;
 
 use std::borrow::Cow;
-use std::io::{ErrorKind, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use advice::Context;
@@ -100,6 +112,8 @@ const OTHER_NAMES: [(&str, &str); 27] = [
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    verbosity: verbosity::VerbosityArgs,
 }
 
 /// What to do; one module for each.
@@ -131,7 +145,10 @@ pub fn main() -> ExitCode {
         Ok((cli, matches))
     });
     match parsed {
-        Ok((cli, matches)) => run(cli, started).unwrap_or_else(|error| error.report(&Context::new(&matches))),
+        Ok((cli, matches)) => {
+            cli.verbosity.apply();
+            run(cli, started).unwrap_or_else(|error| error.report(&Context::new(&matches)))
+        }
         Err(error) => match unknown_command(&error) {
             Some(unknown) => unknown.report(&Context::new(&clap::ArgMatches::default())),
             None => refuse(&error),
@@ -178,6 +195,11 @@ fn survive_file_size_limits() {}
 
 /// Prints what is wrong with the command line, in colours unless an argument in it has to be escaped.
 fn refuse(error: &clap::Error) -> ExitCode {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    {
+        return refuse_flag(flag);
+    }
     let plain = error.render().to_string();
     match text::visible_lines(&plain) {
         Cow::Borrowed(_) => error.exit(),
@@ -188,10 +210,28 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
+/// Prints that a flag is unknown, and what to use instead.
+fn refuse_flag(flag: &str) -> ExitCode {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut command = Cli::command();
+    for word in &words {
+        command = command.find_subcommand(word).cloned().unwrap_or(command);
+    }
+    let name = flag.split('=').next().unwrap_or(flag);
+    let at = words.iter().position(|word| word.split('=').next() == Some(name));
+    let value = at.and_then(|at| match words[at].split_once('=') {
+        Some((_, value)) => Some(value),
+        None => words.get(at + 1).map(String::as_str).filter(|next| !next.starts_with("--")),
+    });
+    complain!("error: unknown argument {name}");
+    complain!("hint: {}", flags::for_unknown(name, value, &command));
+    ExitCode::from(2)
+}
+
 fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
     match cli.verb {
-        Verb::Train(args) => return train::run(args, started).map_err(|error| error.in_flags(true)),
-        Verb::Sweep(args) => return sweep::run(*args).map_err(|error| error.in_flags(true)),
+        Verb::Train(args) => return train::run(args, started),
+        Verb::Sweep(args) => return sweep::run(*args),
         Verb::Evaluate(args) => evaluate::run(args)?,
         Verb::Predict(args) => predict::run(args)?,
         Verb::Compare(args) => compare::run(args)?,
@@ -201,10 +241,10 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Sweeps(args) => sweeps::run(args)?,
         Verb::Completions(args) => pages::completions(&args)?,
         Verb::Man(args) => pages::man(&args)?,
-        Verb::Summary(args) => summary::run(args).map_err(|error| error.in_flags(false))?,
-        Verb::Data(args) => data::run(args).map_err(|error| error.in_flags(false))?,
-        Verb::Verify(args) => verify::run(*args).map_err(|error| error.in_flags(true))?,
-        Verb::Bench(args) => bench::run(args).map_err(|error| error.in_flags(false))?,
+        Verb::Summary(args) => summary::run(args)?,
+        Verb::Data(args) => data::run(args)?,
+        Verb::Verify(args) => verify::run(*args)?,
+        Verb::Bench(args) => bench::run(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -229,7 +269,7 @@ fn write_to_stdout(text: &str) -> Result<bool, CliError> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text::visible_lines(text).as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => {
             let reason = crate::system_errors::system_error(&error);
             Err(CliError::failure(format!("cannot write to stdout: {reason}"), None))

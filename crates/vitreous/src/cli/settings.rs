@@ -1,4 +1,4 @@
-//! Flags that choose a config, shared by the commands that need one but do not train.
+//! Flags that choose a config, shared by all commands that need one.
 
 use std::path::{Path, PathBuf};
 
@@ -14,39 +14,39 @@ use crate::data::{self, DataError};
 use crate::experiment::square_facts;
 use crate::text::visible;
 
-/// The variable that says where data sets are when `--data-dir` does not.
+/// The environment variable with the folder of data sets, used without `--data-dir`.
 const DATA_DIR: &str = "VITREOUS_DATA_DIR";
 
-/// Classes of a folder that is not there, so that its model can be counted all the same.
+/// Assumed number of classes of a folder that does not exist, to count the parameters of its model.
 const CLASSES_UNKNOWN: usize = 10;
 
 /// Which config.
 #[derive(Args, Clone, Debug, Default)]
 pub struct SettingsArgs {
-    /// A named experiment to start from, such as mnist-vit
+    /// Start from this preset, such as mnist-vit
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// A config file
-    #[arg(long, value_name = "FILE")]
+    /// Config file (TOML)
+    #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A model with a name: vit-tiny, vit-small, vit-base, vgg11, vgg13, vgg16, vgg19, vgg11-bn, ...
+    /// Named model: vit-tiny, vit-small, vit-base, vgg11, vgg13, vgg16, vgg19, vgg11-bn, ...
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// A data set by its name (`vitreous data list`), or a folder with a folder of images for each class
-    #[arg(long, value_name = "NAME|FOLDER")]
+    /// Data set (`vitreous data list` shows them), or a folder with one folder of images per class
+    #[arg(short, long, value_name = "NAME|FOLDER")]
     pub data: Option<String>,
-    /// Use some of the classes: even, odd, or names or numbers from 0 with commas, such as cat,dog or 0,2,4
+    /// Use some of the classes: even, odd, or a list of names or numbers, such as cat,dog or 0,2,4
     #[arg(long, value_name = "LIST")]
     pub classes: Option<String>,
-    /// The folder in which data sets are [default: the config's, else $VITREOUS_DATA_DIR, else the current folder]
+    /// Folder with the data sets [default: the config's, else $VITREOUS_DATA_DIR, else the current folder]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// One key of the config, such as model.depth=4; may be repeated
+    /// Set a config key, such as model.depth=4; may be repeated
     #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
     pub set: Vec<String>,
 }
 
-/// Returns where data sets are when nothing else says so.
+/// Returns the folder of data sets from the environment.
 pub fn dir_of_environment() -> Option<PathBuf> {
     std::env::var_os(DATA_DIR).filter(|dir| !dir.is_empty()).map(PathBuf::from)
 }
@@ -57,14 +57,14 @@ fn unicode(dir: &Path) -> Result<&str, CliError> {
 }
 
 impl SettingsArgs {
-    /// Puts the layers together: preset, file, then flags, `numbers` among them: key, value, name of the flag.
+    /// Combines the layers (preset, file, flags) and checks the config; `numbers` are keys, values and names of flags.
     pub fn checked(&self, numbers: &[(&str, Option<usize>, &str)]) -> Result<CheckedConfig, CliError> {
         let value = |number: usize| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
         let numbers = numbers.iter().filter_map(|&(key, number, flag)| Some((key, value(number?), flag)));
         Ok(self.layers(numbers)?.finish()?)
     }
 
-    /// As [`SettingsArgs::checked`], for more to come on top; `flags` are keys, values and names of the flags.
+    /// As [`SettingsArgs::checked`], but more layers may follow; `flags` are keys, values and names of flags.
     pub fn layers<'a>(&self, flags: impl IntoIterator<Item = (&'a str, Value, &'a str)>) -> Result<Layers, CliError> {
         let mut layers = match (&self.preset, &self.config, &self.data) {
             (Some(preset), ..) => Layers::preset(preset)?,
@@ -79,7 +79,7 @@ impl SettingsArgs {
             layers.model(name)?;
         }
         if let Some(name) = &self.data {
-            // Of another folder of pictures, what was said holds: its size and normalisation are those of the model.
+            // Between two folders of images, size and normalization stay, because the model has them.
             let is_other = |before: &str| before != name && (is_known(before) || is_known(name));
             if layers.clone().finish().is_ok_and(|before| is_other(&before.config().data.name)) {
                 forget_other_data(&mut layers, name)?;
@@ -98,9 +98,9 @@ impl SettingsArgs {
         for (key, value, flag) in flags {
             layers.put(key, value, flag)?;
         }
-        // What this run was told comes before what all are told.
-        let untold = |layers: Layers| layers.finish().is_ok_and(|checked| checked.config().data.dir.is_none());
-        if let Some(dir) = dir_of_environment().filter(|_| untold(layers.clone())) {
+        // A folder for this run comes before the one for all runs.
+        let has_none = |layers: Layers| layers.finish().is_ok_and(|checked| checked.config().data.dir.is_none());
+        if let Some(dir) = dir_of_environment().filter(|_| has_none(layers.clone())) {
             layers.put("data.dir", unicode(&dir)?, DATA_DIR)?;
         }
         Ok(layers)
@@ -114,13 +114,13 @@ impl SettingsArgs {
         if is_chosen || model.kind().task() != Task::ReadStrips {
             return Ok(None);
         }
-        // Where a part of it is there, it is meant.
+        // Where some of its files exist, MNIST is meant.
         let Err(error @ DataError::MissingFile { is_beside: false, .. }) = data::inspect(data) else { return Ok(None) };
         for key in ["data.mean=", "data.std="] {
             layers.set(key)?;
         }
         layers.put("data.name", "digits", "--data")?;
-        Ok(Some(format!("{error}; strips are made of built-in digits instead")))
+        Ok(Some(format!("{error}; using built-in digits instead")))
     }
 
     /// Names what was chosen: the preset, else the model, else the config file.
@@ -132,7 +132,7 @@ impl SettingsArgs {
     }
 }
 
-/// Forgets what a preset or a file says of the images of another data set: their classes, how bright they are, how large.
+/// Removes what a preset or a file has about the images of another data set: classes, normalization, size.
 fn forget_other_data(layers: &mut Layers, name: &str) -> Result<(), CliError> {
     let of_folders: &[&str] = if is_known(name) { &["data.image_size=", "data.channels="] } else { &[] };
     for key in ["data.classes=", "data.mean=", "data.std="].iter().chain(of_folders) {
@@ -145,7 +145,7 @@ fn is_known(name: &str) -> bool {
     DataSpec { name: name.to_string(), ..DataSpec::default() }.is_known_data_set()
 }
 
-/// A folder as a shell takes it: in quotes where it has to be, and as `$'\x1b'` where it cannot be printed.
+/// A path as a shell takes it: in quotes where needed, and as `$'\x1b'` where it cannot be printed.
 pub fn shell_word(path: &Path) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_.,+=/:".contains(c);
     match path.to_str() {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::screen;
+use super::verbosity::{Verbosity, verbosity};
 use crate::{durations, numbers, text};
 
 /// Time for which a line stays at least before the next one takes its place.
@@ -36,10 +37,11 @@ struct Drawn {
 }
 
 impl StatusLine {
-    /// Starts with an empty line; there is none where stderr is no terminal.
+    /// Starts with an empty line; there is none where stderr is not a terminal, or with `--quiet`.
     pub fn on_terminal() -> Option<StatusLine> {
         let drawn = Mutex::new(Drawn { width: 0, time: None });
-        screen::stderr_columns().map(|_| StatusLine { start: Instant::now(), drawn })
+        let is_shown = screen::stderr_columns().is_some() && verbosity() > Verbosity::Quiet;
+        is_shown.then(|| StatusLine { start: Instant::now(), drawn })
     }
 
     /// Shows that this part of the work is done, from 0 to 1.

@@ -33,10 +33,10 @@ pub struct Args {
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["preset", "config", "model", "data"])]
     run: Option<PathBuf>,
     /// Images in one optimiser step, for the memory
-    #[arg(long, value_name = "N")]
+    #[arg(short, long, value_name = "N")]
     batch_size: Option<usize>,
     /// Threads, for the memory [default: one for each processor]
-    #[arg(long, value_name = "N")]
+    #[arg(short = 'j', long, value_name = "N")]
     threads: Option<usize>,
     /// Print one JSON object
     #[arg(long)]

@@ -12,16 +12,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
+use super::error::RuleError;
+use super::schema::{Field, Kind};
+use crate::advice::Suggestion;
 use crate::numbers::counted;
 use crate::spelling;
 
-/// What a value of the key should be, as an error tells it.
-pub const EXPECTED: &str = "even, odd, or a list of class names or numbers";
+/// What a value of the key should be.
+const EXPECTED: &str = "even, odd, or a list of class names or numbers";
 
 /// Most classes that a hint lists.
 const LISTED_MAX: usize = 20;
 
-/// A part of a data set's classes, as written.
+/// A selection of a data set's classes, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClassSubset {
     /// The classes 0, 2, 4, ...
@@ -48,20 +51,25 @@ impl ClassSubset {
     ///
     /// # Errors
     /// When it lists fewer than two classes, or one of them twice.
-    pub fn check(&self) -> Result<(), ClassSubsetError> {
+    pub fn check(&self) -> Result<(), RuleError> {
         let ClassSubset::Listed(items) = self else { return Ok(()) };
         if items.len() < 2 {
-            return Err(ClassSubsetError::TooFewListed { listed: items.len() });
+            let problem = format!("lists {}, and a classifier needs at least 2", counted(items.len(), "class"));
+            let hint = "use even, odd, names such as cat,dog, or numbers such as 0,2,4";
+            return Err(RuleError::about("data.classes", problem).suggest(Suggestion::new().text(hint)));
         }
         let mut earlier = HashSet::new();
         let twice = items.iter().find(|item| !earlier.insert(item.as_str()));
-        twice.map_or(Ok(()), |item| Err(ClassSubsetError::Twice { class: item.clone() }))
+        twice.map_or(Ok(()), |item| {
+            let suggestion = Suggestion::new().text(format!("name `{item}` once"));
+            Err(RuleError::about("data.classes", format!("lists `{item}` twice")).suggest(suggestion))
+        })
     }
 
     /// Returns the numbers of the chosen classes among `names`, in rising order.
     ///
     /// # Errors
-    /// When a name or number is none of the classes, fewer than two classes are left, or `even` or `odd` is asked for
+    /// When a name or number is not a class, fewer than two classes are left, or `even` or `odd` is asked for
     /// and only some of the names are numerals.
     pub fn places(&self, names: &[String]) -> Result<Vec<usize>, ClassSubsetError> {
         let mut places: Vec<usize> = match self {
@@ -164,18 +172,26 @@ impl Serialize for ClassSubset {
 
 impl<'de> Deserialize<'de> for ClassSubset {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let item = |value: &toml::Value| match value {
-            toml::Value::String(name) => Some(name.clone()),
-            toml::Value::Integer(number) => Some(number.to_string()),
-            _ => None,
-        };
-        let read = match toml::Value::deserialize(deserializer)? {
-            toml::Value::String(text) => Some(ClassSubset::parse(&text)),
-            toml::Value::Integer(number) => Some(ClassSubset::Listed(vec![number.to_string()])),
-            toml::Value::Array(items) => items.iter().map(item).collect::<Option<_>>().map(ClassSubset::Listed),
-            _ => None,
-        };
+        let read = from_toml(&toml::Value::deserialize(deserializer)?);
         read.ok_or_else(|| serde::de::Error::custom(format!("expected {EXPECTED}")))
+    }
+}
+
+impl Field for ClassSubset {
+    const KIND: Kind = Kind::Other { expected: EXPECTED, accepts: |value| from_toml(value).is_some() };
+}
+
+fn from_toml(value: &toml::Value) -> Option<ClassSubset> {
+    let item = |value: &toml::Value| match value {
+        toml::Value::String(name) => Some(name.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        _ => None,
+    };
+    match value {
+        toml::Value::String(text) => Some(ClassSubset::parse(text)),
+        toml::Value::Integer(number) => Some(ClassSubset::Listed(vec![number.to_string()])),
+        toml::Value::Array(items) => items.iter().map(item).collect::<Option<_>>().map(ClassSubset::Listed),
+        _ => None,
     }
 }
 
@@ -183,23 +199,17 @@ impl<'de> Deserialize<'de> for ClassSubset {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ClassSubsetError {
-    /// The list is too short whatever the data is.
-    #[error("classes lists {}, where a classifier needs at least 2", counted(*listed, "class"))]
-    TooFewListed { listed: usize },
-    /// A class stands in the list twice.
-    #[error("classes lists `{class}` twice")]
-    Twice { class: String },
-    /// A name is no class of the data set.
-    #[error("classes lists `{class}`, which is no class of the data")]
+    /// A name is not a class of the data set.
+    #[error("classes lists `{class}`, which is not a class of the data")]
     Unknown { class: String, known: Vec<String> },
-    /// A number is no class of the data set.
+    /// A number is not a class of the data set.
     #[error("classes lists the number {number}, but the classes of the data are numbered 0 to {}", known.len() - 1)]
     Number { number: usize, known: Vec<String> },
     /// The names do not say which classes are even.
     #[error("classes {subset} needs class names that are all numbers, or none of them, and `{class}` is not a number")]
     NotAllNumerals { subset: ClassSubset, class: String, known: Vec<String> },
     /// The data set has too few classes.
-    #[error("classes {subset} leaves {} of {}, where a classifier needs at least 2", left, known.len())]
+    #[error("classes {subset} leaves {} of {}, and a classifier needs at least 2", left, known.len())]
     TooFewLeft { subset: ClassSubset, left: usize, known: Vec<String> },
 }
 
@@ -207,10 +217,6 @@ impl ClassSubsetError {
     /// Says what would work instead.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            ClassSubsetError::TooFewListed { .. } => {
-                "use even, odd, names such as cat,dog, or numbers such as 0,2,4".to_string()
-            }
-            ClassSubsetError::Twice { class } => format!("name `{class}` once"),
             ClassSubsetError::NotAllNumerals { known, .. } => format!("list the classes: they are {}", some(known)),
             // Another number is another class, not a misspelling.
             ClassSubsetError::Unknown { class, known } if numeral(class).is_some() => {
@@ -268,15 +274,15 @@ mod tests {
     fn numbers_that_are_names_are_names() {
         assert_eq!(places("1,3", &["1", "2", "3"]), [0, 2]);
         let [error, hint] = refused("1,3", &["0", "1", "2", "4", "5"]);
-        assert_eq!(error, "classes lists `3`, which is no class of the data");
+        assert_eq!(error, "classes lists `3`, which is not a class of the data");
         assert_eq!(hint, "the classes are 0, 1, 2, 4, 5");
-        assert_eq!(refused("0,2", &["1", "2", "3"])[0], "classes lists `0`, which is no class of the data");
+        assert_eq!(refused("0,2", &["1", "2", "3"])[0], "classes lists `0`, which is not a class of the data");
         // One numeral among the names is enough.
-        assert_eq!(refused("0,1", &["1", "2", "cat"])[0], "classes lists `0`, which is no class of the data");
+        assert_eq!(refused("0,1", &["1", "2", "cat"])[0], "classes lists `0`, which is not a class of the data");
         assert_eq!(places("2,cat", &["1", "2", "cat"]), [1, 2]);
         assert_eq!(places("1,10", &["001", "002", "010"]), [0, 2]);
         assert_eq!(places("1,01", &["01", "1", "2"]), [0, 1]);
-        assert_eq!(refused("001,2", &["01", "1", "2"])[0], "classes lists `001`, which is no class of the data");
+        assert_eq!(refused("001,2", &["01", "1", "2"])[0], "classes lists `001`, which is not a class of the data");
     }
 
     #[test]
@@ -315,16 +321,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_class_is_named_with_its_neighbour() {
+    fn an_unknown_class_is_named_with_its_neighbour() {
         assert_eq!(
             refused("cat,dgo", &PETS),
-            ["classes lists `dgo`, which is no class of the data", "did you mean `dog`?"]
+            ["classes lists `dgo`, which is not a class of the data", "did you mean `dog`?"]
         );
         let [error, hint] = refused("cat,zebrafish", &PETS);
-        assert_eq!(error, "classes lists `zebrafish`, which is no class of the data");
+        assert_eq!(error, "classes lists `zebrafish`, which is not a class of the data");
         assert_eq!(hint, "the classes are ant, bee, cat, dog, emu");
-        assert_eq!(refused("cat,3", &PETS)[0], "classes lists `3`, which is no class of the data");
-        assert_eq!(refused("-1,3", &PETS)[0], "classes lists `-1`, which is no class of the data");
+        assert_eq!(refused("cat,3", &PETS)[0], "classes lists `3`, which is not a class of the data");
+        assert_eq!(refused("-1,3", &PETS)[0], "classes lists `-1`, which is not a class of the data");
         let [error, hint] = refused("0,5", &PETS);
         assert_eq!(error, "classes lists the number 5, but the classes of the data are numbered 0 to 4");
         assert_eq!(hint, "the classes are ant, bee, cat, dog, emu");
@@ -334,12 +340,12 @@ mod tests {
     fn one_class_or_none_is_too_few() {
         assert_eq!(
             refused("odd", &["ant", "bee", "cat"]),
-            ["classes odd leaves 1 of 3, where a classifier needs at least 2", "the classes are ant, bee, cat"]
+            ["classes odd leaves 1 of 3, and a classifier needs at least 2", "the classes are ant, bee, cat"]
         );
-        assert_eq!(refused("1,01", &PETS)[0], "classes 1,01 leaves 1 of 5, where a classifier needs at least 2");
+        assert_eq!(refused("1,01", &PETS)[0], "classes 1,01 leaves 1 of 5, and a classifier needs at least 2");
         let checked = |text: &str| ClassSubset::parse(text).check().unwrap_err().to_string();
-        assert_eq!(checked("cat"), "classes lists 1 class, where a classifier needs at least 2");
-        assert_eq!(checked(" , "), "classes lists 0 classes, where a classifier needs at least 2");
+        assert_eq!(checked("cat"), "classes lists 1 class, and a classifier needs at least 2");
+        assert_eq!(checked(" , "), "classes lists 0 classes, and a classifier needs at least 2");
         assert_eq!(checked("cat,dog,cat"), "classes lists `cat` twice");
     }
 

@@ -14,7 +14,7 @@ pub type FlatConfig = BTreeMap<String, Value>;
 /// The key of the seed, by which alone runs of one row differ.
 pub const SEED: &str = "train.seed";
 
-/// Keys that change nothing of what a run reaches: where its images lie, how it is watched and on how many threads.
+/// Keys without effect on a run's results: the folder of its images, its log interval, its threads.
 const OUTSIDE: [&str; 3] = ["data.dir", "train.threads", "train.log_interval"];
 
 /// Keys of the model that follow from its data.
@@ -23,7 +23,7 @@ const OF_THE_DATA: [&str; 3] = ["model.image_size", "model.channels", "model.num
 /// Reads the settings in a config file's text; `source` is what errors call it.
 ///
 /// # Errors
-/// When it is no config of this version.
+/// When it is not a config of this version.
 pub fn flat_config(text: &str, source: &str) -> Result<FlatConfig, ConfigError> {
     let mut layers = Layers::new();
     layers.add_toml(text, source)?;
@@ -55,7 +55,7 @@ pub fn differing(all: &[&FlatConfig]) -> Vec<String> {
     keys.into_iter().map(str::to_string).collect()
 }
 
-/// Says in a sentence what a setting was and what it is: `train.epochs 10, now 20`.
+/// Writes how a setting changed: `train.epochs 10, now 20`.
 pub fn became(key: &str, before: Option<&Value>, now: Option<&Value>) -> String {
     let [before, now] = [before, now].map(|value| value.map_or("not set".to_string(), |value| shown(Some(value))));
     format!("{key} {before}, now {now}")
@@ -75,7 +75,7 @@ pub fn shown(value: Option<&Value>) -> String {
     }
 }
 
-/// A number as short as it can be: 1e-5 is no 0.00001, and what once was an `f32` has the digits of one.
+/// The shortest form of a number: 1e-5, not 0.00001; a value from an `f32` has the digits of one.
 fn shortest(number: f64) -> String {
     let single = number as f32;
     match (f64::from(single) == number, number != 0.0 && number.abs() < 1e-3) {
@@ -86,7 +86,7 @@ fn shortest(number: f64) -> String {
     }
 }
 
-/// Keys in the order in which they are told: what is seen, what sees, how it learns; then how images are prepared.
+/// Keys in the order in which they are listed: data, model, training; then how images are prepared.
 fn table_number(key: &str) -> usize {
     let first = ["data.name", "data.classes", "model.", "train.", "augment."];
     first.iter().position(|start| key.starts_with(start)).unwrap_or(first.len())

@@ -1,96 +1,107 @@
-//! What can be wrong with a config, where it was written, and the way out.
+//! What can be wrong with a config: keys, values and suggestions as data, and where the values were written.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// Where something was written: `my.toml, [model]`, `--set, [model]`, `preset digits, [train]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// A file, a preset or a flag; absent for a default.
-    pub source: Option<String>,
-    /// The table; absent at the top of a file.
-    pub table: Option<String>,
+use crate::advice::{Argument, Explain, Place, Source, Suggestion, Value};
+
+/// A value that breaks a rule of its table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleError {
+    /// The keys that the rule is about, as `table.key`; the first is the one at fault.
+    pub keys: Vec<String>,
+    /// The value at fault, where the error shows it.
+    pub value: Option<Value>,
+    /// What is wrong with it: `is not a multiple of num_heads 12`.
+    pub problem: String,
+    /// What to do.
+    pub suggestion: Option<Suggestion>,
 }
 
-impl Place {
-    /// Whether it was written, or left out, on the command line, where keys are called as flags: not in a file, and not
-    /// as `--set table.key`.
-    fn speaks_flags(&self) -> bool {
-        let source = self.source.as_deref().unwrap_or("--");
-        (source.starts_with("--") && source != "--set") || source.starts_with("preset ")
+impl RuleError {
+    /// Says that a value has a problem: `lr`, -1, `is not above 0`.
+    pub fn new(key: &str, value: impl Into<Value>, problem: impl Into<String>) -> Self {
+        RuleError { value: Some(value.into()), ..RuleError::about(key, problem) }
+    }
+
+    /// Says that a key has a problem, without its value: `layers`, `is empty`.
+    pub fn about(key: &str, problem: impl Into<String>) -> Self {
+        RuleError { keys: vec![key.to_string()], value: None, problem: problem.into(), suggestion: None }
+    }
+
+    /// Adds a key that the rule is about too: the error is where the last of them was written.
+    pub fn and(mut self, key: &str) -> Self {
+        self.keys.push(key.to_string());
+        self
+    }
+
+    /// Adds what to do.
+    pub fn suggest(self, suggestion: Suggestion) -> Self {
+        RuleError { suggestion: Some(suggestion), ..self }
+    }
+
+    /// The table of the keys.
+    pub fn table(&self) -> &str {
+        self.keys[0].split('.').next().unwrap_or_default()
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.source, &self.table) {
-            (Some(source), Some(table)) => write!(f, "{source}, [{table}]"),
-            (Some(source), None) => write!(f, "{source}"),
-            (None, Some(table)) => write!(f, "[{table}]"),
-            (None, None) => write!(f, "config"),
+        let key = self.keys[0].split_once('.').map_or(self.keys[0].as_str(), |(_, key)| key);
+        let blank = if self.problem.starts_with(':') { "" } else { " " };
+        match &self.value {
+            Some(value) => write!(f, "{key} {value}{blank}{}", self.problem),
+            None => write!(f, "{key}{blank}{}", self.problem),
         }
     }
 }
 
+impl std::error::Error for RuleError {}
+
+impl Explain for RuleError {
+    fn key(&self) -> Option<String> {
+        Some(self.keys[0].clone())
+    }
+
+    fn suggestion(&self) -> Option<Suggestion> {
+        self.suggestion.clone()
+    }
+}
+
 /// Says what is wrong with a config.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Error)]
 pub enum ConfigError {
-    /// A value breaks a rule.
-    #[error("{text} ({place})")]
+    /// A value has the wrong type or breaks a rule.
+    #[error("{rule} ({})", Written(.place))]
     Rule {
-        /// The rule's own words.
-        text: String,
+        /// The rule.
+        rule: Box<RuleError>,
         /// Where the value was written.
         place: Place,
-        /// What would work.
-        hint: Option<String>,
     },
     /// There is no such key.
-    #[error("unknown key `{key}` ({place})")]
+    #[error("unknown key `{key}` ({})", Written(.place))]
     UnknownKey {
         /// The key.
         key: String,
         /// Where it was written.
         place: Place,
         /// What would work.
-        hint: String,
+        suggestion: Suggestion,
     },
     /// There is no such table.
-    #[error("unknown table `{table}` ({place})")]
+    #[error("unknown table `{table}` ({})", Written(.place))]
     UnknownTable {
         /// The table.
         table: String,
         /// Where it was written.
         place: Place,
         /// What would work.
-        hint: String,
+        suggestion: Suggestion,
     },
-    /// A value is of the wrong kind.
-    #[error("{key} {value} is not {expected} ({place})")]
-    Kind {
-        /// The value's key.
-        key: String,
-        /// The value, as TOML writes it.
-        value: String,
-        /// What it should be.
-        expected: String,
-        /// Where it was written.
-        place: Box<Place>,
-        /// What would work.
-        hint: String,
-    },
-    /// A table lacks a key that has no default.
-    #[error("{key} has no `{missing}` ({place})")]
-    Missing {
-        /// The table's key.
-        key: String,
-        /// The key it lacks.
-        missing: String,
-        /// Where it was written.
-        place: Place,
-    },
-    /// The text is no TOML.
+    /// The text is not TOML.
     #[error("{message} ({source_name}, line {line})")]
     Syntax {
         /// What the parser says.
@@ -108,55 +119,90 @@ pub enum ConfigError {
         /// What the system says.
         reason: String,
         /// What would work, where it can be guessed.
-        hint: Option<String>,
+        suggestion: Option<Suggestion>,
     },
     /// There is no such preset.
-    #[error("unknown preset `{name}` (--preset)")]
+    #[error("unknown preset `{name}`")]
     UnknownPreset {
         /// The name.
         name: String,
         /// What would work.
-        hint: String,
+        suggestion: Suggestion,
     },
     /// There is no such model size.
-    #[error("unknown model `{name}` (--model)")]
+    #[error("unknown model `{name}`")]
     UnknownModel {
         /// The name.
         name: String,
         /// What would work.
-        hint: String,
+        suggestion: Suggestion,
     },
-    /// An assignment is none.
-    #[error("`{text}` is not a key and its value (--set)")]
+    /// An assignment has no key or no value.
+    #[error("`{text}` is not TABLE.KEY=VALUE")]
     Assignment {
         /// The text.
         text: String,
     },
 }
 
-impl ConfigError {
-    /// The table of the keys in the hint, where the user knows them as flags.
-    pub fn flags_of(&self) -> Option<&str> {
-        let place = match self {
-            ConfigError::Rule { place, .. } => place,
-            ConfigError::Kind { place, .. } => place,
-            _ => return None,
-        };
-        place.table.as_deref().filter(|_| place.speaks_flags())
+/// A place of a config in words: `my.toml, [model]`, `--set, [model]`, `preset digits, [train]`.
+struct Written<'a>(&'a Place);
+
+impl fmt::Display for Written<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place::Config(source, table) = self.0 else { return f.write_str("config") };
+        match (source, table) {
+            (Source::Default, Some(table)) => write!(f, "[{table}]"),
+            (source, Some(table)) => write!(f, "{}, [{table}]", shown_source(source)),
+            (source, None) => f.write_str(&shown_source(source)),
+        }
+    }
+}
+
+/// Says who wrote a value: `my.toml`, `preset digits`, `--lr`, `default`.
+pub(super) fn shown_source(source: &Source) -> String {
+    match source {
+        Source::Default => "default".to_string(),
+        Source::Preset(name) => format!("preset {name}"),
+        Source::File(name) | Source::Argument(name) => name.clone(),
+    }
+}
+
+impl Explain for ConfigError {
+    fn key(&self) -> Option<String> {
+        match self {
+            ConfigError::Rule { rule, .. } => rule.key(),
+            _ => None,
+        }
     }
 
-    /// Says what would work instead.
-    pub fn hint(&self) -> Option<String> {
+    fn place(&self) -> Option<Place> {
+        Some(match self {
+            ConfigError::Rule { place, .. }
+            | ConfigError::UnknownKey { place, .. }
+            | ConfigError::UnknownTable { place, .. } => place.clone(),
+            ConfigError::Syntax { source_name, line, .. } => Place::Line(source_name.clone(), *line),
+            ConfigError::Read { path, .. } => Place::Path(path.into()),
+            ConfigError::UnknownPreset { .. } => Place::Argument(Argument::Preset),
+            ConfigError::UnknownModel { .. } => Place::Argument(Argument::Model),
+            ConfigError::Assignment { .. } => Place::Argument(Argument::Set),
+        })
+    }
+
+    fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            ConfigError::Rule { hint, .. } | ConfigError::Read { hint, .. } => hint.clone(),
-            ConfigError::UnknownKey { hint, .. }
-            | ConfigError::UnknownTable { hint, .. }
-            | ConfigError::Kind { hint, .. }
-            | ConfigError::UnknownPreset { hint, .. }
-            | ConfigError::UnknownModel { hint, .. } => Some(hint.clone()),
-            ConfigError::Missing { missing, key, .. } => Some(format!("add {missing} to {key}")),
-            ConfigError::Syntax { .. } => Some("a line is `[table]`, `key = value` or `# comment`".to_string()),
-            ConfigError::Assignment { .. } => Some("write it as --set model.depth=4".to_string()),
+            ConfigError::Rule { rule, .. } => rule.suggestion(),
+            ConfigError::UnknownKey { suggestion, .. }
+            | ConfigError::UnknownTable { suggestion, .. }
+            | ConfigError::UnknownPreset { suggestion, .. }
+            | ConfigError::UnknownModel { suggestion, .. } => Some(suggestion.clone()),
+            ConfigError::Read { suggestion, .. } => suggestion.clone(),
+            ConfigError::Syntax { .. } => {
+                Some(Suggestion::new().text("a line is `[table]`, `key = value` or `# comment`"))
+            }
+            ConfigError::Assignment { .. } => {
+                Some(Suggestion::new().text("write it like").with(Argument::Set, "model.depth=4"))
+            }
         }
     }
 }

@@ -1,34 +1,22 @@
-//! A config from layers: a preset, then a file, then flags, each keeping what it does not mention.
+//! A config from layers: a preset, then a file, then flags; a later layer wins, key by key.
 //!
-//! Layers are merged as TOML, before anything is given a type, so that a file may hold a single key. Which layer wrote
-//! a key is remembered: an error says where to look.
+//! Layers are merged as TOML, each key checked against its description, so that a file may have a single key. The layer
+//! that wrote a key is remembered: an error says where to look.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::augment::AugmentSpec;
-use super::classes;
-use super::data::DataSpec;
-use super::error::{ConfigError, Place};
+use super::error::{ConfigError, RuleError, shown_source};
 use super::model::{ModelKind, ModelSpec};
-use super::train::TrainSpec;
-use super::{CheckedConfig, Config, presets, text_file};
+use super::schema::{Key, Mismatch, WHOLE_MAX, is_too_large};
+use super::{CheckedConfig, Config, TABLES, keys_of, presets, text_file};
+use crate::advice::{Argument, Place, Source, Suggestion};
 use crate::spelling;
-
-/// What `layers` of a stack looks like.
-const LAYERS: &str = "[\"conv 32\", \"relu\", \"globalpool\", \"linear classes\"]";
-
-/// What `random_resized_crop` looks like.
-const CROP: &str = "{ scale = [0.6, 1.0], ratio = [0.75, 1.33] }";
 
 /// Most parts of a key in an assignment; keys of configs have up to three.
 const PARTS_MAX: usize = 8;
-
-/// Tables of a config, in the order in which they are written.
-pub const TABLES: [&str; 4] = ["data", "augment", "model", "train"];
 
 /// A config that is being put together; a later layer wins.
 #[derive(Clone, Debug, Default)]
@@ -41,10 +29,10 @@ pub struct Layers {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Origins {
     count: usize,
-    /// How many of the layers, the first, are a preset: nobody wrote them for this run.
+    /// Number of layers, from the first, that are a preset: it was not written for this run.
     preset: usize,
-    /// From (table, key) to the layer's number and name.
-    written: BTreeMap<(String, String), (usize, String)>,
+    /// For each (table, key), the number of the layer that wrote it, and its source.
+    written: BTreeMap<(String, String), (usize, Source)>,
 }
 
 impl Layers {
@@ -59,11 +47,11 @@ impl Layers {
     /// When there is no preset of that name.
     pub fn preset(name: &str) -> Result<Self, ConfigError> {
         let Some(text) = presets::text(name) else {
-            let hint = suggest(name, presets::names(), "the presets are");
-            return Err(ConfigError::UnknownPreset { name: name.to_string(), hint });
+            let suggestion = suggest(name, presets::names(), "the presets are");
+            return Err(ConfigError::UnknownPreset { name: name.to_string(), suggestion });
         };
         let mut layers = Layers::new();
-        layers.add_toml(text, &format!("preset {name}"))?;
+        layers.add_text(text, Source::Preset(name.to_string()), &format!("preset {name}"))?;
         layers.origins.preset = layers.origins.count;
         Ok(layers)
     }
@@ -71,13 +59,15 @@ impl Layers {
     /// Adds a file.
     ///
     /// # Errors
-    /// When it cannot be read, is not UTF-8 or TOML, or holds an unknown key or a value of the wrong kind.
+    /// When it cannot be read, is not UTF-8 or TOML, or holds an unknown key or a value of the wrong type.
     pub fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let shown = path.display().to_string();
-        let text = text_file::read(path).map_err(|error| ConfigError::Read {
-            hint: presets::text(&shown).map(|_| format!("{shown} is a preset: use --preset {shown}")).or(error.hint),
-            path: shown.clone(),
-            reason: error.reason,
+        let text = text_file::read(path).map_err(|error| {
+            let preset = presets::text(&shown).map(|_| {
+                Suggestion::new().text(format!("{shown} is a preset:")).with(Argument::Preset, shown.as_str())
+            });
+            let suggestion = preset.or(error.hint.map(|hint| Suggestion::new().text(hint)));
+            ConfigError::Read { path: shown.clone(), reason: error.reason, suggestion }
         })?;
         self.add_toml(&text, &shown)
     }
@@ -85,25 +75,22 @@ impl Layers {
     /// Adds the text of a file; `source` is what errors call it.
     ///
     /// # Errors
-    /// When it is no TOML, or holds an unknown key or a value of the wrong kind.
+    /// When it is not TOML, or has an unknown key or a value of the wrong type.
     pub fn add_toml(&mut self, text: &str, source: &str) -> Result<(), ConfigError> {
+        self.add_text(text, Source::File(source.to_string()), source)
+    }
+
+    fn add_text(&mut self, text: &str, source: Source, shown: &str) -> Result<(), ConfigError> {
         let table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
-            let line = before.matches('\n').count();
-            let written = text.lines().nth(line).and_then(|line| line.split('#').next()?.split_once('='));
-            if let Some((key, value)) = written.map(|(key, value)| (key.trim(), value.trim().replace('_', "")))
-                && is_too_large(&value)
-            {
-                let place = Box::new(Place { source: Some(source.to_string()), table: None });
-                let (key, expected) = (key.to_string(), format!("at most {}", i64::MAX));
-                return ConfigError::Kind { key, value, expected, place, hint: "use a smaller number".to_string() };
-            }
-            let message = match text.lines().nth(line).and_then(|line| line.split('#').next()?.trim().strip_suffix('='))
-            {
-                Some(key) => format!("`{}` has no value", key.trim()),
-                None => error.message().lines().next().unwrap_or("not TOML").to_string(),
+            let number = before.matches('\n').count();
+            let line = text.lines().nth(number).and_then(|line| line.split('#').next()).unwrap_or_default().trim();
+            let message = match line.split_once('=').map(|(key, value)| (key.trim(), value.trim().replace('_', ""))) {
+                Some((key, value)) if is_too_large(&value) => format!("{key} {value} is not at most {WHOLE_MAX}"),
+                Some((key, value)) if value.is_empty() => format!("`{key}` has no value"),
+                _ => error.message().lines().next().unwrap_or("not TOML").to_string(),
             };
-            ConfigError::Syntax { message, source_name: source.to_string(), line: 1 + line }
+            ConfigError::Syntax { message, source_name: shown.to_string(), line: 1 + number }
         })?;
         self.add(table, source)
     }
@@ -111,57 +98,64 @@ impl Layers {
     /// Adds one key from a `--set table.key=value`; without a value, the key goes back to its default.
     ///
     /// # Errors
-    /// When there is no `=` or no key of that name, or the value is of the wrong kind.
+    /// When there is no `=` or no key of that name, or the value has the wrong type.
     pub fn set(&mut self, assignment: &str) -> Result<(), ConfigError> {
-        self.set_from(assignment, "--set")
+        self.assign(assignment, Source::Argument("--set".to_string()))
     }
 
-    /// As [`Layers::set`], for an assignment from elsewhere; `source` is what errors call it.
+    /// As [`Layers::set`], for an assignment of a sweep; `source` is what errors call it.
     ///
     /// # Errors
     /// As [`Layers::set`].
     pub fn set_from(&mut self, assignment: &str, source: &str) -> Result<(), ConfigError> {
+        self.assign(assignment, Source::File(source.to_string()))
+    }
+
+    fn assign(&mut self, assignment: &str, source: Source) -> Result<(), ConfigError> {
         let wrong = || ConfigError::Assignment { text: assignment.to_string() };
         let (key, value) = assignment.split_once('=').ok_or_else(wrong)?;
         let (key, value) = (key.trim(), value.trim());
         if key.split('.').any(str::is_empty) {
             return Err(wrong());
         }
-        check_parts(key, source)?;
+        check_parts(key, &source)?;
         if value.is_empty() {
             return self.unset(key, source);
         }
-        // What is no TOML value is a text: --set model.activation=relu needs no quotes inside quotes.
+        // Anything that is not a TOML value is a text: --set model.activation=relu needs no quotes inside quotes.
         let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok().filter(|table| table.len() == 1);
         let parsed = parsed.and_then(|mut table| table.remove("value")).filter(|value| !value.is_datetime());
-        self.put(key, parsed.unwrap_or_else(|| Value::String(value.to_string())), source)
+        self.put_value(key, parsed.unwrap_or_else(|| Value::String(value.to_string())), source)
     }
 
     /// Adds one key, such as `model.depth`, from a flag; `source` is what errors call it.
     ///
     /// # Errors
-    /// When there is no key of that name, or the value is of the wrong kind.
+    /// When there is no key of that name, or the value has the wrong type.
     pub fn put(&mut self, key: &str, value: impl Into<Value>, source: &str) -> Result<(), ConfigError> {
-        check_parts(key, source)?;
-        let nested = key
-            .rsplit('.')
-            .fold(value.into(), |inner, part| Value::Table(Table::from_iter([(part.to_string(), inner)])));
+        self.put_value(key, value.into(), Source::Argument(source.to_string()))
+    }
+
+    fn put_value(&mut self, key: &str, value: Value, source: Source) -> Result<(), ConfigError> {
+        check_parts(key, &source)?;
+        let nested =
+            key.rsplit('.').fold(value, |inner, part| Value::Table(Table::from_iter([(part.to_string(), inner)])));
         let Value::Table(table) = nested else { return Ok(()) };
         self.add(table, source)
     }
 
-    /// Takes the model of a name (`--model vit-tiny`) in place of all that was said of the model before.
+    /// Replaces the whole `[model]` table by that of a named model (`--model vit-tiny`).
     ///
     /// # Errors
     /// When there is no model of that name.
     pub fn model(&mut self, name: &str) -> Result<(), ConfigError> {
         let Some(spec) = ModelSpec::named(name) else {
-            let hint = suggest(name, ModelSpec::names(), "the models are");
-            return Err(ConfigError::UnknownModel { name: name.to_string(), hint });
+            let suggestion = suggest(name, ModelSpec::names(), "the models are");
+            return Err(ConfigError::UnknownModel { name: name.to_string(), suggestion });
         };
         self.forget("model");
         let spec = Table::try_from(spec).expect("a spec is plain numbers, texts and lists");
-        self.add(Table::from_iter([("model".to_string(), Value::Table(spec))]), "--model")
+        self.add(Table::from_iter([("model".to_string(), Value::Table(spec))]), Source::Argument("--model".to_string()))
     }
 
     /// Gives the config its types and checks it by itself; nothing is opened.
@@ -181,14 +175,12 @@ impl Layers {
         CheckedConfig::new(config, self.origins)
     }
 
-    fn unset(&mut self, key: &str, source: &str) -> Result<(), ConfigError> {
+    fn unset(&mut self, key: &str, source: Source) -> Result<(), ConfigError> {
         let (table, key) = key.split_once('.').unwrap_or(("", key));
-        let place = Place { source: Some(source.to_string()), table: None };
         let kind = self.kind();
-        let known = known_keys(table, kind).ok_or_else(|| unknown_table(table, place.clone()))?;
-        if !known.iter().any(|name| name == key) {
-            let place = Place { table: Some(table.to_string()), ..place };
-            return Err(unknown_key(key, &known, kind, place));
+        let keys = keys_of(table, kind).ok_or_else(|| unknown_table(table, source.clone()))?;
+        if !keys.iter().any(|known| known.name == key) {
+            return Err(unknown_key(key, &keys, kind, source, Some(table)));
         }
         if (table, key) == ("model", "kind") {
             self.forget(table);
@@ -201,63 +193,56 @@ impl Layers {
         Ok(())
     }
 
-    fn add(&mut self, layer: Table, source: &str) -> Result<(), ConfigError> {
+    fn add(&mut self, layer: Table, source: Source) -> Result<(), ConfigError> {
         self.origins.count += 1;
-        let top = Place { source: Some(source.to_string()), table: None };
         for (name, value) in layer {
             if name == "model"
                 && let Some(written) = value.get("kind")
             {
-                self.choose_kind(written, &top)?;
+                self.choose_kind(written, &source)?;
             }
             let kind = self.kind();
-            let Some(known) = known_keys(&name, kind) else {
+            let Some(keys) = keys_of(&name, kind) else {
                 return Err(match value {
-                    Value::Table(_) => unknown_table(&name, top),
-                    _ => unknown_key(&name, &[], kind, top),
+                    Value::Table(_) => unknown_table(&name, source),
+                    _ => unknown_key(&name, &[], kind, source, None),
                 });
             };
             let Value::Table(written) = value else {
-                let hint = format!("write its keys under [{name}]");
-                let (value, expected) = (value.to_string(), "a table".to_string());
-                return Err(ConfigError::Kind { key: name, value, expected, place: Box::new(top), hint });
+                let suggestion = Suggestion::new().text(format!("write its keys under [{name}]"));
+                let rule = RuleError::new(&name, value, "is not a table").suggest(suggestion);
+                return Err(ConfigError::Rule { rule: Box::new(rule), place: Place::Config(source, None) });
             };
-            let place = Place { table: Some(name.clone()), ..top.clone() };
             for (key, value) in written {
-                if !known.contains(&key) {
-                    return Err(unknown_key(&key, &known, kind, place));
-                }
+                let Some(known) = keys.iter().find(|known| known.name == key) else {
+                    return Err(unknown_key(&key, &keys, kind, source, Some(&name)));
+                };
                 let table = self.merged.entry(name.clone()).or_insert_with(|| Value::Table(Table::new()));
                 let table = table.as_table_mut().expect("only tables are merged in");
                 merge(table, key.clone(), value);
-                try_key(&name, &key, &table[&key], kind)
-                    .map_err(|error| wrong_value(&name, &key, &table[&key], &error, &place))?;
-                self.origins.written.insert((name.clone(), key), (self.origins.count, source.to_string()));
+                accept(known, &table[&key], kind, &source)?;
+                self.origins.written.insert((name.clone(), key), (self.origins.count, source.clone()));
             }
         }
         Ok(())
     }
-}
 
-impl Layers {
-    /// Forgets all that was said of a table.
+    /// Forgets all that was written for a table.
     fn forget(&mut self, table: &str) {
         self.merged.remove(table);
         self.origins.written.retain(|(of, _), _| of != table);
     }
 
-    /// Which keys `[model]` has.
+    /// The kind of model, which decides the keys of `[model]`.
     fn kind(&self) -> ModelKind {
         let written = self.merged.get("model").and_then(|model| model.get("kind"));
         written.and_then(|kind| kind.clone().try_into().ok()).unwrap_or_default()
     }
 
-    /// Makes `[model]` one of the kind that a layer says; one of another kind has other keys and is forgotten.
-    fn choose_kind(&mut self, written: &Value, top: &Place) -> Result<(), ConfigError> {
-        let place = Place { table: Some("model".to_string()), ..top.clone() };
-        let kind: ModelKind = (written.clone().try_into())
-            .map_err(|error: toml::de::Error| wrong_value("model", "kind", written, &error, &place))?;
-        if kind != self.kind() {
+    /// Makes `[model]` one of the kind that a layer names. Another kind has other keys, so earlier ones are forgotten.
+    fn choose_kind(&mut self, written: &Value, source: &Source) -> Result<(), ConfigError> {
+        accept(&ModelKind::KEY, written, self.kind(), source)?;
+        if written.clone().try_into().ok() != Some(self.kind()) {
             self.forget("model");
         }
         let model = self.merged.entry("model").or_insert_with(|| Value::Table(Table::new()));
@@ -276,32 +261,32 @@ impl Origins {
         self.written.get(&(table.to_string(), key.to_string())).is_some_and(|(layer, _)| *layer > self.preset)
     }
 
-    /// Says who wrote a key.
-    pub(super) fn source(&self, table: &str, key: &str) -> &str {
-        self.written.get(&(table.to_string(), key.to_string())).map_or("default", |(_, source)| source)
+    /// The source of a key, in words.
+    pub(super) fn source(&self, table: &str, key: &str) -> String {
+        let source = self.written.get(&(table.to_string(), key.to_string())).map(|(_, source)| source);
+        source.map_or_else(|| "default".to_string(), shown_source)
     }
 
-    /// Says where a broken rule was written: by the last layer among those of the keys that its text names.
-    pub(super) fn locate(&self, table: &str, error: &impl std::error::Error, hint: Option<String>) -> ConfigError {
-        let full = error.to_string();
-        let text = full.strip_suffix(&format!(" ([{table}])")).unwrap_or(&full).to_string();
-        let source = text
-            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .filter_map(|word| self.written.get(&(table.to_string(), word.to_string())))
-            .max_by_key(|(layer, _)| *layer)
-            .map(|(_, source)| source.clone());
-        ConfigError::Rule { text, place: Place { source, table: Some(table.to_string()) }, hint }
+    /// Adds the place to a broken rule: where the last of its keys was written.
+    pub(super) fn locate(&self, rule: RuleError) -> ConfigError {
+        let written = rule.keys.iter().filter_map(|path| {
+            let mut parts = path.split('.');
+            self.written.get(&(parts.next()?.to_string(), parts.next()?.to_string()))
+        });
+        let source = written.max_by_key(|(layer, _)| *layer).map_or(Source::Default, |(_, source)| source.clone());
+        let place = Place::Config(source, Some(rule.table().to_string()));
+        ConfigError::Rule { rule: Box::new(rule), place }
     }
 }
 
 /// Refuses a key of too many parts: each is a table inside the one before, and takes stack. The parser of files has such a
 /// limit of its own.
-fn check_parts(key: &str, source: &str) -> Result<(), ConfigError> {
+fn check_parts(key: &str, source: &Source) -> Result<(), ConfigError> {
     if key.split('.').nth(PARTS_MAX).is_some() {
-        let place = Place { source: Some(source.to_string()), table: None };
-        let text = format!("a key has more than {PARTS_MAX} parts");
-        let hint = Some("a key is a table and a name in it, such as model.depth".to_string());
-        return Err(ConfigError::Rule { text, place, hint });
+        let suggestion = Suggestion::new().text("a key is a table and a name in it, such as model.depth");
+        let rule = RuleError::about("a key", format!("has more than {PARTS_MAX} parts")).suggest(suggestion);
+        let place = Place::Config(source.clone(), None);
+        return Err(ConfigError::Rule { rule: Box::new(rule), place });
     }
     Ok(())
 }
@@ -315,111 +300,55 @@ fn merge(into: &mut Table, key: String, value: Value) {
     }
 }
 
-/// Reads one key of a table by itself.
-fn try_key(table: &str, key: &str, value: &Value, kind: ModelKind) -> Result<(), toml::de::Error> {
-    fn read<T: DeserializeOwned>(one: Table) -> Result<(), toml::de::Error> {
-        one.try_into::<T>().map(drop)
-    }
-    let one = Table::from_iter([(key.to_string(), value.clone())]);
-    match table {
-        "data" => read::<DataSpec>(one),
-        "augment" => read::<AugmentSpec>(one),
-        // The kind itself was read when it was chosen.
-        "model" if key == "kind" => Ok(()),
-        "model" => kind.read(one).map(drop),
-        "train" => read::<TrainSpec>(one),
-        _ => Ok(()),
-    }
-}
-
-/// The keys of a table, as serde lists them when it meets one it does not know.
-fn known_keys(table: &str, kind: ModelKind) -> Option<Vec<String>> {
-    let error = TABLES.contains(&table).then(|| try_key(table, "", &Value::Boolean(true), kind))?.err()?;
-    let own = spelling::quoted(error.message()).into_iter().skip(1);
-    Some((table == "model").then_some("kind").into_iter().chain(own).map(str::to_string).collect())
-}
-
-fn unknown_table(table: &str, place: Place) -> ConfigError {
-    let hint = suggest(table, TABLES.into_iter(), "the tables are");
-    ConfigError::UnknownTable { table: table.to_string(), place, hint }
-}
-
-fn unknown_key(key: &str, known: &[String], kind: ModelKind, place: Place) -> ConfigError {
-    let has = |table: &str, kind| known_keys(table, kind).is_some_and(|keys| keys.iter().any(|k| k == key));
-    let home = TABLES.into_iter().find(|table| has(table, kind));
-    let other = ModelKind::ALL.iter().copied().find(|kind| has("model", *kind));
-    let hint = match (spelling::nearest(key, known.iter().map(String::as_str)), home, &place.table) {
-        (_, Some(home), _) => format!("`{key}` belongs to [{home}]"),
-        (_, None, Some(table)) if table == "model" && other.is_some() => {
-            let (other, own) = (other.unwrap_or_default().name(), kind.name());
-            format!("`{key}` is a key of models of kind \"{other}\", this one is a \"{own}\"")
+/// Checks the type of a value.
+fn accept(key: &Key, value: &Value, kind: ModelKind, source: &Source) -> Result<(), ConfigError> {
+    key.accept(value).map_err(|mismatch| match mismatch {
+        Mismatch::Value(rule) => {
+            let place = Place::Config(source.clone(), Some(rule.table().to_string()));
+            ConfigError::Rule { rule, place }
         }
-        (Some(near), ..) => format!("did you mean `{near}`?"),
-        (None, None, Some(table)) => format!("the keys of [{table}] are {}", known.join(", ")),
-        (None, None, None) => format!("keys stand in one of the tables {}", TABLES.join(", ")),
+        Mismatch::Unknown { key, table, known } => {
+            unknown_key(&key, &known.iter().collect::<Vec<_>>(), kind, source.clone(), Some(&table))
+        }
+    })
+}
+
+fn unknown_table(table: &str, source: Source) -> ConfigError {
+    let suggestion = suggest(table, TABLES.into_iter(), "the tables are");
+    ConfigError::UnknownTable { table: table.to_string(), place: Place::Config(source, None), suggestion }
+}
+
+fn unknown_key(word: &str, known: &[&Key], kind: ModelKind, source: Source, table: Option<&str>) -> ConfigError {
+    let has = |table, kind| keys_of(table, kind).is_some_and(|keys| keys.iter().any(|key| key.name == word));
+    let home = TABLES.into_iter().find(|table| has(table, kind));
+    let other = ModelKind::ALL.iter().find(|kind| has("model", **kind));
+    let suggestion = match (home, other, spelling::nearest(word, known.iter().map(|key| key.name))) {
+        (Some(home), ..) => Suggestion::new().text(format!("`{word}` belongs to [{home}]")),
+        (None, Some(other), _) if table == Some("model") => {
+            let (other, own) = (other.name(), kind.name());
+            Suggestion::new().text(format!("`{word}` is a key of models of kind \"{other}\", and this is a \"{own}\""))
+        }
+        (None, _, Some(near)) => {
+            Suggestion::new().text("did you mean").key(&format!("{}.{near}", table.unwrap_or_default())).text("?")
+        }
+        (None, ..) => Suggestion::new().text(match table {
+            Some(table) => {
+                let names: Vec<&str> = known.iter().map(|key| key.name).collect();
+                format!("the keys of [{table}] are {}", names.join(", "))
+            }
+            None => format!("a key is in one of the tables {}", TABLES.join(", ")),
+        }),
     };
-    ConfigError::UnknownKey { key: key.to_string(), place, hint }
+    let place = Place::Config(source, table.map(str::to_string));
+    ConfigError::UnknownKey { key: word.to_string(), place, suggestion }
 }
 
-/// Puts serde's complaint about the value of one key into our words.
-fn wrong_value(table: &str, key: &str, value: &Value, error: &toml::de::Error, place: &Place) -> ConfigError {
-    let message = error.message();
-    let names = spelling::quoted(message);
-    if message.starts_with("unknown field") {
-        let known: Vec<String> = names.iter().skip(1).map(|name| name.to_string()).collect();
-        let place = Place { table: Some(format!("{table}.{key}")), ..place.clone() };
-        return unknown_key(names.first().unwrap_or(&""), &known, ModelKind::default(), place);
-    }
-    if message.starts_with("missing field") {
-        let missing = names.first().unwrap_or(&"").to_string();
-        return ConfigError::Missing { key: key.to_string(), missing, place: place.clone() };
-    }
-    if message.starts_with("unknown variant") {
-        let found = names.first().unwrap_or(&"");
-        let choices = &names[1.min(names.len())..];
-        let hint = match spelling::nearest(found, choices.iter().copied()) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("use {key} = \"{}\"", choices.first().unwrap_or(&"")),
-        };
-        let (value, expected) = (format!("\"{found}\""), format!("one of {}", choices.join(", ")));
-        return ConfigError::Kind { key: key.to_string(), value, expected, place: Box::new(place.clone()), hint };
-    }
-    let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected);
-    let (expected, example) = match expected {
-        "usize" | "u64" if value.as_str().is_some_and(is_too_large) => ("at most 9223372036854775807", "1"),
-        "usize" | "u64" => ("a whole number of at least 0", "1"),
-        "f64" | "f32" if value.is_array() => ("a list of numbers", "[0.5]"),
-        "f64" | "f32" => ("a number", "0.5"),
-        "a boolean" => ("true or false", "true"),
-        "a string" => ("a text in quotes", "\"text\""),
-        "path string" => ("a path in quotes", "\"folder\""),
-        classes::EXPECTED => (classes::EXPECTED, "\"even\""),
-        _ if key == "random_resized_crop" => ("a table of two ranges, scale and ratio", CROP),
-        "an array of length 2" => ("a list of 2 numbers", "[0.5, 1.0]"),
-        "a sequence" if key == "layers" => ("a list", LAYERS),
-        "a sequence" => ("a list", "[0.5]"),
-        other if key == "layers" => (other, LAYERS),
-        other => (other, "..."),
-    };
-    let default = Value::try_from(Config::default()).ok().and_then(|config| config.get(table)?.get(key).cloned());
-    let example = default.map_or(example.to_string(), |default| default.to_string());
-    let hint = format!("write it as {key} = {example}");
-    let value = value.as_str().filter(|text| is_too_large(text)).map_or_else(|| value.to_string(), str::to_string);
-    let (key, expected) = (key.to_string(), expected.to_string());
-    ConfigError::Kind { key, value, expected, place: Box::new(place.clone()), hint }
-}
-
-/// Whether a text is a whole number that TOML cannot hold.
-fn is_too_large(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<i64>().is_err()
-}
-
-fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>, list: &str) -> String {
+fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>, list: &str) -> Suggestion {
     let known: Vec<&str> = known.collect();
     let near = spelling::nearest_few(word, known.iter().copied(), 4);
-    match near.split_last() {
+    Suggestion::new().text(match near.split_last() {
         Some((last, [])) => format!("did you mean `{last}`?"),
         Some((last, others)) => format!("did you mean `{}` or `{last}`?", others.join("`, `")),
         None => format!("{list} {}", known.join(", ")),
-    }
+    })
 }

@@ -1,27 +1,27 @@
 //! The optimizers of the key `train.opt`, and the engine's update rule for each.
 
-use serde::{Deserialize, Serialize};
 use vitreous_engine::{Adam, Lion, Muon, Rule, Sgd};
 
+use super::schema::choices;
 use super::train::TrainSpec;
 
-/// An optimizer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Optimizer {
-    /// Kingma and Ba 2015.
-    Adam,
-    /// Loshchilov and Hutter 2019.
-    Adamw,
-    /// Chen et al. 2023: the sign of a momentum. Needs a learning rate 3 to 10 times lower than `adamw`, and a weight decay
-    /// that much higher.
-    Lion,
-    /// Jordan et al. 2024: the weights of hidden layers move along an orthogonalized momentum (`momentum`), all others as
-    /// with `adamw` (`betas`, `opt_eps`). Scaled as in Liu et al. 2025, so that both use the learning rate and weight decay of
-    /// `adamw`.
-    Muon,
-    /// Stochastic gradient descent with momentum, as `torch.optim.SGD`.
-    Sgd,
+choices! {
+    /// An optimizer.
+    pub enum Optimizer {
+        /// Kingma and Ba 2015.
+        Adam = "adam",
+        /// Loshchilov and Hutter 2019.
+        Adamw = "adamw",
+        /// Chen et al. 2023: the sign of a momentum. Needs a learning rate 3 to 10 times lower than `adamw`, and a weight
+        /// decay that much higher.
+        Lion = "lion",
+        /// Jordan et al. 2024: the weights of hidden layers move along an orthogonalized momentum (`momentum`), all others
+        /// as with `adamw` (`betas`, `opt_eps`). Scaled as in Liu et al. 2025, so that both use the learning rate and weight
+        /// decay of `adamw`.
+        Muon = "muon",
+        /// Stochastic gradient descent with momentum, as `torch.optim.SGD`.
+        Sgd = "sgd",
+    }
 }
 
 impl Optimizer {

@@ -6,12 +6,12 @@ use std::path::Path;
 use crate::regular::{self, CONFIG_MAX};
 use crate::system_errors;
 
-/// Says why a file is not text, and what to do about it.
+/// Why a file cannot be read as text, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotText {
     /// What is wrong.
     pub reason: String,
-    /// What would work, where it is known.
+    /// What to do, where it is known.
     pub hint: Option<String>,
 }
 
@@ -20,7 +20,7 @@ pub struct NotText {
 /// # Errors
 /// When it cannot be read, is larger than [`CONFIG_MAX`], or is not UTF-8.
 pub fn read(path: &Path) -> Result<String, NotText> {
-    // What a shell puts in the place of a file, as `<(command)` does, is a pipe: the user knows who writes to it.
+    // Shells replace `<(command)` by the path of a pipe, which is read like a file.
     let is_of_shell = ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|place| path.starts_with(place));
     let bytes = match is_of_shell {
         true => File::open(path).and_then(|file| regular::read_all(file, CONFIG_MAX)),

@@ -149,7 +149,7 @@ impl DataCheck {
         let [count, all] = [self.small_pictures.len(), self.images].map(|n| numbers::count(n as u64));
         let SmallPicture { name, width, height } = smallest;
         let what = format!("pictures that are enlarged: {count} of {all}, the smallest {width}x{height} ({name})");
-        let fix = "use larger pictures, or a smaller --img-size".to_string();
+        let fix = "use larger pictures, or a smaller --image-size".to_string();
         Some(Problem { what, fix })
     }
 }
@@ -249,7 +249,7 @@ mod tests {
             ["classes without a validation image: `c`", "add images of `c` to the validation split"],
             [
                 "pictures that are enlarged: 127 of 210, the smallest 13x16 (train/ant/000.png)",
-                "use larger pictures, or a smaller --img-size",
+                "use larger pictures, or a smaller --image-size",
             ],
         ];
         assert_eq!(told, expected);

@@ -251,7 +251,7 @@ impl DataError {
             }
             DataError::Classes { error, .. } => return error.hint(),
             DataError::Memory { .. } => {
-                "end other programs, or, for a folder of pictures, use a smaller --img-size or --limit-train"
+                "end other programs, or, for a folder of pictures, use a smaller --image-size or --limit-train"
                     .to_string()
             }
             DataError::Read { .. } | DataError::TooManyClasses { .. } => return None,

@@ -362,7 +362,10 @@ mod tests {
         assert_eq!((listing.test.unwrap().len(), listing.passed_over), (0, PassedOver::default()));
         let error = Listing::of(root.path(), Some(&ClassSubset::parse("cat,lynx"))).unwrap_err();
         let shown = root.path().display();
-        assert_eq!(error.to_string(), format!("classes lists `lynx`, which is no class of the data ({shown}, [data])"));
+        assert_eq!(
+            error.to_string(),
+            format!("classes lists `lynx`, which is not a class of the data ({shown}, [data])")
+        );
         assert_eq!(error.hint().unwrap(), "the classes are ant, bee, cat, dog");
     }
 

@@ -419,7 +419,7 @@ mod tests {
         let nowhere = std::path::Path::new("no/such/folder");
         let classes = Some(ClassSubset::parse("Coat,Trousers"));
         let error = inspect(&DataSpec { classes, ..spec("fashion-mnist", nowhere) }).unwrap_err();
-        let expected = "classes lists `Trousers`, which is no class of the data (fashion-mnist, [data])";
+        let expected = "classes lists `Trousers`, which is not a class of the data (fashion-mnist, [data])";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.hint().unwrap(), "did you mean `Trouser`?");
     }

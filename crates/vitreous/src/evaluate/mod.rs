@@ -72,7 +72,10 @@ pub enum EvaluateError {
 
 impl Explain for EvaluateError {
     fn suggestion(&self) -> Option<Suggestion> {
-        self.hint().map(|hint| Suggestion::new().text(hint))
+        match self {
+            EvaluateError::Config(error) => error.suggestion(),
+            error => error.hint().map(|hint| Suggestion::new().text(hint)),
+        }
     }
 }
 
@@ -87,7 +90,7 @@ impl EvaluateError {
             EvaluateError::ImageShape { .. } => Some("use images like those it was trained on".to_string()),
             EvaluateError::Contradiction { .. } => Some("the file was changed: get it again".to_string()),
             EvaluateError::Weights(error) => error.hint(),
-            EvaluateError::Config(error) => error.hint(),
+            EvaluateError::Config(error) => error.suggestion().map(|suggestion| suggestion.to_string()),
         }
     }
 }

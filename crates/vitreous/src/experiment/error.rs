@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 use vitreous_engine::GraphError;
 
+use crate::advice::Explain;
 use crate::checkpoint::{CheckpointError, StateError};
 use crate::config::error::ConfigError;
 use crate::data::{DataError, SplitName};
@@ -102,7 +103,7 @@ impl ExperimentError {
     pub fn hint(&self) -> Option<String> {
         let anew = "train anew under another --name";
         Some(match self {
-            ExperimentError::Config(error) => return error.hint(),
+            ExperimentError::Config(error) => return error.suggestion().map(|suggestion| suggestion.to_string()),
             ExperimentError::Data(error) => return error.hint(),
             ExperimentError::Train(error) => return error.hint(),
             ExperimentError::Record(error) => return error.hint(),

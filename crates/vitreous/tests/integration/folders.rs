@@ -178,7 +178,7 @@ fn numbers_refer_to_class_names_that_are_numbers() {
     }
     assert_eq!(
         refused(&folder, &["data", "info", "--data", "base", "--classes", "1,3"]),
-        "error: classes lists `3`, which is no class of the data (base, [data])\n\
+        "error: classes lists `3`, which is not a class of the data (base, [data])\n\
          hint: the classes are 0, 1, 2, 4, 5\n"
     );
     for (classes, expected) in [("1,4", ["1", "4"].as_slice()), ("even", &["0", "2", "4"]), ("odd", &["1", "5"])] {

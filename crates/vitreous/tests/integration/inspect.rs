@@ -84,7 +84,7 @@ fn data_info_counts_the_classes_asked_for() {
     let why = "-: the test split's labels are not read here, so its images are not counted by class\n";
     assert!(text.ends_with(why), "{text}");
     let refused = refused(&["data", "info", "--data=digits", "--classes=3,33"]);
-    assert!(refused.starts_with("error: classes lists `33`, which is no class of the data (digits, "), "{refused}");
+    assert!(refused.starts_with("error: classes lists `33`, which is not a class of the data (digits, "), "{refused}");
 }
 
 /// The words of a layer's row.
@@ -181,7 +181,7 @@ fn a_summary_in_json_has_the_promised_fields() {
 #[test]
 fn an_impossible_summary_is_refused() {
     let heads = "error: embed_dim 190 is not a multiple of num_heads 4 (--set, [model])\n\
-                 hint: use embed_dim 192, or num_heads 5\n";
+                 hint: use --set model.embed_dim=192, or --set model.num_heads=5\n";
     assert_eq!(refused(&["summary", "--set", "model.embed_dim=190"]), heads);
     let batch = refused(&["summary", "--batch-size", "0"]);
     assert!(batch.starts_with("error: batch_size 0 is not between 1 and "), "{batch}");
@@ -281,7 +281,7 @@ fn impossible_bench_arguments_are_refused() {
     let preset = "error: unknown preset `mnist-vt` (--preset)\nhint: did you mean `mnist-vit`?\n";
     assert_eq!(refused(&["bench", "step", "--preset=mnist-vt"]), preset);
     let patches = "error: image_size 28 is not a multiple of patch_size 16 (--model, [model])\n\
-                   hint: the data set decides the image size: use --set model.patch_size=14\n";
+                   hint: use --set model.patch_size=14\n";
     assert_eq!(refused(&["bench", "step", "--model=vit-tiny"]), patches);
     let precision = "error: precision bf16 is not there (--precision)\nhint: use --precision f32\n";
     assert_eq!(refused(&["bench", "step", "--preset=mnist-vit", "--precision=bf16"]), precision);

@@ -54,7 +54,7 @@ fn preset_values_are_adjusted_to_few_images_with_a_note() {
     assert!(output.status.success(), "{text}");
     for note in [
         "note: the warm-up takes the whole run, 1 epoch: warmup_epochs 2 (preset photos) is shortened to it\n",
-        "note: batch_size 64 (preset photos) is made 26: only 26 images train\n",
+        "note: batch_size 64 (preset photos) is reduced to 26: there are only 26 training images\n",
         "note: pictures that lie beside the class folders are passed over: 1\n",
     ] {
         assert!(text.contains(note), "{text}");
@@ -65,7 +65,7 @@ fn preset_values_are_adjusted_to_few_images_with_a_note() {
     fs::write(folder.path("photos/bee/3.png"), "no picture").unwrap();
     let output = train(&folder, &[&small[..], &["--skip-bad-images"]].concat());
     let text = crate::common::text(&output.stderr);
-    assert!(text.contains("note: batch_size 64 (preset photos) is made 2"), "{text}");
+    assert!(text.contains("note: batch_size 64 (preset photos) is reduced to 2"), "{text}");
     assert!(output.status.success(), "{text}");
     let text = refused(&folder, &[&small[..], &["--batch-size", "64"]].concat());
     assert!(text.contains("hint: use --batch-size 26 or less\n"), "{text}");

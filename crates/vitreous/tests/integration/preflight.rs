@@ -108,7 +108,7 @@ problems
   classes without a validation image: `cow`
     fix: add images of `cow` to the validation split
   pictures that are enlarged: 1 of 69, the smallest 7x8 (train/cow/00.png)
-    fix: use larger pictures, or a smaller --img-size
+    fix: use larger pictures, or a smaller --image-size
 
 copies of one image
   train/ant/03.png (ant), train/bee/copy.png (bee)

@@ -29,7 +29,7 @@ fn a_reader_trains_evaluates_and_predicts() {
     let stderr = text(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     assert!(stderr.contains("\nnote: mnist needs the file train-images-idx3-ubyte.gz"), "{stderr}");
-    assert!(stderr.contains("strips are made of built-in digits instead"), "{stderr}");
+    assert!(stderr.contains("using built-in digits instead"), "{stderr}");
     let results = folder.text("runs/r/results.csv");
     let columns: Vec<Vec<&str>> = results.lines().skip(1).map(|line| line.split(',').collect()).collect();
     let losses: Vec<f64> = columns.iter().map(|row| row[2].parse().unwrap()).collect();

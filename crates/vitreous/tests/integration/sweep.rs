@@ -420,10 +420,10 @@ fn bad_sweeps_are_refused_before_anything_is_written() {
             &["worse.toml", "--preset=photos"],
             "error: the sweep's file says where its runs start (--preset, --config, --model)\n",
         ),
-        (&["--set-each=train.lr=1e-3,-1"], "error: lr -1 is not a positive number (run lr=-1, [train])\n"),
+        (&["--set-each=train.lr=1e-3,-1"], "error: lr -1 is not above 0 (run lr=-1, [train])\n"),
         (
             &["--set-each=model.dept=1,2"],
-            "error: unknown key `dept` (run dept=1, [model])\nhint: did you mean `depth`?\n",
+            "error: unknown key `dept` (run dept=1, [model])\nhint: did you mean depth?\n",
         ),
         (
             &["--seeds=1,2", "--jobs=3", "--threads=2"],

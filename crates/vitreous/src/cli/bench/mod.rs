@@ -36,7 +36,7 @@ pub struct Args {
     #[command(flatten)]
     settings: SettingsArgs,
     /// Images in one step [default: the preset's]
-    #[arg(long, value_name = "N")]
+    #[arg(short, long, value_name = "N")]
     batch_size: Option<usize>,
     /// Numbers to compute with
     #[arg(long, value_name = "NAME", default_value = "f32")]
@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
     /// Threads [default: one for each processor]
-    #[arg(long, value_name = "N")]
+    #[arg(short = 'j', long, value_name = "N")]
     threads: Option<usize>,
     /// Print one JSON object
     #[arg(long)]

@@ -5,6 +5,9 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::advice::Suggestion;
+use crate::config::error::RuleError;
+
 /// What the data set decides about a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageFacts {
@@ -29,8 +32,6 @@ pub enum Task {
 /// The keys of one kind of model as written, not yet checked. Its fields are the keys of `[model]`; sizes that the data
 /// set decides (`image_size`, `channels`, `num_classes`) may be left out.
 pub trait KindSpec: Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned {
-    /// Says which rule a spec breaks.
-    type Error;
     /// What is worked out once, when the spec is checked; `()` where nothing is.
     type Layout: Clone + Debug + PartialEq;
 
@@ -48,13 +49,13 @@ pub trait KindSpec: Clone + Debug + Default + PartialEq + Serialize + Deserializ
     ///
     /// # Errors
     /// The first rule that is broken.
-    fn check(&self) -> Result<(), Self::Error>;
+    fn check(&self) -> Result<(), RuleError>;
 
     /// Checks a spec that passed [`check`](KindSpec::check) against the data set.
     ///
     /// # Errors
     /// When the spec contradicts the data, or breaks a rule now that all sizes are known.
-    fn fit(&self, facts: ImageFacts) -> Result<Self::Layout, Self::Error>;
+    fn fit(&self, facts: ImageFacts) -> Result<Self::Layout, RuleError>;
 
     /// Describes a checked model, as `ViT 6 blocks, 8 heads, width 128`.
     fn describe(model: &Checked<Self>) -> String;
@@ -73,7 +74,7 @@ pub trait KindSpec: Clone + Debug + Default + PartialEq + Serialize + Deserializ
     ///
     /// # Errors
     /// The first rule that is broken.
-    fn with_facts(&self, facts: ImageFacts) -> Result<Checked<Self>, Self::Error> {
+    fn with_facts(&self, facts: ImageFacts) -> Result<Checked<Self>, RuleError> {
         self.check()?;
         let layout = self.fit(facts)?;
         let mut spec = self.clone();
@@ -121,10 +122,15 @@ impl<S: KindSpec> Checked<S> {
     }
 }
 
-/// Finds a written size that contradicts the data: its key, the written value, the data's.
-pub(super) fn contradiction(facts: ImageFacts, written: [Option<usize>; 3]) -> Option<(&'static str, usize, usize)> {
-    let keys = ["image_size", "channels", "num_classes"];
+/// Checks that no written size contradicts the data.
+pub(super) fn agree(facts: ImageFacts, written: [Option<usize>; 3]) -> Result<(), RuleError> {
+    let keys = ["model.image_size", "model.channels", "model.num_classes"];
     let found = [facts.image_size, facts.channels, facts.num_classes];
-    let all = keys.into_iter().zip(written).zip(found);
-    all.filter_map(|((key, written), found)| Some((key, written?, found))).find(|(_, written, found)| written != found)
+    for ((key, written), found) in keys.into_iter().zip(written).zip(found) {
+        if let Some(written) = written.filter(|written| *written != found) {
+            let rule = RuleError::new(key, written, format!("does not match the data set's {found}"));
+            return Err(rule.suggest(Suggestion::new().set(key, found).or().unset(key)));
+        }
+    }
+    Ok(())
 }

@@ -12,19 +12,20 @@ mod vit;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use thiserror::Error;
 use toml::{Table, Value};
+
+use super::error::RuleError;
+use super::schema::{Choice, Key, Kind, Range};
 
 pub use kind::{Checked, ImageFacts, KindSpec, NamedModel, Task};
 pub use options::{
     Activation, Attention, AttentionScale, Block, DropoutPlace, Init, PatchEmbed, Patching, Pooling, Position,
 };
-pub use reader::{DIGITS, ReaderConfig, ReaderError, ReaderSpec};
-pub use sequence_vit::{AttentionForm, SequenceVitConfig, SequenceVitError, SequenceVitSpec};
-pub use stack::{
-    Extent, Layer, Placed, PlacedKind, Residual, StackConfig, StackError, StackInit, StackSpec, Window, WrittenLayer,
-};
-pub use vit::{VitConfig, VitSpec, VitSpecError, near_patches};
+pub use reader::{DIGITS, ReaderConfig, ReaderSpec};
+pub use sequence_vit::{AttentionForm, SequenceVitConfig, SequenceVitSpec};
+pub use stack::{Extent, Layer, Placed, PlacedKind, Residual, StackConfig, StackInit, StackSpec, Window, WrittenLayer};
+pub(super) use vit::nearest_multiple;
+pub use vit::{VitConfig, VitSpec};
 
 /// Hands the list of model kinds to another macro: a kind's variant, the value of `kind`, its spec. The first is the
 /// default. To add a kind, add a line here, a spec that implements [`KindSpec`], and its `BuildModel` in `models`.
@@ -58,11 +59,6 @@ macro_rules! define_models {
         #[allow(missing_docs, reason = "each spec has them")]
         pub enum ModelConfig { $($kind(Checked<$spec>),)+ }
 
-        /// Says which rule a [`ModelSpec`] breaks.
-        #[derive(Clone, Debug, PartialEq, Error)]
-        #[allow(missing_docs, reason = "each spec has them")]
-        pub enum ModelSpecError { $(#[error(transparent)] $kind(<$spec as KindSpec>::Error),)+ }
-
         impl ModelKind {
             /// All kinds, the default first.
             pub const ALL: &[ModelKind] = &[$(ModelKind::$kind),+];
@@ -75,6 +71,23 @@ macro_rules! define_models {
             /// What models of this kind are trained to do.
             pub fn task(self) -> Task {
                 match self { $(ModelKind::$kind => $spec::TASK,)+ }
+            }
+
+            /// The key that has it.
+            pub const KEY: Key = Key {
+                table: "model",
+                name: "kind",
+                doc: "Kind of model, which decides the other keys of the table.",
+                kind: Kind::Choice(&[$(Choice { name: $name, doc: $spec::SUMMARY }),+]),
+                optional: false,
+                range: Range::All,
+                default: || Some(ModelKind::ALL[0].name().into()),
+                example: || None,
+            };
+
+            /// The keys of `[model]` that models of this kind have, besides `kind`.
+            pub fn keys(self) -> &'static [Key] {
+                match self { $(ModelKind::$kind => $spec::KEYS,)+ }
             }
 
             /// What models of this kind are, in a few words.
@@ -93,13 +106,6 @@ macro_rules! define_models {
             /// When it has an unknown key or a value of the wrong type.
             pub fn read(self, table: Table) -> Result<ModelSpec, toml::de::Error> {
                 Ok(match self { $(ModelKind::$kind => ModelSpec::$kind(table.try_into()?),)+ })
-            }
-        }
-
-        impl ModelSpecError {
-            /// Says what would work instead.
-            pub fn hint(&self) -> Option<String> {
-                match self { $(ModelSpecError::$kind(error) => error.hint(),)+ }
             }
         }
 
@@ -122,18 +128,18 @@ macro_rules! define_models {
             ///
             /// # Errors
             /// The first rule that is broken.
-            pub fn check(&self) -> Result<(), ModelSpecError> {
-                match self { $(ModelSpec::$kind(spec) => spec.check().map_err(ModelSpecError::$kind),)+ }
+            pub fn check(&self) -> Result<(), RuleError> {
+                match self { $(ModelSpec::$kind(spec) => spec.check(),)+ }
             }
 
             /// Checks the whole spec and fills in the sizes that the data set decides.
             ///
             /// # Errors
             /// When the spec contradicts the data, or breaks a rule now that all sizes are known.
-            pub fn with_facts(&self, facts: ImageFacts) -> Result<ModelConfig, ModelSpecError> {
+            pub fn with_facts(&self, facts: ImageFacts) -> Result<ModelConfig, RuleError> {
                 match self {
                     $(ModelSpec::$kind(spec) => {
-                        spec.with_facts(facts).map(ModelConfig::$kind).map_err(ModelSpecError::$kind)
+                        spec.with_facts(facts).map(ModelConfig::$kind)
                     })+
                 }
             }

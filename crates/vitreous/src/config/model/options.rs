@@ -1,63 +1,61 @@
 //! The choices that keys of transformers offer.
 
-use serde::{Deserialize, Serialize};
+use crate::config::schema::choices;
 
-/// An activation function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activation {
-    /// max(x, 0)
-    Relu,
-    /// x Phi(x), by the error function.
-    Gelu,
-    /// GELU's tanh approximation.
-    GeluTanh,
-    /// Hyperbolic tangent.
-    Tanh,
+choices! {
+    /// An activation function.
+    pub enum Activation {
+        /// max(x, 0)
+        Relu = "relu",
+        /// x Phi(x), by the error function.
+        Gelu = "gelu",
+        /// GELU's tanh approximation.
+        GeluTanh = "gelu-tanh",
+        /// Hyperbolic tangent.
+        Tanh = "tanh",
+    }
 }
 
-/// Which pixels make one token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Patching {
-    /// Those of a square, channel by channel.
-    Square,
-    /// Consecutive ones in memory, `[channels, height, width]`, which are not a square (a flaw of experiment E3).
-    Flat,
+choices! {
+    /// Which pixels make one token.
+    pub enum Patching {
+        /// Those of a square, channel by channel.
+        Square = "square",
+        /// Consecutive ones in memory, `[channels, height, width]`, which are not a square (a flaw of experiment E3).
+        Flat = "flat",
+    }
 }
 
-/// How a patch becomes a token. Both compute the same function of the same parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PatchEmbed {
-    /// A linear layer on the pixels of each patch.
-    Linear,
-    /// A convolution with a stride of its kernel's size.
-    Conv,
+choices! {
+    /// How a patch becomes a token. Both compute the same function of the same parameters.
+    pub enum PatchEmbed {
+        /// A linear layer on the pixels of each patch.
+        Linear = "linear",
+        /// A convolution with a stride of its kernel's size.
+        Conv = "conv",
+    }
 }
 
-/// Which channels a head's query, key and value are computed from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Attention {
-    /// All channels of a token; a linear layer mixes the heads' outputs.
-    MultiHead,
-    /// The head's own channels of a token; the heads' outputs are not mixed (experiment E1).
-    PerHead,
+choices! {
+    /// Which channels a head's query, key and value are computed from.
+    pub enum Attention {
+        /// All channels of a token; a linear layer mixes the heads' outputs.
+        MultiHead = "multi-head",
+        /// The head's own channels of a token; the heads' outputs are not mixed (experiment E1).
+        PerHead = "per-head",
+    }
 }
 
-/// Attention scores are divided by the square root of this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AttentionScale {
-    /// The width of a head (Vaswani et al. 2017).
-    #[serde(rename = "head_dim")]
-    HeadDim,
-    /// The width of a token.
-    #[serde(rename = "embed_dim")]
-    EmbedDim,
-    /// 1: they are not divided.
-    None,
+choices! {
+    /// Attention scores are divided by the square root of this.
+    pub enum AttentionScale {
+        /// The width of a head (Vaswani et al. 2017).
+        HeadDim = "head_dim",
+        /// The width of a token.
+        EmbedDim = "embed_dim",
+        /// 1: they are not divided.
+        None = "none",
+    }
 }
 
 impl AttentionScale {
@@ -72,69 +70,68 @@ impl AttentionScale {
     }
 }
 
-/// Where a block's norms are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Block {
-    /// `x + attn(norm1(x))`, then `x + mlp(norm2(x))`.
-    PreNorm,
-    /// `norm1(x + attn(x))`, then `norm2(x + mlp(x))` (Vaswani et al. 2017).
-    PostNorm,
-    /// As `pre-norm`, with one layer norm used by both halves (experiment E6).
-    SharedNorm,
-    /// As `pre-norm`, with the activation after `norm1` and `norm2` too, and a layer norm before the MLP's own
-    /// activation (experiment E3).
-    NormActivation,
+choices! {
+    /// Where a block's norms are.
+    pub enum Block {
+        /// `x + attn(norm1(x))`, then `x + mlp(norm2(x))`.
+        PreNorm = "pre-norm",
+        /// `norm1(x + attn(x))`, then `norm2(x + mlp(x))` (Vaswani et al. 2017).
+        PostNorm = "post-norm",
+        /// As `pre-norm`, with one layer norm used by both halves (experiment E6).
+        SharedNorm = "shared-norm",
+        /// As `pre-norm`, with the activation after `norm1` and `norm2` too, and a layer norm before the MLP's own
+        /// activation (experiment E3).
+        NormActivation = "norm-activation",
+    }
 }
 
-/// How tokens get their position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Position {
-    /// A learned vector per position.
-    Learned,
-    /// Fixed sines and cosines (Vaswani et al. 2017, section 3.5).
-    SineCosine,
-    /// Fixed sines and cosines, half the width for the column, half for the row; the class token has none
-    /// (Beyer et al. 2022).
-    #[serde(rename = "sine-cosine-2d")]
-    SineCosine2d,
-    /// They get none: the order of patches is lost.
-    None,
+choices! {
+    /// How tokens get their position.
+    pub enum Position {
+        /// A learned vector per position.
+        Learned = "learned",
+        /// Fixed sines and cosines (Vaswani et al. 2017, section 3.5).
+        SineCosine = "sine-cosine",
+        /// Fixed sines and cosines, half the width for the column, half for the row; the class token has none
+        /// (Beyer et al. 2022).
+        SineCosine2d = "sine-cosine-2d",
+        /// They get none: the order of patches is lost.
+        None = "none",
+    }
 }
 
-/// What the classification head reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Pooling {
-    /// The class token.
-    Cls,
-    /// The mean of the patch tokens; there is no class token.
-    Mean,
+choices! {
+    /// What the classification head reads.
+    pub enum Pooling {
+        /// The class token.
+        Cls = "cls",
+        /// The mean of the patch tokens; there is no class token.
+        Mean = "mean",
+    }
 }
 
-/// A place where dropout acts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DropoutPlace {
-    /// On the embedded tokens, after the position is added.
-    Embed,
-    /// On the attention weights, after softmax.
-    Attention,
-    /// After the MLP's activation.
-    Activation,
-    /// After the MLP's second linear layer.
-    Mlp,
+choices! {
+    /// A place where dropout acts.
+    pub enum DropoutPlace {
+        /// On the embedded tokens, after the position is added.
+        Embed = "embed",
+        /// On the attention weights, after softmax.
+        Attention = "attention",
+        /// After the MLP's activation.
+        Activation = "activation",
+        /// After the MLP's second linear layer.
+        Mlp = "mlp",
+    }
 }
 
-/// Initial values of parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Init {
-    /// Linear weights and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as `torch.nn.Linear`.
-    Pytorch,
-    /// As `pytorch`, but qkv weights Xavier-uniform and the biases of attention 0, as `torch.nn.MultiheadAttention`.
-    PytorchMha,
-    /// Weights from a normal distribution with standard deviation 0.02, truncated at two of them; biases 0, as timm.
-    Timm,
+choices! {
+    /// Initial values of parameters.
+    pub enum Init {
+        /// Linear weights and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as `torch.nn.Linear`.
+        Pytorch = "pytorch",
+        /// As `pytorch`, but qkv weights Xavier-uniform and the biases of attention 0, as `torch.nn.MultiheadAttention`.
+        PytorchMha = "pytorch-mha",
+        /// Weights from a normal distribution with standard deviation 0.02, truncated at two of them; biases 0, as timm.
+        Timm = "timm",
+    }
 }

@@ -1,12 +1,13 @@
 //! Models of kind `reader`: an encoder for a strip of digits, and a decoder that writes them one by one.
 //! Source: experiment E5, after Vaswani et al. 2017.
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
-
-use super::kind::{Checked, ImageFacts, KindSpec, Task, contradiction};
+use super::kind::{Checked, ImageFacts, KindSpec, Task, agree};
 use super::options::{Activation, AttentionScale, Block, Pooling, Position};
-use super::vit::{DEPTH_MAX, VitSpec, VitSpecError};
+use super::vit::{CHANNELS_MAX, DEPTH_MAX, DROPOUT_MAX, NUM_CLASSES_MAX, VitSpec, WIDTH_MAX};
+use crate::advice::Suggestion;
+use crate::config::data::IMAGE_SIZE_MAX;
+use crate::config::error::RuleError;
+use crate::config::schema::{Range, config_table};
 use crate::numbers::counted;
 
 /// A checked [`ReaderSpec`].
@@ -15,96 +16,41 @@ pub type ReaderConfig = Checked<ReaderSpec>;
 /// The images that strips are made of: MNIST's, or others of the same shape and classes.
 pub const DIGITS: ImageFacts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
 
-/// Sizes and options of a reader as written, not yet checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ReaderSpec {
-    /// Height and width of one digit's image, in pixels; always 28.
-    pub image_size: Option<usize>,
-    /// Channels of the image; always 1.
-    pub channels: Option<usize>,
-    /// Number of digits; always 10.
-    pub num_classes: Option<usize>,
-    /// Height and width of one square patch of the strip, in pixels. Divides 28.
-    pub patch_size: usize,
-    /// Length of one token vector. Even, and a multiple of `num_heads`.
-    pub embed_dim: usize,
-    /// Number of encoder blocks.
-    pub depth: usize,
-    /// Number of decoder blocks.
-    pub decoder_depth: usize,
-    /// Number of attention heads.
-    pub num_heads: usize,
-    /// Width of the MLP's hidden layer as a multiple of `embed_dim`.
-    pub mlp_ratio: f64,
-    /// Activation function of the MLP.
-    pub activation: Activation,
-    /// Where the norms of a block are.
-    pub block: Block,
-    /// Attention scores are divided by the square root of this.
-    pub attention_scale: AttentionScale,
-    /// Probability of dropout: on embeddings, on attention weights, and on the output of each half of a block.
-    pub dropout: f64,
-    /// Added to the variance in layer norms.
-    pub norm_eps: f64,
-}
-
-impl Default for ReaderSpec {
-    fn default() -> Self {
-        ReaderSpec {
-            image_size: None,
-            channels: None,
-            num_classes: None,
-            patch_size: 7,
-            embed_dim: 64,
-            depth: 3,
-            decoder_depth: 2,
-            num_heads: 4,
-            mlp_ratio: 2.0,
-            activation: Activation::Relu,
-            block: Block::PreNorm,
-            attention_scale: AttentionScale::HeadDim,
-            dropout: 0.0,
-            norm_eps: 1e-5,
-        }
-    }
-}
-
-/// Says which rule a [`ReaderSpec`] breaks.
-#[derive(Clone, Debug, PartialEq, Error)]
-#[allow(missing_docs, reason = "the messages say what the fields are")]
-pub enum ReaderError {
-    /// A rule of vision transformers.
-    #[error(transparent)]
-    Sizes(#[from] VitSpecError),
-    /// The decoder has no blocks, or too many.
-    #[error("decoder_depth {decoder_depth} is not between 1 and {most} ([model])")]
-    DecoderDepth { decoder_depth: usize, most: usize },
-    /// A written size is not that of digits.
-    #[error("{key} {value} is not {must}, which a reader needs ([model])")]
-    Written { key: &'static str, value: usize, must: usize },
-    /// The images are not digits.
-    #[error(
-        "a reader needs 10 classes of 28x28 gray images, but the data set has {} of {}x{} with {}",
-        counted(.0.num_classes, "class"), .0.image_size, .0.image_size, counted(.0.channels, "channel")
-    )]
-    NotDigits(ImageFacts),
-}
-
-impl ReaderError {
-    /// Says what would work instead.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            ReaderError::Sizes(error) => error.hint(),
-            ReaderError::DecoderDepth { .. } => Some("use decoder_depth 2".to_string()),
-            ReaderError::Written { key, must, .. } => Some(format!("leave {key} out, or use {must}")),
-            ReaderError::NotDigits(_) => Some("use --data mnist or --data digits, with all classes".to_string()),
-        }
+config_table! {
+    /// Sizes and options of a reader as written, not yet checked.
+    pub struct ReaderSpec in "model" {
+        /// Height and width of one digit's image, in pixels. Always 28.
+        image_size: Option<usize> = None, range Range::Whole(1, IMAGE_SIZE_MAX as u64), example 28;
+        /// Channels of the image. Always 1.
+        channels: Option<usize> = None, range Range::Whole(1, CHANNELS_MAX), example 1;
+        /// Number of digits. Always 10.
+        num_classes: Option<usize> = None, range Range::Whole(2, NUM_CLASSES_MAX), example 10;
+        /// Height and width of one square patch of the strip, in pixels. Divides 28.
+        patch_size: usize = 7, range Range::Whole(1, IMAGE_SIZE_MAX as u64);
+        /// Length of one token vector. Even, and a multiple of `num_heads`.
+        embed_dim: usize = 64, range Range::Whole(1, WIDTH_MAX as u64);
+        /// Number of encoder blocks.
+        depth: usize = 3, range Range::Whole(1, DEPTH_MAX);
+        /// Number of decoder blocks.
+        decoder_depth: usize = 2, range Range::Whole(1, DEPTH_MAX);
+        /// Number of attention heads.
+        num_heads: usize = 4, range Range::Whole(1, WIDTH_MAX as u64);
+        /// Width of the MLP's hidden layer as a multiple of `embed_dim`.
+        mlp_ratio: f64 = 2.0, range Range::Positive;
+        /// Activation function of the MLP.
+        activation: Activation = Activation::Relu;
+        /// Where the norms of a block are.
+        block: Block = Block::PreNorm;
+        /// Attention scores are divided by the square root of this.
+        attention_scale: AttentionScale = AttentionScale::HeadDim;
+        /// Dropout probability on embeddings, on attention weights, and on the output of each half of a block.
+        dropout: f64 = 0.0, range Range::Between(0.0, DROPOUT_MAX), example 0.1;
+        /// Added to the variance in layer norms.
+        norm_eps: f64 = 1e-5, range Range::Between(1e-12, 1.0);
     }
 }
 
 impl KindSpec for ReaderSpec {
-    type Error = ReaderError;
     type Layout = ();
 
     const TASK: Task = Task::ReadStrips;
@@ -115,20 +61,24 @@ impl KindSpec for ReaderSpec {
         [&mut self.image_size, &mut self.channels, &mut self.num_classes]
     }
 
-    fn check(&self) -> Result<(), ReaderError> {
-        self.as_vit().check()?;
-        if let Some((key, value, must)) = contradiction(DIGITS, [self.image_size, self.channels, self.num_classes]) {
-            return Err(ReaderError::Written { key, value, must });
-        }
-        let (decoder_depth, most) = (self.decoder_depth, DEPTH_MAX);
-        if !(1..=most).contains(&decoder_depth) {
-            return Err(ReaderError::DecoderDepth { decoder_depth, most });
-        }
-        Ok(())
+    fn check(&self) -> Result<(), RuleError> {
+        self.check_ranges()?;
+        agree(DIGITS, [self.image_size, self.channels, self.num_classes])?;
+        self.as_vit().check()
     }
 
-    fn fit(&self, facts: ImageFacts) -> Result<(), ReaderError> {
-        if facts == DIGITS { Ok(()) } else { Err(ReaderError::NotDigits(facts)) }
+    fn fit(&self, facts: ImageFacts) -> Result<(), RuleError> {
+        if facts == DIGITS {
+            return Ok(());
+        }
+        let ImageFacts { image_size, channels, num_classes } = facts;
+        let problem = format!(
+            "needs 10 classes of 28x28 gray images, but the data set has {} of {image_size}x{image_size} with {}",
+            counted(num_classes, "class"),
+            counted(channels, "channel")
+        );
+        let suggestion = Suggestion::new().set("data.name", "mnist").or().set("data.name", "digits");
+        Err(RuleError::new("model.kind", "reader", problem).suggest(suggestion.text("with all classes")))
     }
 
     fn describe(model: &ReaderConfig) -> String {
@@ -182,22 +132,22 @@ mod tests {
     fn sizes_and_data_that_do_not_fit_are_refused_with_a_hint() {
         let refused = |spec: ReaderSpec, facts: ImageFacts| {
             let error = spec.with_facts(facts).expect_err("a bad spec");
-            (error.to_string(), error.hint().expect("a hint"))
+            (error.to_string(), error.suggestion.expect("a hint").to_string())
         };
         let (error, hint) = refused(ReaderSpec { patch_size: 5, ..ReaderSpec::default() }, DIGITS);
         assert!(error.starts_with("image_size 28 is not a multiple of patch_size 5"), "{error}");
-        assert!(hint.contains("patch_size 4"), "{hint}");
+        assert!(hint.contains("patch_size = 4"), "{hint}");
         let (error, _) = refused(ReaderSpec { decoder_depth: 0, ..ReaderSpec::default() }, DIGITS);
-        assert_eq!(error, "decoder_depth 0 is not between 1 and 1000 ([model])");
+        assert_eq!(error, "decoder_depth 0 is not between 1 and 1000");
         let colours = ImageFacts { image_size: 32, channels: 3, num_classes: 10 };
         let (error, hint) = refused(ReaderSpec::default(), colours);
         assert_eq!(
             error,
-            "a reader needs 10 classes of 28x28 gray images, but the data set has 10 classes of 32x32 with 3 channels"
+            "kind \"reader\" needs 10 classes of 28x28 gray images, but the data set has 10 classes of 32x32 with 3 channels"
         );
-        assert_eq!(hint, "use --data mnist or --data digits, with all classes");
+        assert_eq!(hint, "use data.name = \"mnist\", or data.name = \"digits\" with all classes");
         let (error, hint) = refused(ReaderSpec { num_classes: Some(5), ..ReaderSpec::default() }, DIGITS);
-        assert_eq!(error, "num_classes 5 is not 10, which a reader needs ([model])");
-        assert_eq!(hint, "leave num_classes out, or use 10");
+        assert_eq!(error, "num_classes 5 does not match the data set's 10");
+        assert_eq!(hint, "use model.num_classes = 10, or remove model.num_classes");
     }
 }

@@ -1,107 +1,55 @@
 //! Models of kind `sequence-vit`: a transformer whose attention heads and MLP project whole flattened sequences, with a
 //! softmax over the query axis. Source: experiment E4.
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
-
 use super::kind::{Checked, ImageFacts, KindSpec};
 use super::options::Pooling;
-use super::vit::{VitSpec, VitSpecError, WIDTH_MAX};
+use super::vit::{CHANNELS_MAX, DEPTH_MAX, NUM_CLASSES_MAX, VitSpec, WIDTH_MAX};
+use crate::advice::Suggestion;
+use crate::config::data::IMAGE_SIZE_MAX;
+use crate::config::error::RuleError;
+use crate::config::schema::{Range, choices, config_table};
 use crate::numbers::counted;
 
 /// A checked [`SequenceVitSpec`].
 pub type SequenceVitConfig = Checked<SequenceVitSpec>;
 
-/// Sizes of a transformer over whole sequences as written, not yet checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SequenceVitSpec {
-    /// Height and width of the square input image, in pixels.
-    pub image_size: Option<usize>,
-    /// Channels of the input image.
-    pub channels: Option<usize>,
-    /// Number of classes.
-    pub num_classes: Option<usize>,
-    /// Height and width of one square patch, in pixels. Divides `image_size`.
-    pub patch_size: usize,
-    /// Length of one token vector. A multiple of `num_heads`.
-    pub embed_dim: usize,
-    /// Number of encoder blocks.
-    pub depth: usize,
-    /// Number of attention heads.
-    pub num_heads: usize,
-    /// Width of the MLP's hidden layer as a multiple of the whole sequence's.
-    pub mlp_ratio: f64,
-    /// How the products of attention are written. Both compute the same function of the same weights.
-    pub attention_form: AttentionForm,
-    /// Added to the variance in layer norms.
-    pub norm_eps: f64,
-}
-
-/// How the products of attention are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AttentionForm {
-    /// Matrix products, one head after the other.
-    Loop,
-    /// One product over all heads at once.
-    Einsum,
-}
-
-impl Default for SequenceVitSpec {
-    fn default() -> Self {
-        SequenceVitSpec {
-            image_size: None,
-            channels: None,
-            num_classes: None,
-            patch_size: 16,
-            embed_dim: 128,
-            depth: 2,
-            num_heads: 2,
-            mlp_ratio: 2.0,
-            attention_form: AttentionForm::Loop,
-            norm_eps: 1e-5,
-        }
+config_table! {
+    /// Sizes of a transformer over whole sequences as written, not yet checked.
+    pub struct SequenceVitSpec in "model" {
+        /// Height and width of the square input image, in pixels. The data decides it.
+        image_size: Option<usize> = None, range Range::Whole(1, IMAGE_SIZE_MAX as u64), example 64;
+        /// Channels of the input image. The data decides them.
+        channels: Option<usize> = None, range Range::Whole(1, CHANNELS_MAX), example 3;
+        /// Number of classes. The data decides it.
+        num_classes: Option<usize> = None, range Range::Whole(2, NUM_CLASSES_MAX), example 10;
+        /// Height and width of one square patch, in pixels. Divides `image_size`.
+        patch_size: usize = 16, range Range::Whole(1, IMAGE_SIZE_MAX as u64);
+        /// Length of one token vector. A multiple of `num_heads`.
+        embed_dim: usize = 128, range Range::Whole(1, WIDTH_MAX as u64);
+        /// Number of encoder blocks.
+        depth: usize = 2, range Range::Whole(1, DEPTH_MAX);
+        /// Number of attention heads.
+        num_heads: usize = 2, range Range::Whole(1, WIDTH_MAX as u64);
+        /// Width of the MLP's hidden layer as a multiple of the whole sequence's.
+        mlp_ratio: f64 = 2.0, range Range::Positive;
+        /// How the products of attention are written. Both compute the same function of the same weights.
+        attention_form: AttentionForm = AttentionForm::Loop;
+        /// Added to the variance in layer norms.
+        norm_eps: f64 = 1e-5, range Range::Between(1e-12, 1.0);
     }
 }
 
-/// Says which rule a [`SequenceVitSpec`] breaks.
-#[derive(Clone, Debug, PartialEq, Error)]
-pub enum SequenceVitError {
-    /// A rule of vision transformers.
-    #[error(transparent)]
-    Sizes(#[from] VitSpecError),
-    /// The whole sequence is too long to be projected.
-    #[error(
-        "patch_size {patch_size} makes {tokens} tokens of embed_dim {embed_dim}, whose MLP is {hidden} wide, more than \
-         {WIDTH_MAX} ([model])"
-    )]
-    Width {
-        /// Height and width of a patch.
-        patch_size: usize,
-        /// Length of the sequence.
-        tokens: usize,
-        /// Length of one token vector.
-        embed_dim: usize,
-        /// Width of the MLP's hidden layer.
-        hidden: u64,
-    },
-}
-
-impl SequenceVitError {
-    /// Says what would work instead.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            SequenceVitError::Sizes(error) => error.hint(),
-            SequenceVitError::Width { .. } => {
-                Some("use a larger patch_size, a smaller embed_dim, or kind = \"vit\"".to_string())
-            }
-        }
+choices! {
+    /// How the products of attention are written.
+    pub enum AttentionForm {
+        /// Matrix products, one head after the other.
+        Loop = "loop",
+        /// One product over all heads at once.
+        Einsum = "einsum",
     }
 }
 
 impl KindSpec for SequenceVitSpec {
-    type Error = SequenceVitError;
     type Layout = ();
 
     const SUMMARY: &'static str = "transformer whose linear layers project the whole sequence of patches";
@@ -111,12 +59,13 @@ impl KindSpec for SequenceVitSpec {
         [&mut self.image_size, &mut self.channels, &mut self.num_classes]
     }
 
-    fn check(&self) -> Result<(), SequenceVitError> {
+    fn check(&self) -> Result<(), RuleError> {
+        self.check_ranges()?;
         self.as_vit().check()?;
         self.image_size.map_or(Ok(()), |image_size| self.check_width(image_size))
     }
 
-    fn fit(&self, facts: ImageFacts) -> Result<(), SequenceVitError> {
+    fn fit(&self, facts: ImageFacts) -> Result<(), RuleError> {
         self.as_vit().fit(facts)?;
         self.check_width(facts.image_size)
     }
@@ -146,14 +95,19 @@ impl SequenceVitSpec {
         }
     }
 
-    fn check_width(&self, image_size: usize) -> Result<(), SequenceVitError> {
+    fn check_width(&self, image_size: usize) -> Result<(), RuleError> {
         let tokens = (image_size / self.patch_size).pow(2) + 1;
         let widest = (tokens * self.embed_dim) as f64 * self.mlp_ratio.max(1.0);
         if widest <= WIDTH_MAX as f64 {
             return Ok(());
         }
-        let SequenceVitSpec { patch_size, embed_dim, .. } = *self;
-        Err(SequenceVitError::Width { patch_size, tokens, embed_dim, hidden: widest as u64 })
+        let problem = format!(
+            "makes {tokens} tokens of embed_dim {}, whose MLP is {widest} wide, more than {WIDTH_MAX}",
+            self.embed_dim
+        );
+        let rule = RuleError::new("model.patch_size", self.patch_size, problem).and("model.embed_dim");
+        let suggestion = Suggestion::new().using("a larger").key("model.patch_size").or().using("a smaller");
+        Err(rule.suggest(suggestion.key("model.embed_dim").or().set("model.kind", "vit")))
     }
 }
 
@@ -192,11 +146,13 @@ mod tests {
         let error = spec.check().expect_err("257 tokens of 128, twice");
         assert_eq!(
             error.to_string(),
-            "patch_size 4 makes 257 tokens of embed_dim 128, whose MLP is 65792 wide, more than 65536 ([model])"
+            "patch_size 4 makes 257 tokens of embed_dim 128, whose MLP is 65792 wide, more than 65536"
         );
-        assert_eq!(error.hint().expect("a hint"), "use a larger patch_size, a smaller embed_dim, or kind = \"vit\"");
+        let hint = error.suggestion.expect("a hint").to_string();
+        assert_eq!(hint, "use a larger model.patch_size, a smaller model.embed_dim, or model.kind = \"vit\"");
         let odd = SequenceVitSpec { embed_dim: 127, ..SequenceVitSpec::default() }.check().expect_err("odd");
-        assert_eq!(odd.to_string(), "embed_dim 127 is not a multiple of num_heads 2 ([model])");
-        assert_eq!(odd.hint().expect("a hint"), "use embed_dim 128, or num_heads 1");
+        assert_eq!(odd.to_string(), "embed_dim 127 is not a multiple of num_heads 2");
+        let hint = odd.suggestion.expect("a hint").to_string();
+        assert_eq!(hint, "use model.embed_dim = 128, or model.num_heads = 1");
     }
 }

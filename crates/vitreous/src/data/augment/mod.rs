@@ -51,7 +51,7 @@ impl Augment {
     /// When the spec was not checked, or there is not one mean and one deviation for each channel.
     pub fn new(spec: AugmentSpec, channels: usize, height: usize, width: usize, mean: &[f32], std: &[f32]) -> Self {
         assert_eq!((mean.len(), std.len()), (channels, channels), "a mean and a deviation for each channel");
-        let wrong = spec.check().and(spec.check_size(height, width)).err();
+        let wrong = spec.check_ranges().and(spec.check_size(height, width)).err();
         assert!(wrong.is_none(), "unchecked augmentation: {wrong:?}");
         let normalise = mean.iter().zip(std).map(|(&mean, &std)| [1.0 / (255.0 * std), -mean / std]).collect();
         Augment { spec, height, width, normalise }

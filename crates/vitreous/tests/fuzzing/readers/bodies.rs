@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufReader, Cursor, Write};
 use std::path::{Path, PathBuf};
 
+use vitreous::advice::Explain;
 use vitreous::checkpoint::find_state;
 use vitreous::compare::{self, Against, Comparison, Measure, Sheet, Verdicts};
 use vitreous::config::classes::ClassSubset;
@@ -124,7 +125,7 @@ pub fn config(bytes: &[u8]) {
             let model = models::build_for_training(&config).expect("a checked config makes a model");
             assert!(!summary::summarise(&model).layers.is_empty());
         }
-        Err(error) => drop((error.to_string(), error.hint())),
+        Err(error) => drop((error.to_string(), error.suggestion().map(|suggestion| suggestion.to_string()))),
     }
 }
 

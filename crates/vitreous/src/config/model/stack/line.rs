@@ -1,8 +1,11 @@
 //! One line of a stack: a word and its options. `conv 32 k5 s2 p2 g4 nobias`, `maxpool 3 s2 p1`, `dropout 0.1`.
 
-use super::StackError;
+use super::RESIDUAL;
+use crate::advice::Suggestion;
+use crate::config::error::RuleError;
 use crate::config::model::Activation;
 use crate::config::model::vit::DROPOUT_MAX;
+use crate::spelling;
 
 /// Greatest number of channels and of features of a linear layer.
 pub const CHANNELS_MAX: usize = 65_536;
@@ -128,11 +131,10 @@ pub(super) fn form(word: &str) -> &'static str {
 ///
 /// # Errors
 /// When the layer is unknown, or a number is missing or out of range.
-pub fn read(name: &str, line: &str) -> Result<Layer, StackError> {
+pub fn read(name: &str, line: &str) -> Result<Layer, RuleError> {
     let mut parts = line.split_whitespace();
     let first = parts.next().unwrap_or("");
-    let unknown = || StackError::Word { name: name.to_string(), line: line.to_string() };
-    let word = words().find(|word| *word == first).ok_or_else(unknown)?;
+    let word = words().find(|word| *word == first).ok_or_else(|| unknown(name, line, first))?;
     let mut rest = Parts { name, line, word, parts: parts.collect() };
     let layer = match word {
         "conv" => {
@@ -166,12 +168,23 @@ pub fn read(name: &str, line: &str) -> Result<Layer, StackError> {
             let features = if rest.has("classes") { None } else { Some(rest.first(1, CHANNELS_MAX)?) };
             Layer::Linear { features, bias: !rest.has("nobias") }
         }
-        _ => return Err(unknown()),
+        _ => return Err(unknown(name, line, first)),
     };
     match rest.parts.first() {
         Some(part) => Err(rest.wrong(part)),
         None => Ok(layer),
     }
+}
+
+/// Says that a line starts with an unknown word.
+fn unknown(name: &str, line: &str, word: &str) -> RuleError {
+    let all = || format!("the layers are {}, residual", words().collect::<Vec<_>>().join(", "));
+    let hint = match spelling::nearest(word, words()) {
+        _ if word == "residual" => RESIDUAL.to_string(),
+        Some(near) => format!("did you mean `{near}`?"),
+        None => all(),
+    };
+    RuleError::new(&format!("model.{name}"), line, "is not a known layer").suggest(Suggestion::new().text(hint))
 }
 
 /// The parts after a line's first word that were not read yet.
@@ -184,7 +197,7 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     /// The next part, a number.
-    fn first(&mut self, least: usize, greatest: usize) -> Result<usize, StackError> {
+    fn first(&mut self, least: usize, greatest: usize) -> Result<usize, RuleError> {
         if self.parts.is_empty() {
             return Err(self.wrong(""));
         }
@@ -194,15 +207,15 @@ impl Parts<'_> {
     }
 
     /// The number of an option such as `k5`.
-    fn option(&mut self, letter: char, least: usize) -> Result<Option<usize>, StackError> {
+    fn option(&mut self, letter: char, least: usize) -> Result<Option<usize>, RuleError> {
         self.lettered(letter, least, KERNEL_MAX)
     }
 
-    fn groups(&mut self) -> Result<Option<usize>, StackError> {
+    fn groups(&mut self) -> Result<Option<usize>, RuleError> {
         self.lettered('g', 1, CHANNELS_MAX)
     }
 
-    fn lettered(&mut self, letter: char, least: usize, greatest: usize) -> Result<Option<usize>, StackError> {
+    fn lettered(&mut self, letter: char, least: usize, greatest: usize) -> Result<Option<usize>, RuleError> {
         let number = |part: &str| part.strip_prefix(letter).and_then(|digits| digits.parse::<usize>().ok());
         let Some(at) = self.parts.iter().position(|part| number(part).is_some()) else { return Ok(None) };
         let part = self.parts.remove(at);
@@ -215,7 +228,7 @@ impl Parts<'_> {
         at.map(|at| self.parts.remove(at)).is_some()
     }
 
-    fn pool(&mut self) -> Result<Window, StackError> {
+    fn pool(&mut self) -> Result<Window, RuleError> {
         let kernel = self.first(1, KERNEL_MAX)?;
         let stride = self.option('s', 1)?.unwrap_or(kernel);
         let padding = self.option('p', 0)?.unwrap_or(0);
@@ -227,7 +240,7 @@ impl Parts<'_> {
         Ok(Window { kernel, stride, padding })
     }
 
-    fn rate(&mut self) -> Result<f32, StackError> {
+    fn rate(&mut self) -> Result<f32, RuleError> {
         if self.parts.is_empty() {
             return Err(self.wrong(""));
         }
@@ -240,7 +253,7 @@ impl Parts<'_> {
         }
     }
 
-    fn within(&self, part: &str, number: usize, least: usize, greatest: usize) -> Result<usize, StackError> {
+    fn within(&self, part: &str, number: usize, least: usize, greatest: usize) -> Result<usize, RuleError> {
         if (least..=greatest).contains(&number) {
             Ok(number)
         } else {
@@ -248,14 +261,20 @@ impl Parts<'_> {
         }
     }
 
-    fn out_of_range(&self, part: &str, must: String) -> StackError {
-        let (name, line) = (self.name.to_string(), self.line.to_string());
-        StackError::Number { name, line, part: part.to_string(), must, word: self.word }
+    fn out_of_range(&self, part: &str, expected: String) -> RuleError {
+        self.broken(format!(": {part} is not {expected}"))
     }
 
-    fn wrong(&self, part: &str) -> StackError {
-        let (name, line) = (self.name.to_string(), self.line.to_string());
-        StackError::Part { name, line, part: part.to_string(), word: self.word }
+    fn wrong(&self, part: &str) -> RuleError {
+        self.broken(match part {
+            "" => ": its number is missing".to_string(),
+            part => format!(": unexpected {part}"),
+        })
+    }
+
+    fn broken(&self, problem: String) -> RuleError {
+        let suggestion = Suggestion::new().text(format!("write it as {}", form(self.word)));
+        RuleError::new(&format!("model.{}", self.name), self.line, problem).suggest(suggestion)
     }
 }
 
@@ -265,7 +284,7 @@ mod tests {
 
     fn refused(line: &str) -> [String; 2] {
         let error = read("layers.3", line).expect_err("it is wrong");
-        [error.to_string(), error.hint().expect("every error has a hint")]
+        [error.to_string(), error.suggestion.expect("every error has a hint").to_string()]
     }
 
     #[test]
@@ -303,23 +322,23 @@ mod tests {
     #[test]
     fn a_misspelled_word_gets_a_suggestion() {
         let [text, hint] = refused("cnov 32");
-        assert_eq!(text, "unknown layer \"cnov 32\" at layers.3 ([model])");
+        assert_eq!(text, "layers.3 \"cnov 32\" is not a known layer");
         assert_eq!(hint, "did you mean `conv`?");
         let [text, hint] = refused("");
-        assert_eq!(text, "unknown layer \"\" at layers.3 ([model])");
+        assert_eq!(text, "layers.3 \"\" is not a known layer");
         assert!(hint.starts_with("the layers are conv, relu, gelu,") && hint.ends_with("linear, residual"), "{hint}");
     }
 
     #[test]
     fn an_unexpected_part_is_shown_with_an_example() {
         let [text, hint] = refused("conv 32 x5");
-        assert_eq!(text, "layers.3 \"conv 32 x5\": unexpected x5 ([model])");
+        assert_eq!(text, "layers.3 \"conv 32 x5\": unexpected x5");
         assert_eq!(hint, "write it as conv 32, or conv 32 k3 s1 p1 g1 nobias");
-        assert_eq!(refused("conv many")[0], "layers.3 \"conv many\": unexpected many ([model])");
-        assert_eq!(refused("relu 3")[0], "layers.3 \"relu 3\": unexpected 3 ([model])");
-        assert_eq!(refused("conv 3 k5 k7")[0], "layers.3 \"conv 3 k5 k7\": unexpected k7 ([model])");
+        assert_eq!(refused("conv many")[0], "layers.3 \"conv many\": unexpected many");
+        assert_eq!(refused("relu 3")[0], "layers.3 \"relu 3\": unexpected 3");
+        assert_eq!(refused("conv 3 k5 k7")[0], "layers.3 \"conv 3 k5 k7\": unexpected k7");
         let [text, hint] = refused("maxpool");
-        assert_eq!(text, "layers.3 \"maxpool\": its number is missing ([model])");
+        assert_eq!(text, "layers.3 \"maxpool\": its number is missing");
         assert_eq!(hint, "write it as maxpool 2, or maxpool 3 s2 p1");
     }
 
@@ -336,7 +355,7 @@ mod tests {
             ("linear 0", "0 is not between 1 and 65536"),
         ];
         for (line, expected) in cases {
-            assert_eq!(refused(line)[0], format!("layers.3 \"{line}\": {expected} ([model])"));
+            assert_eq!(refused(line)[0], format!("layers.3 \"{line}\": {expected}"));
         }
         assert_eq!(refused("groupnorm 0")[1], "write it as groupnorm 8");
     }

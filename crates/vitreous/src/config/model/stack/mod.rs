@@ -2,50 +2,55 @@
 //!
 //! `line.rs` reads a line, `shape.rs` computes the shapes from layer to layer, `vgg.rs` has the stacks with a name.
 
-mod error;
 mod line;
 mod shape;
 mod vgg;
 
 use serde::{Deserialize, Serialize};
+use toml::Value;
 
-pub use error::StackError;
 pub use line::{Layer, Window};
 pub use shape::{Extent, Placed, PlacedKind};
 
-use super::kind::{Checked, ImageFacts, KindSpec, NamedModel, contradiction};
+use super::kind::{Checked, ImageFacts, KindSpec, NamedModel, agree};
 use super::vit::NUM_CLASSES_MAX;
+use crate::advice::Suggestion;
 use crate::config::data::IMAGE_SIZE_MAX;
+use crate::config::error::RuleError;
+use crate::config::schema::{Field, Kind, Range, choices, config_table};
 use crate::numbers::counted;
 use line::CHANNELS_MAX;
 
 /// A checked [`StackSpec`]; its layout is its layers, each with the shape of its output.
 pub type StackConfig = Checked<StackSpec>;
 
+/// How a residual connection is written.
+const RESIDUAL: &str = "write it as { residual = [\"conv 32\", \"relu\", \"conv 32\"] }";
+
 /// Maximum number of layers, with those inside residual connections.
 pub const LAYERS_MAX: usize = 1_000;
 
-/// Layers in sequence as written, not yet checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StackSpec {
-    /// Height and width of the square input image, in pixels.
-    pub image_size: Option<usize>,
-    /// Channels of the input image.
-    pub channels: Option<usize>,
-    /// Number of classes.
-    pub num_classes: Option<usize>,
-    /// The layers, from the image to the classes: `conv 32`, `relu`, `maxpool 2`, `flatten`, `linear classes`.
-    pub layers: Vec<WrittenLayer>,
-    /// Initial values of convolutions.
-    pub init: StackInit,
-    /// Added to the variance in norms.
-    pub norm_eps: f64,
+config_table! {
+    /// Layers in sequence as written, not yet checked.
+    pub struct StackSpec in "model" {
+        /// Height and width of the square input image, in pixels. The data decides it.
+        image_size: Option<usize> = None, range Range::Whole(1, IMAGE_SIZE_MAX as u64), example 32;
+        /// Channels of the input image. The data decides them.
+        channels: Option<usize> = None, range Range::Whole(1, CHANNELS_MAX as u64), example 3;
+        /// Number of classes. The data decides it.
+        num_classes: Option<usize> = None, range Range::Whole(2, NUM_CLASSES_MAX), example 10;
+        /// The layers, from the image to the classes: `conv 32`, `relu`, `maxpool 2`, `flatten`, `linear classes`.
+        layers: Vec<WrittenLayer> = Vec::new(), example ["conv 32", "relu", "globalpool", "linear classes"];
+        /// Initial values of convolutions. Linear layers are initialized as `torch.nn.Linear` either way.
+        init: StackInit = StackInit::Pytorch;
+        /// Added to the variance in norms.
+        norm_eps: f64 = 1e-5, range Range::Between(1e-12, 1.0);
+    }
 }
 
 /// One layer as written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a layer such as \"conv 32\", or { residual = [\"conv 32\", \"relu\"] }")]
+#[serde(untagged)]
 pub enum WrittenLayer {
     /// A line such as `conv 32 k5`.
     Line(String),
@@ -64,31 +69,24 @@ pub struct Residual {
     pub shortcut: Vec<WrittenLayer>,
 }
 
-/// Initial values of convolutions. Linear layers are initialized as `torch.nn.Linear` either way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StackInit {
-    /// Weights and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as `torch.nn.Conv2d`.
-    Pytorch,
-    /// Weights N(0, sqrt(2 / fan_out)), biases 0, as torchvision's VGG and ResNet (He et al. 2015).
-    Kaiming,
+impl Field for WrittenLayer {
+    const KIND: Kind = Kind::Other {
+        expected: "layers such as \"conv 32\", or { residual = [\"conv 32\", \"relu\"] }",
+        accepts: |value: &Value| value.clone().try_into::<WrittenLayer>().is_ok(),
+    };
 }
 
-impl Default for StackSpec {
-    fn default() -> Self {
-        StackSpec {
-            image_size: None,
-            channels: None,
-            num_classes: None,
-            layers: Vec::new(),
-            init: StackInit::Pytorch,
-            norm_eps: 1e-5,
-        }
+choices! {
+    /// Initial values of convolutions.
+    pub enum StackInit {
+        /// Weights and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as `torch.nn.Conv2d`.
+        Pytorch = "pytorch",
+        /// Weights N(0, sqrt(2 / fan_out)), biases 0, as torchvision's VGG and ResNet (He et al. 2015).
+        Kaiming = "kaiming",
     }
 }
 
 impl KindSpec for StackSpec {
-    type Error = StackError;
     type Layout = Vec<Placed>;
 
     const SUMMARY: &'static str = "layers one after the other, with residual connections: CNN, VGG, ResNet, MLP";
@@ -98,37 +96,24 @@ impl KindSpec for StackSpec {
         [&mut self.image_size, &mut self.channels, &mut self.num_classes]
     }
 
-    fn check(&self) -> Result<(), StackError> {
-        let sizes = [
-            ("image_size", self.image_size, 1, IMAGE_SIZE_MAX, 32),
-            ("channels", self.channels, 1, CHANNELS_MAX, 3),
-            ("num_classes", self.num_classes, 2, NUM_CLASSES_MAX, 10),
-        ];
-        for (key, value, least, greatest, fix) in sizes {
-            if let Some(value) = value.filter(|value| !(least..=greatest).contains(value)) {
-                let must = format!("between {least} and {greatest}");
-                return Err(StackError::Range { key, value: value.to_string(), must, fix: fix.to_string() });
-            }
-        }
-        if !(1e-12..=1.0).contains(&self.norm_eps) {
-            let (must, fix) = ("between 0.000000000001 and 1".to_string(), "0.00001".to_string());
-            return Err(StackError::Range { key: "norm_eps", value: self.norm_eps.to_string(), must, fix });
-        }
+    fn check(&self) -> Result<(), RuleError> {
+        self.check_ranges()?;
         if self.layers.is_empty() {
-            return Err(StackError::Empty);
+            let example = ["conv 32", "relu", "globalpool", "linear classes"].map(String::from).to_vec();
+            let suggestion = Suggestion::new().set("model.layers", example);
+            return Err(RuleError::about("model.layers", "is empty").suggest(suggestion));
         }
         let count = count(&self.layers);
         if count > LAYERS_MAX {
-            return Err(StackError::Many { count });
+            let rule = RuleError::about("model.layers", format!("has {count} layers, more than {LAYERS_MAX}"));
+            return Err(rule.suggest(Suggestion::new().using("fewer and wider layers")));
         }
         check_lines("layers", &self.layers)
     }
 
-    fn fit(&self, facts: ImageFacts) -> Result<Vec<Placed>, StackError> {
+    fn fit(&self, facts: ImageFacts) -> Result<Vec<Placed>, RuleError> {
         let written = [self.image_size, self.channels, self.num_classes];
-        if let Some((key, written, found)) = contradiction(facts, written) {
-            return Err(StackError::Contradiction { key, written, found });
-        }
+        agree(facts, written)?;
         let ImageFacts { image_size, channels, num_classes } = facts;
         let (image_size, channels, num_classes) = (Some(image_size), Some(channels), Some(num_classes));
         StackSpec { image_size, channels, num_classes, ..self.clone() }.check()?;
@@ -177,13 +162,14 @@ fn count(layers: &[WrittenLayer]) -> usize {
     layers.iter().map(one).sum()
 }
 
-fn check_lines(name: &str, layers: &[WrittenLayer]) -> Result<(), StackError> {
+fn check_lines(name: &str, layers: &[WrittenLayer]) -> Result<(), RuleError> {
     for (i, layer) in layers.iter().enumerate() {
         match layer {
             WrittenLayer::Line(line) => drop(line::read(&format!("{name}.{i}"), line)?),
             WrittenLayer::Residual(Residual { residual, shortcut }) => {
                 if residual.is_empty() {
-                    return Err(StackError::EmptyResidual { name: format!("{name}.{i}") });
+                    let rule = RuleError::about(&format!("model.{name}.{i}.residual"), "is empty");
+                    return Err(rule.suggest(Suggestion::new().text(RESIDUAL)));
                 }
                 check_lines(&format!("{name}.{i}.residual"), residual)?;
                 check_lines(&format!("{name}.{i}.shortcut"), shortcut)?;
@@ -220,7 +206,7 @@ mod tests {
 
     fn refused(toml: &str) -> [String; 2] {
         let error = spec(toml).with_facts(FACTS).expect_err("a rule is broken");
-        [error.to_string(), error.hint().expect("every error has a hint")]
+        [error.to_string(), error.suggestion.expect("every error has a hint").to_string()]
     }
 
     #[test]
@@ -238,28 +224,31 @@ mod tests {
     fn what_needs_no_data_is_checked_by_itself() {
         let by_itself = |toml: &str| {
             let error = spec(toml).check().expect_err("a rule is broken");
-            [error.to_string(), error.hint().expect("every error has a hint")]
+            [error.to_string(), error.suggestion.expect("every error has a hint").to_string()]
         };
         let [text, hint] = by_itself("");
-        assert_eq!(text, "layers is empty ([model])");
-        assert!(hint.starts_with("write it as layers = [\"conv 32\", "), "{hint}");
+        assert_eq!(text, "layers is empty");
+        assert!(hint.starts_with("use model.layers = [\"conv 32\", "), "{hint}");
         let [text, hint] = by_itself("layers = [\"flatten\"]\nchannels = 0");
-        assert_eq!(text, "channels 0 is not between 1 and 65536 ([model])");
-        assert_eq!(hint, "use channels 3");
-        assert_eq!(by_itself("layers = [\"relu\"]\nnum_classes = 1")[1], "use num_classes 10");
-        assert_eq!(by_itself("layers = [\"relu\"]\nnorm_eps = 0.0")[1], "use norm_eps 0.00001");
+        assert_eq!(text, "channels 0 is not between 1 and 65536");
+        assert_eq!(hint, "use model.channels = 3, or remove model.channels");
+        assert_eq!(
+            by_itself("layers = [\"relu\"]\nnum_classes = 1")[1],
+            "use model.num_classes = 10, or remove model.num_classes"
+        );
+        assert_eq!(by_itself("layers = [\"relu\"]\nnorm_eps = 0.0")[1], "use model.norm_eps = 1e-5");
         let [text, _] = by_itself("layers = [\"relu\", { residual = [\"conv 3\", \"rlu\"] }]");
-        assert_eq!(text, "unknown layer \"rlu\" at layers.1.residual.1 ([model])");
+        assert_eq!(text, "layers.1.residual.1 \"rlu\" is not a known layer");
         let [text, _] = by_itself("layers = [{ residual = [] }]");
-        assert_eq!(text, "layers.0.residual is empty ([model])");
+        assert_eq!(text, "layers.0.residual is empty");
         let many = StackSpec { layers: vec![WrittenLayer::Line("relu".to_string()); 1001], ..StackSpec::default() };
-        assert_eq!(many.check().unwrap_err().to_string(), "layers has 1001 layers, more than 1000 ([model])");
+        assert_eq!(many.check().unwrap_err().to_string(), "layers has 1001 layers, more than 1000");
     }
 
     #[test]
     fn a_size_that_contradicts_the_data_is_refused() {
         let [text, hint] = refused("layers = [\"flatten\", \"linear 7\"]\nimage_size = 12");
-        assert_eq!(text, "image_size 12 does not match the data set's 13 ([model])");
-        assert_eq!(hint, "use image_size 13, or leave it out");
+        assert_eq!(text, "image_size 12 does not match the data set's 13");
+        assert_eq!(hint, "use model.image_size = 13, or remove model.image_size");
     }
 }

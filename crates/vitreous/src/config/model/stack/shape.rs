@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::line::{CHANNELS_MAX, Layer, Window, read};
-use super::{Residual, StackError, WrittenLayer};
+use super::{Residual, WrittenLayer};
+use crate::advice::Suggestion;
+use crate::config::error::RuleError;
 use crate::config::model::ImageFacts;
 
 /// Maximum number of values between two layers; 4 GB for one image.
@@ -80,15 +82,29 @@ pub enum PlacedKind {
 ///
 /// # Errors
 /// The first layer that does not fit its input, or a last layer whose output is not one number per class.
-pub(super) fn place(layers: &[WrittenLayer], facts: ImageFacts) -> Result<Vec<Placed>, StackError> {
+pub(super) fn place(layers: &[WrittenLayer], facts: ImageFacts) -> Result<Vec<Placed>, RuleError> {
     let placed = place_all("layers", layers, Extent::of_image(facts), facts.num_classes)?;
     let found = placed.last().map_or(Extent::of_image(facts), |layer| layer.output);
     if found == Extent::Features(facts.num_classes) {
-        return if placed.iter().any(is_trained) { Ok(placed) } else { Err(StackError::Untrained) };
+        return if placed.iter().any(is_trained) {
+            Ok(placed)
+        } else {
+            Err(about("model.layers", "has no trainable parameters", "add \"linear classes\""))
+        };
     }
     let last = placed.last().map(|layer| &layer.kind);
     let linear = matches!(last, Some(PlacedKind::Layer(Layer::Linear { .. })));
-    Err(StackError::End { found, num_classes: facts.num_classes, linear })
+    let fix = match found {
+        Extent::Map { .. } => "add \"globalpool\" and \"linear classes\"",
+        Extent::Features(_) if linear => "use \"linear classes\" for the last layer",
+        Extent::Features(_) => "add \"linear classes\"",
+    };
+    let problem = format!("ends with {found}, but the data has {} classes", facts.num_classes);
+    Err(about("model.layers", problem, fix))
+}
+
+fn about(key: &str, problem: impl Into<String>, fix: impl Into<String>) -> RuleError {
+    RuleError::about(key, problem).suggest(Suggestion::new().text(fix))
 }
 
 /// Whether a layer has parameters.
@@ -104,12 +120,7 @@ fn is_trained(placed: &Placed) -> bool {
     }
 }
 
-fn place_all(
-    name: &str,
-    layers: &[WrittenLayer],
-    mut input: Extent,
-    classes: usize,
-) -> Result<Vec<Placed>, StackError> {
+fn place_all(name: &str, layers: &[WrittenLayer], mut input: Extent, classes: usize) -> Result<Vec<Placed>, RuleError> {
     let mut placed = Vec::with_capacity(layers.len());
     for (i, layer) in layers.iter().enumerate() {
         let name = format!("{name}.{i}");
@@ -132,14 +143,14 @@ fn place_residual(
     Residual { residual, shortcut }: &Residual,
     input: Extent,
     classes: usize,
-) -> Result<(PlacedKind, Extent), StackError> {
+) -> Result<(PlacedKind, Extent), RuleError> {
     let end = |layers: &[Placed]| layers.last().map_or(input, |layer| layer.output);
     let body = place_all(&format!("{name}.residual"), residual, input, classes)?;
     let shortcut = place_all(&format!("{name}.shortcut"), shortcut, input, classes)?;
     let (given, added) = (end(&body), end(&shortcut));
     if given != added {
         let fix = projection(input, given);
-        return Err(StackError::Residual { name: name.to_string(), body: given, input: added, fix });
+        return Err(about(&format!("model.{name}"), format!("adds {given} to {added}"), fix));
     }
     Ok((PlacedKind::Residual { body, shortcut }, given))
 }
@@ -166,7 +177,7 @@ struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    fn output(&self, layer: Layer, classes: usize) -> Result<Extent, StackError> {
+    fn output(&self, layer: Layer, classes: usize) -> Result<Extent, RuleError> {
         let input = self.input;
         Ok(match layer {
             Layer::Activation(_) | Layer::LayerNorm | Layer::BatchNorm | Layer::Dropout { .. } => input,
@@ -229,7 +240,7 @@ impl Fit<'_> {
     }
 
     /// Channels, height and width of the input map.
-    fn map(&self) -> Result<(usize, usize, usize), StackError> {
+    fn map(&self) -> Result<(usize, usize, usize), RuleError> {
         match self.input {
             Extent::Map { channels, height, width } => Ok((channels, height, width)),
             Extent::Features(_) => {
@@ -246,7 +257,7 @@ impl Fit<'_> {
         width: usize,
         Window { kernel, stride, padding }: Window,
         fix: String,
-    ) -> Result<Extent, StackError> {
+    ) -> Result<Extent, RuleError> {
         let places = |side: usize| Some((side + 2 * padding).checked_sub(kernel)? / stride + 1);
         match (places(height), places(width)) {
             (Some(height), Some(width)) => Ok(Extent::Map { channels, height, width }),
@@ -260,7 +271,7 @@ impl Fit<'_> {
         by: usize,
         reason: String,
         fix: impl Fn(usize) -> String,
-    ) -> Result<(), StackError> {
+    ) -> Result<(), RuleError> {
         if channels.is_multiple_of(by) {
             return Ok(());
         }
@@ -268,7 +279,7 @@ impl Fit<'_> {
         Err(self.refuse(reason, fix(divisors.min_by_key(|n| n.abs_diff(by)).unwrap_or(1))))
     }
 
-    fn bounded(&self, output: Extent) -> Result<Extent, StackError> {
+    fn bounded(&self, output: Extent) -> Result<Extent, RuleError> {
         if output.values() <= VALUES_MAX {
             return Ok(output);
         }
@@ -276,9 +287,10 @@ impl Fit<'_> {
         Err(self.refuse(format!("outputs more than {VALUES_MAX} values per image"), fix))
     }
 
-    fn refuse(&self, reason: String, fix: String) -> StackError {
-        let (name, line) = (self.name.to_string(), self.line.trim().into());
-        StackError::Fit { name, line, reason: reason.into(), input: self.input, fix }
+    fn refuse(&self, reason: String, fix: String) -> RuleError {
+        let problem = format!("{reason}; its input is {}", self.input);
+        let rule = RuleError::new(&format!("model.{}", self.name), self.line.trim(), problem);
+        rule.suggest(Suggestion::new().text(fix))
     }
 }
 
@@ -298,7 +310,7 @@ mod tests {
 
     fn refused(toml: &str) -> [String; 2] {
         let error = place(&layers(toml), FACTS).expect_err("it does not fit");
-        [error.to_string(), error.hint().expect("every error has a hint")]
+        [error.to_string(), error.suggestion.expect("every error has a hint").to_string()]
     }
 
     #[test]
@@ -388,24 +400,24 @@ mod tests {
             ),
         ];
         for (toml, text, hint) in cases {
-            assert_eq!(refused(toml), [format!("{text} ([model])"), hint.to_string()]);
+            assert_eq!(refused(toml), [text.to_string(), hint.to_string()]);
         }
     }
 
     #[test]
     fn the_last_layer_has_one_output_per_class() {
         let [text, hint] = refused("'conv 7'");
-        assert_eq!(text, "layers ends with a map of 7 channels, 13x13, but the data has 7 classes ([model])");
+        assert_eq!(text, "layers ends with a map of 7 channels, 13x13, but the data has 7 classes");
         assert_eq!(hint, "add \"globalpool\" and \"linear classes\"");
         let [text, hint] = refused("'flatten', 'linear 10'");
-        assert_eq!(text, "layers ends with 10 features, but the data has 7 classes ([model])");
+        assert_eq!(text, "layers ends with 10 features, but the data has 7 classes");
         assert_eq!(hint, "use \"linear classes\" for the last layer");
         assert_eq!(refused("'globalpool'")[1], "add \"linear classes\"");
         assert!(place(&layers("'conv 7', 'globalpool'"), FACTS).is_ok());
         let seven = ImageFacts { channels: 7, ..FACTS };
         let error = place(&layers("'relu', 'globalpool'"), seven).unwrap_err();
-        assert_eq!(error.to_string(), "layers has no trainable parameters ([model])");
-        assert_eq!(error.hint().expect("a hint"), "add \"linear classes\"");
+        assert_eq!(error.to_string(), "layers has no trainable parameters");
+        assert_eq!(error.suggestion.expect("a hint").to_string(), "add \"linear classes\"");
     }
 
     #[test]
@@ -415,7 +427,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "layers.0 \"conv 65536\" outputs more than 1073741824 values per image; its input is a map of 6 channels, \
-             4096x4096 ([model])"
+             4096x4096"
         );
     }
 }

@@ -69,7 +69,7 @@ mod tests {
         let error = spec.with_facts(facts(28)).expect_err("28, 14, 7, 3, 1, nothing");
         assert_eq!(
             error.to_string(),
-            "layers.20 \"maxpool 2\" has a 2x2 window; its input is a map of 512 channels, 1x1 ([model])"
+            "layers.20 \"maxpool 2\" has a 2x2 window; its input is a map of 512 channels, 1x1"
         );
     }
 }

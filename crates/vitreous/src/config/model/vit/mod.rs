@@ -2,117 +2,86 @@
 
 mod rules;
 
-use serde::{Deserialize, Serialize};
+use rules::TOKENS_MAX;
+pub(in crate::config) use rules::nearest_multiple;
+pub(super) use rules::{CHANNELS_MAX, DEPTH_MAX, DROPOUT_MAX, NUM_CLASSES_MAX, WIDTH_MAX};
 
-pub(super) use rules::{DEPTH_MAX, DROPOUT_MAX, NUM_CLASSES_MAX, WIDTH_MAX};
-pub use rules::{VitSpecError, near_patches};
-
-use super::kind::{Checked, ImageFacts, KindSpec, NamedModel, contradiction};
+use super::kind::{Checked, ImageFacts, KindSpec, NamedModel, agree};
 use super::options::{
     Activation, Attention, AttentionScale, Block, DropoutPlace, Init, PatchEmbed, Patching, Pooling, Position,
 };
+use crate::config::data::IMAGE_SIZE_MAX;
+use crate::config::error::RuleError;
+use crate::config::schema::{Range, config_table};
 use crate::numbers::counted;
 
 /// A checked [`VitSpec`].
 pub type VitConfig = Checked<VitSpec>;
 
-/// Sizes and options of a vision transformer as written, not yet checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct VitSpec {
-    /// Height and width of the square input image, in pixels.
-    pub image_size: Option<usize>,
-    /// Channels of the input image.
-    pub channels: Option<usize>,
-    /// Number of classes.
-    pub num_classes: Option<usize>,
-    /// Height and width of one square patch, in pixels. Divides `image_size`.
-    pub patch_size: usize,
-    /// Which pixels make one token.
-    pub patching: Patching,
-    /// How a patch becomes a token.
-    pub patch_embed: PatchEmbed,
-    /// Length of one token vector. A multiple of `num_heads`.
-    pub embed_dim: usize,
-    /// Number of encoder blocks.
-    pub depth: usize,
-    /// Number of attention heads.
-    pub num_heads: usize,
-    /// Which channels a head's query, key and value are computed from.
-    pub attention: Attention,
-    /// Attention scores are divided by the square root of this.
-    pub attention_scale: AttentionScale,
-    /// Width of the MLP's hidden layer as a multiple of `embed_dim`.
-    pub mlp_ratio: f64,
-    /// Activation function of the MLP.
-    pub activation: Activation,
-    /// Where a block's norms are.
-    pub block: Block,
-    /// Whether the class token is the query of a decoder with `depth` blocks, which attends to the encoded patches.
-    pub decoder: bool,
-    /// How tokens get their position.
-    pub position: Position,
-    /// Rows of the table of learned positions, where it is longer than the sequence (the others are never read).
-    pub num_positions: Option<usize>,
-    /// What the classification head reads.
-    pub pooling: Pooling,
-    /// Probability that dropout zeroes a value.
-    pub dropout: f64,
-    /// Where dropout acts.
-    pub dropout_places: Vec<DropoutPlace>,
-    /// Probability that a half of the last block is skipped for an image (stochastic depth). It grows linearly from 0 at
-    /// the first block.
-    pub drop_path: f64,
-    /// Whether query, key and value have biases.
-    pub qkv_bias: bool,
-    /// Whether there is a layer norm between the last block and the head.
-    pub final_norm: bool,
-    /// Whether the head ends in a softmax, so that the loss treats probabilities as logits (a flaw of experiment E1).
-    pub head_softmax: bool,
-    /// Added to the variance in layer norms.
-    pub norm_eps: f64,
-    /// Initial values of parameters.
-    pub init: Init,
-    /// Standard deviation of the initial class token and of initial learned positions.
-    pub token_init_std: f64,
-}
-
-impl Default for VitSpec {
-    fn default() -> Self {
-        VitSpec {
-            image_size: None,
-            channels: None,
-            num_classes: None,
-            patch_size: 4,
-            patching: Patching::Square,
-            patch_embed: PatchEmbed::Linear,
-            embed_dim: 64,
-            depth: 4,
-            num_heads: 4,
-            attention: Attention::MultiHead,
-            attention_scale: AttentionScale::HeadDim,
-            mlp_ratio: 2.0,
-            activation: Activation::Gelu,
-            block: Block::PreNorm,
-            decoder: false,
-            position: Position::Learned,
-            num_positions: None,
-            pooling: Pooling::Cls,
-            dropout: 0.0,
-            dropout_places: vec![
-                DropoutPlace::Embed,
-                DropoutPlace::Attention,
-                DropoutPlace::Activation,
-                DropoutPlace::Mlp,
-            ],
-            drop_path: 0.0,
-            qkv_bias: true,
-            final_norm: true,
-            head_softmax: false,
-            norm_eps: 1e-5,
-            init: Init::Timm,
-            token_init_std: 0.02,
-        }
+config_table! {
+    /// Sizes and options of a vision transformer as written, not yet checked.
+    pub struct VitSpec in "model" {
+        /// Height and width of the square input image, in pixels. The data decides it.
+        image_size: Option<usize> = None, range Range::Whole(1, IMAGE_SIZE_MAX as u64), example 28;
+        /// Channels of the input image. The data decides them.
+        channels: Option<usize> = None, range Range::Whole(1, CHANNELS_MAX), example 3;
+        /// Number of classes. The data decides it.
+        num_classes: Option<usize> = None, range Range::Whole(2, NUM_CLASSES_MAX), example 10;
+        /// Height and width of one square patch, in pixels. Divides `image_size`.
+        patch_size: usize = 4, range Range::Whole(1, IMAGE_SIZE_MAX as u64);
+        /// Which pixels make one token.
+        patching: Patching = Patching::Square;
+        /// How a patch becomes a token.
+        patch_embed: PatchEmbed = PatchEmbed::Linear;
+        /// Length of one token vector. A multiple of `num_heads`.
+        embed_dim: usize = 64, range Range::Whole(1, WIDTH_MAX as u64);
+        /// Number of encoder blocks.
+        depth: usize = 4, range Range::Whole(1, DEPTH_MAX);
+        /// Number of attention heads.
+        num_heads: usize = 4, range Range::Whole(1, WIDTH_MAX as u64);
+        /// Which channels a head's query, key and value are computed from.
+        attention: Attention = Attention::MultiHead;
+        /// Attention scores are divided by the square root of this.
+        attention_scale: AttentionScale = AttentionScale::HeadDim;
+        /// Width of the MLP's hidden layer as a multiple of `embed_dim`.
+        mlp_ratio: f64 = 2.0, range Range::Positive;
+        /// Activation function of the MLP.
+        activation: Activation = Activation::Gelu;
+        /// Where a block's norms are.
+        block: Block = Block::PreNorm;
+        /// Use the class token as the query of a decoder with `depth` blocks, which attends to the encoded patches.
+        decoder: bool = false;
+        /// How tokens get their position.
+        position: Position = Position::Learned;
+        /// Rows of the table of learned positions. More rows than tokens are allowed; the others are never read.
+        num_positions: Option<usize> = None, range Range::Whole(1, TOKENS_MAX as u64), example 65;
+        /// What the classification head reads.
+        pooling: Pooling = Pooling::Cls;
+        /// Dropout probability.
+        dropout: f64 = 0.0, range Range::Between(0.0, DROPOUT_MAX), example 0.1;
+        /// Where dropout acts.
+        dropout_places: Vec<DropoutPlace> = vec![
+            DropoutPlace::Embed,
+            DropoutPlace::Attention,
+            DropoutPlace::Activation,
+            DropoutPlace::Mlp,
+        ];
+        /// Drop path probability of the last block (stochastic depth). Each half of the block is skipped for an image with
+        /// this probability, which grows linearly from 0 at the first block.
+        drop_path: f64 = 0.0, range Range::Between(0.0, DROPOUT_MAX), example 0.1;
+        /// Query, key and value have biases.
+        qkv_bias: bool = true;
+        /// A layer norm before the classification head.
+        final_norm: bool = true;
+        /// A softmax after the classification head, so that the loss treats probabilities as logits (a flaw of
+        /// experiment E1).
+        head_softmax: bool = false;
+        /// Added to the variance in layer norms.
+        norm_eps: f64 = 1e-5, range Range::Between(1e-12, 1.0);
+        /// Initial values of parameters.
+        init: Init = Init::Timm;
+        /// Standard deviation of the initial class token and of initial learned positions.
+        token_init_std: f64 = 0.02, range Range::Between(0.0, 1e3);
     }
 }
 
@@ -124,7 +93,6 @@ const NAMED_SIZES: [(&str, usize, usize, usize, &str); 3] = [
 ];
 
 impl KindSpec for VitSpec {
-    type Error = VitSpecError;
     type Layout = ();
 
     const SUMMARY: &'static str = "vision transformer: tokens are patches of the image";
@@ -134,15 +102,13 @@ impl KindSpec for VitSpec {
         [&mut self.image_size, &mut self.channels, &mut self.num_classes]
     }
 
-    fn check(&self) -> Result<(), VitSpecError> {
+    fn check(&self) -> Result<(), RuleError> {
         self.check_rules()
     }
 
-    fn fit(&self, facts: ImageFacts) -> Result<(), VitSpecError> {
+    fn fit(&self, facts: ImageFacts) -> Result<(), RuleError> {
         let written = [self.image_size, self.channels, self.num_classes];
-        if let Some((key, written, found)) = contradiction(facts, written) {
-            return Err(VitSpecError::Contradiction { key, written, found });
-        }
+        agree(facts, written)?;
         self.check_facts(facts)
     }
 

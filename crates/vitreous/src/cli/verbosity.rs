@@ -1,0 +1,46 @@
+//! How much is printed: `-q` and `-v`, set once when the command line is read.
+
+use std::sync::OnceLock;
+
+use clap::Args;
+
+/// How much is printed to stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// Progress and notes too.
+    Normal,
+    /// Details too.
+    Verbose,
+}
+
+/// Flags that every verb has.
+#[derive(Args)]
+pub struct VerbosityArgs {
+    /// Print only results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print more details
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+static CHOSEN: OnceLock<Verbosity> = OnceLock::new();
+
+impl VerbosityArgs {
+    /// Makes the choice that [`verbosity`] returns from now on.
+    pub fn apply(&self) {
+        let chosen = match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        };
+        let _ = CHOSEN.set(chosen);
+    }
+}
+
+/// Returns how much is printed.
+pub fn verbosity() -> Verbosity {
+    CHOSEN.get().copied().unwrap_or(Verbosity::Normal)
+}
