@@ -54,16 +54,16 @@ fn digits_train_and_evaluate_and_test_evaluations_are_counted() {
     assert_eq!(report["top1"], right as f64 / 4000.0);
 
     // Several splits come in one table or one object; a run may be named without its folder.
-    let text = said(folder, &["evaluate", "d", "--split", "train,val"]);
-    let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].starts_with("digits; weights best of d (step "), "{text}");
+    let table = said(folder, &["evaluate", "d", "--split", "train,val"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("digits; weights best of d (step "), "{table}");
     assert_eq!(
         lines[2].split_whitespace().collect::<Vec<_>>().join(" "),
         "split images top-1 95 % interval top-5 loss"
     );
     assert!(
         lines[3].starts_with("train") && lines[3].contains(" 600 ") && lines[4].starts_with("validation  "),
-        "{text}"
+        "{table}"
     );
     let both = json(folder, &["evaluate", "d", "--split", "val,train"]);
     let of = |at: usize, key: &str| both["splits"][at][key].clone();
