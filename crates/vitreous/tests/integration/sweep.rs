@@ -77,6 +77,23 @@ fn a_grid_over_seeds_runs_once_and_is_reported() {
 }
 
 #[test]
+fn an_extended_sweep_keeps_its_earlier_analysis() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let analysis = |name: &str| fs::read_to_string(folder.join("runs/x").join(name)).ok();
+    swept(folder, &["--seeds=1,2", "--name=x"]);
+    let first = analysis("analysis.md").expect("it is written");
+    // The same sweep again changes nothing.
+    swept(folder, &["--seeds=1,2", "--name=x"]);
+    assert_eq!((analysis("analysis.md").as_ref(), analysis("analysis-earlier.md")), (Some(&first), None));
+    let output = swept(folder, &["--seeds=1,2,3", "--name=x"]);
+    let note = "note: the earlier analysis differs and was moved to runs/x/analysis-earlier.md\n";
+    assert!(text(&output.stderr).contains(note), "{}", text(&output.stderr));
+    assert_eq!(analysis("analysis-earlier.md").as_ref(), Some(&first));
+    assert_ne!(analysis("analysis.md").as_ref(), Some(&first));
+}
+
+#[test]
 fn stopped_runs_resume_and_other_folders_are_left_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
@@ -105,6 +122,10 @@ fn stopped_runs_resume_and_other_folders_are_left_alone() {
             vec!["lr=1e-5", "to restart", "train.lr 1e-5"]
         ]
     );
+    let listed = text(&swept(folder, &[&grid[..], &["--list", "--json"]].concat()).stdout);
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    let second = serde_json::json!({"run": "lr=1e-4", "state": "to resume", "changes": {"train.lr": 1e-4}});
+    assert_eq!((listed.as_array().map(Vec::len), &listed[1]), (Some(3), &second));
     let output = swept(folder, &grid);
     assert!(text(&output.stderr).starts_with("sweep g: 3 runs, 1 of them done before, "), "{}", text(&output.stderr));
     assert!(weights("lr=1e-4") == first && manifest(folder, "g/lr=1e-5")["status"] == "finished");
