@@ -397,7 +397,7 @@ mod tests {
             "val acc and test acc are ",
             "FLOPs: ",
             "runs that differ only in the seed",
-            "~ is the mean",
+            "~ is the running mean",
             "no validation accuracy of these weights (-): ",
             "no test accuracy (-): ",
             "nothing is ranked, because fewer than two rows have a test accuracy",

@@ -182,7 +182,7 @@ fn parallel_sweep_runs_equal_single_runs_bit_for_bit() {
         "{analysis}"
     );
     assert!(
-        analysis.contains("There is one seed only, ") && analysis.contains("Runs were made 2 side by side, "),
+        analysis.contains("There is only one seed, ") && analysis.contains("2 runs shared the machine at a time, "),
         "{analysis}"
     );
 
