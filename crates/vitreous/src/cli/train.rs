@@ -15,6 +15,7 @@ use super::flags::Flags;
 use super::presets::preset_of;
 use super::progress::{TrainProgress, line_steps};
 use super::reading::watched;
+use super::screen::sentence;
 use super::settings::{SettingsArgs, shell_word};
 use super::{CliError, EXIT_STATUS, dry_run, json, show, write_to_stdout};
 use crate::config::presets;
@@ -303,7 +304,7 @@ fn report(run: &Run, outcome: &Outcome) -> String {
         Status::Interrupted | Status::MaxTime => line!("next: vitreous train --resume {word}"),
         _ => line!("next: vitreous evaluate {word}") + &line!("      vitreous predict IMAGE --run {word}"),
     };
-    line!("{how}{reached}, in {}{kept}", durations::duration(results.seconds))
+    sentence(&format!("{how}{reached}, in {}{kept}", durations::duration(results.seconds)))
         + &line!("config, records and weights are in {folder}")
         + &next
 }
