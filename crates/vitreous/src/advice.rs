@@ -7,6 +7,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Serialize, Serializer};
+
 use crate::{numbers, spelling};
 
 /// An error that says what is wrong (its `Display`), where, and what to do about it.
@@ -24,6 +26,11 @@ pub trait Explain: fmt::Display {
     /// What to do about it.
     fn suggestion(&self) -> Option<Suggestion> {
         None
+    }
+
+    /// The suggestion as text, with the names of keys.
+    fn hint(&self) -> Option<String> {
+        self.suggestion().map(|suggestion| suggestion.to_string())
     }
 
     /// Whose fault it is, which decides the exit status.
@@ -137,6 +144,7 @@ pub enum Argument {
     Against,
     By,
     Config,
+    Evaluate,
     Force,
     Format,
     Jobs,
@@ -162,6 +170,7 @@ impl Argument {
             Argument::Against => "against",
             Argument::By => "by",
             Argument::Config => "config",
+            Argument::Evaluate => "evaluate",
             Argument::Force => "force",
             Argument::Format => "format",
             Argument::Jobs => "jobs",
@@ -354,6 +363,12 @@ pub fn plain(part: &Part) -> Option<String> {
 impl fmt::Display for Suggestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(plain))
+    }
+}
+
+impl Serialize for Suggestion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -23,11 +23,6 @@ pub fn nearest_few<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>
     if containing.is_empty() { nearest(&word, candidates).into_iter().collect() } else { containing }
 }
 
-/// The words in backquotes: of serde's complaint about an unknown name, that name and those it knows.
-pub fn quoted(message: &str) -> Vec<&str> {
-    message.split('`').skip(1).step_by(2).collect()
-}
-
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

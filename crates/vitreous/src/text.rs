@@ -83,12 +83,17 @@ pub fn padded(text: &str, columns: usize, is_right: bool) -> String {
     if is_right { blanks + text } else { text.to_string() + &blanks }
 }
 
-/// Names so many of a list, and how many more there are: `cat, dog and 3 more`.
-pub fn some_of(names: impl IntoIterator<Item = impl Display>, most: usize) -> String {
-    let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
-    match names.len().checked_sub(most) {
-        None | Some(0) => names.join(", "),
-        Some(more) => format!("{} and {} more", names[..most].join(", "), more),
+/// Joins the first names of a list, and says how many more it has: `cat, dog and 3 more`.
+pub fn some_of(names: &[impl Display], most: usize) -> String {
+    first_of(&names[..most.min(names.len())], names.len())
+}
+
+/// As [`some_of`], where only the first of `all` names are known.
+pub fn first_of(first: &[impl Display], all: usize) -> String {
+    let names = first.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match all.saturating_sub(first.len()) {
+        0 => names,
+        more => format!("{names} and {more} more"),
     }
 }
 
@@ -152,9 +157,9 @@ mod tests {
 
     #[test]
     fn long_lists_are_cut_with_a_count() {
-        assert_eq!(some_of(["cat", "dog", "lynx"], 3), "cat, dog, lynx");
-        assert_eq!(some_of(["cat", "dog", "lynx", "owl"], 2), "cat, dog and 2 more");
-        assert_eq!(some_of(Vec::<String>::new(), 2), "");
+        assert_eq!(some_of(&["cat", "dog", "lynx"], 3), "cat, dog, lynx");
+        assert_eq!(some_of(&["cat", "dog", "lynx", "owl"], 2), "cat, dog and 2 more");
+        assert_eq!(some_of(&[""; 0], 2), "");
     }
 
     #[cfg(unix)]

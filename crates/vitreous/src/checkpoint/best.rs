@@ -206,7 +206,7 @@ mod tests {
         BestWeights::go_back(&run, Some(&second)).unwrap();
         run.write(BEST, &file("by hand")).unwrap();
         let error = BestWeights::go_back(&run, Some(&second)).unwrap_err().to_string();
-        let expected = "the best weights are not those of the state, which are lost (";
+        let expected = "the best weights are not those of the checkpoint, which are missing (";
         assert!(error.starts_with(expected) && error.ends_with("weights/best.safetensors)"), "{error}");
         BestWeights::go_back(&run, None).unwrap();
         assert_eq!(BestWeights::of(&run).unwrap(), BestWeights::None, "a run that starts again has no best weights");

@@ -1,4 +1,4 @@
-//! What can be wrong with a file of weights, and the way out.
+//! Errors of weights files, and what to do about them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use safetensors::{Dtype, SafeTensorError};
 use thiserror::Error;
 use vitreous_engine::Shape;
 
-use crate::advice::{Explain, Suggestion};
+use crate::advice::{Explain, Place, Suggestion};
 use crate::{spelling, system_errors};
 
-/// Says what is wrong with a file of weights.
+/// An error of a weights file.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CheckpointError {
     /// The file cannot be read.
@@ -18,10 +18,10 @@ pub enum CheckpointError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         reason: String,
     },
-    /// The file is no safetensors file, or was cut off.
+    /// The file is not a safetensors file, or is truncated.
     #[error("the weights are damaged: {reason} ({})", path.display())]
     Damaged {
         /// The file.
@@ -30,13 +30,13 @@ pub enum CheckpointError {
         reason: String,
     },
     /// The file is not as it was written.
-    #[error("the weights are damaged: their SHA-256 is not that of the header ({})", path.display())]
+    #[error("the weights are damaged: their SHA-256 differs from the one in the header ({})", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
     },
     /// The file holds tensors, but was not made by this program.
-    #[error("the file does not say how to use its weights: it has no `{key}` ({})", path.display())]
+    #[error("the file does not say how to use its weights: `{key}` is missing ({})", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -93,8 +93,8 @@ pub enum CheckpointError {
         /// What it holds.
         found: String,
     },
-    /// A tensor holds infinities or what is no number.
-    #[error("the tensor `{tensor}` holds values that are not finite ({})", path.display())]
+    /// A tensor holds a NaN or infinite value.
+    #[error("the tensor `{tensor}` holds NaN or infinite values ({})", path.display())]
     NotFinite {
         /// The file.
         path: PathBuf,
@@ -104,34 +104,47 @@ pub enum CheckpointError {
 }
 
 impl Explain for CheckpointError {
+    fn place(&self) -> Option<Place> {
+        let (CheckpointError::Read { path, .. }
+        | CheckpointError::Damaged { path, .. }
+        | CheckpointError::Changed { path }
+        | CheckpointError::Foreign { path, .. }
+        | CheckpointError::Metadata { path, .. }
+        | CheckpointError::Missing { path, .. }
+        | CheckpointError::Unexpected { path, .. }
+        | CheckpointError::TensorShape { path, .. }
+        | CheckpointError::TensorType { path, .. }
+        | CheckpointError::NotFinite { path, .. }) = self;
+        Some(Place::Path(path.clone()))
+    }
+
     fn suggestion(&self) -> Option<Suggestion> {
-        self.hint().map(|hint| Suggestion::new().text(hint))
+        let new = Suggestion::new;
+        Some(match self {
+            CheckpointError::Read { .. } => return None,
+            CheckpointError::Damaged { .. } | CheckpointError::Changed { .. } => {
+                new().text("the file is truncated, damaged or another one: get it again, or train again")
+            }
+            CheckpointError::NotFinite { .. } => {
+                let smaller = new().text("the training diverged: train again with a smaller").key("train.lr");
+                smaller.or().set("train.clip_grad", 1)
+            }
+            CheckpointError::Foreign { .. } => new().text("use a file from the weights/ folder of a run"),
+            CheckpointError::Metadata { .. } => new().text("the file was changed, or made by a later version"),
+            CheckpointError::Missing { nearest: Some(nearest), .. } => {
+                new().text(format!("the file has `{nearest}` instead"))
+            }
+            CheckpointError::Missing { .. }
+            | CheckpointError::Unexpected { .. }
+            | CheckpointError::TensorShape { .. } => {
+                new().text("these are the weights of another model: use the config they were trained with")
+            }
+            CheckpointError::TensorType { .. } => new().text("convert it to 32-bit floats"),
+        })
     }
 }
 
 impl CheckpointError {
-    /// Says what to do about it.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            CheckpointError::Read { .. } => return None,
-            CheckpointError::Damaged { .. } | CheckpointError::Changed { .. } => {
-                "the file is cut off, damaged or another one: get it again, or train again".to_string()
-            }
-            CheckpointError::NotFinite { .. } => {
-                "the training went astray: train again with a smaller --lr, or --clip-grad 1".to_string()
-            }
-            CheckpointError::Foreign { .. } => "use a file from weights/ of a run of vitreous".to_string(),
-            CheckpointError::Metadata { .. } => "the file was changed, or made by a later version".to_string(),
-            CheckpointError::Missing { nearest: Some(nearest), .. } => format!("the file has `{nearest}` instead"),
-            CheckpointError::Missing { .. }
-            | CheckpointError::Unexpected { .. }
-            | CheckpointError::TensorShape { .. } => {
-                "these are the weights of another model: use the config they were trained with".to_string()
-            }
-            CheckpointError::TensorType { .. } => "convert it to 32-bit floats".to_string(),
-        })
-    }
-
     pub(super) fn read(path: &Path, error: &io::Error) -> Self {
         let (path, reason) = (path.to_path_buf(), system_errors::system_error(error));
         match error.kind() {

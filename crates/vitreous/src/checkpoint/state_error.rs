@@ -1,4 +1,4 @@
-//! What can be wrong with a saved state, and the way out.
+//! Errors of checkpoints, and what to do about them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,31 +6,31 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::CheckpointError;
-use crate::advice::{Explain, Suggestion};
+use crate::advice::{Argument, Explain, Place, Suggestion};
 use crate::record::RecordError;
 use crate::system_errors;
 
-/// Says what is wrong with a saved state.
+/// An error of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StateError {
     /// A file cannot be read.
-    #[error("cannot read the state: {reason} ({})", path.display())]
+    #[error("cannot read the checkpoint: {reason} ({})", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         reason: String,
     },
     /// A file is not as it was written.
-    #[error("the state is damaged: {reason} ({})", path.display())]
+    #[error("the checkpoint is damaged: {reason} ({})", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
     },
-    /// A state of a later version.
-    #[error("the state was written by a later version, {version}: it has format {format} ({})", path.display())]
+    /// A checkpoint of a later version.
+    #[error("the checkpoint was written by the later version {version}: it has format {format} ({})", path.display())]
     Later {
         /// The file.
         path: PathBuf,
@@ -39,8 +39,8 @@ pub enum StateError {
         /// The version of the layout.
         format: u64,
     },
-    /// The best weights that the state names are neither in their place nor kept.
-    #[error("the best weights are not those of the state, which are lost ({})", path.display())]
+    /// The best weights that the checkpoint names are missing.
+    #[error("the best weights are not those of the checkpoint, which are missing ({})", path.display())]
     LostBest {
         /// Where they should be.
         path: PathBuf,
@@ -48,33 +48,41 @@ pub enum StateError {
     /// The tensors are those of another model.
     #[error(transparent)]
     Tensors(#[from] CheckpointError),
-    /// What belongs to a state cannot be put in its place.
+    /// A file of the checkpoint cannot be restored.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
 
 impl Explain for StateError {
+    fn place(&self) -> Option<Place> {
+        match self {
+            StateError::Read { path, .. }
+            | StateError::Damaged { path, .. }
+            | StateError::Later { path, .. }
+            | StateError::LostBest { path } => Some(Place::Path(path.clone())),
+            StateError::Tensors(error) => error.place(),
+            StateError::Record(error) => error.place(),
+        }
+    }
+
     fn suggestion(&self) -> Option<Suggestion> {
-        self.hint().map(|hint| Suggestion::new().text(hint))
+        let new = Suggestion::new;
+        Some(match self {
+            StateError::Later { version, .. } => new().text(format!("use version {version} or later")),
+            StateError::Tensors(error) => return error.suggestion(),
+            StateError::Record(error) => return error.suggestion(),
+            StateError::LostBest { .. } => {
+                let back = new().text("restore the file that was there");
+                back.or().text("train again under another").argument(Argument::Name)
+            }
+            StateError::Read { .. } | StateError::Damaged { .. } => {
+                new().text("there is no other checkpoint: train again under another").argument(Argument::Name)
+            }
+        })
     }
 }
 
 impl StateError {
-    /// Says what to do about it.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            StateError::Later { version, .. } => format!("use version {version} or later for it"),
-            StateError::Tensors(error) => return error.hint(),
-            StateError::Record(error) => return error.hint(),
-            StateError::LostBest { .. } => {
-                "put back the file that was there, or train again under another --name".to_string()
-            }
-            StateError::Read { .. } | StateError::Damaged { .. } => {
-                "there is no other state to go on from: train again under another --name".to_string()
-            }
-        })
-    }
-
     pub(super) fn read(path: &Path, error: &io::Error) -> StateError {
         let (path, reason) = (path.to_path_buf(), system_errors::system_error(error));
         match error.kind() {

@@ -147,7 +147,7 @@ fn a_flipped_bit_of_a_weight_is_told() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, &bytes).unwrap();
     let error = load(&path, &graph).err().unwrap();
-    let expected = "the weights are damaged: their SHA-256 is not that of the header";
+    let expected = "the weights are damaged: their SHA-256 differs from the one in the header";
     assert_eq!(error.to_string(), format!("{expected} ({})", path.display()));
 }
 
@@ -189,7 +189,7 @@ fn every_tensor_must_be_there_with_its_shape_and_type_and_no_other() {
     let infinite = [&[0u8; 84][..], &f32::INFINITY.to_le_bytes()].concat();
     assert_eq!(
         load_lie(&format!("{first},{second}"), &infinite),
-        "the tensor `blocks.1.weight` holds values that are not finite (FILE)"
+        "the tensor `blocks.1.weight` holds NaN or infinite values (FILE)"
     );
 }
 
@@ -228,7 +228,7 @@ fn weights_of_another_program_are_told_apart() {
     let text = r#"{"__metadata__":{"format":"pt"}}"#;
     fs::write(&path, [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()).unwrap();
     let expected =
-        format!("the file does not say how to use its weights: it has no `vitreous.format` ({})", path.display());
+        format!("the file does not say how to use its weights: `vitreous.format` is missing ({})", path.display());
     assert_eq!(load(&path, &graph).err().unwrap().to_string(), expected);
 }
 

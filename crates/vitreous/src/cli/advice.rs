@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::settings::shell_word;
 use super::{Cli, flags};
 use crate::advice::{self, Argument, Command, Part, Place, Source, Suggestion, Value, Verb};
+use crate::data::Problem;
 
 /// The command that is running: which flags it has, and whether it prints JSON.
 pub struct Context {
@@ -44,6 +45,11 @@ impl Context {
     /// Writes a suggestion; `place` is where the error is.
     pub fn render(&self, suggestion: &Suggestion, place: Option<&Place>) -> String {
         suggestion.render(|part| self.word(part, place))
+    }
+
+    /// Writes a note about a problem.
+    pub fn note(&self, problem: &Problem) -> String {
+        format!("{}; {}", problem.what, self.render(&problem.fix, None))
     }
 
     /// Writes an argument.

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::advice::Context;
 use super::dry_run::problems_text;
 use super::fetch::{self, FetchArgs};
 use super::reading::watched;
@@ -170,7 +171,10 @@ fn text(summary: &DataSummary) -> String {
     }
     let problems = summary.check.problems();
     if !problems.is_empty() {
-        text.push_str(&format!("\n{}", problems_text(&problems, &summary.check.duplicates)));
+        text.push_str(&format!(
+            "\n{}",
+            problems_text(&problems, &summary.check.duplicates, &Context::named(&["data", "info"]))
+        ));
     }
     for skipped in &summary.skipped {
         text.push_str(&line!("skipped {}: {}", skipped.name, skipped.reason));

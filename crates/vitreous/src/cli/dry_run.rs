@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
+use super::advice::Context;
 use super::progress::seconds_in_all;
 use super::screen::{Align, table};
 use super::{CliError, json, show};
+use crate::advice::Verb;
 use crate::data::{Duplicates, Problem};
 use crate::train::{Job, Preflight, Rehearsal};
 use crate::{durations, numbers};
@@ -95,15 +97,21 @@ fn text(report: &Report) -> String {
     if report.problems.is_empty() {
         text.push_str("no problem was found\n");
     } else {
-        text.push_str(&problems_text(&report.problems, &report.preflight.images.duplicates));
+        text.push_str(&problems_text(
+            &report.problems,
+            &report.preflight.images.duplicates,
+            &Context::of(Verb::Train, false),
+        ));
     }
     text
 }
 
 /// Problems, each with its way out, then where copies are.
-pub fn problems_text(problems: &[Problem], duplicates: &Duplicates) -> String {
+pub fn problems_text(problems: &[Problem], duplicates: &Duplicates, context: &Context) -> String {
     let mut text = "problems\n".to_string();
-    problems.iter().for_each(|Problem { what, fix }| text.push_str(&(line!("  {what}") + &line!("    fix: {fix}"))));
+    for Problem { what, fix } in problems {
+        text.push_str(&(line!("  {what}") + &line!("    fix: {}", context.render(fix, None))));
+    }
     if !duplicates.places.is_empty() {
         text.push_str("\ncopies of one image\n");
         for copies in duplicates.places.iter().take(COPIES_SHOWN) {

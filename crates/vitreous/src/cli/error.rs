@@ -7,7 +7,6 @@ use serde_json::json;
 
 use super::advice::Context;
 use crate::advice::{Explain, Fault, Place, Suggestion};
-use crate::experiment::ExperimentError;
 
 /// An error as it is shown.
 #[derive(Debug)]
@@ -88,34 +87,33 @@ impl<E: Explain> From<E> for CliError {
     }
 }
 
-impl From<ExperimentError> for CliError {
-    fn from(error: ExperimentError) -> Self {
-        match error {
-            ExperimentError::Config(error) => error.into(),
-            ExperimentError::Data(error) => error.into(),
-            ExperimentError::Train(error) => error.into(),
-            ExperimentError::Record(error) => error.into(),
-            ExperimentError::Checkpoint(error) => error.into(),
-            ExperimentError::Evaluate(error) => error.into(),
-            ExperimentError::State(error) => error.into(),
-            ExperimentError::NoResults => CliError::failure(error.to_string(), None),
-            error => CliError::user(error.to_string(), error.hint()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::Verb;
     use crate::config::layers::Layers;
     use crate::record::RecordError;
     use crate::train::TrainError;
 
     #[test]
     fn a_disk_that_fills_up_while_training_is_no_bad_input() {
-        let full = RecordError::Write { path: "runs/a".into(), reason: "no space is left".to_string() };
+        let full = RecordError::Write {
+            path: "runs/a".into(),
+            kind: std::io::ErrorKind::StorageFull,
+            reason: "no space is left".to_string(),
+        };
         assert_eq!(CliError::from(full.clone()).status(), 2);
         assert_eq!(CliError::from(TrainError::Record(full)).status(), 1);
+    }
+
+    #[test]
+    fn with_json_an_error_is_an_object_with_its_parts() {
+        let folder = "runs/a b";
+        let error = CliError::from(RecordError::Unclaimed { path: folder.into() });
+        let json = error.json(&Context::of(Verb::Train, true));
+        assert_eq!(json["error"]["status"], 1);
+        assert_eq!(json["error"]["place"], json!({ "path": folder }));
+        assert_eq!(json["error"]["suggestion"]["commands"], json!(["vitreous train --resume 'runs/a b'"]));
     }
 
     #[test]

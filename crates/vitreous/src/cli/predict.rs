@@ -19,7 +19,7 @@ use crate::evaluate::{BATCH, Classifier};
 use crate::experiment::load_classifier;
 use crate::predict::{Answer, Guess, predict, read};
 use crate::record::{Run, Weights};
-use crate::train::{available_memory, check_memory, threads};
+use crate::train::{Work, available_memory, check_memory, threads};
 use crate::{numbers, spelling};
 
 /// Classes that are shown where no number is given.
@@ -98,7 +98,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     let mut classifier = load_classifier(&path, threads)?;
     let images = (batch * classifier.shape().len()) as u64;
     let held = images + decoding_bytes(&args.images, threads);
-    check_memory("predicting", (classifier.memory(batch), held), false, available_memory(threads))?;
+    check_memory(Work::Evaluating, (classifier.memory(batch), held), false, available_memory(threads))?;
     match (classifier.task(), args.top, args.beam) {
         (Task::ReadStrips, Some(_), _) => {
             let error = "--top is only for classifiers, but this model is a reader";
@@ -204,12 +204,12 @@ fn weights_of(args: &Args) -> Result<(PathBuf, Option<PixelRanges>), CliError> {
 fn picture_error(error: &DataError, image: &Path) -> CliError {
     let hint = match error {
         DataError::Read { .. } if image.is_dir() => {
-            Some(format!("name the pictures in it, such as {}", shell_word(&image.join("1.jpg"))))
+            format!("name the images in it, such as {}", shell_word(&image.join("1.jpg")))
         }
-        DataError::Picture { .. } => Some("give whole JPEG, PNG, WebP or BMP files".to_string()),
-        other => other.hint(),
+        DataError::Picture { .. } => "give whole JPEG, PNG, WebP or BMP files".to_string(),
+        other => return other.clone().into(),
     };
-    CliError::user(error.to_string(), hint)
+    CliError::user(error.to_string(), Some(hint))
 }
 
 fn text(answer: &PictureAnswer) -> String {

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use vitreous_engine::Average;
 
+use super::advice::Context;
 use super::flags::Flags;
 use super::presets::preset_of;
 use super::progress::{TrainProgress, line_steps};
@@ -18,6 +19,7 @@ use super::reading::watched;
 use super::screen::sentence;
 use super::settings::{SettingsArgs, shell_word};
 use super::{CliError, EXIT_STATUS, dry_run, json, show, write_to_stdout};
+use crate::advice::Verb;
 use crate::config::presets;
 use crate::data::ImageShape;
 use crate::evaluate::Accuracy;
@@ -127,7 +129,8 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     if args.dry_run {
         return dry_run::run(&job, &preflight, &notes, args.json).map(|()| ExitCode::SUCCESS);
     }
-    preflight.problems().iter().for_each(|problem| say!("note: {}; {}", problem.what, problem.fix));
+    let context = Context::of(Verb::Train, args.json);
+    preflight.problems().iter().for_each(|problem| say!("note: {}", context.note(problem)));
 
     let mut progress = TrainProgress::start(
         &job,

@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::noise::{LEVEL, holm, mcnemar, pairs};
 use super::outcomes::{Outcomes, Pairs};
 use super::{Comparison, Difference, Measure, Row};
-use crate::advice::{Explain, Suggestion};
+use crate::advice::{Argument, Command, Explain, Place, Suggestion, Verb};
 use crate::evaluate::Report;
 use crate::spelling;
 
@@ -79,36 +79,34 @@ impl Basis {
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum AgainstError {
     /// There is no such row.
-    #[error("there is no run `{name}` in the comparison (--against)")]
+    #[error("the comparison has no run `{name}`")]
     Absent { name: String, known: Vec<String> },
     /// Nobody knows its accuracy.
-    #[error("the {by} of {name} is not known (--against)")]
+    #[error("the {by} of {name} was not measured")]
     NotEvaluated { name: String, by: Measure, has_validation: bool },
 }
 
 impl Explain for AgainstError {
-    fn suggestion(&self) -> Option<Suggestion> {
-        self.hint().map(|hint| Suggestion::new().text(hint))
+    fn place(&self) -> Option<Place> {
+        Some(Place::Argument(Argument::Against))
     }
-}
 
-impl AgainstError {
-    /// Says what to do about it.
-    pub fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
+        let evaluate = |run: &String| Command::new(Verb::Evaluate).operand(run.as_str());
+        let measure = Suggestion::new().text("measure it with");
         Some(match self {
             AgainstError::Absent { name, known } => match spelling::nearest(name, known.iter().map(String::as_str)) {
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => "name one of the runs that are compared".to_string(),
+                Some(nearest) => Suggestion::new().text(format!("did you mean `{nearest}`?")),
+                None => Suggestion::new().text("name one of the runs that are compared"),
             },
-            AgainstError::NotEvaluated { by: Measure::Test, .. } => {
-                "measure it with `vitreous evaluate RUN`".to_string()
-            }
+            AgainstError::NotEvaluated { name, by: Measure::Test, .. } => measure.run(evaluate(name)),
             AgainstError::NotEvaluated { has_validation: false, .. } => {
-                "this run has no validation split: compare test accuracies with --by test".to_string()
+                let no_split = Suggestion::new().text("this run has no validation split: compare test accuracies with");
+                no_split.with(Argument::By, "test")
             }
-            AgainstError::NotEvaluated { by: Measure::Validation, .. } => {
-                "measure it with `vitreous evaluate RUN --split val`, or compare test accuracies with --by test"
-                    .to_string()
+            AgainstError::NotEvaluated { name, by: Measure::Validation, .. } => {
+                let measure = measure.run(evaluate(name).with(Argument::Split, "val"));
+                measure.or().text("compare test accuracies with").with(Argument::By, "test")
             }
         })
     }
@@ -494,10 +492,10 @@ mod tests {
             [tested("best", "lr = 0.5", 1, "cccddd"), Tested { answers: None, ..tested("other", "lr = 0.25", 1, "") }];
         let folders = write(folder.path(), &runs);
         let refused = |name| compared(&folders, Some(name)).unwrap_err();
-        assert_eq!(refused("bset").to_string(), "there is no run `bset` in the comparison (--against)");
+        assert_eq!(refused("bset").to_string(), "the comparison has no run `bset`");
         assert_eq!(refused("bset").hint().unwrap(), "did you mean `best`?");
         assert_eq!(refused("elephant").hint().unwrap(), "name one of the runs that are compared");
-        assert_eq!(refused("other").to_string(), "the test accuracy of other is not known (--against)");
+        assert_eq!(refused("other").to_string(), "the test accuracy of other was not measured");
         assert_eq!(compared(&folders, None).unwrap().against, None, "there is nothing to hold against the best");
     }
 }

@@ -188,7 +188,7 @@ fn finished(manifest: &Manifest) -> Result<&Results, String> {
 /// The reason without the folder, which stands beside it.
 fn reason(folder: &Path, error: &RecordError) -> String {
     match error {
-        RecordError::NoRun { .. } if !folder.exists() => "there is no such folder".to_string(),
+        RecordError::NoRun { .. } if !folder.exists() => "no such folder".to_string(),
         RecordError::NoRun { .. } if !folder.is_dir() => "this is a file, not the folder of a run".to_string(),
         RecordError::NoRun { .. } if runs_inside(folder).is_some() => {
             format!("this is no run but a folder of runs: name it alone to compare these ({})", folder.display())
@@ -250,7 +250,7 @@ mod tests {
                 "config.toml cannot be read",
                 "this is no run: it has no manifest.json",
                 "this is a file, not the folder of a run",
-                "there is no such folder"
+                "no such folder"
             ]
         );
         assert!(reasons[12].starts_with("this is no run but a folder of runs"), "{}", reasons[12]);

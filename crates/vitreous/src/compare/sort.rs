@@ -6,8 +6,7 @@ use thiserror::Error;
 use toml::Value;
 
 use super::{Comparison, Row, Spread};
-use crate::advice::{Explain, Suggestion};
-use crate::spelling;
+use crate::advice::{self, Argument, Explain, Suggestion};
 
 /// What rows are ordered by. Accuracies go from the best down, everything else from the least up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +45,7 @@ const COLUMNS: [(&str, SortKey); 8] = [
 
 /// Says that there is nothing of a name to order rows by.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("there is no column `{name}` to sort by (--sort)")]
+#[error("no column `{name}` to sort by")]
 pub struct SortError {
     /// The name.
     pub name: String,
@@ -54,18 +53,12 @@ pub struct SortError {
 }
 
 impl Explain for SortError {
-    fn suggestion(&self) -> Option<Suggestion> {
-        self.hint().map(|hint| Suggestion::new().text(hint))
+    fn place(&self) -> Option<advice::Place> {
+        Some(advice::Place::Argument(Argument::Sort))
     }
-}
 
-impl SortError {
-    /// Says what would work instead.
-    pub fn hint(&self) -> Option<String> {
-        Some(match spelling::nearest(&self.name, self.known.iter().map(String::as_str)) {
-            Some(nearest) => format!("did you mean `{nearest}`?"),
-            None => format!("use one of {}", self.known.join(", ")),
-        })
+    fn suggestion(&self) -> Option<Suggestion> {
+        Some(Suggestion::nearest(&self.name, self.known.iter().map(String::as_str), "use one of"))
     }
 }
 
@@ -178,7 +171,7 @@ mod tests {
     #[test]
     fn an_unknown_column_finds_its_neighbour() {
         let error = comparison().sort("tset", false).unwrap_err();
-        assert_eq!(error.to_string(), "there is no column `tset` to sort by (--sort)");
+        assert_eq!(error.to_string(), "no column `tset` to sort by");
         assert_eq!(error.hint().unwrap(), "did you mean `test`?");
         let hint = comparison().sort("elephant", false).unwrap_err().hint().unwrap();
         assert_eq!(hint, "use one of run, model, parameters, flops, time, train, val, test, train.lr");

@@ -17,6 +17,7 @@ use super::schema::{Field, Kind};
 use crate::advice::Suggestion;
 use crate::numbers::counted;
 use crate::spelling;
+use crate::text::some_of;
 
 /// What a value of the key should be.
 const EXPECTED: &str = "even, odd, or a list of class names or numbers";
@@ -217,30 +218,24 @@ impl ClassSubsetError {
     /// Says what would work instead.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            ClassSubsetError::NotAllNumerals { known, .. } => format!("list the classes: they are {}", some(known)),
+            ClassSubsetError::NotAllNumerals { known, .. } => {
+                format!("list the classes: they are {}", some_of(known, LISTED_MAX))
+            }
             // Another number is another class, not a misspelling.
             ClassSubsetError::Unknown { class, known } if numeral(class).is_some() => {
-                format!("the classes are {}", some(known))
+                format!("the classes are {}", some_of(known, LISTED_MAX))
             }
             ClassSubsetError::Unknown { class, known } => {
                 match spelling::nearest(class, known.iter().map(String::as_str)) {
                     Some(nearest) => format!("did you mean `{nearest}`?"),
-                    None => format!("the classes are {}", some(known)),
+                    None => format!("the classes are {}", some_of(known, LISTED_MAX)),
                 }
             }
             ClassSubsetError::Number { known, .. } | ClassSubsetError::TooFewLeft { known, .. } => {
-                format!("the classes are {}", some(known))
+                format!("the classes are {}", some_of(known, LISTED_MAX))
             }
         })
     }
-}
-
-/// The classes, or the first of many.
-fn some(known: &[String]) -> String {
-    if known.len() <= LISTED_MAX {
-        return known.join(", ");
-    }
-    format!("{} and {} more", known[..LISTED_MAX].join(", "), known.len() - LISTED_MAX)
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::walk::EXTENSIONS;
 use super::{Duplicates, PassedOver, SmallPicture, Split};
+use crate::advice::Suggestion;
 use crate::numbers::{self, counted};
+use crate::text::some_of;
 
 /// A class with fewer images than this part of the mean is rare.
 const RARE: f64 = 0.1;
@@ -58,12 +60,12 @@ pub struct RareClass {
 }
 
 /// A problem, and what can be done about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Problem {
     /// What it is.
     pub what: String,
     /// What to do about it.
-    pub fix: String,
+    pub fix: Suggestion,
 }
 
 impl DataCheck {
@@ -118,7 +120,7 @@ impl DataCheck {
             let verb = if in_both_splits == 1 { "is" } else { "are" };
             what.push_str(&format!("; {both} {verb} in both train and validation"));
         }
-        Some(Problem { what, fix: fix.to_string() })
+        Some(Problem { what, fix: Suggestion::new().text(fix) })
     }
 
     fn rare(&self) -> Option<Problem> {
@@ -129,7 +131,8 @@ impl DataCheck {
             .collect();
         let mean = numbers::count(self.class_mean.round() as u64);
         let what = format!("classes with less than a tenth of the mean of {mean} train images: {}", listed(&classes)?);
-        let fix = "add images of them, or name the classes to learn with --classes".to_string();
+        let fix = Suggestion::new().text("add images of them").or().text("name the classes to learn with");
+        let fix = fix.key("data.classes");
         Some(Problem { what, fix })
     }
 
@@ -137,9 +140,11 @@ impl DataCheck {
         let classes: Vec<String> = self.not_validated.iter().map(|class| format!("`{class}`")).collect();
         let classes = listed(&classes)?;
         let fix = match self.validation_source {
-            ValidationSource::Fraction => "let more images validate with a larger data.val_fraction".to_string(),
-            ValidationSource::Content => format!("add images of {classes}"),
-            ValidationSource::Folder => format!("add images of {classes} to the validation split"),
+            ValidationSource::Fraction => Suggestion::new().using("a larger").key("data.val_fraction"),
+            ValidationSource::Content => Suggestion::new().text(format!("add images of {classes}")),
+            ValidationSource::Folder => {
+                Suggestion::new().text(format!("add images of {classes} to the validation split"))
+            }
         };
         Some(Problem { what: format!("classes without a validation image: {classes}"), fix })
     }
@@ -149,16 +154,14 @@ impl DataCheck {
         let [count, all] = [self.small_pictures.len(), self.images].map(|n| numbers::count(n as u64));
         let SmallPicture { name, width, height } = smallest;
         let what = format!("pictures that are enlarged: {count} of {all}, the smallest {width}x{height} ({name})");
-        let fix = "use larger pictures, or a smaller --image-size".to_string();
+        let fix = Suggestion::new().using("larger images").or().using("a smaller").key("data.image_size");
         Some(Problem { what, fix })
     }
 }
 
 /// Some names, the first of many.
 fn listed(names: &[String]) -> Option<String> {
-    let (shown, others) = names.split_at(names.len().min(NAMED_MAX));
-    let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
-    (!shown.is_empty()).then(|| format!("{}{others}", shown.join(", ")))
+    (!names.is_empty()).then(|| some_of(names, NAMED_MAX))
 }
 
 impl PassedOver {
@@ -173,9 +176,9 @@ impl PassedOver {
             (not_unicode, "pictures with names that are not valid Unicode", "rename them; they are used".to_string()),
             (other_files, "files with other endings, not used", format!("pictures need one of the endings {read}")),
         ];
-        kinds
-            .into_iter()
-            .filter_map(|(files, what, fix)| Some(Problem { what: format!("{what}: {}", files.listed()?), fix }))
+        kinds.into_iter().filter_map(|(files, what, fix)| {
+            Some(Problem { what: format!("{what}: {}", files.listed()?), fix: Suggestion::new().text(fix) })
+        })
     }
 }
 
@@ -235,7 +238,8 @@ mod tests {
         copy("train/ant/004.png", "train/ant/copy.png");
         copy("train/ant/003.png", "val/ant/copy.png");
         let problems = checked(root.path(), 16).problems();
-        let told: Vec<[&str; 2]> = problems.iter().map(|problem| [&*problem.what, &*problem.fix]).collect();
+        let told: Vec<[String; 2]> =
+            problems.iter().map(|problem| [problem.what.clone(), problem.fix.to_string()]).collect();
         let expected = [
             [
                 "2 images occur more than once (5 copies), 1 of them under different classes; 1 is in both train and \
@@ -244,12 +248,12 @@ mod tests {
             ],
             [
                 "classes with less than a tenth of the mean of 68 train images: `c` (6)",
-                "add images of them, or name the classes to learn with --classes",
+                "add images of them, or name the classes to learn with data.classes",
             ],
             ["classes without a validation image: `c`", "add images of `c` to the validation split"],
             [
                 "pictures that are enlarged: 127 of 210, the smallest 13x16 (train/ant/000.png)",
-                "use larger pictures, or a smaller --image-size",
+                "use larger images, or a smaller data.image_size",
             ],
         ];
         assert_eq!(told, expected);
@@ -262,14 +266,14 @@ mod tests {
         write_class(root.path(), "ant", 30, 13);
         write_class(root.path(), "beetle", 30, 13);
         write_class(root.path(), "rare", 1, 13);
-        let fix = |check: &DataCheck| check.unmeasured().unwrap().fix;
+        let fix = |check: &DataCheck| check.unmeasured().unwrap().fix.to_string();
         let check = checked(root.path(), 13);
         assert_eq!(fix(&check), "add images of `rare`");
         write_class(root.path(), "rare", 2, 13);
         assert_eq!(checked(root.path(), 13).not_validated, Vec::<String>::new());
         // Of a packed set, whose images are what they are.
         let packed = DataCheck { validation_source: ValidationSource::Fraction, ..check };
-        assert_eq!(fix(&packed), "let more images validate with a larger data.val_fraction");
+        assert_eq!(fix(&packed), "use a larger data.val_fraction");
     }
 
     #[test]

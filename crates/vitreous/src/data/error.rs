@@ -1,4 +1,4 @@
-//! What can be wrong with data a user points at, each with the facts and the way out.
+//! Errors of a user's data, with the facts and what to do about them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,38 +6,39 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::{ImageShape, SplitName};
-use crate::advice::{Explain, Suggestion};
+use crate::advice::{Command, Explain, Place, Suggestion, Verb};
 use crate::config::classes::ClassSubsetError;
 use crate::data_sets;
+use crate::text::some_of;
 use crate::{numbers, system_errors};
 
 /// Most classes that a hint lists.
 const CLASSES_LISTED: usize = 8;
 
-/// Says what is wrong with the data, and where.
+/// An error of the data.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum DataError {
     /// The name is neither a known data set nor a folder.
-    #[error("no data set or folder is called `{name}`")]
+    #[error("no data set or folder has the name `{name}`")]
     UnknownName { name: String, nearest: Option<&'static str> },
     /// The name is that of a file.
     #[error("a data set is a folder, but this is a file ({})", path.display())]
     NotAFolder { path: PathBuf },
     /// A reader of digits cannot know which of these is which digit.
-    #[error("a reader needs the classes 0 to 9, but {name} has {}", some_of(found))]
+    #[error("a reader needs the classes 0 to 9, but {name} has {}", some_of(found, CLASSES_LISTED))]
     NotDigits { name: String, found: Vec<String> },
     /// A known data set's file is in none of the places.
     #[error("{name} needs the file {file} (looked in {})", list(folders))]
     MissingFile { name: String, file: String, folders: Vec<PathBuf>, dir: Option<PathBuf>, is_beside: bool },
     /// The folder in which data sets are said to be is not there; a data set with a name could be fetched into it.
-    #[error("there is no such folder ({})", path.display())]
+    #[error("no such folder ({})", path.display())]
     NoDataFolder { path: PathBuf, name: Option<String> },
     /// CIFAR comes in several versions.
     #[error("these are the files of {name}'s Python version, not of its binary version ({})", path.display())]
     PythonCifar { name: &'static str, path: PathBuf },
     /// A folder that was named as one of pictures holds a known data set.
-    #[error("this folder holds the files of {name}, not folders of pictures ({})", path.display())]
+    #[error("this folder holds the files of {name}, not folders of images ({})", path.display())]
     KnownFiles { name: &'static str, path: PathBuf },
     /// The files of a known data set are in the place of another's.
     #[error("these are the files of {found}, not of {name} ({})", path.display())]
@@ -59,7 +60,7 @@ pub enum DataError {
     #[error("the header states {stated} bytes, but {found} ({})", path.display())]
     StatedSize { path: PathBuf, stated: u64, found: String },
     /// A file is larger than the program takes.
-    #[error("{bytes} bytes of images are more than the greatest size of {limit} bytes ({})", path.display())]
+    #[error("{bytes} bytes of images are more than the limit of {limit} bytes ({})", path.display())]
     TooLarge { path: PathBuf, bytes: u64, limit: u64 },
     /// Compressed data is damaged.
     #[error("the gzip data is damaged: {reason} ({})", path.display())]
@@ -68,7 +69,7 @@ pub enum DataError {
     #[error("{images} images in {}, but {labels} labels ({})", images_path.display(), labels_path.display())]
     Counts { images: usize, images_path: PathBuf, labels: usize, labels_path: PathBuf },
     /// A label is no class.
-    #[error("label {label} of image {index} is none of the {classes} classes ({})", path.display())]
+    #[error("label {label} of image {index} is not one of the {classes} classes ({})", path.display())]
     Label { path: PathBuf, index: usize, label: u8, classes: usize },
     /// Train and test images differ in shape.
     #[error("test images are {test}, but train images are {train} ({})", path.display())]
@@ -89,17 +90,17 @@ pub enum DataError {
     #[error("the file has no images ({})", path.display())]
     NoImages { path: PathBuf },
     /// The file is not the one whose header was read a moment ago.
-    #[error("the file was changed while it was read ({})", path.display())]
+    #[error("the file changed while it was read ({})", path.display())]
     Changed { path: PathBuf },
 
     /// No class folder at all, or only one.
     #[error("a data set needs at least 2 class folders, not {found} ({})", path.display())]
     ClassFolders { path: PathBuf, found: usize },
     /// The class folders lie in a folder that lies alone in the one that was named.
-    #[error("a data set needs at least 2 class folders, and they lie one folder deeper ({})", path.display())]
+    #[error("a data set needs at least 2 class folders, and they are one folder deeper ({})", path.display())]
     Wrapped { path: PathBuf, inside: PathBuf },
     /// More classes than the program takes.
-    #[error("{found} class folders are more than the greatest number of {limit} ({})", path.display())]
+    #[error("{found} class folders are more than the limit of {limit} ({})", path.display())]
     TooManyClasses { path: PathBuf, found: usize, limit: usize },
     /// A link makes a folder part of two classes.
     #[error("class `{first}` and class `{second}` share a folder: {} leads to {}", path.display(), other.display())]
@@ -108,19 +109,19 @@ pub enum DataError {
     #[error("two class folders have the name `{class}`, written with different Unicode characters ({}, {})", first.display(), path.display())]
     TwoSpellings { class: String, first: PathBuf, path: PathBuf },
     /// A class folder has no pictures.
-    #[error("class `{class}` has no pictures ({})", path.display())]
+    #[error("class `{class}` has no images ({})", path.display())]
     EmptyClass { class: String, path: PathBuf },
     /// None of a class's pictures can be decoded.
-    #[error("class `{class}` has no picture that can be decoded ({})", path.display())]
+    #[error("class `{class}` has no image that can be decoded ({})", path.display())]
     BrokenClass { class: String, path: PathBuf },
     /// None of a split's pictures can be decoded.
-    #[error("the {split} split has no picture that can be decoded ({})", path.display())]
+    #[error("the {split} split has no image that can be decoded ({})", path.display())]
     BrokenSplit { split: SplitName, path: PathBuf },
     /// A class has no pictures to learn from.
     #[error("class `{class}` is in {split}/ but not in train/ ({})", path.display())]
     ClassNotInTrain { class: String, split: String, path: PathBuf, train: PathBuf, known: Vec<String> },
     /// `val/` or `test/` without `train/`.
-    #[error("{split}/ is there, but train/ is not ({})", path.display())]
+    #[error("{split}/ exists, but train/ does not ({})", path.display())]
     NoTrainFolder { split: String, path: PathBuf },
     /// Folders that look like splits under names that are none.
     #[error("{first}/ and {second}/ hold folders of the same names: splits, not classes ({})", path.display())]
@@ -132,7 +133,7 @@ pub enum DataError {
     #[error("{first}/ and {second}/ both hold a {split} split ({})", path.display())]
     TwoFolders { first: String, second: String, split: SplitName, path: PathBuf },
     /// A picture is broken.
-    #[error("the picture cannot be decoded: {reason} ({})", path.display())]
+    #[error("the image cannot be decoded: {reason} ({})", path.display())]
     Picture { path: PathBuf, reason: String },
 
     /// The subset of classes does not fit the data set.
@@ -150,46 +151,97 @@ pub enum DataError {
 }
 
 impl Explain for DataError {
-    fn suggestion(&self) -> Option<Suggestion> {
-        self.hint().map(|hint| Suggestion::new().text(hint))
+    fn key(&self) -> Option<String> {
+        match self {
+            DataError::UnknownName { .. } | DataError::NotDigits { .. } => Some("data.name".to_string()),
+            DataError::Classes { .. } => Some("data.classes".to_string()),
+            DataError::ChannelValues { key, .. } => Some(format!("data.{key}")),
+            _ => None,
+        }
     }
-}
 
-impl DataError {
-    /// Says what to do about it.
-    pub fn hint(&self) -> Option<String> {
+    fn place(&self) -> Option<Place> {
+        match self {
+            DataError::NotAFolder { path }
+            | DataError::NoDataFolder { path, .. }
+            | DataError::PythonCifar { path, .. }
+            | DataError::KnownFiles { path, .. }
+            | DataError::OtherKnownFiles { path, .. }
+            | DataError::Read { path, .. }
+            | DataError::IdxMagic { path, .. }
+            | DataError::IdxKind { path, .. }
+            | DataError::IdxShape { path, .. }
+            | DataError::StatedSize { path, .. }
+            | DataError::TooLarge { path, .. }
+            | DataError::Gzip { path, .. }
+            | DataError::Label { path, .. }
+            | DataError::TestShape { path, .. }
+            | DataError::CifarSize { path, .. }
+            | DataError::CifarCount { path, .. }
+            | DataError::ClassNames { path, .. }
+            | DataError::Empty { path }
+            | DataError::NoImages { path }
+            | DataError::Changed { path }
+            | DataError::ClassFolders { path, .. }
+            | DataError::Wrapped { path, .. }
+            | DataError::TooManyClasses { path, .. }
+            | DataError::SharedFolder { path, .. }
+            | DataError::TwoSpellings { path, .. }
+            | DataError::EmptyClass { path, .. }
+            | DataError::BrokenClass { path, .. }
+            | DataError::BrokenSplit { path, .. }
+            | DataError::ClassNotInTrain { path, .. }
+            | DataError::NoTrainFolder { path, .. }
+            | DataError::SplitsAsClasses { path, .. }
+            | DataError::SplitAsClass { path, .. }
+            | DataError::TwoFolders { path, .. }
+            | DataError::Picture { path, .. }
+            | DataError::Counts { labels_path: path, .. }
+            | DataError::NoTestSplit { file: path, .. } => Some(Place::Path(path.clone())),
+            DataError::UnknownName { .. }
+            | DataError::NotDigits { .. }
+            | DataError::MissingFile { .. }
+            | DataError::Classes { .. }
+            | DataError::ChannelValues { .. }
+            | DataError::Memory { .. } => None,
+        }
+    }
+
+    fn suggestion(&self) -> Option<Suggestion> {
+        let new = Suggestion::new;
+        // A data set that can be fetched, and the folder for it.
+        let fetch = |name: &str, dir: Option<&Path>| {
+            let fetch = Command::new(Verb::Fetch).operand(name);
+            let fetch = dir.map_or(fetch.clone(), |dir| fetch.set("data.dir", dir));
+            let other = if dir.is_some() { new().text("name another") } else { new().text("name its folder with") };
+            other.key("data.dir").or().text("download it:").run(fetch)
+        };
         Some(match self {
-            DataError::UnknownName { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
-            DataError::UnknownName { nearest: None, name } if data_sets::is_other_data_set(name) => {
-                format!(
-                    "this data set is not built in: use {}, or a folder with a folder of its pictures for each class",
-                    data_sets::listed()
-                )
-            }
-            DataError::UnknownName { nearest: None, .. } => {
-                format!("use {}, or the path of a folder with a folder for each class", data_sets::listed())
+            DataError::UnknownName { nearest: Some(nearest), .. } => new().text(format!("did you mean {nearest}?")),
+            DataError::UnknownName { nearest: None, name } => {
+                let known = data_sets::listed();
+                let not_known =
+                    if data_sets::is_other_data_set(name) { "this data set is not built in: use" } else { "use" };
+                new().text(format!("{not_known} {known}, or the path of a folder with one folder of images per class"))
             }
             DataError::NotAFolder { path } if is_archive(path) => {
-                "unpack it, and give the folder with a folder for each class".to_string()
+                new().text("unpack it, and give the folder with one folder per class")
             }
             DataError::NotAFolder { .. } => {
-                "give a folder with a folder of pictures for each class; tables and arrays are not read".to_string()
+                new().text("give a folder with one folder of images per class; tables and arrays are not supported")
             }
-            DataError::NotDigits { .. } => "use --data mnist or --data digits, with all classes".to_string(),
-            DataError::MissingFile { is_beside: true, .. } => "put it there, beside the other files".to_string(),
-            DataError::MissingFile { name, dir: Some(dir), .. } => {
-                format!("name another --data-dir, or get it: vitreous data fetch {name} --data-dir {}", dir.display())
+            DataError::NotDigits { .. } => {
+                new().set("data.name", "mnist").or().set("data.name", "digits").text(", with all classes")
             }
-            DataError::MissingFile { name, .. } => {
-                format!("say where the data is with --data-dir DIR, or get it: vitreous data fetch {name}")
+            DataError::MissingFile { is_beside: true, .. } => new().text("put it there, next to the other files"),
+            DataError::MissingFile { name, dir, .. } => fetch(name, dir.as_deref()),
+            DataError::NoDataFolder { path, name: Some(name) } => fetch(name, Some(path)),
+            DataError::NoDataFolder { .. } => new().text("name the folder with the data sets with").key("data.dir"),
+            DataError::PythonCifar { name, .. } => {
+                new().text("download the binary version:").run(Command::new(Verb::Fetch).operand(*name))
             }
-            DataError::NoDataFolder { path, name: Some(name) } => {
-                format!("name another --data-dir, or get it: vitreous data fetch {name} --data-dir {}", path.display())
-            }
-            DataError::NoDataFolder { .. } => "name the folder in which data sets are with --data-dir".to_string(),
-            DataError::PythonCifar { name, .. } => format!("get the binary version: vitreous data fetch {name}"),
-            DataError::KnownFiles { name, path } => format!("use --data {name} --data-dir {}", path.display()),
-            DataError::Wrapped { inside, .. } => format!("did you mean {}?", inside.display()),
+            DataError::KnownFiles { name, path } => new().set("data.name", *name).set("data.dir", path),
+            DataError::Wrapped { inside, .. } => new().text("did you mean").path(inside).text("?"),
             DataError::IdxMagic { .. }
             | DataError::IdxShape { .. }
             | DataError::StatedSize { .. }
@@ -199,65 +251,71 @@ impl DataError {
             | DataError::CifarSize { .. }
             | DataError::CifarCount { .. }
             | DataError::Empty { .. }
-            | DataError::NoImages { .. } => "the file is damaged or another one: get a fresh copy of it".to_string(),
+            | DataError::NoImages { .. } => new().text("the file is damaged or another one: download it again"),
             DataError::Counts { .. } | DataError::TestShape { .. } => {
-                "the files are not of one data set: get fresh copies of them".to_string()
+                new().text("the files are not of one data set: download them again")
             }
-            DataError::ClassNames { expected, .. } => format!("write {expected} names, one on each line"),
-            DataError::Changed { .. } => "start again when nothing writes to it".to_string(),
+            DataError::ClassNames { expected, .. } => new().text(format!("write {expected} names, one on each line")),
+            DataError::Changed { .. } => new().text("start again when no other program writes to it"),
             DataError::ClassFolders { .. } => {
-                "put the pictures of each class into a folder of its own: cat/1.jpg, dog/1.jpg".to_string()
+                new().text("put the images of each class into a folder of its own: cat/1.jpg, dog/1.jpg")
             }
             DataError::EmptyClass { path, .. } => {
-                format!("put pictures ({}) into {}, or remove it", super::walk::EXTENSIONS.join(", "), path.display())
+                let put = new().text(format!("put images ({}) into", super::walk::EXTENSIONS.join(", "))).path(path);
+                put.or().text("remove it")
             }
-            DataError::BrokenSplit { path, .. } => format!("look at the pictures in {}", path.display()),
-            DataError::BrokenClass { path, .. } => format!("replace the pictures in {}, or remove it", path.display()),
-            DataError::ClassNotInTrain { class, path, train, known, .. } if known.len() > CLASSES_LISTED => {
-                format!("add {}, or remove {}", train.join(class).display(), path.display())
+            DataError::BrokenSplit { path, .. } => new().text("check the images in").path(path),
+            DataError::BrokenClass { path, .. } => {
+                new().text("replace the images in").path(path).or().text("remove it")
             }
-            DataError::ClassNotInTrain { class, train, known, .. } => {
-                format!("add {}, or leave it out with --classes {}", train.join(class).display(), known.join(","))
+            DataError::ClassNotInTrain { class, path, train, known, .. } => {
+                let add = new().add_file(train.join(class)).or();
+                match known.len() > CLASSES_LISTED {
+                    true => add.remove_file(path),
+                    false => add.text("leave it out with").set("data.classes", known.join(",")),
+                }
             }
             DataError::NoTrainFolder { path, .. } => {
-                format!(
-                    "add {}, or name {} otherwise if it is a class",
-                    path.with_file_name("train").display(),
-                    path.display()
-                )
+                let add = new().add_file(path.with_file_name("train")).or();
+                add.text("rename").path(path).text("if it is a class")
             }
             DataError::SplitsAsClasses { .. } | DataError::SplitAsClass { .. } => {
-                "call the folders train/, val/ and test/".to_string()
+                new().text("name the folders train/, val/ and test/")
             }
-            DataError::TwoFolders { second, .. } => format!("remove {second}/"),
+            DataError::TwoFolders { second, .. } => new().text(format!("remove {second}/")),
             DataError::SharedFolder { path, .. } => {
-                format!("remove the link {}: each picture belongs to one class", path.display())
+                new().text("remove the link").path(path).text(": each image belongs to one class")
             }
             DataError::TwoSpellings { path, first, .. } => {
-                format!("move the pictures of {} into {}, or rename one of them", path.display(), first.display())
+                let moved = new().text("move the images of").path(path).text("into").path(first);
+                moved.or().text("rename one of them")
             }
             DataError::OtherKnownFiles { found, path, .. } => {
                 let folder = path.parent().unwrap_or(path);
-                format!("use --data {found} --data-dir {}, or name another --data-dir", folder.display())
+                let found = new().set("data.name", *found).set("data.dir", folder);
+                found.or().text("name another").key("data.dir")
             }
-            DataError::IdxKind { expected, .. } => format!("convert the file to {expected}"),
+            DataError::IdxKind { expected, .. } => new().text(format!("convert the file to {expected}")),
             DataError::Picture { .. } => {
-                "replace or remove it, or go on without such pictures with --skip-bad-images".to_string()
+                let replace = new().text("replace or remove it").or().text("skip such images with");
+                replace.set("data.skip_bad_images", true)
             }
-            DataError::NoTestSplit { file, .. } => format!("add {}", file.display()),
+            DataError::NoTestSplit { file, .. } => new().add_file(file),
             DataError::ChannelValues { key, channels, .. } => {
-                let values = vec!["0.5"; *channels].join(", ");
-                format!("use {key} = [{values}], or leave it out to measure it")
+                let key = format!("data.{key}");
+                new().set(&key, vec![0.5; *channels]).or().unset(&key).text("to measure it")
             }
-            DataError::Classes { error, .. } => return error.hint(),
+            DataError::Classes { error, .. } => return error.hint().map(|hint| new().text(hint)),
             DataError::Memory { .. } => {
-                "end other programs, or, for a folder of pictures, use a smaller --image-size or --limit-train"
-                    .to_string()
+                let smaller = new().text("end other programs").or().using("a smaller").key("data.image_size");
+                smaller.or().key("data.limit_train")
             }
             DataError::Read { .. } | DataError::TooManyClasses { .. } => return None,
         })
     }
+}
 
+impl DataError {
     /// Makes the error of a read that the system refused.
     pub(super) fn read(path: &Path, error: &io::Error) -> DataError {
         DataError::Read { path: path.to_path_buf(), reason: system_errors::system_error(error) }
@@ -269,15 +327,6 @@ const ARCHIVES: [&str; 12] = ["zip", "tar", "gz", "tgz", "bz2", "tbz2", "xz", "t
 
 fn is_archive(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ARCHIVES.iter().any(|known| ending.eq_ignore_ascii_case(known)))
-}
-
-fn some_of(names: &[String]) -> String {
-    match names.get(..CLASSES_LISTED) {
-        Some(first) if names.len() > CLASSES_LISTED => {
-            format!("{} and {} more", first.join(", "), names.len() - CLASSES_LISTED)
-        }
-        _ => names.join(", "),
-    }
 }
 
 fn list(folders: &[PathBuf]) -> String {

@@ -50,7 +50,7 @@ pub struct Listing {
     pub root: PathBuf,
     /// Names of the classes in use, sorted.
     pub class_names: Vec<String>,
-    /// Pictures to train on, and to validate on where there is no such folder.
+    /// Pictures to train on, and to validate on where no such folder.
     pub train: Vec<Picture>,
     /// Pictures of the validation folder, if there is one.
     pub validation: Option<Vec<Picture>>,
@@ -279,6 +279,7 @@ pub fn decode_all(
 
 #[cfg(test)]
 mod tests {
+    use crate::advice::Explain;
     use std::fs;
 
     use super::super::samples::{class_folders as folder, listing_refused as refused, write, write_class};
@@ -346,7 +347,7 @@ mod tests {
     fn a_class_that_train_lacks_is_refused() {
         let (error, hint) = refused(&folder(&["train/cat", "train/dog", "val/cat", "val/lynx"]));
         assert_eq!(error, "class `lynx` is in val/ but not in train/ (photos/val/lynx)");
-        assert_eq!(hint, "add photos/train/lynx, or leave it out with --classes cat,dog");
+        assert_eq!(hint, "add photos/train/lynx, or leave it out with data.classes = \"cat,dog\"");
         let (error, _) = refused(&folder(&["train/cat", "train/dog", "test/lynx"]));
         assert_eq!(error, "class `lynx` is in test/ but not in train/ (photos/test/lynx)");
     }
@@ -374,8 +375,8 @@ mod tests {
         let root = folder(&["cat", "dog"]);
         write(&root.path().join("lynx/notes.txt"), b"none yet");
         let (error, hint) = refused(&root);
-        assert_eq!(error, "class `lynx` has no pictures (photos/lynx)");
-        assert_eq!(hint, "put pictures (jpg, jpeg, jpe, jfif, png, webp, bmp) into photos/lynx, or remove it");
+        assert_eq!(error, "class `lynx` has no images (photos/lynx)");
+        assert_eq!(hint, "put images (jpg, jpeg, jpe, jfif, png, webp, bmp) into photos/lynx, or remove it");
     }
 
     #[test]
@@ -394,7 +395,7 @@ mod tests {
 
     #[test]
     fn splits_that_do_not_fit_together_are_refused() {
-        assert_eq!(refused(&folder(&["val/cat", "val/dog"])).0, "val/ is there, but train/ is not (photos/val)");
+        assert_eq!(refused(&folder(&["val/cat", "val/dog"])).0, "val/ exists, but train/ does not (photos/val)");
         assert_eq!(
             refused(&folder(&["train/cat", "train/dog", "val/cat", "valid/cat"])).0,
             "val/ and valid/ both hold a validation split (photos)"
@@ -455,7 +456,7 @@ mod tests {
         };
         for threads in [1, 2, 5] {
             let error = decode(false, threads).err().unwrap();
-            assert!(error.hint().unwrap().contains("--skip-bad-images"));
+            assert!(error.hint().unwrap().contains("data.skip_bad_images = true"));
             let DataError::Picture { path, reason } = error else { panic!("{error}") };
             assert_eq!(
                 (path, reason.as_str()),

@@ -296,6 +296,7 @@ pub fn zeros(len: usize) -> Result<Vec<u8>, DataError> {
 
 #[cfg(test)]
 mod tests {
+    use crate::advice::Explain;
     use std::fs;
 
     use proptest::prelude::*;
@@ -414,7 +415,10 @@ mod tests {
     fn a_label_that_is_no_class_is_refused() {
         let mut labels = idx_labels(13);
         labels[LABELS_HEADER + 4] = 10;
-        assert_eq!(refused(&idx_images(13, 7, 5), &labels), "label 10 of image 4 is none of the 10 classes (labels)");
+        assert_eq!(
+            refused(&idx_images(13, 7, 5), &labels),
+            "label 10 of image 4 is not one of the 10 classes (labels)"
+        );
     }
 
     #[test]
@@ -431,7 +435,7 @@ mod tests {
         let header: Vec<u8> = stating([u32::MAX, 4096, 4096]);
         assert_eq!(
             refused(&header, &labels),
-            "72057594021150720 bytes of images are more than the greatest size of 8589934592 bytes (images)"
+            "72057594021150720 bytes of images are more than the limit of 8589934592 bytes (images)"
         );
         let header: Vec<u8> = stating([1, 5000, 0]);
         assert_eq!(refused(&header, &labels), "the header states 1 images of 0x5000 (images)");

@@ -365,7 +365,7 @@ mod tests {
         assert_eq!(classes_of(&images.test.unwrap()), [0]);
         write(&photos.join("test/cat/0.png"), b"no picture");
         let error = loaded(&skipping, Wanted::Test).unwrap_err().to_string();
-        assert_eq!(error, format!("the test split has no picture that can be decoded ({})", photos.display()));
+        assert_eq!(error, format!("the test split has no image that can be decoded ({})", photos.display()));
         write(&photos.join("train/dog/0.png"), b"no picture");
         let error = loaded(&skipping, Wanted::TrainAndValidation).unwrap_err();
         assert!(matches!(error, DataError::BrokenClass { .. }), "{error}");
@@ -409,7 +409,7 @@ mod tests {
         let photos = spec("photos", folder.path());
         let error = loaded(&photos, Wanted::TrainAndValidation).unwrap_err();
         let place = folder.path().join("photos").join("ant/3.png");
-        let expected = "the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture";
+        let expected = "the image cannot be decoded: it is no JPEG, PNG, WebP or BMP picture";
         assert_eq!(error.to_string(), format!("{expected} ({})", place.display()));
         let skipping = DataSpec { skip_bad_images: true, ..photos };
         let (facts, loaded_) = loaded(&skipping, Wanted::TrainAndValidation).unwrap();
@@ -424,7 +424,7 @@ mod tests {
         }
         (0..20).for_each(|i| write(&folder.path().join(format!("photos/bee/{i}.png")), b"no picture"));
         let error = loaded(&skipping, Wanted::TrainAndValidation).unwrap_err();
-        assert!(error.to_string().starts_with("class `bee` has no picture that can be decoded ("), "{error}");
+        assert!(error.to_string().starts_with("class `bee` has no image that can be decoded ("), "{error}");
     }
 
     #[test]

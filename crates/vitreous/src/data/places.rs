@@ -131,6 +131,7 @@ fn python_cifar(set: &DataSet, folder: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use crate::advice::Explain;
     use std::fs;
 
     use super::super::samples::{spec, write, write_cifar, write_class, write_mnist};
@@ -150,15 +151,15 @@ mod tests {
         let there = here.path().join("none");
         for name in ["mnist", "cifar10", "my-photos"] {
             let [text, hint] = refused(name, Some(&there), here.path());
-            assert_eq!(text, "there is no such folder (here/none)", "{name}");
-            let offer = format!("name another --data-dir, or get it: vitreous data fetch {name} --data-dir here/none");
+            assert_eq!(text, "no such folder (here/none)", "{name}");
+            let offer = format!("name another data.dir, or download it: data fetch \"{name}\" data.dir = here/none");
             let expected =
-                if name == "my-photos" { "name the folder in which data sets are with --data-dir" } else { &offer };
+                if name == "my-photos" { "name the folder with the data sets with data.dir" } else { &offer };
             assert_eq!(hint, expected, "{name}");
         }
         let [text, hint] = refused("mnist", Some(here.path()), here.path());
         assert!(text.starts_with("mnist needs the file train-images-idx3-ubyte.gz (looked in here/mnist, "), "{text}");
-        assert_eq!(hint, "name another --data-dir, or get it: vitreous data fetch mnist --data-dir here");
+        assert_eq!(hint, "name another data.dir, or download it: data fetch \"mnist\" data.dir = here");
         let error = DataError::MissingFile {
             name: "mnist".to_string(),
             file: String::new(),
@@ -166,7 +167,7 @@ mod tests {
             dir: None,
             is_beside: false,
         };
-        let expected = "say where the data is with --data-dir DIR, or get it: vitreous data fetch mnist";
+        let expected = "name its folder with data.dir, or download it: data fetch \"mnist\"";
         assert_eq!(error.hint().as_deref(), Some(expected));
     }
 
@@ -177,7 +178,7 @@ mod tests {
         fs::remove_file(here.path().join("cifar10/data_batch_4.bin")).unwrap();
         let [text, hint] = refused("cifar10", Some(here.path()), here.path());
         assert_eq!(text, "cifar10 needs the file data_batch_4.bin (looked in here/cifar10)");
-        assert_eq!(hint, "put it there, beside the other files");
+        assert_eq!(hint, "put it there, next to the other files");
     }
 
     #[test]
@@ -188,8 +189,8 @@ mod tests {
         write_cifar(&here.path().join("other/cifar"));
         let of = |folder: &str| refused(here.path().join(folder).to_str().unwrap(), None, here.path());
         let expected = |name: &str, folder: &str| {
-            let hint = format!("use --data {name} --data-dir here/{folder}");
-            [format!("this folder holds the files of {name}, not folders of pictures (here/{folder})"), hint]
+            let hint = format!("use data.name = \"{name}\" data.dir = here/{folder}");
+            [format!("this folder holds the files of {name}, not folders of images (here/{folder})"), hint]
         };
         assert_eq!(of("sets/mnist"), expected("mnist", "sets/mnist"));
         assert_eq!(of("sets/fashion-mnist"), expected("fashion-mnist", "sets/fashion-mnist"));
@@ -207,7 +208,7 @@ mod tests {
             write_class(&here.path().join(class), 2, 0);
         }
         let of = |folder: &str| refused(here.path().join(folder).to_str().unwrap(), None, here.path());
-        let error = "a data set needs at least 2 class folders, and they lie one folder deeper (here/wrap)";
+        let error = "a data set needs at least 2 class folders, and they are one folder deeper (here/wrap)";
         assert_eq!(of("wrap"), [error, "did you mean here/wrap/p1?"]);
         fs::remove_dir_all(here.path().join("wrap/p1/dog")).unwrap();
         assert_eq!(of("wrap")[0], "a data set needs at least 2 class folders, not 1 (here/wrap)");
@@ -223,7 +224,7 @@ mod tests {
             text,
             format!("these are the files of cifar10's Python version, not of its binary version ({place})")
         );
-        assert_eq!(hint, "get the binary version: vitreous data fetch cifar10");
+        assert_eq!(hint, "download the binary version: data fetch \"cifar10\"");
         assert_eq!(refused("cifar10", Some(&here.path().join("cifar-10-batches-py")), here.path())[0], text);
         let other = inspect(&spec("mnist", here.path())).unwrap_err();
         assert!(matches!(other, DataError::MissingFile { .. }), "{other}");

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::folder::Listing;
 use super::{DataError, Facts, Loaded, Wanted, inspect, load};
+use crate::advice::Explain;
 use crate::config::data::DataSpec;
 
 /// An IDX file of images; every byte tells its place.

@@ -307,6 +307,7 @@ fn misplaced(root: &Path, error: DataError) -> DataError {
 
 #[cfg(test)]
 mod tests {
+    use crate::advice::Explain;
     use std::fs;
 
     use super::super::Wanted;
@@ -482,13 +483,13 @@ mod tests {
     fn an_unknown_name_suggests_the_nearest_one() {
         let folder = tempfile::tempdir().unwrap();
         let error = inspect(&spec("fashion_mnist", folder.path())).unwrap_err();
-        assert_eq!(error.to_string(), "no data set or folder is called `fashion_mnist`");
+        assert_eq!(error.to_string(), "no data set or folder has the name `fashion_mnist`");
         assert_eq!(error.hint().unwrap(), "did you mean fashion-mnist?");
         let error = inspect(&spec("no/such/photos", folder.path())).unwrap_err();
-        let hint = format!("use {}, or the path of a folder with a folder for each class", data_sets::listed());
+        let hint = format!("use {}, or the path of a folder with one folder of images per class", data_sets::listed());
         assert_eq!(error.hint().unwrap(), hint);
         for (name, start) in
-            [("photos.zip", "unpack it, and"), ("table.csv", "give a folder with a folder of pictures")]
+            [("photos.zip", "unpack it, and"), ("table.csv", "give a folder with one folder of images")]
         {
             write(&folder.path().join(name), b"");
             let error = inspect(&spec(name, folder.path())).unwrap_err();

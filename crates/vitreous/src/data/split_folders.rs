@@ -116,10 +116,10 @@ mod tests {
     fn splits_under_other_names_are_not_taken_for_classes() {
         let (error, hint) = refused(&folder(&["a/cat", "a/dog", "b/cat", "b/dog"]));
         assert_eq!(error, "a/ and b/ hold folders of the same names: splits, not classes (photos)");
-        assert_eq!(hint, "call the folders train/, val/ and test/");
+        assert_eq!(hint, "name the folders train/, val/ and test/");
         let (error, hint) = refused(&folder(&["seg_pred", "seg_train/cat", "seg_train/dog", "seg_test/cat"]));
         assert_eq!(error, "seg_train/ holds folders: a split, not a class (photos/seg_train)");
-        assert_eq!(hint, "call the folders train/, val/ and test/");
+        assert_eq!(hint, "name the folders train/, val/ and test/");
         let (error, _) = refused(&folder(&["Training/cat", "Training/dog", "Testing/cat", "Testing/dog"]));
         assert_eq!(error, "Training/ holds folders: a split, not a class (photos/Training)");
         // Each class in a folder of its own, one deeper or several: no splits.
@@ -148,6 +148,6 @@ mod tests {
             assert!(!holds(name), "{name}");
         }
         let listing = Listing::of(root.path(), None).unwrap_err();
-        assert!(listing.to_string().starts_with("class `other` has no pictures"), "{listing}");
+        assert!(listing.to_string().starts_with("class `other` has no images"), "{listing}");
     }
 }

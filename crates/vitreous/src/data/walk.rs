@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DataError;
 use crate::numbers;
+use crate::text::first_of;
 
 /// Endings of the picture files that are read, in any case.
 pub const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp"];
@@ -69,9 +70,8 @@ pub struct Files {
 impl Files {
     /// Their number and the names of the first, where there are any.
     pub fn listed(&self) -> Option<String> {
-        let more = if self.count > self.names.len() { ", ..." } else { "" };
-        let names = self.names.join(", ");
-        (self.count > 0).then(|| format!("{} ({names}{more})", numbers::count(self.count as u64)))
+        let names = first_of(&self.names, self.count);
+        (self.count > 0).then(|| format!("{} ({names})", numbers::count(self.count as u64)))
     }
 
     fn add(&mut self, name: String) {
@@ -335,7 +335,7 @@ mod tests {
         let used: Vec<&str> = listing.train.iter().map(|picture| picture.name.as_str()).collect();
         assert_eq!(used, ["cat/0.png", "cat/1.png", "cat/x.jfif", "cat/y.JPE", "dog/0.png", "dog/1.png"]);
         let all = listing.passed_over;
-        assert_eq!(all.other_formats.listed().unwrap(), "5 (cat/a.tif, cat/b.TIFF, cat/c.gif, ...)");
+        assert_eq!(all.other_formats.listed().unwrap(), "5 (cat/a.tif, cat/b.TIFF, cat/c.gif and 2 more)");
         assert_eq!(all.dead_links.listed().unwrap(), "1 (dog/link.jpg)");
         assert_eq!(all.special.listed().unwrap(), "1 (cat/pipe.jpg)");
         assert_eq!(all.other_files.listed().unwrap(), "2 (dog/none, dog/notes.txt)");
@@ -390,7 +390,7 @@ mod tests {
         symlink("../ant", root.path().join("bee/y")).unwrap();
         let (error, hint) = refused(&root);
         assert_eq!(error, "class `ant` and class `bee` share a folder: photos/ant/x leads to photos/bee");
-        assert_eq!(hint, "remove the link photos/ant/x: each picture belongs to one class");
+        assert_eq!(hint, "remove the link photos/ant/x: each image belongs to one class");
         let root = folder(&["ant", "bee"]);
         symlink("ant", root.path().join("cow")).unwrap();
         assert_eq!(refused(&root).0, "class `ant` and class `cow` share a folder: photos/cow leads to photos/ant");

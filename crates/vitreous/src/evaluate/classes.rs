@@ -43,6 +43,7 @@ fn letters(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::Explain;
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| name.to_string()).collect()
@@ -75,7 +76,7 @@ mod tests {
             ("CAFE\u{301}", "caf\u{e9}"),
         ];
         for (name, nearest) in spellings {
-            assert_eq!(hint(name), format!("it knows `{nearest}`: give the folder that name"), "{name}");
+            assert_eq!(hint(name), format!("the model knows `{nearest}`: rename the folder to that"), "{name}");
         }
         for other in ["frog", "dogs", "do", "cafe"] {
             assert_eq!(hint(other), "its classes are cat, dog, golden_retriever, caf\u{e9}", "{other}");

@@ -20,11 +20,12 @@ pub use confusion::{Confused, ConfusionMatrix};
 pub use report::{Answers, Reached, Report};
 pub use scores::{Accuracy, ClassScores, Scores, Tally, Totals, Verdict, top, wilson_interval};
 
-use crate::advice::{Explain, Suggestion};
+use crate::advice::{Explain, Place, Suggestion};
 use crate::checkpoint::CheckpointError;
 use crate::config::error::ConfigError;
 use crate::csv;
 use crate::data::ImageShape;
+use crate::text::some_of;
 
 /// What a model says of one image of a split.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +50,9 @@ pub fn predictions_csv(predictions: &[Prediction], names: &[String]) -> String {
     text
 }
 
+/// Most classes that a hint lists.
+const CLASSES_LISTED: usize = 20;
+
 /// Says why a model cannot be used, or not on some images.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
@@ -71,26 +75,28 @@ pub enum EvaluateError {
 }
 
 impl Explain for EvaluateError {
-    fn suggestion(&self) -> Option<Suggestion> {
+    fn place(&self) -> Option<Place> {
         match self {
-            EvaluateError::Config(error) => error.suggestion(),
-            error => error.hint().map(|hint| Suggestion::new().text(hint)),
+            EvaluateError::Contradiction { path, .. } => Some(Place::Path(path.clone())),
+            EvaluateError::Weights(error) => error.place(),
+            EvaluateError::UnknownClass { .. } | EvaluateError::ImageShape { .. } => None,
+            EvaluateError::Config(error) => error.place(),
         }
     }
-}
 
-impl EvaluateError {
-    /// Says what to do about it.
-    pub fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
+        let new = Suggestion::new;
         match self {
             EvaluateError::UnknownClass { same_letters: Some(name), .. } => {
-                Some(format!("it knows `{name}`: give the folder that name"))
+                Some(new().text(format!("the model knows `{name}`: rename the folder to that")))
             }
-            EvaluateError::UnknownClass { known, .. } => Some(format!("its classes are {}", known.join(", "))),
-            EvaluateError::ImageShape { .. } => Some("use images like those it was trained on".to_string()),
-            EvaluateError::Contradiction { .. } => Some("the file was changed: get it again".to_string()),
-            EvaluateError::Weights(error) => error.hint(),
-            EvaluateError::Config(error) => error.suggestion().map(|suggestion| suggestion.to_string()),
+            EvaluateError::UnknownClass { known, .. } => {
+                Some(new().text(format!("its classes are {}", some_of(known, CLASSES_LISTED))))
+            }
+            EvaluateError::ImageShape { .. } => Some(new().text("use images like those it was trained on")),
+            EvaluateError::Contradiction { .. } => Some(new().text("the file was changed: get it again")),
+            EvaluateError::Weights(error) => error.suggestion(),
+            EvaluateError::Config(error) => error.suggestion(),
         }
     }
 }

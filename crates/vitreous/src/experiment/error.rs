@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 use vitreous_engine::GraphError;
 
-use crate::advice::Explain;
+use crate::advice::{Argument, Explain, Fault, Place, Suggestion};
 use crate::checkpoint::{CheckpointError, StateError};
 use crate::config::error::ConfigError;
 use crate::data::{DataError, SplitName};
@@ -98,47 +98,94 @@ pub enum ExperimentError {
     NotAReader { option: &'static str },
 }
 
-impl ExperimentError {
-    /// Says what to do about it.
-    pub fn hint(&self) -> Option<String> {
-        let anew = "train anew under another --name";
+impl Explain for ExperimentError {
+    fn key(&self) -> Option<String> {
+        self.inner().and_then(Explain::key)
+    }
+
+    fn place(&self) -> Option<Place> {
+        match self {
+            ExperimentError::NoCheckpoint { path, .. }
+            | ExperimentError::OtherConfig { path, .. }
+            | ExperimentError::Shorter { path, .. }
+            | ExperimentError::NotEnded { path, .. }
+            | ExperimentError::OtherWarmup { path, .. }
+            | ExperimentError::NoEpochStart { path, .. } => Some(Place::Path(path.clone())),
+            _ => self.inner().and_then(Explain::place),
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            ExperimentError::NoResults => Fault::Work,
+            _ => self.inner().map_or(Fault::Input, Explain::fault),
+        }
+    }
+
+    fn suggestion(&self) -> Option<Suggestion> {
+        if let Some(error) = self.inner() {
+            return error.suggestion();
+        }
+        let new = Suggestion::new;
+        let anew = |ways: Suggestion| ways.text("train again under another").argument(Argument::Name);
         Some(match self {
-            ExperimentError::Config(error) => return error.suggestion().map(|suggestion| suggestion.to_string()),
-            ExperimentError::Data(error) => return error.hint(),
-            ExperimentError::Train(error) => return error.hint(),
-            ExperimentError::Record(error) => return error.hint(),
-            ExperimentError::Checkpoint(error) => return error.hint(),
-            ExperimentError::Evaluate(error) => return error.hint(),
-            ExperimentError::State(error) => return error.hint(),
-            ExperimentError::Graph(_) | ExperimentError::NoResults => return None,
-            ExperimentError::NoFolder => "name it with --data FOLDER".to_string(),
-            ExperimentError::NotSquare { .. } => "bring them to a square, 28x28 for instance".to_string(),
-            ExperimentError::NoCheckpoint { .. } => anew.to_string(),
-            ExperimentError::OtherConfig { .. } => format!("leave it as it was, or {anew}"),
-            ExperimentError::Shorter { .. } => "use --max-steps to stop it early".to_string(),
+            ExperimentError::Config(_)
+            | ExperimentError::Data(_)
+            | ExperimentError::Train(_)
+            | ExperimentError::Record(_)
+            | ExperimentError::Checkpoint(_)
+            | ExperimentError::Evaluate(_)
+            | ExperimentError::State(_)
+            | ExperimentError::Graph(_)
+            | ExperimentError::NoResults => return None,
+            ExperimentError::NoFolder => new().text("name it with").set("data.name", "FOLDER"),
+            ExperimentError::NotSquare { .. } => new().text("resize them to squares, such as 28x28"),
+            ExperimentError::NoCheckpoint { .. } => anew(new()),
+            ExperimentError::OtherConfig { .. } => anew(new().text("leave it as it was").or()),
+            ExperimentError::Shorter { .. } => new().text("stop it early with").key("train.max_steps"),
             ExperimentError::NotEnded { .. } => {
-                "resume it as it was first; when it is done, or was interrupted, give it more epochs".to_string()
+                new().text("resume it as it was first; when it is done, or was interrupted, give it more epochs")
             }
-            ExperimentError::OtherWarmup { own, .. } => format!("use --warmup-epochs {own}, as before"),
-            ExperimentError::NoEpochStart { .. } => "use --on-nonfinite skip".to_string(),
-            ExperimentError::LogInterval => "leave it as it was".to_string(),
-            ExperimentError::DataChanged { .. } => format!("bring it back to what it was, or {anew}"),
-            ExperimentError::OldSplit { .. } => format!("{anew}, or resume with the version that started it"),
+            ExperimentError::OtherWarmup { own, .. } => {
+                new().set("train.warmup_epochs", own.as_str()).text(", as before")
+            }
+            ExperimentError::NoEpochStart { .. } => new().set("train.on_nonfinite", "skip"),
+            ExperimentError::LogInterval => new().text("leave it as it was"),
+            ExperimentError::DataChanged { .. } => anew(new().text("restore the data").or()),
+            ExperimentError::OldSplit { .. } => anew(new()).or().text("resume with the version that started it"),
             ExperimentError::DataElsewhere { .. } => {
-                "say in which folder it lies with --data-dir, or name other pictures with --data FOLDER".to_string()
+                let folder = new().text("say in which folder it is with").key("data.dir");
+                folder.or().text("name other images with").set("data.name", "FOLDER")
             }
-            ExperimentError::NoCommonClass { known, .. } => format!("its classes are {}", known.join(", ")),
+            ExperimentError::NoCommonClass { known, .. } => new().text(format!("its classes are {}", known.join(", "))),
             ExperimentError::NoSplit { available, .. } if available.contains(&SplitName::All) => {
-                "it has no splits: leave --split out to evaluate all of it".to_string()
+                let whole = new().text("it has no splits: leave out").argument(Argument::Split);
+                whole.text("to evaluate all of it")
             }
             ExperimentError::NoSplit { available, .. } => {
-                let flags: Vec<String> =
-                    available.iter().map(|split| format!("--split {}", flag_value(*split))).collect();
-                format!("use {}", flags.join(" or "))
+                let mut ways = available.iter().map(|split| flag_value(*split));
+                let first = new().with(Argument::Split, ways.next().unwrap_or_default());
+                ways.fold(first, |all, split| all.or().with(Argument::Split, split))
             }
-            ExperimentError::OnlyTraining { .. } => "use --split train".to_string(),
-            ExperimentError::NotAReader { option } => format!("leave out {option}"),
+            ExperimentError::OnlyTraining { .. } => new().with(Argument::Split, "train"),
+            ExperimentError::NotAReader { option } => new().text(format!("leave out {option}")),
         })
+    }
+}
+
+impl ExperimentError {
+    /// The error of another module that this one is.
+    fn inner(&self) -> Option<&dyn Explain> {
+        match self {
+            ExperimentError::Config(error) => Some(error),
+            ExperimentError::Data(error) => Some(error),
+            ExperimentError::Train(error) => Some(error),
+            ExperimentError::Record(error) => Some(error),
+            ExperimentError::Checkpoint(error) => Some(error),
+            ExperimentError::Evaluate(error) => Some(error),
+            ExperimentError::State(error) => Some(error),
+            _ => None,
+        }
     }
 }
 

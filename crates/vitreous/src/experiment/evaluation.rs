@@ -16,7 +16,7 @@ use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split
 use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report};
 use crate::numbers;
 use crate::record::{RecordError, Run, Weights};
-use crate::train::{available_memory, check_decoding, check_memory, threads};
+use crate::train::{Work, available_memory, check_decoding, check_memory, threads};
 
 /// What to evaluate, and how.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +94,7 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
     let held = images + classifier.memory(BATCH).parameters;
     check_decoding(held, facts.decoding_bytes(wanted, threads), available_memory(threads))?;
     check_memory(
-        "evaluating",
+        Work::Evaluating,
         (classifier.memory(BATCH), images + answers),
         facts.is_folder(),
         available_memory(threads),
@@ -184,7 +184,7 @@ pub fn load_classifier(path: &Path, threads: usize) -> Result<Classifier, Experi
     // The file, and the parameters made of it; a missing file is an error of the next call.
     let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
     let memory = Memory { parameters: bytes.saturating_mul(2), ..Memory::default() };
-    check_memory("reading the weights", (memory, 0), false, available_memory(threads))?;
+    check_memory(Work::ReadingWeights, (memory, 0), false, available_memory(threads))?;
     Ok(Classifier::load(path, threads)?)
 }
 

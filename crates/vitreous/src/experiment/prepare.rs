@@ -11,7 +11,7 @@ use crate::data::{self, DataError, Facts, ImageShape, Wanted};
 use crate::models::{self, Model};
 use crate::numbers;
 use crate::record::Run;
-use crate::train::{Job, available_memory, check_decoding, check_memory, memory_needed, threads};
+use crate::train::{Job, Work, available_memory, check_decoding, check_memory, memory_needed, threads};
 
 /// A config that agrees with its data, of which no image was decoded yet.
 pub struct Prepared {
@@ -53,7 +53,7 @@ impl Prepared {
         let (decoding, available) =
             (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory(threads));
         check_decoding(needed.1, decoding, available)?;
-        check_memory("training", needed, facts.is_folder(), available)?;
+        check_memory(Work::Training, needed, facts.is_folder(), available)?;
         // Images are decoded before the engine allocates its memory.
         needed.1 += decoding.saturating_sub(needed.0.total());
         Ok(Prepared { checked: checked.clone(), facts, config, model, needed, notes })

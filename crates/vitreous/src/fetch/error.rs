@@ -1,4 +1,4 @@
-//! What can keep a data set from being fetched, and the way out.
+//! Errors of fetching a data set, and what to do about them.
 
 use std::fmt;
 use std::io;
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::archive::Unfit;
-use crate::advice::{Explain, Fault, Suggestion};
+use crate::advice::{Argument, Explain, Fault, Place, Source, Suggestion};
 use crate::record::RecordError;
 use crate::system_errors;
 
-/// What a mirror said instead of giving a file.
+/// Why a mirror did not serve a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Its address.
     pub mirror: String,
-    /// What is wrong there.
+    /// The reason.
     pub reason: String,
 }
 
@@ -26,38 +26,38 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Says why a data set was not fetched.
+/// An error of fetching a data set.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum FetchError {
-    /// The address of a mirror is none. It may hold a password, which is not shown.
-    #[error("`{url}` is no address of a mirror")]
+    /// Invalid address of a mirror. A password in it is not shown.
+    #[error("invalid mirror address `{url}`")]
     Mirror { url: String },
-    /// What a variable says of a proxy cannot be used. It may hold a password, so it is not shown.
+    /// A variable names an unusable proxy. It may hold a password, so its value is not shown.
     #[error("the proxy is {reason} ({variable})")]
     Proxy { variable: String, reason: &'static str },
-    /// A file has no certificates of authorities.
+    /// A file has no usable certificates.
     #[error("the certificates cannot be used: {reason} ({})", path.display())]
     Certificates { path: PathBuf, reason: String },
-    /// A file that is there is not the data set's.
+    /// An existing file is not the data set's.
     #[error("this is not the file of {name}: {reason} ({})", path.display())]
     Wrong { name: String, file: String, path: PathBuf, reason: String },
-    /// Nobody gives a file.
-    #[error("no mirror gives {}: {} ({})", missing[0], list(refusals), folder.display())]
+    /// No mirror serves a file.
+    #[error("no mirror has {}: {} ({})", missing[0], list(refusals), folder.display())]
     NoMirror {
-        /// This file, and those that were still to come.
+        /// This file, and those that come after it.
         missing: Vec<String>,
         is_archive: bool,
         refusals: Vec<Refusal>,
-        /// Where they can be had by hand.
+        /// Where they can be downloaded by hand.
         address: String,
         /// The folder of the data set, in that of all.
         folder: PathBuf,
     },
-    /// Somebody else is at it.
+    /// Another process fetches the same file.
     #[error("another process fetches this file ({})", path.display())]
     Busy { path: PathBuf },
-    /// An archive has become another one after it was looked at.
+    /// An archive changed while it was unpacked.
     #[error("the download was changed while it was unpacked: {reason}")]
     Changed { reason: String },
     /// A file or folder cannot be written.
@@ -72,13 +72,58 @@ pub enum FetchError {
 }
 
 impl Explain for FetchError {
+    fn place(&self) -> Option<Place> {
+        match self {
+            FetchError::Mirror { .. } => Some(Place::Argument(Argument::Mirror)),
+            FetchError::Proxy { variable, .. } => Some(Place::Config(Source::Argument(variable.clone()), None)),
+            FetchError::Certificates { path, .. }
+            | FetchError::Wrong { path, .. }
+            | FetchError::Busy { path }
+            | FetchError::Write { path, .. }
+            | FetchError::Read { path, .. } => Some(Place::Path(path.clone())),
+            FetchError::NoMirror { folder, .. } => Some(Place::Path(folder.clone())),
+            FetchError::Record(error) => error.place(),
+            FetchError::Changed { .. } => None,
+        }
+    }
+
     fn suggestion(&self) -> Option<Suggestion> {
-        self.hint().map(|hint| Suggestion::new().text(hint))
+        let new = Suggestion::new;
+        Some(match self {
+            FetchError::Mirror { .. } => new().text("use an address such as https://example.org/mnist/"),
+            FetchError::Proxy { .. } => new().text("set it to an address such as http://proxy.example.org:3128"),
+            FetchError::Certificates { .. } => new().text("set SSL_CERT_FILE to a PEM file, or unset it"),
+            FetchError::Wrong { file, .. } => {
+                let again = new().text(format!("fetch {file} again with")).argument(Argument::Force);
+                again.or().text("move the file away")
+            }
+            FetchError::NoMirror { missing, is_archive, address, folder, .. } => {
+                let by_hand = match is_archive {
+                    true => {
+                        let unpacked = format!("download {address}{} yourself and unpack it in", missing[0]);
+                        new().text(unpacked).path(folder.parent().unwrap_or(folder))
+                    }
+                    false => {
+                        let files =
+                            format!("download {} yourself from {address} and put them into", missing.join(", "));
+                        new().text(files).path(folder)
+                    }
+                };
+                by_hand.or().text("name another").argument(Argument::Mirror)
+            }
+            FetchError::Busy { .. } => new().text("wait for it"),
+            FetchError::Changed { .. } => new().text("start again when no other program writes to it"),
+            FetchError::Write { .. } | FetchError::Record(_) => {
+                let other = new().text("choose another folder with").key("data.dir");
+                other.or().text("make room in this one")
+            }
+            FetchError::Read { .. } => return None,
+        })
     }
 
     fn fault(&self) -> Fault {
         match self {
-            // It may work in an hour, with the same words.
+            // The same command may succeed later.
             FetchError::NoMirror { .. } | FetchError::Busy { .. } => Fault::Work,
             _ => Fault::Input,
         }
@@ -86,30 +131,6 @@ impl Explain for FetchError {
 }
 
 impl FetchError {
-    /// Says what to do about it.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            FetchError::Mirror { .. } => "use an address such as https://example.org/mnist/".to_string(),
-            FetchError::Proxy { .. } => "set it to an address such as http://proxy.example.org:3128".to_string(),
-            FetchError::Certificates { .. } => "name a PEM file in SSL_CERT_FILE, or leave that out".to_string(),
-            FetchError::Wrong { file, .. } => format!("fetch {file} anew with --force, or move the file away"),
-            FetchError::NoMirror { missing, is_archive: true, address, folder, .. } => {
-                let (file, dir) = (&missing[0], folder.parent().unwrap_or(folder).display());
-                format!("get {address}{file} by hand and unpack it in {dir}, or name a --mirror")
-            }
-            FetchError::NoMirror { missing, address, folder, .. } => {
-                let (files, folder) = (missing.join(", "), folder.display());
-                format!("get {files} by hand from {address} and put them into {folder}, or name a --mirror")
-            }
-            FetchError::Busy { .. } => "wait for it".to_string(),
-            FetchError::Changed { .. } => "start again when nothing writes to it".to_string(),
-            FetchError::Write { .. } | FetchError::Record(_) => {
-                "choose another folder with --data-dir DIR, or make room in this one".to_string()
-            }
-            FetchError::Read { .. } => return None,
-        })
-    }
-
     pub(super) fn write(path: &Path, error: &io::Error) -> FetchError {
         FetchError::Write { path: path.to_path_buf(), reason: system_errors::system_error(error) }
     }

@@ -114,7 +114,7 @@ pub struct Fetched {
 /// Downloads the files of a data set that are missing; `watch` is called with what happens.
 ///
 /// # Errors
-/// When a file that is there is not the right one, no mirror gives a file, or the folder cannot be written.
+/// When a file that is there is not the right one, no mirror has a file, or the folder cannot be written.
 pub fn fetch(name: &str, set: &Download, options: &Options, watch: &dyn Fn(Event)) -> Result<Fetched, FetchError> {
     let folder = options.dir.join(set.folder);
     let mut found = Fetched { name: name.to_string(), folder, fetched: Vec::new(), present: Vec::new(), bytes: 0 };

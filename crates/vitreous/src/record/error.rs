@@ -1,4 +1,4 @@
-//! What can be wrong with a run folder, and the way out.
+//! Errors of run folders, and what to do about them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,22 +6,22 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::Holder;
-use crate::advice::{Explain, Fault, Suggestion};
+use crate::advice::{Argument, Command, Explain, Fault, Place, Suggestion};
 use crate::system_errors;
 
-/// What to do about a file that cannot grow.
-pub(crate) const RAISE_FILE_SIZE: &str = "raise the limit for files: ulimit -f unlimited";
+/// What to do when a file cannot grow.
+pub(crate) const RAISE_FILE_SIZE: &str = "raise the file size limit: ulimit -f unlimited";
 
-/// Says what is wrong with a run folder.
+/// An error of a run folder.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RecordError {
-    /// The name is no name of a folder.
-    #[error("`{name}` is no name of a run (--name)")]
+    /// The name is not a folder name.
+    #[error("invalid run name `{name}`")]
     Name {
         /// The name.
         name: String,
     },
-    /// There is a run of that name.
+    /// A run of that name exists.
     #[error("a run named `{name}` exists ({})", path.display())]
     Exists {
         /// The name.
@@ -36,7 +36,9 @@ pub enum RecordError {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The kind of the system's error.
+        kind: io::ErrorKind,
+        /// The system's message.
         reason: String,
     },
     /// A file cannot be read.
@@ -44,11 +46,11 @@ pub enum RecordError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         reason: String,
     },
-    /// A file that grows has lost what it had.
-    #[error("the file has {found} of the {expected} bytes that it had when the state was written ({})", path.display())]
+    /// A file that grows is shorter than before.
+    #[error("the file has {found} bytes, but had {expected} when the checkpoint was written ({})", path.display())]
     Short {
         /// The file.
         path: PathBuf,
@@ -71,7 +73,7 @@ pub enum RecordError {
         /// The run folder.
         path: PathBuf,
     },
-    /// Another process changes something in the folder, and takes long.
+    /// Another process has been changing something in the folder for too long.
     #[error("{holder} has been changing this folder for too long ({})", path.display())]
     Changing {
         /// The folder of a run or of runs.
@@ -85,18 +87,18 @@ pub enum RecordError {
         /// Where it was.
         path: PathBuf,
     },
-    /// This process has no claim on the folder any more.
-    #[error("the folder is no longer this process's: `.lock` in it was deleted or taken over ({})", path.display())]
+    /// This process has lost its claim on the folder.
+    #[error("this process no longer owns the folder: its `.lock` was deleted or replaced ({})", path.display())]
     Unclaimed {
         /// The run folder.
         path: PathBuf,
     },
-    /// The folder is none of a run.
-    #[error("{} ({})", if path.exists() { format!("this is no run folder: it has no {file}") } else { "there is no such folder".to_string() }, path.display())]
+    /// The folder is not a run folder.
+    #[error("{} ({})", if path.exists() { format!("not a run folder: {file} is missing") } else { "no such folder".to_string() }, path.display())]
     NoRun {
         /// The folder.
         path: PathBuf,
-        /// The file it lacks.
+        /// The missing file.
         file: &'static str,
     },
     /// A manifest is damaged.
@@ -104,11 +106,11 @@ pub enum RecordError {
     Manifest {
         /// The manifest.
         path: PathBuf,
-        /// What the parser says.
+        /// The parser's message.
         reason: String,
     },
     /// A manifest of a later version.
-    #[error("the run was made by a later version, {version}: its manifest has format {format} ({})", path.display())]
+    #[error("the run was made by the later version {version}: its manifest has format {format} ({})", path.display())]
     Later {
         /// The manifest.
         path: PathBuf,
@@ -117,25 +119,83 @@ pub enum RecordError {
         /// The version of the layout.
         format: u32,
     },
-    /// The run kept weights as the best, and they are not there.
+    /// The run's best weights are missing.
     #[error("the best weights of the run are missing ({})", path.display())]
     LostBest {
         /// Where they should be.
         path: PathBuf,
     },
-    /// The run has no weights of that kind.
+    /// The run has no such weights.
     #[error("the run has no {file} ({})", path.display())]
     NoWeights {
         /// The run folder.
         path: PathBuf,
-        /// The file it lacks.
+        /// The missing file.
         file: String,
+        /// Whether these are the best weights.
+        is_best: bool,
     },
 }
 
 impl Explain for RecordError {
+    fn place(&self) -> Option<Place> {
+        Some(match self {
+            RecordError::Name { .. } => Place::Argument(Argument::Name),
+            RecordError::Exists { path, .. }
+            | RecordError::Write { path, .. }
+            | RecordError::Read { path, .. }
+            | RecordError::Short { path, .. }
+            | RecordError::Busy { path, .. }
+            | RecordError::Unfinished { path }
+            | RecordError::Changing { path, .. }
+            | RecordError::Gone { path }
+            | RecordError::Unclaimed { path }
+            | RecordError::NoRun { path, .. }
+            | RecordError::Manifest { path, .. }
+            | RecordError::Later { path, .. }
+            | RecordError::LostBest { path }
+            | RecordError::NoWeights { path, .. } => Place::Path(path.clone()),
+        })
+    }
+
     fn suggestion(&self) -> Option<Suggestion> {
-        self.hint().map(|hint| Suggestion::new().text(hint))
+        let new = Suggestion::new;
+        let other_name = || new().text("choose another").argument(Argument::Name);
+        Some(match self {
+            RecordError::Name { .. } => {
+                new().text("use at most 255 letters, digits, `-`, `_` and `.`, such as").with(Argument::Name, "deeper")
+            }
+            RecordError::Exists { path, has_failed: true, .. } => {
+                let removed = new().text("that run failed:").remove_file(path);
+                removed.or().text("choose another").argument(Argument::Name)
+            }
+            RecordError::Exists { .. } => other_name().or().text("leave it out for the next free one"),
+            RecordError::Write { kind: io::ErrorKind::FileTooLarge, .. } => new().text(RAISE_FILE_SIZE),
+            RecordError::Write { .. } => {
+                let other = new().text("choose another folder with").argument(Argument::Out);
+                other.or().text("make room in this one")
+            }
+            RecordError::Read { .. } => return None,
+            RecordError::Short { .. } => {
+                new().text("the file was changed or replaced: train again under another").argument(Argument::Name)
+            }
+            RecordError::Busy { .. } => new().text("wait for it, or end it first"),
+            RecordError::Unfinished { path } => new().text("finish it with").run(Command::resume(path)),
+            RecordError::Changing { .. } => new().text("if that process hangs, end it"),
+            RecordError::Gone { .. } => {
+                new().text("if it was moved, resume it from its new place with").argument(Argument::Resume)
+            }
+            RecordError::Unclaimed { path } => {
+                new().text("make sure that no other process trains there, then run").run(Command::resume(path))
+            }
+            RecordError::NoRun { .. } => new().text("give a folder that `vitreous train` made, such as runs/digits"),
+            RecordError::Manifest { .. } => new().text("the file was changed by hand or by another version"),
+            RecordError::Later { version, .. } => new().text(format!("use version {version} or later")),
+            RecordError::LostBest { .. } | RecordError::NoWeights { is_best: true, .. } => {
+                new().with(Argument::Weights, "last")
+            }
+            RecordError::NoWeights { .. } => new().text("the run ended before its first weights were saved"),
+        })
     }
 
     fn fault(&self) -> Fault {
@@ -144,50 +204,13 @@ impl Explain for RecordError {
 }
 
 impl RecordError {
-    /// Says what to do about it.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            RecordError::Name { .. } => {
-                "use at most 255 letters, digits, `-`, `_` and `.`, such as --name deeper".to_string()
-            }
-            RecordError::Exists { path, has_failed: true, .. } => {
-                format!("that run has failed: remove {}, or choose another --name", path.display())
-            }
-            RecordError::Exists { .. } => "choose another --name, or leave it out for the next free one".to_string(),
-            RecordError::Write { reason, .. } if reason == system_errors::FILE_SIZE_LIMIT => {
-                RAISE_FILE_SIZE.to_string()
-            }
-            RecordError::Write { .. } => "choose another folder with --out DIR, or make room in this one".to_string(),
-            RecordError::Read { .. } => return None,
-            RecordError::Short { .. } => {
-                "the file was changed by hand or lost: train again under another --name".to_string()
-            }
-            RecordError::Busy { .. } => "wait for it, or end it first".to_string(),
-            RecordError::Unfinished { path } => format!("finish it with vitreous train --resume {}", path.display()),
-            RecordError::Changing { .. } => "see whether that process hangs, and end it if so".to_string(),
-            RecordError::Gone { .. } => {
-                "if it was moved, go on from its last state with vitreous train --resume and its new place".to_string()
-            }
-            RecordError::Unclaimed { path } => format!(
-                "see that no other process trains there, then go on with vitreous train --resume {}",
-                path.display()
-            ),
-            RecordError::NoRun { .. } => "name a folder that `vitreous train` made, such as runs/digits".to_string(),
-            RecordError::Manifest { .. } => "the file was changed by hand or by another version".to_string(),
-            RecordError::Later { version, .. } => format!("use version {version} or later for it"),
-            RecordError::LostBest { .. } => "use --weights last".to_string(),
-            RecordError::NoWeights { file, .. } if file.contains("best") => "use --weights last".to_string(),
-            RecordError::NoWeights { .. } => "the run ended before its first weights were saved".to_string(),
-        })
-    }
-
     /// Whether the run's folder is out of this process's hands: trying again changes nothing.
     pub fn is_final(&self) -> bool {
         matches!(self, RecordError::Gone { .. } | RecordError::Unclaimed { .. })
     }
 
     pub(crate) fn write(path: &Path, error: &io::Error) -> RecordError {
-        RecordError::Write { path: path.to_path_buf(), reason: system_errors::system_error(error) }
+        RecordError::Write { path: path.to_path_buf(), kind: error.kind(), reason: system_errors::system_error(error) }
     }
 
     pub(crate) fn read(path: &Path, error: &io::Error) -> RecordError {

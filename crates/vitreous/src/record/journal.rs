@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(read(), "1\n3\n");
         std::fs::write(folder.path().join("timing.jsonl"), "1").unwrap();
         let error = Journal::goes_on(&folder, &lengths).err().unwrap().to_string();
-        assert!(error.starts_with("the file has 1 of the 2 bytes that it had when the state was written ("), "{error}");
+        assert!(error.starts_with("the file has 1 bytes, but had 2 when the checkpoint was written ("), "{error}");
     }
 
     #[test]

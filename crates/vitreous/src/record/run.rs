@@ -172,6 +172,7 @@ impl Run {
         found.into_iter().find(|(_, path)| path.is_file()).ok_or_else(|| RecordError::NoWeights {
             path: self.folder().to_path_buf(),
             file: format!("{WEIGHTS}/{}.safetensors", candidates[candidates.len() - 1]),
+            is_best: candidates.last() == Some(&Weights::Best),
         })
     }
 
@@ -216,6 +217,7 @@ fn read_manifest(folder: &Folder) -> Result<Manifest, RecordError> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use crate::advice::Explain;
     use std::fs;
 
     use super::*;
@@ -300,14 +302,14 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let shown = folder.path().display();
         let error = Run::open(folder.path()).unwrap_err();
-        assert_eq!(error.to_string(), format!("this is no run folder: it has no manifest.json ({shown})"));
+        assert_eq!(error.to_string(), format!("not a run folder: manifest.json is missing ({shown})"));
         fs::write(folder.path().join(MANIFEST), "{").unwrap();
         let error = Run::open(folder.path()).unwrap_err().to_string();
         assert!(error.starts_with("the manifest is damaged: "), "{error}");
         fs::write(folder.path().join(MANIFEST), r#"{"format": 2, "version": "9.1.0"}"#).unwrap();
         let error = Run::open(folder.path()).unwrap_err().to_string();
         assert!(
-            error.starts_with("the run was made by a later version, 9.1.0: its manifest has format 2 ("),
+            error.starts_with("the run was made by the later version 9.1.0: its manifest has format 2 ("),
             "{error}"
         );
     }
@@ -365,7 +367,7 @@ pub(super) mod tests {
                 let error = run.find_weights(wanted).unwrap_err();
                 let expected =
                     format!("the best weights of the run are missing ({})", run.weights_path(Weights::Best).display());
-                assert_eq!((error.to_string(), error.hint().unwrap().as_str()), (expected, "use --weights last"));
+                assert_eq!((error.to_string(), error.hint().unwrap().as_str()), (expected, "use weights = \"last\""));
             }
             assert_eq!(run.find_weights(Some(Weights::Last)).unwrap().0, Weights::Last);
         }

@@ -4,16 +4,26 @@
 //! together: every run of the list then meets every cell of the grid.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde::de::value::{self, StrDeserializer};
+use toml::Spanned;
+use toml::de::DeTable;
 
-use super::SweepError;
+use super::{Origin, SweepError};
 use crate::data::SplitName;
 use crate::record::is_name;
 
 /// Most runs of a sweep: of all settings, with each of their seeds.
 const RUNS_MAX: usize = 10_000;
+
+/// The keys of a sweep's file.
+pub(super) const KEYS: &[&str] = &["preset", "config", "set", "each", "seeds", "evaluate", "reproduces", "run"];
+
+/// The keys of a `[[run]]`.
+pub(super) const RUN_KEYS: &[&str] = &["name", "why", "preset", "config", "set", "seeds"];
 
 /// A sweep as written.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -80,8 +90,8 @@ pub struct Variation {
     pub set: Vec<String>,
     /// Seeds with which it is trained; that of its config when there are none.
     pub seeds: Vec<u64>,
-    /// Where they were written, as errors call it.
-    pub seeds_source: String,
+    /// Where they were written.
+    pub seeds_source: Origin,
 }
 
 impl SweepFile {
@@ -90,11 +100,24 @@ impl SweepFile {
     /// # Errors
     /// When it is no TOML, has a key that sweeps have not, or an empty `reproduces`.
     pub fn parse(text: &str, source: &str) -> Result<SweepFile, SweepError> {
-        let file: SweepFile = toml::from_str(text).map_err(|error: toml::de::Error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+        let line = |at: Option<Range<usize>>| {
+            let before = at.and_then(|span| text.get(..span.start)).unwrap_or("");
+            1 + before.matches('\n').count()
+        };
+        let syntax = |error: toml::de::Error| {
             let message = error.message().lines().next().unwrap_or("not TOML").to_string();
-            SweepError::Syntax { message, source_name: source.to_string(), line: 1 + before.matches('\n').count() }
-        })?;
+            SweepError::Syntax { message, source_name: source.to_string(), line: line(error.span()) }
+        };
+        let table = DeTable::parse(text).map_err(syntax)?;
+        if let Some((key, span, known)) = unknown_key(&table) {
+            let source_name = source.to_string();
+            return Err(SweepError::UnknownKey { key, known, source_name, line: line(Some(span)) });
+        }
+        if let Some((name, span)) = unknown_split(&table) {
+            let source_name = source.to_string();
+            return Err(SweepError::UnknownSplit { name, source_name, line: line(Some(span)) });
+        }
+        let file: SweepFile = toml::from_str(text).map_err(syntax)?;
         if file.reproduces.as_ref().is_some_and(|table| table.trim().is_empty()) {
             return Err(SweepError::Reproduces { source_name: source.to_string() });
         }
@@ -104,13 +127,13 @@ impl SweepFile {
     /// Makes the settings, in the order of the list; within a run of it, the last varied key goes fastest.
     ///
     /// # Errors
-    /// When nothing varies, a varied key has no values, there are too many runs, a seed stands twice or is too large, or a name is none or that of two settings.
+    /// When nothing varies, a varied key has no values, there are too many runs, a seed is given twice or is too large, or a name is none or that of two settings.
     pub fn expand(&self) -> Result<Vec<Variation>, SweepError> {
         if self.run.is_empty() && self.each.is_empty() && self.seeds.len() < 2 {
             return Err(SweepError::Nothing);
         }
-        check_seeds(&self.seeds, SEEDS)?;
-        self.run.iter().try_for_each(|entry| check_seeds(&entry.seeds, &seeds_of(&entry.name)))?;
+        check_seeds(&self.seeds, Origin::Seeds)?;
+        self.run.iter().try_for_each(|entry| check_seeds(&entry.seeds, Origin::SeedsOf(entry.name.clone())))?;
         let each = self.each.iter().map(|text| Each::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let alone = [RunEntry::default()];
         let list: &[RunEntry] = if self.run.is_empty() { &alone } else { &self.run };
@@ -132,8 +155,8 @@ impl SweepFile {
                 // A cell puts nothing before the name of a run, and nothing odd behind it: only too much.
                 if !is_name(&name) {
                     let was_good = entry.name.is_empty() || is_name(&entry.name);
-                    let source = if was_good && !cell.is_empty() { "--set-each" } else { "[[run]]" };
-                    return Err(SweepError::Name { name, source_name: source.to_string() });
+                    let origin = if was_good && !cell.is_empty() { Origin::SetEach } else { Origin::Run };
+                    return Err(SweepError::Name { name, origin });
                 }
                 if !names.insert(name.clone()) {
                     return Err(SweepError::Twice { name });
@@ -151,7 +174,7 @@ impl SweepFile {
                     config: config.clone(),
                     set: set.cloned().collect(),
                     seeds: seeds.clone(),
-                    seeds_source: if own_seeds { seeds_of(&entry.name) } else { SEEDS.to_string() },
+                    seeds_source: if own_seeds { Origin::SeedsOf(entry.name.clone()) } else { Origin::Seeds },
                 });
             }
         }
@@ -159,22 +182,32 @@ impl SweepFile {
     }
 }
 
-/// What errors call the seeds of the whole sweep.
-const SEEDS: &str = "--seeds";
-
-/// What errors call the seeds of one run of the list.
-fn seeds_of(run: &str) -> String {
-    format!("seeds of run {run}")
+/// The first key that sweeps do not have, where it is, and the keys that they have there.
+fn unknown_key(file: &Spanned<DeTable>) -> Option<(String, Range<usize>, &'static [&'static str])> {
+    let unknown = |table: &DeTable, known: &'static [&'static str]| {
+        let key = table.keys().find(|key| !known.contains(&key.get_ref().as_ref()))?;
+        Some((key.get_ref().to_string(), key.span(), known))
+    };
+    let runs = file.get_ref().get("run").and_then(|runs| runs.get_ref().as_array());
+    let in_runs = || runs?.iter().find_map(|run| unknown(run.get_ref().as_table()?, RUN_KEYS));
+    unknown(file.get_ref(), KEYS).or_else(in_runs)
 }
 
-fn check_seeds(seeds: &[u64], source: &str) -> Result<(), SweepError> {
+/// The first name in `evaluate` that is not a split's, and where it is.
+fn unknown_split(file: &Spanned<DeTable>) -> Option<(String, Range<usize>)> {
+    let splits = file.get_ref().get("evaluate")?.get_ref().as_array()?;
+    let names = splits.iter().filter_map(|split| Some((split.get_ref().as_str()?, split.span())));
+    let unknown = |name: &str| SplitName::deserialize(StrDeserializer::<value::Error>::new(name)).is_err();
+    names.map(|(name, span)| (name.to_string(), span)).find(|(name, _)| unknown(name))
+}
+
+fn check_seeds(seeds: &[u64], origin: Origin) -> Result<(), SweepError> {
     let mut seen = BTreeSet::new();
-    let source_name = source.to_string();
     if let Some(&seed) = seeds.iter().find(|seed| !seen.insert(**seed)) {
-        return Err(SweepError::SeedTwice { seed, source_name });
+        return Err(SweepError::SeedTwice { seed, origin });
     }
     match seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
-        Some(&seed) => Err(SweepError::Seed { seed, source_name }),
+        Some(&seed) => Err(SweepError::Seed { seed, origin }),
         None => Ok(()),
     }
 }
@@ -241,6 +274,7 @@ fn parts(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::Explain;
 
     fn file(text: &str) -> SweepFile {
         SweepFile::parse(text, "my.toml").unwrap()
@@ -299,10 +333,10 @@ mod tests {
     #[test]
     fn a_sweep_that_cannot_be_is_refused() {
         assert_eq!(refused(""), "the sweep varies nothing");
-        assert_eq!(refused("each = ['train.lr']"), "`train.lr` is not a key and its values (--set-each)");
-        assert_eq!(refused("each = ['train.lr=1,,2']"), "`train.lr=1,,2` is not a key and its values (--set-each)");
-        assert_eq!(refused("[[run]]\nname = 'a'\n[[run]]\nname = 'a'"), "two runs of the sweep are called `a`");
-        assert_eq!(refused("each = ['train.lr=1,1']"), "two runs of the sweep are called `lr=1`");
+        assert_eq!(refused("each = ['train.lr']"), "`train.lr` is not a key with values");
+        assert_eq!(refused("each = ['train.lr=1,,2']"), "`train.lr=1,,2` is not a key with values");
+        assert_eq!(refused("[[run]]\nname = 'a'\n[[run]]\nname = 'a'"), "two runs of the sweep have the name `a`");
+        assert_eq!(refused("each = ['train.lr=1,1']"), "two runs of the sweep have the name `lr=1`");
         let tens = "0,1,2,3,4,5,6,7,8,9";
         let wide = |keys: std::ops::Range<u32>| {
             keys.map(|key| format!("'train.k{key}={tens}'")).collect::<Vec<_>>().join(", ")
@@ -327,30 +361,28 @@ mod tests {
             "vary fewer keys, or use fewer values or seeds: each seed of a setting is a run"
         );
         for name in ["../a", "a ", " a", ".a", "-a", &"a".repeat(256)] {
-            let expected = format!("`{name}` is no name of a run ([[run]])");
+            let expected = format!("invalid run name `{name}` ([[run]])");
             assert_eq!(refused(&format!("[[run]]\nname = '{name}'")), expected);
         }
         let long = "7".repeat(254);
-        assert_eq!(
-            refused(&format!("each = ['train.lr={long}']")),
-            format!("`lr={long}` is no name of a run (--set-each)")
-        );
-        assert_eq!(refused("seeds = [1, 2, 1]"), "seed 1 stands twice (--seeds)");
-        assert_eq!(refused("[[run]]\nname = 'a'\nseeds = [3, 3]"), "seed 3 stands twice (seeds of run a)");
+        assert_eq!(refused(&format!("each = ['train.lr={long}']")), format!("invalid run name `lr={long}`"));
+        assert_eq!(refused("seeds = [1, 2, 1]"), "seed 1 is given twice");
+        assert_eq!(refused("[[run]]\nname = 'a'\nseeds = [3, 3]"), "seed 3 is given twice (seeds of run a)");
         // TOML has no such number, --seeds has.
         let large = SweepFile { seeds: vec![1 << 63, 1], ..SweepFile::default() };
         let error = large.expand().unwrap_err();
-        assert_eq!(error.to_string(), "seed 9223372036854775808 is not at most 9223372036854775807 (--seeds)");
+        assert_eq!(error.to_string(), "seed 9223372036854775808 is more than 9223372036854775807");
         assert_eq!(error.hint().unwrap(), "use seeds such as 1,2,3");
         let unknown = refused("seeds = [1, 2]\nepochs = 3");
-        assert!(unknown.starts_with("unknown field `epochs`") && unknown.ends_with("(my.toml, line 2)"), "{unknown}");
+        assert!(unknown == "unknown key `epochs` (my.toml, line 2)", "{unknown}");
         assert!(refused("evaluate = ['tests']").ends_with("(my.toml, line 1)"));
         let hint = |text| SweepFile::parse(text, "my.toml").unwrap_err().hint().unwrap();
         assert_eq!(hint("seed = [1, 2]"), "did you mean `seeds`?");
         assert_eq!(hint("[[run]]\nname = 'a'\nsets = ['train.lr=1']"), "did you mean `set`?");
         assert_eq!(hint("evaluate = ['tests']"), "did you mean `test`?");
-        for text in ["epochs = 3", "seeds = [1", "set = 'train.lr=1'"] {
-            assert!(hint(text).starts_with("a sweep has preset"), "{text}: {}", hint(text));
+        assert!(hint("epochs = 3").starts_with("the keys are preset, config"), "{}", hint("epochs = 3"));
+        for text in ["seeds = [1", "set = 'train.lr=1'"] {
+            assert!(hint(text).starts_with("a sweep has the keys preset"), "{text}: {}", hint(text));
         }
     }
 }

@@ -18,7 +18,7 @@ mod state;
 pub use analysis::{AnalysisContext, analysis};
 pub use builtin::{names, text};
 pub use conclude::{Conclusion, Ended};
-pub use error::SweepError;
+pub use error::{Origin, SweepError};
 pub use file::{Each, RunEntry, SweepFile, Variation, folder_name};
 pub use plan::{PlannedRun, Sweep, SweepOptions};
 pub use ranking::{Setting, winner};

@@ -17,7 +17,7 @@ use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::{Facts, SplitName};
 use crate::experiment::{ExperimentError, Listener, Prepared, fitted_config};
 use crate::record::{RecordError, Run, Status, is_name};
-use crate::train::{SIDE_BY_SIDE, TrainError, available_memory, check_memory, threads};
+use crate::train::{TrainError, Work, available_memory, check_memory, threads};
 
 /// How a sweep is made, beside its file.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ impl Sweep {
                 }
                 let name = folder_name(&variation.name, seed.unwrap_or(own), own);
                 if !is_name(&name) {
-                    return Err(SweepError::Name { name, source_name: variation.seeds_source.clone() }.into());
+                    return Err(SweepError::Name { name, origin: variation.seeds_source.clone() }.into());
                 }
                 // A name may end like that of another one with a seed behind it.
                 if !names.insert(name.clone()) {
@@ -249,7 +249,7 @@ fn check_side_by_side(mut needs: Vec<(Memory, u64)>, jobs: usize, available: Opt
     needs.sort_by_key(|(memory, images)| Reverse(memory.total().saturating_add(*images)));
     let sum = |of: fn(&(Memory, u64)) -> u64| needs.iter().take(jobs).map(of).fold(0, u64::saturating_add);
     let memory = Memory { parameters: sum(|(memory, _)| memory.total()), ..Memory::default() };
-    check_memory(SIDE_BY_SIDE, (memory, sum(|(_, images)| *images)), false, available)
+    check_memory(Work::SideBySide, (memory, sum(|(_, images)| *images)), false, available)
 }
 
 /// The config of a setting: its start, then its own assignments, which are what varies.
@@ -263,7 +263,11 @@ fn with_assignments(
         layers.set_from(assignment, &format!("run {}", variation.name))?;
     }
     if let Some(seed) = seed {
-        layers.put("train.seed", i64::try_from(seed).expect("larger seeds were refused"), &variation.seeds_source)?;
+        layers.put(
+            "train.seed",
+            i64::try_from(seed).expect("larger seeds were refused"),
+            &variation.seeds_source.source(),
+        )?;
     }
     if let Some(threads) = threads {
         layers.put("train.threads", i64::try_from(threads).unwrap_or(i64::MAX), "--jobs")?;
@@ -287,6 +291,7 @@ fn check_same_images<E: From<ExperimentError> + From<SweepError>>(runs: &[Planne
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::Explain;
 
     #[test]
     fn runs_side_by_side_are_given_memory_for_the_largest_of_them_together() {
@@ -297,7 +302,7 @@ mod tests {
         let check = |jobs, available| check_side_by_side(needs.clone(), jobs, Some(available));
         let error = check(3, 12_900_000_000).unwrap_err();
         assert_eq!(error.to_string(), "training side by side needs 13.0 GB of memory, but 12.9 GB are available");
-        assert_eq!(error.hint().unwrap(), "use fewer --jobs, or end other programs");
+        assert_eq!(error.hint().unwrap(), "use fewer jobs, or end other programs");
         assert_eq!([check(3, 13_100_000_000), check(2, 9_100_000_000)], [Ok(()), Ok(())]);
         assert!(check(2, 8_900_000_000).is_err() && check(7, 14_200_000_000).is_err());
         // What was checked by itself, and what is done, is not asked again.

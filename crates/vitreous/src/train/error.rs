@@ -1,40 +1,56 @@
-//! Why a training cannot start or go on.
+//! Errors of training, and what to do about them.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::NonfiniteStep;
-use crate::advice::{Explain, Fault, Suggestion};
+use crate::advice::{Argument, Command, Explain, Fault, Place, Suggestion};
 use crate::checkpoint::StateError;
+use crate::numbers;
 use crate::record::{RAISE_FILE_SIZE, RecordError};
-use crate::{numbers, system_errors};
 
-/// The work of a sweep with --jobs, as errors call it.
-pub const SIDE_BY_SIDE: &str = "training side by side";
+/// What needs memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "their text says what they are")]
+pub enum Work {
+    Decoding,
+    Training,
+    SideBySide,
+    Evaluating,
+    ReadingWeights,
+}
 
-/// The work of loading a folder of pictures, as errors call it.
-pub(super) const DECODING: &str = "decoding the pictures";
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Work::Decoding => "decoding the images",
+            Work::Training => "training",
+            Work::SideBySide => "training side by side",
+            Work::Evaluating => "evaluating",
+            Work::ReadingWeights => "reading the weights",
+        })
+    }
+}
 
-/// What to do about a disk that is too full.
-pub(super) const MORE_DISK: &str = "free some of it, or name a folder on another disk with --out";
-
-/// Says why a training cannot start or go on.
+/// An error of training.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum TrainError {
     /// A step needs more images than there are.
-    #[error("{} is more than the {images} images that train ([train])", step(*batch_size, *grad_accum_steps))]
+    #[error("{} is more than the {images} training images ([train])", step(*batch_size, *grad_accum_steps))]
     Batch {
         /// Images that go through the model together.
         batch_size: usize,
         /// Batches of a step.
         grad_accum_steps: usize,
-        /// Images that train.
+        /// Training images.
         images: usize,
     },
-    /// A batch norm would give the same for every image.
+    /// A batch norm would give the same result for every image.
     #[error(
-        "batch_size 1 gives the batchnorm at {layer} one value for each channel, from which nothing is learned ([train])"
+        "batch_size 1 gives the batchnorm at {layer} one value for each channel, from which it cannot learn ([train])"
     )]
     OneValue {
         /// Its place in the model.
@@ -48,10 +64,10 @@ pub enum TrainError {
     )]
     Memory {
         /// What needs it.
-        work: &'static str,
+        work: Work,
         /// Bytes that it takes.
         needed: u64,
-        /// Bytes that there are.
+        /// Bytes that are available.
         available: u64,
         /// The part of `needed` that grows with the batch.
         activations: u64,
@@ -60,7 +76,7 @@ pub enum TrainError {
     },
     /// There is not enough space for the weights.
     #[error(
-        "the weights need {} on the disk, but {} are left ({})",
+        "the weights need {} on the disk, but {} are free ({})",
         numbers::bytes(*needed),
         numbers::bytes(*available),
         path.display()
@@ -68,34 +84,34 @@ pub enum TrainError {
     Disk {
         /// Bytes that they take.
         needed: u64,
-        /// Bytes that are left.
+        /// Bytes that are free.
         available: u64,
         /// Where runs are.
         path: PathBuf,
     },
-    /// The loss or the gradient is no number any more.
+    /// The loss or the gradient is NaN or infinite.
     #[error("{0}")]
     NotFinite(NonfiniteStep),
-    /// No step of an epoch came to a finite number.
-    #[error("every step of epoch {epoch} was left out: none came to a finite number (up to step {step})")]
+    /// Every step of an epoch was skipped.
+    #[error("every step of epoch {epoch} was skipped: all had NaN or infinite losses or gradients (up to step {step})")]
     AllSkipped {
         /// Counted from 1.
         epoch: u64,
         /// Counted from 1.
         step: u64,
     },
-    /// A state does not say what a training says.
-    #[error("the state is none of a training: {reason} ({})", path.display())]
+    /// A checkpoint lacks what a training needs.
+    #[error("the checkpoint is not that of a training: {reason} ({})", path.display())]
     State {
         /// Its tensors' file.
         path: PathBuf,
-        /// What the parser says.
+        /// The parser's message.
         reason: String,
     },
-    /// A state cannot be used.
+    /// A checkpoint cannot be used.
     #[error(transparent)]
     SavedState(#[from] StateError),
-    /// The loss on the validation split is no number: the last steps went astray.
+    /// The validation loss is NaN or infinite.
     #[error("the validation loss is {loss} after step {step} (epoch {epoch}, learning rate {})", numbers::number(*lr))]
     ValidationNotFinite {
         /// The loss.
@@ -107,8 +123,8 @@ pub enum TrainError {
         /// Learning rate of the step.
         lr: f64,
     },
-    /// A step left weights that are no numbers.
-    #[error("`{tensor}` holds values that are not finite after step {step} (learning rate {})", numbers::number(*lr))]
+    /// A step made weights NaN or infinite.
+    #[error("`{tensor}` holds NaN or infinite values after step {step} (learning rate {})", numbers::number(*lr))]
     WeightsNotFinite {
         /// The first tensor that does.
         tensor: String,
@@ -120,12 +136,20 @@ pub enum TrainError {
     /// The thread that writes cannot be started.
     #[error("cannot start a thread: {reason}")]
     Thread {
-        /// What the system says.
+        /// The system's message.
         reason: String,
     },
     /// A record cannot be written.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// An error in a run that can be resumed.
+    #[error("{error}")]
+    InRun {
+        /// The run folder.
+        run: PathBuf,
+        /// What happened.
+        error: Box<TrainError>,
+    },
 }
 
 fn step(batch_size: usize, grad_accum_steps: usize) -> String {
@@ -135,35 +159,77 @@ fn step(batch_size: usize, grad_accum_steps: usize) -> String {
     }
 }
 
-/// Names only what the command of that work has: `evaluate` has --threads alone, `predict` not even that.
-fn memory_hint(work: &str, is_for_the_batch: bool, fewer_images: bool) -> &'static str {
-    match (work, is_for_the_batch, fewer_images) {
-        (DECODING, ..) => "use fewer --threads, or smaller pictures",
-        (SIDE_BY_SIDE, ..) => "use fewer --jobs, or end other programs",
-        ("training" | "the epoch" | "the bench", true, _) => {
-            "use a smaller --batch-size, fewer --threads, or a smaller model"
-        }
-        ("training", false, true) => "use a smaller model (embed_dim, depth), or fewer images with --limit-train",
-        ("the epoch", false, true) => {
-            "use a smaller model (embed_dim, depth), or fewer images with --set data.limit_train=N"
-        }
-        ("training" | "the epoch" | "the bench", false, _) => {
-            "use a smaller model (embed_dim, depth), or end other programs"
-        }
-        ("evaluating", true, _) => "use fewer --threads, or end other programs",
-        _ => "end other programs, or use a machine with more memory",
-    }
-}
-
 impl Explain for TrainError {
+    fn key(&self) -> Option<String> {
+        match self {
+            TrainError::Batch { .. } | TrainError::OneValue { .. } => Some("train.batch_size".to_string()),
+            TrainError::InRun { error, .. } => error.key(),
+            _ => None,
+        }
+    }
+
+    fn place(&self) -> Option<Place> {
+        match self {
+            TrainError::Disk { path, .. } | TrainError::State { path, .. } => Some(Place::Path(path.clone())),
+            TrainError::SavedState(error) => error.place(),
+            TrainError::Record(error) => error.place(),
+            TrainError::InRun { error, .. } => error.place(),
+            _ => None,
+        }
+    }
+
     fn suggestion(&self) -> Option<Suggestion> {
-        self.hint().map(|hint| Suggestion::new().text(hint))
+        let new = Suggestion::new;
+        Some(match self {
+            TrainError::Batch { images, grad_accum_steps, .. } if grad_accum_steps > images => {
+                let less = new().set("train.grad_accum_steps", *images).text("or less, with");
+                less.set("train.batch_size", 1)
+            }
+            TrainError::Batch { images, grad_accum_steps, .. } => {
+                new().set("train.batch_size", images / grad_accum_steps).text("or less")
+            }
+            TrainError::OneValue { .. } => {
+                let more = new().set("train.batch_size", 2);
+                let more = more.text("or more (statistics are those of one batch, also with grad_accum_steps)");
+                more.or().text("leave out that batchnorm")
+            }
+            TrainError::Memory { work, needed, activations, fewer_images, .. } => {
+                less_memory(*work, *activations > needed / 2, *fewer_images)
+            }
+            TrainError::Disk { .. } => more_disk(),
+            TrainError::NotFinite(NonfiniteStep { lr, .. })
+            | TrainError::ValidationNotFinite { lr, .. }
+            | TrainError::WeightsNotFinite { lr, .. } => smaller_steps(*lr),
+            TrainError::AllSkipped { .. } => {
+                new().using("a smaller").key("train.lr").or().text("look for invalid values in the data")
+            }
+            TrainError::State { .. } => new().text("the file was changed by hand or by another version"),
+            TrainError::SavedState(error) => return error.suggestion(),
+            TrainError::Thread { .. } => {
+                new().text("raise the limits for threads and memory (ulimit -u, ulimit -v, or the container's)")
+            }
+            TrainError::Record(error) => return error.suggestion(),
+            TrainError::InRun { run, error } => match &**error {
+                TrainError::NotFinite(NonfiniteStep { lr, .. }) => {
+                    let skip = Command::resume(run).set("train.on_nonfinite", "skip");
+                    smaller_steps(*lr).or().text("skip such steps:").run(skip)
+                }
+                TrainError::Record(RecordError::Write { kind: ErrorKind::FileTooLarge, .. }) => {
+                    new().text(RAISE_FILE_SIZE).text("; then run").run(Command::resume(run))
+                }
+                _ => {
+                    let room = new().text("make room, or let this user write there; then run");
+                    room.run(Command::resume(run))
+                }
+            },
+        })
     }
 
     fn fault(&self) -> Fault {
         match self {
-            // Hours of work may lie before these: that is no bad input.
-            TrainError::NotFinite(_)
+            // Hours of work may come before these: they are not bad input.
+            TrainError::InRun { .. }
+            | TrainError::NotFinite(_)
             | TrainError::AllSkipped { .. }
             | TrainError::ValidationNotFinite { .. }
             | TrainError::WeightsNotFinite { .. }
@@ -180,49 +246,49 @@ impl Explain for TrainError {
 }
 
 impl TrainError {
-    /// Says what to do about it.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            // `bench epoch` has no --grad-accum-steps.
-            TrainError::Batch { images, grad_accum_steps, .. } if grad_accum_steps > images => {
-                format!("use --set train.grad_accum_steps={images} or less, with --batch-size 1")
+    /// Adds the run in which the error happened: it can be resumed.
+    pub(super) fn in_run(self, run: &Path) -> TrainError {
+        match self {
+            TrainError::NotFinite(_) | TrainError::Record(RecordError::Write { .. }) => {
+                TrainError::InRun { run: run.to_path_buf(), error: Box::new(self) }
             }
-            TrainError::Batch { images, grad_accum_steps, .. } => {
-                format!("use --batch-size {} or less", images / grad_accum_steps)
-            }
-            TrainError::OneValue { .. } => {
-                "use --batch-size 2 or more (statistics are those of one batch, also with grad_accum_steps), or leave \
-                 that batchnorm out"
-                    .to_string()
-            }
-            TrainError::Memory { work, needed, activations, fewer_images, .. } => {
-                memory_hint(work, *activations > needed / 2, *fewer_images).to_string()
-            }
-            TrainError::Disk { .. } => MORE_DISK.to_string(),
-            TrainError::NotFinite(NonfiniteStep { lr, .. }) => format!(
-                "use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1; or go on without such steps: \
-                 --resume RUN --on-nonfinite skip",
-                numbers::number(*lr)
-            ),
-            TrainError::ValidationNotFinite { lr, .. } | TrainError::WeightsNotFinite { lr, .. } => {
-                format!("use a smaller --lr than {}, a longer --warmup-epochs, or --clip-grad 1", numbers::number(*lr))
-            }
-            TrainError::AllSkipped { .. } => {
-                "use a smaller --lr, or look for values in the data that are no pictures".to_string()
-            }
-            TrainError::State { .. } => "the file was changed by hand or by another version".to_string(),
-            TrainError::SavedState(error) => return error.hint(),
-            TrainError::Thread { .. } => {
-                "raise the limits for threads and memory (ulimit -u, ulimit -v, or the container's)".to_string()
-            }
-            TrainError::Record(RecordError::Write { reason, .. }) if reason == system_errors::FILE_SIZE_LIMIT => {
-                format!("{RAISE_FILE_SIZE}; then go on with vitreous train --resume RUN")
-            }
-            TrainError::Record(RecordError::Write { .. }) => {
-                "make room, or let this user write there; then go on with vitreous train --resume RUN".to_string()
-            }
-            TrainError::Record(error) => return error.hint(),
-        })
+            error => error,
+        }
+    }
+}
+
+/// What to do about a disk that is too full.
+pub(super) fn more_disk() -> Suggestion {
+    let other = Suggestion::new().text("free some of it").or();
+    other.text("name a folder on another disk with").argument(Argument::Out)
+}
+
+/// What to do about a training that diverges.
+fn smaller_steps(lr: f64) -> Suggestion {
+    let smaller = Suggestion::new().using("a smaller").key("train.lr").text(format!("than {}", numbers::number(lr)));
+    smaller.or().using("a longer").key("train.warmup_epochs").or().set("train.clip_grad", 1)
+}
+
+fn less_memory(work: Work, is_for_the_batch: bool, fewer_images: bool) -> Suggestion {
+    let new = Suggestion::new;
+    let fewer_threads = |ways: Suggestion| ways.using("fewer").key("train.threads");
+    let smaller_model = |ways: Suggestion| ways.using("a smaller model (embed_dim, depth)");
+    match (work, is_for_the_batch, fewer_images) {
+        (Work::Decoding, ..) => fewer_threads(new()).or().using("smaller pictures"),
+        (Work::SideBySide, ..) => new().using("fewer").argument(Argument::Jobs).or().text("end other programs"),
+        (Work::Training, true, _) => {
+            let smaller = fewer_threads(new().using("a smaller").key("train.batch_size").or());
+            smaller.or().using("a smaller model")
+        }
+        (Work::Training, false, true) => {
+            smaller_model(new()).or().using("fewer images with a smaller").key("data.limit_train")
+        }
+        (Work::Training, false, false) => smaller_model(new()).or().text("end other programs"),
+        // A command without threads ends other programs.
+        (Work::Evaluating, true, _) => fewer_threads(new()).or().text("end other programs"),
+        (Work::Evaluating | Work::ReadingWeights, ..) => {
+            new().text("end other programs").or().using("a machine with more memory")
+        }
     }
 }
 
@@ -231,23 +297,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hint_of_memory_names_only_flags_that_the_command_has() {
+    fn a_hint_of_memory_fits_the_work() {
         let hint = |work, activations, fewer_images| {
             let error = TrainError::Memory { work, needed: 100, available: 7, activations, fewer_images };
             error.hint().expect("there is a way out")
         };
-        assert_eq!(hint("evaluating", 97, true), "use fewer --threads, or end other programs");
+        assert_eq!(hint(Work::Evaluating, 97, true), "use fewer train.threads, or end other programs");
         let elsewhere = "end other programs, or use a machine with more memory";
-        for (work, activations) in
-            [("evaluating", 3), ("predicting", 97), ("predicting", 3), ("reading the weights", 3)]
-        {
-            assert_eq!(hint(work, activations, true), elsewhere, "{work}");
+        for work in [Work::Evaluating, Work::ReadingWeights] {
+            assert_eq!(hint(work, 3, true), elsewhere);
         }
-        let of_batch = "use a smaller --batch-size, fewer --threads, or a smaller model";
-        assert_eq!([hint("the bench", 97, false), hint("the epoch", 97, true)], [of_batch, of_batch]);
-        let images = "use a smaller model (embed_dim, depth), or fewer images with --set data.limit_train=N";
-        assert_eq!(hint("the epoch", 3, true), images);
-        assert_eq!(hint(SIDE_BY_SIDE, 97, true), "use fewer --jobs, or end other programs");
+        let of_batch = "use a smaller train.batch_size, fewer train.threads, or a smaller model";
+        assert_eq!([hint(Work::Training, 97, false), hint(Work::Training, 97, true)], [of_batch, of_batch]);
+        let images = "use a smaller model (embed_dim, depth), or fewer images with a smaller data.limit_train";
+        assert_eq!(hint(Work::Training, 3, true), images);
+        assert_eq!(hint(Work::SideBySide, 97, true), "use fewer jobs, or end other programs");
     }
 
     #[test]
@@ -255,7 +319,18 @@ mod tests {
         let hint = |grad_accum_steps, images| {
             TrainError::Batch { batch_size: 64, grad_accum_steps, images }.hint().expect("there is a way out")
         };
-        assert_eq!([hint(1, 97), hint(3, 97)], ["use --batch-size 97 or less", "use --batch-size 32 or less"]);
-        assert_eq!(hint(5, 3), "use --set train.grad_accum_steps=3 or less, with --batch-size 1");
+        let whole = ["use train.batch_size = 97 or less", "use train.batch_size = 32 or less"];
+        assert_eq!([hint(1, 97), hint(3, 97)], whole);
+        assert_eq!(hint(5, 3), "use train.grad_accum_steps = 3 or less, with train.batch_size = 1");
+    }
+
+    #[test]
+    fn an_error_in_a_run_says_how_that_run_is_resumed() {
+        let write = |kind| RecordError::Write { path: "runs/a/weights".into(), kind, reason: "full".to_string() };
+        let hint = |error: TrainError| error.in_run(Path::new("runs/a")).hint().expect("there is a way out");
+        let full = "make room, or let this user write there; then run train resume = runs/a";
+        assert_eq!(hint(write(ErrorKind::StorageFull).into()), full);
+        let limit = "raise the file size limit: ulimit -f unlimited; then run train resume = runs/a";
+        assert_eq!(hint(write(ErrorKind::FileTooLarge).into()), limit);
     }
 }

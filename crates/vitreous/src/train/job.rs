@@ -5,6 +5,7 @@ use std::path::Path;
 use vitreous_engine::Isa;
 
 use super::TrainError;
+use crate::advice::Suggestion;
 use crate::checkpoint::Metadata;
 use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
@@ -106,7 +107,10 @@ impl Job {
                 "the last batch of each epoch is dropped: it has one image, which gives the batchnorm at {layer} one \
                  value for each channel"
             ),
-            fix: format!("use another --batch-size than {batch} to train on it"),
+            fix: Suggestion::new()
+                .using("another")
+                .key("train.batch_size")
+                .text(format!("than {batch} to train on it")),
         })
     }
 
@@ -212,6 +216,7 @@ pub fn threads(asked: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::Explain;
     use crate::config::layers::Layers;
     use crate::config::model::ImageFacts;
 
@@ -230,10 +235,10 @@ mod tests {
     fn a_batch_norm_of_one_value_is_refused_with_key_value_and_fix() {
         for train in ["batch_size = 1", "batch_size = 1\ngrad_accum_steps = 4"] {
             let error = Job::check_batch(&config(ONE_PLACE, train), 97).unwrap_err();
-            let expected = "batch_size 1 gives the batchnorm at layers.2 one value for each channel, from which nothing \
-                            is learned ([train])";
+            let expected = "batch_size 1 gives the batchnorm at layers.2 one value for each channel, from which it \
+                            cannot learn ([train])";
             assert_eq!(error.to_string(), expected);
-            assert!(error.hint().unwrap().starts_with("use --batch-size 2 or more"));
+            assert!(error.hint().unwrap().starts_with("use train.batch_size = 2 or more"));
             assert_eq!(Job::check_batch(&config(MAP, train), 97), Ok(()));
         }
         assert_eq!(Job::check_batch(&config(ONE_PLACE, "batch_size = 2"), 97), Ok(()));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use vitreous_engine::{Memory, inference_memory, training_memory};
 
-use super::error::DECODING;
+use super::error::Work;
 use super::{TrainError, optimizer, threads};
 use crate::config::ResolvedConfig;
 use crate::config::train::{Keep, OnNonfinite};
@@ -58,7 +58,7 @@ pub fn peak_bytes((memory, images): (Memory, u64)) -> u64 {
 /// # Errors
 /// When it does not fit.
 pub fn check_memory(
-    work: &'static str,
+    work: Work,
     (memory, images): (Memory, u64),
     fewer_images: bool,
     available: Option<u64>,
@@ -80,7 +80,7 @@ pub fn check_decoding(held: u64, decoding: u64, available: Option<u64>) -> Resul
     let needed = held.saturating_add(decoding).saturating_add(MARGIN_BYTES);
     match available {
         Some(available) if decoding > 0 && needed > available => {
-            Err(TrainError::Memory { work: DECODING, needed, available, activations: 0, fewer_images: false })
+            Err(TrainError::Memory { work: Work::Decoding, needed, available, activations: 0, fewer_images: false })
         }
         _ => Ok(()),
     }
@@ -184,6 +184,7 @@ fn least(root: &Path, group: &str, [limit, usage, droppable]: [&str; 3]) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::Explain;
 
     #[test]
     fn the_systems_figure_is_in_kibibytes() {
@@ -241,10 +242,10 @@ mod tests {
         // Of packed files nothing is decoded: their images are counted with the training.
         assert_eq!(check(0, Some(1)), Ok(()));
         let error = check(900_000_000, Some(500_000_000)).unwrap_err();
-        let expected = "decoding the pictures needs 934.6 MB of memory, but 500.0 MB are available";
+        let expected = "decoding the images needs 934.6 MB of memory, but 500.0 MB are available";
         assert_eq!(
             (error.to_string(), error.hint().unwrap()),
-            (expected.into(), "use fewer --threads, or smaller pictures".into())
+            (expected.into(), "use fewer train.threads, or smaller pictures".into())
         );
     }
 
@@ -252,15 +253,18 @@ mod tests {
     fn what_does_not_fit_is_told_with_both_numbers() {
         let memory = Memory { activations: 900_000_000, parameters: 50_000_000, ..Memory::default() };
         let needed = (memory, 17_000_000);
-        let check = |needed, fewer, available| check_memory("training", needed, fewer, available);
+        let check = |needed, fewer, available| check_memory(Work::Training, needed, fewer, available);
         assert_eq!(check(needed, true, Some(2_000_000_000)), Ok(()));
         assert_eq!(check(needed, true, None), Ok(()));
         let error = check(needed, true, Some(500_000_000)).unwrap_err();
         assert_eq!(error.to_string(), "training needs 1.0 GB of memory, but 500.0 MB are available");
-        assert_eq!(error.hint().unwrap(), "use a smaller --batch-size, fewer --threads, or a smaller model");
+        assert_eq!(error.hint().unwrap(), "use a smaller train.batch_size, fewer train.threads, or a smaller model");
         // What grows with the batch is little beside the images: of a packed file they are in memory in any case.
         let hint = |fewer| check((memory, 17_000_000_000), fewer, Some(500_000_000)).unwrap_err().hint().unwrap();
-        assert_eq!(hint(true), "use a smaller model (embed_dim, depth), or fewer images with --limit-train");
+        assert_eq!(
+            hint(true),
+            "use a smaller model (embed_dim, depth), or fewer images with a smaller data.limit_train"
+        );
         assert_eq!(hint(false), "use a smaller model (embed_dim, depth), or end other programs");
     }
 }

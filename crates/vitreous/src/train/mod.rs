@@ -20,7 +20,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use error::{SIDE_BY_SIDE, TrainError};
+pub use error::{TrainError, Work};
 pub use event::{Event, StepEvent};
 pub use examples::{BufferPool, StepExamples};
 pub use job::{Job, threads};

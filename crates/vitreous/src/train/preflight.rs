@@ -70,7 +70,7 @@ impl Preflight {
             let out = self.out.display();
             Problem {
                 what: format!("the run's files take up to {needed}, but {available} are left on the disk ({out})"),
-                fix: error::MORE_DISK.to_string(),
+                fix: error::more_disk(),
             }
         });
         disk.into_iter().chain(self.dropped_batch.clone()).chain(self.images.problems()).collect()
@@ -139,6 +139,7 @@ fn available_disk(_: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::Explain;
     use crate::config::Config;
     use crate::config::data::DataSpec;
     use crate::config::layers::Layers;
@@ -192,8 +193,8 @@ mod tests {
             dropped_batch: None,
         };
         let error = with(Some(1_900_000)).check_disk().unwrap_err();
-        assert_eq!(error.to_string(), "the weights need 2.0 MB on the disk, but 1.9 MB are left (runs)");
-        assert_eq!(error.hint().unwrap(), "free some of it, or name a folder on another disk with --out");
+        assert_eq!(error.to_string(), "the weights need 2.0 MB on the disk, but 1.9 MB are free (runs)");
+        assert_eq!(error.hint().unwrap(), "free some of it, or name a folder on another disk with out");
         let problems = with(Some(6_900_000)).problems();
         let expected = "the run's files take up to 7.0 MB, but 6.9 MB are left on the disk (runs)";
         assert_eq!((problems.len(), problems[0].what.as_str()), (1, expected));

@@ -116,7 +116,7 @@ fn a_disk_that_stays_full_ends_in_an_error_and_the_last_state_goes_on() {
         let (outcome, _) = train(&mut run, broken);
         drop(faults);
         let error = outcome.unwrap_err();
-        assert!(matches!(error, TrainError::Record(RecordError::Write { .. })), "{error}");
+        assert!(matches!(error, TrainError::InRun { .. }), "{error}");
         assert!(error.to_string().starts_with("cannot write: no space is left ("), "{error}");
         assert_eq!(find_state(run.files()).refused, Vec::new(), "from write {number} on");
         // There is room again.

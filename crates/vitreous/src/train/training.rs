@@ -287,8 +287,8 @@ impl Training {
                 manifest.results = Some(self.position.results.clone());
             })
         });
-        let status = ended?;
-        recorded?;
+        let status =
+            ended.and_then(|status| Ok(recorded.map(|()| status)?)).map_err(|error| error.in_run(run.folder()))?;
         if status == Status::Finished {
             // Everything is on disk; the checkpoint before the last one is not needed any more.
             forget_all_but(run.files(), 1);

@@ -158,7 +158,7 @@ fn a_difference_between_two_runs_is_compared_with_noise() {
     let difference = &by_validation["rows"][0]["difference"];
     assert_eq!((&difference["by"], &difference["p_adjusted"]), (&"same-images".into(), &difference["p"]));
     let unknown = crate::common::refused(folder, &["compare", "runs", "--against=fats"]);
-    assert_eq!(unknown, "error: there is no run `fats` in the comparison (--against)\nhint: did you mean `fast`?\n");
+    assert_eq!(unknown, "error: the comparison has no run `fats` (--against)\nhint: did you mean `fast`?\n");
 }
 
 #[test]
@@ -194,14 +194,14 @@ fn incomparable_runs_are_refused_with_the_reason() {
     assert_eq!(
         refused(&["compare", "runs/a", "runs/b"]),
         "runs/a: this is no run: it has no manifest.json\n\
-         runs/b: there is no such folder\n\
+         runs/b: no such folder\n\
          error: none of 2 folders is a run that can be compared\n\
          hint: name folders that `vitreous train` made, such as runs/*\n"
     );
     train(folder, &["--name=one", "--max-steps=1"]);
     assert_eq!(
         refused(&["compare", "runs/one", "--sort=tests"]),
-        "error: there is no column `tests` to sort by (--sort)\nhint: did you mean `test`?\n"
+        "error: no column `tests` to sort by (--sort)\nhint: did you mean `test`?\n"
     );
 }
 

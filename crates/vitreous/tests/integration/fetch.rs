@@ -9,6 +9,7 @@ use std::process::Output;
 use crate::common::{Folder, text};
 use crate::mirror::get::*;
 use crate::mirror::{Mirror, Request, cut_off, file, nobody, stalled, stated, status, whole};
+use vitreous::advice::Explain;
 use vitreous::data_sets::{Content, Download, RemoteFile};
 
 #[test]
@@ -53,7 +54,7 @@ fn a_wrong_existing_file_is_replaced_only_by_force() {
             let error = get(set, &folder, &[&mirror], false).result.unwrap_err();
             let expected = format!("this is not the file of noise: {reason} ({})", path.display());
             assert_eq!(error.to_string(), expected);
-            assert_eq!(error.hint().unwrap(), "fetch noise.gz anew with --force, or move the file away");
+            assert_eq!(error.hint().unwrap(), "fetch noise.gz again with force, or move the file away");
             assert!(fs::read(&path).unwrap() == bytes, "it stays as it is");
         }
         assert_eq!(mirror.requests().len(), 0);
@@ -384,9 +385,9 @@ fn without_a_mirror_the_error_says_what_to_download_by_hand() {
          note: {first}: connection refused\n\
          train-images-idx3-ubyte.gz: asking {second}\n\
          note: {second}: it answers 404 not found\n\
-         error: no mirror gives train-images-idx3-ubyte.gz: {}: connection refused; {}: it answers 404 not found \
+         error: no mirror has train-images-idx3-ubyte.gz: {}: connection refused; {}: it answers 404 not found \
          (sets/mnist)\n\
-         hint: get train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, \
+         hint: download train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, \
          t10k-labels-idx1-ubyte.gz by hand from https://ossci-datasets.s3.amazonaws.com/mnist/ and put them into \
          sets/mnist, or name a --mirror\n",
         nobody.url, without.url
@@ -394,7 +395,7 @@ fn without_a_mirror_the_error_says_what_to_download_by_hand() {
     assert_eq!(text(&output.stderr), expected);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
     let output = program(&folder, &["cifar10", "--mirror", &nobody.url], &[]);
-    let hint = "hint: get https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz by hand and unpack it in ., or name \
+    let hint = "hint: get https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz yourself and unpack it in ., or name \
                 a --mirror\n";
     assert!(text(&output.stderr).ends_with(hint), "{}", text(&output.stderr));
     assert_eq!(names(folder.root()), ["sets"]);
@@ -459,7 +460,7 @@ fn impossible_fetches_are_refused_before_any_request() {
         ),
         (
             &["mnist", "--mirror", "ftp://a.example/"],
-            "error: `ftp://a.example/` is no address of a mirror\n\
+            "error: invalid mirror address `ftp://a.example/`\n\
              hint: use an address such as https://example.org/mnist/\n",
         ),
         (

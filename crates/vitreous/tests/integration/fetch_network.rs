@@ -196,11 +196,11 @@ fn passwords_in_addresses_are_never_printed() {
         let all = told(&["mnist", "--mirror", &with_user(mirror)], &[]);
         assert!(all.contains(&format!("asking {url}train-images-idx3-ubyte.gz\n")), "{all}");
         assert!(all.contains(&format!("note: {url}train-images-idx3-ubyte.gz: ")), "{all}");
-        assert!(all.contains(&format!("error: no mirror gives train-images-idx3-ubyte.gz: {url}: ")), "{all}");
+        assert!(all.contains(&format!("error: no mirror has train-images-idx3-ubyte.gz: {url}: ")), "{all}");
         told(&["mnist", "--json", "--mirror", &with_user(mirror)], &[]);
     }
     let all = told(&["mnist", "--mirror", "ftp://user:secret@a.example/"], &[]);
-    assert!(all.starts_with("error: `ftp://***@a.example/` is no address of a mirror\n"), "{all}");
+    assert!(all.starts_with("error: invalid mirror address `ftp://***@a.example/`\n"), "{all}");
     told(&["mnist", "--mirror", "http://user:secret@"], &[]);
     told(&["mnist", "--mirror", "http://user:se cret@a.example/"], &[]);
     // A proxy that is not there, one that refuses, and one that is no address.
@@ -304,7 +304,7 @@ mod encrypted {
         assert!(told("").contains("its certificate is not from a known authority"), "an empty variable names no file");
         fs::write(folder.path("key.pem"), pem("good.key.pem")).unwrap();
         let expected = "error: the certificates cannot be used: it has no certificate in PEM form (key.pem)\n\
-                        hint: name a PEM file in SSL_CERT_FILE, or leave that out\n";
+                        hint: set SSL_CERT_FILE to a PEM file, or unset it\n";
         assert_eq!(told("key.pem"), expected);
         fs::write(folder.path("cut.pem"), &pem("authority.pem")[..200]).unwrap();
         assert!(told("cut.pem").starts_with("error: the certificates cannot be used: "), "{}", told("cut.pem"));

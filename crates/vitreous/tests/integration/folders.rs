@@ -128,7 +128,7 @@ fn circular_links_are_refused_or_followed_once() {
     assert_eq!(
         error,
         "error: class `ant` and class `bee` share a folder: photos/ant/x leads to photos/bee\n\
-         hint: remove the link photos/ant/x: each picture belongs to one class\n"
+         hint: remove the link photos/ant/x: each image belongs to one class\n"
     );
     fs::remove_file(folder.path("photos/ant/x")).unwrap();
     fs::create_dir(folder.path("photos/ant/more")).unwrap();
@@ -219,7 +219,7 @@ fn fashion_mnist_is_recognised_by_its_labels() {
         assert_eq!(
             refused(&folder, &["data", "info", "--data", &format!("./{place}")]),
             format!(
-                "error: this folder holds the files of fashion-mnist, not folders of pictures (./{place})\n\
+                "error: this folder holds the files of fashion-mnist, not folders of images (./{place})\n\
                  hint: use --data fashion-mnist --data-dir ./{place}\n"
             )
         );

@@ -224,7 +224,7 @@ fn a_broken_image_is_named_or_skipped() {
     let output = vitreous(folder.path(), &["data", "info", "--data=pets"]);
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let expected = "error: the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (pets/dog/bad.jpg)\n";
+    let expected = "error: the image cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (pets/dog/bad.jpg)\n";
     assert!(stderr.starts_with(expected), "{stderr}");
     let output = vitreous(folder.path(), &["data", "info", "--data=pets", "--skip-bad-images"]);
     let text = String::from_utf8_lossy(&output.stdout);

@@ -199,7 +199,7 @@ fn an_accumulated_batch_larger_than_the_train_split_is_refused() {
     fs::write(folder.path("vit.toml"), VIT).unwrap();
     let args = [&["train", "--config", "vit.toml"], &SMALL[..], &["--grad-accum-steps", "9"]].concat();
     let text = refused(folder.root(), &args);
-    let expected = "error: batch_size 13 times grad_accum_steps 9 is more than the 97 images that train ([train])\nhint: use \
+    let expected = "error: batch_size 13 times grad_accum_steps 9 is more than the 97 training images ([train])\nhint: use \
                     --batch-size 10 or less\n";
     assert_eq!(text, expected);
 }

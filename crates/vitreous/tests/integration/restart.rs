@@ -43,7 +43,7 @@ fn a_run_that_never_saved_a_checkpoint_restarts() {
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("error: cannot write: ") && stderr.contains("(runs/a/state/1.safetensors)"), "{stderr}");
-    assert!(stderr.ends_with("then go on with vitreous train --resume RUN\n"), "{stderr}");
+    assert!(stderr.ends_with("then run vitreous train --resume runs/\n"), "{stderr}");
     assert!(folder.path("runs/a/weights/best.safetensors").exists());
     let [first, again] = ["--max-steps=3", "--set=train.max_steps="]
         .map(|steps| text(&vitreous(folder.root(), &["train", "--resume=runs/a", steps]).stderr));
@@ -59,7 +59,7 @@ fn a_run_that_became_nonfinite_before_its_first_checkpoint_resumes_as_the_hint_s
     let output = vitreous(folder.root(), &small(&wild));
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("or go on without such steps: --resume RUN --on-nonfinite skip\n"), "{stderr}");
+    assert!(stderr.contains("or skip such steps: vitreous train --resume runs/a --on-nonfinite skip\n"), "{stderr}");
     assert!(!folder.path("runs/a/state").exists(), "it has no state");
     let output = vitreous(folder.root(), &["train", "--resume=runs/a", "--on-nonfinite=skip"]);
     let stderr = text(&output.stderr);

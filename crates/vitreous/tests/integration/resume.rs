@@ -368,7 +368,7 @@ fn runs_that_cannot_resume_are_refused_with_the_reason() {
     let [_, stderr] = ends(&folder, 0, &["train", "--resume=runs/a", "--set=train.max_steps=", "--data=moved/photos"]);
     assert!(stderr.contains("note: data.name photos, now moved/photos"), "{stderr}");
     let [_, stderr] = ends(&folder, 2, &["train", "--resume=runs/none"]);
-    assert!(stderr.starts_with("error: there is no such folder (runs/none)"), "{stderr}");
+    assert!(stderr.starts_with("error: no such folder (runs/none)"), "{stderr}");
 }
 
 #[test]
@@ -405,12 +405,17 @@ fn a_damaged_checkpoint_is_refused_and_the_previous_one_used() {
     type Damage<'a> = &'a dyn Fn(&Path);
     let cases: [(&str, &str, Damage, &str); 7] = [
         ("a", "safetensors", &|path| flip(path, 100), "bytes have another SHA-256 than they were written with"),
-        ("b", "safetensors", &truncate, "the state is damaged: the header promises another size than "),
-        ("h", "safetensors", &lengthen, "the state is damaged: the header promises another size than "),
-        ("c", "json", &truncate, "the state is damaged: "),
-        ("d", "json", &|path| flip(path, 400), "the state is damaged: "),
-        ("e", "json", &later, "the state was written by a later version, 9.9.9: it has format 2"),
-        ("f", "safetensors", &|path| fs::remove_file(path).unwrap(), "cannot read the state: no such file or folder"),
+        ("b", "safetensors", &truncate, "the checkpoint is damaged: the header promises another size than "),
+        ("h", "safetensors", &lengthen, "the checkpoint is damaged: the header promises another size than "),
+        ("c", "json", &truncate, "the checkpoint is damaged: "),
+        ("d", "json", &|path| flip(path, 400), "the checkpoint is damaged: "),
+        ("e", "json", &later, "the checkpoint was written by the later version 9.9.9: it has format 2"),
+        (
+            "f",
+            "safetensors",
+            &|path| fs::remove_file(path).unwrap(),
+            "cannot read the checkpoint: no such file or folder",
+        ),
     ];
     for (run, kind, damage, expected) in cases {
         small(run, &["--max-steps=11"]);
@@ -427,7 +432,7 @@ fn a_damaged_checkpoint_is_refused_and_the_previous_one_used() {
     small("g", &["--max-steps=11"]);
     states("g").iter().filter(|path| path.extension().unwrap() == "json").for_each(|path| truncate(path));
     let [_, stderr] = ends(&folder, 2, &["train", "--resume=runs/g", "--set=train.max_steps="]);
-    assert!(stderr.starts_with("error: the state is damaged: "), "{stderr}");
+    assert!(stderr.starts_with("error: the checkpoint is damaged: "), "{stderr}");
     assert!(
         stderr.ends_with("hint: there is no other state to go on from: train again under another --name\n"),
         "{stderr}"

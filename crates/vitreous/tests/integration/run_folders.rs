@@ -82,7 +82,7 @@ fn a_moved_run_stops_and_does_not_touch_the_folder_in_its_place() {
     let (status, stderr) = ended(first);
     assert_eq!(status, Some(1), "{stderr}");
     let expected = "error: the folder is gone: it was moved or deleted (runs/a)\n\
-                    hint: if it was moved, go on from its last state with vitreous train --resume and its new place\n";
+                    hint: if it was moved, resume it from its new place with --resume\n";
     assert!(stderr.ends_with(expected), "{stderr}");
     said(folder.root(), &small(&["--epochs=3", "--seed=2", "--name=alone"]));
     assert_same(&folder, "a", "alone");
@@ -104,7 +104,7 @@ fn a_moved_run_stops_and_does_not_touch_the_folder_in_its_place() {
 #[test]
 fn a_run_whose_folder_or_lock_is_removed_stops_and_recreates_nothing() {
     let gone = "error: the folder is gone: it was moved or deleted (runs/a)\n";
-    let unlocked = "error: the folder is no longer this process's: `.lock` in it was deleted or taken over (runs/a)\n";
+    let unlocked = "error: this process no longer owns the folder: its `.lock` was deleted or replaced (runs/a)\n";
     // What is deleted goes file by file, and the process may look in between.
     for (how, expected) in [("moved", [gone, gone]), ("deleted", [gone, unlocked]), ("unlocked", [unlocked, unlocked])]
     {

@@ -143,11 +143,11 @@ fn stopped_runs_resume_and_other_folders_are_left_alone() {
 
     let other = refused(folder, &["--set-each=train.lr=1e-3,1e-4", "--name=g", "--weight-decay=0.5"]);
     let expected = "error: the run was made with other settings: train.weight_decay 0.05, now 0.5 (runs/g/lr=1e-3)\n\
-                    hint: give the flags with which it was made (analysis.md names them), choose another --name, or remove that folder\n";
+                    hint: repeat the arguments it was made with (see analysis.md), choose another --name, or remove \n";
     assert_eq!(other, expected);
     fs::create_dir_all(folder.join("runs/g/lr=1/diary")).unwrap();
     let way = refused(folder, &["--set-each=train.lr=1", "--name=g"]);
-    assert!(way.starts_with("error: this is no run, but lies where one should be (runs/g/lr=1)\n"), "{way}");
+    assert!(way.starts_with("error: a folder that is not a run is in the place of one (runs/g/lr=1)\n"), "{way}");
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_sweep_is_not_written_into_a_run_folder() {
     let entries = || fs::read_dir(folder.join("runs/a")).unwrap().count();
     let before = entries();
     let text = refused(folder, &["--seeds=1,2", "--name=a"]);
-    let expected = "error: this is a run, but lies where the sweep should be (runs/a)\n\
+    let expected = "error: a run is in the place of the sweep (runs/a)\n\
                     hint: choose another --name for this sweep\n";
     assert_eq!((text.as_str(), entries()), (expected, before));
 }
@@ -425,7 +425,7 @@ fn bad_sweeps_are_refused_before_anything_is_written() {
     // 250 bytes: valid as a name, too long with a seed appended.
     let name = format!("lr=0.001{}", "0".repeat(242));
     let (long, too_long) =
-        (format!("--set-each=train.{name}"), format!("error: `{name}_seed=7` is no name of a run (--seeds)\n"));
+        (format!("--set-each=train.{name}"), format!("error: invalid run name `{name}_seed=7` (--seeds)\n"));
     let cases: [(&[&str], &str); 13] = [
         (
             &[],
@@ -450,11 +450,11 @@ fn bad_sweeps_are_refused_before_anything_is_written() {
             &["--seeds=1,2", "--jobs=3", "--threads=2"],
             "error: jobs 3 is not between 1 and 2, the number of threads (--jobs)\nhint: use --jobs 2\n",
         ),
-        (&["--seeds=1,2", "--name=a "], "error: `a ` is no name of a run (--name)\n"),
+        (&["--seeds=1,2", "--name=a "], "error: invalid run name `a ` (--name)\n"),
         (&["blank.toml"], "error: `reproduces` is empty (blank.toml)\nhint: name the published table, or leave "),
-        (&["blanks.toml"], "error: ` a` is no name of a run ([[run]])\n"),
+        (&["blanks.toml"], "error: invalid run name ` a` ([[run]])\n"),
         (&[&long, "--seeds=42,7"], &too_long),
-        (&["same.toml"], "error: two runs of the sweep are called `a_seed=7`\nhint: give each a name of its own\n"),
+        (&["same.toml"], "error: two runs of the sweep have the name `a_seed=7`\nhint: give each run its own name\n"),
     ];
     for (args, expected) in cases {
         let text = refused(folder, args);

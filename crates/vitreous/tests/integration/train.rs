@@ -207,7 +207,7 @@ fn bad_input_gets_one_error_and_no_run() {
     let cases: [(&[&str], &str); 22] = [
         (
             &["--limit-train", "100", "--batch-size", "101"],
-            "error: batch_size 101 is more than the 100 images that train ([train])\n\
+            "error: batch_size 101 is more than the 100 training images ([train])\n\
              hint: use --batch-size 100 or less\n",
         ),
         (
@@ -232,8 +232,8 @@ fn bad_input_gets_one_error_and_no_run() {
         ),
         (
             &["--data", "cifar10", "--classes", "cat,dgo", "--data-dir", "nowhere"],
-            "error: there is no such folder (nowhere)\n\
-             hint: name another --data-dir, or get it: vitreous data fetch cifar10 --data-dir nowhere\n",
+            "error: no such folder (nowhere)\n\
+             hint: name another --data-dir, or download it: vitreous data fetch cifar10 --data-dir nowhere\n",
         ),
         (
             &["--data", "fashion-mnist", "--classes", "Dress,Coats", "--data-dir", "nowhere"],
@@ -257,8 +257,8 @@ fn bad_input_gets_one_error_and_no_run() {
              hint: use --seed 42\n",
         ),
         (&["--lr", "-1"], "error: lr -1 is not above 0 (--lr, [train])\nhint: use --lr 0.001\n"),
-        (&["--name", "a/b"], "error: `a/b` is no name of a run (--name)\n"),
-        (&["--data", "mnits"], "error: no data set or folder is called `mnits`\nhint: did you mean mnist?\n"),
+        (&["--name", "a/b"], "error: invalid run name `a/b` (--name)\n"),
+        (&["--data", "mnits"], "error: no data set or folder has the name `mnits`\nhint: did you mean mnist?\n"),
         (
             &["--data", "mnist", "--data-dir", "."],
             "error: mnist needs the file train-images-idx3-ubyte.gz (looked in ./mnist, ",
@@ -337,7 +337,7 @@ fn a_taken_name_and_a_file_in_the_way_are_refused() {
     assert_eq!(
         text,
         "error: cannot write: a file is in the way (file)\n\
-         hint: choose another folder with --out DIR, or make room in this one\n"
+         hint: choose another folder with --out, or make room in this one\n"
     );
 }
 
@@ -364,7 +364,7 @@ fn an_unwritable_folder_is_refused() {
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
         "error: cannot write: permission denied (locked/runs)\n\
-         hint: choose another folder with --out DIR, or make room in this one\n"
+         hint: choose another folder with --out, or make room in this one\n"
     );
 }
 
@@ -377,9 +377,9 @@ fn an_unwritable_folder_is_refused_before_images_are_read() {
     fs::write(folder.path("photos/bee/3.png"), "no picture").unwrap();
     let text = folder.refused(&["--data", "photos", "--batch-size", "8", "--out", "/proc/self/runs"]);
     assert!(text.starts_with("error: cannot write: "), "{text}");
-    assert!(text.contains("(/proc/self/runs)\nhint: choose another folder with --out DIR"), "{text}");
+    assert!(text.contains("(/proc/self/runs)\nhint: choose another folder with --out"), "{text}");
     let text = folder.refused(&["--data", "photos", "--batch-size", "8", "--name", &"a".repeat(256)]);
-    assert!(text.contains(" is no name of a run (--name)\n"), "{text}");
+    assert!(text.contains("error: invalid run name `aaa") && text.contains("` (--name)\n"), "{text}");
 }
 
 #[test]

@@ -20,7 +20,8 @@ use crate::models;
 use crate::numbers;
 use crate::random::{Purpose, stream};
 use crate::train::{
-    BufferPool, Job, StepExamples, available_memory, check_decoding, check_memory, memory_needed, optimizer, threads,
+    BufferPool, Job, StepExamples, Work, available_memory, check_decoding, check_memory, memory_needed, optimizer,
+    threads,
 };
 
 /// Steps of one kind before it is the other's turn.
@@ -64,7 +65,7 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let threads = threads(config.train.threads);
     let (decoding, available) = (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory(threads));
     check_decoding(images, decoding, available)?;
-    check_memory("the epoch", needed, facts.is_folder(), available)?;
+    check_memory(Work::Training, needed, facts.is_folder(), available)?;
     let loaded = watched(|listener| {
         let progress = |done, total| listener(Event::Reading { done, total });
         data::load(spec, &facts, Wanted::TrainAndValidation, threads, &progress)

@@ -17,7 +17,7 @@ use crate::config::ResolvedConfig;
 use crate::models::{self, Model, summary};
 use crate::numbers;
 use crate::random::{Key, Purpose, stream};
-use crate::train::{available_memory, check_memory, threads};
+use crate::train::{Work, available_memory, check_memory, threads};
 
 /// Steps before the first that is timed, and the least number that are.
 const STEPS_MIN: usize = 3;
@@ -117,7 +117,7 @@ fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) 
         _ => inference_memory(&model.graph, &[model.logits], batch, threads),
     };
     memory.activations += Noise::bytes(&model, batch);
-    check_memory("the bench", (memory, 0), false, available_memory(threads))?;
+    check_memory(Work::Training, (memory, 0), false, available_memory(threads))?;
     let parameters = Parameters::initialise(&model.graph, stream(SEED, Purpose::Initialise));
     let summary = summary::summarise(&model);
     let mut session = Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
