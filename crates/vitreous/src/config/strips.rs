@@ -1,28 +1,28 @@
-//! What a reader reads and writes: sizes of a strip of digits, and the words it answers with. Source: experiment E5.
+//! Sizes of strips of digits, and the words that a reader writes. Source: experiment E5.
 
-/// Digits of a strip at most.
+/// Maximum number of digits on a strip.
 pub const DIGITS_MAX: usize = 5;
 
 /// Height of a strip, and of the digit images it is made of, in pixels.
 pub const HEIGHT: usize = 28;
 
-/// Width of a strip, in pixels: room for the most digits side by side.
+/// Width of a strip, in pixels: space for the maximum number of digits.
 pub const WIDTH: usize = DIGITS_MAX * HEIGHT;
 
-/// What the reader writes: ten digits, then these.
+/// The words that a reader writes: ten digits, and these.
 pub mod words {
     /// Number of words.
     pub const COUNT: usize = 13;
-    /// Stands before the first digit.
+    /// Before the first digit.
     pub const START: u8 = 10;
-    /// Stands after the last digit.
+    /// After the last digit.
     pub const END: u8 = 11;
-    /// Fills up what the reader is given; never to be written.
+    /// Padding of the input; never a target.
     pub const PADDING: u8 = 12;
-    /// Words of a target at most: every digit, and the end.
+    /// Maximum number of target words: the digits, and the end.
     pub const POSITIONS: usize = super::DIGITS_MAX + 1;
 
-    /// What the reader is given of a strip's digits while it learns: the start, then the digits, then padding.
+    /// The decoder's input in training: the start, then the digits, then padding.
     pub fn given(digits: &[u8]) -> [u8; POSITIONS] {
         let mut words = [PADDING; POSITIONS];
         words[0] = START;
@@ -30,7 +30,7 @@ pub mod words {
         words
     }
 
-    /// What it should write: the digits, then the end; nothing after that.
+    /// The target words: the digits, then the end; nothing after that.
     pub fn targets(digits: &[u8]) -> [Option<u8>; POSITIONS] {
         let mut words = [None; POSITIONS];
         let said = digits.iter().copied().chain([END]);
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_runs_one_word_behind_what_is_asked_for() {
+    fn the_input_is_one_word_behind_the_targets() {
         let (given, targets) = (words::given(&[4, 0, 7]), words::targets(&[4, 0, 7]));
         assert_eq!(given, [10, 4, 0, 7, 12, 12]);
         assert_eq!(targets, [Some(4), Some(0), Some(7), Some(11), None, None]);

@@ -1,13 +1,12 @@
-//! An image as text, a character for each square of four pixels.
+//! An image as text, one character per 2x2 pixels.
 
-/// From which brightness on a pixel is drawn.
+/// Minimum brightness of a drawn pixel.
 const BRIGHT: u8 = 96;
 
 /// Characters by which of their quarters are drawn: 1 upper left, 2 upper right, 4 lower left, 8 lower right.
 const QUARTERS: [char; 16] = [' ', '▘', '▝', '▀', '▖', '▌', '▞', '▛', '▗', '▚', '▐', '▜', '▄', '▙', '▟', '█'];
 
-/// Draws a gray image, rows of `width` pixels, with lines as long as half its width. Empty lines at its top and foot
-/// are left out.
+/// Draws a gray image with rows of `width` pixels. Empty lines at its top and bottom are left out.
 pub fn blocks(pixels: &[u8], width: usize) -> String {
     let rows: Vec<&[u8]> = pixels.chunks_exact(width).collect();
     let bright = |row: &[u8], column: usize| row.get(column).is_some_and(|&pixel| pixel >= BRIGHT);

@@ -1,5 +1,5 @@
-//! From an image to its digits. The encoder runs once; the decoder is run again for every word, given those that were
-//! written so far, and of the likeliest continuations the best few are followed (a beam; one alone is greedy).
+//! From an image to its digits. The encoder runs once; the decoder runs once per word, on the digits so far. A beam search
+//! keeps the most likely partial readings; with beam width 1 it is greedy decoding.
 
 use std::cmp::Ordering;
 
@@ -10,7 +10,7 @@ use crate::config::strips::words;
 use crate::models::Model;
 use crate::models::reader::{ReaderDecoder, reader_decoder};
 
-/// The decoder of a trained reader, which is run again for every word.
+/// The decoder of a trained reader, which runs once per word.
 pub struct Reader {
     decoder: Session,
     /// Of the decoder.
@@ -21,18 +21,18 @@ pub struct Reader {
     memory_len: usize,
 }
 
-/// What was read of one image.
+/// The digits that a model reads in one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
     /// The digits, from left to right.
     pub digits: Vec<u8>,
-    /// How likely the model holds exactly these digits to be, in 0..=1.
+    /// The model's probability of exactly these digits, in 0..=1.
     pub probability: f64,
 }
 
-/// A beginning of an answer.
+/// A partial reading.
 #[derive(Clone, Debug, PartialEq)]
-struct Beginning {
+struct Partial {
     image: usize,
     digits: Vec<u8>,
     log_probability: f64,
@@ -43,7 +43,7 @@ impl Reader {
     /// Makes the decoder of a reader, with the weights that `session` holds.
     ///
     /// # Panics
-    /// When the model is no reader.
+    /// When the model is not a reader.
     pub fn new(config: &ReaderConfig, model: &Model, session: &Session) -> Self {
         let ReaderDecoder { graph, logits: next } = reader_decoder(config).expect("a checked config");
         let mut parameters = Parameters::zeros(&graph);
@@ -70,35 +70,35 @@ impl Reader {
         let mut outputs = session.infer(&[self.memory, self.logits], images, examples);
         let logits = outputs.swap_remove(1);
         let memory = outputs.swap_remove(0);
-        let start = |image| Beginning { image, digits: vec![], log_probability: 0.0, ended: false };
-        let mut beams: Vec<Vec<Beginning>> = (0..images).map(|image| vec![start(image)]).collect();
+        let start = |image| Partial { image, digits: vec![], log_probability: 0.0, ended: false };
+        let mut beams: Vec<Vec<Partial>> = (0..images).map(|image| vec![start(image)]).collect();
         for position in 0..words::POSITIONS {
-            let open: Vec<Beginning> = beams.iter().flatten().filter(|beginning| !beginning.ended).cloned().collect();
+            let open: Vec<Partial> = beams.iter().flatten().filter(|partial| !partial.ended).cloned().collect();
             let next = self.next_words(&memory, &open, position);
-            let mut grown: Vec<Vec<Beginning>> = vec![Vec::new(); images];
+            let mut grown: Vec<Vec<Partial>> = vec![Vec::new(); images];
             beams.into_iter().flatten().filter(|b| b.ended).for_each(|b| grown[b.image].push(b));
-            for (beginning, log_probabilities) in open.iter().zip(&next) {
-                grown[beginning.image].extend(continuations(beginning, log_probabilities));
+            for (partial, log_probabilities) in open.iter().zip(&next) {
+                grown[partial.image].extend(continuations(partial, log_probabilities));
             }
-            for beginnings in &mut grown {
+            for partials in &mut grown {
                 // Equal ones stay in the order of their words.
-                beginnings.sort_by(|a, b| descending(a.log_probability, b.log_probability));
-                beginnings.truncate(beam.max(1));
+                partials.sort_by(|a, b| descending(a.log_probability, b.log_probability));
+                partials.truncate(beam.max(1));
             }
             beams = grown;
         }
-        let best = |beam: Vec<Beginning>| {
+        let best = |beam: Vec<Partial>| {
             let best = beam.into_iter().next().expect("a beam is never empty");
             Reading { digits: best.digits, probability: best.log_probability.exp() }
         };
         (beams.into_iter().map(best).collect(), logits)
     }
 
-    /// Log-probabilities of every word that may follow each beginning.
-    fn next_words(&mut self, memory: &[f32], open: &[Beginning], position: usize) -> Vec<Vec<f64>> {
+    /// Log-probabilities of every next word, for each partial reading.
+    fn next_words(&mut self, memory: &[f32], open: &[Partial], position: usize) -> Vec<Vec<f64>> {
         let len = self.memory_len;
         let fill = |input: usize, example: usize, values: &mut [f32]| {
-            let Beginning { image, digits, .. } = &open[example];
+            let Partial { image, digits, .. } = &open[example];
             match input {
                 0 => values.copy_from_slice(&memory[image * len..][..len]),
                 _ => values.iter_mut().zip(words::given(digits)).for_each(|(to, word)| *to = f32::from(word)),
@@ -110,12 +110,12 @@ impl Reader {
     }
 }
 
-/// Every way in which a beginning may go on: with a digit, while there is room, or to its end.
-fn continuations(beginning: &Beginning, log_probabilities: &[f64]) -> Vec<Beginning> {
-    let room = beginning.digits.len() + 1 < words::POSITIONS;
+/// All continuations of a partial reading: by a digit, while there is room, or by the end.
+fn continuations(partial: &Partial, log_probabilities: &[f64]) -> Vec<Partial> {
+    let room = partial.digits.len() + 1 < words::POSITIONS;
     let digits = (0..words::START).filter(|_| room);
     let grown = digits.chain([words::END]).map(|word| {
-        let mut next = beginning.clone();
+        let mut next = partial.clone();
         next.log_probability += log_probabilities[usize::from(word)];
         next.ended = word == words::END;
         if !next.ended {
@@ -132,7 +132,7 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
     logits.iter().map(|&x| f64::from(x - greatest) - sum.ln()).collect()
 }
 
-/// The order of log-probabilities from the greatest to the least; what is no number comes last.
+/// Descending order of log-probabilities, NaN last.
 fn descending(a: f64, b: f64) -> Ordering {
     a.is_nan().cmp(&b.is_nan()).then(b.total_cmp(&a))
 }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_decoder_alone_says_what_the_whole_reader_does() {
+    fn the_decoder_alone_computes_what_the_whole_reader_does() {
         let (config, model, mut session) = untrained();
         let mut decoder = Reader::new(&config, &model, &session);
         for beam in [1, 3] {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_beam_finds_the_likeliest_answer_and_greedy_the_likeliest_words() {
+    fn a_wide_beam_finds_the_most_likely_reading_and_greedy_decoding_the_most_likely_words() {
         let (config, model, mut session) = untrained();
         let mut decoder = Reader::new(&config, &model, &session);
         let examples = seen(vec![vec![]; IMAGES]);

@@ -1,4 +1,4 @@
-//! Reading strips with a trained reader: greedy or beam decoding, how well it reads, and strips as text.
+//! Reading strips with a trained reader: greedy decoding or beam search, scores, and strips as text.
 
 mod blocks;
 mod decode;
@@ -10,7 +10,7 @@ pub use scores::{LengthScores, ReadingScores, ReadingTally};
 
 use crate::csv;
 
-/// Writes digits as they are read.
+/// Writes digits as text.
 pub fn digits_text(digits: &[u8]) -> String {
     digits.iter().map(|digit| char::from(b'0' + digit)).collect()
 }

@@ -1,4 +1,4 @@
-//! How well strips were read.
+//! Scores of a reader.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,48 +6,48 @@ use super::super::{Totals, wilson_interval};
 use super::Reading;
 use crate::config::strips::DIGITS_MAX;
 
-/// How well the strips of a split were read.
+/// Scores of a reader on the strips of a split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReadingScores {
     /// Strips read.
     pub strips: u64,
-    /// Beginnings that were followed at a time; 1 is greedy decoding.
+    /// Beam width; 1 is greedy decoding.
     pub beam: u64,
-    /// Mean cross-entropy of a word after the right words, without label smoothing.
+    /// Mean cross-entropy of a word after the correct words, without label smoothing.
     pub loss: f64,
-    /// Part of the strips of which every digit, and their number, was read right.
+    /// Fraction of the strips whose digits, and their number, are all correct.
     pub exact_match: f64,
     /// Wilson's 95 % interval of `exact_match`.
     pub exact_match_interval: [f64; 2],
-    /// Part of all digits that were read right, each at its place; digits too many count as wrong ones.
+    /// Fraction of digits that are correct, each at its position; extra digits count as wrong.
     pub digit_accuracy: f64,
-    /// The same by the number of digits on the strip, from 1 on.
+    /// Exact matches by the number of digits on the strip, from 1 on.
     pub lengths: Vec<LengthScores>,
 }
 
-/// How well strips of one length were read.
+/// Scores of strips with one number of digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LengthScores {
     /// Digits on the strip.
     pub digits: u64,
     /// Strips read.
     pub strips: u64,
-    /// Strips of which everything was read right.
+    /// Strips whose digits are all correct.
     pub exact: u64,
 }
 
-/// Adds up how well strips are read.
+/// Accumulates scores.
 #[derive(Clone, Debug, Default)]
 pub struct ReadingTally {
     words: Totals,
-    /// Strips read and strips read right, by the number of digits.
+    /// Strips read and exact matches, by the number of digits.
     lengths: [[u64; 2]; DIGITS_MAX],
     right: u64,
     places: u64,
 }
 
 impl ReadingTally {
-    /// Adds a strip: what is on it, what was read, and the logits of every word after the right words.
+    /// Adds a strip: its digits, the reading, and the logits of every word after the correct words.
     ///
     /// # Shapes
     /// - `logits`: `[positions, words]`
@@ -60,7 +60,7 @@ impl ReadingTally {
         self.places += truth.len().max(reading.digits.len()) as u64;
     }
 
-    /// Returns the scores of what was read with such a beam.
+    /// Returns the scores, with this beam width.
     pub fn finish(self, beam: usize) -> ReadingScores {
         let [strips, exact] = [0, 1].map(|which| self.lengths.iter().map(|counts| counts[which]).sum::<u64>());
         let lengths = (1..).zip(self.lengths);
@@ -82,7 +82,7 @@ mod tests {
     use crate::config::strips::words;
 
     #[test]
-    fn a_digit_counts_at_its_place_and_what_is_too_much_counts_against() {
+    fn a_digit_counts_at_its_position_and_extra_digits_count_as_wrong() {
         let truths = [vec![1, 2, 3], vec![4], vec![5, 6], vec![7]];
         let read = [vec![1, 2, 3], vec![4, 4], vec![6, 6], vec![]];
         let mut tally = ReadingTally::default();
