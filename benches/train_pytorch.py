@@ -6,7 +6,7 @@
     torch/bin/python benches/train_pytorch.py --data-dir DIR --preset cifar-vit-learned-4b6h12d-gelu
 
 The recipe of the preset mnist-vit: 55,000 training and 5,000 validation images; random resized crops (scale 0.8 to 1, ratio
-0.9 to 1.1, drawn as torchvision draws them, bilinear, rounded to whole grey levels) and mirror images; AdamW at 3e-4,
+0.9 to 1.1, drawn as torchvision draws them, bilinear, rounded to whole gray levels) and horizontal flips; AdamW at 3e-4,
 batches of 128, the last partial one dropped, 10 epochs; query, key and value as in nn.MultiheadAttention. The last line
 is the test accuracy of the weights with the best validation accuracy.
 
@@ -38,7 +38,7 @@ E1 = {f"{name}{end}": dict(model, activation=activation)
 
 
 def read(folder, split):
-    """Returns a split's images [number, 28, 28], grey levels from 0 to 255, and its labels."""
+    """Returns a split's images [number, 28, 28], gray levels from 0 to 255, and its labels."""
     def values(name, header):
         with gzip.open(os.path.join(folder, "mnist", f"{split}-{name}-ubyte.gz")) as file:
             return torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)[header:]
@@ -80,7 +80,7 @@ def augment(images):
     return (rows @ images @ columns.transpose(1, 2)).round()
 
 
-def normalised(images):
+def normalized(images):
     return ((images / 255 - MEAN) / STD)[:, None]
 
 
@@ -137,14 +137,14 @@ def train_mnist(folder, epochs):
     best = (0.0, 0, None)
     for epoch in range(1, epochs + 1):
         batches = kept[torch.randperm(len(kept))].split(128)[: len(kept) // 128]
-        train_epoch(epoch, model, optimizer, ((normalised(augment(images[b])), labels[b]) for b in batches))
-        found = accuracy(model, normalised(images[held]), labels[held])
+        train_epoch(epoch, model, optimizer, ((normalized(augment(images[b])), labels[b]) for b in batches))
+        found = accuracy(model, normalized(images[held]), labels[held])
         print(f"epoch {epoch}: val acc {100 * found:.2f} %", flush=True)
         if found > best[0]:
             best = (found, epoch, copy.deepcopy(model.state_dict()))
     model.load_state_dict(best[2])
     images, labels = read(folder, "t10k")
-    return f"test {100 * accuracy(model, normalised(images), labels):.2f} % (epoch {best[1]})"
+    return f"test {100 * accuracy(model, normalized(images), labels):.2f} % (epoch {best[1]})"
 
 
 def train_cifar(folder, preset, epochs):

@@ -15,7 +15,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
         0 => values.copy_from_slice(&[(i % 2) as f32, (i / 2 % 2) as f32]),
         _ => values[0] = ((i % 2) ^ (i / 2 % 2)) as f32,
     };
-    let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(1)), 1)?;
+    let mut session = Session::new(graph.clone(), Parameters::initialize(&graph, Key::new(1)), 1)?;
     session.start_training(loss, &[correct], Adam::default());
     (0..300).for_each(|_| _ = session.train_step(&Step::new(4, &examples, 0.05)));
     println!("accuracy on the four cases: {}", session.metric_mean(0, 4));

@@ -104,7 +104,7 @@ fn a_step_allocates_nothing_after_two_of_each_size() {
     let builds = [(model as fn() -> _, clipped), (network, clipped), (model, Muon::default().into())];
     for ((threads, rule), (build, optimizer)) in ways.flat_map(|way| builds.map(|build| (way, build))) {
         let (graph, loss, correct) = build().expect("the shapes fit");
-        let parameters = Parameters::initialise(&graph, Key::new(1));
+        let parameters = Parameters::initialize(&graph, Key::new(1));
         let mut session = Session::new(graph, parameters, threads).expect("a model");
         session.set_wide_rule(rule);
         session.start_training(loss, &[correct], optimizer);

@@ -22,7 +22,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let copies = |input: usize, i: usize, values: &mut [f32]| {
         (0..length).for_each(|at| values[at] = if input == 2 { given(i, at) } else { digit(i, at) });
     };
-    let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(1)), 1)?;
+    let mut session = Session::new(graph.clone(), Parameters::initialize(&graph, Key::new(1)), 1)?;
     session.start_training(loss, &[correct], Adam::default());
     (0..150).for_each(|_| _ = session.train_step(&Step::new(64, &copies, 3e-3)));
     if session.metric_mean(0, 64) > 0.9 { Ok(()) } else { Err("the transformer has not learned to copy".into()) }

@@ -10,7 +10,7 @@ pub use vitreous_engine::random::Key;
 #[repr(u64)]
 pub enum Purpose {
     /// Initial values of parameters.
-    Initialise = 1,
+    Initialize = 1,
     /// Order of the images in an epoch.
     Shuffle = 2,
     /// Random changes to an image.

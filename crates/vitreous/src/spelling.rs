@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misspelled_word_finds_its_neighbour_and_nonsense_finds_none() {
+    fn a_misspelled_word_finds_its_neighbor_and_nonsense_finds_none() {
         assert_eq!(nearest("embed_dm", ["embed_dim", "depth"]), Some("embed_dim"));
         assert_eq!(nearest("zebra", ["embed_dim", "depth"]), None);
         let presets = ["digits", "mnist-vit", "mnist-vit-upright", "fashion-vit", "mnist-cnn"];

@@ -222,7 +222,7 @@ impl Session {
     /// When training was not started, or the state is of another graph or another optimizer.
     pub fn restore(&mut self, parameters: &Parameters, optimizer: &OptimizerState) {
         let training = self.training.as_mut().expect("training was started");
-        assert_eq!(training.moments.len(), optimizer.moments.len(), "moments of another optimiser");
+        assert_eq!(training.moments.len(), optimizer.moments.len(), "moments of another optimizer");
         training.updates = optimizer.updates;
         let to = training.moments.iter_mut().chain([&mut self.parameters]);
         for (to, from) in to.zip(optimizer.moments.iter().chain([parameters])) {

@@ -122,7 +122,7 @@ mod tests {
         let mut graph = Graph::new();
         let x = graph.input("x", [3]).unwrap();
         let y = graph.linear("y", x, 5, crate::ops::LinearInit::pytorch(3)).unwrap();
-        let parameters = Parameters::initialise(&graph, Key::new(7));
+        let parameters = Parameters::initialize(&graph, Key::new(7));
         let mut session = Session::new(graph, parameters, 2).unwrap();
         let ones = |_: usize, _: usize, values: &mut [f32]| values.fill(1.0);
         session.infer(&[y], 1, &ones);

@@ -77,7 +77,7 @@ impl Parameters {
     }
 
     /// Initializes every parameter by its rule, each from a random stream of its own name.
-    pub fn initialise(graph: &Graph, key: Key) -> Self {
+    pub fn initialize(graph: &Graph, key: Key) -> Self {
         let mut parameters = Parameters::zeros(graph);
         for (index, param) in graph.parameters().iter().enumerate() {
             param.init.fill(key.with_name(&param.name), parameters.get_mut(ParamId(index)));

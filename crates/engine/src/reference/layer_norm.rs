@@ -1,7 +1,7 @@
 //! Layer norm and its gradients, row by row.
 
 /// A row's (x - mean) / sqrt(variance + eps), and 1 / sqrt(variance + eps); the variance divides by n.
-fn normalise(row: &[f64], eps: f64) -> (Vec<f64>, f64) {
+fn normalize(row: &[f64], eps: f64) -> (Vec<f64>, f64) {
     let n = row.len() as f64;
     let mean = row.iter().sum::<f64>() / n;
     let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;
@@ -13,9 +13,9 @@ fn normalise(row: &[f64], eps: f64) -> (Vec<f64>, f64) {
 pub(crate) fn forward(x: &[f64], weight: &[f64], bias: &[f64], eps: f64) -> Vec<f64> {
     let mut y = Vec::with_capacity(x.len());
     for row in x.chunks_exact(weight.len()) {
-        let (normalised, _) = normalise(row, eps);
+        let (normalized, _) = normalize(row, eps);
         for i in 0..row.len() {
-            y.push(normalised[i] * weight[i] + bias[i]);
+            y.push(normalized[i] * weight[i] + bias[i]);
         }
     }
     y
@@ -26,12 +26,12 @@ pub(crate) fn input_grad(dy: &[f64], x: &[f64], weight: &[f64], eps: f64) -> Vec
     let features = weight.len();
     let mut dx = Vec::with_capacity(x.len());
     for (dy, row) in dy.chunks_exact(features).zip(x.chunks_exact(features)) {
-        let (normalised, inverse_std) = normalise(row, eps);
+        let (normalized, inverse_std) = normalize(row, eps);
         let g: Vec<f64> = dy.iter().zip(weight).map(|(dy, weight)| dy * weight).collect();
         let mean = g.iter().sum::<f64>() / features as f64;
-        let slope = g.iter().zip(&normalised).map(|(g, n)| g * n).sum::<f64>() / features as f64;
+        let slope = g.iter().zip(&normalized).map(|(g, n)| g * n).sum::<f64>() / features as f64;
         for i in 0..features {
-            dx.push((g[i] - mean - normalised[i] * slope) * inverse_std);
+            dx.push((g[i] - mean - normalized[i] * slope) * inverse_std);
         }
     }
     dx
@@ -41,9 +41,9 @@ pub(crate) fn input_grad(dy: &[f64], x: &[f64], weight: &[f64], eps: f64) -> Vec
 pub(crate) fn param_grads(dy: &[f64], x: &[f64], features: usize, eps: f64) -> [Vec<f64>; 2] {
     let (mut dweight, mut dbias) = (vec![0.0; features], vec![0.0; features]);
     for (dy, row) in dy.chunks_exact(features).zip(x.chunks_exact(features)) {
-        let (normalised, _) = normalise(row, eps);
+        let (normalized, _) = normalize(row, eps);
         for i in 0..features {
-            dweight[i] += dy[i] * normalised[i];
+            dweight[i] += dy[i] * normalized[i];
             dbias[i] += dy[i];
         }
     }

@@ -38,14 +38,14 @@ pub(crate) fn grads(dy: &[f64], x: &[f64], weight: &[f64], groups: usize, eps: f
     for set in sets(x.len(), channels, groups) {
         let [mean, variance] = mean_and_variance(x, &set);
         let inverse_std = 1.0 / (variance + eps).sqrt();
-        let normalised = |i: usize| (x[i] - mean) * inverse_std;
+        let normalized = |i: usize| (x[i] - mean) * inverse_std;
         let g = |i: usize| dy[i] * weight[i % channels];
         let count = set.len() as f64;
         let g_mean = set.iter().map(|&i| g(i)).sum::<f64>() / count;
-        let slope = set.iter().map(|&i| g(i) * normalised(i)).sum::<f64>() / count;
+        let slope = set.iter().map(|&i| g(i) * normalized(i)).sum::<f64>() / count;
         for i in set {
-            dx[i] = (g(i) - g_mean - normalised(i) * slope) * inverse_std;
-            dweight[i % channels] += dy[i] * normalised(i);
+            dx[i] = (g(i) - g_mean - normalized(i) * slope) * inverse_std;
+            dweight[i % channels] += dy[i] * normalized(i);
             dbias[i % channels] += dy[i];
         }
     }

@@ -38,7 +38,7 @@ fn shows(isa: Isa, operation: Operation, place: usize) -> bool {
     let image = graph.input("image", [19, SIDE, SIDE]).expect("a map");
     let map = graph.channels_last("map", image).expect("a map");
     let out = operation(&mut graph, map).expect("it takes a map");
-    let parameters = Parameters::initialise(&graph, Key::new(3));
+    let parameters = Parameters::initialize(&graph, Key::new(3));
     let fill = |_: usize, _: usize, values: &mut [f32]| {
         values.fill(1.0);
         values[place] = f32::NAN;

@@ -46,7 +46,7 @@ fn a_step_with_a_nonfinite_loss_changes_no_parameter_and_no_statistic() {
     for threads in [1, 2] {
         for only_finite in [false, true] {
             let (graph, loss) = network().expect("the shapes fit");
-            let parameters = Parameters::initialise(&graph, Key::new(3));
+            let parameters = Parameters::initialize(&graph, Key::new(3));
             let mut session = Session::new(graph, parameters, threads).expect("a model");
             session.start_training(loss, &[], Adam::default());
             let good = images(0.0);

@@ -1,5 +1,5 @@
 //! Optimizers with weight decay and clipping over five steps of a small network: Adam, AdamW and SGD against the formulas
-//! in f64, others against files of weights that `golden/make_optimizers.py` computed from the formulas.
+//! in f64, others against weights files that `golden/make_optimizers.py` computed from the formulas.
 
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, LinearInit};
@@ -63,7 +63,7 @@ fn check(rule: impl Into<Rule>, threads: usize, [decay, clip]: Common, formula: 
     let optimizer = Optimizer { weight_decay: decay, clip: (clip < f64::MAX).then_some(clip), ..rule.into().into() };
     let (graph, loss) = network().expect("the shapes fit");
     let mut session =
-        Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), threads).expect("a model");
+        Session::new(graph.clone(), Parameters::initialize(&graph, Key::new(3)), threads).expect("a model");
     session.start_training(loss, &[], optimizer);
     let mut values = flat(&graph, session.parameters());
     let mut kept = vec![[0.0; 2]; values.len()];
@@ -159,7 +159,7 @@ fn the_average_follows_the_parameters_and_does_not_change_them() {
     for ([plain, averaged], rule) in pairs.into_iter().flat_map(|pair| [(pair, WideRule::default()), (pair, wide)]) {
         let [mut plain, mut averaged] = [plain, averaged].map(|optimizer| {
             let (graph, loss) = network().expect("the shapes fit");
-            let parameters = Parameters::initialise(&graph, Key::new(3));
+            let parameters = Parameters::initialize(&graph, Key::new(3));
             let mut session = Session::new(graph, parameters, 2).expect("a model");
             session.set_wide_rule(rule);
             session.start_training(loss, &[], optimizer);
@@ -204,7 +204,7 @@ fn the_average_follows_the_parameters_and_does_not_change_them() {
 #[test]
 fn the_loss_is_divided_by_the_targets_of_the_step() {
     let (graph, loss) = network().expect("the shapes fit");
-    let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), 2).expect("a model");
+    let mut session = Session::new(graph.clone(), Parameters::initialize(&graph, Key::new(3)), 2).expect("a model");
     session.start_training(loss, &[], Sgd::default());
     let step = Step::new(IMAGES, &fill, 0.1);
     let (mean, mean_loss) = session.gradients(&step);
@@ -219,7 +219,7 @@ fn the_loss_is_divided_by_the_targets_of_the_step() {
 #[test]
 fn parameters_are_restored_after_a_panic_in_with_average() {
     let (graph, loss) = network().expect("the shapes fit");
-    let mut session = Session::new(graph.clone(), Parameters::initialise(&graph, Key::new(3)), 2).expect("a model");
+    let mut session = Session::new(graph.clone(), Parameters::initialize(&graph, Key::new(3)), 2).expect("a model");
     session.start_training(loss, &[], Optimizer { average: Some(Average { decay: 0.9 }), ..Adam::default().into() });
     for _ in 0..3 {
         session.train_step(&Step::new(IMAGES, &fill, 0.01));

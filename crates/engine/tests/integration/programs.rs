@@ -52,7 +52,7 @@ fn close(what: &str, found: &[f32], expected: &[f64], floor: f64) -> Result<(), 
 }
 
 fn session(model: &Model, threads: usize, isa: Isa) -> Session {
-    let parameters = Parameters::initialise(&model.graph, Key::new(5));
+    let parameters = Parameters::initialize(&model.graph, Key::new(5));
     Session::with_isa(model.graph.clone(), parameters, threads, isa).expect("a model")
 }
 
@@ -81,7 +81,7 @@ fn check_gradients(cases: u32, seed: u64, rule: WideRule) {
     check(cases, seed, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
-        let parameters = Parameters::initialise(&model.graph, Key::new(5));
+        let parameters = Parameters::initialize(&model.graph, Key::new(5));
         let step = step(&data, images);
         let expected = reference_step(&model, &parameters, &data, &step);
         prop_assume!(!is_near_a_kink(&model, &expected));
@@ -122,7 +122,7 @@ fn inferred_values_equal_the_reference() {
     check(300, 2, |spec, images| {
         let model = spec.build();
         let data = Data::new(&model, images);
-        let parameters = Parameters::initialise(&model.graph, Key::new(5));
+        let parameters = Parameters::initialize(&model.graph, Key::new(5));
         let expected = reference_infer(&model, &parameters, &data);
         let mut nodes = vec![model.logits, model.correct];
         nodes.extend(&model.taps);
@@ -238,7 +238,7 @@ fn a_table_that_two_lengths_read_starts_from_zero_at_every_part() {
     let images = 37;
     let data = Data::new(&model, images);
     let step = step(&data, images);
-    let expected = reference_step(&model, &Parameters::initialise(&model.graph, Key::new(5)), &data, &step);
+    let expected = reference_step(&model, &Parameters::initialize(&model.graph, Key::new(5)), &data, &step);
     let mut session = session(&model, 1, Isa::best());
     session.start_training(model.loss, &[], Adam::default());
     for _ in 0..2 {
@@ -276,7 +276,7 @@ fn batch_norm_sees_one_micro_batch_at_a_time_and_updates_its_statistics() {
     let data = Data::new(&model, images);
     let training = vitreous_engine::autodiff::differentiate(&model.graph, model.loss).graph;
     for micro_batches in [1, 2, 5, 40] {
-        let parameters = Parameters::initialise(&model.graph, Key::new(5));
+        let parameters = Parameters::initialize(&model.graph, Key::new(5));
         let wide = |id| parameters.get(id).iter().map(|&x| f64::from(x)).collect();
         let mut values: Vec<Vec<f64>> = parameters_of(&model).iter().map(|&(id, _)| wide(id)).collect();
         let mut expected: Vec<Vec<f64>> = values.iter().map(|value| vec![0.0; value.len()]).collect();

@@ -27,7 +27,7 @@ fn network(has_norm: bool) -> Result<(Graph, NodeId), GraphError> {
 
 fn session(has_norm: bool, optimizer: Optimizer, threads: usize) -> Session {
     let (graph, loss) = network(has_norm).expect("the shapes fit");
-    let parameters = Parameters::initialise(&graph, Key::new(3));
+    let parameters = Parameters::initialize(&graph, Key::new(3));
     let mut session = Session::new(graph, parameters, threads).expect("a model");
     session.start_training(loss, &[], optimizer);
     session

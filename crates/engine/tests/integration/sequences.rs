@@ -73,7 +73,7 @@ fn losses_hits_and_gradients_equal_the_reference_for_any_number_of_threads() {
     let keys: Vec<Key> = (0..IMAGES as u64).map(|i| step.dropout.with(step.first + i)).collect();
     for (heads, width) in [(1, 5), (8, 8), (6, 12), (3, 9), (2, 34)] {
         let (graph, [loss, correct]) = model(heads, width).expect("the shapes fit");
-        let parameters = Parameters::initialise(&graph, Key::new(5));
+        let parameters = Parameters::initialize(&graph, Key::new(5));
         let id = |name: &str| graph.find_parameter(name).expect("its own");
         let names: Vec<&str> = graph.parameters().iter().map(|param| param.name.as_str()).collect();
         let values = names.iter().map(|name| parameters.get(id(name)).iter().map(|&x| f64::from(x)).collect());

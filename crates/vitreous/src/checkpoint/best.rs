@@ -117,7 +117,7 @@ fn named(run: &Folder) -> Option<BTreeSet<String>> {
     Some(named)
 }
 
-/// Returns the SHA-256 of a file of weights that is as long as its header says.
+/// Returns the SHA-256 of a weights file that is as long as its header says.
 fn sha256_of_weights(run: &Folder, name: &str) -> io::Result<String> {
     let mut file = run.open_file(name)?;
     length::check(&mut file)?;

@@ -1,4 +1,4 @@
-//! The header of a file of weights: names, shapes and places of the tensors, and what it takes to use them.
+//! The header of a weights file: names, shapes and places of the tensors, and what it takes to use them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -19,7 +19,7 @@ const FORMAT: &str = "1";
 /// Data starts at a multiple of so many bytes, so that a reader may map the file and use it in place.
 const ALIGNMENT: usize = 64;
 
-/// What a file of weights says of itself.
+/// What a weights file says of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
     /// Names of the classes, by label.
@@ -30,7 +30,7 @@ pub struct Metadata {
     pub config: String,
     /// Epochs that were completed.
     pub epoch: u64,
-    /// Optimiser steps that were taken.
+    /// Optimizer steps that were taken.
     pub step: u64,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn check(path: &Path, about: Option<&HashMap<String, String>>, data: 
     if found == *written { Ok(()) } else { Err(CheckpointError::changed(path)) }
 }
 
-/// Returns what a file of weights says of itself, the hash over all of it among it.
+/// Returns what a weights file says of itself, the hash over all of it among it.
 pub(super) fn about(graph: &Graph, parameters: &Parameters, metadata: &Metadata) -> BTreeMap<&'static str, String> {
     let mut about: BTreeMap<&str, String> = BTreeMap::from([
         // What readers of PyTorch's files look for.

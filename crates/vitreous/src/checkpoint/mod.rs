@@ -28,7 +28,7 @@ pub use state::{Found, SavedState, State, StateTensors, find_state, forget_all_b
 pub use state_error::StateError;
 pub use tensors::TensorFile;
 
-/// A file of weights in memory, of which the header was read.
+/// A weights file in memory, of which the header was read.
 pub struct SavedWeights {
     path: PathBuf,
     bytes: Vec<u8>,

@@ -1,5 +1,5 @@
 //! Safetensors files written and read: a header, then the values of one graph's parameters, or of several such sets
-//! (the weights of a training and the moments of its optimiser).
+//! (the weights of a training and the moments of its optimizer).
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -25,7 +25,7 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Makes a file of weights.
+    /// Makes a weights file.
     pub fn weights(graph: &Graph, parameters: &Arc<Parameters>, metadata: &Metadata) -> TensorFile {
         TensorFile::new(graph, &header::about(graph, parameters, metadata), &[("", parameters.clone())])
     }

@@ -1,4 +1,4 @@
-//! What is saved is what is loaded, and no way to lie in a file of weights is believed.
+//! What is saved is what is loaded, and no way to lie in a weights file is believed.
 
 use std::fs;
 use std::path::PathBuf;

@@ -193,7 +193,7 @@ fn survive_file_size_limits() {
 #[cfg(not(unix))]
 fn survive_file_size_limits() {}
 
-/// Prints what is wrong with the command line, in colours unless an argument in it has to be escaped.
+/// Prints what is wrong with the command line, in colors unless an argument in it has to be escaped.
 fn refuse(error: &clap::Error) -> ExitCode {
     if let (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) =
         (error.kind(), error.get(ContextKind::InvalidArg))

@@ -35,7 +35,7 @@ pub struct Args {
     /// The run: its folder, or its name under runs/; it may also stand before the images
     #[arg(long, value_name = "RUN")]
     run: Option<PathBuf>,
-    /// best or last of the run; without a run, a file of weights [default: best, or last where there are no best]
+    /// best or last of the run; without a run, a weights file [default: best, or last where there are no best]
     #[arg(long, value_name = "NAME|FILE")]
     weights: Option<String>,
     /// How many classes to show [default: 5]
@@ -190,7 +190,7 @@ fn weights_of(args: &Args) -> Result<(PathBuf, Option<PixelRanges>), CliError> {
             let known: Vec<String> = known.collect();
             let hint = match spelling::nearest(name, known.iter().map(String::as_str)) {
                 Some(nearest) => format!("did you mean {nearest}?"),
-                None => format!("use {}, or a file of weights without --run", known.join(" or ")),
+                None => format!("use {}, or a weights file without --run", known.join(" or ")),
             };
             CliError::user(format!("a run has no weights `{name}` (--weights)"), Some(hint))
         })?),

@@ -12,7 +12,7 @@ use crate::{durations, numbers, text};
 /// Time for which a line stays at least before the next one takes its place.
 const STAYS: Duration = Duration::from_millis(100);
 
-/// Greatest and least width of the bar, its ends counted; a shorter one is left out.
+/// Largest and least width of the bar, its ends counted; a shorter one is left out.
 const BAR: [usize; 2] = [24, 10];
 
 /// Parts from this number on are left out rather than the bar.

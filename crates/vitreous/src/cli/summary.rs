@@ -32,7 +32,7 @@ pub struct Args {
     /// The folder of a run, to show its model
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["preset", "config", "model", "data"])]
     run: Option<PathBuf>,
-    /// Images in one optimiser step, for the memory
+    /// Images in one optimizer step, for the memory
     #[arg(short, long, value_name = "N")]
     batch_size: Option<usize>,
     /// Threads, for the memory [default: one for each processor]
@@ -114,7 +114,7 @@ fn config(args: &Args) -> Result<ResolvedConfig, CliError> {
 fn memory_line(memory: &Memory, batch_size: usize, threads: usize) -> String {
     let parts = [
         ("parameters", memory.parameters),
-        ("optimiser", memory.optimizer),
+        ("optimizer", memory.optimizer),
         ("gradients", memory.gradients),
         ("packed weights", memory.packed),
         ("activations", memory.activations),

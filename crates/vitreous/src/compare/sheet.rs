@@ -263,7 +263,7 @@ fn notes(comparison: &Comparison, further: &[String], several: bool) -> Vec<Stri
         notes.push("FLOPs: forward pass of one image; a multiply-add is two".to_string());
     }
     if several {
-        let text = "runs that differ only in the seed are one row: mean ± standard deviation (least to greatest)";
+        let text = "runs that differ only in the seed are one row: mean ± standard deviation (least to largest)";
         notes.push(text.to_string());
     }
     if rows.iter().any(|row| row.train_acc.is_some() && !row.train_acc_measured) {

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_column_finds_its_neighbour() {
+    fn an_unknown_column_finds_its_neighbor() {
         let error = comparison().sort("tset", false).unwrap_err();
         assert_eq!(error.to_string(), "no column `tset` to sort by");
         assert_eq!(error.hint().unwrap(), "did you mean `test`?");

@@ -13,7 +13,7 @@ pub struct Spread {
     pub sd: Option<f64>,
     /// The least.
     pub min: f64,
-    /// The greatest.
+    /// The largest.
     pub max: f64,
 }
 

@@ -8,7 +8,7 @@ use crate::advice::Suggestion;
 config_table! {
     /// Random changes to training images, as written. Validation and test images are never changed.
     pub struct AugmentSpec in "augment" {
-        /// Probability of a mirror image.
+        /// Probability of a horizontal flip.
         horizontal_flip: f64 = 0.0, range Range::Between(0.0, 1.0), example 0.5;
         /// Pad by N black pixels on each side, then cut out a random square of the old size. 0 is off.
         crop_padding: usize = 0, range Range::Whole(0, IMAGE_SIZE_MAX as u64), example 4;
@@ -41,10 +41,10 @@ impl Field for ResizedCrop {
         self.check_ranges()?;
         let ranges =
             [("augment.random_resized_crop.scale", self.scale), ("augment.random_resized_crop.ratio", self.ratio)];
-        for (key, [least, greatest]) in ranges {
-            if least > greatest {
-                let rule = RuleError::new(key, vec![least, greatest], "has its ends in the wrong order");
-                return Err(rule.suggest(Suggestion::new().set(key, vec![greatest, least])));
+        for (key, [least, largest]) in ranges {
+            if least > largest {
+                let rule = RuleError::new(key, vec![least, largest], "has its ends in the wrong order");
+                return Err(rule.suggest(Suggestion::new().set(key, vec![largest, least])));
             }
         }
         Ok(())

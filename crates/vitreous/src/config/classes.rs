@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_class_is_named_with_its_neighbour() {
+    fn an_unknown_class_is_named_with_its_neighbor() {
         assert_eq!(
             refused("cat,dgo", &PETS),
             ["classes lists `dgo`, which is not a class of the data", "did you mean `dog`?"]

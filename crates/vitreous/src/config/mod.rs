@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelled_key_finds_its_neighbour() {
+    fn a_misspelled_key_finds_its_neighbor() {
         let [text, hint] = refused("[model]\nembed_dm = 64");
         assert_eq!(text, "unknown key `embed_dm` (my.toml, [model])");
         assert_eq!(hint, "did you mean model.embed_dim?");
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_have_neighbours_too() {
+    fn tables_have_neighbors_too() {
         let [text, hint] = refused("[modle]\ndepth = 3");
         assert_eq!(text, "unknown table `modle` (my.toml)");
         assert_eq!(hint, "did you mean `model`?");
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_file_is_named_and_a_preset_recognised() {
+    fn an_absent_file_is_named_and_a_preset_recognized() {
         let error = Layers::new().add_file(Path::new("no/such.toml")).unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with("cannot read the config: ") && text.ends_with(" (no/such.toml)"), "{text}");

@@ -267,13 +267,13 @@ impl Range {
         let rounded = number.real() as f32;
         match (self, number) {
             (Range::All, _) => true,
-            (Range::Whole(least, greatest), Number::Whole(number)) => (least..=greatest).contains(&number),
+            (Range::Whole(least, largest), Number::Whole(number)) => (least..=largest).contains(&number),
             (Range::Whole(..), Number::Real(_)) => false,
-            (Range::Between(least, greatest), number) => (least..=greatest).contains(&number.real()),
+            (Range::Between(least, largest), number) => (least..=largest).contains(&number.real()),
             (Range::BelowOne, number) => (0.0..1.0).contains(&number.real()) && rounded < 1.0,
             (Range::Positive, _) => rounded > 0.0 && rounded.is_finite(),
             (Range::NotNegative, number) => number.real() >= 0.0 && number.real().is_finite(),
-            (Range::UpTo(greatest), number) => rounded > 0.0 && number.real() <= greatest,
+            (Range::UpTo(largest), number) => rounded > 0.0 && number.real() <= largest,
         }
     }
 
@@ -299,15 +299,15 @@ impl Range {
         match self {
             Range::All => "any".to_string(),
             Range::Whole(least, WHOLE_MAX..) if least > 0 => format!("at least {least}"),
-            Range::Whole(0, greatest @ WHOLE_MAX..) => format!("at most {greatest}"),
-            Range::Whole(least, greatest) => format!("between {least} and {greatest}"),
-            Range::Between(least, greatest) => {
-                format!("between {} and {}", numbers::number(least), numbers::number(greatest))
+            Range::Whole(0, largest @ WHOLE_MAX..) => format!("at most {largest}"),
+            Range::Whole(least, largest) => format!("between {least} and {largest}"),
+            Range::Between(least, largest) => {
+                format!("between {} and {}", numbers::number(least), numbers::number(largest))
             }
             Range::BelowOne => "at least 0 and below 1".to_string(),
             Range::Positive => "above 0".to_string(),
             Range::NotNegative => "at least 0".to_string(),
-            Range::UpTo(greatest) => format!("above 0 and at most {}", numbers::number(greatest)),
+            Range::UpTo(largest) => format!("above 0 and at most {}", numbers::number(largest)),
         }
     }
 }

@@ -201,7 +201,7 @@ mod tests {
         DataCheck::new(&train, validation.as_ref(), &facts.class_names, source, &facts.passed_over)
     }
 
-    /// Pictures of a class, each of its own colour and with a width of `size` and more.
+    /// Pictures of a class, each of its own color and with a width of `size` and more.
     fn write_class(root: &Path, class: &str, count: u32, size: u32) {
         for i in 0..count {
             let color = [i as u8, (i >> 8) as u8, class.bytes().fold(0, u8::wrapping_add)];

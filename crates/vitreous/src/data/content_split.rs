@@ -130,11 +130,11 @@ fn divide_by_content(hashes: &[u64], labels: &[u16], num_classes: usize, spec: &
     let mut forced = Forced::default();
     for members in &by_class {
         let of_class = || members.iter().map(|&place| hashes[place]);
-        let (Some(least), Some(greatest)) = (of_class().min(), of_class().max()) else { continue };
+        let (Some(least), Some(largest)) = (of_class().min(), of_class().max()) else { continue };
         // Copies of one file go together, so of images that are all alike none validates.
-        let (extreme, side, moved) = match (by_hash(least), by_hash(greatest)) {
-            (true, true) => (greatest, false, &mut forced.train),
-            (false, false) if least != greatest => (least, true, &mut forced.validation),
+        let (extreme, side, moved) = match (by_hash(least), by_hash(largest)) {
+            (true, true) => (largest, false, &mut forced.train),
+            (false, false) if least != largest => (least, true, &mut forced.validation),
             _ => continue,
         };
         for &place in members.iter().filter(|&&place| hashes[place] == extreme) {

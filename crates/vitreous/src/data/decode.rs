@@ -1,9 +1,9 @@
 //! Turns one picture file into the bytes of one image: decoded, converted, scaled, upright, planar.
 //!
 //! - The format is told by content, not by the file's ending. Of an animation the first frame counts.
-//! - 16 bits become 8 by rounding. Transparent parts show white. Gray from colour is ITU-R 601 luma, as in JPEG itself
+//! - 16 bits become 8 by rounding. Transparent parts show white. Gray from color is ITU-R 601 luma, as in JPEG itself
 //!   and in Pillow's mode `L`.
-//! - Scaling is that of torchvision on Pillow images, to the byte (`resample.rs`). Colour profiles are ignored.
+//! - Scaling is that of torchvision on Pillow images, to the byte (`resample.rs`). Color profiles are ignored.
 //! - The orientation in EXIF data is obeyed, whatever the format.
 
 mod jpeg;
@@ -190,7 +190,7 @@ fn scaled_size(size: (usize, usize), wanted: (usize, usize), resize: Resize) -> 
     }
 }
 
-/// Half of what is too much, halves to the even neighbour, as Python rounds.
+/// Half of what is too much, halves to the even neighbor, as Python rounds.
 fn centred(surplus: usize) -> usize {
     let half = surplus / 2;
     if surplus.is_multiple_of(2) { half } else { half + half % 2 }
@@ -300,7 +300,7 @@ mod tests {
         chunk(b"RIFF", &body)
     }
 
-    /// Decodes to 8x8 and returns the colours of the corners, clockwise from the top left.
+    /// Decodes to 8x8 and returns the colors of the corners, clockwise from the top left.
     fn corners(bytes: Vec<u8>) -> [char; 4] {
         let image = decode(bytes, shape(3, 8, 8), Resize::Squash).unwrap();
         [(0, 0), (0, 7), (7, 7), (7, 0)].map(|(y, x)| {
@@ -380,7 +380,7 @@ mod tests {
             [&(bytes.len() as u32).to_be_bytes(), name, bytes, &crc.sum().to_be_bytes()].concat()
         };
         let mut rows = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-        rows.write_all(&[0, 2]).unwrap(); // one row, no filter, colour 2
+        rows.write_all(&[0, 2]).unwrap(); // one row, no filter, color 2
         let png = [
             b"\x89PNG\r\n\x1a\n".to_vec(),
             chunk(b"IHDR", &[0, 0, 0, 1, 0, 0, 0, 1, 8, 3, 0, 0, 0]),

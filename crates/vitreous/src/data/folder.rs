@@ -22,7 +22,7 @@ use crate::config::classes::{ClassSubset, spelling};
 use crate::config::data::Resize;
 use crate::parallel::on_threads;
 
-/// Greatest number of classes.
+/// Largest number of classes.
 pub(super) const CLASSES_MAX: usize = 10_000;
 
 /// One picture file and its class.
@@ -69,7 +69,7 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Lists a folder; other classes than those asked for are passed over.
+    /// Lists a folder; other classes than those asked for are ignored.
     ///
     /// # Errors
     /// When it has no classes, a class has no pictures or shares a folder with another, a class is in another split but

@@ -14,7 +14,7 @@ use crate::config::data::IMAGE_SIZE_MAX;
 use crate::numbers::counted;
 use crate::regular;
 
-/// Greatest number of bytes of images in one file.
+/// Largest number of bytes of images in one file.
 pub const BYTES_MAX: u64 = 1 << 33;
 /// Deflate cannot make more of a byte than this (zlib, "Technical Details", maximum compression factor).
 const INFLATION_MAX: u64 = 1032;

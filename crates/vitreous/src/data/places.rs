@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_python_version_of_cifar_is_recognised() {
+    fn the_python_version_of_cifar_is_recognized() {
         let here = tempfile::tempdir().unwrap();
         write(&here.path().join("cifar-10-batches-py/data_batch_1"), b"pickled");
         let [text, hint] = refused("cifar10", Some(here.path()), here.path());

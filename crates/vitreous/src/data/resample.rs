@@ -17,7 +17,7 @@ struct Tap {
 impl Tap {
     /// Pixel `place` of `from` pixels scaled to `to`.
     fn new(place: usize, from: usize, to: usize) -> Tap {
-        // Without this a pixel would also reach for its neighbour, with weight 0.
+        // Without this a pixel would also reach for its neighbor, with weight 0.
         if from == to {
             return Tap { start: place, weights: vec![1 << WEIGHT_BITS] };
         }

@@ -74,7 +74,7 @@ pub fn write_cifar(folder: &Path) {
     write(&folder.join("test_batch.bin"), &cifar(0, 11));
 }
 
-/// A picture file of one colour.
+/// A picture file of one color.
 pub fn picture(format: ImageFormat, width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     RgbImage::from_pixel(width, height, image::Rgb(color)).write_to(&mut bytes, format).unwrap();

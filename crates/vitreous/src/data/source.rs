@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn normalisation_must_have_a_value_for_each_channel() {
+    fn normalization_must_have_a_value_for_each_channel() {
         let given = DataSpec { mean: Some(vec![0.5; 3]), ..DataSpec::default() };
         assert_eq!(refused(&given), "3 values in mean do not fit images of digits, which need 1 ([data])");
     }

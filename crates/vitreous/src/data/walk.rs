@@ -1,6 +1,6 @@
 //! Walks through folders of pictures: what lies where, each real folder once, and which files are not used.
 //!
-//! - Hidden entries are passed over. Links are followed.
+//! - Hidden entries are ignored. Links are followed.
 //! - A folder that was reached through a link is walked once for each class, whichever way leads to it, so cycles end. A
 //!   folder that a link puts into a second class is an error: its pictures would count under both.
 //! - A name that is not valid Unicode is written with `\xNN` for each byte that is not.

@@ -1,4 +1,4 @@
-//! A trained model with everything that it takes to use it, from one file of weights.
+//! A trained model with everything that it takes to use it, from one weights file.
 
 use std::path::Path;
 
@@ -23,12 +23,12 @@ pub struct Classifier {
     metadata: Metadata,
     model: Model,
     session: Session,
-    /// Normalises; makes no random changes.
+    /// Normalizes; makes no random changes.
     augment: Augment,
 }
 
 impl Classifier {
-    /// Reads a file of weights and makes the model that it describes, to run on so many threads.
+    /// Reads a weights file and makes the model that it describes, to run on so many threads.
     ///
     /// # Errors
     /// When the file cannot be read or is damaged, or what it says of itself does not agree.
@@ -50,7 +50,7 @@ impl Classifier {
         }
         let bad = |&&value: &&f32| !(value > 0.0 && value.is_finite());
         if let Some(value) = std.iter().find(bad).or_else(|| mean.iter().find(|mean| !mean.is_finite())) {
-            return Err(contradiction(format!("images cannot be normalised by {value}")));
+            return Err(contradiction(format!("images cannot be normalized by {value}")));
         }
         let parameters = saved.parameters(&model.graph)?;
         drop(saved);
@@ -64,7 +64,7 @@ impl Classifier {
         &self.config
     }
 
-    /// What the file of weights says of itself.
+    /// What the weights file says of itself.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -203,7 +203,7 @@ impl Classifier {
 
 /// Calls `each` with the place and the logits of every image of a set, in order; of a strip, those after the right words.
 ///
-/// `augment` normalises; its random changes are not made.
+/// `augment` normalizes; its random changes are not made.
 pub fn for_each_logits(
     session: &mut Inference<'_>,
     model: &Model,
@@ -253,7 +253,7 @@ impl Examples for Alone<'_> {
     }
 }
 
-/// Makes the config that a file of weights holds, and with it all sizes of its model.
+/// Makes the config that a weights file holds, and with it all sizes of its model.
 fn resolve(path: &Path, metadata: &Metadata) -> Result<ResolvedConfig, EvaluateError> {
     let mut layers = Layers::new();
     layers.add_toml(&metadata.config, &path.display().to_string())?;
@@ -308,7 +308,7 @@ mod tests {
     fn loaded(metadata: &Metadata) -> Result<Classifier, EvaluateError> {
         let facts = ImageFacts { image_size: 15, channels: 1, num_classes: 3 };
         let model = models::build(&ModelSpec::Vit(spec()).with_facts(facts).unwrap(), 0.0).unwrap();
-        let parameters = Parameters::initialise(&model.graph, stream(5, Purpose::Initialise));
+        let parameters = Parameters::initialize(&model.graph, stream(5, Purpose::Initialize));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
         TensorFile::weights(&model.graph, &Arc::new(parameters), metadata).save(&path).unwrap();
@@ -344,7 +344,7 @@ mod tests {
         };
         let gray = refused(&normalized(&[0.1; 3], &[0.7]));
         assert_eq!(gray, format!("{lie}3 means and 1 deviations for 1 channels"));
-        assert_eq!(refused(&normalized(&[0.1], &[0.0])), format!("{lie}images cannot be normalised by 0"));
+        assert_eq!(refused(&normalized(&[0.1], &[0.0])), format!("{lie}images cannot be normalized by 0"));
         let model = ModelSpec::Vit(VitSpec { image_size: None, ..spec() });
         let config = Config { model, ..Config::default() }.to_toml();
         let unsaid = format!("{lie}the config does not say which images the model sees");

@@ -1,6 +1,6 @@
 //! What a trained model reaches on images it did not learn from.
 //!
-//! Images come without augmentation, in the order of the split. A [`Classifier`] is read from a file of weights alone;
+//! Images come without augmentation, in the order of the split. A [`Classifier`] is read from a weights file alone;
 //! [`Scores`] follow from logits and labels; a [`Report`] is what is kept of it in the run's folder.
 
 mod classes;
@@ -63,13 +63,13 @@ pub enum EvaluateError {
     /// The images have another shape than the model's.
     #[error("the images are {found}, but the model sees {expected}")]
     ImageShape { found: ImageShape, expected: ImageShape },
-    /// What the header of a file of weights says does not agree.
+    /// What the header of a weights file says does not agree.
     #[error("the header of the weights contradicts itself: {reason} ({})", path.display())]
     Contradiction { path: PathBuf, reason: String },
-    /// The file of weights is bad.
+    /// The weights file is bad.
     #[error(transparent)]
     Weights(#[from] CheckpointError),
-    /// The config in the file of weights is bad.
+    /// The config in the weights file is bad.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }

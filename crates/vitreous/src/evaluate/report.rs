@@ -29,7 +29,7 @@ pub struct Report {
     pub weights: Weights,
     /// Epochs after which they were saved.
     pub epoch: u64,
-    /// Optimiser steps after which they were saved.
+    /// Optimizer steps after which they were saved.
     pub step: u64,
     /// The data set's name or folder.
     pub data: String,

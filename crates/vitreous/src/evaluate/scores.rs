@@ -2,7 +2,7 @@
 //!
 //! A class with images that is never predicted has precision 0, as in scikit-learn with `zero_division=0`. A class
 //! without images has no precision, recall or F1, and the means over classes leave it out. Of equal logits the first
-//! counts as the greatest. A label whose logit is not a number is never right.
+//! counts as the largest. A label whose logit is not a number is never right.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::config::strips::words;
 use crate::data::Answer;
 use crate::record::EvaluationRecord;
 
-/// How many of the greatest logits the second accuracy looks at.
+/// How many of the largest logits the second accuracy looks at.
 const TOP: usize = 5;
 
 /// 97.5 % point of the normal distribution: a two-sided 95 % interval.
@@ -38,7 +38,7 @@ pub struct Tally {
 /// What a model says of one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
-    /// The class of the greatest logit.
+    /// The class of the largest logit.
     pub class: usize,
     /// The probability that the model gives it.
     pub probability: f64,
@@ -51,11 +51,11 @@ pub struct Scores {
     pub images: u64,
     /// Mean cross-entropy, without label smoothing.
     pub loss: f64,
-    /// Part of the images whose class has the greatest logit.
+    /// Part of the images whose class has the largest logit.
     pub top1: f64,
     /// Wilson's 95 % interval of `top1`.
     pub top1_interval: [f64; 2],
-    /// Part of the images whose class is among the five greatest logits.
+    /// Part of the images whose class is among the five largest logits.
     pub top5: f64,
     /// Mean precision over the classes that have images.
     pub precision_mean: f64,
@@ -123,7 +123,7 @@ impl Totals {
     /// # Shapes
     /// - `logits`: `[num_classes]`
     pub fn add_class(&mut self, logits: &[f32], label: usize) -> Verdict {
-        let class = greatest(logits);
+        let class = largest(logits);
         self.images += 1;
         self.targets += 1;
         self.loss += log_sum_exp(logits) - f64::from(logits[label]);
@@ -144,7 +144,7 @@ impl Totals {
         for (logits, word) in rows.filter_map(|(logits, word)| Some((logits, usize::from(word?)))) {
             self.targets += 1;
             self.loss += log_sum_exp(logits) - f64::from(logits[word]);
-            right &= greatest(logits) == word;
+            right &= largest(logits) == word;
         }
         self.images += 1;
         self.right += u64::from(right);
@@ -155,7 +155,7 @@ impl Totals {
         self.loss / self.targets.max(1) as f64
     }
 
-    /// Part of the images whose class has the greatest logit, or of the strips that are right.
+    /// Part of the images whose class has the largest logit, or of the strips that are right.
     pub fn top1(&self) -> f64 {
         part(self.right, self.images)
     }
@@ -238,8 +238,8 @@ pub fn wilson_interval(count: u64, of: u64) -> [f64; 2] {
     [((centre - half) / scale).clamp(0.0, p), ((centre + half) / scale).clamp(p, 1.0)]
 }
 
-/// Returns the place of the greatest logit, the first of equal ones; 0 where none is a number.
-fn greatest(logits: &[f32]) -> usize {
+/// Returns the place of the largest logit, the first of equal ones; 0 where none is a number.
+fn largest(logits: &[f32]) -> usize {
     let mut best = None;
     for (class, &logit) in logits.iter().enumerate() {
         if !logit.is_nan() && best.is_none_or(|best: usize| logit > logits[best]) {
@@ -249,7 +249,7 @@ fn greatest(logits: &[f32]) -> usize {
     best.unwrap_or(0)
 }
 
-/// Counts the classes that stand before one when the greatest logit comes first.
+/// Counts the classes that stand before one when the largest logit comes first.
 fn rank(logits: &[f32], class: usize) -> usize {
     let own = logits[class];
     if own.is_nan() {
@@ -268,7 +268,7 @@ fn probability(logits: &[f32], class: usize) -> f64 {
     (f64::from(logits[class]) - log_sum_exp(logits)).exp()
 }
 
-/// Returns the classes with the greatest probabilities, the greatest first, at most `count` of them.
+/// Returns the classes with the largest probabilities, the largest first, at most `count` of them.
 ///
 /// # Shapes
 /// - `logits`: `[num_classes]`
@@ -287,7 +287,7 @@ mod tests {
         (0..n).map(|i| format!("c{i}")).collect()
     }
 
-    /// Logits over `classes` that put classes in the given order, the first the greatest.
+    /// Logits over `classes` that put classes in the given order, the first the largest.
     fn ordered(classes: usize, order: &[usize]) -> Vec<f32> {
         let mut logits = vec![-100.0; classes];
         order.iter().enumerate().for_each(|(place, &class)| logits[class] = -(place as f32));
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_logits_the_first_is_the_greatest() {
+    fn of_equal_logits_the_first_is_the_largest() {
         let mut tally = Tally::new(&names(7));
         assert_eq!(tally.add(&[0.0; 7], 4).class, 0);
         tally.add(&[0.0; 7], 5);

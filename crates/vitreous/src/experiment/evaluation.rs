@@ -245,7 +245,7 @@ fn other_data(
         classes: None,
         val_fraction: 0.0,
         limit_train: None,
-        // Images are normalised as the model's own were.
+        // Images are normalized as the model's own were.
         mean: None,
         std: None,
         ..own.clone()

@@ -126,10 +126,10 @@ pub fn unused_files(facts: &Facts) -> impl Iterator<Item = String> {
     let folders = facts.ignored_folders.iter();
     let loose = (facts.loose_pictures > 0).then(|| {
         let count = numbers::count(facts.loose_pictures as u64);
-        format!("pictures that lie beside the class folders are passed over: {count}")
+        format!("pictures that lie beside the class folders are ignored: {count}")
     });
     folders
-        .map(|folder| format!("{} is passed over: splits are called train/, val/ and test/", folder.display()))
+        .map(|folder| format!("{} is ignored: splits are called train/, val/ and test/", folder.display()))
         .chain(runs)
         .chain(loose)
 }

@@ -19,7 +19,7 @@ use crate::{numbers, system_errors};
 /// Bytes of a tar header, and of the blocks in which files are stored.
 const BLOCK: usize = 512;
 
-/// Most bytes in an archive beside the files that are wanted: headers, and files that are passed over.
+/// Most bytes in an archive beside the files that are wanted: headers, and files that are ignored.
 const BESIDE_MAX: u64 = 1 << 20;
 
 /// Says in which way something is not what it should be.
@@ -106,7 +106,7 @@ pub fn unpack(reader: impl BufRead, members: &[Member], folder: &Path) -> Result
     })
 }
 
-/// Goes through an archive and gives each file that is wanted to `take`; anything else is passed over.
+/// Goes through an archive and gives each file that is wanted to `take`; anything else is ignored.
 ///
 /// # Errors
 /// When the archive is damaged, is larger than it may be, or lacks a wanted file or has it with another size, twice, or

@@ -22,7 +22,7 @@ use crate::config::train::Decay;
 pub struct Model {
     /// All operations, from the image to the loss.
     pub graph: Graph,
-    /// Input: the normalised image, `[channels, height, width]`.
+    /// Input: the normalized image, `[channels, height, width]`.
     pub image: NodeId,
     /// Input: the number of the image's class, `[]`; of a reader, the target words, `[positions]`.
     pub label: NodeId,

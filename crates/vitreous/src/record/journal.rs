@@ -73,7 +73,7 @@ pub struct Validation {
     pub loss: f64,
     /// Part of the images that were named right, or of the strips that were read right as a whole.
     pub accuracy: f64,
-    /// Part of the images whose class is among the five greatest logits; strips have no such thing.
+    /// Part of the images whose class is among the five largest logits; strips have no such thing.
     pub top5: Option<f64>,
 }
 

@@ -74,9 +74,9 @@ pub struct EvaluationRecord {
     pub images: u64,
     /// Mean cross-entropy; absent where it is no finite number.
     pub loss: Option<f64>,
-    /// Part of the images whose class has the greatest logit, or of the strips that were read right.
+    /// Part of the images whose class has the largest logit, or of the strips that were read right.
     pub top1: f64,
-    /// Part of the images whose class is among the five greatest logits; strips have no such thing.
+    /// Part of the images whose class is among the five largest logits; strips have no such thing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top5: Option<f64>,
     /// Of a reader, the width of the beam; 1 is greedy decoding.
@@ -203,7 +203,7 @@ pub struct MachineRecord {
 pub struct Results {
     /// Epochs that were completed.
     pub epochs: u64,
-    /// Optimiser steps.
+    /// Optimizer steps.
     pub steps: u64,
     /// Mean loss over the steps of the last epoch.
     pub train_loss: Option<f64>,

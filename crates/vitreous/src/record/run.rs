@@ -371,7 +371,7 @@ pub(super) mod tests {
             }
             assert_eq!(run.find_weights(Some(Weights::Last)).unwrap().0, Weights::Last);
         }
-        // No file of weights.
+        // No weights file.
         fs::create_dir(run.weights_path(Weights::Best)).unwrap();
         assert!(matches!(run.find_weights(None), Err(RecordError::LostBest { .. })));
     }

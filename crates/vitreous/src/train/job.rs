@@ -139,7 +139,7 @@ impl Job {
         self.threads
     }
 
-    /// Optimiser steps of an epoch.
+    /// Optimizer steps of an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
         self.epoch_images().div_ceil(self.config.train.step_images()) as u64
     }
@@ -149,7 +149,7 @@ impl Job {
         self.validation.as_ref().map_or(0.0, |set| set.len() as f64 / self.config.train.step_images() as f64)
     }
 
-    /// Optimiser steps of the whole run.
+    /// Optimizer steps of the whole run.
     pub fn steps(&self) -> u64 {
         let all = (self.config.train.epochs as u64).saturating_mul(self.steps_per_epoch());
         all.min(self.config.train.max_steps.unwrap_or(u64::MAX))
@@ -189,7 +189,7 @@ impl Job {
         }
     }
 
-    /// What files of weights say of themselves.
+    /// What weights files say of themselves.
     pub(super) fn metadata(&self) -> Metadata {
         let ResolvedConfig { data, augment, model, train } = self.config.clone();
         // Where the images lie and how many threads there were is no part of the model: `photos` is `a/photos/`.

@@ -25,7 +25,7 @@ pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (
     let mut weights = 2;
     let mut moments = 2;
     if config.train.model_ema_decay.is_some() {
-        // The files of weights are made of a copy of the average, states of one of the parameters.
+        // The weights files are made of a copy of the average, states of one of the parameters.
         weights += 1;
     }
     if config.train.keep == Keep::LowestTrainLoss {

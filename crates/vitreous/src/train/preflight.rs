@@ -15,7 +15,7 @@ use crate::numbers;
 /// States that are kept, and one that is being written.
 const STATES: u64 = 3;
 
-/// Most that the header of a file of weights takes besides the names of the classes.
+/// Most that the header of a weights file takes besides the names of the classes.
 const HEADER_BYTES: u64 = 64 << 10;
 
 /// What a run will take. Bytes; what there is is absent where it cannot be known.
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_counted_by_what_is_kept_and_by_the_optimiser() {
+    fn files_are_counted_by_what_is_kept_and_by_the_optimizer() {
         let tensors = |lines: &str| {
             let job = job(lines);
             let one = 4 * job.model().graph.parameter_count() as u64;

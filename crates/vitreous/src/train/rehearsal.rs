@@ -34,7 +34,7 @@ impl Rehearsal {
         let recipe = &config.train;
         let [mean, std] = [&data.normalization.mean, &data.normalization.std];
         let augment = Augment::new(config.augment.clone(), shape.channels, shape.height, shape.width, mean, std);
-        let parameters = Parameters::initialise(&job.model.graph, stream(recipe.seed, Purpose::Initialise));
+        let parameters = Parameters::initialize(&job.model.graph, stream(recipe.seed, Purpose::Initialize));
         let mut session =
             Session::new(job.model.graph.clone(), parameters, job.threads).expect("a model with its own parameters");
         session.start_training(job.model.loss, &[job.model.correct], optimizer(recipe));

@@ -216,7 +216,7 @@ impl Training {
             &normalization.mean,
             &normalization.std,
         );
-        let parameters = Parameters::initialise(&job.model.graph, stream(config.train.seed, Purpose::Initialise));
+        let parameters = Parameters::initialize(&job.model.graph, stream(config.train.seed, Purpose::Initialize));
         let mut session =
             Session::new(job.model.graph.clone(), parameters, job.threads).expect("a model with its own parameters");
         session.start_training(job.model.loss, &[job.model.correct], optimizer(&config.train));

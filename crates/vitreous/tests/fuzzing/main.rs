@@ -112,7 +112,7 @@ fn an_image_takes_no_more_memory_than_estimated() {
         fs::write(&path, &picture).expect("the picture is written");
         let counted = vitreous::data::decoding_bytes([&path], 1) as usize;
         assert!(counted > 1000 * 700 * 3, "{name}: {counted}");
-        // Gray and in colour; the image itself, and the file in the test's own hands.
+        // Gray and in color; the image itself, and the file in the test's own hands.
         for kind in [0, 1] {
             readers::check_picture(name, &[&[kind][..], &picture].concat(), counted + (1 << 18));
         }

@@ -5,14 +5,14 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{COLOURS, json, manifest, of_others, picture, pictures, refused, said, vitreous};
+use crate::common::{COLORS, json, manifest, of_others, picture, pictures, refused, said, vitreous};
 
-/// Trains on pictures of three colours until it tells them apart.
-fn colours() -> TempDir {
+/// Trains on pictures of three colors until it tells them apart.
+fn colors() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    pictures(folder.path(), "colours/train", &COLOURS, 11);
-    pictures(folder.path(), "colours/val", &COLOURS, 3);
-    pictures(folder.path(), "colours/test", &COLOURS, 5);
+    pictures(folder.path(), "colors/train", &COLORS, 11);
+    pictures(folder.path(), "colors/val", &COLORS, 3);
+    pictures(folder.path(), "colors/test", &COLORS, 5);
     let small = [
         "--img-size=8",
         "--patch-size=4",
@@ -22,7 +22,7 @@ fn colours() -> TempDir {
     ];
     let recipe =
         ["--epochs=10", "--batch-size=11", "--lr=1e-2", "--warmup-epochs=0", "--set=augment.horizontal_flip=0"];
-    let train = ["train", "--data=colours", "--name=colours"];
+    let train = ["train", "--data=colors", "--name=colors"];
     said(folder.path(), &[train.as_slice(), &small, &recipe].concat());
     folder
 }
@@ -104,49 +104,49 @@ fn train_and_evaluate_report_the_same_validation_accuracy() {
 
 #[test]
 fn classes_are_matched_by_name_not_by_folder_order() {
-    let run = colours();
+    let run = colors();
     let folder = run.path();
-    let report = json(folder, &["evaluate", "runs/colours"]);
+    let report = json(folder, &["evaluate", "runs/colors"]);
     assert_eq!((&report["top1"], &report["images"]), (&1.0.into(), &15.into()), "{report}");
 
     // Of another folder `green` is the first class and `red` the second.
-    pictures(folder, "others/train", &COLOURS[1..], 1);
-    pictures(folder, "others/test", &COLOURS[1..], 7);
-    let report = json(folder, &["evaluate", "runs/colours", "--data", "others"]);
+    pictures(folder, "others/train", &COLORS[1..], 1);
+    pictures(folder, "others/test", &COLORS[1..], 7);
+    let report = json(folder, &["evaluate", "runs/colors", "--data", "others"]);
     assert_eq!((&report["top1"], &report["images"]), (&1.0.into(), &14.into()), "{report}");
     assert_eq!(report["confusion"]["rows"], serde_json::json!([[0, 0, 0], [0, 7, 0], [0, 0, 7]]));
     // Other data choose nothing: that look does not count, and what was kept of the run's own test split stays.
     assert_eq!(report["test_evaluations"], 1);
-    let kept = fs::read_to_string(folder.join("runs/colours/evaluation/test/predictions.csv")).unwrap();
+    let kept = fs::read_to_string(folder.join("runs/colors/evaluation/test/predictions.csv")).unwrap();
     assert_eq!(kept.lines().count(), 16);
-    let again = json(folder, &["evaluate", "runs/colours", "--data", "./colours/"]);
+    let again = json(folder, &["evaluate", "runs/colors", "--data", "./colors/"]);
     assert_eq!(again["test_evaluations"], 2, "another name for the run's own data");
-    let absolute = folder.join("colours");
-    said(folder, &["evaluate", "runs/colours", "--split=val", "--data", absolute.to_str().unwrap()]);
-    assert!(folder.join("runs/colours/evaluation/val/report.json").exists(), "a way to the run's own data");
+    let absolute = folder.join("colors");
+    said(folder, &["evaluate", "runs/colors", "--split=val", "--data", absolute.to_str().unwrap()]);
+    assert!(folder.join("runs/colors/evaluation/val/report.json").exists(), "a way to the run's own data");
     let others =
-        format!("runs/colours/evaluation/{}/predictions.csv", of_others(folder, "colours", "test-of-others-")[0]);
+        format!("runs/colors/evaluation/{}/predictions.csv", of_others(folder, "colors", "test-of-others-")[0]);
     let predictions = fs::read_to_string(folder.join(others)).unwrap();
     assert!(predictions.lines().nth(1).unwrap().starts_with("test/green/0.png,green,green,"), "{predictions}");
 
     for (class, hint) in
         [("Blue", "it knows `blue`: give the folder that name"), ("blu", "its classes are blue, green, red")]
     {
-        picture(&folder.join("others/train").join(class).join("0.png"), COLOURS[0].1);
+        picture(&folder.join("others/train").join(class).join("0.png"), COLORS[0].1);
         let expected = format!("error: the model does not know the class `{class}` of the data\nhint: {hint}\n");
-        assert_eq!(refused(folder, &["evaluate", "runs/colours", "--data", "others"]), expected);
+        assert_eq!(refused(folder, &["evaluate", "runs/colors", "--data", "others"]), expected);
         fs::remove_dir_all(folder.join("others/train").join(class)).unwrap();
     }
 }
 
 #[test]
 fn classes_without_images_have_no_scores() {
-    let run = colours();
+    let run = colors();
     let folder = run.path();
     // Two of five pictures under `red` are green.
-    pictures(folder, "some/red", &[("", COLOURS[2].1)], 3);
-    (7..9).for_each(|number| picture(&folder.join(format!("some/red/{number}.png")), COLOURS[1].1));
-    let text = said(folder, &["evaluate", "runs/colours", "--data=some"]);
+    pictures(folder, "some/red", &[("", COLORS[2].1)], 3);
+    (7..9).for_each(|number| picture(&folder.join(format!("some/red/{number}.png")), COLORS[1].1));
+    let text = said(folder, &["evaluate", "runs/colors", "--data=some"]);
     let expected = "\
 class  precision   recall       F1  images
 blue           -        -        -       0
@@ -156,7 +156,7 @@ mean    100.00 %  60.00 %  75.00 %       5
 mean over the classes that have images: 1 of 3
 ";
     assert!(text.starts_with(expected), "{text}");
-    let report = json(folder, &["evaluate", "runs/colours", "--data=some"]);
+    let report = json(folder, &["evaluate", "runs/colors", "--data=some"]);
     assert_eq!(
         report["classes"][1],
         serde_json::json!({"name": "green", "precision": null, "recall": null, "f1": null, "support": 0})
@@ -195,58 +195,58 @@ fn a_run_with_a_class_subset_is_evaluated_on_it() {
 fn other_data_is_evaluated_on_the_classes_of_the_run() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
-    pictures(folder, "colours", &COLOURS, 11);
+    pictures(folder, "colors", &COLORS, 11);
     let small = ["--img-size=8", "--set=model.embed_dim=16", "--set=model.depth=1", "--max-steps=1"];
-    let train = ["train", "--data=colours", "--classes=red,blue", "--batch-size=5", "--set=model.patch_size=4"];
+    let train = ["train", "--data=colors", "--classes=red,blue", "--batch-size=5", "--set=model.patch_size=4"];
     said(folder, &[train.as_slice(), &small].concat());
-    pictures(folder, "others/train", &COLOURS, 2);
-    pictures(folder, "others/test", &COLOURS, 7);
-    let report = json(folder, &["evaluate", "runs/colours", "--data=others"]);
+    pictures(folder, "others/train", &COLORS, 2);
+    pictures(folder, "others/test", &COLORS, 7);
+    let report = json(folder, &["evaluate", "runs/colors", "--data=others"]);
     assert_eq!((&report["images"], &report["confusion"]["classes"]), (&14.into(), &serde_json::json!(["blue", "red"])));
     pictures(folder, "none/train", &[("gray", [3; 3]), ("pink", [9; 3])], 2);
-    let expected = "error: no class of none is one that colours was trained on\nhint: its classes are blue, red\n";
-    assert_eq!(refused(folder, &["evaluate", "runs/colours", "--data=none"]), expected);
+    let expected = "error: no class of none is one that colors was trained on\nhint: its classes are blue, red\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/colors", "--data=none"]), expected);
 }
 
 #[test]
 fn changed_images_and_missing_splits_are_reported() {
-    let run = colours();
+    let run = colors();
     let folder = run.path();
     let stderr = |arguments: &[&str]| String::from_utf8(vitreous(folder, arguments).stderr).unwrap();
-    let written = "written to runs/colours/evaluation/val\n";
-    assert_eq!(stderr(&["evaluate", "runs/colours", "--split=val"]), written);
-    assert_eq!(json(folder, &["evaluate", "runs/colours", "--split=val"]).get("note"), None);
-    picture(&folder.join("colours/val/red/new.png"), [200, 0, 0]);
+    let written = "written to runs/colors/evaluation/val\n";
+    assert_eq!(stderr(&["evaluate", "runs/colors", "--split=val"]), written);
+    assert_eq!(json(folder, &["evaluate", "runs/colors", "--split=val"]).get("note"), None);
+    picture(&folder.join("colors/val/red/new.png"), [200, 0, 0]);
     let note = "note: the data has changed since the run was trained: which of these 10 validation images were used for \
                 training is unknown\n";
-    assert_eq!(stderr(&["evaluate", "runs/colours", "--split=val"]), format!("{note}{written}"));
-    let report = json(folder, &["evaluate", "runs/colours", "--split=val"]);
+    assert_eq!(stderr(&["evaluate", "runs/colors", "--split=val"]), format!("{note}{written}"));
+    let report = json(folder, &["evaluate", "runs/colors", "--split=val"]);
     assert_eq!(report["note"], note["note: ".len()..].trim_end());
-    let kept = fs::read_to_string(folder.join("runs/colours/evaluation/val/report.json")).unwrap();
+    let kept = fs::read_to_string(folder.join("runs/colors/evaluation/val/report.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&kept).unwrap(), report);
 
-    fs::remove_dir_all(folder.join("colours/test")).unwrap();
-    let expected = format!("note: colours has no test split: evaluated on the validation split\n{note}{written}");
-    assert_eq!(stderr(&["evaluate", "runs/colours"]), expected);
-    let missing = refused(folder, &["evaluate", "runs/colours", "--split=test"]);
-    assert_eq!(missing.lines().next(), Some("error: colours has no test split (looked for colours/test)"));
-    assert_eq!(manifest(folder, "colours")["test_evaluations"], 0);
+    fs::remove_dir_all(folder.join("colors/test")).unwrap();
+    let expected = format!("note: colors has no test split: evaluated on the validation split\n{note}{written}");
+    assert_eq!(stderr(&["evaluate", "runs/colors"]), expected);
+    let missing = refused(folder, &["evaluate", "runs/colors", "--split=test"]);
+    assert_eq!(missing.lines().next(), Some("error: colors has no test split (looked for colors/test)"));
+    assert_eq!(manifest(folder, "colors")["test_evaluations"], 0);
 }
 
 #[test]
 fn images_of_any_size_are_predicted_and_bad_ones_named() {
-    let run = colours();
+    let run = colors();
     let folder = run.path();
     image::RgbImage::from_pixel(71, 53, image::Rgb([230, 0, 0])).save(folder.join("a.png")).unwrap();
     fs::write(folder.join("b.png"), "no picture").unwrap();
     picture(&folder.join("c.png"), [0, 0, 240]);
 
-    let text = said(folder, &["predict", "a.png", "--run", "runs/colours", "--top", "2"]);
+    let text = said(folder, &["predict", "a.png", "--run", "runs/colors", "--top", "2"]);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!((lines[0], lines.len()), ("a.png", 3), "{text}");
     assert!(lines[1].ends_with(" %  red"), "{text}");
 
-    let output = vitreous(folder, &["predict", "a.png", "b.png", "c.png", "--run=runs/colours", "--json"]);
+    let output = vitreous(folder, &["predict", "a.png", "b.png", "c.png", "--run=runs/colors", "--json"]);
     assert_eq!(output.status.code(), Some(2));
     // With --json, errors are JSON too, one per line.
     let whats = String::from_utf8_lossy(&output.stderr)
@@ -270,86 +270,86 @@ fn images_of_any_size_are_predicted_and_bad_ones_named() {
     let sum: f64 = top.iter().map(|guess| guess["probability"].as_f64().expect("a number")).sum();
     assert!(top.len() == 3 && (sum - 1.0).abs() < 1e-9, "{answer}");
 
-    assert_eq!(refused(folder, &["predict", "b.png", "--run=runs/colours"]).matches("error:").count(), 1);
+    assert_eq!(refused(folder, &["predict", "b.png", "--run=runs/colors"]).matches("error:").count(), 1);
     for refused in [
-        refused(folder, &["predict", "a.png", "--run=runs/colours", "--beam=2"]),
-        refused(folder, &["evaluate", "runs/colours", "--beam=2"]),
+        refused(folder, &["predict", "a.png", "--run=runs/colors", "--beam=2"]),
+        refused(folder, &["evaluate", "runs/colors", "--beam=2"]),
     ] {
         assert_eq!(
             refused,
             "error: --beam is only for readers, but this model is a classifier\nhint: leave out --beam\n"
         );
     }
-    let absent = refused(folder, &["predict", "d.png", "--run=runs/colours"]);
+    let absent = refused(folder, &["predict", "d.png", "--run=runs/colors"]);
     assert_eq!(absent, "error: no such file or folder (d.png)\n");
 }
 
 #[test]
 fn predictions_for_many_images_equal_those_for_each() {
-    let run = colours();
+    let run = colors();
     let folder = run.path();
     let names: Vec<String> = (0..7).map(|number| format!("{number}.png")).collect();
     for (number, name) in names.iter().enumerate() {
-        picture(&folder.join(name), COLOURS[number % 3].1);
+        picture(&folder.join(name), COLORS[number % 3].1);
     }
     let arguments: Vec<&str> = std::iter::once("predict").chain(names.iter().map(String::as_str)).collect();
-    let all = said(folder, &[&arguments[..], &["--run=runs/colours"]].concat());
-    let each = names.iter().map(|name| said(folder, &["predict", name, "--run=runs/colours"]));
+    let all = said(folder, &[&arguments[..], &["--run=runs/colors"]].concat());
+    let each = names.iter().map(|name| said(folder, &["predict", name, "--run=runs/colors"]));
     assert_eq!(all, each.collect::<String>());
 }
 
 #[test]
 fn impossible_predictions_are_refused_early() {
-    let run = colours();
+    let run = colors();
     let folder = run.path();
-    let none = refused(folder, &["predict", "a.png", "--run=runs/colours", "--top=0"]);
+    let none = refused(folder, &["predict", "a.png", "--run=runs/colors", "--top=0"]);
     assert!(none.contains("it is no whole number of at least 1"), "{none}");
-    let expected = "error: this is a folder (colours)\nhint: name the pictures in it, such as colours/1.jpg\n";
-    assert_eq!(refused(folder, &["predict", "colours", "--run=runs/colours"]), expected);
+    let expected = "error: this is a folder (colors)\nhint: name the pictures in it, such as colors/1.jpg\n";
+    assert_eq!(refused(folder, &["predict", "colors", "--run=runs/colors"]), expected);
     // A file that is all hole takes no room on the disk.
     let file = fs::File::create(folder.join("huge.safetensors")).unwrap();
     file.set_len(1 << 43).unwrap();
     let huge = refused(folder, &["predict", "a.png", "--weights=huge.safetensors"]);
     assert!(huge.starts_with("error: reading the weights needs 17.6 TB of memory, but "), "{huge}");
-    fs::rename(folder.join("huge.safetensors"), folder.join("runs/colours/weights/best.safetensors")).unwrap();
-    let huge = refused(folder, &["evaluate", "runs/colours"]);
+    fs::rename(folder.join("huge.safetensors"), folder.join("runs/colors/weights/best.safetensors")).unwrap();
+    let huge = refused(folder, &["evaluate", "runs/colors"]);
     assert!(huge.starts_with("error: reading the weights needs 17.6 TB of memory, but "), "{huge}");
 }
 
 #[test]
 fn an_evaluation_that_cannot_be_written_is_printed() {
-    let run = colours();
+    let run = colors();
     let folder = run.path();
-    fs::write(folder.join("runs/colours/evaluation"), "in the way").unwrap();
-    let output = vitreous(folder, &["evaluate", "--run", "runs/colours", "--split=val"]);
-    assert!(crate::common::text(&output.stdout).contains("\nvalidation of colours, 9 images; "), "{output:?}");
-    let expected = "error: cannot write: a file is in the way (runs/colours/evaluation/val)\n\
+    fs::write(folder.join("runs/colors/evaluation"), "in the way").unwrap();
+    let output = vitreous(folder, &["evaluate", "--run", "runs/colors", "--split=val"]);
+    assert!(crate::common::text(&output.stdout).contains("\nvalidation of colors, 9 images; "), "{output:?}");
+    let expected = "error: cannot write: a file is in the way (runs/colors/evaluation/val)\n\
                     hint: the printed result was not saved: make the run folder writable, or evaluate a copy of it\n";
     assert_eq!((crate::common::text(&output.stderr).as_str(), output.status.code()), (expected, Some(2)));
 }
 
 #[test]
 fn evaluating_from_another_folder_asks_for_the_images() {
-    let run = colours();
+    let run = colors();
     let elsewhere = tempfile::tempdir().unwrap();
-    let folder = run.path().join("runs/colours");
+    let folder = run.path().join("runs/colors");
     let evaluate = ["evaluate", folder.to_str().unwrap()];
-    let expected = "error: the run was trained on `colours`, which is not here\n\
+    let expected = "error: the run was trained on `colors`, which is not here\n\
                     hint: say in which folder it lies with --data-dir, or name other pictures with --data FOLDER\n";
     assert_eq!(refused(elsewhere.path(), &evaluate), expected);
     let dir = format!("--data-dir={}", run.path().display());
     let report = json(elsewhere.path(), &[&evaluate[..], &[&dir]].concat());
-    assert_eq!((&report["data"], &report["test_evaluations"]), (&"colours".into(), &1.into()));
+    assert_eq!((&report["data"], &report["test_evaluations"]), (&"colors".into(), &1.into()));
 }
 
 #[test]
 fn predict_needs_only_a_weights_file() {
-    let run = colours();
+    let run = colors();
     let elsewhere = tempfile::tempdir().unwrap();
     picture(&elsewhere.path().join("a.png"), [9, 230, 8]);
-    let weights = run.path().join("runs/colours/weights/best.safetensors");
+    let weights = run.path().join("runs/colors/weights/best.safetensors");
     fs::copy(&weights, elsewhere.path().join("mine.safetensors")).unwrap();
-    let runs_folder = run.path().join("runs/colours");
+    let runs_folder = run.path().join("runs/colors");
     let by_run = said(elsewhere.path(), &["predict", "a.png", "--run", runs_folder.to_str().unwrap()]);
     let by_file = said(elsewhere.path(), &["predict", "a.png", "--weights", "mine.safetensors"]);
     assert!(by_file.lines().nth(1).unwrap().ends_with("green"), "{by_file}");
@@ -358,19 +358,19 @@ fn predict_needs_only_a_weights_file() {
 
 #[test]
 fn missing_best_weights_are_reported_and_last_ones_can_be_chosen() {
-    let run = colours();
+    let run = colors();
     let folder = run.path();
     picture(&folder.join("a.png"), [9, 230, 8]);
-    fs::remove_file(folder.join("runs/colours/weights/best.safetensors")).unwrap();
-    let lost = "error: the best weights of the run are missing (runs/colours/weights/best.safetensors)\n\
+    fs::remove_file(folder.join("runs/colors/weights/best.safetensors")).unwrap();
+    let lost = "error: the best weights of the run are missing (runs/colors/weights/best.safetensors)\n\
                 hint: use --weights last\n";
-    assert_eq!(refused(folder, &["evaluate", "runs/colours"]), lost);
-    assert_eq!(refused(folder, &["predict", "a.png", "--run=runs/colours"]), lost);
-    assert_eq!(json(folder, &["evaluate", "runs/colours", "--weights=last"])["weights"], "last");
-    said(folder, &["predict", "a.png", "--run=runs/colours", "--weights=last"]);
+    assert_eq!(refused(folder, &["evaluate", "runs/colors"]), lost);
+    assert_eq!(refused(folder, &["predict", "a.png", "--run=runs/colors"]), lost);
+    assert_eq!(json(folder, &["evaluate", "runs/colors", "--weights=last"])["weights"], "last");
+    said(folder, &["predict", "a.png", "--run=runs/colors", "--weights=last"]);
     // The run may stand before the image.
     let said_of = |words: [&str; 3]| said(folder, &[&["predict", "--weights=last"], &words[..]].concat());
-    assert_eq!(said_of(["runs/colours", "a.png", "--top=1"]), said_of(["a.png", "--run=runs/colours", "--top=1"]));
+    assert_eq!(said_of(["runs/colors", "a.png", "--top=1"]), said_of(["a.png", "--run=runs/colors", "--top=1"]));
     let none = refused(folder, &["predict", "a.png"]);
     assert_eq!(none, "error: no run is named\nhint: use vitreous predict IMAGE --run RUN\n");
 }

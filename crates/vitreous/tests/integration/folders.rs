@@ -212,7 +212,7 @@ fn write_fashion(folder: &Path) {
 }
 
 #[test]
-fn fashion_mnist_is_recognised_by_its_labels() {
+fn fashion_mnist_is_recognized_by_its_labels() {
     let folder = Folder::new();
     for place in ["raw", "mnist"] {
         write_fashion(&folder.path(place));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{COLOURS, json, manifest, of_others, picture, pictures, refused, said, vitreous};
+use crate::common::{COLORS, json, manifest, of_others, picture, pictures, refused, said, vitreous};
 
 const TINY: [&str; 6] = [
     "--img-size=8",
@@ -17,22 +17,22 @@ const TINY: [&str; 6] = [
 fn other_data_is_evaluated_in_full() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
-    pictures(folder, "base", &COLOURS, 12);
+    pictures(folder, "base", &COLORS, 12);
     let train = ["train", "--data=base", "--name=r", "--max-steps=1", "--batch-size=6", "--val-fraction=0.25"];
     said(folder, &[train.as_slice(), &TINY, &["--limit-train=9"]].concat());
     let found = |data: &str, more: &[&str]| {
         let report = json(folder, &[&["evaluate", "runs/r", "--data", data], more].concat());
         (report["split"].as_str().expect("a split").to_string(), report["images"].as_u64().expect("a number"))
     };
-    pictures(folder, "new", &COLOURS, 20);
+    pictures(folder, "new", &COLORS, 20);
     assert_eq!(found("new", &[]), ("all".to_string(), 60));
     assert_eq!(found("new", &["--split=train"]), ("train".to_string(), 60));
-    pictures(folder, "t/test", &COLOURS, 7);
+    pictures(folder, "t/test", &COLORS, 7);
     assert_eq!(found("t", &[]), ("test".to_string(), 21));
-    pictures(folder, "one", &COLOURS[1..2], 20);
+    pictures(folder, "one", &COLORS[1..2], 20);
     assert_eq!(found("one", &[]), ("all".to_string(), 20));
-    pictures(folder, "some/val", &COLOURS[..1], 5);
-    pictures(folder, "some/train", &COLOURS[1..], 3);
+    pictures(folder, "some/val", &COLORS[..1], 5);
+    pictures(folder, "some/train", &COLORS[1..], 3);
     assert_eq!(found("some", &[]), ("validation".to_string(), 5));
     assert_eq!(found("some", &["--split=train"]), ("train".to_string(), 6));
     let report = json(folder, &["evaluate", "runs/r", "--data=one"]);
@@ -54,10 +54,10 @@ fn other_data_is_evaluated_in_full() {
 fn a_test_split_changed_after_training_gets_a_note() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
-    pictures(folder, "base/train", &COLOURS, 8);
+    pictures(folder, "base/train", &COLORS, 8);
     let train = ["train", "--data=base", "--max-steps=1", "--batch-size=6", "--val-fraction=0.25"];
     said(folder, &[train.as_slice(), &TINY, &["--name=without"]].concat());
-    pictures(folder, "base/test", &COLOURS, 3);
+    pictures(folder, "base/test", &COLORS, 3);
     said(folder, &[train.as_slice(), &TINY, &["--name=with"]].concat());
     let note = |run: &str| json(folder, &["evaluate", run])["note"].clone();
     let expected = |then: usize, now: usize| {
@@ -68,7 +68,7 @@ fn a_test_split_changed_after_training_gets_a_note() {
     };
     assert_eq!(note("runs/without"), expected(0, 9));
     assert_eq!(note("runs/with"), serde_json::Value::Null);
-    pictures(folder, "base/test", &COLOURS, 4);
+    pictures(folder, "base/test", &COLORS, 4);
     assert_eq!(note("runs/with"), expected(9, 12));
 }
 
@@ -76,9 +76,9 @@ fn a_test_split_changed_after_training_gets_a_note() {
 fn two_folders_with_the_same_name_stay_separate() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
-    pictures(folder, "base", &COLOURS, 5);
-    pictures(folder, "site1/pics", &COLOURS, 3);
-    pictures(folder, "site2/pics", &COLOURS, 4);
+    pictures(folder, "base", &COLORS, 5);
+    pictures(folder, "site1/pics", &COLORS, 3);
+    pictures(folder, "site2/pics", &COLORS, 4);
     said(folder, &[["train", "--data=base", "--name=r", "--max-steps=1", "--batch-size=6"].as_slice(), &TINY].concat());
     for site in ["site1/pics", "site2/pics", "site1/pics"] {
         said(folder, &["evaluate", "runs/r", "--data", site]);
@@ -108,7 +108,7 @@ fn two_folders_with_the_same_name_stay_separate() {
 fn grown_data_never_validates_on_training_images() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
-    pictures(folder, "base", &COLOURS, 40);
+    pictures(folder, "base", &COLORS, 40);
     let train = ["train", "--data=base", "--name=r", "--max-steps=1", "--batch-size=6", "--val-fraction=0.25"];
     said(folder, &[train.as_slice(), &TINY].concat());
     let evaluate = ["evaluate", "runs/r", "--split=val"];
@@ -122,7 +122,7 @@ fn grown_data_never_validates_on_training_images() {
     let (before, said_before) = validation();
     assert_eq!(said_before, "written to runs/r/evaluation/val\n");
     assert_eq!(before.len() as u64, manifest(folder, "r")["data"]["validation"].as_u64().unwrap());
-    for (name, color) in COLOURS {
+    for (name, color) in COLORS {
         picture(&folder.join("base").join(name).join("0_new.png"), color.map(|value| value / 2));
     }
     let (after, said_after) = validation();
@@ -138,7 +138,7 @@ fn grown_data_never_validates_on_training_images() {
 
     // The same images at another place are known.
     fs::rename(folder.join("base"), folder.join("moved")).unwrap();
-    for (name, _) in COLOURS {
+    for (name, _) in COLORS {
         fs::remove_file(folder.join("moved").join(name).join("0_new.png")).unwrap();
     }
     let output = vitreous(folder, &["evaluate", "runs/r", "--data=moved"]);
@@ -171,7 +171,7 @@ fn grown_data_never_validates_on_training_images() {
 fn a_run_resumes_with_renamed_images_in_the_same_order() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
-    pictures(folder, "base", &COLOURS, 12);
+    pictures(folder, "base", &COLORS, 12);
     let train = ["--batch-size=6", "--epochs=1"];
     said(folder, &[["train", "--data=base", "--name=r"].as_slice(), &TINY, &train, &["--max-steps=2"]].concat());
     said(folder, &[["train", "--data=base", "--name=whole"].as_slice(), &TINY, &train, &["--max-steps=4"]].concat());
@@ -199,7 +199,7 @@ fn a_run_resumes_with_renamed_images_in_the_same_order() {
 fn an_empty_validation_split_is_reported() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
-    pictures(folder, "base", &COLOURS, 1);
+    pictures(folder, "base", &COLORS, 1);
     let note = "note: the validation split is empty: too few different images for val_fraction 0.2; add images, or set \
                 val_fraction 0\n";
     let train = ["train", "--data=base", "--max-steps=1"];
@@ -214,11 +214,11 @@ fn an_empty_validation_split_is_reported() {
 }
 
 #[test]
-fn a_copied_folder_is_recognised_whichever_split_is_evaluated() {
+fn a_copied_folder_is_recognized_whichever_split_is_evaluated() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
-    pictures(folder, "base/train", &COLOURS, 5);
-    pictures(folder, "base/val", &COLOURS, 2);
+    pictures(folder, "base/train", &COLORS, 5);
+    pictures(folder, "base/val", &COLORS, 2);
     let train = ["train", "--data=base", "--name=r", "--max-steps=1", "--batch-size=3"];
     said(folder, &[train.as_slice(), &TINY].concat());
     fs::rename(folder.join("base"), folder.join("copy")).unwrap();

@@ -66,7 +66,7 @@ fn sources() -> Vec<Source> {
     found
 }
 
-/// Walks through all folders; what git ignores is passed over by name.
+/// Walks through all folders; what git ignores is ignored by name.
 fn walked() -> Vec<Source> {
     let mut found = Vec::new();
     let mut folders = vec![root()];

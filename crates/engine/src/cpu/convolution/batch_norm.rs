@@ -88,7 +88,7 @@ fn for_each_vector([first, count]: [usize; 2], mut each: impl FnMut(usize, usize
 
 /// Mean and 1 / sqrt(variance + eps) of up to 16 channels.
 #[inline(always)]
-unsafe fn normaliser<S: Simd>(stats: *const f32, channels: usize, eps: f32, channel: usize, n: usize) -> [S::V; 2] {
+unsafe fn normalizer<S: Simd>(stats: *const f32, channels: usize, eps: f32, channel: usize, n: usize) -> [S::V; 2] {
     unsafe {
         let variance = load_up_to::<S>(stats.add(channels + channel), n);
         let inverse = S::div(S::splat(1.0), S::sqrt(S::add(variance, S::splat(eps))));
@@ -163,7 +163,7 @@ unsafe fn image_grad_sums_generic<S: Simd>(args: &ImageGradSums) {
             let offset = image * pixels * channels;
             let (x, dy, sums) = (args.x.add(offset), args.dy.add(offset), args.sums.add(image * 2 * channels));
             for_each_vector([0, channels], |channel, n| {
-                let [mean, inverse] = normaliser::<S>(args.stats, channels, args.eps, channel, n);
+                let [mean, inverse] = normalizer::<S>(args.stats, channels, args.eps, channel, n);
                 let (mut plain, mut along) = (S::splat(0.0), S::splat(0.0));
                 for pixel in 0..pixels {
                     let at = pixel * channels + channel;
@@ -206,7 +206,7 @@ unsafe fn input_grad_generic<S: Simd>(args: &InputGrad) {
     let &InputGrad { rows, channels, .. } = args;
     unsafe {
         for_each_vector([0, channels], |channel, n| {
-            let [mean, inverse] = normaliser::<S>(args.stats, channels, args.eps, channel, n);
+            let [mean, inverse] = normalizer::<S>(args.stats, channels, args.eps, channel, n);
             let plain = load_up_to::<S>(args.totals.add(channel), n);
             let along = load_up_to::<S>(args.totals.add(channels + channel), n);
             let factor = S::mul(load_up_to::<S>(args.weight.add(channel), n), inverse);

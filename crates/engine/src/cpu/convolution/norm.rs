@@ -137,9 +137,9 @@ unsafe fn group_norm_grad_generic<S: Simd>(args: &GroupNormGrad) {
                 for pixel in 0..pixels {
                     let at = pixel * channels + channel;
                     let dy = load_up_to::<S>(dy.add(at), n);
-                    let normalised = S::mul(S::sub(load_up_to::<S>(x.add(at), n), mean), inverse);
+                    let normalized = S::mul(S::sub(load_up_to::<S>(x.add(at), n), mean), inverse);
                     bias_sum = S::add(bias_sum, dy);
-                    weight_sum = S::mul_add(dy, normalised, weight_sum);
+                    weight_sum = S::mul_add(dy, normalized, weight_sum);
                 }
                 let goes_on = args.continues || image > 0;
                 for (to, sum) in [(args.dbias, bias_sum), (args.dweight, weight_sum)] {
@@ -162,8 +162,8 @@ unsafe fn group_norm_grad_generic<S: Simd>(args: &GroupNormGrad) {
                 for pixel in 0..pixels {
                     let at = pixel * channels + channel;
                     let g = S::mul(load_up_to::<S>(dy.add(at), n), weight);
-                    let normalised = S::mul(S::sub(load_up_to::<S>(x.add(at), n), mean), inverse);
-                    let apart = S::sub(S::sub(g, g_mean), S::mul(normalised, slope));
+                    let normalized = S::mul(S::sub(load_up_to::<S>(x.add(at), n), mean), inverse);
+                    let apart = S::sub(S::sub(g, g_mean), S::mul(normalized, slope));
                     store_up_to::<S>(out.add(at), n, S::mul(apart, inverse));
                 }
             });

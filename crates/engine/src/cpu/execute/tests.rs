@@ -95,7 +95,7 @@ fn sessions_reject_graphs_with_gradient_operations() {
     for model in [network, reader] {
         let (model, loss) = model().expect("it fits");
         let training = differentiate(&model, loss).graph;
-        let parameters = Parameters::initialise(&training, Key::new(1));
+        let parameters = Parameters::initialize(&training, Key::new(1));
         let error = Session::new(training.clone(), parameters, 1).err().expect("a training graph");
         assert!(matches!(error, SessionError::Gradient { .. }), "{error}");
         let model_ops: BTreeSet<&str> = model.nodes().iter().map(|node| node.op.name()).collect();
@@ -119,7 +119,7 @@ fn sessions_reject_graphs_with_gradient_operations() {
                 params.push(alone.new_parameter(&param.name, param.shape.clone(), param.init).expect("a new name"));
             }
             alone.push("gradient", node.op.clone(), &inputs, &params, node.shape.clone()).expect("a new name");
-            let parameters = Parameters::initialise(&alone, Key::new(1));
+            let parameters = Parameters::initialize(&alone, Key::new(1));
             let error = Session::new(alone, parameters, 1).err();
             let (name, operation) = ("gradient".to_string(), node.op.name());
             assert_eq!(error, Some(SessionError::Gradient { node: name, operation }));
@@ -133,7 +133,7 @@ fn sessions_reject_graphs_with_gradient_operations() {
 fn the_error_names_the_gradient_node() {
     let (model, loss) = reader().expect("it fits");
     let training = differentiate(&model, loss).graph;
-    let parameters = Parameters::initialise(&training, Key::new(1));
+    let parameters = Parameters::initialize(&training, Key::new(1));
     let error = Session::new(training, parameters, 1).err().expect("a training graph");
     let text = "operation cross_entropy_tokens_grad computes a gradient, but a session takes a model (loss.grad)";
     assert_eq!(error.to_string(), text);
@@ -142,7 +142,7 @@ fn the_error_names_the_gradient_node() {
 #[test]
 fn missing_instruction_sets_and_parameters_of_another_graph_are_rejected() {
     let (graph, _) = reader().expect("it fits");
-    let parameters = Parameters::initialise(&graph, Key::new(7));
+    let parameters = Parameters::initialize(&graph, Key::new(7));
     for isa in Isa::available() {
         assert_eq!(check(&graph, &parameters, isa, &Isa::available()), Ok(()));
         let others: Vec<Isa> = Isa::available().into_iter().filter(|other| *other != isa).collect();

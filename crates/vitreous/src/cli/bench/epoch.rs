@@ -77,7 +77,7 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let (recipe, batch) = (&config.train, config.train.step_images());
     let set = image_set(split, SplitName::Train, config.model.task(), &config.data, recipe.seed);
     let shape = set.shape();
-    let parameters = Parameters::initialise(&model.graph, stream(recipe.seed, Purpose::Initialise));
+    let parameters = Parameters::initialize(&model.graph, stream(recipe.seed, Purpose::Initialize));
     let mut session = Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
     session.start_training(model.loss, &[model.correct], optimizer(recipe));
     let mut step = |images: usize, examples: &dyn Examples, first: usize| {

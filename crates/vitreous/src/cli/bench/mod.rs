@@ -1,7 +1,7 @@
 //! `vitreous bench`: how long a training step or an inference takes, on random images that lie in memory; and what the
 //! work on data adds to an epoch (`epoch.rs`).
 //!
-//! A step is all of it: gradients from zero, forward, loss, backward, optimiser, and the loss read back.
+//! A step is all of it: gradients from zero, forward, loss, backward, optimizer, and the loss read back.
 
 mod epoch;
 
@@ -118,7 +118,7 @@ fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) 
     };
     memory.activations += Noise::bytes(&model, batch);
     check_memory(Work::Training, (memory, 0), false, available_memory(threads))?;
-    let parameters = Parameters::initialise(&model.graph, stream(SEED, Purpose::Initialise));
+    let parameters = Parameters::initialize(&model.graph, stream(SEED, Purpose::Initialize));
     let summary = summary::summarise(&model);
     let mut session = Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
     let noise = Noise::new(&model, batch);
@@ -182,7 +182,7 @@ fn text(timing: &Timing) -> String {
     let what = if timing.bench == What::Step { "training step" } else { "inference" };
     format!(
         "{model}: {ms:.2} ms for one {what} of {batch} images, median of {steps} ({ms_min:.2} least, {ms_p10:.2} 10th \
-         percentile, {ms_max:.2} greatest)\n{} images/s, {:.1} GFLOP/s; {} parameters, {threads} threads, \
+         percentile, {ms_max:.2} largest)\n{} images/s, {:.1} GFLOP/s; {} parameters, {threads} threads, \
          {instruction_set}\n",
         numbers::count(timing.images_per_s as u64),
         timing.gflops,

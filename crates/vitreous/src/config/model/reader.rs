@@ -139,8 +139,8 @@ mod tests {
         assert!(hint.contains("patch_size = 4"), "{hint}");
         let (error, _) = refused(ReaderSpec { decoder_depth: 0, ..ReaderSpec::default() }, DIGITS);
         assert_eq!(error, "decoder_depth 0 is not between 1 and 1000");
-        let colours = ImageFacts { image_size: 32, channels: 3, num_classes: 10 };
-        let (error, hint) = refused(ReaderSpec::default(), colours);
+        let colors = ImageFacts { image_size: 32, channels: 3, num_classes: 10 };
+        let (error, hint) = refused(ReaderSpec::default(), colors);
         assert_eq!(
             error,
             "kind \"reader\" needs 10 classes of 28x28 gray images, but the data set has 10 classes of 32x32 with 3 channels"

@@ -1,7 +1,7 @@
-//! Random changes to training images, and normalisation: from the bytes in memory to a network's input.
+//! Random changes to training images, and normalization: from the bytes in memory to a network's input.
 //!
 //! Each change is a function of a key (seed, epoch, place in the epoch) and works on bytes as torchvision's transforms
-//! of Pillow images do; padding is black before normalisation.
+//! of Pillow images do; padding is black before normalization.
 
 mod resize;
 mod warp;
@@ -24,13 +24,13 @@ enum Change {
     Affine = 4,
 }
 
-/// Random changes and normalisation of images of one shape.
+/// Random changes and normalization of images of one shape.
 pub struct Augment {
     spec: AugmentSpec,
     height: usize,
     width: usize,
     /// For each channel, what a byte is multiplied by and what is then added.
-    normalise: Vec<[f32; 2]>,
+    normalize: Vec<[f32; 2]>,
 }
 
 /// Room in which one thread works on an image, made by [`Augment::scratch`].
@@ -53,14 +53,14 @@ impl Augment {
         assert_eq!((mean.len(), std.len()), (channels, channels), "a mean and a deviation for each channel");
         let wrong = spec.check_ranges().and(spec.check_size(height, width)).err();
         assert!(wrong.is_none(), "unchecked augmentation: {wrong:?}");
-        let normalise = mean.iter().zip(std).map(|(&mean, &std)| [1.0 / (255.0 * std), -mean / std]).collect();
-        Augment { spec, height, width, normalise }
+        let normalize = mean.iter().zip(std).map(|(&mean, &std)| [1.0 / (255.0 * std), -mean / std]).collect();
+        Augment { spec, height, width, normalize }
     }
 
     /// Makes the room in which one thread works.
     pub fn scratch(&self) -> Scratch {
         let area = self.height * self.width;
-        let image = vec![0; area * self.normalise.len()];
+        let image = vec![0; area * self.normalize.len()];
         Scratch {
             cropped: image.clone(),
             resized: image.clone(),
@@ -71,7 +71,7 @@ impl Augment {
         }
     }
 
-    /// Writes an image changed at random by `key` and normalised.
+    /// Writes an image changed at random by `key` and normalized.
     ///
     /// # Shapes
     /// - `pixels`, `out`: `[channels, height, width]`
@@ -104,16 +104,16 @@ impl Augment {
         self.plain(image, out);
     }
 
-    /// Writes an image normalised and otherwise as it is: `(x / 255 - mean) / std`.
+    /// Writes an image normalized and otherwise as it is: `(x / 255 - mean) / std`.
     ///
     /// # Shapes
     /// - `pixels`, `out`: `[channels, height, width]`
     pub fn plain(&self, pixels: &[u8], out: &mut [f32]) {
         let area = self.height * self.width;
-        let count = area * self.normalise.len();
+        let count = area * self.normalize.len();
         assert_eq!((pixels.len(), out.len()), (count, count), "an image has {count} values");
         let planes = pixels.chunks_exact(area).zip(out.chunks_exact_mut(area));
-        for ((plane, out), &[factor, summand]) in planes.zip(&self.normalise) {
+        for ((plane, out), &[factor, summand]) in planes.zip(&self.normalize) {
             for (value, &pixel) in out.iter_mut().zip(plane) {
                 *value = f32::from(pixel) * factor + summand;
             }
@@ -140,7 +140,7 @@ impl Augment {
             return None;
         }
         let key = key.with(Change::Affine as u64);
-        let around = |counter: u64, greatest: f64| key.range(counter, -greatest, greatest);
+        let around = |counter: u64, largest: f64| key.range(counter, -largest, largest);
         let drawn = Warp {
             angle: around(0, rotation_degrees).to_radians(),
             scale: 1.0 + around(1, scale),
@@ -174,11 +174,11 @@ fn draw_resized_crop(crop: ResizedCrop, height: usize, width: usize, key: Key) -
     }
     // None fits: the largest rectangle in the centre whose ratio is allowed.
     let ratio = width as f64 / height as f64;
-    let [least, greatest] = crop.ratio;
+    let [least, largest] = crop.ratio;
     let (h, w) = if ratio < least {
         ((width as f64 / least).round_ties_even().max(1.0) as usize, width)
-    } else if ratio > greatest {
-        (height, (height as f64 * greatest).round_ties_even().max(1.0) as usize)
+    } else if ratio > largest {
+        (height, (height as f64 * largest).round_ties_even().max(1.0) as usize)
     } else {
         (height, width)
     };

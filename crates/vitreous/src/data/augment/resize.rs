@@ -1,7 +1,7 @@
 //! Enlarges a rectangle of an image to the image's size, bilinearly, to the bit as Pillow does it.
 //!
 //! Source: Pillow's `Resample.c`: 22-bit weights, a pass along rows, rounded to bytes, then one along columns. A crop
-//! is never larger than the image, so only enlarging is needed, and a pixel has two neighbours on an axis.
+//! is never larger than the image, so only enlarging is needed, and a pixel has two neighbors on an axis.
 
 /// Fraction bits of a weight, as in Pillow.
 const PRECISION: u32 = 22;
@@ -19,7 +19,7 @@ pub struct Rectangle {
     pub width: usize,
 }
 
-/// What one output pixel takes of its two neighbours along an axis.
+/// What one output pixel takes of its two neighbors along an axis.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tap {
     first: u32,
@@ -33,7 +33,7 @@ fn tap(index: usize, from: usize, to: usize) -> Tap {
     debug_assert!(from <= to, "{from} pixels cannot be enlarged to {to}");
     let centre = (index as f64 + 0.5) * (from as f64 / to as f64) - 0.5;
     if centre < 0.0 {
-        return Tap::default(); // At an edge there is one neighbour, which counts whole.
+        return Tap::default(); // At an edge there is one neighbor, which counts whole.
     }
     let first = centre as i32;
     let weight = (0.5 + (centre - f64::from(first)) * f64::from(1 << PRECISION)) as i32;

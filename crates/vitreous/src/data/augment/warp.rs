@@ -57,14 +57,14 @@ fn look_up(x: f64, y: f64, height: usize, width: usize) -> Source {
     if !inside {
         return Source::default();
     }
-    let (left, right, part_x) = neighbours(x, width as u32);
-    let (upper, lower, part_y) = neighbours(y, height as u32);
+    let (left, right, part_x) = neighbors(x, width as u32);
+    let (upper, lower, part_y) = neighbors(y, height as u32);
     let (upper, lower) = (upper * width as u32, lower * width as u32);
     Source { corners: [upper + left, upper + right, lower + left, lower + right], parts: Some([part_x, part_y]) }
 }
 
 /// Returns the pixels before and after a place inside an axis, and the second one's weight.
-fn neighbours(place: f64, size: u32) -> (u32, u32, f64) {
+fn neighbors(place: f64, size: u32) -> (u32, u32, f64) {
     let centred = place - 0.5;
     if centred < 0.0 {
         return (0, 0, 0.0);

@@ -2,12 +2,12 @@
 //!
 //! - zune-jpeg, which comes with the `image` crate, decodes almost every file. It decodes some valid files to wrong
 //!   pixels without an error (0.5.15): sequential files in several scans or with a segment between the scan and the
-//!   end, files whose colour is sampled more finely along a row than the first channel, some combinations of other
-//!   sampling factors than 1 and 2, and files whose markers contradict each other about the colour space.
+//!   end, files whose color is sampled more finely along a row than the first channel, some combinations of other
+//!   sampling factors than 1 and 2, and files whose markers contradict each other about the color space.
 //!   jpeg-decoder decodes those.
 //! - Some of these zune-jpeg decodes correctly, depending on the last bytes of a scan. Such a file keeps zune-jpeg's
 //!   pixels if jpeg-decoder finds the same picture.
-//! - Which colour space a file has is decided as libjpeg decides it.
+//! - Which color space a file has is decided as libjpeg decides it.
 
 use std::io::Cursor;
 
@@ -19,7 +19,7 @@ const END: u8 = 0xD9;
 const EXIF: &[u8] = b"Exif\0\0";
 
 /// Largest difference between two decoders' values of the same picture. Of noise they are up to 4 apart, since they
-/// round differently, and somewhat more at an edge beyond which zune-jpeg looks for colour.
+/// round differently, and somewhat more at an edge beyond which zune-jpeg looks for color.
 const SAME_PICTURE: u8 = 10;
 
 /// What the segments of a JPEG file say.
@@ -29,7 +29,7 @@ pub struct Jpeg<'a> {
     /// Whether no segment lies between the last scan and the end.
     ends_with_a_scan: bool,
     is_jfif: bool,
-    /// The colour transform of Adobe's segment.
+    /// The color transform of Adobe's segment.
     adobe: Option<u8>,
     exif: &'a [u8],
 }
@@ -142,7 +142,7 @@ impl<'a> Jpeg<'a> {
         if is_usual && is_one_piece { Reader::First } else { Reader::FirstIfConfirmed }
     }
 
-    /// The colour space, as libjpeg guesses it.
+    /// The color space, as libjpeg guesses it.
     fn colors(&self) -> ColorTransform {
         match (self.frame.channels.len(), self.adobe) {
             (1, _) => ColorTransform::Grayscale,

@@ -83,7 +83,7 @@ pub fn check(width: u32, height: u32) -> Result<u64, String> {
 }
 
 fn read_header(mut file: impl Read + Seek, format: ImageFormat) -> Option<Header> {
-    // A picture in colour is held, and a gray one made of it.
+    // A picture in color is held, and a gray one made of it.
     let opaque = 4;
     let ((width, height), pixel_bytes) = match format {
         ImageFormat::Jpeg => {

@@ -1,4 +1,4 @@
-//! A small grey picture on which round-tipped line segments are drawn with soft edges.
+//! A small gray picture on which round-tipped line segments are drawn with soft edges.
 //!
 //! A pixel's coverage is the distance of its centre to the segment, cut off over one pixel around the pen's radius:
 //! exact enough for a classifier, and only pixels in the segment's bounding box are looked at.

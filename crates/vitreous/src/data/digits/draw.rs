@@ -6,21 +6,21 @@ use crate::random::Key;
 
 /// Pixels from the image's edge that a pen's centre line keeps.
 const MARGIN: f32 = 2.5;
-/// Least and greatest height of a digit, in pixels.
+/// Least and largest height of a digit, in pixels.
 const HEIGHT: [f32; 2] = [14.0, 20.0];
-/// Least and greatest width of a digit, in parts of its height.
+/// Least and largest width of a digit, in parts of its height.
 const ASPECT: [f32; 2] = [0.5, 0.8];
-/// Greatest slant: the shift of the top, in parts of the height.
+/// Largest slant: the shift of the top, in parts of the height.
 const SLANT: f32 = 0.35;
-/// Greatest turn, in radians.
+/// Largest turn, in radians.
 const TURN: f32 = 0.2;
 /// Part of the free room around the digit in which its place is drawn.
 const ROOM: f32 = 0.5;
-/// Greatest random move of a knot, in percent of the box.
+/// Largest random move of a knot, in percent of the box.
 const WOBBLE: f32 = 5.0;
-/// Greatest move of a point by one wave of the elastic distortion, in pixels.
+/// Largest move of a point by one wave of the elastic distortion, in pixels.
 const BEND: f32 = 0.9;
-/// Least and greatest radius of the pen, in pixels.
+/// Least and largest radius of the pen, in pixels.
 const PEN: [f32; 2] = [0.7, 1.7];
 /// Segments of a smooth curve between two knots.
 const PIECES: usize = 5;
@@ -66,8 +66,8 @@ impl Draws {
         low + (high - low) * self.unit()
     }
 
-    fn around(&mut self, greatest: f32) -> f32 {
-        greatest * (2.0 * self.unit() - 1.0)
+    fn around(&mut self, largest: f32) -> f32 {
+        largest * (2.0 * self.unit() - 1.0)
     }
 }
 

@@ -25,7 +25,7 @@ pub const SIDE: usize = canvas::SIDE;
 /// Shape of an image.
 pub const SHAPE: ImageShape = ImageShape { channels: 1, height: SIDE, width: SIDE };
 
-/// Mean of all pixels in 0..1, for normalisation without drawing every image first.
+/// Mean of all pixels in 0..1, for normalization without drawing every image first.
 pub const MEAN: f32 = 0.2;
 
 /// Standard deviation of all pixels in 0..1.
@@ -142,7 +142,7 @@ mod tests {
 
     /// Trains a softmax regression by plain gradient descent on single images; returns its validation accuracy.
     fn linear_accuracy(digits: &Digits, train: usize, epochs: usize) -> f64 {
-        let normalised = |index: usize| digits.pixels(index).iter().map(|&x| f32::from(x) / 51.0 - 1.0);
+        let normalized = |index: usize| digits.pixels(index).iter().map(|&x| f32::from(x) / 51.0 - 1.0);
         let mut weights = vec![[0.0f32; PIXELS + 1]; 10];
         let scores = |weights: &[[f32; PIXELS + 1]], image: &[f32]| -> Vec<f32> {
             weights.iter().map(|row| row.iter().zip(image).map(|(w, x)| w * x).sum()).collect()
@@ -150,10 +150,10 @@ mod tests {
         let mut image = [1.0f32; PIXELS + 1]; // The last value is the bias's.
         for step in 0..epochs * train {
             let index = step % train;
-            image.iter_mut().zip(normalised(index)).for_each(|(to, from)| *to = from);
+            image.iter_mut().zip(normalized(index)).for_each(|(to, from)| *to = from);
             let logits = scores(&weights, &image);
-            let greatest = logits.iter().copied().fold(f32::MIN, f32::max);
-            let exponentials: Vec<f32> = logits.iter().map(|x| (x - greatest).exp()).collect();
+            let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+            let exponentials: Vec<f32> = logits.iter().map(|x| (x - largest).exp()).collect();
             let total: f32 = exponentials.iter().sum();
             // The rate falls to a tenth.
             let rate = 1e-3 * (1.0 - 0.9 * step as f32 / (epochs * train) as f32);
@@ -164,7 +164,7 @@ mod tests {
             }
         }
         let right = (train..digits.len()).filter(|&index| {
-            image.iter_mut().zip(normalised(index)).for_each(|(to, from)| *to = from);
+            image.iter_mut().zip(normalized(index)).for_each(|(to, from)| *to = from);
             let logits = scores(&weights, &image);
             (0..10).max_by(|&a, &b| logits[a].total_cmp(&logits[b])) == Some(digits.label(index))
         });

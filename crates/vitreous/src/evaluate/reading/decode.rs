@@ -127,9 +127,9 @@ fn continuations(partial: &Partial, log_probabilities: &[f64]) -> Vec<Partial> {
 }
 
 fn log_softmax(logits: &[f32]) -> Vec<f64> {
-    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&x| f64::from(x - greatest).exp()).sum();
-    logits.iter().map(|&x| f64::from(x - greatest) - sum.ln()).collect()
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&x| f64::from(x - largest).exp()).sum();
+    logits.iter().map(|&x| f64::from(x - largest) - sum.ln()).collect()
 }
 
 /// Descending order of log-probabilities, NaN last.
@@ -151,7 +151,7 @@ mod tests {
         let spec = ReaderSpec { patch_size: 14, embed_dim: 12, depth: 1, num_heads: 2, ..ReaderSpec::default() };
         let config = spec.with_facts(DIGITS).unwrap();
         let model = config.build(0.0).unwrap();
-        let parameters = Parameters::initialise(&model.graph, Key::new(3));
+        let parameters = Parameters::initialize(&model.graph, Key::new(3));
         let session = Session::new(model.graph.clone(), parameters, 2).expect("its own");
         (config, model, session)
     }

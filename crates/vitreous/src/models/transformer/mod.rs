@@ -96,7 +96,7 @@ mod tests {
 
     /// Computes a node for one example, with random parameters.
     pub fn infer(graph: Graph, node: NodeId, inputs: &[&[f32]]) -> Vec<f32> {
-        let parameters = Parameters::initialise(&graph, Key::new(3));
+        let parameters = Parameters::initialize(&graph, Key::new(3));
         let fill = |input: usize, _: usize, values: &mut [f32]| values.copy_from_slice(inputs[input]);
         Session::new(graph, parameters, 1).expect("its own").infer(&[node], 1, &fill).swap_remove(0)
     }

@@ -276,7 +276,7 @@ fn a_head_with_softmax_gives_its_probabilities_to_the_loss() {
 }
 
 #[test]
-fn flat_patches_are_neighbours_in_memory() {
+fn flat_patches_are_neighbors_in_memory() {
     let [new, _] =
         difference(&wiring(&build(small())), &wiring(&build(VitSpec { patching: Patching::Flat, ..small() })));
     assert_eq!(new, ["patch_embed.patches reshape(image) [9, 50]"]);

@@ -251,7 +251,7 @@ pub fn archive(bytes: &[u8]) {
     assert!(archive::check_gzip(&input[..], 700, "no sum at all").is_err());
 }
 
-/// A picture, to become gray or in colour (bit 0 of the first byte), cut or squashed (1), small or as large as most (2).
+/// A picture, to become gray or in color (bit 0 of the first byte), cut or squashed (1), small or as large as most (2).
 pub fn picture(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     let folder = folder(&[("hostile", rest)]);

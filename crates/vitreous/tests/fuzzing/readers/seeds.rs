@@ -128,7 +128,7 @@ fn saved() -> Vec<u8> {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.safetensors");
-    let parameters = Parameters::initialise(&graph, Key::new(1));
+    let parameters = Parameters::initialize(&graph, Key::new(1));
     TensorFile::weights(&graph, &Arc::new(parameters), &metadata).save(&path).expect("it is saved");
     std::fs::read(&path).expect("it is there")
 }
@@ -143,7 +143,7 @@ pub fn small_graph() -> Graph {
 /// The two files of a state: what it says of itself, and its tensors.
 pub fn state_files() -> [Vec<u8>; 2] {
     let graph = small_graph();
-    let values = Arc::new(Parameters::initialise(&graph, Key::new(1)));
+    let values = Arc::new(Parameters::initialize(&graph, Key::new(1)));
     let about = serde_json::json!({ "config": "", "instruction_set": "avx2", "updates": 7 });
     let sets = [("weights".to_string(), values)];
     let state = State::new(&graph, 7, JournalLengths::default(), about, BestWeights::None, &sets);

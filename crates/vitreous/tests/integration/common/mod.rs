@@ -88,7 +88,7 @@ pub fn write_photos(folder: &Folder) {
 }
 
 /// Colors that a small model can learn.
-pub const COLOURS: [(&str, [u8; 3]); 3] = [("blue", [10, 20, 230]), ("green", [15, 220, 25]), ("red", [240, 5, 10])];
+pub const COLORS: [(&str, [u8; 3]); 3] = [("blue", [10, 20, 230]), ("green", [15, 220, 25]), ("red", [240, 5, 10])];
 
 /// Writes an image of one color.
 pub fn picture(path: &Path, color: [u8; 3]) {
@@ -97,8 +97,8 @@ pub fn picture(path: &Path, color: [u8; 3]) {
 }
 
 /// Writes images of the given colors, each a little different.
-pub fn pictures(folder: &Path, split: &str, colours: &[(&str, [u8; 3])], count: u8) {
-    for (name, color) in colours {
+pub fn pictures(folder: &Path, split: &str, colors: &[(&str, [u8; 3])], count: u8) {
+    for (name, color) in colors {
         for number in 0..count {
             let color = color.map(|value| value.saturating_add(number));
             picture(&folder.join(split).join(name).join(format!("{number}.png")), color);

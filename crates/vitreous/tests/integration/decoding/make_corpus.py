@@ -39,7 +39,7 @@ FILES, ROWS = {}, []
 
 
 def picture(width, height):
-    """Smooth colours with a fine texture: a swapped channel, a shifted block or a lost row is far from it."""
+    """Smooth colors with a fine texture: a swapped channel, a shifted block or a lost row is far from it."""
     y, x = np.mgrid[0:height, 0:width].astype(float)
     u, v = x / max(width, 2), y / max(height, 2)
     red = 128 + 90 * np.sin(5 * u + 1) * np.cos(3 * v)
@@ -246,7 +246,7 @@ def jpeg_colors(pixels):
     for factors in ["1x1", "2x2,1x1,1x1", "1x1,2x2,1x1"]:
         for name, arguments in [("", {}), ("-scans-3", dict(scans=SCANS["3"]))]:
             add(f"jpeg-rgb-{factors.replace(',', '_')}{name}.jpg", cjpeg(pixels, "-rgb", "-sample", factors, **arguments))
-    # What markers say about the colour space, also where they contradict each other.
+    # What markers say about the color space, also where they contradict each other.
     for scans in ["1", "3"]:
         parts = [part for part in segments(cjpeg(pixels, "-sample", "1x1", scans=SCANS[scans])) if part[0] != 0xE0]
         for ids in [(1, 2, 3), (0, 1, 2), b"RGB", b"rgb", (1, 34, 35)]:
@@ -588,8 +588,8 @@ def make_bmp():
         rows = bmp_rows(values.astype("<u2"), 16)
         options = dict(compression=3, masks=struct.pack("<III", *masks)) if masks else {}
         add(f"bmp-16-{name}.bmp", bmp(23, 19, 16, rows, **options), most=1, mean=0.6)
-    # Runs, a literal row, and a jump over pixels that get no colour: they are black in all decoders if colour 0 is.
-    # in all decoders if colour 0 is.
+    # Runs, a literal row, and a jump over pixels that get no color: they are black in all decoders if color 0 is.
+    # in all decoders if color 0 is.
     runs = b""
     for number, row in enumerate(gray >> 4):
         if number == 4:

@@ -118,7 +118,7 @@ impl Golden {
         differences.into_iter().filter(|difference| difference.part > 1.0).map(|difference| difference.text).collect()
     }
 
-    /// Compares all there is; the greatest difference comes first.
+    /// Compares all there is; the largest difference comes first.
     pub fn differences(&self, found: &Found, tolerance: Tolerance) -> Vec<Difference> {
         let mut differences = compare_all(&self.outputs, &found.outputs, |_| tolerance.value, 0.0);
         let size = self.logits[largest(&self.logits)].abs();

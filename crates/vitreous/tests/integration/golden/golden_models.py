@@ -2,7 +2,7 @@
 
 A model has `specs`, the shape, center and scale of each parameter by its name in the Rust graph, and `forward`, which
 returns logits, intermediate outputs under the names of the Rust graph's nodes, and calls `margin` with numbers whose
-sign decides something (before a ReLU, the lead of a window's greatest value): near 0, roundings would decide it.
+sign decides something (before a ReLU, the lead of a window's largest value): near 0, roundings would decide it.
 """
 import math
 
@@ -73,7 +73,7 @@ class Model:
     # The same for some gradients, by name.
     looser = {}
 
-    # Greatest norm of the gradient.
+    # Largest norm of the gradient.
     clip = None
 
     def optimizer(self, params):
@@ -406,7 +406,7 @@ class SmallAttentionCnn(AttentionCnn):
 
 
 class PhotosCnn(Stack):
-    """E4's partner: residual convolutions with batch norm. A step normalises by its own images, whatever else by the
+    """E4's partner: residual convolutions with batch norm. A step normalizes by its own images, whatever else by the
     statistics, and these follow the steps."""
     name, seed, batch, image, classes = "photos-cnn", 76, 2, (3, 64, 64), 5
 

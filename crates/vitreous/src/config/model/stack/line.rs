@@ -7,9 +7,9 @@ use crate::config::model::Activation;
 use crate::config::model::vit::DROPOUT_MAX;
 use crate::spelling;
 
-/// Greatest number of channels and of features of a linear layer.
+/// Largest number of channels and of features of a linear layer.
 pub const CHANNELS_MAX: usize = 65_536;
-/// Greatest kernel, stride and padding.
+/// Largest kernel, stride and padding.
 pub const KERNEL_MAX: usize = 64;
 
 /// A layer of a stack, with valid numbers.
@@ -197,13 +197,13 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     /// The next part, a number.
-    fn first(&mut self, least: usize, greatest: usize) -> Result<usize, RuleError> {
+    fn first(&mut self, least: usize, largest: usize) -> Result<usize, RuleError> {
         if self.parts.is_empty() {
             return Err(self.wrong(""));
         }
         let part = self.parts.remove(0);
         let number = part.parse().map_err(|_| self.wrong(part))?;
-        self.within(part, number, least, greatest)
+        self.within(part, number, least, largest)
     }
 
     /// The number of an option such as `k5`.
@@ -215,11 +215,11 @@ impl Parts<'_> {
         self.lettered('g', 1, CHANNELS_MAX)
     }
 
-    fn lettered(&mut self, letter: char, least: usize, greatest: usize) -> Result<Option<usize>, RuleError> {
+    fn lettered(&mut self, letter: char, least: usize, largest: usize) -> Result<Option<usize>, RuleError> {
         let number = |part: &str| part.strip_prefix(letter).and_then(|digits| digits.parse::<usize>().ok());
         let Some(at) = self.parts.iter().position(|part| number(part).is_some()) else { return Ok(None) };
         let part = self.parts.remove(at);
-        self.within(part, number(part).unwrap_or(0), least, greatest).map(Some)
+        self.within(part, number(part).unwrap_or(0), least, largest).map(Some)
     }
 
     /// Whether a part is present.
@@ -253,11 +253,11 @@ impl Parts<'_> {
         }
     }
 
-    fn within(&self, part: &str, number: usize, least: usize, greatest: usize) -> Result<usize, RuleError> {
-        if (least..=greatest).contains(&number) {
+    fn within(&self, part: &str, number: usize, least: usize, largest: usize) -> Result<usize, RuleError> {
+        if (least..=largest).contains(&number) {
             Ok(number)
         } else {
-            Err(self.out_of_range(part, format!("between {least} and {greatest}")))
+            Err(self.out_of_range(part, format!("between {least} and {largest}")))
         }
     }
 
