@@ -306,9 +306,9 @@ mod tests {
         let size = |bytes: usize| format!("{bytes} bytes are not a whole number of records of 3074 bytes (");
         assert!(refused(&good[..good.len() - 1]).starts_with(&size(7 * 3074 - 1)));
         assert!(refused(&[&good[..], &[0]].concat()).starts_with(&size(7 * 3074 + 1)));
-        assert!(changed(1, 100).starts_with("label 100 of image 2 is none of the 100 classes ("));
+        assert!(changed(1, 100).starts_with("label 100 of image 2 is not one of the 100 classes ("));
         // The other label is not used, but a wrong one shows that the records are not what they should be.
-        assert!(changed(0, 20).starts_with("label 20 of image 2 is none of the 20 classes ("));
+        assert!(changed(0, 20).starts_with("label 20 of image 2 is not one of the 20 classes ("));
         // Whole records, but too few or too many for the other file.
         for (images, expected) in [
             (54, "the file has 54 images, but 55 are expected from test.bin ("),

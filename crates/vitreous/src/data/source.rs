@@ -371,7 +371,7 @@ mod tests {
         fs::rename(folder.path().join("cifar-100-binary"), &moved).unwrap();
         assert!(inspect(&spec("cifar100-coarse", &moved)).is_ok());
         let error = refused(&spec(moved.to_str().unwrap(), folder.path()));
-        assert!(error.starts_with("this folder holds the files of cifar100, not folders of pictures ("), "{error}");
+        assert!(error.starts_with("this folder holds the files of cifar100, not folders of images ("), "{error}");
         write(&folder.path().join("python/cifar-100-python/train"), b"pickled");
         let error = refused(&spec("cifar100", &folder.path().join("python")));
         assert!(error.starts_with("these are the files of cifar100's Python version, "), "{error}");

@@ -43,7 +43,7 @@ pub enum ExperimentError {
     #[error(transparent)]
     State(#[from] StateError),
     /// The default data of a preset for folders.
-    #[error("the preset is for a folder of pictures, and no folder was named")]
+    #[error("the preset needs a folder of images")]
     NoFolder,
     /// Models take square images.
     #[error("the images of {name} have {width}x{height} pixels, a model takes square ones")]

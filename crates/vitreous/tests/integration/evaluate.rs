@@ -130,7 +130,7 @@ fn classes_are_matched_by_name_not_by_folder_order() {
     assert!(predictions.lines().nth(1).unwrap().starts_with("test/green/0.png,green,green,"), "{predictions}");
 
     for (class, hint) in
-        [("Blue", "it knows `blue`: give the folder that name"), ("blu", "its classes are blue, green, red")]
+        [("Blue", "the model knows `blue`: rename the folder to that"), ("blu", "its classes are blue, green, red")]
     {
         picture(&folder.join("others/train").join(class).join("0.png"), COLORS[0].1);
         let expected = format!("error: the model does not know the class `{class}` of the data\nhint: {hint}\n");
@@ -254,7 +254,7 @@ fn images_of_any_size_are_predicted_and_bad_ones_named() {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .map(|error| error["error"]["what"].as_str().expect("text").to_string())
         .collect::<Vec<_>>();
-    let bad = "the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)";
+    let bad = "the image cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)";
     assert_eq!(whats, [bad, "1 of 3 pictures have no prediction"]);
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let first =
@@ -263,7 +263,7 @@ fn images_of_any_size_are_predicted_and_bad_ones_named() {
     assert_eq!(first(1), (&"c.png".into(), &"blue".into()));
     let failed = serde_json::json!([{
         "image": "b.png",
-        "error": "the picture cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)",
+        "error": "the image cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)",
     }]);
     assert_eq!(answer["failed"], failed);
     let top = answer["predictions"][0]["top"].as_array().expect("classes");
@@ -304,7 +304,7 @@ fn impossible_predictions_are_refused_early() {
     let folder = run.path();
     let none = refused(folder, &["predict", "a.png", "--run=runs/colors", "--top=0"]);
     assert!(none.contains("it is no whole number of at least 1"), "{none}");
-    let expected = "error: this is a folder (colors)\nhint: name the pictures in it, such as colors/1.jpg\n";
+    let expected = "error: this is a folder (colors)\nhint: name the images in it, such as colors/1.jpg\n";
     assert_eq!(refused(folder, &["predict", "colors", "--run=runs/colors"]), expected);
     // A file that is all hole takes no room on the disk.
     let file = fs::File::create(folder.join("huge.safetensors")).unwrap();
@@ -335,7 +335,7 @@ fn evaluating_from_another_folder_asks_for_the_images() {
     let folder = run.path().join("runs/colors");
     let evaluate = ["evaluate", folder.to_str().unwrap()];
     let expected = "error: the run was trained on `colors`, which is not here\n\
-                    hint: say in which folder it lies with --data-dir, or name other pictures with --data FOLDER\n";
+                    hint: say in which folder it is with --data-dir, or name other images with --data FOLDER\n";
     assert_eq!(refused(elsewhere.path(), &evaluate), expected);
     let dir = format!("--data-dir={}", run.path().display());
     let report = json(elsewhere.path(), &[&evaluate[..], &[&dir]].concat());
@@ -381,8 +381,8 @@ fn folders_without_a_run_or_the_chosen_weights_are_refused() {
     let folder = folder.path();
     let threads = refused(folder, &["evaluate", "runs/none", "--threads", "99999"]);
     assert!(threads.contains("invalid number: use 0 to 1024"), "{threads}");
-    let no_run = "error: there is no such folder (runs/none)\n\
-                  hint: name a folder that `vitreous train` made, such as runs/digits\n";
+    let no_run = "error: no such folder (runs/none)\n\
+                  hint: give a folder that `vitreous train` made, such as runs/digits\n";
     assert_eq!(refused(folder, &["evaluate", "runs/none"]), no_run);
     assert_eq!(refused(folder, &["predict", "a.png", "--run", "runs/none"]), no_run);
     let weights = "error: a run has no weights `bst` (--weights)\nhint: did you mean best?\n";

@@ -388,15 +388,15 @@ fn without_a_mirror_the_error_says_what_to_download_by_hand() {
          error: no mirror has train-images-idx3-ubyte.gz: {}: connection refused; {}: it answers 404 not found \
          (sets/mnist)\n\
          hint: download train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, \
-         t10k-labels-idx1-ubyte.gz by hand from https://ossci-datasets.s3.amazonaws.com/mnist/ and put them into \
-         sets/mnist, or name a --mirror\n",
+         t10k-labels-idx1-ubyte.gz yourself from https://ossci-datasets.s3.amazonaws.com/mnist/ and put them into \
+         sets/mnist, or name another --mirror\n",
         nobody.url, without.url
     );
     assert_eq!(text(&output.stderr), expected);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
     let output = program(&folder, &["cifar10", "--mirror", &nobody.url], &[]);
-    let hint = "hint: get https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz yourself and unpack it in ., or name \
-                a --mirror\n";
+    let hint = "hint: download https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz yourself and unpack it in ., or name \
+                another --mirror\n";
     assert!(text(&output.stderr).ends_with(hint), "{}", text(&output.stderr));
     assert_eq!(names(folder.root()), ["sets"]);
     // No name ends so (RFC 2606).
@@ -460,7 +460,7 @@ fn impossible_fetches_are_refused_before_any_request() {
         ),
         (
             &["mnist", "--mirror", "ftp://a.example/"],
-            "error: invalid mirror address `ftp://a.example/`\n\
+            "error: invalid mirror address `ftp://a.example/` (--mirror)\n\
              hint: use an address such as https://example.org/mnist/\n",
         ),
         (

@@ -200,7 +200,7 @@ fn passwords_in_addresses_are_never_printed() {
         told(&["mnist", "--json", "--mirror", &with_user(mirror)], &[]);
     }
     let all = told(&["mnist", "--mirror", "ftp://user:secret@a.example/"], &[]);
-    assert!(all.starts_with("error: invalid mirror address `ftp://***@a.example/`\n"), "{all}");
+    assert!(all.starts_with("error: invalid mirror address `ftp://***@a.example/` (--mirror)\n"), "{all}");
     told(&["mnist", "--mirror", "http://user:secret@"], &[]);
     told(&["mnist", "--mirror", "http://user:se cret@a.example/"], &[]);
     // A proxy that is not there, one that refuses, and one that is no address.

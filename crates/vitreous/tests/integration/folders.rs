@@ -73,7 +73,7 @@ fn unused_files_are_counted_and_named_by_every_command() {
     fs::rename(at(b"cow/0.png"), at(b"cow/caf\xE9.png")).unwrap();
     pipe(at(b"cow/pipe.png"));
     let expected = [
-        "pictures in formats that are not read: 4 (ant/a.gif, ant/a.tiff, bee/a.avif, ...)",
+        "pictures in formats that are not read: 4 (ant/a.gif, ant/a.tiff, bee/a.avif and 1 more)",
         "links that cannot be followed: 2 (cow/1.jpg, cow/2.jpg)",
         "pipes, sockets or devices, which are not read: 1 (cow/pipe.png)",
         "pictures with names that are not valid Unicode: 1 (cow/caf\\xE9.png)",

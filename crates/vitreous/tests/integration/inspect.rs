@@ -27,7 +27,7 @@ fn a_batch_that_does_not_fit_into_memory_is_refused() {
     for what in ["step", "infer"] {
         let model = ["--model=vit-base", "--set=data.image_size=224", "--batch-size=1048576"];
         let text = refused(&[&["bench", what, "--data=none"][..], &model].concat());
-        assert!(text.starts_with("error: the bench needs ") && text.contains("smaller --batch-size"), "{text}");
+        assert!(text.starts_with("error: training needs ") && text.contains("smaller --batch-size"), "{text}");
     }
 }
 

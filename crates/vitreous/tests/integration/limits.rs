@@ -77,7 +77,7 @@ fn a_file_size_limit_is_treated_as_a_full_disk() {
     assert!(stderr.contains("error: cannot write: the file size limit is reached (runs/a/weights/"), "{stderr}");
     assert!(
         stderr.ends_with(
-            "hint: raise the file size limit: ulimit -f unlimited; then run vitreous train --resume runs/\n"
+            "hint: raise the file size limit: ulimit -f unlimited; then run vitreous train --resume runs/a\n"
         ),
         "{stderr}"
     );

@@ -111,6 +111,6 @@ fn a_nonfinite_training_says_where_and_can_skip_or_roll_back() {
     let all = train(&folder, "all-skipped", 122, &["--epochs=2", without, "--on-nonfinite=skip"]);
     assert_eq!(all.status, Some(1), "{}", all.stderr);
     let expected =
-        "error: every step of epoch 2 was left out: all had NaN or infinite losses or gradients (up to step 16)\n";
+        "error: every step of epoch 2 was skipped: all had NaN or infinite losses or gradients (up to step 16)\n";
     assert!(all.stderr.contains(expected), "{}", all.stderr);
 }

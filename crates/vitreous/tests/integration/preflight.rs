@@ -108,7 +108,7 @@ problems
   classes without a validation image: `cow`
     fix: add images of `cow` to the validation split
   pictures that are enlarged: 1 of 69, the smallest 7x8 (train/cow/00.png)
-    fix: use larger pictures, or a smaller --image-size
+    fix: use larger images, or a smaller --image-size
 
 copies of one image
   train/ant/03.png (ant), train/bee/copy.png (bee)
@@ -147,7 +147,7 @@ fn a_dry_run_without_problems_says_so_and_impossible_runs_are_refused() {
         json(folder.root(), &[&strips[..], &["--set=data.mean=", "--set=data.std=", "--batch-size=13"]].concat());
     assert_eq!((&told["steps"], &told["problems"]), (&2.into(), &serde_json::json!([])));
     let error = refused(folder.root(), &[&small[..], &["--batch-size=98"]].concat());
-    assert!(error.contains("error: batch_size 98 is more than the 97 images that train"), "{error}");
+    assert!(error.contains("error: batch_size 98 is more than the 97 training images"), "{error}");
     fs::create_dir_all(folder.path("runs/taken")).unwrap();
     fs::write(folder.path("runs/taken/mine"), "").unwrap();
     let error = refused(folder.root(), &[&small[..], &["--batch-size=13", "--name=taken"]].concat());
@@ -166,8 +166,8 @@ fn a_batch_norm_needs_more_than_one_value_for_each_channel() {
     )
     .unwrap();
     let one = refused(folder.root(), &["train", "--config=bn.toml", "--batch-size=1"]);
-    let expected = "error: batch_size 1 gives the batchnorm at layers.2 one value for each channel, from which nothing is \
-                    learned ([train])\nhint: use --batch-size 2 or more";
+    let expected = "error: batch_size 1 gives the batchnorm at layers.2 one value for each channel, from which it cannot \
+                    learn ([train])\nhint: use --batch-size 2 or more";
     assert!(one.starts_with(expected), "{one}");
     assert!(!folder.path("runs").exists());
 

@@ -68,7 +68,7 @@ fn a_reader_needs_a_data_set_of_digits() {
     let error = refused(folder.root(), &["train", "--preset=read-digits", "--data=digits", "--classes=even"]);
     assert_eq!(
         error,
-        "error: a reader needs the classes 0 to 9, but digits has 0, 2, 4, 6, 8\nhint: use --data mnist or --data digits, with \
+        "error: a reader needs the classes 0 to 9, but digits has 0, 2, 4, 6, 8\nhint: use --data mnist, or --data digits, with \
          all classes\n"
     );
     let error = refused(folder.root(), &["train", "--preset=read-digits", "--data=mnist"]);

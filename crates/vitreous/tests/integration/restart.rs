@@ -43,7 +43,7 @@ fn a_run_that_never_saved_a_checkpoint_restarts() {
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("error: cannot write: ") && stderr.contains("(runs/a/state/1.safetensors)"), "{stderr}");
-    assert!(stderr.ends_with("then run vitreous train --resume runs/\n"), "{stderr}");
+    assert!(stderr.ends_with("then run vitreous train --resume runs/a\n"), "{stderr}");
     assert!(folder.path("runs/a/weights/best.safetensors").exists());
     let [first, again] = ["--max-steps=3", "--set=train.max_steps="]
         .map(|steps| text(&vitreous(folder.root(), &["train", "--resume=runs/a", steps]).stderr));
@@ -99,7 +99,7 @@ fn an_impossible_checkpoint_is_refused() {
     ] {
         let value: serde_json::Value = value;
         let stderr = reseal(&|state| *state.pointer_mut(pointer).unwrap() = value.clone());
-        let expected = format!("error: the state is none of a training: {reason} ({tensors})\n");
+        let expected = format!("error: the checkpoint is not that of a training: {reason} ({tensors})\n");
         assert!(stderr.contains(&expected), "{pointer}: {stderr}");
     }
     fs::write(&path, &good).unwrap();

@@ -324,7 +324,7 @@ fn runs_that_cannot_resume_are_refused_with_the_reason() {
     assert_eq!(
         resume(&["--lr=0.5"]),
         "error: the run was made with another train.lr 5e-4, now 0.5 (runs/a)\n\
-         hint: leave it as it was, or train anew under another --name"
+         hint: leave it as it was, or train again under another --name"
     );
     assert_eq!(
         resume(&["--epochs=1", "--set=train.warmup_epochs=1"]).lines().next().unwrap(),
@@ -338,7 +338,7 @@ fn runs_that_cannot_resume_are_refused_with_the_reason() {
     let changed = |what: &str| {
         format!(
             "error: the data has changed since the run began: {what} (photos)\n\
-             hint: bring it back to what it was, or train anew under another --name"
+             hint: restore the data, or train again under another --name"
         )
     };
     let picture = folder.path("photos/ant/3.png");
@@ -433,10 +433,7 @@ fn a_damaged_checkpoint_is_refused_and_the_previous_one_used() {
     states("g").iter().filter(|path| path.extension().unwrap() == "json").for_each(|path| truncate(path));
     let [_, stderr] = ends(&folder, 2, &["train", "--resume=runs/g", "--set=train.max_steps="]);
     assert!(stderr.starts_with("error: the checkpoint is damaged: "), "{stderr}");
-    assert!(
-        stderr.ends_with("hint: there is no other state to go on from: train again under another --name\n"),
-        "{stderr}"
-    );
+    assert!(stderr.ends_with("hint: there is no other checkpoint: train again under another --name\n"), "{stderr}");
 }
 
 #[cfg(unix)]

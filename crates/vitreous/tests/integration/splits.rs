@@ -39,11 +39,11 @@ fn other_data_is_evaluated_in_full() {
     assert_eq!((&report["classes"][1]["name"], &report["classes"][1]["support"]), (&"green".into(), &20.into()));
 
     let absent = |data: &str, split: &str| refused(folder, &["evaluate", "runs/r", "--data", data, "--split", split]);
-    let unsplit = "hint: it has no splits: leave --split out to evaluate all of it\n";
+    let unsplit = "hint: it has no splits: leave out --split to evaluate all of it\n";
     assert_eq!(absent("new", "val"), format!("error: new has no validation split\n{unsplit}"));
     assert_eq!(absent("new", "test"), format!("error: new has no test split\n{unsplit}"));
     assert_eq!(absent("t", "train"), "error: t has no train split\nhint: use --split test\n");
-    assert_eq!(absent("some", "test"), "error: some has no test split\nhint: use --split val or --split train\n");
+    assert_eq!(absent("some", "test"), "error: some has no test split\nhint: use --split val, or --split train\n");
     let text = vitreous(folder, &["evaluate", "runs/r", "--data=new"]);
     assert!(crate::common::text(&text.stdout).contains("\nall of new, 60 images; "), "{text:?}");
     let note = "note: new is not the data of the training: whether images of it were used for training is unknown\n";
@@ -163,7 +163,7 @@ fn grown_data_never_validates_on_training_images() {
     let resumed = crate::common::text(&vitreous(folder, &["train", "--resume=runs/r", "--max-steps=2"]).stderr);
     let expected = "error: the run was started by an earlier version, which split folders by file order instead of file \
                     content: its validation split cannot be drawn again (base)\n\
-                    hint: train anew under another --name, or resume with the version that started it\n";
+                    hint: train again under another --name, or resume with the version that started it\n";
     assert!(resumed.ends_with(expected), "{resumed}");
 }
 
@@ -183,7 +183,7 @@ fn a_run_resumes_with_renamed_images_in_the_same_order() {
     let resume = ["train", "--resume=runs/r", "--max-steps=4"];
     let expected = "error: the data has changed since the run began: files have other names, so that the same images \
                     come in another order (base)\n\
-                    hint: bring it back to what it was, or train anew under another --name\n";
+                    hint: restore the data, or train again under another --name\n";
     let stderr = crate::common::text(&vitreous(folder, &resume).stderr);
     assert!(stderr.ends_with(expected), "{stderr}");
     rename("9a.png", "3a.png");
