@@ -331,7 +331,8 @@ fn written(way: &[Part], word: impl Fn(&Part) -> Option<String>) -> Option<(bool
             Part::Text(_) | Part::Add(_) | Part::Remove(_) | Part::Path(_) => plain(part)?,
             _ => word(part)?,
         };
-        if !out.is_empty() && !text.starts_with([',', ';', ':', '.', ')', '?']) {
+        let is_attached = matches!(part, Part::Text(text) if text.starts_with([',', ';', ':', '.', ')', '?']));
+        if !out.is_empty() && !is_attached {
             out.push(' ');
         }
         out.push_str(&text);
@@ -466,6 +467,8 @@ mod tests {
         let rate =
             Suggestion::new().set("train.lr", 1e-5).or().add_file("photos/train/lynx").text("; then start again");
         assert_eq!(rate.to_string(), "use train.lr = 1e-5, or add photos/train/lynx; then start again");
+        let here = Suggestion::new().text("unpack it in").path(".").text("?");
+        assert_eq!(here.to_string(), "unpack it in .?", "a path is a word of its own");
     }
 
     #[test]

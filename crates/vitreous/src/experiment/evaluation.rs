@@ -295,11 +295,15 @@ fn choose_split(
             None => Err(ExperimentError::OnlyTraining { name: facts.name.clone() }),
         };
     }
-    let available = if facts.is_unsplit() { vec![SplitName::All] } else { splits_of(facts) };
+    let there = splits_of(facts);
     match asked {
-        Some(split) if available.contains(&split) => Ok(split),
-        Some(split) => Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available }),
-        None => Ok(available.first().copied().unwrap_or(SplitName::Test)),
+        Some(split) if there.contains(&split) => Ok(split),
+        Some(split) => {
+            let available = if facts.is_unsplit() { vec![SplitName::All] } else { there };
+            Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available })
+        }
+        None if facts.is_unsplit() => Ok(SplitName::All),
+        None => Ok(there.first().copied().unwrap_or(SplitName::Test)),
     }
 }
 

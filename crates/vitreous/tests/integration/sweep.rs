@@ -448,7 +448,7 @@ fn bad_sweeps_are_refused_before_anything_is_written() {
             "error: jobs 3 is not between 1 and 2, the number of threads (--jobs)\nhint: use --jobs 2\n",
         ),
         (&["--seeds=1,2", "--name=a "], "error: invalid run name `a ` (--name)\n"),
-        (&["blank.toml"], "error: `reproduces` is empty (blank.toml)\nhint: name the published table, or leave "),
+        (&["blank.toml"], "error: `reproduces` is empty (blank.toml)\nhint: name the published table, or remove "),
         (&["blanks.toml"], "error: invalid run name ` a` ([[run]])\n"),
         (&[&long, "--seeds=42,7"], &too_long),
         (&["same.toml"], "error: two runs of the sweep have the name `a_seed=7`\nhint: give each run its own name\n"),
