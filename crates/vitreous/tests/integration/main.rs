@@ -41,3 +41,4 @@ mod terminal;
 mod tidy;
 mod train;
 mod verify;
+mod words;

@@ -11,10 +11,10 @@ use std::process::Command;
 const MOST_LINES: usize = 900;
 
 /// A text file of the repository.
-struct Source {
+pub struct Source {
     /// From the root, with `/` between folders.
-    path: String,
-    text: String,
+    pub path: String,
+    pub text: String,
 }
 
 impl Source {
@@ -49,13 +49,13 @@ impl Source {
     }
 }
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// Reads all text files of the repository: those that git knows, since anything may lie beside them (a folder of
 /// Python packages), or, where there is no git, all.
-fn sources() -> Vec<Source> {
+pub fn sources() -> Vec<Source> {
     let known = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
     let known = known.ok().filter(|output| output.status.success() && !output.stdout.is_empty());
     let Some(output) = known else { return walked() };
@@ -89,12 +89,12 @@ fn walked() -> Vec<Source> {
     found
 }
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 #[track_caller]
-fn assert_none(rule: &str, broken: &[String]) {
+pub fn assert_none(rule: &str, broken: &[String]) {
     assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
 }
 
