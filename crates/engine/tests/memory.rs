@@ -1,4 +1,4 @@
-//! Memory that nobody writes to takes none. The only test of its binary: it looks at the whole process.
+//! Memory that is never written takes no space. The only test in its binary, because it measures the whole process.
 #![cfg(target_os = "linux")]
 
 use vitreous_engine::graph::{Graph, Init};

@@ -64,7 +64,7 @@ pub enum Place {
 /// Who wrote a value of a config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody: it is the default.
+    /// The default.
     Default,
     /// The preset of this name.
     Preset(String),
@@ -426,7 +426,7 @@ macro_rules! toml_values {
 
 toml_values!(bool, i32, i64, u32, f64, &str, String, toml::Value, Vec<f64>, Vec<i64>, Vec<String>);
 
-/// Sizes and counts; nobody is told to use one that TOML cannot hold.
+/// Sizes and counts; a hint never suggests one that TOML cannot represent.
 impl From<usize> for Value {
     fn from(value: usize) -> Self {
         (value as u64).into()

@@ -17,7 +17,7 @@ use crate::random::Key;
 use crate::record::{RecordError, Run, Weights, sha256_of};
 use crate::{regular, system_errors};
 
-/// What two equal runs have in common, beside the last weights.
+/// Files that are equal in two equal runs, in addition to the last weights.
 const RECORDS: [&str; 4] = ["results.csv", "ledger.csv", "metrics.jsonl", "weights/best.safetensors"];
 
 /// Fraction of the kills that come before the first step.

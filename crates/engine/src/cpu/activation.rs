@@ -165,7 +165,7 @@ mod tests {
     }
 
     /// The largest errors allowed, of value and derivative, in the order of `ALL`. A tanh near 0 is a difference of
-    /// numbers near 1, so its error is small only beside 1.
+    /// numbers near 1, so its error is small only relative to 1.
     const MOST: [[f64; 2]; 4] = [[0.0, 0.0], [1.2e-7, 2.0e-7], [1.5e-7, 4.5e-7], [2.0e-7, 3.0e-7]];
 
     /// Largest error of value and derivative for x in -16 ... 16, as part of max(1, |x|).

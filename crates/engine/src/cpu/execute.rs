@@ -1,8 +1,8 @@
 //! A session: parameters, threads and memory, and the phases of a step that divide the work among the threads.
 //!
 //! A training step has three phases: weights are packed (divided by panels); parts run forward and backward
-//! (divided by parts, sums along the tree of [`super::split`]), with a barrier wherever an operation
-//! sees the whole batch; parameters are updated (divided by blocks).
+//! (divided by parts, sums along the tree of [`super::split`]), with a barrier at each operation
+//! that uses the whole batch; parameters are updated (divided by blocks).
 
 mod inference;
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl Buffer {
         // SAFETY: the layout is not empty, because of the room for alignment.
         let allocation = unsafe { alloc_zeroed(layout) };
         let allocation = NonNull::new(allocation).unwrap_or_else(|| handle_alloc_error(layout));
-        // SAFETY: the layout has room for the values wherever the first cache line starts.
+        // SAFETY: the layout has room for the values at any offset of the first cache line.
         let start = unsafe { allocation.add(allocation.align_offset(ALIGN)) }.cast();
         Buffer { allocation, start, len }
     }

@@ -13,10 +13,10 @@ const GUARD: usize = 64;
 /// Number of the next buffer.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// Values after which memory ends: a kernel that reads or writes on, be it only to ignore what it finds, ends the process
-/// with SIGSEGV. The guard before them holds a NaN, as unset values do: whoever computes with it has a NaN to show for it.
-/// Each buffer has its own, because a processor hands a NaN on as it is: one that comes from another buffer's guard shows
-/// when it is written.
+/// Values that end at a protected page: a kernel that reads or writes beyond them, even without using the result, ends
+/// the process with SIGSEGV. The guard before them holds a NaN, as unset values do, so any result computed from it is
+/// NaN. Each buffer has a NaN of its own. Processors propagate the bits of a NaN, so a NaN from another buffer's guard
+/// is recognized when it is written.
 pub(super) struct Guarded {
     all: Fenced,
     poison: u32,
@@ -37,7 +37,7 @@ impl Fenced {
         use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
         let bytes = (len * size_of::<f32>()).next_multiple_of(PAGE);
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: new pages are nobody else's.
+        // SAFETY: new pages belong to this buffer only.
         unsafe {
             let pages = mmap_anonymous(std::ptr::null_mut(), bytes + PAGE, access, MapFlags::PRIVATE).expect("memory");
             mprotect(pages.byte_add(bytes), PAGE, MprotectFlags::empty()).expect("a page of its own");
@@ -182,7 +182,7 @@ pub(super) fn check(what: Arguments, expected: &[Vec<f64>], tolerance: f64, run:
             assert_eq!(found.len(), expected.len(), "{what} {isa:?}: length of result {n}");
             let allowed = tolerance * expected.iter().fold(0.1f64, |a, b| a.max(b.abs()));
             for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
-                // Not `>`: a NaN is no agreement.
+                // Not `>`: a NaN must count as a difference.
                 let agrees = (f64::from(found) - expected).abs() <= allowed;
                 assert!(agrees, "{what} {isa:?}: result {n} [{i}] is {found}, not {expected} within {allowed:e}");
             }

@@ -29,8 +29,8 @@ pub(super) struct Panel {
     pub step: usize,
 }
 
-/// Loads N vectors of a row of `width` values. `RAGGED` says that the width is not a multiple of 16: then the last vector is
-/// cut, because what lies behind the row may be another thread's, or nobody's.
+/// Loads N vectors of a row of `width` values. `RAGGED` means that the width is not a multiple of 16: then the last
+/// vector is masked, because memory after the row may belong to another thread or be unmapped.
 #[inline(always)]
 pub(super) unsafe fn load_row<S: Simd, const N: usize, const RAGGED: bool>(
     from: *const f32,

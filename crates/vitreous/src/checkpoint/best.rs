@@ -1,8 +1,8 @@
 //! The best weights of a run belong to its states: a state names the file that was the best when it was handed in.
 //!
-//! Weights are written before the state that knows of them, which may never fit on the disk. So a file that gives up its
-//! place as the best stays in `state/` under its SHA-256 while a state on the disk names it, and a run that goes on puts
-//! back the one that its state names. What came later is computed again.
+//! Weights are written before the checkpoint that refers to them, and the checkpoint may not fit on the disk. So
+//! replaced best weights stay in `state/` under their SHA-256 as long as a checkpoint on the disk refers to them, and a
+//! resumed run restores the weights that its checkpoint refers to. Everything later is computed again.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,10 +1,10 @@
-//! Weights on disk: safetensors files with timm's tensor names, and in the header what it takes to use one alone.
+//! Weights files: safetensors with timm's tensor names, and a header with all that is needed to use the file alone.
 //!
-//! A hash in the header tells a file that was changed by accident, on a disk or on its way. Beside the weights there are
-//! states, from which a training goes on ([`State`]).
+//! A hash in the header detects accidental changes on a disk or in a transfer. Checkpoints, from which a training
+//! resumes, are in [`State`].
 //!
-//! The file is written here, so that equal runs give equal bytes (tensors and keys in the order of their names), and
-//! read through the `safetensors` crate. Source of the format: its README.
+//! This module writes the files, so that equal runs give equal bytes (tensors and keys sorted by name). The
+//! `safetensors` crate reads them. Source of the format: its README.
 
 mod best;
 mod error;

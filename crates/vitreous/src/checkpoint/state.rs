@@ -1,9 +1,9 @@
-//! The state of a training on disk, from which it goes on: tensors, and beside them a small file that says what they
-//! are and holds the hashes of both.
+//! Checkpoints, from which a training resumes: tensors, and a small file that describes them and has the hashes of
+//! both.
 //!
-//! `state/17.safetensors` and `state/17.json` are one state. The tensors are written first and read again; only when
-//! they are proven to be what was meant, the small file is written, which makes it a state. The one before stays, so
-//! that there is one to go on from when the newest is damaged later.
+//! `state/17.safetensors` and `state/17.json` are one checkpoint. The tensors are written first and read back; only if
+//! they are correct, the small file is written, which completes the checkpoint. The previous checkpoint is kept, so
+//! that the run can resume when the newest is damaged later.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -125,7 +125,8 @@ pub fn forget_all_but(run: &Folder, kept: usize) {
     let whole = numbers.iter().filter(|(_, is_whole)| *is_whole).map(|(number, _)| *number);
     let Some(oldest) = whole.take(kept).last() else { return };
     for (number, _) in numbers.into_iter().filter(|(number, _)| *number < oldest) {
-        // First what makes it a state. One that cannot be removed takes room, and is no harm.
+        // First the small file, so that the rest is no longer a checkpoint. Files that cannot be removed only take
+        // space.
         let [tensors, record] = files(number);
         let _ = run.remove(&record);
         let _ = run.remove(&tensors);

@@ -1,4 +1,5 @@
-//! `vitreous train --dry-run`: what a run would take, how long, and what is doubtful; nothing is left behind.
+//! `vitreous train --dry-run`: reports the memory, disk space and time that a run needs, and problems in its data;
+//! writes nothing.
 
 use serde::Serialize;
 
@@ -11,10 +12,10 @@ use crate::data::{Duplicates, Problem};
 use crate::train::{Job, Preflight, Rehearsal};
 use crate::{durations, numbers};
 
-/// Images that are named with all their copies.
+/// Duplicates that are listed with all their files.
 const COPIES_SHOWN: usize = 5;
 
-/// What is told.
+/// The report.
 #[derive(Serialize)]
 struct Report<'a> {
     model: String,
@@ -29,7 +30,7 @@ struct Report<'a> {
     /// Steps and epochs of the whole run.
     steps: u64,
     epochs: usize,
-    /// What was timed.
+    /// The timed steps.
     timed: Rehearsal,
     /// Expected time of the whole run, in seconds.
     seconds: f64,
@@ -62,7 +63,7 @@ pub fn run(job: &Job, preflight: &Preflight, notes: &[String], as_json: bool) ->
 fn text(report: &Report) -> String {
     let count = |n: usize| numbers::count(n as u64);
     let of = |needed: u64, available: Option<u64>, of: &str| {
-        let available = available.map_or("nobody knows how many".to_string(), numbers::bytes);
+        let available = available.map_or("an unknown amount".to_string(), numbers::bytes);
         format!("{} of {available} {of}", numbers::bytes(needed))
     };
     let Preflight { memory_needed, memory_available, disk_needed, disk_available, ref out, .. } = *report.preflight;
@@ -73,19 +74,19 @@ fn text(report: &Report) -> String {
         [
             "data".to_string(),
             format!(
-                "{}: {} images train, {} validate, {} classes",
+                "{}: {} training images, {} validation images, {} classes",
                 report.data,
                 count(report.train),
                 count(report.validation),
                 count(report.classes)
             ),
         ],
-        ["memory".to_string(), format!("{}, at its peak", of(memory_needed, memory_available, "that are free"))],
-        ["disk".to_string(), of(disk_needed, disk_available, &format!("that are free ({})", out.display()))],
+        ["memory".to_string(), format!("{} (peak)", of(memory_needed, memory_available, "available"))],
+        ["disk".to_string(), of(disk_needed, disk_available, &format!("available ({})", out.display()))],
         [
             "time".to_string(),
             format!(
-                "about {}: {} steps of {step_ms:.1} ms, by {steps} of them on {}, and validation",
+                "about {}: {} steps of {step_ms:.1} ms (mean of {steps} on {}), and validation",
                 durations::duration(report.seconds),
                 numbers::count(report.steps),
                 numbers::counted(report.threads, "thread"),
@@ -95,7 +96,7 @@ fn text(report: &Report) -> String {
     let mut text = table(&rows, &[Align::Left, Align::Left]);
     text.push('\n');
     if report.problems.is_empty() {
-        text.push_str("no problem was found\n");
+        text.push_str("no problems found\n");
     } else {
         text.push_str(&problems_text(
             &report.problems,
@@ -106,21 +107,21 @@ fn text(report: &Report) -> String {
     text
 }
 
-/// Problems, each with its way out, then where copies are.
+/// Problems, each with its fix, then the duplicates.
 pub fn problems_text(problems: &[Problem], duplicates: &Duplicates, context: &Context) -> String {
     let mut text = "problems\n".to_string();
     for Problem { what, fix } in problems {
         text.push_str(&(line!("  {what}") + &line!("    fix: {}", context.render(fix, None))));
     }
     if !duplicates.places.is_empty() {
-        text.push_str("\ncopies of one image\n");
+        text.push_str("\nduplicate images\n");
         for copies in duplicates.places.iter().take(COPIES_SHOWN) {
             let names: Vec<String> = copies.iter().map(|at| format!("{} ({})", at.image, at.class)).collect();
             text.push_str(&line!("  {}", names.join(", ")));
         }
         if duplicates.places.len() > COPIES_SHOWN {
             let more = numbers::count((duplicates.places.len() - COPIES_SHOWN) as u64);
-            text.push_str(&format!("  and of {more} more: --json lists all\n"));
+            text.push_str(&format!("  and {more} more: --json lists all\n"));
         }
     }
     text

@@ -178,7 +178,7 @@ fn instead_of(word: &str) -> String {
     }
 }
 
-/// The command line as clap knows it, with help pages that fit into the terminal.
+/// The clap command, with help pages that fit the terminal.
 fn command() -> clap::Command {
     Cli::command().term_width(screen::help_columns())
 }
@@ -186,7 +186,7 @@ fn command() -> clap::Command {
 /// Makes a write beyond `ulimit -f` an error like that of a full disk; else the signal ends the program.
 #[cfg(unix)]
 fn survive_file_size_limits() {
-    // Nobody reads the flag: a signal that is caught ends nothing. Where it cannot be caught, all is as before.
+    // The flag is never read: catching the signal is enough. If that fails, the signal ends the program as before.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
 }
 
@@ -249,14 +249,14 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A result as one line of JSON; what is no number becomes `null`.
+/// A result as one line of JSON; NaN and infinite numbers become `null`.
 fn json(value: &impl serde::Serialize) -> String {
     let json = serde_json::to_string(value).expect("results are plain numbers, texts and lists");
     text::visible_json(&json).into_owned() + "\n"
 }
 
-/// Writes a result to stdout; its line breaks are its own, as names in it went through [`line!`] or a table. A reader such
-/// as `head` may stop early: the program then ends, with success.
+/// Writes a result to stdout. All line breaks in it are intended, because names in it went through [`line!`] or a
+/// table. If the reader (such as `head`) stops early, the program ends with success.
 fn show(text: &str) -> Result<(), CliError> {
     if !write_to_stdout(text)? {
         std::process::exit(0);
@@ -292,7 +292,7 @@ mod tests {
         let verbs: Vec<&str> = parser.get_subcommands().map(clap::Command::get_name).collect();
         for (other, verb) in OTHER_NAMES {
             assert!(!verbs.contains(&other), "{other} is a command");
-            assert!(verbs.contains(&verb.split(' ').next().unwrap()), "{verb} is no command");
+            assert!(verbs.contains(&verb.split(' ').next().unwrap()), "{verb} is not a command");
         }
     }
 

@@ -95,8 +95,8 @@ impl Pace {
 }
 
 impl TrainProgress {
-    /// Starts the clock of a training that has taken so many steps before. With `line_steps`, each step whose number is a
-    /// multiple of it has a line of its own; without, lines within an epoch are for what is no terminal.
+    /// Starts the clock of a training that has already taken `before` steps. With `line_steps`, every step that is a
+    /// multiple of it prints a line; without, lines within an epoch are printed only where stderr is not a terminal.
     pub fn start(job: &Job, before: u64, line_steps: Option<u64>) -> Self {
         let now = Instant::now();
         TrainProgress {
@@ -143,9 +143,9 @@ impl TrainProgress {
                  ({rollbacks} of {ROLLBACKS})"
             )),
             Event::CannotWrite(error) => {
-                self.say(&format!("warning: {error}; the training goes on, and it is tried again"))
+                self.say(&format!("warning: {error}; the training continues, and the write is tried again"))
             }
-            Event::WritesRecovered => self.say("all that waited is written"),
+            Event::WritesRecovered => self.say("all waiting writes are done"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! `vitreous runs`: the runs in a folder with what they take on the disk; `runs clean` frees the space of checkpoints.
+//! `vitreous runs`: lists the runs in a folder with their size on disk; `runs clean` removes checkpoints.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ enum Verb {
     /// Removes the checkpoints (`state/`) of finished runs; weights and records stay
     ///
     /// A run without checkpoints can still be evaluated, compared and used to predict. It can no longer be trained for more
-    /// epochs. Runs that are not finished, or are being trained, are left alone.
+    /// epochs. Unfinished runs and runs in training keep their checkpoints.
     Clean(CleanArgs),
 }
 

@@ -50,14 +50,14 @@ pub fn sentence(text: &str) -> String {
     layout::paragraph(text, stdout_columns().map(|columns| columns.min(SENTENCE_MAX)), 0)
 }
 
-/// A message for stderr; `note: `, `error: ` and the like stand before its lines.
+/// A message for stderr; its lines are indented after a label such as `note: ` or `error: `.
 pub fn message(text: &str) -> String {
     let start = text.find(": ").map_or(0, |at| at + 2);
     let is_label = ["note: ", "warning: ", "error: ", "hint: "].contains(&&text[..start]);
     layout::paragraph(text, stderr_columns().map(|columns| columns.min(SENTENCE_MAX)), if is_label { start } else { 0 })
 }
 
-/// Writes a message to stderr. If nobody reads it any more, work goes on all the same.
+/// Writes a message to stderr. Errors are ignored: the work continues when stderr is closed.
 pub fn say(text: &str) {
     let _ = write_to_stderr(text);
 }

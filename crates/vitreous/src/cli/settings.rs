@@ -172,7 +172,7 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
         Some(_) => imagined(data)?,
         None => match data::inspect(data) {
             Ok(facts) => square_facts(&facts)?,
-            // A folder that is there but wrong is an error; one that is not there can be imagined.
+            // An existing but wrong folder is an error; for a missing one, typical images are assumed.
             Err(DataError::UnknownName { name, .. }) => {
                 let facts = imagined(data)?;
                 if model.num_classes().is_none() {
@@ -198,7 +198,8 @@ pub fn as_written(model: &ModelSpec, found: ImageFacts) -> ImageFacts {
     }
 }
 
-/// What a model is made for, of images that nobody has looked at: those of a known data set, or of any folder.
+/// The image facts to build a model from without reading images: those of a known data set, or typical ones for a
+/// folder.
 pub fn imagined(data: &DataSpec) -> Result<ImageFacts, CliError> {
     let (side, channels) = match data::known_shape(&data.name) {
         Some(shape) => (shape.height, shape.channels),

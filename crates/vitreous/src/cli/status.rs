@@ -69,20 +69,20 @@ impl StatusLine {
         self.drawn().replace(&screen::message(line));
     }
 
-    /// Takes the line away.
+    /// Erases the line.
     pub fn clear(&self) {
         self.drawn().replace("");
     }
 
     fn drawn(&self) -> MutexGuard<'_, Drawn> {
-        self.drawn.lock().expect("nobody panics while drawing")
+        self.drawn.lock().expect("no thread panics while drawing")
     }
 }
 
 impl Drawn {
-    /// Writes a text in the place of the line. Blanks take the line away: not every terminal obeys an escape sequence.
+    /// Replaces the line by a text. Blanks erase it, because not every terminal supports the escape sequence.
     fn replace(&mut self, text: &str) {
-        // Nobody may be there to see it: work goes on all the same.
+        // The terminal may be closed; the work continues.
         let _ = stderr().write_all(format!("\r{}\r{text}", " ".repeat(self.width)).as_bytes());
         (self.width, self.time) = (0, Some(Instant::now()));
     }

@@ -267,7 +267,7 @@ impl Screen {
             }
             SweepEvent::Failed { run } => {
                 self.clear();
-                say!("run {run} has failed; the sweep goes on");
+                say!("run {run} failed; the sweep continues");
             }
             SweepEvent::TestsWinner { setting, reproduces: true, .. } => {
                 say!("the test split is evaluated for {setting}");

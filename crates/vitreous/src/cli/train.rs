@@ -1,4 +1,4 @@
-//! `vitreous train`: a config becomes a run. Everything is checked and loaded before a folder is made.
+//! `vitreous train`: trains a run from a config. Everything is checked and loaded before its folder is created.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,10 +28,10 @@ use crate::record::{Place, Run, Status, base_name, is_name, was_begun};
 use crate::train::{Job, Limits, Outcome, Preflight, SaveEvery};
 use crate::{durations, numbers, system_errors};
 
-/// Exit status of a run that was interrupted after its checkpoint was saved, as shells have it for SIGINT.
+/// Exit status of a run that was interrupted after its checkpoint was saved: the status that shells use for SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
-/// Exit status of a run whose `--max-time` is over, as `timeout` has it; it can be resumed.
+/// Exit status of a run stopped by `--max-time`, as for `timeout`; it can be resumed.
 const TIME_UP: u8 = 124;
 
 /// How often a checkpoint is saved within an epoch.
@@ -150,7 +150,7 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let limits = Limits { stop: &stop, until, save_every: args.save_every.unwrap_or(SAVE_EVERY) };
     let outcome = training.train(started, &limits, &mut |event| {
         progress.show(event);
-        // Nobody would learn what a training does whose output is closed: it ends as by Ctrl-C, and can be resumed.
+        // With a closed output the user would no longer see the training: it stops as on Ctrl-C and can be resumed.
         if !progress.is_read() {
             stop.store(true, Ordering::Relaxed);
         }
@@ -169,7 +169,7 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     })
 }
 
-/// Finds the run to resume, whose config comes before other settings; with `auto` there may be none.
+/// Finds the run to resume; other settings override its config. With `auto` there may be none.
 fn earlier_run(args: &mut Args, resume: &str) -> Result<Option<EarlierRun>, CliError> {
     if resume == AUTO {
         let name = args.name.clone().unwrap_or_else(|| base_name(&base(&args.settings)));
@@ -184,7 +184,7 @@ fn earlier_run(args: &mut Args, resume: &str) -> Result<Option<EarlierRun>, CliE
     let given =
         [("--preset", own.preset.is_some()), ("--config", own.config.is_some()), ("--model", own.model.is_some())];
     if let Some((flag, _)) = given.into_iter().chain([("--name", args.name.is_some())]).find(|(_, given)| *given) {
-        let error = format!("{flag} cannot stand beside --resume {resume}: the run has its own");
+        let error = format!("{flag} cannot be used with --resume {resume}: the run has its own");
         return Err(CliError::user(error, Some(format!("leave {flag} out, or use --resume {AUTO}"))));
     }
     let earlier = EarlierRun::open(&run_folder(Path::new(resume), &args.out))?;
@@ -192,7 +192,7 @@ fn earlier_run(args: &mut Args, resume: &str) -> Result<Option<EarlierRun>, CliE
     Ok(Some(earlier))
 }
 
-/// Shows a run that has nothing left to train.
+/// Prints the result of a run that is already complete.
 fn show_done(run: &Run, as_json: bool) -> Result<ExitCode, CliError> {
     let manifest = run.manifest();
     let Some(results) = manifest.results.clone() else {
@@ -210,12 +210,12 @@ pub fn run_folder(run: &Path, out: &Path) -> PathBuf {
     if is_bare && out.join(run).exists() { out.join(run) } else { run.to_path_buf() }
 }
 
-/// The command as it was given, with other characters than Unicode replaced.
+/// The command line of this process, with invalid Unicode replaced.
 pub fn command() -> Vec<String> {
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
-/// What a run is called after: its config file (of a run's own config, that run), else its preset, else its data.
+/// The base of a run's name: its config file (the run, for a run's own config), else its preset, else its data.
 pub fn base(settings: &SettingsArgs) -> String {
     let file = settings.config.as_ref().and_then(|path| match path.file_name() {
         Some(name) if name == "config.toml" => path.parent()?.file_name(),
@@ -225,8 +225,8 @@ pub fn base(settings: &SettingsArgs) -> String {
     named.or_else(|| settings.data.clone()).unwrap_or_else(|| presets::DEFAULT.to_string())
 }
 
-/// The first SIGINT, SIGTERM or SIGUSR1 (which schedulers send before the time is up) asks the training to stop; after
-/// it, SIGINT and SIGTERM end the program at once.
+/// The first SIGINT, SIGTERM or SIGUSR1 (which schedulers send before the time limit) stops the training after its
+/// checkpoint is saved; a second SIGINT or SIGTERM ends the program at once.
 pub fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
     let stop = Arc::new(AtomicBool::new(false));
     let failed = |error: io::Error| {
@@ -250,10 +250,10 @@ fn say_what(job: &Job) {
     say!("{}: {parameters} parameters", config.model.describe());
     let skipped = match data.skipped.len() {
         0 => String::new(),
-        count => format!(", {} that cannot be decoded left out", numbers::count(count as u64)),
+        count => format!(", {} skipped because they cannot be decoded", numbers::count(count as u64)),
     };
     say!(
-        "{}: {} images train, {} validate, {} classes, {height}x{width} pixels{skipped}; {}",
+        "{}: {} training images, {} validation images, {} classes, {height}x{width} pixels{skipped}; {}",
         data.name,
         numbers::count(data.train as u64),
         numbers::count(data.validation as u64),
@@ -261,33 +261,31 @@ fn say_what(job: &Job) {
         numbers::counted(job.threads(), "thread"),
     );
     if let Some(decay) = config.train.model_ema_decay {
-        say!("validation sees and files hold the running average of the weights, which keeps {decay} of itself a step");
+        say!("validation and weights files use the EMA of the weights (decay {decay} per step)");
         let (steps, average) = (job.steps(), Average { decay });
         let last = average.keep(steps);
         if last < decay {
             let steps = numbers::count(steps);
-            say!(
-                "note: in {steps} steps it does not get there: the last of them keeps {last:.4} (model_ema_decay {decay})"
-            );
+            say!("note: the decay rises to {last:.4} in {steps} steps and does not reach model_ema_decay {decay}");
         }
     }
 }
 
-/// What was reached, where it is, and what to do next.
+/// The result, the run folder, and the next commands.
 fn report(run: &Run, outcome: &Outcome) -> String {
     let (results, data, folder) = (&outcome.results, &run.manifest().data, run.folder().display());
     let word = shell_word(run.folder());
     let how = match outcome.status {
         Status::Interrupted => format!("interrupted after step {}; ", numbers::count(results.steps)),
-        Status::MaxSteps => format!("stopped after step {} as asked; ", numbers::count(results.steps)),
-        Status::MaxTime => format!("the time was up after step {}; ", numbers::count(results.steps)),
+        Status::MaxSteps => format!("stopped after step {} (max_steps); ", numbers::count(results.steps)),
+        Status::MaxTime => format!("stopped after step {} (--max-time); ", numbers::count(results.steps)),
         _ => String::new(),
     };
     let validation = |value| {
         let images = data.validation as u64;
         let [low, high] = Accuracy { value, images }.interval().map(numbers::percent);
         let (right, images) = (numbers::percent(value), numbers::count(images));
-        format!("{right} of {images} validation images right (95 % interval {low} to {high})")
+        format!("{right} of {images} validation images are correct (95 % interval {low} to {high})")
     };
     let reached = match (results.best_val_acc, results.best_epoch, results.val_acc, results.train_acc) {
         (Some(accuracy), Some(epoch), ..) => format!("{}, best epoch: {epoch}", validation(accuracy)),
@@ -312,7 +310,7 @@ fn report(run: &Run, outcome: &Outcome) -> String {
         + &next
 }
 
-/// The same for programs.
+/// The result as JSON.
 fn result(run: &Run, outcome: &Outcome) -> serde_json::Value {
     let mut value = serde_json::json!(outcome.results);
     for key in ["val_acc", "best_val_acc"] {

@@ -92,7 +92,7 @@ impl Comparison {
             let own: String = keys.iter().map(|key| format!("{:?}\n", run.settings.get(key))).collect();
             let places = places.entry((own, run.fingerprint.clone())).or_default();
             match places.iter().copied().find(|&place| are_of_the_same_weights(&groups[place], &run)) {
-                // A seed that is there already is a repetition, no further sample.
+                // A repeated seed is a repetition, not another sample.
                 Some(place) if group && groups[place].iter().all(|other| other.seed != run.seed) => {
                     groups[place].push(run);
                 }

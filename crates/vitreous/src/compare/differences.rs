@@ -1,7 +1,8 @@
-//! Which rows reach another accuracy than the best one, or a named one, by more than noise.
+//! Finds the rows whose accuracy differs from that of the best row, or of a named row, by more than noise.
 //!
-//! Rows of several seeds are told apart by what seeds do; two single runs by their answers to the same images, which
-//! `evaluate` has kept. Those files are read for so few rows that a thousand runs still take no second.
+//! Rows with several seeds are compared by the variation between seeds; two single runs by their predictions for the
+//! same images, which `evaluate` has saved. Predictions are read for few rows, so a thousand runs take less than a
+//! second.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap};
@@ -81,7 +82,7 @@ pub enum AgainstError {
     /// There is no such row.
     #[error("the comparison has no run `{name}`")]
     Absent { name: String, known: Vec<String> },
-    /// Nobody knows its accuracy.
+    /// Its accuracy was not measured.
     #[error("the {by} of {name} was not measured")]
     NotEvaluated { name: String, by: Measure, has_validation: bool },
 }
@@ -212,7 +213,7 @@ fn basis(
         return Basis::Unknown { reason: format!("a {by} is not known") };
     };
     let on_others = || format!("{} and {} were measured on other images", row.name, reference.name);
-    // Pictures that are brought to another size have another sum; of equal size they are other pictures.
+    // Images resized to another size have another checksum; with equal sizes, the images themselves differ.
     let is_comparable = prepared(row) == prepared(reference);
     if let Some(seeds) = Difference::of(&other, &own).seeds {
         let images: BTreeSet<String> = [reference, row].into_iter().flat_map(|row| fingerprints(row, by)).collect();

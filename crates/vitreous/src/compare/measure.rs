@@ -15,7 +15,7 @@ use crate::data::SplitName;
 pub enum Measure {
     /// On the validation split: choosing by it leaves the test split unseen.
     Validation,
-    /// On the test split. Whoever chooses by it has no unseen images left to measure the choice.
+    /// On the test split. After choosing by it, no unseen images are left to measure the choice.
     Test,
 }
 

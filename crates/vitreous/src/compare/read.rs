@@ -75,8 +75,8 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// Returns the folders that are meant: a folder that is no run but has runs in it stands for all folders in it. A sweep's
-/// analysis between its runs (`runs/sweep/*`) is not meant.
+/// Expands folders of runs: a folder that is not a run but contains runs is replaced by all folders in it. A sweep's
+/// analysis, which is next to its runs (`runs/sweep/*`), is left out.
 pub fn folders(given: &[PathBuf]) -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
     let is_analysis = |path: &Path| given.len() > 1 && path.ends_with("analysis.md") && path.is_file();
@@ -185,15 +185,15 @@ fn finished(manifest: &Manifest) -> Result<&Results, String> {
     }
 }
 
-/// The reason without the folder, which stands beside it.
+/// The reason without the folder, which is printed before it.
 fn reason(folder: &Path, error: &RecordError) -> String {
     match error {
         RecordError::NoRun { .. } if !folder.exists() => "no such folder".to_string(),
         RecordError::NoRun { .. } if !folder.is_dir() => "this is a file, not the folder of a run".to_string(),
         RecordError::NoRun { .. } if runs_inside(folder).is_some() => {
-            format!("this is no run but a folder of runs: name it alone to compare these ({})", folder.display())
+            format!("this is a folder of runs: name it alone to compare them ({})", folder.display())
         }
-        RecordError::NoRun { file, .. } => format!("this is no run: it has no {file}"),
+        RecordError::NoRun { file, .. } => format!("not a run: it has no {file}"),
         RecordError::Manifest { reason, .. } => format!("its manifest is damaged: {reason}"),
         RecordError::Later { version, format, .. } => {
             format!("it was made by a later version, {version}: its manifest has format {format}")
@@ -248,12 +248,12 @@ mod tests {
             reasons[8..12],
             [
                 "config.toml cannot be read",
-                "this is no run: it has no manifest.json",
+                "not a run: it has no manifest.json",
                 "this is a file, not the folder of a run",
                 "no such folder"
             ]
         );
-        assert!(reasons[12].starts_with("this is no run but a folder of runs"), "{}", reasons[12]);
+        assert!(reasons[12].starts_with("this is a folder of runs"), "{}", reasons[12]);
     }
 
     #[test]

@@ -213,7 +213,7 @@ fn number(title: &str) -> Column {
 fn title(key: &str, keys: &[String]) -> String {
     let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_string();
     let alone = keys.iter().filter(|other| last(other) == last(key)).count() == 1;
-    // The name of a data set is told by its table.
+    // A data set's name is named after its table.
     if key == "data.name" {
         "data".to_string()
     } else if alone {

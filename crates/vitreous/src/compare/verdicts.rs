@@ -183,7 +183,7 @@ mod tests {
             row("b", &[0.7375], Some((-0.0125, images(0.3, 100, 225)))),
             row("a", &[0.75], None),
             row("e", &[0.5, 0.6], Some((-0.2, Basis::Seeds { p: 0.004321, interval: [-0.3, -0.0125] }))),
-            row("f", &[0.5], Some((-0.25, Basis::Unknown { reason: "nobody knows".to_string() }))),
+            row("f", &[0.5], Some((-0.25, Basis::Unknown { reason: "not measured".to_string() }))),
             row("g", &[0.25], None),
             row("h", &[], None),
         ];
@@ -195,7 +195,7 @@ Test accuracy against the best, a: 75.00 % (95 % interval 50.00 % to 87.50 %)
 | b | -1.25 points | 1.00 | within noise | of 10,000 images, correct only in b: 100, only in a: 225 |
 | e | -20.00 points | 0.0432 | more than noise | seeds: 95 % interval -30.00 to -1.25 points (not adjusted) |
 | c\\|d | -25.00 points | < 0.0001 | more than noise | of 10,000 images, correct only in c\\|d: 7, only in a: 2,507 |
-| f | -25.00 points | - | unknown | nobody knows |
+| f | -25.00 points | - | unknown | not measured |
 
 - p = 0.73 of two single runs means: if both had the same accuracy, a difference at least this large would occur by \
 chance in 73 % of cases (McNemar's test on the same images). It is about these weights: with another seed the result may \

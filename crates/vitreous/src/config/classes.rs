@@ -252,7 +252,7 @@ mod tests {
 
     fn refused(text: &str, of: &[&str]) -> [String; 2] {
         let error = ClassSubset::parse(text).places(&names(of)).expect_err("the subset is bad");
-        [error.to_string(), error.hint().expect("a way out")]
+        [error.to_string(), error.hint().expect("a hint")]
     }
 
     const PETS: [&str; 5] = ["ant", "bee", "cat", "dog", "emu"];

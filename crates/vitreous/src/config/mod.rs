@@ -115,7 +115,7 @@ impl CheckedConfig {
         self.origins.is_written(table, key)
     }
 
-    /// Reduces a batch size that nobody chose for this run to the number of images; returns a note of it.
+    /// Reduces a default or preset batch size to the number of training images; returns a note if it did.
     pub fn fit_batch(&self, config: &mut ResolvedConfig, images: usize) -> Option<String> {
         let train = &config.train;
         let is_chosen = ["batch_size", "grad_accum_steps"].iter().any(|key| self.is_written("train", key));
@@ -147,8 +147,7 @@ impl CheckedConfig {
     }
 }
 
-/// Shortens a warm-up that nobody wrote for this run to the length of the run; returns a note when warm-up takes all of
-/// the run.
+/// Shortens a default or preset warm-up to the length of the run; returns a note when the warm-up takes the whole run.
 fn fit_warm_up(train: &mut train::TrainSpec, origins: &Origins) -> Option<String> {
     let (epochs, before) = (train.epochs as f64, train.warmup_epochs);
     if epochs < 1.0 || before < epochs {

@@ -20,8 +20,8 @@ config_table! {
     pub struct TrainSpec in "train" {
         /// Passes over the training images.
         epochs: usize = 10, range Range::Whole(1, EPOCHS_MAX as u64);
-        /// Stop after this many optimizer steps. The schedule stays that of `epochs`, so the first steps of a run are the
-        /// same wherever it stops.
+        /// Stop after this many optimizer steps. The schedule still follows `epochs`, so the first steps of a run do
+        /// not depend on this limit.
         max_steps: Option<u64> = None, range Range::Whole(1, WHOLE_MAX), example 1000;
         /// Images per forward and backward pass. An optimizer step uses `grad_accum_steps` times as many.
         batch_size: usize = 128, range Range::Whole(1, BATCH_SIZE_MAX as u64);
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(spec.check(), Ok(()));
         change(&mut spec);
         let error = TrainConfig::try_from(spec).expect_err("a rule is broken");
-        [error.to_string(), error.suggestion.expect("every rule has a way out").to_string()]
+        [error.to_string(), error.suggestion.expect("every rule has a suggestion").to_string()]
     }
 
     #[test]

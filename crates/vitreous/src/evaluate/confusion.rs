@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::csv;
 use crate::text::{padded, shortened, width};
 
-/// Longest name beside a row, in characters.
+/// Longest row name, in characters.
 const ROW_NAME_MAX: usize = 14;
 
 /// Longest name above a column, in characters. With counts of four digits ten columns stay within 100 characters.
@@ -59,7 +59,7 @@ impl ConfusionMatrix {
     /// Adds images of class `label` that are predicted as class `prediction`.
     ///
     /// # Panics
-    /// When one of them is no class.
+    /// When `label` or `prediction` is out of range.
     pub fn add(&mut self, label: usize, prediction: usize, images: u64) {
         self.support[label] += images;
         self.predicted[prediction] += images;

@@ -61,7 +61,7 @@ pub enum Reached {
 pub enum Answers {
     /// Its class.
     Classes(Vec<Prediction>),
-    /// The digits on it, besides those that are there.
+    /// The digits read, and the true digits.
     Readings {
         /// The digits of each strip.
         truths: Vec<Vec<u8>>,

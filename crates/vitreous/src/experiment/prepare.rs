@@ -75,7 +75,7 @@ impl Prepared {
         Ok(Job::new(config, model, &facts, loaded)?)
     }
 
-    /// The config as a run of it has it: a batch size that nobody chose was adjusted to the images that could be decoded.
+    /// The config of a run: a default or preset batch size is reduced to the number of decoded training images.
     pub fn config_of(&self, run: &Run) -> ResolvedConfig {
         fitted_config(&self.checked, &self.config, run)
     }
@@ -126,7 +126,7 @@ pub fn unused_files(facts: &Facts) -> impl Iterator<Item = String> {
     let folders = facts.ignored_folders.iter();
     let loose = (facts.loose_pictures > 0).then(|| {
         let count = numbers::count(facts.loose_pictures as u64);
-        format!("pictures that lie beside the class folders are ignored: {count}")
+        format!("images outside the class folders are ignored: {count}")
     });
     folders
         .map(|folder| format!("{} is ignored: splits are called train/, val/ and test/", folder.display()))

@@ -192,7 +192,7 @@ impl EarlierRun {
             }
             allowed.push(change);
         }
-        // These are no difference between runs, but are written down.
+        // These do not change a run, but they are noted.
         for key in ["data.dir", "train.log_interval"] {
             if before.get(key) != now.get(key) {
                 allowed.push(became(key, before.get(key), now.get(key)));

@@ -9,7 +9,7 @@ const HIDDEN: &str = "***";
 /// An address as messages may show it: without user, password and query, any of which may be a secret.
 pub fn shown(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(_, rest)| (&url[..url.len() - rest.len()], rest));
-    // Of an address that is none nobody knows where a password ends.
+    // In an invalid address, the end of a password cannot be found.
     let end = rest.find(['/', '?', '#']).filter(|_| is_whole(url)).unwrap_or(rest.len());
     let secret = rest[..end].rfind('@');
     let (hidden, rest) = secret.map_or(("", rest), |at| (HIDDEN, &rest[at..]));
@@ -27,7 +27,7 @@ fn is_whole(url: &str) -> bool {
     })
 }
 
-/// Where a redirect from an address leads; nothing where that is no address of a web server.
+/// The target of a redirect; `None` if it is not a web address.
 pub fn redirected(from: &Uri, location: &str) -> Option<Uri> {
     let location = location.split('#').next().unwrap_or_default().trim();
     let (scheme, authority) = (from.scheme_str()?, from.authority()?.as_str());

@@ -19,8 +19,8 @@ use crate::{numbers, system_errors};
 /// Bytes of a tar header, and of the blocks in which files are stored.
 const BLOCK: usize = 512;
 
-/// Most bytes in an archive beside the files that are wanted: headers, and files that are ignored.
-const BESIDE_MAX: u64 = 1 << 20;
+/// Maximum bytes in an archive in addition to the wanted files: headers and ignored files.
+const EXTRA_MAX: u64 = 1 << 20;
 
 /// Says in which way something is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ pub fn walk<E: From<Unfit>>(
     members: &[Member],
     mut take: impl FnMut(&Member, &mut dyn Read) -> Result<(), E>,
 ) -> Result<(), E> {
-    let most = members.iter().map(|member| member.bytes).sum::<u64>() + BESIDE_MAX;
+    let most = members.iter().map(|member| member.bytes).sum::<u64>() + EXTRA_MAX;
     let mut reader = MultiGzDecoder::new(reader).take(most);
     let mut is_taken = vec![false; members.len()];
     while let Some(header) = next_header(&mut reader)? {
@@ -126,7 +126,7 @@ pub fn walk<E: From<Unfit>>(
             let member = &members[place];
             let refuse = |what: String| Err(E::from(Unfit(format!("{} in the archive {what}", member.path))));
             if !header.is_file {
-                return refuse("is no file".to_string());
+                return refuse("is not a regular file".to_string());
             }
             if header.bytes != member.bytes {
                 let [found, wanted] = [header.bytes, member.bytes].map(numbers::count);

@@ -15,7 +15,7 @@ const BYTES_MAX: u64 = 16 << 20;
 /// Reads the certificates of a PEM file.
 ///
 /// # Errors
-/// When it cannot be read, is no such file, or has no certificate.
+/// When it cannot be read, is not a PEM file, or has no certificate.
 pub fn read(path: &Path) -> Result<RootCerts, FetchError> {
     let refuse = |reason: &str| FetchError::Certificates { path: path.to_path_buf(), reason: reason.to_string() };
     let bytes = regular::read(path, BYTES_MAX).map_err(|error| FetchError::read(path, &error))?;

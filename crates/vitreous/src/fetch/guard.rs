@@ -62,13 +62,13 @@ impl Home {
     }
 
     fn is_allowed(&self, address: IpAddr) -> bool {
-        let known = self.addresses.lock().expect("nobody panics with the lock");
+        let known = self.addresses.lock().expect("no thread panics with the lock");
         !is_private(address) || known.as_ref().is_some_and(|known| known.contains(&address))
     }
 
-    /// Remembers where the mirror is; what its name says later cannot change that.
+    /// Remembers the mirror's addresses, so that a later DNS answer cannot change them.
     fn note(&self, found: &ResolvedSocketAddrs) {
-        let mut known = self.addresses.lock().expect("nobody panics with the lock");
+        let mut known = self.addresses.lock().expect("no thread panics with the lock");
         known.get_or_insert_with(|| found.iter().map(|address| address.ip()).collect());
     }
 }
@@ -104,7 +104,7 @@ impl Resolver for Guard {
     }
 }
 
-/// The address that a host is, where it is no name.
+/// The IP address of a host that is not a name.
 fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }

@@ -37,9 +37,9 @@ use receive::Receiver;
 pub struct Options {
     /// The folder that holds data sets.
     pub dir: PathBuf,
-    /// Addresses to take the files from instead of the data set's own mirrors, tried in order; none for those.
+    /// Mirrors to use instead of the data set's own ones, tried in order; empty for its own ones.
     pub mirrors: Vec<String>,
-    /// Whether files that are there and are not the right ones are replaced.
+    /// Whether existing files with another content are replaced.
     pub force: bool,
     /// How long a mirror may be silent: while it connects, before it answers, and between two pieces of a file.
     pub timeout: Duration,
@@ -114,7 +114,7 @@ pub struct Fetched {
 /// Downloads the files of a data set that are missing; `watch` is called with what happens.
 ///
 /// # Errors
-/// When a file that is there is not the right one, no mirror has a file, or the folder cannot be written.
+/// When an existing file has another content, no mirror has a file, or the folder cannot be written.
 pub fn fetch(name: &str, set: &Download, options: &Options, watch: &dyn Fn(Event)) -> Result<Fetched, FetchError> {
     let folder = options.dir.join(set.folder);
     let mut found = Fetched { name: name.to_string(), folder, fetched: Vec::new(), present: Vec::new(), bytes: 0 };

@@ -1,4 +1,4 @@
-//! The beginning of a download: a file beside the place of the whole one, which outlives a broken connection and a run.
+//! A partial download: a file next to the final one, which is kept after a broken connection or when the program ends.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
@@ -30,7 +30,7 @@ impl Part {
         Ok(Part { path: path.to_path_buf(), file, len })
     }
 
-    /// Bytes that are there.
+    /// Bytes downloaded so far.
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -72,7 +72,7 @@ impl Part {
     /// Gives it its name when it is whole: after a power cut it is there as a whole or not at all.
     ///
     /// # Errors
-    /// When it cannot be brought to the disk or renamed.
+    /// When it cannot be flushed to disk or renamed.
     pub fn keep_as(self, path: &Path) -> Result<(), FetchError> {
         let kept = self.file.sync_all().and_then(|()| fs::rename(&self.path, path)).and_then(|()| sync_folder(path));
         kept.map_err(|error| FetchError::write(path, &error))

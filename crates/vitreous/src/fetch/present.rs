@@ -69,7 +69,7 @@ fn unread(error: &io::Error) -> Unfit {
     Unfit(system_errors::system_error(error))
 }
 
-/// Checks a file that is there; `check` is told whether it is gzipped.
+/// Checks an existing file; the flag passed to `check` is whether it is gzipped.
 fn checked(path: PathBuf, check: impl FnOnce(BufReader<File>, bool) -> Result<(), Unfit>) -> Result<Found, FetchError> {
     let read_error = |error: io::Error| FetchError::read(&path, &error);
     let mut reader = BufReader::with_capacity(1 << 16, regular::open(&path).map_err(read_error)?);

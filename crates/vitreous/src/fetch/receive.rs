@@ -1,4 +1,4 @@
-//! One mirror over HTTP: asks for files, goes on where it broke off, and says what the mirror did wrong.
+//! One mirror over HTTP: requests files, resumes interrupted downloads, and reports what is wrong with the mirror.
 
 use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant};
@@ -188,7 +188,7 @@ impl Receiver<'_> {
         let mut address: Uri = url.parse().map_err(|_| there("the file's address is invalid"))?;
         for step in 0..=REDIRECTS_MAX {
             let agent = self.agent(&address, step == 0)?;
-            // Of a compressed copy of a compressed file nobody would know the length.
+            // With a compressed transfer, the length of the file would be unknown.
             let mut request = agent.get(&address).header(header::ACCEPT_ENCODING, "identity");
             if from > 0 {
                 request = request.header(header::RANGE, format!("bytes={from}-"));

@@ -176,7 +176,7 @@ mod tests {
             assert_eq!(summary.flops_backward, flops(backward));
             assert_eq!(summary.flops_backward, summary.layers.iter().map(|layer| layer.flops_backward).sum::<u64>());
             let costs = |i: usize| layer(&summary, &format!("blocks.{i}.attn.qkv")).flops_backward;
-            assert!((1..11).all(|i| costs(i) == costs(1)), "block 1 and block 10 are told apart");
+            assert!((1..11).all(|i| costs(i) == costs(1)), "block 1 and block 10 have different costs");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who works in a run's folder: one process trains there, and whoever changes the manifest does so alone.
+//! Locks of a run folder: one process trains there, and one process at a time changes the manifest.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use super::lock::{self, Lock, Refused};
 use super::{Folder, RecordError};
 
-/// File that is locked while a process trains in a run's folder; it says which one.
+/// File that is locked while a process trains in a run folder; it contains the process ID.
 pub(super) const CLAIM: &str = ".lock";
 
-/// File that is locked while a process changes a manifest, or makes a run in a folder of runs. It is this program's own: a
-/// folder may be locked by whoever started it, as `flock runs vitreous train` does.
+/// File that is locked while a process changes a manifest, or creates a run in a folder of runs. The folder itself is
+/// not locked, because the caller may have locked it, as `flock runs vitreous train` does.
 pub(super) const CHANGE: &str = ".change.lock";
 
-/// How long a process that was killed may take to let go of its claim: until then it seems to be at work.
+/// How long a killed process may take to release its lock.
 const DYING: Duration = Duration::from_secs(1);
 
-/// How long others may take to change a manifest.
+/// How long to wait for other processes that change a manifest.
 const CHANGING: Duration = Duration::from_secs(30);
 
 /// The claim of this process on the folder of a run; it ends with the value, or with the process.

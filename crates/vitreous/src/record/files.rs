@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 use super::{Folder, RecordError, faults};
 use crate::{numbers, regular};
 
-/// Replaces a file by `bytes`; whoever reads it finds the old one or the new one, after a power cut too.
+/// Replaces a file by `bytes`; readers see the old content or the new one, even after a power cut.
 ///
 /// # Errors
-/// When the folder cannot be written. The old file is then as it was; it is replaced all the same where only the folder
-/// could not be brought to the disk.
+/// When the folder cannot be written. The old file is then unchanged, unless only the flush of the folder to disk
+/// failed: then it is replaced.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
     replace_file(path, |file| file.write_all(bytes)).map(|_| ())
 }

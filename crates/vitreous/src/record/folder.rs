@@ -72,8 +72,8 @@ impl Folder {
         write: impl FnOnce(&mut BufWriter<Output>) -> io::Result<()>,
     ) -> Result<String, RecordError> {
         let (inside, last) = name.rsplit_once('/').unwrap_or(("", name));
-        let beside = |name: &str| if inside.is_empty() { name.to_string() } else { format!("{inside}/{name}") };
-        let temporary = self.create_temporary(|| beside(&temporary_name(last)));
+        let next_to_it = |name: &str| if inside.is_empty() { name.to_string() } else { format!("{inside}/{name}") };
+        let temporary = self.create_temporary(|| next_to_it(&temporary_name(last)));
         let (temporary, output) = temporary.map_err(|error| self.error(name, &error))?;
         let replaced = (|| {
             let mut output = BufWriter::with_capacity(1 << 20, output);
@@ -103,7 +103,7 @@ impl Folder {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 file => file?,
             };
-            // Somebody who cleans up may have taken it for a leftover before it was locked.
+            // Another process may have removed it as a leftover before it was locked.
             let is_taken = matches!(try_lock(&file, &self.path), Err(TryLockError::WouldBlock));
             if !is_taken && self.leads_to(&name, &file)? {
                 let path = self.path.join(&name);
@@ -220,7 +220,7 @@ impl Folder {
     /// Makes new names in a folder inside last, after a power cut too.
     ///
     /// # Errors
-    /// When they cannot be brought to the disk.
+    /// When they cannot be flushed to disk.
     pub fn sync(&self, inside: &str) -> io::Result<()> {
         faults::check(&self.path.join(inside))?;
         self.handle.sync(inside)

@@ -1,8 +1,8 @@
 //! What a run writes as it goes: `results.csv`, `ledger.csv`, `metrics.jsonl` and, for everything a clock says,
 //! `timing.jsonl`.
 //!
-//! Lines are only ever added. Those that cannot be written wait in memory and go first when the next ones come, so that
-//! a full disk leaves no gap. A run that goes on from a state cuts off what was written after it.
+//! Lines are only appended. Lines that cannot be written stay in memory and are written before the next ones, so a full
+//! disk leaves no gap. A resumed run removes the lines that were written after its checkpoint.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -26,7 +26,7 @@ pub struct Journal {
     /// Whether `ledger.csv` has the columns of [`LEDGER_HEADER_OLD`].
     has_old_ledger: bool,
     folder: Folder,
-    /// Whether the folder was brought to the disk since the files were made.
+    /// Whether the folder was flushed to disk after the files were created.
     has_lasting_names: bool,
 }
 
@@ -96,7 +96,7 @@ pub struct MetricsLine {
     /// Steps since the last line whose loss stands out; left out where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub spikes: Vec<u64>,
-    /// Steps since the last line that came to no finite number and were left out.
+    /// Steps since the last line that were skipped because of a NaN or infinite value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<u64>,
 }
@@ -113,7 +113,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Goes on with the files as they were at these lengths; what was written later is cut off.
+    /// Reopens the files and cuts them to these lengths.
     ///
     /// # Errors
     /// When a file is shorter, or cannot be written.

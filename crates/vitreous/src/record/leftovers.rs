@@ -24,7 +24,7 @@ pub fn was_begun(folder: &Path) -> bool {
     };
     let Some(found) = names(folder).filter(|_| !folder.is_symlink()) else { return false };
     let is_early = |name: &String| [WEIGHTS, CONFIG].contains(&name.as_str()) || is_lock(name) || is_temporary(name);
-    // The folder for weights is made before the config, so a config without one is somebody else's.
+    // The weights folder is created before the config, so a config without one was not written by this program.
     let needs_weights = found.iter().any(|name| name == CONFIG || name == WEIGHTS);
     let has_no_weights = names(&folder.join(WEIGHTS)).map_or(!needs_weights, |names| names.is_empty());
     has_no_weights && found.iter().all(is_early)
@@ -41,7 +41,7 @@ pub(super) fn remove_begun(out: &Folder, name: &str) -> Result<(), RecordError> 
     }
     let folder = out.inside(name).map_err(|error| out.error(name, &error))?;
     let _claim = Claim::on(&folder)?;
-    // Again: whoever had the claim until now may have made a run of it.
+    // Checked again: the process that held the lock until now may have completed the run.
     if was_begun(&path) {
         remove(out, name, &folder).map_err(|error| out.error(name, &error))?;
     }
@@ -51,7 +51,7 @@ pub(super) fn remove_begun(out: &Folder, name: &str) -> Result<(), RecordError> 
 /// Removes a folder in which nothing lies but what a run writes before its manifest. Another folder that has taken its
 /// place is not touched, unless it is empty.
 pub(super) fn remove(out: &Folder, name: &str, folder: &Folder) -> io::Result<()> {
-    // Should this be killed too, a config would be left that seems to be somebody else's.
+    // The config goes first: if this process is killed too, a config without weights must not be left.
     let _ = folder.remove(CONFIG);
     let _ = folder.remove_folder(WEIGHTS);
     for name in folder.names("")?.iter().filter(|name| is_lock(name) || is_temporary(name)) {
@@ -76,12 +76,12 @@ mod tests {
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(&folder, root.path().join("link")).unwrap();
-            assert!(!was_begun(&root.path().join("link")), "a link that somebody made");
+            assert!(!was_begun(&root.path().join("link")), "a link");
         }
         fs::write(folder.join(".lock"), "77").unwrap();
         assert!(was_begun(&folder), "and it was claimed");
         fs::write(folder.join("config.toml"), "mine").unwrap();
-        assert!(!was_begun(&folder), "a config that somebody put there");
+        assert!(!was_begun(&folder), "a config of another program");
         fs::create_dir(folder.join("weights")).unwrap();
         fs::write(folder.join(".manifest.json.77.tmp"), "{").unwrap();
         assert!(was_begun(&folder));

@@ -25,7 +25,7 @@ const LOOK_AT_LEASE: Duration = Duration::from_millis(30);
 const BEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Age from which a file that cannot be locked is taken for one that nobody writes any more.
+/// Age from which a file that cannot be locked counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// Most bytes that are read of a file that says who holds a lock.
@@ -234,7 +234,7 @@ fn take_away(folder: &Folder, name: &str, text: &[u8]) -> io::Result<()> {
         renamed => renamed?,
     }
     if folder.read(&aside, HOLDER_MAX)? != text {
-        // Whoever made a new one in this moment keeps it, or sees that it is gone.
+        // A process that created a new one at this moment keeps it, or notices that it is gone.
         let _ = folder.link(&aside, name);
     }
     folder.remove(&aside)
@@ -260,8 +260,8 @@ pub(super) fn try_lock(file: &File, folder: &Path) -> Result<(), TryLockError> {
     file.try_lock()
 }
 
-/// Whether nobody writes a file any more, which its writer locks; where files cannot be locked, its age tells. The file is
-/// locked by that, if it can be.
+/// Whether no process writes a file any more. Writers lock their files; where files cannot be locked, the age decides.
+/// Locks the file if possible.
 pub(super) fn is_abandoned(file: &File, folder: &Path) -> bool {
     match try_lock(file, folder) {
         Ok(()) => true,

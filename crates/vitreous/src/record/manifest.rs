@@ -72,9 +72,9 @@ pub struct EvaluationRecord {
     pub fingerprint: Option<String>,
     /// Number of images.
     pub images: u64,
-    /// Mean cross-entropy; absent where it is no finite number.
+    /// Mean cross-entropy; absent if NaN or infinite.
     pub loss: Option<f64>,
-    /// Part of the images whose class has the largest logit, or of the strips that were read right.
+    /// Fraction of images whose class has the largest logit, or of strips read correctly.
     pub top1: f64,
     /// Part of the images whose class is among the five largest logits; strips have no such thing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,7 @@ impl Manifest {
     /// The version of the layout that this program writes.
     pub const FORMAT: u32 = 1;
 
-    /// Finds an accuracy that is no fraction of 1, with its key: this program did not write it.
+    /// Finds an accuracy outside 0 to 1, with its key: this program did not write it.
     pub(super) fn impossible_accuracy(&self) -> Option<(&'static str, f64)> {
         let results = self.results.iter().flat_map(|results| {
             let Results { train_acc, val_acc, best_val_acc, .. } = *results;
@@ -115,8 +115,8 @@ impl Manifest {
         self.evaluation_of(split, Weights::Best).or_else(|| self.evaluation_of(split, Weights::Last))
     }
 
-    /// As [`Manifest::evaluation`], of these weights only; what was found before the run went on and changed them is of
-    /// others.
+    /// As [`Manifest::evaluation`], of these weights only. Results from before a resumed run changed the weights do not
+    /// count.
     pub fn evaluation_of(&self, split: SplitName, weights: Weights) -> Option<&EvaluationRecord> {
         let own = self.evaluations.iter().filter(|one| one.split == split && one.data == self.data.name);
         let now = self.results.as_ref().and_then(|results| results.step_of(weights));
@@ -227,7 +227,7 @@ pub struct Results {
     /// SHA-256 of the names and values of its tensors, without the header; see `record::WeightsHashes`.
     #[serde(default)]
     pub last_tensors_sha256: Option<String>,
-    /// Steps that came to no finite number and were left out (`on_nonfinite = "skip"`).
+    /// Steps skipped because of a NaN or infinite value (`on_nonfinite = "skip"`).
     #[serde(default)]
     pub skipped_steps: u64,
     /// Returns to the start of an epoch (`on_nonfinite = "rollback"`).

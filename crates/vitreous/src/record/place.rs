@@ -32,7 +32,7 @@ impl Place {
     /// Nothing is left there, but it is tried whether something could be.
     ///
     /// # Errors
-    /// When the name is taken or no name of a folder, or `out` is no folder or cannot be written.
+    /// When the name is taken or not a valid folder name, or `out` is not a folder or cannot be written.
     pub fn choose(out: &Path, name: Option<&str>, base: &str) -> Result<Place, RecordError> {
         if out.exists() && !out.is_dir() {
             return Err(RecordError::write(out, &io::ErrorKind::NotADirectory.into()));
@@ -122,7 +122,7 @@ fn try_to_write(out: &Path) -> Result<(), RecordError> {
     Ok(())
 }
 
-/// Whether a run or a sweep may be called so: it is the name of one folder, and is told from a flag.
+/// Whether a run or a sweep may have this name: one folder name that cannot be mistaken for a flag.
 pub fn is_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_alphanumeric() || "-_.+= ".contains(c);
     let is_sound = name.chars().all(is_plain) && name.trim() == name && !name.starts_with(['.', '-']);

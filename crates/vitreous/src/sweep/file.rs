@@ -98,7 +98,7 @@ impl SweepFile {
     /// Reads the text of a file; `source` is what errors call it.
     ///
     /// # Errors
-    /// When it is no TOML, has a key that sweeps have not, or an empty `reproduces`.
+    /// When it is not valid TOML, has an unknown key, or an empty `reproduces`.
     pub fn parse(text: &str, source: &str) -> Result<SweepFile, SweepError> {
         let line = |at: Option<Range<usize>>| {
             let before = at.and_then(|span| text.get(..span.start)).unwrap_or("");

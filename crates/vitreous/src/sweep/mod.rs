@@ -1,9 +1,9 @@
 //! Sweeps: runs of one config with something varied, from a list, a grid or both; what is done of them, and what they
 //! say.
 //!
-//! A [`SweepFile`] is what was written, [`expand`](SweepFile::expand) makes its settings. Which runs are done is seen
-//! from their folders alone ([`state_of`]): a sweep that was interrupted anywhere goes on where it was. [`winner`]
-//! is the best setting by the validation split, [`analysis`] puts the outcome into words made from its numbers.
+//! A [`SweepFile`] is the file as written; [`expand`](SweepFile::expand) makes its settings. The run folders alone show
+//! which runs are done ([`state_of`]), so an interrupted sweep resumes where it stopped. [`winner`] is the best setting
+//! by the validation split; [`analysis`] describes the results in words.
 
 mod analysis;
 mod builtin;

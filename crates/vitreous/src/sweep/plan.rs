@@ -19,7 +19,7 @@ use crate::experiment::{ExperimentError, Listener, Prepared, fitted_config};
 use crate::record::{RecordError, Run, Status, is_name};
 use crate::train::{TrainError, Work, available_memory, check_memory, threads};
 
-/// How a sweep is made, beside its file.
+/// Options of a sweep that are not in its file.
 #[derive(Clone, Debug)]
 pub struct SweepOptions {
     /// The name of the sweep and of its folder.
@@ -201,8 +201,8 @@ impl PlannedRun {
         Run::open(&self.folder).is_ok_and(is_done)
     }
 
-    /// Looks how far it is. A batch size that nobody chose is adjusted twice: to the images that are listed, and when some
-    /// cannot be decoded, to those that are left.
+    /// Finds out how far it is. A default or preset batch size is reduced twice: to the number of listed images and,
+    /// when some cannot be decoded, to the number of the others.
     pub(super) fn look<E: From<ExperimentError> + From<SweepError>>(&mut self) -> Result<(), E> {
         let config = match Run::open(&self.folder) {
             Ok(run) => fitted_config(&self.checked, &self.config, &run),

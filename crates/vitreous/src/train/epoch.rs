@@ -44,11 +44,11 @@ struct StateTiming {
     state_s: f64,
 }
 
-/// What becomes of a training after a step.
+/// How a training continues after a step.
 enum AfterStep {
-    /// It goes on.
+    /// With the next step.
     Continue,
-    /// It went back to the start of the epoch.
+    /// From the start of the epoch, to which it was rolled back.
     RolledBack,
 }
 
@@ -169,13 +169,13 @@ impl Training {
             end.or_else(|| context.end(self.steps_to_validation()))
         };
         if is_whole {
-            // A run that goes on from here goes on as one that never stopped, so what only an end brings comes after it.
+            // A run resumed from here must equal one that never stopped, so all that an end adds is written afterwards.
             self.save_state(&parameters, context);
         }
         if status.is_some() {
             self.hand_in_lowest(true, context);
         }
-        // A line that goes on in the next epoch counts the time of steps only.
+        // A line that continues in the next epoch counts only the time of steps.
         context.line += pause.elapsed();
         Ok(status.unwrap_or(Status::Running))
     }
@@ -269,7 +269,7 @@ impl Training {
             return false;
         }
         let better = |best: &Best| accuracy > best.accuracy || (accuracy == best.accuracy && loss < best.loss);
-        // A part of an epoch is better than nothing and no more: a run that goes on has never been there.
+        // A partial epoch counts only if there is no best epoch yet: a resumed run would not have validated here.
         let is_best = self.position.best.as_ref().is_none_or(|best| is_whole && better(best));
         if is_best {
             self.position.best = Some(Best { accuracy, loss });

@@ -300,7 +300,7 @@ mod tests {
     fn a_hint_of_memory_fits_the_work() {
         let hint = |work, activations, fewer_images| {
             let error = TrainError::Memory { work, needed: 100, available: 7, activations, fewer_images };
-            error.hint().expect("there is a way out")
+            error.hint().expect("there is a hint")
         };
         assert_eq!(hint(Work::Evaluating, 97, true), "use fewer train.threads, or end other programs");
         let elsewhere = "end other programs, or use a machine with more memory";
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn a_hint_of_batches_says_the_largest_that_will_do() {
         let hint = |grad_accum_steps, images| {
-            TrainError::Batch { batch_size: 64, grad_accum_steps, images }.hint().expect("there is a way out")
+            TrainError::Batch { batch_size: 64, grad_accum_steps, images }.hint().expect("there is a hint")
         };
         let whole = ["use train.batch_size = 97 or less", "use train.batch_size = 32 or less"];
         assert_eq!([hint(1, 97), hint(3, 97)], whole);
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn an_error_in_a_run_says_how_that_run_is_resumed() {
         let write = |kind| RecordError::Write { path: "runs/a/weights".into(), kind, reason: "full".to_string() };
-        let hint = |error: TrainError| error.in_run(Path::new("runs/a")).hint().expect("there is a way out");
+        let hint = |error: TrainError| error.in_run(Path::new("runs/a")).hint().expect("there is a hint");
         let full = "make room, or let this user write there; then run train resume = runs/a";
         assert_eq!(hint(write(ErrorKind::StorageFull).into()), full);
         let limit = "raise the file size limit: ulimit -f unlimited; then run train resume = runs/a";

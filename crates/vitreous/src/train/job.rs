@@ -192,10 +192,10 @@ impl Job {
     /// What weights files say of themselves.
     pub(super) fn metadata(&self) -> Metadata {
         let ResolvedConfig { data, augment, model, train } = self.config.clone();
-        // Where the images lie and how many threads there were is no part of the model: `photos` is `a/photos/`.
+        // The folder of the images and the number of threads do not belong to the model: `photos` equals `a/photos/`.
         let name = Path::new(&data.name).file_name().map(|name| name.to_string_lossy().into_owned());
         let data = DataSpec { dir: None, name: name.unwrap_or(data.name), ..data };
-        // Nor is where it was stopped: a run that goes on is the one that was never stopped.
+        // Neither does the step at which it stopped: a resumed run equals one that never stopped.
         let train = TrainSpec { threads: 0, max_steps: None, ..(*train).clone() };
         let config = Config { data, augment, model: model.spec(), train };
         Metadata {

@@ -21,7 +21,7 @@ pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (
     let threads = threads(config.train.threads);
     let (optimizer, images) = (optimizer(&config.train), config.train.step_images());
     let mut memory = training_memory(&model.graph, model.loss, &[model.correct], &optimizer, images, threads);
-    // A state is copied before it is written, while training goes on.
+    // A checkpoint is copied before it is written, while training continues.
     let mut weights = 2;
     let mut moments = 2;
     if config.train.model_ema_decay.is_some() {
@@ -72,7 +72,7 @@ pub fn check_memory(
     }
 }
 
-/// Checks that pictures can be decoded beside what is held; this is before the engine takes its memory.
+/// Checks that there is memory to decode images in addition to what is held, before the engine allocates its own.
 ///
 /// # Errors
 /// When there is too little memory.
@@ -259,7 +259,8 @@ mod tests {
         let error = check(needed, true, Some(500_000_000)).unwrap_err();
         assert_eq!(error.to_string(), "training needs 1.0 GB of memory, but 500.0 MB are available");
         assert_eq!(error.hint().unwrap(), "use a smaller train.batch_size, fewer train.threads, or a smaller model");
-        // What grows with the batch is little beside the images: of a packed file they are in memory in any case.
+        // The memory that grows with the batch is small relative to the images, which a packed file always has in
+        // memory.
         let hint = |fewer| check((memory, 17_000_000_000), fewer, Some(500_000_000)).unwrap_err().hint().unwrap();
         assert_eq!(
             hint(true),

@@ -1,4 +1,5 @@
-//! Training: epochs of steps, validation after each, records of all of it. Prints nothing: whoever calls listens.
+//! Training: epochs of steps, validation after each, records of all of it. Prints nothing; the caller passes a
+//! listener.
 //!
 //! A run is a function of config, seed and data. What happens outside (a signal, a limit of steps) decides only where
 //! it ends.

@@ -1,4 +1,4 @@
-//! Where a training is: all that decides how it goes on, beside weights and moments.
+//! The position of a training: all that a checkpoint needs in addition to weights and moments.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ const SPIKE_RATE: f64 = 0.02;
 /// Standard deviations above the running mean from which a step's loss stands out.
 const SPIKE_DEVIATIONS: f64 = 6.0;
 
-/// Where a training is, between two steps.
+/// The position of a training between two steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     /// Steps of the epoch under way that were taken.
@@ -108,7 +108,7 @@ pub struct Bounds {
 }
 
 impl Position {
-    /// Checks what was read: a training that went on from an impossible place might never end.
+    /// Checks a position that was read: a training resumed from an impossible position might never end.
     ///
     /// # Errors
     /// When a training of these bounds is never there; the text says why.

@@ -41,12 +41,13 @@ pub struct Preflight {
 }
 
 impl Preflight {
-    /// Looks at a job whose run will be in the folder `out`, or is that folder and goes on; `needed` is what the engine takes, and the images.
+    /// Checks a job whose run is created in the folder `out`, or is resumed and is that folder; `needed` is the memory
+    /// of the engine, and of the images.
     ///
     /// # Errors
     /// When the weights will not fit on the disk.
     pub fn new(job: &Job, needed: (Memory, u64), out: &Path) -> Result<Preflight, TrainError> {
-        // Of a run that goes on, some of it is there.
+        // A resumed run already has a part of it.
         let there: u64 = ["weights", "state"].iter().map(|folder| bytes_in(&out.join(folder))).sum();
         let [disk_needed, disk_needed_for_weights] = disk_bytes(job).map(|bytes| bytes.saturating_sub(there));
         let preflight = Preflight {
@@ -108,7 +109,7 @@ fn disk_bytes(job: &Job) -> [u64; 2] {
     let moments = optimizer(&job.config.train).moment_values(&job.model.graph);
     // Weights of the lowest loss may wait for the end of the epoch.
     let waiting = if keep == Keep::LowestTrainLoss { parameters } else { 0 };
-    // To go back to the start of an epoch, it is needed beside the moment.
+    // A rollback needs the start of the epoch in addition to the current position.
     let moments_in_time = if on_nonfinite == OnNonfinite::Rollback { 2 } else { 1 };
     let weights = (1 + u64::from(has_best)) * file(parameters);
     // States that are kept may name best weights that are no longer the best.
@@ -122,7 +123,7 @@ fn bytes_in(folder: &Path) -> u64 {
     entries.filter_map(|entry| entry.metadata().ok()).filter(|file| file.is_file()).map(|file| file.len()).sum()
 }
 
-/// Space that is left on the disk of a folder, or of the nearest one above it that is there.
+/// Free space on the disk of a folder, or of its nearest existing parent.
 #[cfg(unix)]
 fn available_disk(folder: &Path) -> Option<u64> {
     let nearest = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));

@@ -63,7 +63,7 @@ impl Rehearsal {
             session.train_step(&examples.step(recipe, images, recipe.learning_rate(index, job.steps_per_epoch())));
             times.push((images, begin.elapsed().as_secs_f64()));
         }
-        // The first step meets memory that nobody has touched.
+        // The first step is slower, because its memory was never touched before.
         let timed = if times.len() > 1 { &times[1..] } else { &times[..] };
         Rehearsal {
             steps: timed.len() as u64,

@@ -49,7 +49,7 @@ fn train(run: &mut Run, job: Job) -> (Result<Outcome, TrainError>, u32) {
         None => Training::new(job).unwrap(),
     };
     let stop = AtomicBool::new(false);
-    // States amid each epoch and at its end.
+    // Checkpoints in the middle and at the end of each epoch.
     let limits = Limits { stop: &stop, until: None, save_every: SaveEvery::Steps(3) };
     let mut warnings = 0;
     let mut listen = |event: Event| warnings += u32::from(matches!(event, Event::CannotWrite(_)));

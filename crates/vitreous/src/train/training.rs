@@ -78,7 +78,7 @@ pub(super) struct EpochStart {
     pub optimizer: OptimizerState,
 }
 
-/// What a checkpoint contains beside its tensors.
+/// What a checkpoint contains in addition to its tensors.
 #[derive(Serialize, Deserialize)]
 pub struct CheckpointInfo {
     /// The resolved config as TOML.

@@ -52,7 +52,7 @@ fn real_runs_are_compared_in_every_format() {
     assert!(accuracies.is_sorted_by(|a, b| a >= b), "the best comes first: {text}");
     let same = "\nthe same in all rows: parameters 3,482, FLOPs ";
     assert!(text.contains(same) && text.contains(", model ViT 1 block, 1 head, width 16\n"), "{text}");
-    assert!(text.ends_with("\nleft out\n  runs/notes: this is no run: it has no manifest.json\n"), "{text}");
+    assert!(text.ends_with("\nleft out\n  runs/notes: not a run: it has no manifest.json\n"), "{text}");
 
     let json: Value =
         serde_json::from_str(&said(folder, &["compare", "runs", "--json", "--each", "--sort=lr"])).unwrap();
@@ -70,10 +70,7 @@ fn real_runs_are_compared_in_every_format() {
     let csv = String::from_utf8(output.stdout).unwrap();
     assert!(csv.starts_with("run,n,seeds,model,train.lr,train.seed,parameters,flops_forward,seconds,"), "{csv}");
     assert_eq!(csv.lines().count(), 3);
-    assert_eq!(
-        String::from_utf8_lossy(&output.stderr),
-        "left out: runs/notes: this is no run: it has no manifest.json\n"
-    );
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "left out: runs/notes: not a run: it has no manifest.json\n");
     let markdown = said(folder, &["compare", "runs/low", "--format=markdown"]);
     assert!(markdown.starts_with("| run | model | parameters | FLOPs |"), "{markdown}");
 }
@@ -133,7 +130,7 @@ fn a_difference_between_two_runs_is_compared_with_noise() {
     let markdown = said(folder, &["compare", "runs/slow", "runs/fast", "--by=test", "--format=markdown"]);
     assert!(markdown.contains("\nTest accuracy against the best, fast: "), "{markdown}");
 
-    // What the last weights answer is kept beside what the best ones do, and does not speak for them.
+    // Predictions of the last weights are saved next to those of the best weights and are not used for them.
     let before = said(folder, &["compare", "runs/slow", "runs/fast", "--by=test"]);
     said(folder, &["evaluate", "runs/slow", "--weights=last"]);
     assert!(folder.join("runs/slow/evaluation/test-last/predictions.csv").is_file());
@@ -193,7 +190,7 @@ fn incomparable_runs_are_refused_with_the_reason() {
     fs::create_dir_all(folder.join("runs/a")).unwrap();
     assert_eq!(
         refused(&["compare", "runs/a", "runs/b"]),
-        "runs/a: this is no run: it has no manifest.json\n\
+        "runs/a: not a run: it has no manifest.json\n\
          runs/b: no such folder\n\
          error: none of 2 folders is a run that can be compared\n\
          hint: name folders that `vitreous train` made, such as runs/*\n"

@@ -96,7 +96,10 @@ fn train_and_evaluate_report_the_same_validation_accuracy() {
     assert_eq!(report["top1_interval"], trained["val_acc_interval"]);
     let text = said(folder, &[["train"].as_slice(), &small].concat());
     let [low, high] = [0, 1].map(|end| 100.0 * report["top1_interval"][end].as_f64().unwrap());
-    assert!(text.contains(&format!(" validation images right (95 % interval {low:.2} % to {high:.2} %)")), "{text}");
+    assert!(
+        text.contains(&format!(" validation images are correct (95 % interval {low:.2} % to {high:.2} %)")),
+        "{text}"
+    );
     let results = fs::read_to_string(folder.join("runs/d/results.csv")).unwrap();
     let loss: f64 = results.lines().nth(1).unwrap().split(',').nth(4).unwrap().parse().unwrap();
     assert_eq!(report["loss"].as_f64(), Some(loss));

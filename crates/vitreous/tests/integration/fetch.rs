@@ -8,7 +8,7 @@ use std::process::Output;
 
 use crate::common::{Folder, text};
 use crate::mirror::get::*;
-use crate::mirror::{Mirror, Request, cut_off, file, nobody, stalled, stated, status, whole};
+use crate::mirror::{Mirror, Request, cut_off, file, stalled, stated, status, unreachable, whole};
 use vitreous::advice::Explain;
 use vitreous::data_sets::{Content, Download, RemoteFile};
 
@@ -294,7 +294,7 @@ fn a_mirror_without_the_file_or_with_endless_redirects_is_skipped() {
             "/noise.gz" => stated(to, "301 Moved Permanently", &["location: /there", "content-length: 0"], b""),
             _ => file(request, to, &bytes),
         });
-        let got = get(set, &folder, &[&without, &round, &nonsense, &nobody(), &moved], false);
+        let got = get(set, &folder, &[&without, &round, &nonsense, &unreachable(), &moved], false);
         got.result.as_ref().unwrap();
         let reasons = got.reasons();
         let expected = ["it answers 404 not found", "it sends from one address to the next without end"];
@@ -313,7 +313,7 @@ fn two_processes_do_not_write_one_file() {
         let path = folder.path("sets/noise/noise.gz.part");
         let held = fs::File::create(&path).unwrap();
         held.lock().unwrap();
-        let error = get(set, &folder, &[&nobody()], false).result.unwrap_err();
+        let error = get(set, &folder, &[&unreachable()], false).result.unwrap_err();
         assert_eq!(error.to_string(), format!("another process fetches this file ({})", path.display()));
     });
 }
@@ -376,10 +376,10 @@ fn program(folder: &Folder, arguments: &[&str], proxies: &[(&str, &str)]) -> Out
 #[test]
 fn without_a_mirror_the_error_says_what_to_download_by_hand() {
     let folder = Folder::new();
-    let (nobody, without) = (nobody(), Mirror::new(|_, to| status(to, "404 Not Found")));
-    let arguments = ["mnist", "--data-dir", "sets", "--mirror", &nobody.url, "--mirror", &without.url];
+    let (unreachable, without) = (unreachable(), Mirror::new(|_, to| status(to, "404 Not Found")));
+    let arguments = ["mnist", "--data-dir", "sets", "--mirror", &unreachable.url, "--mirror", &without.url];
     let output = program(&folder, &arguments, &[]);
-    let [first, second] = [&nobody, &without].map(|mirror| format!("{}train-images-idx3-ubyte.gz", mirror.url));
+    let [first, second] = [&unreachable, &without].map(|mirror| format!("{}train-images-idx3-ubyte.gz", mirror.url));
     let expected = format!(
         "train-images-idx3-ubyte.gz: asking {first}\n\
          note: {first}: connection refused\n\
@@ -390,11 +390,11 @@ fn without_a_mirror_the_error_says_what_to_download_by_hand() {
          hint: download train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, \
          t10k-labels-idx1-ubyte.gz yourself from https://ossci-datasets.s3.amazonaws.com/mnist/ and put them into \
          sets/mnist, or name another --mirror\n",
-        nobody.url, without.url
+        unreachable.url, without.url
     );
     assert_eq!(text(&output.stderr), expected);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
-    let output = program(&folder, &["cifar10", "--mirror", &nobody.url], &[]);
+    let output = program(&folder, &["cifar10", "--mirror", &unreachable.url], &[]);
     let hint = "hint: download https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz yourself and unpack it in ., or name \
                 another --mirror\n";
     assert!(text(&output.stderr).ends_with(hint), "{}", text(&output.stderr));
@@ -408,7 +408,7 @@ fn without_a_mirror_the_error_says_what_to_download_by_hand() {
 #[test]
 fn the_program_skips_wrong_and_silent_mirrors() {
     let folder = Folder::new();
-    let wrong = Mirror::new(|request, to| file(request, to, &gzip(b"these are no images")));
+    let wrong = Mirror::new(|request, to| file(request, to, &gzip(b"not images")));
     let silent = Mirror::new(|_, to| stalled(to, b""));
     let arguments = ["fashion-mnist", "--timeout", "0.3", "--mirror", &wrong.url, "--mirror", &silent.url];
     let output = program(&folder, &arguments, &[]);

@@ -125,9 +125,9 @@ fn an_invalid_archive_leaves_nothing() {
     };
     let archive = |entries: &[&[u8]]| gzip(&[&entries.concat()[..], &[0; 1024]].concat());
     let link = entry("set/two.bin", b'2', b"");
-    assert_eq!(refused(archive(&[&one, &link])), "set/two.bin in the archive is no file");
+    assert_eq!(refused(archive(&[&one, &link])), "set/two.bin in the archive is not a regular file");
     let hard = entry("set/two.bin", b'1', b"");
-    assert_eq!(refused(archive(&[&one, &hard])), "set/two.bin in the archive is no file");
+    assert_eq!(refused(archive(&[&one, &hard])), "set/two.bin in the archive is not a regular file");
     let longer = entry("set/two.bin", b'0', b"8 bytes!");
     assert_eq!(refused(archive(&[&one, &longer])), "set/two.bin in the archive has 8 bytes, not 7");
     assert_eq!(refused(archive(&[&one])), "set/two.bin is not in the archive");

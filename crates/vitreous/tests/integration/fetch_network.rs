@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::common::{Folder, text};
 use crate::mirror::get::*;
-use crate::mirror::{Mirror, Request, file, nobody, stated, status, whole};
+use crate::mirror::{Mirror, Request, file, stated, status, unreachable, whole};
 use vitreous::fetch::{FetchError, Proxies, Proxy};
 
 const PRIVATE: &str = "it leads to a private or local address, where the mirror itself is not";
@@ -115,7 +115,7 @@ fn the_proxy_is_chosen_again_after_a_redirect() {
         assert_eq!((direct.requests().len(), through.requests()[0].path.as_str()), (1, "127.0.0.1:9"));
         assert_whole(&folder, &gz);
 
-        // Of a mirror that only the proxy can find nobody knows that it is on this machine.
+        // If only the proxy can resolve a mirror, the program cannot detect that it is on this machine.
         let folder = Folder::new();
         let url = vec!["http://mirror.example/".to_string()];
         let got = get_with(set, &folder, url, |options| options.proxies = proxies(&through, "localhost"));
@@ -182,7 +182,7 @@ fn program(folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> O
 #[test]
 fn passwords_in_addresses_are_never_printed() {
     let folder = Folder::new();
-    let (nobody, without) = (nobody(), Mirror::new(|_, to| status(to, "404 Not Found")));
+    let (unreachable, without) = (unreachable(), Mirror::new(|_, to| status(to, "404 Not Found")));
     let sends = sends_to("http://other:secret@127.0.0.2:81/mnist?key=secret");
     let told = |arguments: &[&str], variables: &[(&str, &str)]| {
         let output = program(&folder, arguments, variables);
@@ -191,7 +191,7 @@ fn passwords_in_addresses_are_never_printed() {
         told
     };
     let with_user = |mirror: &Mirror| mirror.url.replace("http://", "http://user:secret@");
-    for mirror in [&nobody, &without, &sends] {
+    for mirror in [&unreachable, &without, &sends] {
         let url = mirror.url.replace("http://", "http://***@");
         let all = told(&["mnist", "--mirror", &with_user(mirror)], &[]);
         assert!(all.contains(&format!("asking {url}train-images-idx3-ubyte.gz\n")), "{all}");
@@ -203,9 +203,9 @@ fn passwords_in_addresses_are_never_printed() {
     assert!(all.starts_with("error: invalid mirror address `ftp://***@a.example/` (--mirror)\n"), "{all}");
     told(&["mnist", "--mirror", "http://user:secret@"], &[]);
     told(&["mnist", "--mirror", "http://user:se cret@a.example/"], &[]);
-    // A proxy that is not there, one that refuses, and one that is no address.
+    // A proxy that does not exist, one that refuses, and an invalid address.
     let refuses = Mirror::new(|_, to| status(to, "407 Proxy Authentication Required"));
-    for proxy in [with_user(&nobody), with_user(&refuses), "http://user:secret@".to_string()] {
+    for proxy in [with_user(&unreachable), with_user(&refuses), "http://user:secret@".to_string()] {
         told(&["mnist", "--mirror", "http://mirror.example/"], &[("HTTP_PROXY", &proxy)]);
     }
     assert_eq!(names(folder.root()), [""; 0]);
@@ -215,7 +215,7 @@ fn passwords_in_addresses_are_never_printed() {
 #[test]
 fn a_pipe_in_place_of_a_file_is_an_error() {
     let folder = Folder::new();
-    let url = nobody().url;
+    let url = unreachable().url;
     let told = |variables: &[(&str, &str)]| {
         let output = program(&folder, &["mnist", "--mirror", &url], variables);
         assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));

@@ -44,11 +44,11 @@ fn counted(folder: &Folder, arguments: &[&str]) -> (u64, Vec<(String, u64)>) {
 
 /// As [`counted`], of all images, from what `train` says.
 fn counted_by_train(stderr: &str) -> u64 {
-    let line = stderr.lines().find(|line| line.contains(" images train, ")).unwrap_or_default();
+    let line = stderr.lines().find(|line| line.contains(" training images, ")).unwrap_or_default();
     let words: Vec<&str> = line.split(' ').collect();
     let before =
         |word: &str| -> u64 { words[words.iter().position(|other| *other == word).unwrap() - 1].parse().unwrap() };
-    before("images") + before("validate,")
+    before("training") + before("validation")
 }
 
 fn pipe(path: PathBuf) {

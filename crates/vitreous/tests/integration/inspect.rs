@@ -285,7 +285,7 @@ fn impossible_bench_arguments_are_refused() {
     assert_eq!(refused(&["bench", "step", "--model=vit-tiny"]), patches);
     let precision = "error: precision bf16 is not there (--precision)\nhint: use --precision f32\n";
     assert_eq!(refused(&["bench", "step", "--preset=mnist-vit", "--precision=bf16"]), precision);
-    let seconds = "error: -1 is no length of time (--seconds)\nhint: use --seconds 5\n";
+    let seconds = "error: invalid time -1 (--seconds)\nhint: use --seconds 5\n";
     assert_eq!(refused(&["bench", "step", "--seconds=-1"]), seconds);
     let data = refused(&["bench", "epoch", "--preset=mnist-vit"]);
     assert!(data.starts_with("error: mnist needs the file train-images-idx3-ubyte.gz (looked in "), "{data}");

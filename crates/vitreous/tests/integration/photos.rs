@@ -55,7 +55,7 @@ fn preset_values_are_adjusted_to_few_images_with_a_note() {
     for note in [
         "note: the warm-up takes the whole run, 1 epoch: warmup_epochs 2 (preset photos) is shortened to it\n",
         "note: batch_size 64 (preset photos) is reduced to 26: there are only 26 training images\n",
-        "note: pictures that lie beside the class folders are ignored: 1\n",
+        "note: images outside the class folders are ignored: 1\n",
     ] {
         assert!(text.contains(note), "{text}");
     }

@@ -44,7 +44,7 @@ fn doubtful() -> Folder {
     };
     copy("train/ant/03.png", "train/bee/copy.png");
     copy("train/ant/04.png", "val/ant/copy.png");
-    // The test split is not looked at: neither this copy nor what is no picture.
+    // The test split is not read: neither this copy nor the broken picture counts.
     copy("train/ant/05.png", "test/ant/copy.png");
     fs::write(folder.path("photos/test/ant/broken.png"), "no picture").unwrap();
     folder
@@ -70,7 +70,7 @@ fn a_dry_run_estimates_memory_disk_and_time_and_writes_nothing() {
     let before = files(folder.root());
     let report = json(folder.root(), &training(&["--dry-run"]));
     assert_eq!(files(folder.root()), before);
-    // 62 images train in steps of 5.
+    // 62 training images in steps of 5.
     assert_eq!((&report["train"], &report["validation"], &report["steps"]), (&62.into(), &7.into(), &39.into()));
     let number = |key: &str| report[key].as_f64().unwrap();
     assert_eq!(report["timed"]["steps"], 12, "the first of an epoch's 13 is not timed");
@@ -110,7 +110,7 @@ problems
   pictures that are enlarged: 1 of 69, the smallest 7x8 (train/cow/00.png)
     fix: use larger images, or a smaller --image-size
 
-copies of one image
+duplicate images
   train/ant/03.png (ant), train/bee/copy.png (bee)
   train/ant/04.png (ant), val/ant/copy.png (ant)
 ";
@@ -143,7 +143,7 @@ fn a_dry_run_without_problems_says_so_and_impossible_runs_are_refused() {
     let folder = Folder::new();
     let small = ["train", "--dry-run", "--limit-train=97", "--set=model.depth=1", "--epochs=1", "--warmup-epochs=0"];
     let told = said(folder.root(), &[&small[..], &["--batch-size=13"]].concat());
-    assert!(told.ends_with("\nno problem was found\n"), "{told}");
+    assert!(told.ends_with("\nno problems found\n"), "{told}");
     let strips = ["train", "--dry-run", "--preset=read-digits", "--data=digits", "--limit-train=97", "--max-steps=2"];
     let told =
         json(folder.root(), &[&strips[..], &["--set=data.mean=", "--set=data.std=", "--batch-size=13"]].concat());

@@ -211,7 +211,7 @@ fn signals_and_the_time_limit_end_a_run_with_a_checkpoint() {
     let arguments = [&SMALL[..], &["--name=long", "--epochs=2000", "--set=model.depth=1", "--max-time=2s"]].concat();
     let clock = Instant::now();
     let [stdout, _] = ends(&folder, 124, &arguments);
-    assert!(stdout.starts_with("the time was up after step "), "{stdout}");
+    assert!(stdout.starts_with("stopped after step ") && stdout.contains(" (--max-time); "), "{stdout}");
     assert!(clock.elapsed() < Duration::from_millis(2500), "{:?}", clock.elapsed());
     assert_eq!(folder.manifest("long")["status"], "max-time");
 }
@@ -230,7 +230,7 @@ fn a_killed_run_resumes_from_its_last_checkpoint_and_truncates_later_records() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(folder.manifest("long")["status"], "running");
-    // Half-written rows, as after a power cut, are removed too.
+    // Incomplete rows, as after a power cut, are removed too.
     for file in FILES[..3].iter().chain(&["timing.jsonl"]) {
         let path = folder.path(&format!("runs/long/{file}"));
         fs::write(&path, [fs::read(&path).unwrap(), b"{\"half".to_vec()].concat()).unwrap();
@@ -332,7 +332,7 @@ fn runs_that_cannot_resume_are_refused_with_the_reason() {
     );
     assert_eq!(
         resume(&["--preset=digits"]),
-        "error: --preset cannot stand beside --resume runs/a: the run has its own\n\
+        "error: --preset cannot be used with --resume runs/a: the run has its own\n\
          hint: leave --preset out, or use --resume auto"
     );
     let changed = |what: &str| {

@@ -87,7 +87,7 @@ fn a_moved_run_stops_and_does_not_touch_the_folder_in_its_place() {
     said(folder.root(), &small(&["--epochs=3", "--seed=2", "--name=alone"]));
     assert_same(&folder, "a", "alone");
     assert_eq!(folder.manifest("a")["status"], "finished");
-    // What was moved is whole, and goes on.
+    // The moved run is complete and can be resumed.
     assert_eq!(folder.manifest("old")["status"], "running");
     let steps = fs::read_dir(folder.path("runs/old/state")).unwrap().filter_map(|entry| {
         let name = entry.unwrap().file_name().into_string().unwrap();

@@ -54,7 +54,7 @@ fn runs_are_listed_and_finished_ones_lose_only_their_checkpoints() {
     assert!(none.starts_with("error: there is no such folder (elsewhere)\nhint: "), "{none}");
 }
 
-/// Starts a training of which one output is a pipe that nobody reads.
+/// Starts a training with a closed pipe as one of its outputs.
 fn unread(folder: &Folder, arguments: &[&str], is_stdout: bool) -> (Option<i32>, String) {
     let mut command = Command::cargo_bin("vitreous").unwrap();
     command.current_dir(folder.root()).args(SMALL).args(arguments).stdin(Stdio::null());

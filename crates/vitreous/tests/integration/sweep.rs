@@ -164,7 +164,7 @@ fn parallel_sweep_runs_equal_single_runs_bit_for_bit() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("sweep mine: 3 runs, 2 side by side, each on 1 thread, into runs/mine\n"), "{stderr}");
     assert!(
-        stderr.contains("\nrelu: epoch 1/1  loss ") && stderr.contains("run wild has failed; the sweep goes on\n"),
+        stderr.contains("\nrelu: epoch 1/1  loss ") && stderr.contains("run wild failed; the sweep continues\n"),
         "{stderr}"
     );
     assert!(
@@ -471,7 +471,7 @@ fn a_run_in_a_sweep_file_may_have_its_own_seeds() {
     let own: Vec<String> = names(&listed(&[]));
     assert_eq!(own, ["base", "base_seed=1", "base_seed=2", "low"]);
     let told: Vec<String> = names(&listed(&["--seeds=7"]));
-    assert_eq!(told, ["base_seed=7", "low_seed=7"], "what is told on the command line is for all");
+    assert_eq!(told, ["base_seed=7", "low_seed=7"], "flags apply to all settings");
     swept(folder, &["own.toml"]);
     let analysis = fs::read_to_string(folder.join("runs/own/analysis.md")).unwrap();
     assert!(analysis.contains("(mean of 3 seeds, ") && analysis.contains("): seeds of one setting have"), "{analysis}");

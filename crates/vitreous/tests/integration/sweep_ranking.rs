@@ -61,7 +61,7 @@ fn validation_ranks_and_only_the_winner_is_tested() {
     );
     assert!(before.contains("--test-winner measures it on the test split.\n"), "{before}");
 
-    // Whoever has looked at the test split by hand, and found something there, has changed nothing.
+    // Test accuracies that were measured by hand change nothing.
     for seed in ["1", "2"] {
         let path = folder.join(format!("runs/g/max_steps=2_seed={seed}/manifest.json"));
         let mut manifest = manifest(folder, &format!("g/max_steps=2_seed={seed}"));

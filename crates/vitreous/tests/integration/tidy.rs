@@ -53,8 +53,8 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Reads all text files of the repository: those that git knows, since anything may lie beside them (a folder of
-/// Python packages), or, where there is no git, all.
+/// Reads all text files of the repository: those tracked by git, since other files may be next to them (a folder of
+/// Python packages), or, without git, all.
 pub fn sources() -> Vec<Source> {
     let known = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
     let known = known.ok().filter(|output| output.status.success() && !output.stdout.is_empty());

@@ -76,7 +76,7 @@ fn without_arguments_digits_are_trained_under_a_fresh_name() {
         let output = folder.run(&["--max-steps", "5"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let stdout = String::from_utf8(output.stdout).unwrap();
-        assert!(stdout.starts_with("stopped after step 5 as asked; "), "{stdout}");
+        assert!(stdout.starts_with("stopped after step 5 (max_steps); "), "{stdout}");
         assert!(stdout.contains(&format!("next: vitreous evaluate runs/{run}\n")), "{stdout}");
         let files = [
             ".lock",

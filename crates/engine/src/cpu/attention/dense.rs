@@ -66,7 +66,7 @@ struct Scratch {
     keys: *mut f32,
     /// Values in the same form.
     values: *mut f32,
-    /// Weights of a block that nobody keeps.
+    /// Attention weights of a block, when they are not saved.
     weights: *mut f32,
     /// With dropout: the weights of a block that are left, unscaled.
     dropped: *mut f32,

@@ -183,7 +183,7 @@ impl Case {
         self
     }
 
-    /// The same with some keys that nobody may see; of the first image, none may be seen.
+    /// The same with some keys masked for every query; in the first image all keys are masked.
     fn masked(mut self) -> Self {
         let keys = self.size[2];
         let seen = |i: usize| f32::from(i >= keys && !(i * i).is_multiple_of(3));

@@ -2,7 +2,7 @@
 //!
 //! A tile is six channels of the input, read number by number, and a panel of channels of the result; its sums run
 //! over the pixels for which the tap lies inside the map, row by row and image by image. So each weight's gradient is
-//! one chain, which goes on from call to call and does not depend on how a part's images are cut into chunks.
+//! one chain, which continues from call to call and does not depend on how a part's images are split into chunks.
 
 use super::Geometry;
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};

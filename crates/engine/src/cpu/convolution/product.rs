@@ -1,6 +1,6 @@
 //! The product of a convolution, forward or to the input's gradient, and in the same pass what follows.
 //!
-//! Order: bias, product, ReLU, `multiply`, residual. A tile is six pixels of one kind, wherever they lie, and a panel
+//! Order: bias, product, ReLU, `multiply`, residual. A tile is six pixels of one kind, at any positions, and a panel
 //! of channels; its sums stay in registers over all taps. Each sum is one chain in the order of taps and channels.
 
 use super::Geometry;

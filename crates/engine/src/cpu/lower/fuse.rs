@@ -16,7 +16,7 @@ fn heads_of(op: &Op) -> usize {
 }
 
 impl Lowering<'_> {
-    /// The only reader of a node that is no output.
+    /// The only node that reads this one, unless this one is also an output.
     fn only_use(&self, id: NodeId) -> Option<NodeId> {
         match self.uses[id.index()].as_slice() {
             [only] if !self.is_output(id) => Some(*only),

@@ -90,7 +90,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         return Err(CliError::user(error, Some("use --precision f32".to_string())));
     }
     let Ok(length) = Duration::try_from_secs_f64(args.seconds) else {
-        let error = format!("{} is no length of time (--seconds)", args.seconds);
+        let error = format!("invalid time {} (--seconds)", args.seconds);
         return Err(CliError::user(error, Some("use --seconds 5".to_string())));
     };
     let numbers = [("train.batch_size", args.batch_size, "--batch-size"), ("train.threads", args.threads, "--threads")];

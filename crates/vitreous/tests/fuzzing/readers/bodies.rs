@@ -195,8 +195,8 @@ pub fn state(bytes: &[u8]) {
     }
 }
 
-/// A run's folder beside a good one: its manifest is the input, its config (bit 0 of the first byte), or what
-/// `evaluate` kept of it, the answers (2) or the report (3).
+/// A run folder next to a valid one: the input is its manifest, its config (bit 0 of the first byte), or a result of
+/// `evaluate`, the predictions (2) or the report (3).
 pub fn run(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     let (manifest, config) = (seeds::manifest(), seeds::run_config());

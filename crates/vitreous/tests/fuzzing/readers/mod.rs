@@ -60,7 +60,7 @@ pub static TARGETS: [Target; 9] = [
         name: "state",
         body: bodies::state,
         seeds: seeds::state,
-        // The good half that lies beside the input is written through a buffer of one megabyte.
+        // The valid file next to the input is written through a buffer of one megabyte.
         memory_bytes_max: |bytes| 2 * BASE + 400 * bytes.len(),
     },
     Target { name: "run", body: bodies::run, seeds: seeds::run, memory_bytes_max: |bytes| BASE + 400 * bytes.len() },

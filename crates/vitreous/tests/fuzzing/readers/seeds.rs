@@ -223,7 +223,7 @@ pub fn answers() -> Vec<u8> {
     format!("image,label,prediction,probability\n{}", lines.collect::<String>()).into_bytes()
 }
 
-/// What `evaluate` kept beside them.
+/// The report that `evaluate` saves next to them.
 pub fn report() -> Vec<u8> {
     let text = r#"{
         "run": "a", "weights": "best", "epoch": 1, "step": 2, "data": "photos", "fingerprint": "ab", "split": "test",

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes corpus.tar.gz and corpus.tsv beside it: small images of every kind that the four formats have, and what an
-independent decoder makes of each.
+"""Writes corpus.tar.gz and corpus.tsv next to this script: small images of every kind in the four formats, and the
+result of an independent decoder for each.
 
     python3 -m venv venv && venv/bin/pip install pillow==13.0.0 numpy imagecodecs==2026.3.6
     apt-get install libjpeg-turbo-progs imagemagick webp

@@ -16,7 +16,8 @@ class Specs(dict):
     """Name -> (shape, center, scale) of each parameter, in the order that numbers them."""
 
     def linear(self, name, fan_in, fan_out, gain=3.0, shape=None):
-        # Variance 1 / fan_in, so that scores, and with them query and key gradients, are not lost beside values'.
+        # Variance 1 / fan_in, so that scores, and with them query and key gradients, are not much smaller than the
+        # values'.
         self[name + ".weight"] = (shape or [fan_out, fan_in], 0.0, round(math.sqrt(gain / fan_in), 4))
         self[name + ".bias"] = ([fan_out], 0.0, 0.1)
 

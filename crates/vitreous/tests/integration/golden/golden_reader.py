@@ -23,7 +23,7 @@ class Reader(Model):
         return [[(7 * i + 3 * j) % 10 for j in range(1 + 3 * i % 5)] for i in range(self.batch)]
 
     def labels(self):
-        """The digits and the end; -1 is no target."""
+        """The digits and the end; -1 means no target."""
         return torch.tensor([(digits + [11] + [-1] * 5)[:6] for digits in self.strips()])
 
     def given(self):

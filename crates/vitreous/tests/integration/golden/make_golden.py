@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the golden files beside it: what PyTorch computes in f64 for the models of golden_models.py and
+"""Writes the golden files next to this script: what PyTorch computes in f64 for the models of golden_models.py and
 golden_reader.py.
 
     python3 -m venv venv && venv/bin/pip install torch numpy
@@ -26,7 +26,7 @@ OUTPUT_PLACES, STEPS = 64, 10
 IMAGE_SCALE = 1.7321  # Variance 1. Few digits here and in `specs`, which every JSON reader takes without rounding.
 # How near to a kink numbers may come at later steps, as part of the usual size, where few numbers decide: one of many is one of many.
 LATER_KINK, FEW = 1e-6, 40_000
-# A gradient that is nothing beside the model's largest is 0 but for roundings, as that of a key's bias is.
+# A gradient much smaller than the model's largest is 0 except for rounding errors, such as that of a key's bias.
 FLOOR = 1e-8
 
 

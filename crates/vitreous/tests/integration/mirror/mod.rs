@@ -43,7 +43,7 @@ impl Mirror {
                 let (mut stream, seen, answer) = (stream.expect("a connection"), seen.clone(), answer.clone());
                 thread::spawn(move || {
                     if let Ok(request) = read_request(&mut stream) {
-                        seen.lock().expect("nobody panics").push(request.clone());
+                        seen.lock().expect("no thread panics").push(request.clone());
                         answer(&request, &mut stream);
                     }
                 });
@@ -53,12 +53,12 @@ impl Mirror {
     }
 
     pub fn requests(&self) -> Vec<Request> {
-        self.requests.lock().expect("nobody panics").clone()
+        self.requests.lock().expect("no thread panics").clone()
     }
 }
 
-/// An address at which nobody listens.
-pub fn nobody() -> Mirror {
+/// An address without a server.
+pub fn unreachable() -> Mirror {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
     Mirror { url, requests: Arc::default() }

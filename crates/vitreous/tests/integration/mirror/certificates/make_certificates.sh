@@ -31,5 +31,5 @@ server good authority "IP:127.0.0.1,DNS:localhost" 21250101000000Z
 server other-host authority "DNS:mirror.example" 21250101000000Z
 server expired authority "IP:127.0.0.1,DNS:localhost" 20250201000000Z
 server unknown stranger "IP:127.0.0.1,DNS:localhost" 21250101000000Z
-# Nobody signs with them again.
+# They are not used again.
 rm authority.key.pem stranger.key.pem stranger.pem
