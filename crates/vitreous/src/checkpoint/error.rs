@@ -36,7 +36,7 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// The file holds tensors, but was not made by this program.
-    #[error("the file does not say how to use its weights: `{key}` is missing ({})", path.display())]
+    #[error("`{key}` is missing from the header of the weights file ({})", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,

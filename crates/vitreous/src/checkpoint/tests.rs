@@ -227,8 +227,7 @@ fn weights_of_another_program_are_told_apart() {
     let (_folder, path, graph) = saved();
     let text = r#"{"__metadata__":{"format":"pt"}}"#;
     fs::write(&path, [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()).unwrap();
-    let expected =
-        format!("the file does not say how to use its weights: `vitreous.format` is missing ({})", path.display());
+    let expected = format!("`vitreous.format` is missing from the header of the weights file ({})", path.display());
     assert_eq!(load(&path, &graph).err().unwrap().to_string(), expected);
 }
 

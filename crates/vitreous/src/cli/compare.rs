@@ -1,4 +1,4 @@
-//! `vitreous compare`: one table from any run folders.
+//! `vitreous compare`: prints a table of runs.
 
 use std::path::PathBuf;
 
@@ -9,28 +9,28 @@ use super::{CliError, json, show};
 use crate::compare::{Against, Comparison, LeftOut, Measure, Sheet, folders, read};
 use crate::text;
 
-/// Puts runs side by side: what differs in their settings, what they cost, what they reached
+/// Compares runs: settings that differ, cost and accuracy
 #[derive(clap::Args)]
 pub struct Args {
     /// Run folders, or folders of runs, such as runs/*
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
-    /// How the table is written
+    /// Format of the table
     #[arg(long, value_name = "NAME", default_value = "terminal")]
     format: Format,
-    /// Order of the rows [default: the best first; for csv and json that of the arguments]: run, model, parameters, flops, time, train, val, test, or a setting such as lr
+    /// Sort by run, model, parameters, flops, time, train, val, test, or a setting such as lr [default: best first; csv and json: order of the arguments]
     #[arg(long, value_name = "KEY")]
     sort: Option<String>,
     /// Reverse the order
     #[arg(long, requires = "sort")]
     reverse: bool,
-    /// The accuracy that decides which run is the best, and what differs by more than noise
+    /// Accuracy by which runs are ranked and compared
     #[arg(long, value_name = "SPLIT", default_value = "val")]
     by: By,
-    /// The run that the others are compared with [default: the best]
+    /// Run to compare the others with [default: the best]
     #[arg(long, value_name = "RUN")]
     against: Option<String>,
-    /// A row for each run, also where runs differ only in the seed
+    /// Print one row per run, even if runs differ only in the seed
     #[arg(long)]
     each: bool,
     /// Print one JSON object: --format json
@@ -41,10 +41,10 @@ pub struct Args {
 /// The split by whose accuracies runs are ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// Images by which runs may be chosen
+    /// Validation images: use them to choose between runs
     #[value(alias = "validation")]
     Val,
-    /// Images that training never sees; what is chosen by them, they can no longer measure
+    /// Test images: an accuracy that was used to choose a run is too high on average
     Test,
 }
 
@@ -95,7 +95,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     print(&comparison, format)
 }
 
-/// Prints a comparison; what has no place in the format goes to stderr.
+/// Prints a comparison; what the format cannot contain goes to stderr.
 pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
     match format {
         Format::Json => show(&json(comparison)),

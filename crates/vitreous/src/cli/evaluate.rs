@@ -25,7 +25,7 @@ pub struct Args {
     /// The run: its folder, or its name under runs/
     #[arg(value_name = "RUN", required_unless_present = "named")]
     run: Option<PathBuf>,
-    /// The same as a flag
+    /// The same as RUN
     #[arg(long = "run", id = "named", value_name = "RUN", conflicts_with = "run")]
     named: Option<PathBuf>,
     /// Splits, such as train,val,test [default: test, or val where there is no test split]
@@ -145,7 +145,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         say!("written to {}", folder.display());
         if report.split == SplitName::Test && is_own && report.test_evaluations > 1 {
             let times = report.test_evaluations;
-            say!("note: the test split was evaluated {times} times: it no longer tests a choice made by its results");
+            say!("note: the test split was evaluated {times} times: results that guided a choice cannot also test it");
         }
     }
     Ok(())

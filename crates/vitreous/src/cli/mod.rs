@@ -1,7 +1,7 @@
 //! The `vitreous` command: the only place that prints, exits and reads the environment.
 //!
-//! Data goes to stdout, progress and messages to stderr. Exit status: 0 for success, 2 for what the user can mend,
-//! 130 after Ctrl-C, SIGTERM or SIGUSR1, when what was reached is saved, 124 when `--max-time` is up, 1 for anything else.
+//! Data goes to stdout, progress and messages to stderr. Exit status: 0 for success, 2 for errors the user can
+//! fix, 130 after Ctrl-C, SIGTERM or SIGUSR1 (with a checkpoint saved), 124 after `--max-time`, 1 for anything else.
 
 /// Writes a message to stderr, unless `--quiet` is given.
 macro_rules! say {
@@ -66,16 +66,16 @@ use error::CliError;
 
 use crate::{spelling, text};
 
-/// What the program's exit status means, below the help pages.
+/// The exit statuses, printed below the help pages.
 const EXIT_STATUS: &str = "\
 Exit status:
   0    success
-  1    an error while working, such as a full disk or a loss that is NaN
+  1    an error at run time, such as a full disk or a NaN loss
   2    invalid arguments, config or data
-  124  --max-time is up; `vitreous train --resume RUN` continues
+  124  stopped by --max-time; `vitreous train --resume RUN` continues
   130  interrupted (Ctrl-C, SIGTERM, SIGUSR1) after saving a checkpoint";
 
-/// Words that other programs use for what a command does here.
+/// Names that other programs use for these commands.
 const OTHER_NAMES: [(&str, &str); 27] = [
     ("benchmark", "bench"),
     ("classify", "predict"),
@@ -106,7 +106,7 @@ const OTHER_NAMES: [(&str, &str); 27] = [
     ("validation", "evaluate"),
 ];
 
-/// Trains, compares and looks inside small image classifiers.
+/// Trains, compares and inspects small image classifiers.
 #[derive(Parser)]
 #[command(name = "vitreous", version, about, after_help = EXIT_STATUS)]
 struct Cli {
@@ -156,17 +156,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// An unknown command as an error of ours, with the command that is meant.
+/// The error for an unknown command, with a suggestion.
 fn unknown_command(error: &clap::Error) -> Option<CliError> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
-    // Of a command's own commands, clap says which are known.
+    // For subcommands, clap lists the known ones.
     if std::env::args().nth(1).as_deref() != Some(word) {
         return None;
     }
     Some(CliError::user(format!("unknown command `{word}`"), Some(instead_of(word))))
 }
 
-/// What to do in place of an unknown command.
+/// The hint for an unknown command.
 fn instead_of(word: &str) -> String {
     let parser = Cli::command();
     let verbs = || parser.get_subcommands().map(clap::Command::get_name);
@@ -183,7 +183,7 @@ fn command() -> clap::Command {
     Cli::command().term_width(screen::help_columns())
 }
 
-/// Makes a write beyond `ulimit -f` an error like that of a full disk; else the signal ends the program.
+/// Turns a write beyond `ulimit -f` into an error, as for a full disk; otherwise the signal would end the program.
 #[cfg(unix)]
 fn survive_file_size_limits() {
     // The flag is never read: catching the signal is enough. If that fails, the signal ends the program as before.

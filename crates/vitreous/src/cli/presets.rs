@@ -8,10 +8,10 @@ use super::{CliError, json, show};
 use crate::config::layers::Layers;
 use crate::config::presets;
 
-/// Lists the presets, or prints the file of one, to be copied and edited
+/// Lists the presets, or prints the file of one as a starting point
 #[derive(clap::Args)]
 pub struct Args {
-    /// The preset whose file is printed, such as mnist-vit
+    /// Print the file of this preset, such as mnist-vit
     #[arg(value_name = "NAME")]
     name: Option<String>,
     /// List presets with this text in their row, such as cifar or cnn

@@ -137,9 +137,9 @@ impl TrainProgress {
                     ""
                 },
             ),
-            Event::Skipped(step) => self.say(&format!("warning: {step}; the step is left out")),
+            Event::Skipped(step) => self.say(&format!("warning: {step}; this step is skipped")),
             Event::RolledBack { step, rollbacks, lr_factor } => self.say(&format!(
-                "warning: {step}; back to the start of the epoch with learning rates times {lr_factor} \
+                "warning: {step}; rolled back to the start of the epoch with learning rates times {lr_factor} \
                  ({rollbacks} of {ROLLBACKS})"
             )),
             Event::CannotWrite(error) => {

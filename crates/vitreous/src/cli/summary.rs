@@ -24,18 +24,18 @@ const NAMED_MODEL_IMAGES: ImageFacts = ImageFacts { image_size: 224, channels: 3
 /// Shows a model's layers with their shapes, parameters and floating-point operations
 #[derive(clap::Args)]
 pub struct Args {
-    /// The preset whose model is shown, such as mnist-vit (the same as --preset)
+    /// Show the model of this preset, such as mnist-vit (the same as --preset)
     #[arg(value_name = "PRESET", conflicts_with_all = ["preset", "run"])]
     start: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,
-    /// The folder of a run, to show its model
+    /// Show the model of the run in this folder
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["preset", "config", "model", "data"])]
     run: Option<PathBuf>,
-    /// Images in one optimizer step, for the memory
+    /// Images per optimizer step, to estimate the memory
     #[arg(short, long, value_name = "N")]
     batch_size: Option<usize>,
-    /// Threads, for the memory [default: one for each processor]
+    /// Threads, to estimate the memory [default: one per processor]
     #[arg(short = 'j', long, value_name = "N")]
     threads: Option<usize>,
     /// Print one JSON object

@@ -30,7 +30,7 @@ use crate::{durations, numbers};
 /// Trains variations of a config and compares them
 #[derive(clap::Args)]
 pub struct Args {
-    /// A sweep that comes with the program (e1, fashion), or a TOML file; without one, name what varies
+    /// A built-in sweep (e1, fashion) or a TOML file; without one, use --set-each or --seeds
     #[arg(value_name = "SWEEP")]
     sweep: Option<String>,
     /// A key and its values, such as train.lr=1e-3,3e-4; several make a grid
@@ -113,7 +113,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
             if let Some(earlier) = end.earlier {
                 say!("note: the earlier analysis differs and was moved to {}", earlier.display());
             }
-            say!("{} says what each change did, and which accuracy ranks the settings", end.analysis.display());
+            say!("{} describes the effect of each change and how the settings were ranked", end.analysis.display());
         }
     }
     match count {

@@ -7,10 +7,10 @@ use super::{CliError, json, show};
 use crate::numbers;
 use crate::sweep::{self, SweepError, SweepFile};
 
-/// Lists the sweeps that come with the program, or prints the file of one, to be copied and edited
+/// Lists the built-in sweeps, or prints the file of one as a starting point
 #[derive(clap::Args)]
 pub struct Args {
-    /// The sweep whose file is printed, such as fashion
+    /// Print the file of this sweep, such as fashion
     #[arg(value_name = "NAME")]
     name: Option<String>,
     /// Print one JSON object

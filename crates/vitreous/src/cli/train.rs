@@ -40,7 +40,7 @@ pub const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(300));
 /// The value of `--resume` for a run that may not exist yet.
 const AUTO: &str = "auto";
 
-/// Trains a model and saves it with its records; without arguments, a small one on built-in digits
+/// Trains a model and saves it in a run folder; without arguments, a small model on built-in digits
 #[derive(clap::Args)]
 #[command(after_help = EXIT_STATUS)]
 pub struct Args {
@@ -66,7 +66,7 @@ pub struct Args {
     /// Save a checkpoint this often, in time (30s, 5m, 1h) or steps (500), and after each epoch [default: 5m]
     #[arg(long, value_name = "TIME|STEPS", value_parser = save_every)]
     save_every: Option<SaveEvery>,
-    /// Stop after this time, such as 90m or 1h30m, with everything saved for --resume
+    /// Save a checkpoint and stop after this time, such as 90m or 1h30m; continue with --resume
     #[arg(long, value_name = "TIME", value_parser = time)]
     max_time: Option<Duration>,
     /// Print the result as one JSON object

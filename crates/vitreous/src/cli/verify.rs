@@ -35,7 +35,7 @@ struct ResumeArgs {
     settings: SettingsArgs,
     #[command(flatten)]
     flags: Flags,
-    /// Number of kills; when a run ends before, another one is started
+    /// Number of kills; if a run finishes first, another one is started
     #[arg(long, value_name = "N", default_value_t = 20)]
     kills: u32,
     #[command(flatten)]
@@ -105,12 +105,12 @@ fn trainings() -> Result<impl Fn(&Training) -> Command, CliError> {
 
 fn say_event(event: VerifyEvent) {
     match event {
-        VerifyEvent::Uninterrupted => say!("an uninterrupted run"),
+        VerifyEvent::Uninterrupted => say!("training an uninterrupted run"),
         VerifyEvent::UninterruptedEnded { seconds, sha256 } => {
             say!("took {}: {sha256}", durations::duration(seconds));
         }
         VerifyEvent::KilledEnded { run, kills } => {
-            say!("{run} ended as the uninterrupted one, after {} in all", numbers::counted(kills as usize, "kill"));
+            say!("{run} equals the uninterrupted run ({} so far)", numbers::counted(kills as usize, "kill"));
         }
         VerifyEvent::ThreadsEnded { threads, sha256 } => say!("{}: {sha256}", numbers::counted(threads, "thread")),
     }
@@ -118,7 +118,10 @@ fn say_event(event: VerifyEvent) {
 
 fn resume(args: &ResumeArgs) -> Result<(), CliError> {
     if args.kills == 0 {
-        return Err(CliError::user("kills 0 is not at least 1 (--kills)", Some("use --kills 20".to_string())));
+        return Err(CliError::user(
+            "invalid kills 0: must be at least 1 (--kills)",
+            Some("use --kills 20".to_string()),
+        ));
     }
     let checked = checked(&args.settings, &args.flags)?;
     let found = verify_resume(&checked, &args.place.out, args.kills, &trainings()?, &say_event)?;

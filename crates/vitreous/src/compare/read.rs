@@ -177,7 +177,7 @@ fn finished(manifest: &Manifest) -> Result<&Results, String> {
     match manifest.status {
         Status::Running => Err("it has not ended: it is still running, or was killed".to_string()),
         Status::Interrupted => Err(format!("it was interrupted{}", after())),
-        Status::MaxTime => Err(format!("its time was up{}", after())),
+        Status::MaxTime => Err(format!("it reached its time limit{}", after())),
         Status::Failed => Err(format!("it stopped with an error{}", after())),
         Status::Finished | Status::MaxSteps => {
             manifest.results.as_ref().ok_or_else(|| "its manifest has no results".to_string())

@@ -61,7 +61,7 @@ mod tests {
     fn a_class_the_model_does_not_know_is_named() {
         let known = names(&["cat", "dog"]);
         let error = ClassMap::new(&known, &names(&["cat", "lynx"])).unwrap_err();
-        assert_eq!(error.to_string(), "the model does not know the class `lynx` of the data");
+        assert_eq!(error.to_string(), "the model was not trained on the class `lynx` of the data");
         assert_eq!(error.hint().unwrap(), "its classes are cat, dog");
     }
 

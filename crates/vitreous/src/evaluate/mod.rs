@@ -58,10 +58,10 @@ const CLASSES_LISTED: usize = 20;
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum EvaluateError {
     /// A class of the data is none of the model's.
-    #[error("the model does not know the class `{class}` of the data")]
+    #[error("the model was not trained on the class `{class}` of the data")]
     UnknownClass { class: String, same_letters: Option<String>, known: Vec<String> },
     /// The images have another shape than the model's.
-    #[error("the images are {found}, but the model sees {expected}")]
+    #[error("the images are {found}, but the model needs {expected}")]
     ImageShape { found: ImageShape, expected: ImageShape },
     /// What the header of a weights file says does not agree.
     #[error("the header of the weights contradicts itself: {reason} ({})", path.display())]

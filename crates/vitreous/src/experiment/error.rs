@@ -46,7 +46,7 @@ pub enum ExperimentError {
     #[error("the preset needs a folder of images")]
     NoFolder,
     /// Models take square images.
-    #[error("the images of {name} have {width}x{height} pixels, a model takes square ones")]
+    #[error("the images of {name} have {width}x{height} pixels, but models need square images")]
     NotSquare { name: String, width: usize, height: usize },
     /// All checkpoints of a run are gone.
     #[error("the run has no checkpoint to resume from, though it had taken {} steps ({})", numbers::count(*steps), path.display())]
@@ -58,13 +58,13 @@ pub enum ExperimentError {
     #[error("a run cannot get shorter: {change} ({})", path.display())]
     Shorter { change: String, path: PathBuf },
     /// More epochs for a run that was killed within an epoch.
-    #[error("{change} comes too early: the run did not end in order ({})", path.display())]
+    #[error("{change} is not possible yet: the run did not end normally ({})", path.display())]
     NotEnded { change: String, path: PathBuf },
     /// More epochs would change the warm-up that has been trained.
     #[error("{epochs} would change the warm-up: {change} ({})", path.display())]
     OtherWarmup { epochs: String, change: String, own: String, path: PathBuf },
     /// Roll-back needs the weights at the start of the epoch.
-    #[error("{change} comes too late: the checkpoint is mid-epoch, and rollback needs the start of that epoch ({})", path.display())]
+    #[error("{change} is no longer possible: the checkpoint is mid-epoch, and rollback needs the start of that epoch ({})", path.display())]
     NoEpochStart { change: String, path: PathBuf },
     /// The lines of the metrics decide which weights are kept.
     #[error("log_interval cannot change in a run that keeps the weights of its lowest training loss")]
@@ -82,7 +82,7 @@ pub enum ExperimentError {
     #[error("a finished run has no results in its manifest")]
     NoResults,
     /// The run's data is named by a path that means nothing here.
-    #[error("the run was trained on `{name}`, which is not here")]
+    #[error("the run was trained on `{name}`, which was not found")]
     DataElsewhere { name: String },
     /// Other data without a class of the run.
     #[error("no class of {data} is one that {run} was trained on")]
@@ -144,7 +144,7 @@ impl Explain for ExperimentError {
             ExperimentError::OtherConfig { .. } => anew(new().text("leave it as it was").or()),
             ExperimentError::Shorter { .. } => new().text("stop it early with").key("train.max_steps"),
             ExperimentError::NotEnded { .. } => {
-                new().text("resume it as it was first; when it is done, or was interrupted, give it more epochs")
+                new().text("resume it unchanged first; add epochs when it is finished or interrupted")
             }
             ExperimentError::OtherWarmup { own, .. } => {
                 new().set("train.warmup_epochs", own.as_str()).text(", as before")
@@ -154,8 +154,8 @@ impl Explain for ExperimentError {
             ExperimentError::DataChanged { .. } => anew(new().text("restore the data").or()),
             ExperimentError::OldSplit { .. } => anew(new()).or().text("resume with the version that started it"),
             ExperimentError::DataElsewhere { .. } => {
-                let folder = new().text("say in which folder it is with").key("data.dir");
-                folder.or().text("name other images with").set("data.name", "FOLDER")
+                let folder = new().text("name its folder with").key("data.dir");
+                folder.or().text("use other images with").set("data.name", "FOLDER")
             }
             ExperimentError::NoCommonClass { known, .. } => new().text(format!("its classes are {}", known.join(", "))),
             ExperimentError::NoSplit { available, .. } if available.contains(&SplitName::All) => {

@@ -66,7 +66,7 @@ pub enum SweepError {
     #[error("invalid run name `{name}`{origin}")]
     Name { name: String, origin: Origin },
     /// A seed is given twice.
-    #[error("seed {seed} is given twice{origin}")]
+    #[error("duplicate seed {seed}{origin}")]
     SeedTwice { seed: u64, origin: Origin },
     /// A seed is larger than configs allow.
     #[error("seed {seed} is more than {}{origin}", i64::MAX)]
@@ -75,10 +75,10 @@ pub enum SweepError {
     #[error("the run was made with other settings: {changes} ({})", path.display())]
     Other { path: PathBuf, changes: String },
     /// Something else is in the place of a run.
-    #[error("a folder that is not a run is in the place of one ({})", path.display())]
+    #[error("the run folder exists but is not a run ({})", path.display())]
     InTheWay { path: PathBuf },
     /// The folder of the sweep is that of a run.
-    #[error("a run is in the place of the sweep ({})", path.display())]
+    #[error("the sweep's folder is a run ({})", path.display())]
     IsRun { path: PathBuf },
     /// A record cannot be read or written.
     #[error(transparent)]

@@ -366,8 +366,8 @@ mod tests {
         }
         let long = "7".repeat(254);
         assert_eq!(refused(&format!("each = ['train.lr={long}']")), format!("invalid run name `lr={long}`"));
-        assert_eq!(refused("seeds = [1, 2, 1]"), "seed 1 is given twice");
-        assert_eq!(refused("[[run]]\nname = 'a'\nseeds = [3, 3]"), "seed 3 is given twice (seeds of run a)");
+        assert_eq!(refused("seeds = [1, 2, 1]"), "duplicate seed 1");
+        assert_eq!(refused("[[run]]\nname = 'a'\nseeds = [3, 3]"), "duplicate seed 3 (seeds of run a)");
         // TOML has no such number, --seeds has.
         let large = SweepFile { seeds: vec![1 << 63, 1], ..SweepFile::default() };
         let error = large.expand().unwrap_err();

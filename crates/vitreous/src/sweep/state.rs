@@ -70,6 +70,6 @@ mod tests {
         assert_eq!(state_of(&folder, &settings(0.5)), Ok(State::Again));
         fs::write(folder.join("diary.txt"), "").unwrap();
         let error = state_of(&folder, &settings(0.5)).unwrap_err().to_string();
-        assert!(error.starts_with("a folder that is not a run is in the place of one ("), "{error}");
+        assert!(error.starts_with("the run folder exists but is not a run ("), "{error}");
     }
 }

@@ -45,7 +45,7 @@ fn digits_train_and_evaluate_and_test_evaluations_are_counted() {
     let output = vitreous(folder, &["evaluate", "runs/d", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let expected = "written to runs/d/evaluation/test\n\
-                    note: the test split was evaluated 2 times: it no longer tests a choice made by its results\n";
+                    note: the test split was evaluated 2 times: results that guided a choice cannot also test it\n";
     assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
     assert_eq!(report["test_evaluations"], 2);
     assert_eq!((&report["split"], &report["images"]), (&"test".into(), &4000.into()));
@@ -136,7 +136,7 @@ fn classes_are_matched_by_name_not_by_folder_order() {
         [("Blue", "the model knows `blue`: rename the folder to that"), ("blu", "its classes are blue, green, red")]
     {
         picture(&folder.join("others/train").join(class).join("0.png"), COLORS[0].1);
-        let expected = format!("error: the model does not know the class `{class}` of the data\nhint: {hint}\n");
+        let expected = format!("error: the model was not trained on the class `{class}` of the data\nhint: {hint}\n");
         assert_eq!(refused(folder, &["evaluate", "runs/colors", "--data", "others"]), expected);
         fs::remove_dir_all(folder.join("others/train").join(class)).unwrap();
     }
@@ -337,8 +337,8 @@ fn evaluating_from_another_folder_asks_for_the_images() {
     let elsewhere = tempfile::tempdir().unwrap();
     let folder = run.path().join("runs/colors");
     let evaluate = ["evaluate", folder.to_str().unwrap()];
-    let expected = "error: the run was trained on `colors`, which is not here\n\
-                    hint: say in which folder it is with --data-dir, or name other images with --data FOLDER\n";
+    let expected = "error: the run was trained on `colors`, which was not found\n\
+                    hint: name its folder with --data-dir, or use other images with --data FOLDER\n";
     assert_eq!(refused(elsewhere.path(), &evaluate), expected);
     let dir = format!("--data-dir={}", run.path().display());
     let report = json(elsewhere.path(), &[&evaluate[..], &[&dir]].concat());

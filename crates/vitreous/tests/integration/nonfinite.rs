@@ -95,7 +95,7 @@ fn a_nonfinite_training_says_where_and_can_skip_or_roll_back() {
     let late = ["train", "--resume=runs/late", "--set=train.max_steps=", "--on-nonfinite=rollback"];
     let error = crate::common::refused(folder.root(), &late);
     assert!(
-        error.contains("comes too late: the checkpoint is mid-epoch")
+        error.contains("is no longer possible: the checkpoint is mid-epoch")
             && error.contains("hint: use --on-nonfinite skip"),
         "{error}"
     );
@@ -103,7 +103,7 @@ fn a_nonfinite_training_says_where_and_can_skip_or_roll_back() {
     // The first step leaves weights that are finite, but so large that no later one comes to a number.
     let skipped = train(&folder, "skipped", 122, &["--epochs=1", without, "--on-nonfinite=skip"]);
     assert_eq!(skipped.status, Some(0), "{}", skipped.stderr);
-    assert_eq!(skipped.stderr.matches("; the step is left out").count(), 7, "{}", skipped.stderr);
+    assert_eq!(skipped.stderr.matches("; this step is skipped").count(), 7, "{}", skipped.stderr);
     let results = &folder.manifest("skipped")["results"];
     assert_eq!((&results["skipped_steps"], &results["steps"]), (&7.into(), &8.into()));
     let metrics = folder.text("runs/skipped/metrics.jsonl");

@@ -147,7 +147,7 @@ fn stopped_runs_resume_and_other_folders_are_left_alone() {
     assert_eq!(other, expected);
     fs::create_dir_all(folder.join("runs/g/lr=1/diary")).unwrap();
     let way = refused(folder, &["--set-each=train.lr=1", "--name=g"]);
-    assert!(way.starts_with("error: a folder that is not a run is in the place of one (runs/g/lr=1)\n"), "{way}");
+    assert!(way.starts_with("error: the run folder exists but is not a run (runs/g/lr=1)\n"), "{way}");
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_sweep_is_not_written_into_a_run_folder() {
     let entries = || fs::read_dir(folder.join("runs/a")).unwrap().count();
     let before = entries();
     let text = refused(folder, &["--seeds=1,2", "--name=a"]);
-    let expected = "error: a run is in the place of the sweep (runs/a)\n\
+    let expected = "error: the sweep's folder is a run (runs/a)\n\
                     hint: choose another --name for this sweep\n";
     assert_eq!((text.as_str(), entries()), (expected, before));
 }

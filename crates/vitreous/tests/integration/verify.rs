@@ -29,7 +29,7 @@ fn verify_resume_kills_runs_and_compares_them() {
                     hint: remove it, or choose another one with --out\n";
     assert_eq!(error, expected);
     let error = refused(folder.root(), &["verify", "resume", "--kills=0"]);
-    assert_eq!(error, "error: kills 0 is not at least 1 (--kills)\nhint: use --kills 20\n");
+    assert_eq!(error, "error: invalid kills 0: must be at least 1 (--kills)\nhint: use --kills 20\n");
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub struct Args {
     /// Numbers to compute with
     #[arg(long, value_name = "NAME", default_value = "f32")]
     precision: String,
-    /// How long to measure at least; an epoch takes as long as it takes
+    /// Minimum measuring time; an epoch is always measured as a whole
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
     /// Threads [default: one for each processor]
