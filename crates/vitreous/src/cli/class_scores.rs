@@ -1,20 +1,20 @@
-//! What is shown of a classifier's scores: a table of classes, the confusion matrix, loss and accuracies.
+//! Prints a classifier's scores: a table of classes, the confusion matrix, loss and accuracies.
 
 use super::screen::{Align, table};
 use crate::evaluate::{Report, Scores};
 use crate::numbers;
 use crate::text::shortened;
 
-/// Most classes whose whole confusion matrix is shown on the screen.
+/// Maximum number of classes for which the whole confusion matrix is printed.
 const MATRIX_CLASSES_MAX: usize = 20;
 
-/// Confusions that are shown instead of a larger matrix.
+/// Number of confusions printed instead of a larger matrix.
 const CONFUSIONS_SHOWN: usize = 10;
 
 /// Longest class name in the table of classes, in characters.
 const NAME_MAX: usize = 40;
 
-/// What a classifier reaches: each class, which ones it confuses, and all images together.
+/// Scores of each class, the confusions, and the scores over all images.
 pub fn text(report: &Report, scores: &Scores) -> String {
     let mut text = class_table(scores);
     text.push('\n');

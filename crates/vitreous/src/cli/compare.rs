@@ -18,7 +18,8 @@ pub struct Args {
     /// Format of the table
     #[arg(long, value_name = "NAME", default_value = "terminal")]
     format: Format,
-    /// Sort by run, model, parameters, flops, time, train, val, test, or a setting such as lr [default: best first; csv and json: order of the arguments]
+    /// Sort by run, model, parameters, flops, time, train, val, test, or a setting such as lr [default: best first; csv
+    /// and json: order of the arguments]
     #[arg(long, value_name = "KEY")]
     sort: Option<String>,
     /// Reverse the order

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::advice::Context;
 use crate::advice::{Explain, Fault, Place, Suggestion};
 
-/// An error as it is shown.
+/// An error as printed.
 #[derive(Debug)]
 pub struct CliError {
     what: String,
@@ -19,13 +19,13 @@ pub struct CliError {
 }
 
 impl CliError {
-    /// Something the user can mend.
+    /// An error that the user can fix.
     pub fn user(what: impl Into<String>, hint: Option<String>) -> Self {
         let suggestion = hint.map(|hint| Suggestion::new().text(hint));
         CliError { what: what.into(), key: None, place: None, suggestion, fault: Fault::Input }
     }
 
-    /// Something that went wrong while working.
+    /// An error at run time.
     pub fn failure(what: impl Into<String>, hint: Option<String>) -> Self {
         CliError { fault: Fault::Work, ..CliError::user(what, hint) }
     }

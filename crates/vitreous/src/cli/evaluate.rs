@@ -1,4 +1,4 @@
-//! `vitreous evaluate`: what a run's weights reach on images they were not trained on.
+//! `vitreous evaluate`: the accuracy of a run's weights on images they were not trained on.
 
 use std::path::{Path, PathBuf};
 
@@ -157,7 +157,7 @@ struct AllReports<'a> {
     splits: Vec<&'a Report>,
 }
 
-/// One split with everything that is known of it; of a reader, also some strips with their readings.
+/// All scores of one split; for a reader, also some strips with their readings.
 fn text(evaluated: &Evaluated, examples: Option<usize>) -> String {
     let report = &evaluated.report;
     let count = examples.unwrap_or(strips::EXAMPLES);

@@ -1,4 +1,4 @@
-//! What is seen of a training while it runs, on stderr: a bar on a terminal, plain lines elsewhere.
+//! Progress of a training on stderr: a bar on a terminal, plain lines elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -16,20 +16,20 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Time over which images per second are counted.
 const RATE_OVER: Duration = Duration::from_millis(500);
 
-/// Passes over images that a training step is worth, where one is an image that is validated.
+/// Time of a training step per image, relative to that of validation.
 const PASSES_OF_A_STEP: f64 = 3.0;
 
-/// Shows a training.
+/// The progress display of a training.
 pub struct TrainProgress {
     status: Option<StatusLine>,
     epochs: usize,
     steps_per_epoch: u64,
-    /// Steps that were taken before this piece of the run.
+    /// Steps taken before the run was resumed.
     before: u64,
-    /// Steps between two printed lines, where that was asked for.
+    /// Steps between two printed lines, if set.
     line_steps: Option<u64>,
     pace: Pace,
-    /// When the last event of a step or an epoch was.
+    /// Time of the last event of a step or an epoch.
     last: Instant,
     epoch_start: Instant,
     line: Instant,
@@ -37,21 +37,21 @@ pub struct TrainProgress {
     is_read: bool,
 }
 
-/// Images per second, lately.
+/// Recent images per second.
 struct Rate {
     since: Instant,
     images: usize,
     value: Option<f64>,
 }
 
-/// How long steps and validations have taken, which says how long a training will still take.
+/// Time of the steps and validations so far, to estimate the remaining time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
     /// Steps of the whole training.
     steps: u64,
     /// Validations of the whole training: one after each epoch, whole or not.
     validations: u64,
-    /// Images that one of them looks at.
+    /// Images of one validation.
     validation_images: usize,
     steps_s: f64,
     steps_done: u64,
@@ -60,7 +60,7 @@ struct Pace {
     validations_done: u64,
 }
 
-/// Steps between two printed lines, where the command line says how often a step is recorded.
+/// Steps between two printed lines, if the command line sets log_interval.
 pub fn line_steps(settings: &SettingsArgs, flags: &Flags, job: &Job) -> Option<u64> {
     const KEY: &str = "train.log_interval";
     let set = settings.set.iter().any(|assignment| assignment.split('=').next().map(str::trim) == Some(KEY));
@@ -74,7 +74,7 @@ pub fn seconds_in_all(job: &Job, timed: &Rehearsal) -> f64 {
 }
 
 impl Pace {
-    /// Nothing is done yet but so many steps in an earlier piece of the run.
+    /// A training that has taken `before` steps before it was resumed.
     fn of(job: &Job, before: u64) -> Pace {
         let per_epoch = job.steps_per_epoch().max(1);
         let validations = job.steps().div_ceil(per_epoch).saturating_sub(before / per_epoch);
@@ -82,7 +82,7 @@ impl Pace {
         Pace { steps, validations, validation_images: job.data().validation, ..Pace::default() }
     }
 
-    /// Estimates the seconds until the end: what is left of steps and of validations, each at its pace so far.
+    /// Estimates the seconds until the end: remaining steps and validations, each at their pace so far.
     fn seconds_left(&self) -> f64 {
         let validation_s = match self.validations_done {
             0 => self.steps_s / self.images_done.max(1) as f64 * self.validation_images as f64 / PASSES_OF_A_STEP,
@@ -114,7 +114,7 @@ impl TrainProgress {
         }
     }
 
-    /// Shows what happened.
+    /// Shows an event.
     pub fn show(&mut self, event: Event) {
         match event {
             Event::Step(step) => self.step(&step),
@@ -161,7 +161,7 @@ impl TrainProgress {
         self.is_read
     }
 
-    /// Takes the bar away.
+    /// Erases the bar.
     pub fn finish(&self) {
         self.status.iter().for_each(StatusLine::clear);
     }
@@ -187,7 +187,7 @@ impl TrainProgress {
         }
     }
 
-    /// Seconds since the last event, which this one is from now on.
+    /// Seconds since the last event; resets the clock.
     fn since_last(&mut self) -> f64 {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.last, now)).as_secs_f64()
@@ -198,7 +198,7 @@ impl TrainProgress {
         step.step.saturating_sub(1) % self.steps_per_epoch + 1
     }
 
-    /// What the status line shows of a step; the higher the number, the sooner a part is left out.
+    /// The parts of the status line; those with the highest numbers are dropped first.
     fn parts(&self, step: &StepEvent) -> [(usize, String); 6] {
         [
             (0, format!("epoch {}/{}", step.epoch, self.epochs)),
@@ -218,7 +218,7 @@ impl TrainProgress {
         format!("epoch {} step {number}/{steps} loss {loss} acc {acc}, {left} left", step.epoch)
     }
 
-    /// Prints the line of an epoch; `mark` says whether it is the best so far.
+    /// Prints the line of an epoch; `mark` is printed at its end.
     fn epoch(&mut self, row: &EpochRow, mark: &str) {
         self.pace.validations_s += self.since_last();
         self.pace.validations_done += 1;

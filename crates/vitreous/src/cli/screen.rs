@@ -5,7 +5,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use crate::layout;
 pub use crate::layout::Align;
 
-/// Columns of a terminal that does not say how many it has, and of help pages in a pipe.
+/// Assumed columns of a terminal of unknown width, and of help pages in a pipe.
 pub const COLUMNS: usize = 80;
 
 /// Longest line of sentences: longer ones are hard to read.

@@ -162,9 +162,9 @@ pub fn shell_word(path: &Path) -> String {
     }
 }
 
-/// What a model is made for, known without any data file; with a remark where it had to be guessed.
+/// The image facts to build a model from, without any data file; with a remark where they are guessed.
 ///
-/// What the config says of the model itself comes first, so that a model can be looked at for any images.
+/// The config's own values come first, so that a model can be inspected for any images.
 pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String>), CliError> {
     let (data, model) = (&checked.config().data, &checked.config().model);
     let mut remark = None;
@@ -189,7 +189,7 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
     Ok((as_written(model, found), remark))
 }
 
-/// What a model is made for: what is written of it, else what was found.
+/// The image facts to build a model from: those in the config, else those found.
 pub fn as_written(model: &ModelSpec, found: ImageFacts) -> ImageFacts {
     ImageFacts {
         image_size: model.image_size().unwrap_or(found.image_size),

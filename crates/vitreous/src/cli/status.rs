@@ -1,4 +1,4 @@
-//! One line on a terminal that is written again and again: how far some work is.
+//! A status line on a terminal, which is rewritten as the work progresses.
 
 use std::fmt::Display;
 use std::io::{Write, stderr};
@@ -9,17 +9,17 @@ use super::screen;
 use super::verbosity::{Verbosity, verbosity};
 use crate::{durations, numbers, text};
 
-/// Time for which a line stays at least before the next one takes its place.
+/// Minimum time between two updates of the line.
 const STAYS: Duration = Duration::from_millis(100);
 
-/// Largest and least width of the bar, its ends counted; a shorter one is left out.
+/// Maximum and minimum width of the bar, including its ends; a shorter one is not drawn.
 const BAR: [usize; 2] = [24, 10];
 
-/// Parts from this number on are left out rather than the bar.
+/// Parts from this number on are dropped before the bar.
 const BEHIND_THE_BAR: usize = 3;
 
-/// What a line says, part by part. A part that finds no room is left out, the one with the highest number first; those
-/// of number 0 stay.
+/// The parts of a line. When there is no room, the part with the highest number is dropped first; parts with number 0
+/// always stay.
 pub type Parts<'a> = &'a [(usize, String)];
 
 /// The line.
@@ -28,11 +28,11 @@ pub struct StatusLine {
     drawn: Mutex<Drawn>,
 }
 
-/// What stands on the terminal.
+/// The text on the terminal.
 struct Drawn {
-    /// Columns that are written to.
+    /// Its width in columns.
     width: usize,
-    /// When that was.
+    /// When it was drawn.
     time: Option<Instant>,
 }
 
@@ -44,7 +44,7 @@ impl StatusLine {
         is_shown.then(|| StatusLine { start: Instant::now(), drawn })
     }
 
-    /// Shows that this part of the work is done, from 0 to 1.
+    /// Shows the fraction of the work that is done.
     pub fn show(&self, done: f64, parts: Parts) {
         let mut drawn = self.drawn();
         if drawn.time.is_none_or(|time| time.elapsed() >= STAYS) {
@@ -55,7 +55,7 @@ impl StatusLine {
         }
     }
 
-    /// Shows how many of so many things are done, and how long the others will take at the pace since the start.
+    /// Shows the number of items done and the estimated time left.
     pub fn show_count(&self, what: impl Display, done: usize, total: usize) {
         let part = done as f64 / total.max(1) as f64;
         let left = self.start.elapsed().as_secs_f64() * (1.0 / part.max(1e-9) - 1.0);
@@ -64,7 +64,7 @@ impl StatusLine {
         self.show(part, &[(0, format!("{what} {done}/{total}")), (1, left)]);
     }
 
-    /// Writes a line that stays, above this one.
+    /// Prints a permanent line above this one.
     pub fn say(&self, line: &str) {
         self.drawn().replace(&screen::message(line));
     }
@@ -88,7 +88,7 @@ impl Drawn {
     }
 }
 
-/// Joins as many parts as there is room for, and puts a bar before them where room is left for one.
+/// Joins as many parts as fit, with a bar before them if it fits too.
 fn with_bar(done: f64, parts: Parts, columns: usize) -> String {
     let mut parts: Vec<&(usize, String)> = parts.iter().filter(|(_, part)| !part.is_empty()).collect();
     let [most, least] = BAR;

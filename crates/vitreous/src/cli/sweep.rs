@@ -89,7 +89,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     say_what(&name, claimed.sweep());
     notes.iter().for_each(|note| say!("note: {note}"));
     let failed = claimed.train()?;
-    // First of all: what comes next may fail as they did, on a full disk for instance.
+    // Reported first: the next steps may fail for the same reason, such as a full disk.
     let count = failed.len();
     for (run, error) in failed {
         say!("run {run}:");

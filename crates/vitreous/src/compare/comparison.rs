@@ -10,10 +10,10 @@ use crate::config::difference::{FlatConfig, SEED, differing};
 use crate::evaluate::Accuracy;
 use crate::record::Weights;
 
-/// Stands for the images where they differ although nothing in the configs does.
+/// The key for images that differ although the configs do not.
 const IMAGES: &str = "data.fingerprint";
 
-/// Stands for the beam by which readers were tested, where it is not the same.
+/// The key for the beam width with which readers were tested, if it differs.
 const BEAM: &str = "evaluate.beam";
 
 /// Runs side by side.
@@ -25,7 +25,7 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// The accuracy that decides.
     pub ranked_by: Measure,
-    /// The row that the others' accuracies are held against; absent before that is asked for.
+    /// The row that the others are compared with; absent before that is chosen.
     pub against: Option<String>,
     /// Of how many rows on the same data that one was chosen as the best; absent where it was named beforehand.
     pub best_of: Option<usize>,
@@ -88,7 +88,7 @@ impl Comparison {
         let mut groups: Vec<Vec<RunFacts>> = Vec::new();
         let mut places: HashMap<_, Vec<usize>> = HashMap::new();
         for run in runs {
-            // Of the settings only the keys that differ can tell runs apart.
+            // Only the keys that differ can distinguish runs.
             let own: String = keys.iter().map(|key| format!("{:?}\n", run.settings.get(key))).collect();
             let places = places.entry((own, run.fingerprint.clone())).or_default();
             match places.iter().copied().find(|&place| are_of_the_same_weights(&groups[place], &run)) {

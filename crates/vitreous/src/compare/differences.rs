@@ -27,16 +27,16 @@ const ROWS_MAX: usize = 24;
 pub struct RowDifference {
     /// Its own less the other, a fraction of 1.
     pub mean: f64,
-    /// Whether noise may account for it; absent where nothing says so.
+    /// Whether noise may explain it; absent where that is unknown.
     pub within_noise: Option<bool>,
-    /// The p value of what says so, adjusted for the number of comparisons (Holm).
+    /// The p value of the test, adjusted for the number of comparisons (Holm).
     pub p_adjusted: Option<f64>,
-    /// What says so.
+    /// The test.
     #[serde(flatten)]
     pub basis: Basis,
 }
 
-/// What says whether a difference is more than noise; `p` is how often noise alone makes one as large.
+/// The test of whether a difference is more than noise; `p` is how often noise alone makes one at least as large.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "by", rename_all = "kebab-case")]
 pub enum Basis {
@@ -60,7 +60,7 @@ pub enum Basis {
     },
     /// Nothing.
     Unknown {
-        /// Why nothing can be said.
+        /// Why it is unknown.
         reason: String,
     },
 }
@@ -75,7 +75,7 @@ impl Basis {
     }
 }
 
-/// Says why nothing can be held against a row.
+/// Why rows cannot be compared with a row.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum AgainstError {
@@ -202,7 +202,7 @@ fn outcomes(row: &Row, by: Measure) -> Result<Outcomes, String> {
     }
 }
 
-/// What says how a row's difference from another came about.
+/// Chooses the test for a row's difference from another.
 fn basis(
     reference: &Row,
     row: &Row,

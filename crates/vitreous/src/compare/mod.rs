@@ -1,8 +1,8 @@
-//! Runs side by side: what their configs have of their own, what they cost and what they reached.
+//! Compares runs: settings that differ, cost and accuracy.
 //!
 //! Reads records, never a tensor and never an image. [`read`] takes folders and leaves out, with the reason, what
-//! cannot be compared; [`Comparison`] makes rows of the rest, one for all runs that differ only in the seed, and says
-//! which of their accuracies differ by more than noise; [`Sheet`] puts them into cells.
+//! cannot be compared; [`Comparison`] makes rows of the rest, one for all runs that differ only in the seed, and finds
+//! the accuracies that differ by more than noise; [`Sheet`] puts them into cells.
 
 mod comparison;
 mod differences;

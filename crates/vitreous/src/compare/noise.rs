@@ -18,7 +18,7 @@ pub const LEVEL: f64 = 0.05;
 pub struct Difference {
     /// The second mean less the first.
     pub mean: f64,
-    /// What the seeds say of it; absent where neither setting has several.
+    /// The test over seeds; absent if neither setting has several.
     pub seeds: Option<SeedSpread>,
 }
 
@@ -83,8 +83,8 @@ pub fn pairs(rows: usize) -> usize {
 
 /// How often two models that are equally good differ as much on the same images: McNemar's test, two-sided, mid-p.
 ///
-/// Images that both name right, or both wrong, tell nothing; of the others each is a fair coin. `only_first` are those
-/// that the first model alone names right.
+/// Images that both classify correctly, or both wrongly, give no information; each of the others is a fair coin.
+/// `only_first` are those that only the first model classifies correctly.
 pub fn mcnemar(only_first: u64, only_second: u64) -> f64 {
     let (n, fewer) = (only_first + only_second, only_first.min(only_second));
     // The logarithm of the probability of i heads in n throws, from i = 0 on.

@@ -1,4 +1,4 @@
-//! Which images of a split a run names right, read back from what `evaluate` kept of each.
+//! Which images of a split a run classifies correctly, read from the predictions that `evaluate` saved.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::evaluate::Report;
 use crate::record::Weights;
 use crate::regular;
 
-/// What `evaluate` keeps of each image, of a classifier or of a reader: image, truth, answer, probability.
+/// The columns that `evaluate` saves for each image or strip: image, truth, prediction, probability.
 const FILES: [&str; 2] = ["predictions.csv", "readings.csv"];
 
 /// Largest file of answers that is read, in bytes: about three million images.
@@ -36,7 +36,7 @@ pub struct Pairs {
 }
 
 impl Outcomes {
-    /// Reads the answers of the weights that reach this accuracy, or says why they are not there.
+    /// Reads the predictions of the weights with this accuracy, or returns why they are missing.
     pub fn read(run: &Path, by: Measure, weights: Weights, accuracy: f64) -> Result<Outcomes, String> {
         let read = |(folder, report): (PathBuf, Report)| {
             let text = FILES.iter().find_map(|file| regular::read_text(&folder.join(file), ANSWERS_MAX).ok())?;
@@ -60,7 +60,7 @@ impl Outcomes {
         })
     }
 
-    /// Puts the answers of two runs side by side; nothing comes of other images.
+    /// Pairs the predictions of two runs; none if their images differ.
     pub fn pairs(&self, other: &Outcomes) -> Option<Pairs> {
         if self.images != other.images {
             return None;

@@ -47,7 +47,7 @@ pub struct RunFacts {
     pub beam: Option<u64>,
 }
 
-/// How well a run knows the images that it learned from.
+/// A run's accuracy on its training images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TrainAccuracy {
     /// By `evaluate --split train`: every image once, nothing changed at random.
@@ -57,7 +57,7 @@ pub enum TrainAccuracy {
 }
 
 impl TrainAccuracy {
-    /// The accuracy, however it was come by.
+    /// The accuracy, however it was measured.
     pub fn value(self) -> f64 {
         match self {
             TrainAccuracy::Measured(accuracy) | TrainAccuracy::Running(accuracy) => accuracy,
@@ -170,7 +170,7 @@ fn validated(manifest: &Manifest, results: &Results) -> Option<Weights> {
     best.or_else(evaluated).or(results.val_acc.map(|_| Weights::Last))
 }
 
-/// The results of a run that has come to its end.
+/// The results of a run that has ended.
 fn finished(manifest: &Manifest) -> Result<&Results, String> {
     let after =
         || manifest.results.as_ref().map_or_else(String::new, |results| format!(" after step {}", results.steps));

@@ -27,9 +27,9 @@ const DIGITS_MAX: usize = 8;
 /// One column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
-    /// What stands above it.
+    /// Its title.
     pub title: String,
-    /// Whether it holds numbers, which stand at its right edge.
+    /// Whether it has numbers, which are aligned right.
     pub is_number: bool,
 }
 
@@ -40,7 +40,7 @@ pub struct Sheet {
     pub columns: Vec<Column>,
     /// Cells, row by row.
     pub rows: Vec<Vec<String>>,
-    /// What is to be said below.
+    /// Notes below the table.
     pub notes: Vec<String>,
     /// Which accuracies differ by more than noise.
     pub verdicts: Option<Verdicts>,
@@ -133,7 +133,7 @@ impl Sheet {
         Sheet { columns, rows, ..sheet }
     }
 
-    /// The titles, then the rows, and where their cells stand.
+    /// The titles, then the rows, and the alignment of their cells.
     pub fn table(&self) -> (Vec<Vec<String>>, Vec<Align>) {
         let titles = self.columns.iter().map(|column| column.title.clone()).collect();
         let align = |column: &Column| if column.is_number { Align::Right } else { Align::Left };
@@ -209,7 +209,7 @@ fn number(title: &str) -> Column {
     Column { title: title.to_string(), is_number: true }
 }
 
-/// A key without its table, where that tells it from all others.
+/// A key without its table, if that is unique.
 fn title(key: &str, keys: &[String]) -> String {
     let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_string();
     let alone = keys.iter().filter(|other| last(other) == last(key)).count() == 1;

@@ -43,7 +43,7 @@ const COLUMNS: [(&str, SortKey); 8] = [
     ("test", SortKey::Test),
 ];
 
-/// Says that there is nothing of a name to order rows by.
+/// The error for an unknown column.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("no column `{name}` to sort by")]
 pub struct SortError {

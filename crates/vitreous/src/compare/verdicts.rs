@@ -1,4 +1,4 @@
-//! What is said of differences of accuracy: how large each is, and whether it is more than noise.
+//! Describes differences of accuracy: how large each is, and whether it is more than noise.
 
 use super::noise::LEVEL;
 use super::sheet::{CELL_MAX, accuracy};
@@ -14,12 +14,12 @@ pub struct Verdicts {
     pub title: String,
     /// Run, difference, adjusted p, verdict and reason; the best first.
     pub rows: Vec<[String; 5]>,
-    /// What is to be said below.
+    /// Notes below the table.
     pub notes: Vec<String>,
 }
 
 impl Verdicts {
-    /// Puts the differences of a comparison into words; there are none before they were asked for.
+    /// Describes the differences of a comparison; empty before they are computed.
     pub fn new(comparison: &Comparison) -> Option<Verdicts> {
         let reference = comparison.rows.iter().find(|row| comparison.against.as_ref() == Some(&row.name))?;
         let by = comparison.ranked_by;
@@ -44,7 +44,7 @@ impl Verdicts {
         Some(Verdicts { title, rows, notes: notes(comparison, reference, &held, left, other) })
     }
 
-    /// The titles, then the rows, and where their cells stand.
+    /// The titles, then the rows, and the alignment of their cells.
     pub fn table(&self) -> (Vec<[String; 5]>, [Align; 5]) {
         let titles = ["run", "difference", "adjusted p", "verdict", "basis"].map(str::to_string);
         let [left, right] = [Align::Left, Align::Right];

@@ -12,10 +12,10 @@ pub struct ClassMap {
 }
 
 impl ClassMap {
-    /// Finds every class of the data among the model's; the model may know more.
+    /// Finds every class of the data among the model's; the model may have more.
     ///
     /// # Errors
-    /// When the model does not know a class of the data.
+    /// When a class of the data is not one of the model's.
     pub fn new(model: &[String], data: &[String]) -> Result<Self, EvaluateError> {
         let known: HashMap<String, usize> = model.iter().map(|name| spelling(name)).zip(0..).collect();
         let find = |name: &String| {

@@ -1,4 +1,4 @@
-//! A trained model with everything that it takes to use it, from one weights file.
+//! A trained model, loaded from one weights file with all that is needed to use it.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::models::{self, Model};
 /// Images that go through the model at a time; the number changes no result.
 pub const BATCH: usize = 512;
 
-/// A trained model, ready to be asked.
+/// A trained model, ready for inference.
 pub struct Classifier {
     config: ResolvedConfig,
     metadata: Metadata,
@@ -31,7 +31,7 @@ impl Classifier {
     /// Reads a weights file and makes the model that it describes, to run on so many threads.
     ///
     /// # Errors
-    /// When the file cannot be read or is damaged, or what it says of itself does not agree.
+    /// When the file cannot be read, is damaged or has an inconsistent header.
     pub fn load(path: &Path, threads: usize) -> Result<Self, EvaluateError> {
         let saved = SavedWeights::read(path)?;
         let metadata = saved.metadata().clone();
@@ -64,7 +64,7 @@ impl Classifier {
         &self.config
     }
 
-    /// What the weights file says of itself.
+    /// The header of the weights file.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -74,17 +74,17 @@ impl Classifier {
         &self.metadata.class_names
     }
 
-    /// Shape of the images that the model sees.
+    /// Shape of the model's input images.
     pub fn shape(&self) -> ImageShape {
         shape_of(&self.model)
     }
 
-    /// The memory that it takes to ask the model about so many images at a time.
+    /// The memory needed for inference on this many images at a time.
     pub fn memory(&self, images: usize) -> Memory {
         inference_memory(&self.model.graph, &[self.model.logits], images, self.session.threads())
     }
 
-    /// Checks that the model can be asked about a split's images.
+    /// Checks that the model can be used with a split's images.
     ///
     /// # Errors
     /// When they have another shape than those the model was made for.
@@ -188,7 +188,7 @@ impl Classifier {
         assert!(images.iter().all(|pixels| pixels.len() == len), "images of the model's shape");
     }
 
-    /// Computes the logits of images, of which there is one at least.
+    /// Computes the logits of at least one image.
     ///
     /// # Shapes
     /// - `images`, each: `[channels, height, width]`
@@ -247,7 +247,7 @@ impl Examples for Alone<'_> {
     fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
         match input {
             0 => self.augment.plain(self.images[example], values),
-            // Neither classes nor what a reader reads depend on what is given as the answer.
+            // Neither predicted classes nor readings depend on the labels.
             _ => values.fill(0.0),
         }
     }
@@ -261,7 +261,7 @@ fn resolve(path: &Path, metadata: &Metadata) -> Result<ResolvedConfig, EvaluateE
     let model = &checked.config().model;
     let missing = || EvaluateError::Contradiction {
         path: path.to_path_buf(),
-        reason: "the config does not say which images the model sees".to_string(),
+        reason: "the config has no image size".to_string(),
     };
     let facts = ImageFacts {
         image_size: model.image_size().ok_or_else(missing)?,
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(refused(&normalized(&[0.1], &[0.0])), format!("{lie}images cannot be normalized by 0"));
         let model = ModelSpec::Vit(VitSpec { image_size: None, ..spec() });
         let config = Config { model, ..Config::default() }.to_toml();
-        let unsaid = format!("{lie}the config does not say which images the model sees");
+        let unsaid = format!("{lie}the config has no image size");
         assert_eq!(refused(&Metadata { config, ..metadata() }), unsaid);
     }
 

@@ -13,11 +13,11 @@ const ROW_NAME_MAX: usize = 14;
 /// Longest name above a column, in characters. With counts of four digits ten columns stay within 100 characters.
 const COLUMN_NAME_MAX: usize = 7;
 
-/// Most classes of which files hold the whole matrix. Of more, they hold the cells that are not 0: of 10,000 classes the
-/// whole would be 100 million.
+/// Maximum number of classes for which files have the whole matrix. With more, they have only the cells that are not 0,
+/// because 10,000 classes make 100 million cells.
 pub const DENSE_CLASSES_MAX: usize = 300;
 
-/// Counts of images by true and predicted class. Takes no more memory than there are different answers.
+/// Counts of images by true and predicted class. Stores only the cells that are not 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Written", try_from = "Written")]
 pub struct ConfusionMatrix {
@@ -28,7 +28,7 @@ pub struct ConfusionMatrix {
     predicted: Vec<u64>,
 }
 
-/// The matrix as it stands in JSON: row by row, or of many classes as cells `[true class, predicted class, images]`.
+/// The matrix in JSON: row by row or, with many classes, as cells `[true class, predicted class, images]`.
 #[derive(Clone, Serialize, Deserialize)]
 struct Written {
     classes: Vec<String>,
@@ -136,8 +136,8 @@ impl ConfusionMatrix {
         text
     }
 
-    /// Writes the matrix as CSV: a row for each true class, a column for each predicted one. Of many classes, a row for
-    /// each cell that is not 0.
+    /// Writes the matrix as CSV: a row for each true class, a column for each predicted one. With many classes, a
+    /// row for each cell that is not 0.
     pub fn csv(&self) -> String {
         if self.names.len() > DENSE_CLASSES_MAX {
             let mut text = csv::line(["true", "predicted", "images"]);

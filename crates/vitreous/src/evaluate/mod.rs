@@ -1,7 +1,7 @@
 //! What a trained model reaches on images it did not learn from.
 //!
 //! Images come without augmentation, in the order of the split. A [`Classifier`] is read from a weights file alone;
-//! [`Scores`] follow from logits and labels; a [`Report`] is what is kept of it in the run's folder.
+//! [`Scores`] follow from logits and labels; a [`Report`] is saved in the run folder.
 
 mod classes;
 mod classifier;
@@ -27,7 +27,7 @@ use crate::csv;
 use crate::data::ImageShape;
 use crate::text::some_of;
 
-/// What a model says of one image of a split.
+/// A model's prediction for one image of a split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
     /// The image's name.
@@ -53,7 +53,7 @@ pub fn predictions_csv(predictions: &[Prediction], names: &[String]) -> String {
 /// Most classes that a hint lists.
 const CLASSES_LISTED: usize = 20;
 
-/// Says why a model cannot be used, or not on some images.
+/// Why a model cannot be used, or not with some images.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum EvaluateError {
@@ -63,7 +63,7 @@ pub enum EvaluateError {
     /// The images have another shape than the model's.
     #[error("the images are {found}, but the model needs {expected}")]
     ImageShape { found: ImageShape, expected: ImageShape },
-    /// What the header of a weights file says does not agree.
+    /// The header of a weights file is inconsistent.
     #[error("the header of the weights contradicts itself: {reason} ({})", path.display())]
     Contradiction { path: PathBuf, reason: String },
     /// The weights file is bad.

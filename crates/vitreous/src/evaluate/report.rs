@@ -1,4 +1,4 @@
-//! What is kept of an evaluation: `evaluation/<split>/` in the run's folder, with `report.json`, `confusion.csv`,
+//! The saved results of an evaluation: `evaluation/<split>/` in the run's folder, with `report.json`, `confusion.csv`,
 //! `confusion.txt` and `predictions.csv`, or of a reader `report.json` and `readings.csv`; for other images than
 //! the run's `evaluation/<split>-of-<data>-<eight digits of their fingerprint>/`, and `-last` behind either for the last
 //! weights of a run that has kept best ones. A later evaluation of the same images by the same weights takes its place.
@@ -14,7 +14,7 @@ use crate::data::SplitName;
 use crate::record::{EvaluationRecord, RecordError, Run, Weights, base_name};
 use crate::{numbers, regular};
 
-/// Digits of a fingerprint that tell data sets of one name apart.
+/// Digits of a fingerprint that distinguish data sets with the same name.
 const FINGERPRINT_DIGITS: usize = 8;
 
 /// Largest report that is read, in bytes: it has a few lines for each of thousands of classes.
@@ -57,7 +57,7 @@ pub enum Reached {
     Reading(ReadingScores),
 }
 
-/// What a model says of each image, in order.
+/// A model's predictions for all images, in order.
 pub enum Answers {
     /// Its class.
     Classes(Vec<Prediction>),
@@ -71,8 +71,8 @@ pub enum Answers {
 }
 
 impl Answers {
-    /// Most bytes that the answers to so many images take, the scores of all classes and the files that are written of
-    /// both included.
+    /// Maximum bytes of the predictions for this many images, including the scores of all classes and the files of
+    /// both.
     pub fn bytes(images: u64, class_names: &[String]) -> u64 {
         let longest = class_names.iter().map(String::len).max().unwrap_or(0) as u64;
         // An image's name, answer and line are short, but for the names of two classes, in two files.
@@ -91,7 +91,7 @@ impl Reached {
         }
     }
 
-    /// Part of the images that were named right, or of the strips that were read right as a whole.
+    /// Fraction of images classified correctly, or of strips read correctly.
     pub fn accuracy(&self) -> f64 {
         match self {
             Reached::Classes(scores) => scores.top1,
@@ -101,7 +101,7 @@ impl Reached {
 }
 
 impl Report {
-    /// Says what was measured: so many things of a split, by which weights.
+    /// The line that states the split, the number of images or strips, and the weights.
     pub fn title(&self, what: &str, count: u64) -> String {
         let Report { split, data, weights, run, .. } = self;
         let [count, step] = [count, self.step].map(numbers::count);
@@ -118,19 +118,19 @@ impl Report {
         run.join("evaluation").join(format!("{split}{of}{}", if is_beside_best { "-last" } else { "" }))
     }
 
-    /// Returns what is kept of a split of the run's own images, of either weights: where it is, and what it says.
+    /// Returns the saved report on a split of the run's own images, for either weights, with its folder.
     pub fn kept(run: &Path, split: SplitName) -> impl Iterator<Item = (PathBuf, Report)> {
         let folders = [false, true].map(|is_beside_best| Report::folder(run, split, None, is_beside_best));
         folders.into_iter().filter_map(|folder| Some((folder.clone(), Report::earlier(&folder)?)))
     }
 
-    /// Reads what an earlier evaluation kept, where there is one that can be read.
+    /// Reads the report of an earlier evaluation, if it is readable.
     pub fn earlier(folder: &Path) -> Option<Report> {
         let text = regular::read_text(&folder.join("report.json"), REPORT_MAX).ok()?;
         serde_json::from_str(&text).ok()
     }
 
-    /// Returns what the run's manifest keeps of it.
+    /// Returns the record of it for the run's manifest.
     pub fn record(&self) -> EvaluationRecord {
         let (images, top5, beam) = match &self.reached {
             Reached::Classes(scores) => (scores.images, Some(scores.top5), None),

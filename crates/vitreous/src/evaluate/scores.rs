@@ -1,4 +1,4 @@
-//! What logits and labels come to: loss, accuracy with its interval, scores of each class, confusion matrix.
+//! Scores from logits and labels: loss, accuracy with its interval, scores of each class, confusion matrix.
 //!
 //! A class with images that is never predicted has precision 0, as in scikit-learn with `zero_division=0`. A class
 //! without images has no precision, recall or F1, and the means over classes leave it out. Of equal logits the first
@@ -11,13 +11,13 @@ use crate::config::strips::words;
 use crate::data::Answer;
 use crate::record::EvaluationRecord;
 
-/// How many of the largest logits the second accuracy looks at.
+/// The k of the top-k accuracy.
 const TOP: usize = 5;
 
 /// 97.5 % point of the normal distribution: a two-sided 95 % interval.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Adds up what a model says of images, without a thought to which classes it confuses.
+/// Adds up scores of images, without a confusion matrix.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     images: u64,
@@ -35,7 +35,7 @@ pub struct Tally {
     confusion: ConfusionMatrix,
 }
 
-/// What a model says of one image.
+/// A model's prediction for one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
     /// The class of the largest logit.
@@ -172,7 +172,7 @@ impl Tally {
         Tally { totals: Totals::default(), confusion: ConfusionMatrix::new(names) }
     }
 
-    /// Adds an image of class `label` and returns what the model says of it.
+    /// Adds an image of class `label` and returns its prediction.
     ///
     /// # Shapes
     /// - `logits`: `[num_classes]`
@@ -249,7 +249,7 @@ fn largest(logits: &[f32]) -> usize {
     best.unwrap_or(0)
 }
 
-/// Counts the classes that stand before one when the largest logit comes first.
+/// Counts the classes that rank before a class, by decreasing logit.
 fn rank(logits: &[f32], class: usize) -> usize {
     let own = logits[class];
     if own.is_nan() {

@@ -1,4 +1,4 @@
-//! Where the tests of this program make writing fail: before each operation on a file, [`check`] is asked.
+//! Lets tests make writing fail: [`check`] is called before each operation on a file.
 
 use std::io;
 use std::path::Path;

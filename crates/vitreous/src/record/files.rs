@@ -32,7 +32,7 @@ pub fn replace_file(
     folder.replace(&path.file_name().unwrap_or_default().to_string_lossy(), write)
 }
 
-/// A file that is being written, and the hash of what it was given so far.
+/// A file that is being written, and the hash of its content so far.
 pub struct Output {
     pub(super) file: File,
     path: PathBuf,

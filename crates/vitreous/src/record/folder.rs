@@ -1,5 +1,5 @@
-//! A folder that is held open: what is written through it goes there and nowhere else, though the folder is moved or
-//! another one takes its place.
+//! A folder that is held open: files written through it go into that folder, even if it is moved or replaced by
+//! another.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, BufWriter, Write};
@@ -209,7 +209,7 @@ impl Folder {
         self.handle.remove_folder(name)
     }
 
-    /// Names of all that lies in a folder inside.
+    /// Names of everything in a folder inside.
     ///
     /// # Errors
     /// When it is not there or cannot be read.

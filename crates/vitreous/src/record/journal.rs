@@ -1,5 +1,4 @@
-//! What a run writes as it goes: `results.csv`, `ledger.csv`, `metrics.jsonl` and, for everything a clock says,
-//! `timing.jsonl`.
+//! Files that grow during a run: `results.csv`, `ledger.csv`, `metrics.jsonl` and, for all times, `timing.jsonl`.
 //!
 //! Lines are only appended. Lines that cannot be written stay in memory and are written before the next ones, so a full
 //! disk leaves no gap. A resumed run removes the lines that were written after its checkpoint.
@@ -50,7 +49,7 @@ pub struct EpochRow {
     pub train_loss: f64,
     /// As `train_loss`.
     pub train_acc: f64,
-    /// What the validation split said, where there is one.
+    /// The results on the validation split, if there is one.
     pub validation: Option<Validation>,
     /// Learning rate of the epoch's last step.
     pub lr: f64,
@@ -71,7 +70,7 @@ pub struct WeightsHashes {
 pub struct Validation {
     /// Mean cross-entropy, without label smoothing.
     pub loss: f64,
-    /// Part of the images that were named right, or of the strips that were read right as a whole.
+    /// Fraction of images classified correctly, or of strips read correctly.
     pub accuracy: f64,
     /// Part of the images whose class is among the five largest logits; strips have no such thing.
     pub top5: Option<f64>,
@@ -93,7 +92,7 @@ pub struct MetricsLine {
     pub gradient_norm: f64,
     /// Learning rate of the step.
     pub lr: f64,
-    /// Steps since the last line whose loss stands out; left out where there are none.
+    /// Steps since the last line with a loss spike; absent if none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub spikes: Vec<u64>,
     /// Steps since the last line that were skipped because of a NaN or infinite value.
@@ -190,7 +189,7 @@ impl Journal {
     fn each(&mut self, work: impl Fn(&mut Lines) -> io::Result<()>) -> Result<(), RecordError> {
         let all = [&mut self.results, &mut self.ledger, &mut self.metrics, &mut self.timing];
         let mut first = Ok(());
-        // All are tried: that one file cannot be written says nothing of the others.
+        // All are tried: if one file cannot be written, the others may still be.
         for lines in all {
             let done = work(lines).map_err(|error| RecordError::write(&lines.path, &error));
             first = first.and(done);

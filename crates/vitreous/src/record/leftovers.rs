@@ -15,8 +15,8 @@ fn is_lock(name: &str) -> bool {
     [CLAIM, CHANGE].contains(&name.strip_suffix(HELD).unwrap_or(name))
 }
 
-/// Whether all that lies in a folder is what a run writes before its manifest: it was killed there, and may be removed.
-/// An empty folder is one too, a link to a folder is none: no run makes one.
+/// Whether a folder has only files that a run writes before its manifest: the run was killed then, and the folder may
+/// be removed. An empty folder counts, a link to a folder does not: no run makes one.
 pub fn was_begun(folder: &Path) -> bool {
     let names = |folder: &Path| -> Option<Vec<String>> {
         let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
@@ -30,7 +30,7 @@ pub fn was_begun(folder: &Path) -> bool {
     has_no_weights && found.iter().all(is_early)
 }
 
-/// Removes the folder of a run that was only begun, unless another process is at it.
+/// Removes the folder of a run that was killed before its manifest, unless another process uses it.
 ///
 /// # Errors
 /// When another process has claimed it, or it cannot be removed.
@@ -48,8 +48,8 @@ pub(super) fn remove_begun(out: &Folder, name: &str) -> Result<(), RecordError> 
     Ok(())
 }
 
-/// Removes a folder in which nothing lies but what a run writes before its manifest. Another folder that has taken its
-/// place is not touched, unless it is empty.
+/// Removes a folder that has only files that a run writes before its manifest. If another folder has replaced it, that
+/// one is not removed, unless it is empty.
 pub(super) fn remove(out: &Folder, name: &str, folder: &Folder) -> io::Result<()> {
     // The config goes first: if this process is killed too, a config without weights must not be left.
     let _ = folder.remove(CONFIG);

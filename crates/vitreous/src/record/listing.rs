@@ -1,5 +1,4 @@
-//! The runs in a folder: how far each is, what it takes on the disk, and freeing the space of checkpoints that a finished
-//! run no longer needs.
+//! Lists the runs in a folder with status and size on disk, and removes checkpoints that finished runs no longer need.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use super::{Claim, Manifest, RecordError, Run, Status};
 /// Folders of runs inside a folder of runs that are looked into: a sweep is one.
 const DEPTH: usize = 2;
 
-/// A run and what it takes on the disk.
+/// A run and its size on disk.
 #[derive(Clone, Debug)]
 pub struct ListedRun {
     /// Its folder.
@@ -70,7 +69,7 @@ impl ListedRun {
     }
 }
 
-/// The folders of runs in a folder, and in the sweeps in it, sorted; a run's own folder stands for itself.
+/// The run folders in a folder and in its sweeps, sorted; a run folder yields itself.
 pub fn find_runs(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     find(folder, DEPTH, &mut found);
@@ -89,7 +88,7 @@ fn find(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Removes the checkpoints of a finished run, which stays as it is otherwise, and returns their size in bytes.
+/// Removes the checkpoints of a finished run and nothing else; returns their size in bytes.
 ///
 /// # Errors
 /// When the run is not finished, a process trains it, or a file cannot be removed.

@@ -1,5 +1,5 @@
-//! Files of this program by which processes exclude each other: locked where files can be locked, and elsewhere held by a
-//! second file that is rewritten as long as its process lives.
+//! Lock files: locked where the file system has locks, else held by a second file that is rewritten as long as its
+//! process lives.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -15,7 +15,7 @@ use super::{Folder, RecordError, faults};
 /// Ends the name of the second file.
 pub(super) const HELD: &str = ".held";
 
-/// Time between two looks at a lock that another process has.
+/// Time between two attempts to get a lock that another process holds.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// The same where the file has to be read, from a server perhaps.
@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Age from which a file that cannot be locked counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// Most bytes that are read of a file that says who holds a lock.
+/// Maximum bytes to read of the file that names the holder of a lock.
 const HOLDER_MAX: u64 = 4096;
 
 /// Who holds a lock.
@@ -79,12 +79,12 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes a lock that is wanted for long, and leaves its file when it ends.
+    /// Takes a lock for a long time; its file stays afterwards.
     pub fn take(folder: &Folder, name: &'static str, patience: Duration) -> Result<Lock, Refused> {
         Lock::take_within(folder, name, patience, [BEAT, SILENCE])
     }
 
-    /// Takes a lock that is wanted for a moment; of its file nothing stays.
+    /// Takes a lock for a short time; its file is removed afterwards.
     pub fn take_passing(folder: &Folder, name: &'static str, patience: Duration) -> Result<Lock, Refused> {
         let mut lock = Lock::take(folder, name, patience)?;
         lock.is_passing = true;
@@ -154,7 +154,7 @@ impl Lease {
     fn take(folder: &Folder, name: &str, [patience, beat, silence]: [Duration; 3]) -> Result<Lease, Refused> {
         let failed = |error: io::Error| Refused::Failed(folder.error(name, &error));
         let start = Instant::now();
-        // What the file of another process says, and since when.
+        // The content of another process's file, and since when it is unchanged.
         let mut seen: Option<(Vec<u8>, Instant)> = None;
         let mut is_alive = false;
         loop {

@@ -12,7 +12,7 @@ pub struct Manifest {
     pub format: u32,
     /// Version of the program.
     pub version: String,
-    /// The command as it was given.
+    /// The command line.
     pub command: Vec<String>,
     /// How far the run is.
     pub status: Status,
@@ -109,8 +109,8 @@ impl Manifest {
         self.evaluations.push(evaluation);
     }
 
-    /// Returns what `evaluate` found on a split of the run's own data: of the best weights if it has looked at them, and
-    /// of a reader by the narrowest beam.
+    /// Returns what `evaluate` found on a split of the run's own data: of the best weights if it evaluated them, and
+    /// of a reader with the smallest beam width.
     pub fn evaluation(&self, split: SplitName) -> Option<&EvaluationRecord> {
         self.evaluation_of(split, Weights::Best).or_else(|| self.evaluation_of(split, Weights::Last))
     }
@@ -129,13 +129,13 @@ impl Manifest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// It has started. A run that says so and does not run was killed.
+    /// It has started. A run with this status but no process was killed.
     Running,
     /// All epochs are done.
     Finished,
-    /// It was told to stop after so many steps, and did.
+    /// It stopped at its step limit.
     MaxSteps,
-    /// It was told to stop after some time, and did.
+    /// It stopped at its time limit.
     MaxTime,
     /// It was interrupted, and has saved what it had reached.
     Interrupted,
@@ -259,7 +259,7 @@ pub struct Piece {
     pub started: String,
     /// Version of the program.
     pub version: String,
-    /// The command as it was given.
+    /// The command line.
     pub command: Vec<String>,
     /// Steps that the run had before.
     pub from_step: u64,

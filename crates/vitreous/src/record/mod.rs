@@ -1,4 +1,4 @@
-//! The run folder: what a run was told, what it met and what it reached, each file whole or not there.
+//! The run folder: config, records and results of a run. Each file is written whole or not at all.
 //!
 //! `runs/<name>/{config.toml, manifest.json, metrics.jsonl, timing.jsonl, results.csv, ledger.csv, state/,
 //! weights/{best,last}.safetensors}`.

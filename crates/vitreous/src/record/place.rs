@@ -9,7 +9,7 @@ use super::files::temporary_name;
 use super::leftovers::{remove, remove_begun, was_begun};
 use super::{Folder, Manifest, RecordError, Run, Status};
 
-/// Longest name of a run, in bytes: what file systems take.
+/// Longest name of a run, in bytes: the limit of file systems.
 const NAME_MAX: usize = 255;
 
 /// Where a run is to be written; nothing is there yet, or what a run has left that was killed as it began.
@@ -106,7 +106,7 @@ fn exists(name: &str, path: PathBuf) -> RecordError {
     RecordError::Exists { name: name.to_string(), path, has_failed }
 }
 
-/// Tries whether a folder, or the nearest one above it that exists, takes files.
+/// Tests whether files can be created in a folder, or in its nearest existing parent.
 fn try_to_write(out: &Path) -> Result<(), RecordError> {
     let here = Path::new(".");
     let above = out.ancestors().map(|folder| if folder.as_os_str().is_empty() { here } else { folder });

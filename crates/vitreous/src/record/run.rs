@@ -1,4 +1,4 @@
-//! A run's folder and what lies in it.
+//! A run folder and its files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ pub struct Run {
     claim: Option<Arc<Claim>>,
 }
 
-/// What a manifest that cannot be read as a whole says of its version.
+/// The version in a manifest that is otherwise unreadable.
 fn stated_version(text: &str) -> Option<(u32, String)> {
     let value: serde_json::Value = serde_json::from_str(text).ok()?;
     let format = u32::try_from(value["format"].as_u64()?).ok()?;

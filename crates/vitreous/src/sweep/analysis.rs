@@ -1,5 +1,5 @@
-//! What a sweep says, in words made from its numbers: which setting is the best by the validation split, and each setting
-//! against the first. Test accuracies rank nothing.
+//! Describes the results of a sweep: the best setting by the validation split, and each setting compared with the
+//! first. Test accuracies are not used for ranking.
 
 use super::ranking::{Figure, Setting, ranked};
 use crate::compare::{Difference, LEVEL, Measure, Spread, holm, pairs, probability};
@@ -58,13 +58,13 @@ pub fn analysis(settings: &[Setting], context: &AnalysisContext) -> String {
 /// A setting's difference from the base.
 struct AgainstBase {
     difference: Difference,
-    /// What the seeds say of it, corrected for the number of comparisons.
+    /// The test over seeds, corrected for the number of comparisons.
     p_adjusted: Option<f64>,
     /// Settings that are held against the base.
     comparisons: usize,
 }
 
-/// Holds each setting against the base; nothing comes of those on other images.
+/// Compares each setting with the base, except those with other images.
 fn differences(base: &Setting, others: &[Setting], measure: Figure) -> Vec<Option<AgainstBase>> {
     let of = |setting: &Setting| -> Option<Difference> {
         let is_comparable = measure.is_on_the_same_images(base, setting);
@@ -78,7 +78,7 @@ fn differences(base: &Setting, others: &[Setting], measure: Figure) -> Vec<Optio
     found.into_iter().zip(adjusted).map(with_p).collect()
 }
 
-/// What can be said of all settings together.
+/// The summary of all settings.
 fn overall(done: &[Setting], measure: Figure, context: &AnalysisContext) -> String {
     let base = &done[0];
     let mut text = context.reproduces.map_or_else(String::new, |table| {

@@ -1,4 +1,4 @@
-//! Sweeps with a name. Each is a file in `sweeps/`, kept inside the program, to be run, copied and edited.
+//! Built-in sweeps: files in `sweeps/`, compiled into the program.
 
 /// Names and texts.
 const SWEEPS: [(&str, &str); 2] =

@@ -1,5 +1,5 @@
-//! What comes after the runs of a sweep: the validation split chooses the winner, the test split may test it, and the
-//! comparison and the analysis are made.
+//! Ends a sweep: chooses the winner by the validation split, evaluates it on the test split if requested, and writes
+//! the comparison and the analysis.
 
 use std::path::PathBuf;
 
@@ -40,7 +40,7 @@ pub enum Ended {
 }
 
 impl ClaimedSweep<'_> {
-    /// Chooses the winner, tests it if that was asked for, and writes the analysis.
+    /// Chooses the winner, tests it if requested, and writes the analysis.
     ///
     /// # Errors
     /// When the winner cannot be evaluated, or the analysis cannot be written.

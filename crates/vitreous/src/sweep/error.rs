@@ -44,7 +44,7 @@ pub enum SweepError {
     /// Nothing can be chosen.
     #[error("run {run} has no validation split, so the sweep cannot rank its settings (data.val_fraction)")]
     NoValidation { run: String, reproduces: Option<String> },
-    /// The file does not say which table it reproduces.
+    /// The file does not state which table it reproduces.
     #[error("`reproduces` is empty ({source_name})")]
     Reproduces { source_name: String },
     /// What is chosen cannot be tested.
@@ -65,7 +65,7 @@ pub enum SweepError {
     /// A run's name is not a folder name.
     #[error("invalid run name `{name}`{origin}")]
     Name { name: String, origin: Origin },
-    /// A seed is given twice.
+    /// A duplicate seed.
     #[error("duplicate seed {seed}{origin}")]
     SeedTwice { seed: u64, origin: Origin },
     /// A seed is larger than configs allow.
@@ -74,7 +74,7 @@ pub enum SweepError {
     /// The folder of a run holds a run with other settings.
     #[error("the run was made with other settings: {changes} ({})", path.display())]
     Other { path: PathBuf, changes: String },
-    /// Something else is in the place of a run.
+    /// A run folder exists but is not a run.
     #[error("the run folder exists but is not a run ({})", path.display())]
     InTheWay { path: PathBuf },
     /// The folder of the sweep is that of a run.

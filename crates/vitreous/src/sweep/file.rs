@@ -31,7 +31,7 @@ pub(super) const RUN_KEYS: &[&str] = &["name", "why", "preset", "config", "set",
 pub struct SweepFile {
     /// The preset from which every run starts.
     pub preset: Option<String>,
-    /// A config file from which every run starts, or which comes on top of the preset.
+    /// A config file from which every run starts, or which overrides the preset.
     pub config: Option<PathBuf>,
     /// Assignments for every run.
     pub set: Vec<String>,
@@ -68,7 +68,7 @@ pub struct RunEntry {
     pub seeds: Vec<u64>,
 }
 
-/// A key and the values that it takes in turn.
+/// A key and its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Each {
     key: String,
@@ -84,7 +84,7 @@ pub struct Variation {
     pub why: Option<String>,
     /// The preset from which it starts.
     pub preset: Option<String>,
-    /// A config file from which it starts, or which comes on top of the preset.
+    /// A config file from which it starts, or which overrides the preset.
     pub config: Option<PathBuf>,
     /// Assignments, the later over the earlier.
     pub set: Vec<String>,
@@ -124,7 +124,7 @@ impl SweepFile {
         Ok(file)
     }
 
-    /// Makes the settings, in the order of the list; within a run of it, the last varied key goes fastest.
+    /// Makes the settings, in the order of the list; within a run, the last key varies fastest.
     ///
     /// # Errors
     /// When nothing varies, a varied key has no values, there are too many runs, a seed is given twice or is too large, or a name is none or that of two settings.
@@ -251,7 +251,7 @@ fn is_plain(c: char) -> bool {
     c.is_alphanumeric() || "-_.+= ".contains(c)
 }
 
-/// The parts between commas that stand in no brackets and no quotes, without blanks around.
+/// Splits at commas outside brackets and quotes, and trims blanks.
 fn parts(text: &str) -> Vec<String> {
     let (mut parts, mut depth, mut quote) = (vec![String::new()], 0i32, None);
     for c in text.chars() {

@@ -1,5 +1,4 @@
-//! Sweeps: runs of one config with something varied, from a list, a grid or both; what is done of them, and what they
-//! say.
+//! Sweeps: runs of variations of one config, from a list, a grid or both; their state and their results.
 //!
 //! A [`SweepFile`] is the file as written; [`expand`](SweepFile::expand) makes its settings. The run folders alone show
 //! which runs are done ([`state_of`]), so an interrupted sweep resumes where it stopped. [`winner`] is the best setting

@@ -62,8 +62,8 @@ pub struct PlannedRun {
 }
 
 impl Sweep {
-    /// Checks every run and looks how far it is. `start` makes the config from which a setting starts; its own assignments
-    /// come on top. The threads that jobs share are those of the first run's config.
+    /// Checks every run and finds out how far it is. `start` makes the config from which a setting starts; the
+    /// setting's assignments override it. The jobs share the number of threads in the first run's config.
     ///
     /// # Errors
     /// When the file, a config or the data is wrong, two runs would share a folder, or there is too little memory.

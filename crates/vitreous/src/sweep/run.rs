@@ -88,7 +88,7 @@ pub struct ClaimedSweep<'a> {
 pub type FailedRun = (String, ExperimentError);
 
 impl Sweep {
-    /// Claims the folder of the sweep, and looks again how far its runs are.
+    /// Locks the folder of the sweep, and finds out again how far its runs are.
     ///
     /// # Errors
     /// When another process trains in it, or it cannot be written.

@@ -1,4 +1,4 @@
-//! One epoch: its steps, the look at the validation split, and what is handed in to be kept.
+//! One epoch: its steps, validation, and the weights, records and checkpoint that it saves.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::evaluate::{BATCH, Totals, for_each_logits};
 use crate::random::{Purpose, stream};
 use crate::record::{EpochRow, MetricsLine, Status, Validation, Weights, WeightsHashes};
 
-/// What a clock says of some steps; a line of `timing.jsonl`.
+/// The time of some steps; a line of `timing.jsonl`.
 #[derive(Serialize)]
 struct StepTiming {
     step: u64,
@@ -27,7 +27,7 @@ struct StepTiming {
     images_per_s: f64,
 }
 
-/// What a clock says of an epoch; a line of `timing.jsonl`.
+/// The time of an epoch; a line of `timing.jsonl`.
 #[derive(Serialize)]
 struct EpochTiming {
     epoch: u64,
@@ -53,8 +53,8 @@ enum AfterStep {
 }
 
 impl Training {
-    /// Takes the steps of an epoch that are left, then looks at the validation split and saves. Returns whether to go on
-    /// ([`Status::Running`]) or how the run ended.
+    /// Takes the remaining steps of an epoch, then validates and saves. Returns [`Status::Running`] to continue, or how
+    /// the run ended.
     pub(super) fn epoch(&mut self, context: &mut Context) -> Result<Status, TrainError> {
         let (clock, before_s) = (Instant::now(), self.position.epoch_s);
         let (seed, epoch) = (self.job.config.train.seed, self.position.results.epochs);
@@ -114,7 +114,7 @@ impl Training {
         }
     }
 
-    /// Looks at the validation split and hands in what the epoch, or the part of it that was trained, came to.
+    /// Validates, and saves the results of the epoch or of its trained part.
     pub(super) fn end_epoch(
         &mut self,
         is_whole: bool,
@@ -243,7 +243,7 @@ impl Training {
         left.min(self.job.steps_per_epoch() - self.position.index)
     }
 
-    /// Looks at the validation split, where there is one.
+    /// Validates, if there is a validation split.
     fn validate(&mut self, context: &mut Context) -> Option<Validation> {
         let Training { job, session, augment, .. } = self;
         let set = job.validation.as_deref()?;

@@ -42,20 +42,20 @@ impl Examples for StepExamples<'_> {
 }
 
 impl StepExamples<'_> {
-    /// The step that a recipe takes on so many of these images.
+    /// The optimizer step of a recipe on this many images.
     pub(super) fn step(&self, recipe: &TrainConfig, images: usize, lr: f64) -> Step<'_> {
         Step {
             dropout: stream(recipe.seed, Purpose::Dropout).with(self.epoch),
             first: self.first as u64,
             targets: Some(self.targets(images) as f64),
             micro_batches: NonZeroUsize::new(images.div_ceil(recipe.batch_size)).expect("a step has images"),
-            // Clipping knows the norm before the update in any case.
+            // Clipping computes the norm before the update in any case.
             only_finite: recipe.on_nonfinite != OnNonfinite::Stop || recipe.clip_grad.is_some(),
             ..Step::new(images, self, lr)
         }
     }
 
-    /// How many answers are asked for of so many images.
+    /// The number of predictions for this many images.
     pub fn targets(&self, images: usize) -> usize {
         (0..images).map(|example| self.set.answer(self.index(example)).targets()).sum()
     }
@@ -140,7 +140,7 @@ mod tests {
                 step.fill(1, example, &mut targets);
                 step.fill(2, example, &mut given);
                 real += targets.iter().filter(|&&word| word >= 0.0).count();
-                // What is given runs one word behind what is asked for.
+                // The input is the target shifted by one word.
                 let behind = targets.iter().zip(&given[1..]).filter(|&(&word, _)| (0.0..10.0).contains(&word));
                 assert!(behind.clone().all(|(word, given)| word == given) && behind.count() > 0);
                 assert!(!seen.contains(&pixels), "a strip comes again in epoch {epoch}");

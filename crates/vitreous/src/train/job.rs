@@ -1,4 +1,4 @@
-//! What a training is made of: everything is checked and loaded, nothing has begun and nothing was written.
+//! A job: a training with its config checked and its data loaded, before it starts and before anything is written.
 
 use std::path::Path;
 
@@ -92,12 +92,12 @@ impl Job {
         (images - usize::from(is_alone), is_alone)
     }
 
-    /// Images that an epoch takes.
+    /// Images per epoch.
     pub fn epoch_images(&self) -> usize {
         Job::images_of_epoch(&self.config, self.train.len()).0
     }
 
-    /// Says that the last batch of each epoch is left out, and how to change that.
+    /// The note that the last batch of each epoch is skipped, and how to change that.
     pub fn dropped_batch(&self) -> Option<Problem> {
         let layer = self.config.model.batch_norm_of_one_place()?;
         let (_, is_dropped) = Job::images_of_epoch(&self.config, self.train.len());
@@ -119,7 +119,7 @@ impl Job {
         &self.data
     }
 
-    /// Shape of the images that the model is given.
+    /// Shape of the model's input images.
     pub fn image_shape(&self) -> ImageShape {
         self.train.shape()
     }
@@ -144,7 +144,7 @@ impl Job {
         self.epoch_images().div_ceil(self.config.train.step_images()) as u64
     }
 
-    /// Steps with as many images as the validation split has; a look at it mostly takes less, having no backward pass.
+    /// Steps with as many images as the validation split; a validation mostly takes less time, without a backward pass.
     pub fn validation_steps(&self) -> f64 {
         self.validation.as_ref().map_or(0.0, |set| set.len() as f64 / self.config.train.step_images() as f64)
     }
@@ -189,7 +189,7 @@ impl Job {
         }
     }
 
-    /// What weights files say of themselves.
+    /// The metadata of weights files.
     pub(super) fn metadata(&self) -> Metadata {
         let ResolvedConfig { data, augment, model, train } = self.config.clone();
         // The folder of the images and the number of threads do not belong to the model: `photos` equals `a/photos/`.
@@ -208,7 +208,7 @@ impl Job {
     }
 }
 
-/// Returns the number of threads asked for; 0 asks for one for each processor.
+/// Returns the number of threads; 0 means one per processor.
 pub fn threads(asked: usize) -> usize {
     if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, usize::from) }
 }

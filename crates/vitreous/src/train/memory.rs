@@ -1,4 +1,4 @@
-//! Whether there is memory enough, asked before any of it is taken.
+//! Checks that there is enough memory, before any of it is allocated.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::data::{Facts, Wanted};
 use crate::evaluate::BATCH;
 use crate::models::Model;
 
-/// What the program takes besides images and training: its own code, the images being decoded, outputs.
+/// Memory in addition to images and training: the program's code, images being decoded, outputs.
 const MARGIN_BYTES: u64 = 32 << 20;
 
-/// Returns what the engine takes for a training, and the bytes of the images.
+/// Returns the memory that the engine needs for a training, and the bytes of the images.
 pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (Memory, u64) {
     let threads = threads(config.train.threads);
     let (optimizer, images) = (optimizer(&config.train), config.train.step_images());
@@ -29,7 +29,7 @@ pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (
         weights += 1;
     }
     if config.train.keep == Keep::LowestTrainLoss {
-        // The kept weights wait in memory for the end of the epoch.
+        // The weights to keep stay in memory until the end of the epoch.
         weights += 1;
     }
     if config.train.on_nonfinite == OnNonfinite::Rollback {
@@ -47,13 +47,13 @@ pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (
     (memory, facts.image_bytes(Wanted::TrainAndValidation))
 }
 
-/// Returns the bytes that a program takes at its peak.
+/// Returns the peak memory of the program, in bytes.
 pub fn peak_bytes((memory, images): (Memory, u64)) -> u64 {
     memory.total().saturating_add(images).saturating_add(MARGIN_BYTES)
 }
 
-/// Checks that some work fits into the memory that there is; where that cannot be known, it does. `fewer_images` says
-/// whether fewer images would take less.
+/// Checks that some work fits into the available memory; passes where that is unknown. `fewer_images`: whether fewer
+/// images would need less.
 ///
 /// # Errors
 /// When it does not fit.
@@ -95,8 +95,8 @@ const HEAP_BYTES: u64 = 64 << 20;
 /// Most such heaps for each processor.
 const HEAPS_OF_A_PROCESSOR: u64 = 8;
 
-/// Returns the bytes that a program with so many threads may still allocate: what the system has left, or less where this
-/// process (`ulimit -v`, `ulimit -d`) or its container has a limit.
+/// Returns the bytes that a program with this many threads may still allocate: the system's available memory, or less
+/// where this process (`ulimit -v`, `ulimit -d`) or its container has a limit.
 pub fn available_memory(threads: usize) -> Option<u64> {
     let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_available(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| group_left(&text, "/sys/fs/cgroup"));
@@ -115,8 +115,8 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Returns the least that a limit of this process leaves, where there is one: `ulimit -v` counts all addresses that are
-/// set aside, `ulimit -d` those that can be written to.
+/// Returns what the lowest limit of this process leaves, if there is one: `ulimit -v` counts all reserved addresses,
+/// `ulimit -d` the writable ones.
 #[cfg(unix)]
 fn limits_left(threads: usize) -> Option<u64> {
     use rustix::process::{Resource, getrlimit};
@@ -133,8 +133,7 @@ fn limits_left(_: usize) -> Option<u64> {
     None
 }
 
-/// Address space that threads take besides what they work on, the one that writes among them, and the part of it that
-/// can be written to.
+/// Address space of the threads themselves, including the writer thread, and the writable part of it.
 fn taken_by_threads(threads: usize, processors: usize) -> [u64; 2] {
     let threads = threads as u64 + 1;
     let heaps = threads.min(HEAPS_OF_A_PROCESSOR * processors as u64);

@@ -36,7 +36,7 @@ pub struct NonfiniteStep {
 impl fmt::Display for NonfiniteStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NonfiniteStep { step, epoch, lr, loss, gradient_norm, first } = self;
-        // The gradient of a nonfinite loss says nothing more.
+        // With a nonfinite loss, the gradients give no more information.
         match loss.is_finite() {
             true => write!(f, "the gradient's norm is {gradient_norm}, the loss {loss}, at step {step}")?,
             false => write!(f, "the loss is {loss} at step {step}")?,
@@ -80,9 +80,9 @@ impl Training {
     }
 }
 
-/// Looks for where a step came to a NaN or infinite value, in a session of its own: the first value of the forward pass, or, where the loss
-/// is finite, the gradient that came first in the backward pass. Weights that were nonfinite before the step come first.
-/// Without memory for such a session, nothing is found.
+/// Finds the NaN or infinite value of a step, in a separate session: a weight that was nonfinite before the step, else
+/// the first value of the forward pass or, if the loss is finite, the first gradient of the backward pass. Finds
+/// nothing if there is no memory for the session.
 pub(super) fn find(job: &Job, parameters: &Parameters, step: &Step, is_loss_finite: bool) -> Option<String> {
     let graph = &job.model.graph;
     if is_loss_finite && !step.only_finite {
@@ -132,7 +132,7 @@ fn is_finite(parameters: &Parameters, graph: &Graph, name: &str) -> bool {
     parameters.get(id).iter().all(|value| value.is_finite())
 }
 
-/// The first tensor, among those that are asked for, with a value that is not finite.
+/// The first of the given tensors with a nonfinite value.
 pub(super) fn first_tensor(
     graph: &Graph,
     parameters: &Parameters,

@@ -4,7 +4,7 @@ use vitreous_engine::{Average, Optimizer};
 
 use crate::config::train::TrainSpec;
 
-/// Returns the optimizer of a recipe. The model's graph says which parameters decay.
+/// Returns the optimizer of a recipe. The model's graph marks the parameters that decay.
 pub fn optimizer(recipe: &TrainSpec) -> Optimizer {
     Optimizer {
         rule: recipe.opt.rule(recipe),

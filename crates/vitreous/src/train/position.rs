@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use super::ROLLBACKS;
 use crate::record::Results;
 
-/// Steps before a loss can stand out.
+/// Steps before a loss can be a spike.
 const SPIKE_STEPS: u64 = 50;
 
 /// Part of the running mean and variance of the loss that a step renews.
 const SPIKE_RATE: f64 = 0.02;
 
-/// Standard deviations above the running mean from which a step's loss stands out.
+/// Standard deviations above the running mean from which a step's loss is a spike.
 const SPIKE_DEVIATIONS: f64 = 6.0;
 
 /// The position of a training between two steps.
@@ -25,7 +25,7 @@ pub struct Position {
     pub epoch_s: f64,
     /// Since the last line of `metrics.jsonl`.
     pub since_line: Mean,
-    /// Steps since then whose loss stands out.
+    /// Steps since then with a loss spike.
     pub spikes: Vec<u64>,
     /// Steps since then that were left out.
     pub skipped: Vec<u64>,
@@ -42,7 +42,7 @@ pub struct Position {
     pub best: Option<Best>,
 }
 
-/// What a line of `metrics.jsonl` says of its last step.
+/// The values of the last step in a line of `metrics.jsonl`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LastStep {
     pub step: u64,
@@ -111,7 +111,7 @@ impl Position {
     /// Checks a position that was read: a training resumed from an impossible position might never end.
     ///
     /// # Errors
-    /// When a training of these bounds is never there; the text says why.
+    /// When a training with these bounds can never be there; the text is the reason.
     pub fn check(&self, bounds: &Bounds) -> Result<(), String> {
         let Bounds { epochs, steps_per_epoch, images } = *bounds;
         let Position { index, mean, epoch_s, since_line, usual, last, lr_factor, results, best, .. } = self;
@@ -172,7 +172,7 @@ impl Mean {
 }
 
 impl Usual {
-    /// Says whether a step's loss stands out from those before it, and takes it into account.
+    /// Returns whether a step's loss is a spike compared with those before it, and updates the running mean.
     pub fn stands_out(&mut self, loss: f64) -> bool {
         let above = loss - self.mean;
         let is_spike = self.steps >= SPIKE_STEPS && above > SPIKE_DEVIATIONS * self.variance.sqrt();

@@ -1,5 +1,5 @@
-//! What a run will take of memory and disk, besides what there is, and what is doubtful about its images: asked before
-//! its first step.
+//! Checks before the first step: the memory and disk space that a run needs and that are available, and problems with
+//! its images.
 
 use std::path::{Path, PathBuf};
 
@@ -12,18 +12,18 @@ use crate::config::train::{Keep, OnNonfinite, TrainSpec};
 use crate::data::{DataCheck, Problem};
 use crate::numbers;
 
-/// States that are kept, and one that is being written.
+/// Checkpoints that are kept, and the one being written.
 const STATES: u64 = 3;
 
-/// Most that the header of a weights file takes besides the names of the classes.
+/// Maximum bytes of a weights file's header, without the class names.
 const HEADER_BYTES: u64 = 64 << 10;
 
-/// What a run will take. Bytes; what there is is absent where it cannot be known.
+/// The memory and disk space that a run needs, in bytes; available space is absent where it is unknown.
 #[derive(Clone, Debug, Serialize)]
 pub struct Preflight {
     /// Memory at the peak of the training: the engine's plan, and the images.
     pub memory_needed: u64,
-    /// Memory that a program may still take.
+    /// Available memory.
     pub memory_available: Option<u64>,
     /// All files of the run: weights, and the states from which it can go on.
     pub disk_needed: u64,
@@ -112,7 +112,7 @@ fn disk_bytes(job: &Job) -> [u64; 2] {
     // A rollback needs the start of the epoch in addition to the current position.
     let moments_in_time = if on_nonfinite == OnNonfinite::Rollback { 2 } else { 1 };
     let weights = (1 + u64::from(has_best)) * file(parameters);
-    // States that are kept may name best weights that are no longer the best.
+    // Kept checkpoints may refer to replaced best weights.
     let named = (STATES - 1) * u64::from(has_best) * file(parameters);
     [weights + named + STATES * file(moments_in_time * (parameters + moments) + waiting), weights + file(parameters)]
 }
@@ -131,7 +131,7 @@ fn available_disk(folder: &Path) -> Option<u64> {
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Other systems are not asked.
+/// Unknown on other systems.
 #[cfg(not(unix))]
 fn available_disk(_: &Path) -> Option<u64> {
     None

@@ -1,4 +1,4 @@
-//! The first steps of a training, taken to see how long they take. Nothing of them is kept.
+//! Runs the first steps of a training to measure their time. Their results are discarded.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ const STEPS_MAX: u64 = 20;
 /// Time after which no further one begins, in seconds.
 const SECONDS_MAX: f64 = 5.0;
 
-/// How long steps take.
+/// The time of some steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rehearsal {
     /// Steps that were timed.
@@ -28,7 +28,7 @@ pub struct Rehearsal {
 }
 
 impl Rehearsal {
-    /// Takes the first steps of a training, on its own images, changed as the recipe says.
+    /// Runs the first steps of a training, on its own augmented images.
     pub fn of(job: &Job) -> Rehearsal {
         let (config, data, shape) = (&job.config, job.data(), job.train.shape());
         let recipe = &config.train;

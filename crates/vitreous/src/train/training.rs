@@ -179,7 +179,7 @@ impl Context<'_> {
         }
     }
 
-    /// Tells the listener whether writing works.
+    /// Reports to the listener whether writing works.
     ///
     /// # Errors
     /// When the run folder is gone: further training would be lost.
@@ -271,7 +271,7 @@ impl Training {
     /// Trains to the end or to a limit. `timing.jsonl` counts from `started`.
     ///
     /// # Errors
-    /// When the loss becomes NaN or infinite, or results cannot be written. The run's manifest says so.
+    /// When the loss becomes NaN or infinite, or results cannot be written. The run's manifest records it.
     pub fn run(
         &mut self,
         run: &mut Run,

@@ -302,7 +302,7 @@ impl FileWriter {
     }
 }
 
-/// Writes best weights that wait, if any; those that they replace are kept while a checkpoint names them.
+/// Writes waiting best weights, if any; the replaced ones are kept while a checkpoint refers to them.
 fn save_best(run: &Run, on_disk: &mut BestWeights, waiting: &mut Option<TensorFile>) -> Result<(), RecordError> {
     let Some(file) = waiting else { return Ok(()) };
     on_disk.set_aside(run.files())?;
