@@ -42,24 +42,24 @@ impl fmt::Display for ImageShape {
 pub struct DataSet {
     /// Its name in `--data` and `data.name`.
     pub name: &'static str,
-    /// Other names of it, in lower case without `-`, `_` and spaces. They are suggested, not accepted: a folder of images
-    /// may have such a name.
+    /// Other names, in lower case without `-`, `_` and spaces. They are suggested, not accepted: an image folder may have
+    /// such a name.
     pub aliases: &'static [&'static str],
-    /// What it is, in at most 29 letters: `data list` fits 80 columns.
+    /// Short description, at most 29 characters, so that `data list` fits 80 columns.
     pub title: &'static str,
     /// Its official page; empty for images that the program draws.
     pub page: &'static str,
     /// Names of the classes, by label.
     pub class_names: &'static [&'static str],
-    /// Shape of every image. IDX files of another shape are read as well.
+    /// Shape of every image. IDX files of another shape are accepted.
     pub shape: ImageShape,
-    /// Number of training images, before some of them are held out for validation.
+    /// Number of training images, including those for validation.
     pub train: usize,
     /// Number of test images.
     pub test: usize,
     /// How its files are laid out.
     pub format: Format,
-    /// Where its files lie in the folder that holds data sets; the first is also where `data fetch` puts them.
+    /// Folders of its files in the data folder; `data fetch` uses the first.
     pub folders: &'static [&'static str],
     /// What `data fetch` downloads.
     pub download: Option<Download<'static>>,
@@ -79,7 +79,7 @@ pub enum Format {
 /// Layout of a CIFAR binary version.
 #[derive(Debug, PartialEq)]
 pub struct CifarFormat {
-    /// Files of the train set, in order, all with equally many images.
+    /// Files of the train set, in order, all with the same number of images.
     pub train_files: &'static [&'static str],
     /// File of the test set, with a fifth as many images as the train set.
     pub test_file: &'static str,
@@ -89,16 +89,16 @@ pub struct CifarFormat {
     pub label_bytes: &'static [u8],
     /// Which label byte is the class.
     pub label: usize,
-    /// A file by which the Python version is recognized, where its archive unpacks: folder and name.
+    /// A file that identifies the Python version: its folder in the archive, and its name.
     pub python_file: (&'static str, &'static str),
 }
 
-/// What is downloaded of a data set.
+/// The download of a data set.
 #[derive(Clone, Copy, Debug)]
 pub struct Download<'a> {
-    /// The folder of the files in the folder that holds data sets.
+    /// The folder of the files, in the data folder.
     pub folder: &'a str,
-    /// Addresses below which the files are, in the order in which they are tried.
+    /// Base URLs of the files, in the order in which they are tried.
     pub mirrors: &'a [&'a str],
     /// The files.
     pub files: &'a [RemoteFile<'a>],
@@ -107,35 +107,35 @@ pub struct Download<'a> {
 /// A file at a mirror.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteFile<'a> {
-    /// Its name there, and here if it is kept.
+    /// Its name at the mirror, and in the data folder if it is kept.
     pub name: &'a str,
-    /// What is in it.
+    /// Its content.
     pub content: Content<'a>,
 }
 
-/// What a file has to hold.
+/// The expected content of a file.
 #[derive(Clone, Copy, Debug)]
 pub enum Content<'a> {
-    /// One file, compressed with gzip, and the sum of its content: mirrors compress the same content in different ways.
+    /// A gzip file, with the checksum of its content: mirrors compress the same content differently.
     Gzip {
         /// Number of bytes, decompressed.
         bytes: u64,
         /// The SHA-256 of the decompressed bytes.
         sha256: &'a str,
     },
-    /// One file as it is sent, where no sum of its decompressed content is published.
+    /// A file with the checksum of its bytes, if no checksum of the decompressed content is published.
     File {
         /// Number of bytes.
         bytes: u64,
         /// The SHA-256 of the file.
         sha256: &'a str,
     },
-    /// A gzipped tar archive of known bytes, from which these files are taken.
+    /// A gzipped tar archive with a checksum, from which these files are extracted.
     Archive {
         /// Number of bytes.
         bytes: u64,
-        /// The MD5 of the archive. MD5 does not protect against its own authors, who could make two archives with one
-        /// sum, but nobody else can make another archive for a given sum.
+        /// The MD5 of the archive. MD5 allows its author to make two archives with the same checksum, but no attack
+        /// finds another archive for a given checksum.
         md5: &'a str,
         /// The files inside.
         members: &'a [Member<'a>],
@@ -145,14 +145,14 @@ pub enum Content<'a> {
 /// A file in an archive.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'a> {
-    /// Its path in the archive; its last part is its name here.
+    /// Its path in the archive; the last part is its name in the data folder.
     pub path: &'a str,
     /// Its size.
     pub bytes: u64,
 }
 
 impl Content<'_> {
-    /// Most bytes that a download can have. What cannot be compressed grows by five bytes in 16 kB, and a header.
+    /// Maximum size of a download. Incompressible data grows by five bytes per 16 kB, plus a header.
     pub fn download_bytes_max(&self) -> u64 {
         match self {
             Content::Gzip { bytes, .. } => bytes + bytes / 1000 + 4096,
@@ -169,7 +169,7 @@ impl Member<'_> {
 }
 
 impl DataSet {
-    /// The sum by which the train labels of an IDX data set are recognized.
+    /// The checksum that identifies the training labels of an IDX data set.
     pub fn train_labels(&self) -> Option<Content<'static>> {
         let files = self.download.filter(|_| matches!(self.format, Format::Idx))?.files;
         files.iter().find(|file| file.name.starts_with("train-labels")).map(|file| file.content)
@@ -369,7 +369,7 @@ pub static DATA_SETS: &[DataSet] = &[
             mirrors: &["https://www.cs.toronto.edu/~kriz/"],
             files: &[RemoteFile {
                 name: "cifar-10-binary.tar.gz",
-                // The official page states no other sum than this.
+                // The official page publishes only this checksum.
                 content: Content::Archive {
                     bytes: 170_052_171,
                     md5: "c32a1d4ab5d03f1284b67883e8d87530",
@@ -552,8 +552,8 @@ pub static DATA_SETS: &[DataSet] = &[
 const CIFAR_100_FOLDERS: &[&str] = &["cifar100", "cifar-100-binary", "cifar100/cifar-100-binary"];
 
 /// The size and the MD5 are those of tensorflow-datasets (`url_checksums/cifar100.txt`, which also has the SHA-256
-/// `58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec`) and of the official page. The files of class names
-/// are left in the archive, because no source states their sizes.
+/// `58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec`) and of the official page. The class name files
+/// are not extracted, because no source states their sizes.
 const CIFAR_100: Download = Download {
     folder: "cifar-100-binary",
     mirrors: &["https://www.cs.toronto.edu/~kriz/"],
@@ -603,8 +603,8 @@ pub fn is_other_data_set(name: &str) -> bool {
     OTHER_DATA_SETS.contains(&plain(name).as_str())
 }
 
-/// Returns the name of the data set that an unknown name stands for: another spelling of it, or a misspelling. Another
-/// well-known data set's name is not a misspelling, nor is one with another number.
+/// Returns the data set that an unknown name probably means: another spelling of its name, or a misspelling. The name of
+/// another well-known data set is not a misspelling, nor is a name with another number.
 pub fn meant(name: &str) -> Option<&'static str> {
     let written = plain(name);
     let is_spelling = |set: &&DataSet| plain(set.name) == written || set.aliases.contains(&written.as_str());
@@ -626,7 +626,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_entry_is_whole() {
+    fn every_entry_is_valid() {
         let is_hex = |sum: &str| sum.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
         for set in DATA_SETS {
             let name = set.name;

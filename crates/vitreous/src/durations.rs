@@ -1,8 +1,8 @@
-//! Durations: written for people, and read as people write them.
+//! Durations as text: formatting and parsing.
 
 use std::time::Duration;
 
-/// Writes a duration for people: `0.42 s`, `38 s`, `4 min 05 s`, `2 h 03 min`.
+/// Formats a duration: `0.42 s`, `38 s`, `4 min 05 s`, `2 h 03 min`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
@@ -13,7 +13,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Writes how long something will still take; in whole seconds: `2 s`, `4 min 05 s`.
+/// Formats the remaining time, in whole seconds: `2 s`, `4 min 05 s`.
 pub fn time_left(seconds: f64) -> String {
     match seconds.ceil() {
         whole if whole < 10.0 => format!("{whole:.0} s"),
@@ -21,7 +21,7 @@ pub fn time_left(seconds: f64) -> String {
     }
 }
 
-/// Reads a duration as people write it: `30s`, `5m`, `1h30m`, `2d`.
+/// Parses a duration: `30s`, `5m`, `1h30m`, `2d`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut seconds = 0.0;
     let mut rest = text.trim();
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_as_people_write_them() {
+    fn durations_are_parsed() {
         let read = |text| parse_duration(text).map(|duration| duration.as_secs_f64());
         let good =
             [("30s", 30.0), ("5m", 300.0), ("1h30m", 5400.0), ("0.5s", 0.5), ("2d", 172_800.0), ("1h 5s", 3605.0)];

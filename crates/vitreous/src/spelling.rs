@@ -6,7 +6,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let limit = |candidate: &str| 1 + word.len().min(candidate.len()) / 3;
     candidates
         .into_iter()
-        // Every letter more is a change: long words are not compared with short ones.
+        // Each additional letter is an edit: long words are not compared with short ones.
         .filter(|candidate| word.len().abs_diff(candidate.len()) <= 4 * limit(candidate))
         .map(|candidate| (edit_distance(&word, &candidate.to_lowercase()), candidate))
         .min_by_key(|(distance, _)| *distance)
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misspelled_word_finds_its_neighbor_and_nonsense_finds_none() {
+    fn a_misspelled_word_finds_the_nearest_name_and_nonsense_finds_none() {
         assert_eq!(nearest("embed_dm", ["embed_dim", "depth"]), Some("embed_dim"));
         assert_eq!(nearest("zebra", ["embed_dim", "depth"]), None);
         let presets = ["digits", "mnist-vit", "mnist-vit-upright", "fashion-vit", "mnist-cnn"];

@@ -1,11 +1,11 @@
-//! Messages of the operating system, in the program's own style.
+//! Messages of the operating system, in the program's style.
 
 use std::io;
 
 /// The message of [`system_error`] when a file would get larger than `ulimit -f` allows.
 pub const FILE_SIZE_LIMIT: &str = "the file size limit is reached";
 
-/// Returns the system's message without its error number and without a capital in front.
+/// Returns the system's message without its error number and without a capital first letter.
 pub fn system_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or folder".to_string(),

@@ -1,4 +1,4 @@
-//! `vitreous data`: what a data set holds, before anything is trained on it; `fetch` has a file of its own.
+//! `vitreous data`: shows and lists data sets; `fetch` is in its own file.
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub struct Args {
 enum DataVerb {
     /// Shows classes, splits, shape and statistics of a data set
     Info(InfoArgs),
-    /// Downloads a known data set, checks it, and puts it where train looks for it
+    /// Downloads and verifies a known data set, for train
     Fetch(FetchArgs),
     /// Lists the known data sets
     List(ListArgs),
@@ -37,7 +37,7 @@ enum DataVerb {
 struct InfoArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// Go on without pictures that cannot be decoded, and count them
+    /// Skip images that cannot be decoded, and count them
     #[arg(long)]
     skip_bad_images: bool,
     /// Print one JSON object
@@ -94,7 +94,7 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
     if args.json {
         return show(&json(&KnownList { data_sets }));
     }
-    let mut rows = vec![["name", "classes", "shape", "train", "test", "what it is"].map(str::to_string)];
+    let mut rows = vec![["name", "classes", "shape", "train", "test", "description"].map(str::to_string)];
     rows.extend(data_sets.iter().map(|set| {
         let [classes, train, test] = [set.classes.len(), set.train, set.test].map(|n| numbers::count(n as u64));
         [set.name.to_string(), classes, set.shape.to_string(), train, test, set.title.to_string()]
@@ -144,18 +144,17 @@ fn text(summary: &DataSummary) -> String {
         rows.push(["ignored".to_string(), text]);
     }
     if summary.loose_pictures > 0 {
-        let text =
-            some(summary.loose_pictures, "picture beside the class folders", "pictures beside the class folders");
+        let text = some(summary.loose_pictures, "image outside class folders", "images outside class folders");
         rows.push(["ignored".to_string(), text]);
     }
     for folder in &summary.ignored_folders {
-        rows.push(["ignored".to_string(), format!("{}, no split by its name", folder.display())]);
+        rows.push(["ignored".to_string(), format!("{}, not the name of a split", folder.display())]);
     }
     for folder in &summary.run_folders {
-        rows.push(["ignored".to_string(), format!("{}, which holds runs", folder.display())]);
+        rows.push(["ignored".to_string(), format!("{}, which contains runs", folder.display())]);
     }
     if !summary.skipped.is_empty() {
-        let text = some(summary.skipped.len(), "picture that cannot be decoded", "pictures that cannot be decoded");
+        let text = some(summary.skipped.len(), "image that cannot be decoded", "images that cannot be decoded");
         rows.push(["skipped".to_string(), text]);
     }
     let mut text = table(&rows, &[Align::Left, Align::Left]);
@@ -167,7 +166,7 @@ fn text(summary: &DataSummary) -> String {
     rows.push(["all".to_string(), count(summary.train), count(summary.validation), test]);
     text.push_str(&table(&rows, &[Align::Left, Align::Right, Align::Right, Align::Right]));
     if summary.has_test && summary.classes.iter().any(|class| class.test.is_none()) {
-        text.push_str("-: the test split's labels are not read here, so its images are not counted by class\n");
+        text.push_str("-: test labels are not read here, so test images are not counted by class\n");
     }
     let problems = summary.check.problems();
     if !problems.is_empty() {

@@ -1,4 +1,4 @@
-//! `vitreous data fetch`: brings a known data set from the network to where `train` looks for it.
+//! `vitreous data fetch`: downloads a known data set for `train`.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -11,31 +11,30 @@ use crate::data_sets::{self, DATA_SETS};
 use crate::fetch::{Event, Fetched, Options, Proxies, Proxy, fetch};
 use crate::{durations, numbers};
 
-/// Time between two plain lines about a file.
+/// Interval between progress lines of a file.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Bytes per second that a mirror has to send on average: at 20 kB the 170 MB of CIFAR-10 take 2.4 hours.
+/// Minimum average speed of a mirror, in bytes per second: at 20 kB/s the 170 MB of CIFAR-10 take 2.4 hours.
 const SLOWEST: u64 = 20_000;
 
-/// Longest silence that can be asked for, in seconds: a day.
+/// Maximum of --timeout, in seconds: a day.
 const TIMEOUT_MAX: f64 = 86_400.0;
 
 #[derive(clap::Args)]
 pub struct FetchArgs {
-    /// The data set; `vitreous data list` shows their names
+    /// Name of the data set, from `vitreous data list`
     #[arg(value_name = "NAME")]
     name: String,
-    /// The folder in which data sets are [default: $VITREOUS_DATA_DIR, else the current folder]
+    /// Data folder [default: $VITREOUS_DATA_DIR, else the current folder]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Take the files from below this address and not from the known ones; may be repeated, they are tried in order
+    /// Base URL of another mirror; may be repeated, tried in order
     #[arg(long, value_name = "URL")]
     mirror: Vec<String>,
-    /// Replace files that are there and are not the right ones
+    /// Replace existing files that fail the check
     #[arg(long)]
     force: bool,
-    /// How long a mirror may be silent before the next one is tried, in seconds; one that sends less than 20 kB a second on
-    /// average is left as well
+    /// Seconds without data before the next mirror is tried; a mirror slower than 20 kB/s on average is also replaced
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
     timeout: f64,
     /// Print one JSON object
@@ -50,16 +49,16 @@ pub fn run(args: FetchArgs) -> Result<(), CliError> {
         let names = DATA_SETS.iter().filter(|set| set.download.is_some()).map(|set| set.name).collect::<Vec<_>>();
         let hint = match (known, data_sets::meant(&args.name)) {
             (Some(set), _) => {
-                format!("use --data {}: the program draws its images, there is nothing to download", set.name)
+                format!("use --data {}: the program draws its images, no download is needed", set.name)
             }
             (None, Some(meant)) => format!("did you mean {meant}?"),
             (None, None) => format!("use one of {}", names.join(", ")),
         };
         return Err(CliError::user(format!("no download for data set `{}`", args.name), Some(hint)));
     };
-    // What is not even a number is not above 0.
+    // False for NaN.
     if !(args.timeout > 0.0 && args.timeout <= TIMEOUT_MAX) {
-        let error = format!("a timeout of {} s is not above 0 and at most a day (--timeout)", args.timeout);
+        let error = format!("invalid timeout of {} s, must be above 0 and at most a day (--timeout)", args.timeout);
         return Err(CliError::user(error, Some("use --timeout 30".to_string())));
     }
     let options = Options {
@@ -78,7 +77,7 @@ pub fn run(args: FetchArgs) -> Result<(), CliError> {
     show(&if args.json { json(&fetched) } else { report(&fetched, &options, args.data_dir.is_some()) })
 }
 
-/// What the usual variables say of proxies, in either spelling.
+/// The proxies of the usual environment variables, in upper or lower case.
 fn proxies_of_environment() -> Proxies {
     let value = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let first = |names: &[&str]| {
@@ -92,25 +91,27 @@ fn proxies_of_environment() -> Proxies {
     }
 }
 
-/// What is there now, and what to do next.
+/// The result and the next command.
 fn report(fetched: &Fetched, options: &Options, is_dir_given: bool) -> String {
     let (name, folder) = (&fetched.name, fetched.folder.display());
     let files = |count: usize| numbers::counted(count, "file");
     let what = match (fetched.fetched.len(), fetched.present.len()) {
-        (0, _) => "was there already, and is right: nothing was fetched".to_string(),
-        (new, 0) => format!("{} fetched, {}", files(new), numbers::bytes(fetched.bytes)),
-        (new, old) => format!("{} fetched, {}; {} were there", files(new), numbers::bytes(fetched.bytes), files(old)),
+        (0, _) => "already complete, nothing downloaded".to_string(),
+        (new, 0) => format!("{} downloaded, {}", files(new), numbers::bytes(fetched.bytes)),
+        (new, old) => {
+            format!("{} downloaded, {}; {} already present", files(new), numbers::bytes(fetched.bytes), files(old))
+        }
     };
     let dir = if is_dir_given { format!(" --data-dir {}", shell_word(&options.dir)) } else { String::new() };
     line!("{name}: {what}, in {folder}") + &line!("next: vitreous train --data {name}{dir}")
 }
 
-/// What is seen of it on stderr: a bar on a terminal, plain lines elsewhere.
+/// Progress on stderr: a bar on a terminal, otherwise plain lines.
 struct Display {
     status: Option<StatusLine>,
     file: String,
     line: Instant,
-    /// When the file under way was asked for, and how much of it was there.
+    /// When the current file was requested, and how many of its bytes were present.
     asked: (Instant, u64),
 }
 
@@ -123,7 +124,7 @@ impl Display {
     fn show(&mut self, event: Event) {
         match event {
             Event::Asks { file, url, from } => {
-                let rest = if from > 0 { format!(", from byte {} on", numbers::count(from)) } else { String::new() };
+                let rest = if from > 0 { format!(", from byte {}", numbers::count(from)) } else { String::new() };
                 self.say(&format!("{file}: asking {url}{rest}"));
                 self.file = file.to_string();
                 self.line = Instant::now();
@@ -159,7 +160,7 @@ impl Display {
         status.show(bytes as f64 / total.max(1) as f64, &parts);
     }
 
-    /// Writes a line, above the bar where there is one.
+    /// Writes a line, above the bar if there is one.
     fn say(&self, line: &str) {
         match &self.status {
             Some(status) => status.say(line),

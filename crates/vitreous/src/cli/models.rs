@@ -70,7 +70,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     text.push_str(&sentence(
         "parameters are for these images and classes; weights start at random, none are downloaded",
     ));
-    let mut rows = vec![["kind", "what it is", "source"].map(str::to_string)];
+    let mut rows = vec![["kind", "description", "source"].map(str::to_string)];
     rows.extend(answer.kinds.iter().map(|kind| [kind.kind, kind.summary, kind.source].map(str::to_string)));
     text.push_str(&format!("\n{}", table(&rows, &[left, wrap, wrap])));
     text.push_str(&sentence("describe one in a config's [model] table; `vitreous presets` has examples"));

@@ -1,4 +1,4 @@
-//! `vitreous predict`: the classes of single pictures, or the digits on them.
+//! `vitreous predict`: the classes of image files, or the digits on them.
 
 use std::path::{Path, PathBuf};
 
@@ -22,17 +22,17 @@ use crate::record::{Run, Weights};
 use crate::train::{Work, available_memory, check_memory, threads};
 use crate::{numbers, spelling};
 
-/// Classes that are shown where no number is given.
+/// Number of classes shown by default.
 const TOP: usize = 5;
 
-/// Names the classes of pictures, or reads the digits on them
+/// Predicts the classes of images, or reads the digits on them
 #[derive(clap::Args)]
 pub struct Args {
-    /// Picture files, JPEG, PNG, WebP or BMP, that look like those of the data: digits and garments of MNIST, of
-    /// Fashion-MNIST and of the program are light on black
+    /// JPEG, PNG, WebP or BMP files that look like the training images: MNIST, Fashion-MNIST and built-in digits are light
+    /// on black
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
-    /// The run: its folder, or its name under runs/; it may also stand before the images
+    /// The run: its folder, or its name under runs/; may also be given before the images
     #[arg(long, value_name = "RUN")]
     run: Option<PathBuf>,
     /// best or last of the run; without a run, a weights file [default: best, or last where there are no best]
@@ -49,18 +49,18 @@ pub struct Args {
     json: bool,
 }
 
-/// Reads a number of things of which there must be one.
+/// Parses a positive integer.
 fn at_least_one(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| "it is no whole number of at least 1".to_string())
+    number.ok_or_else(|| "not a whole number of at least 1".to_string())
 }
 
-/// What is printed as JSON.
+/// The JSON output.
 #[derive(Serialize)]
 struct Predictions {
     weights: String,
-    predictions: Vec<PictureAnswer>,
-    /// Pictures without a prediction.
+    predictions: Vec<ImageAnswer>,
+    /// Images without a prediction.
     failed: Vec<Failure>,
 }
 
@@ -71,19 +71,19 @@ struct Failure {
 }
 
 #[derive(Serialize)]
-struct PictureAnswer {
+struct ImageAnswer {
     image: String,
     #[serde(flatten)]
-    said: Said,
+    prediction: Prediction,
     /// How the image differs from the training images.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
 }
 
-/// What a model says of a picture.
+/// The prediction for an image.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Said {
+enum Prediction {
     /// A classifier.
     Classes { top: Vec<Guess> },
     /// A reader.
@@ -102,7 +102,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     match (classifier.task(), args.top, args.beam) {
         (Task::ReadStrips, Some(_), _) => {
             let error = "--top is only for classifiers, but this model is a reader";
-            return Err(CliError::user(error, Some("leave out --top".to_string())));
+            return Err(CliError::user(error, Some("remove --top".to_string())));
         }
         (Task::Classify, _, Some(_)) => return Err(strips::not_a_reader("--beam")),
         _ => {}
@@ -113,8 +113,8 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
         args.images.chunks(BATCH).flat_map(|images| ask(&mut classifier, images, usual.as_ref(), &args, threads));
     for (image, answer) in args.images.iter().zip(answers) {
         match answer {
-            Ok(Answer { value: said, warning }) => {
-                let answer = PictureAnswer { image: image.display().to_string(), said, warning };
+            Ok(Answer { value: prediction, warning }) => {
+                let answer = ImageAnswer { image: image.display().to_string(), prediction, warning };
                 answer.warning.iter().for_each(|warning| say!("warning: {}: {warning}", answer.image));
                 if args.json {
                     predictions.push(answer);
@@ -124,8 +124,8 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
             }
             Err(error) => {
                 failed.push(Failure { image: image.display().to_string(), error: error.to_string() });
-                let error = picture_error(&error, image);
-                // The last word of the command is its status: with one picture that is this error.
+                let error = image_error(&error, image);
+                // With a single image, this error is the result of the command and is printed at its end.
                 if args.images.len() > 1 {
                     error.report(&Context::of(Verb::Predict, args.json));
                 }
@@ -139,7 +139,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     match (errors.len(), args.images.len()) {
         (0, _) => Ok(()),
         (1, 1) => Err(errors.swap_remove(0)),
-        (bad, all) => Err(CliError::user(format!("{bad} of {all} pictures have no prediction"), None)),
+        (bad, all) => Err(CliError::user(format!("{bad} of {all} images have no prediction"), None)),
     }
 }
 
@@ -149,18 +149,20 @@ fn ask(
     usual: Option<&PixelRanges>,
     args: &Args,
     threads: usize,
-) -> Vec<Result<Answer<Said>, DataError>> {
+) -> Vec<Result<Answer<Prediction>, DataError>> {
     if classifier.task() == Task::ReadStrips {
         let readings = read(classifier, images, usual, args.beam.unwrap_or(strips::BEAM), threads).into_iter();
-        let said =
-            |reading: Reading| Said::Digits { digits: digits_text(&reading.digits), probability: reading.probability };
-        return readings.map(|answer| answer.map(|answer| answer.map(said))).collect();
+        let prediction = |reading: Reading| Prediction::Digits {
+            digits: digits_text(&reading.digits),
+            probability: reading.probability,
+        };
+        return readings.map(|answer| answer.map(|answer| answer.map(prediction))).collect();
     }
     let guesses = predict(classifier, images, usual, args.top.unwrap_or(TOP), threads).into_iter();
-    guesses.map(|answer| answer.map(|answer| answer.map(|top| Said::Classes { top }))).collect()
+    guesses.map(|answer| answer.map(|answer| answer.map(|top| Prediction::Classes { top }))).collect()
 }
 
-/// Takes the run from the operands where no flag names it: the first of them that is a run.
+/// Without --run, uses the first operand that is a run.
 fn find_run(args: &mut Args) -> Result<(), CliError> {
     let folder = |run: &PathBuf| run_folder(run, Path::new("runs"));
     args.run = args.run.as_ref().map(folder);
@@ -170,14 +172,14 @@ fn find_run(args: &mut Args) -> Result<(), CliError> {
         args.run = Some(folder(&args.images.remove(place)));
     }
     let (error, hint) = match (&args.run, &args.weights, args.images.is_empty()) {
-        (None, None, _) => ("no run is named", "use vitreous predict IMAGE --run RUN"),
-        (.., true) => ("no image is named", "use vitreous predict RUN IMAGE"),
+        (None, None, _) => ("no run given", "use vitreous predict IMAGE --run RUN"),
+        (.., true) => ("no image given", "use vitreous predict RUN IMAGE"),
         _ => return Ok(()),
     };
     Err(CliError::user(error, Some(hint.to_string())))
 }
 
-/// The weights file, and the pixels of the run's training images where it has recorded them.
+/// The weights file, and the pixel ranges of the training images if the run has recorded them.
 fn weights_of(args: &Args) -> Result<(PathBuf, Option<PixelRanges>), CliError> {
     let name = args.weights.as_deref();
     let Some(folder) = &args.run else {
@@ -200,23 +202,27 @@ fn weights_of(args: &Args) -> Result<(PathBuf, Option<PixelRanges>), CliError> {
     Ok((path, run.manifest().data.pixels.clone()))
 }
 
-/// The hint of a bad picture in a data set does not help with a single one.
-fn picture_error(error: &DataError, image: &Path) -> CliError {
+/// The hint for an image of a data set does not apply to a single file.
+fn image_error(error: &DataError, image: &Path) -> CliError {
     let hint = match error {
         DataError::Read { .. } if image.is_dir() => {
             format!("name the images in it, such as {}", shell_word(&image.join("1.jpg")))
         }
-        DataError::Picture { .. } => "give whole JPEG, PNG, WebP or BMP files".to_string(),
+        DataError::Picture { .. } => "use complete JPEG, PNG, WebP or BMP files".to_string(),
         other => return other.clone().into(),
     };
     CliError::user(error.to_string(), Some(hint))
 }
 
-fn text(answer: &PictureAnswer) -> String {
+fn text(answer: &ImageAnswer) -> String {
     let line = |probability: f64, what: &str| line!("  {:>8}  {what}", numbers::percent(probability));
-    let lines = match &answer.said {
-        Said::Classes { top } => top.iter().map(|guess| line(guess.probability, &guess.class)).collect::<String>(),
-        Said::Digits { digits, probability } => line(*probability, if digits.is_empty() { "nothing" } else { digits }),
+    let lines = match &answer.prediction {
+        Prediction::Classes { top } => {
+            top.iter().map(|guess| line(guess.probability, &guess.class)).collect::<String>()
+        }
+        Prediction::Digits { digits, probability } => {
+            line(*probability, if digits.is_empty() { "nothing" } else { digits })
+        }
     };
     line!("{}", answer.image) + &lines
 }

@@ -91,7 +91,7 @@ fn runs(folders: &Folders) -> Result<Vec<ListedRun>, CliError> {
     let mut runs = Vec::new();
     for folder in &given {
         if !folder.is_dir() {
-            let error = format!("there is no such folder ({})", folder.display());
+            let error = format!("no such folder ({})", folder.display());
             return Err(CliError::user(error, Some("name the folder that `vitreous train` wrote to".to_string())));
         }
         for folder in find_runs(folder) {

@@ -115,7 +115,9 @@ impl SettingsArgs {
             return Ok(None);
         }
         // Where some of its files exist, MNIST is meant.
-        let Err(error @ DataError::MissingFile { is_beside: false, .. }) = data::inspect(data) else { return Ok(None) };
+        let Err(error @ DataError::MissingFile { found_others: false, .. }) = data::inspect(data) else {
+            return Ok(None);
+        };
         for key in ["data.mean=", "data.std="] {
             layers.set(key)?;
         }

@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::walk::EXTENSIONS;
-use super::{Duplicates, PassedOver, SmallPicture, Split};
+use super::{Duplicates, Ignored, SmallPicture, Split};
 use crate::advice::Suggestion;
 use crate::numbers::{self, counted};
 use crate::text::some_of;
 
-/// A class with fewer images than this part of the mean is rare.
+/// A class is rare if it has fewer images than this fraction of the mean.
 const RARE: f64 = 0.1;
 
-/// Most classes that are named one by one.
+/// Maximum number of classes that a message lists.
 const NAMED_MAX: usize = 5;
 
 /// Problems of the training and validation images; the test split is not read.
@@ -30,23 +30,23 @@ pub struct DataCheck {
     pub validation_source: ValidationSource,
     /// Number of training and validation images.
     pub images: usize,
-    /// Pictures that were enlarged to the size of the images.
+    /// Image files that were enlarged to the input size.
     pub small_pictures: Vec<SmallPicture>,
     /// Files in class folders that are not used.
-    #[serde(default)]
-    pub passed_over: PassedOver,
+    #[serde(default, rename = "passed_over")]
+    pub ignored: Ignored,
 }
 
 /// Where validation images come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ValidationSource {
-    /// A part of a packed or drawn train set, as large as `val_fraction` says.
+    /// The fraction `val_fraction` of a packed or drawn train set.
     #[default]
     Fraction,
-    /// A part of a folder's train set: of every class with two different images at least one, whatever `val_fraction` says.
+    /// A fraction of a folder's train set, with at least one image of every class that has two different images.
     Content,
-    /// A folder of their own.
+    /// A separate folder.
     Folder,
 }
 
@@ -55,27 +55,27 @@ pub enum ValidationSource {
 pub struct RareClass {
     /// Its name.
     pub class: String,
-    /// Its train images.
+    /// Number of training images.
     pub images: usize,
 }
 
 /// A problem, and what can be done about it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Problem {
-    /// What it is.
+    /// The problem.
     pub what: String,
     /// What to do about it.
     pub fix: Suggestion,
 }
 
 impl DataCheck {
-    /// Looks at what was loaded.
+    /// Checks the loaded images.
     pub fn new(
         train: &Split,
         validation: Option<&Split>,
         class_names: &[String],
         validation_source: ValidationSource,
-        passed_over: &PassedOver,
+        ignored: &Ignored,
     ) -> DataCheck {
         let counts = train.class_counts(class_names.len());
         let class_mean = train.len() as f64 / class_names.len().max(1) as f64;
@@ -93,14 +93,14 @@ impl DataCheck {
             validation_source,
             images: train.len() + validation.map_or(0, Split::len),
             small_pictures: train.small_pictures().to_vec(),
-            passed_over: passed_over.clone(),
+            ignored: ignored.clone(),
         }
     }
 
     /// Lists the problems, the worst first.
     pub fn problems(&self) -> Vec<Problem> {
-        let images = [self.copies(), self.rare(), self.unmeasured(), self.small()].into_iter().flatten();
-        images.chain(self.passed_over.problems()).collect()
+        let images = [self.copies(), self.rare(), self.not_validated(), self.small()].into_iter().flatten();
+        images.chain(self.ignored.problems()).collect()
     }
 
     fn copies(&self) -> Option<Problem> {
@@ -130,13 +130,14 @@ impl DataCheck {
             .map(|rare| format!("`{}` ({})", rare.class, numbers::count(rare.images as u64)))
             .collect();
         let mean = numbers::count(self.class_mean.round() as u64);
-        let what = format!("classes with less than a tenth of the mean of {mean} train images: {}", listed(&classes)?);
+        let what =
+            format!("classes with less than a tenth of the mean of {mean} training images: {}", listed(&classes)?);
         let fix = Suggestion::new().text("add images of them").or().text("name the classes to learn with");
         let fix = fix.key("data.classes");
         Some(Problem { what, fix })
     }
 
-    fn unmeasured(&self) -> Option<Problem> {
+    fn not_validated(&self) -> Option<Problem> {
         let classes: Vec<String> = self.not_validated.iter().map(|class| format!("`{class}`")).collect();
         let classes = listed(&classes)?;
         let fix = match self.validation_source {
@@ -146,35 +147,40 @@ impl DataCheck {
                 Suggestion::new().text(format!("add images of {classes} to the validation split"))
             }
         };
-        Some(Problem { what: format!("classes without a validation image: {classes}"), fix })
+        Some(Problem { what: format!("classes without validation images: {classes}"), fix })
     }
 
     fn small(&self) -> Option<Problem> {
         let smallest = self.small_pictures.iter().min_by_key(|picture| picture.width.min(picture.height))?;
         let [count, all] = [self.small_pictures.len(), self.images].map(|n| numbers::count(n as u64));
         let SmallPicture { name, width, height } = smallest;
-        let what = format!("pictures that are enlarged: {count} of {all}, the smallest {width}x{height} ({name})");
+        let what =
+            format!("images enlarged to the input size: {count} of {all}, the smallest {width}x{height} ({name})");
         let fix = Suggestion::new().using("larger images").or().using("a smaller").key("data.image_size");
         Some(Problem { what, fix })
     }
 }
 
-/// Some names, the first of many.
+/// Lists names: all of a few, or the first of many.
 fn listed(names: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| some_of(names, NAMED_MAX))
 }
 
-impl PassedOver {
-    /// Says which files are not used, by kind.
+impl Ignored {
+    /// The ignored files, by kind.
     pub fn problems(&self) -> impl Iterator<Item = Problem> {
-        let PassedOver { other_formats, dead_links, special, other_files, not_unicode } = self;
+        let Ignored { other_formats, dead_links, special, other_files, not_unicode } = self;
         let read = EXTENSIONS.join(", ");
         let kinds = [
-            (other_formats, "pictures in formats that are not read", "convert them to JPEG or PNG".to_string()),
-            (dead_links, "links that cannot be followed", "put the files there, or remove the links".to_string()),
-            (special, "pipes, sockets or devices, which are not read", "replace them by files".to_string()),
-            (not_unicode, "pictures with names that are not valid Unicode", "rename them; they are used".to_string()),
-            (other_files, "files with other endings, not used", format!("pictures need one of the endings {read}")),
+            (other_formats, "images in unsupported formats", "convert them to JPEG or PNG".to_string()),
+            (dead_links, "broken links", "add the files or remove the links".to_string()),
+            (special, "pipes, sockets or devices, ignored", "replace them with files".to_string()),
+            (not_unicode, "image names that are not valid Unicode", "rename them (the images are used)".to_string()),
+            (
+                other_files,
+                "files with other extensions, ignored",
+                format!("image files need one of the extensions {read}"),
+            ),
         ];
         kinds.into_iter().filter_map(|(files, what, fix)| {
             Some(Problem { what: format!("{what}: {}", files.listed()?), fix: Suggestion::new().text(fix) })
@@ -198,7 +204,7 @@ mod tests {
         let (facts, loaded) = loaded(&spec, Wanted::TrainAndValidation).unwrap();
         let (train, validation) = (loaded.train.unwrap(), loaded.validation);
         let source = facts.validation_source();
-        DataCheck::new(&train, validation.as_ref(), &facts.class_names, source, &facts.passed_over)
+        DataCheck::new(&train, validation.as_ref(), &facts.class_names, source, &facts.ignored)
     }
 
     /// Pictures of a class, each of its own color and with a width of `size` and more.
@@ -213,17 +219,19 @@ mod tests {
     }
 
     #[test]
-    fn good_images_are_no_problem() {
+    fn good_images_have_no_problems() {
         let root = tempfile::tempdir().unwrap();
         for class in ["train/ant", "train/beetle", "val/ant", "val/beetle"] {
             write_class(root.path(), class, 11, 13);
         }
         let check = checked(root.path(), 13);
         assert_eq!((check.class_mean, check.images, check.problems()), (11.0, 44, Vec::new()));
+        // Manifests of earlier runs have this key.
+        assert!(serde_json::to_value(&check).unwrap()["passed_over"].is_object());
     }
 
     #[test]
-    fn every_problem_is_told_with_its_way_out() {
+    fn every_problem_is_listed_with_its_fix() {
         let root = tempfile::tempdir().unwrap();
         write_class(root.path(), "train/ant", 100, 13);
         write_class(root.path(), "train/beetle", 97, 13);
@@ -238,7 +246,7 @@ mod tests {
         copy("train/ant/004.png", "train/ant/copy.png");
         copy("train/ant/003.png", "val/ant/copy.png");
         let problems = checked(root.path(), 16).problems();
-        let told: Vec<[String; 2]> =
+        let listed: Vec<[String; 2]> =
             problems.iter().map(|problem| [problem.what.clone(), problem.fix.to_string()]).collect();
         let expected = [
             [
@@ -247,37 +255,37 @@ mod tests {
                 "choose one class and keep one copy of each",
             ],
             [
-                "classes with less than a tenth of the mean of 68 train images: `c` (6)",
+                "classes with less than a tenth of the mean of 68 training images: `c` (6)",
                 "add images of them, or name the classes to learn with data.classes",
             ],
-            ["classes without a validation image: `c`", "add images of `c` to the validation split"],
+            ["classes without validation images: `c`", "add images of `c` to the validation split"],
             [
-                "pictures that are enlarged: 127 of 210, the smallest 13x16 (train/ant/000.png)",
+                "images enlarged to the input size: 127 of 210, the smallest 13x16 (train/ant/000.png)",
                 "use larger images, or a smaller data.image_size",
             ],
         ];
-        assert_eq!(told, expected);
+        assert_eq!(listed, expected);
         assert_eq!(checked(root.path(), 13).problems().len(), 3);
     }
 
     #[test]
-    fn a_class_that_nothing_validates_gets_a_way_out_that_works() {
+    fn the_fix_for_a_class_without_validation_images_works() {
         let root = tempfile::tempdir().unwrap();
         write_class(root.path(), "ant", 30, 13);
         write_class(root.path(), "beetle", 30, 13);
         write_class(root.path(), "rare", 1, 13);
-        let fix = |check: &DataCheck| check.unmeasured().unwrap().fix.to_string();
+        let fix = |check: &DataCheck| check.not_validated().unwrap().fix.to_string();
         let check = checked(root.path(), 13);
         assert_eq!(fix(&check), "add images of `rare`");
         write_class(root.path(), "rare", 2, 13);
         assert_eq!(checked(root.path(), 13).not_validated, Vec::<String>::new());
-        // Of a packed set, whose images are what they are.
+        // Images cannot be added to a packed data set.
         let packed = DataCheck { validation_source: ValidationSource::Fraction, ..check };
         assert_eq!(fix(&packed), "use a larger data.val_fraction");
     }
 
     #[test]
-    fn of_many_classes_the_first_are_named() {
+    fn a_long_list_of_classes_is_shortened() {
         let names: Vec<String> = (0..7).map(|i| i.to_string()).collect();
         assert_eq!(listed(&names[..5]).unwrap(), "0, 1, 2, 3, 4");
         assert_eq!(listed(&names).unwrap(), "0, 1, 2, 3, 4 and 2 more");

@@ -17,10 +17,10 @@ use crate::regular;
 /// Shape of every image.
 pub const SHAPE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
 
-/// Train images for each test image.
+/// Training images for each test image.
 const TRAIN_PER_TEST: u64 = 5;
 
-/// Files of one split, of which the sizes were found good.
+/// Files of one split, with valid sizes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CifarFiles {
     paths: Vec<PathBuf>,
@@ -29,7 +29,7 @@ pub struct CifarFiles {
 }
 
 impl CifarFiles {
-    /// Looks at the files' sizes.
+    /// Checks the files' sizes.
     ///
     /// # Errors
     /// When a file does not hold whole records, or not as many as the other files.
@@ -59,7 +59,7 @@ impl CifarFiles {
         }
     }
 
-    /// Checks that there are five train images for each test image.
+    /// Checks that there are five training images for each test image.
     ///
     /// # Errors
     /// When there are fewer or more.
@@ -85,7 +85,7 @@ impl CifarFiles {
     /// Reads all images and labels.
     ///
     /// # Errors
-    /// When a file has become shorter, or holds a label that is no class.
+    /// When a file has become shorter or contains an invalid label.
     pub fn load(&self, prefix: &'static str, progress: Progress) -> Result<Packed, DataError> {
         let mut pixels = zeros(self.count * SHAPE.len())?;
         let mut labels = Vec::with_capacity(self.count);
@@ -108,7 +108,7 @@ impl CifarFiles {
     /// Reads all labels and skips the images.
     ///
     /// # Errors
-    /// When a file has become shorter, or holds a label that is no class.
+    /// When a file has become shorter or contains an invalid label.
     pub fn read_labels(&self) -> Result<Vec<u16>, DataError> {
         let mut labels = Vec::with_capacity(self.count);
         let per_file = self.count / self.paths.len();
@@ -135,8 +135,8 @@ fn record_len(format: &CifarFormat) -> u64 {
     (format.label_bytes.len() + SHAPE.len()) as u64
 }
 
-/// Reads the label bytes of an image, `index` in its file, and returns the one that is the class. All are checked: a
-/// file whose records are shifted shows in any of them.
+/// Reads the label bytes of image `index` in a file and returns the one that is the class. All are checked, because any of
+/// them can show that records are shifted.
 fn read_label(file: &mut impl Read, format: &CifarFormat, path: &Path, index: usize) -> Result<u16, DataError> {
     let mut class = 0;
     for (place, &classes) in format.label_bytes.iter().enumerate() {
@@ -153,14 +153,14 @@ fn read_label(file: &mut impl Read, format: &CifarFormat, path: &Path, index: us
     Ok(u16::from(class))
 }
 
-/// Reads the class names from the file beside another; without such a file they are the `official` ones.
+/// Reads the class names from the file in a data file's folder; without such a file they are the `official` ones.
 ///
 /// # Errors
 /// When the file names more or fewer classes, or a class twice.
-pub fn class_names(beside: &Path, format: &CifarFormat, official: &[&str]) -> Result<Vec<String>, DataError> {
-    let path = beside.with_file_name(format.names_file);
+pub fn class_names(data_file: &Path, format: &CifarFormat, official: &[&str]) -> Result<Vec<String>, DataError> {
+    let path = data_file.with_file_name(format.names_file);
     let mut text = Vec::new();
-    // The names are short; a longer file is cut off here and then found wrong.
+    // Class names are short: a file that is cut off here is invalid anyway.
     match regular::open(&path).and_then(|file| file.take(1 << 16).read_to_end(&mut text)) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -180,7 +180,7 @@ pub fn class_names(beside: &Path, format: &CifarFormat, official: &[&str]) -> Re
     Ok(names)
 }
 
-/// A file cut off between two records gives itself away only beside another: the greater number is the true one.
+/// A file cut off between two records is detected by comparison with another: the larger number is correct.
 fn cut_off((path, found): (&PathBuf, u64), (other, expected): (&PathBuf, u64)) -> DataError {
     let other = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
     DataError::CifarCount { path: path.clone(), found, other, expected }
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_all_files_follow_each_other() {
+    fn the_records_of_all_files_are_concatenated() {
         let (_folder, paths) = files(&[samples::cifar(0, 7), samples::cifar(7, 7)]);
         let packed = open(paths).unwrap().load("train", &|_, _| ()).unwrap();
         assert_eq!(packed.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3]);
@@ -237,7 +237,7 @@ mod tests {
         let mut bytes = samples::cifar(0, 7);
         bytes.pop();
         let text = refused(&[bytes]).to_string();
-        assert!(text.starts_with("21510 bytes are not a whole number of records of 3073 bytes ("), "{text}");
+        assert!(text.starts_with("21510 bytes are not a multiple of the record size of 3073 bytes ("), "{text}");
         let text = refused(&[samples::cifar(0, 7), samples::cifar(0, 5)]).to_string();
         let expected = |other: &str| format!("the file has 5 images, but 7 are expected from {other} (");
         assert!(text.starts_with(&expected("data_batch_1.bin")), "{text}");
@@ -266,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn a_label_that_is_no_class_is_refused() {
+    fn an_invalid_label_is_refused() {
         let mut bytes = samples::cifar(0, 7);
         bytes[2 * 3073] = 10;
         assert!(matches!(refused(&[bytes]), DataError::Label { index: 2, label: 10, classes: 10, .. }));
     }
 
     #[test]
-    fn of_two_labels_the_one_that_is_asked_for_is_the_class() {
+    fn the_requested_label_byte_is_the_class() {
         let folder = tempfile::tempdir().unwrap();
         samples::write_cifar100(folder.path());
         for (name, class) in [("cifar100", 99 - 23), ("cifar100-coarse", 3)] {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cifar_100_file_that_lies_is_refused() {
+    fn an_invalid_cifar_100_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let [train, test] = ["train.bin", "test.bin"].map(|name| folder.path().join(name));
         let format = layout("cifar100").1;
@@ -303,11 +303,11 @@ mod tests {
             bytes[2 * 3074 + at] = label;
             refused(&bytes)
         };
-        let size = |bytes: usize| format!("{bytes} bytes are not a whole number of records of 3074 bytes (");
+        let size = |bytes: usize| format!("{bytes} bytes are not a multiple of the record size of 3074 bytes (");
         assert!(refused(&good[..good.len() - 1]).starts_with(&size(7 * 3074 - 1)));
         assert!(refused(&[&good[..], &[0]].concat()).starts_with(&size(7 * 3074 + 1)));
         assert!(changed(1, 100).starts_with("label 100 of image 2 is not one of the 100 classes ("));
-        // The other label is not used, but a wrong one shows that the records are not what they should be.
+        // The other label is not used, but an invalid one shows that the file is damaged.
         assert!(changed(0, 20).starts_with("label 20 of image 2 is not one of the 20 classes ("));
         // Whole records, but too few or too many for the other file.
         for (images, expected) in [
@@ -322,17 +322,17 @@ mod tests {
     }
 
     #[test]
-    fn class_names_are_those_of_the_file_if_there_is_one() {
+    fn class_names_come_from_the_file_if_it_exists() {
         let folder = tempfile::tempdir().unwrap();
-        let beside = folder.path().join("data_batch_1.bin");
+        let data_file = folder.path().join("data_batch_1.bin");
         let (set, format) = layout("cifar10");
-        let class_names = |beside: &Path| class_names(beside, format, set.class_names);
-        assert_eq!(class_names(&beside).unwrap(), set.class_names);
+        let class_names = |data_file: &Path| class_names(data_file, format, set.class_names);
+        assert_eq!(class_names(&data_file).unwrap(), set.class_names);
         let names = "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n";
         fs::write(folder.path().join(format.names_file), names).unwrap();
-        assert_eq!(class_names(&beside).unwrap()[9], "j");
+        assert_eq!(class_names(&data_file).unwrap()[9], "j");
         fs::write(folder.path().join(format.names_file), "cat\ncat\n\ndog\n").unwrap();
-        let text = class_names(&beside).unwrap_err().to_string();
+        let text = class_names(&data_file).unwrap_err().to_string();
         assert!(text.starts_with("2 class names for 10 classes ("), "{text}");
     }
 }

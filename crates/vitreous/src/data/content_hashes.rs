@@ -1,4 +1,4 @@
-//! Hashes of images without their names: they tell renamed files from other images.
+//! Hashes of images without their names: they distinguish renamed files from different images.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -11,7 +11,7 @@ use crate::numbers::hexadecimal;
 pub struct ContentHashes {
     /// In the order of each split: equal hashes give equal weights.
     pub in_order: String,
-    /// In whatever order and split.
+    /// In any order and split.
     pub in_any_order: String,
 }
 

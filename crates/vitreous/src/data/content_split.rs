@@ -1,11 +1,11 @@
-//! The split of a folder of pictures into train and validation, by the bytes of its files.
+//! Splits a folder of images into train and validation by the bytes of its files.
 //!
-//! - A file validates when SHA-256 over `split_seed` (8 bytes, little endian) and the file's bytes, as a fraction of
-//!   2^64 (its first 8 bytes, big endian), is below `val_fraction`. Which other files there are, what they are called
-//!   and in which order they come does not matter, so data may grow and no image changes sides.
-//! - Copies of one file are on one side.
-//! - A class of which one side would have nothing puts its image with the most extreme hash there, if it has two
-//!   different images. A class with a single image trains.
+//! - A file is a validation image if SHA-256 over `split_seed` (8 bytes, little endian) and the file's bytes, as a
+//!   fraction of 2^64 (its first 8 bytes, big endian), is below `val_fraction`. Other files, names and order do not
+//!   matter: images may be added, and no image moves to the other split.
+//! - Copies of a file are in the same split.
+//! - If a class would have no image in one of the splits but has two different images, the one with the most extreme
+//!   hash is moved there. A single image of a class is a training image.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -25,27 +25,27 @@ use crate::numbers::number;
 use crate::parallel::on_threads;
 use crate::regular;
 
-/// Places among a folder's pictures that train and that validate, in rising order.
+/// Indices of a folder's training and validation images, ascending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Division {
     pub train: Vec<u32>,
     pub validation: Vec<u32>,
-    /// Absent where a folder of its own validates, or nothing does.
+    /// Absent if there is a validation folder or no validation split.
     pub forced: Option<Forced>,
 }
 
-/// Images that are not on the side of their hash, because their class would have nothing on the other one.
+/// Numbers of images that were moved against their hash, because their class would have no image in the other split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forced {
-    /// Images that train.
+    /// Moved to train.
     pub train: usize,
-    /// Images that validate.
+    /// Moved to validation.
     pub validation: usize,
 }
 
 impl Facts {
-    /// Finds out which images of a folder train and which validate. Files are read where their bytes decide, which is
-    /// many times faster than decoding them, so that what depends on their number is known before.
+    /// Splits a folder into training and validation images. This reads the files if their bytes decide, which is much faster
+    /// than decoding them; the number of training images is then known before decoding.
     pub fn divide(&mut self, spec: &DataSpec, threads: usize, progress: Progress) {
         if let (Source::Folder(listing), None) = (&self.source, &self.division) {
             let division = divide_folder(listing, self.class_names.len(), spec, threads, progress);
@@ -55,7 +55,7 @@ impl Facts {
         }
     }
 
-    /// Where the images that validate come from.
+    /// Where the validation images come from.
     pub fn validation_source(&self) -> ValidationSource {
         match &self.source {
             Source::Folder(listing) if listing.validation.is_some() => ValidationSource::Folder,
@@ -64,13 +64,13 @@ impl Facts {
         }
     }
 
-    /// Says why the validation split is empty where some images were asked for.
+    /// A note if the validation split is empty although `val_fraction` is above 0.
     pub fn no_validation(&self, spec: &DataSpec) -> Option<String> {
         let fraction = spec.val_fraction;
         let is_asked = fraction > 0.0 && self.validation == 0;
         is_asked.then(|| {
             format!(
-                "the validation split is empty: too few different images for val_fraction {}; add images, or set \
+                "the validation split is empty: too few different images for val_fraction {}; add images or set \
                  val_fraction 0",
                 number(fraction)
             )
@@ -78,7 +78,7 @@ impl Facts {
     }
 }
 
-/// Divides the train set of a folder; its files are read where their bytes decide.
+/// Divides the train set of a folder, after reading the files if their bytes decide.
 fn divide_folder(
     listing: &Listing,
     num_classes: usize,
@@ -95,9 +95,9 @@ fn divide_folder(
     divide_by_content(&hashes, &labels, num_classes, spec)
 }
 
-/// Reads the files of pictures on several threads and returns the hash of each.
+/// Reads image files on several threads and returns the hash of each.
 ///
-/// The operating system's cache holds the bytes until they are decoded, as far as its memory goes.
+/// The operating system caches the bytes until they are decoded, if it has the memory.
 fn hashes(root: &Path, pictures: &[Picture], split_seed: u64, threads: usize, progress: Progress) -> Vec<u64> {
     let mut hashes = vec![0; pictures.len()];
     let jobs = Mutex::new(hashes.iter_mut().zip(pictures));
@@ -106,7 +106,7 @@ fn hashes(root: &Path, pictures: &[Picture], split_seed: u64, threads: usize, pr
         loop {
             let job = jobs.lock().expect("no thread panics with the lock").next();
             let Some((hash, picture)) = job else { break };
-            // A file that cannot be read is an error of its own when it is decoded.
+            // An unreadable file is reported when it is decoded.
             *hash = hash_of(&picture.path(root), split_seed).unwrap_or(u64::MAX);
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, pictures.len());
         }
@@ -121,29 +121,29 @@ fn hash_of(path: &Path, split_seed: u64) -> io::Result<u64> {
     Ok(hash.finalize()[..8].iter().fold(0, |first, &byte| first << 8 | u64::from(byte)))
 }
 
-/// Divides pictures, given by the hashes of their files and their classes.
+/// Divides images by the hashes of their files and their classes.
 fn divide_by_content(hashes: &[u64], labels: &[u16], num_classes: usize, spec: &DataSpec) -> Division {
     let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); num_classes];
     labels.iter().enumerate().for_each(|(place, label)| by_class[usize::from(*label)].push(place));
     let by_hash = |hash: u64| hash as f64 / 2f64.powi(64) < spec.val_fraction;
-    let mut validates: Vec<bool> = hashes.iter().map(|hash| by_hash(*hash)).collect();
+    let mut is_validation: Vec<bool> = hashes.iter().map(|hash| by_hash(*hash)).collect();
     let mut forced = Forced::default();
     for members in &by_class {
         let of_class = || members.iter().map(|&place| hashes[place]);
-        let (Some(least), Some(largest)) = (of_class().min(), of_class().max()) else { continue };
-        // Copies of one file go together, so of images that are all alike none validates.
-        let (extreme, side, moved) = match (by_hash(least), by_hash(largest)) {
+        let (Some(smallest), Some(largest)) = (of_class().min(), of_class().max()) else { continue };
+        // Copies of a file stay together: a class of equal images has no validation image.
+        let (extreme, side, moved) = match (by_hash(smallest), by_hash(largest)) {
             (true, true) => (largest, false, &mut forced.train),
-            (false, false) if least != largest => (least, true, &mut forced.validation),
+            (false, false) if smallest != largest => (smallest, true, &mut forced.validation),
             _ => continue,
         };
         for &place in members.iter().filter(|&&place| hashes[place] == extreme) {
-            validates[place] = side;
+            is_validation[place] = side;
             *moved += 1;
         }
     }
     let (validation, train): (Vec<u32>, Vec<u32>) =
-        (0..labels.len() as u32).partition(|&place| validates[place as usize]);
+        (0..labels.len() as u32).partition(|&place| is_validation[place as usize]);
     Division { train: limit(train, labels, num_classes, spec), validation, forced: Some(forced) }
 }
 
@@ -162,7 +162,7 @@ mod tests {
         DataSpec { val_fraction, ..DataSpec::default() }
     }
 
-    /// Hashes at these hundredths of the whole range.
+    /// Hashes at these percentages of the range.
     fn at(hundredths: &[u64]) -> Vec<u64> {
         hundredths.iter().map(|part| u64::MAX / 100 * part).collect()
     }
@@ -173,11 +173,11 @@ mod tests {
         write(&folder.path().join("a.png"), b"abc");
         assert_eq!(hash_of(&folder.path().join("a.png"), 42).unwrap(), HASH_OF_ABC);
         assert!(hash_of(&folder.path().join("a.png"), 43).unwrap() != HASH_OF_ABC);
-        assert!(hash_of(folder.path(), 42).is_err(), "a folder is no file");
+        assert!(hash_of(folder.path(), 42).is_err(), "a folder is not a file");
     }
 
     #[test]
-    fn hashes_below_the_fraction_validate_and_an_empty_side_takes_the_most_extreme() {
+    fn hashes_below_the_fraction_are_validation_and_an_empty_split_takes_the_most_extreme() {
         let divided = |hundredths: &[u64], labels: &[u16]| {
             let Division { train, validation, forced } =
                 divide_by_content(&at(hundredths), labels, 3, &with_fraction(0.25));
@@ -186,14 +186,14 @@ mod tests {
         assert_eq!(divided(&[24, 26, 99, 3], &[0, 0, 1, 1]), (vec![1, 2], vec![0, 3], (0, 0)));
         assert_eq!(divided(&[60, 30, 70], &[0, 0, 0]), (vec![0, 2], vec![1], (0, 1)));
         assert_eq!(divided(&[10, 20, 5], &[0, 0, 0]), (vec![1], vec![0, 2], (1, 0)));
-        // A single image trains, and so do copies of it.
+        // A single image and its copies are training images.
         assert_eq!(divided(&[10, 90, 90], &[0, 1, 1]), (vec![0, 1, 2], vec![], (1, 0)));
-        // Copies go together when they are moved, too.
+        // Copies stay together when they are moved.
         assert_eq!(divided(&[30, 90, 30], &[0, 0, 0]), (vec![1], vec![0, 2], (0, 2)));
     }
 
     #[test]
-    fn a_limit_takes_from_those_that_train_and_leaves_the_others() {
+    fn a_limit_reduces_only_the_training_images() {
         let hashes: Vec<u64> = (0..97).map(|i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
         let labels: Vec<u16> = (0..97).map(|i| i % 3).collect();
         let whole = divide_by_content(&hashes, &labels, 3, &with_fraction(0.2));
@@ -217,10 +217,10 @@ mod tests {
             let all = [images.clone(), more].concat();
             let after = divided(&all);
             prop_assert_eq!(after.train.len() + after.validation.len(), all.len());
-            // Only an image that stands in for those that its class has not, or stood in for them.
+            // Only an image that was moved against its hash may change.
             let moved = before.train.iter().filter(|place| after.validation.contains(place)).count();
-            let [stood, stand] = [before.forced, after.forced].map(Option::unwrap);
-            prop_assert!(moved <= stood.train + stand.validation, "{before:?} {after:?}");
+            let [earlier, later] = [before.forced, after.forced].map(Option::unwrap);
+            prop_assert!(moved <= earlier.train + later.validation, "{before:?} {after:?}");
             for class in 0..4 {
                 let of = |places: &[u32]| places.iter().filter(|place| all[**place as usize].1 == class).count();
                 let differ = all.iter().filter(|(_, label)| *label == class).map(|(hash, _)| hash);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn data_may_grow_be_renamed_and_lose_images_and_the_others_keep_their_split() {
+    fn images_keep_their_split_when_others_are_added_renamed_or_removed() {
         let folder = tempfile::tempdir().unwrap();
         let photos = folder.path().join("photos");
         for (class, green) in [("ant", 0), ("bee", 100), ("cow", 200)] {
@@ -255,7 +255,7 @@ mod tests {
         let (train, validation) = (names(&before.train), names(&before.validation));
         assert_eq!((train.len(), validation.len()), (facts.train, facts.validation));
         assert!((15..=45).contains(&validation.len()), "{}", validation.len());
-        // Sorted before the others, of another class and of theirs; a copy of a train image under another name.
+        // New images sort before the others; a copy of a training image has another name.
         write_class(&photos.join("aardvark"), 5, 50);
         for (number, class) in (7..).zip(["ant", "bee", "cow"]) {
             write_class(&photos.join(class).join("0"), number, 30);
@@ -268,7 +268,7 @@ mod tests {
         assert!(train.iter().all(|name| !validation_after.contains(name)));
         assert!(validation.iter().all(|name| !train_after.contains(name)));
         assert!(train_after.contains(&"ant/0copy.png".to_string()));
-        // Neither do fewer classes or another order of names.
+        // Fewer classes or another order of names do not change the split.
         std::fs::rename(photos.join("ant"), photos.join("zebra")).unwrap();
         let (_, renamed) = train_and_validation(&spec);
         let was_ant = |name: &String| name.replace("zebra/", "ant/");
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_test_split_and_a_folder_of_its_own_need_no_hashes() -> Result<(), DataError> {
+    fn the_test_split_and_a_validation_folder_need_no_hashes() -> Result<(), DataError> {
         let folder = tempfile::tempdir().unwrap();
         for class in ["train/ant", "train/bee", "val/ant", "val/bee", "test/ant"] {
             write_class(&folder.path().join("photos").join(class), 3, 0);

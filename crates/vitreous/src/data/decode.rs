@@ -1,10 +1,10 @@
-//! Turns one picture file into the bytes of one image: decoded, converted, scaled, upright, planar.
+//! Decodes an image file: converted, scaled, upright, planar.
 //!
-//! - The format is told by content, not by the file's ending. Of an animation the first frame counts.
-//! - 16 bits become 8 by rounding. Transparent parts show white. Gray from color is ITU-R 601 luma, as in JPEG itself
-//!   and in Pillow's mode `L`.
+//! - The format is recognized by content, not by extension. The first frame of an animation is used.
+//! - 16 bits are rounded to 8. Transparency is drawn on white. Color is converted to gray as ITU-R 601 luma, as in JPEG and
+//!   Pillow's mode `L`.
 //! - Scaling is that of torchvision on Pillow images, to the byte (`resample.rs`). Color profiles are ignored.
-//! - The orientation in EXIF data is obeyed, whatever the format.
+//! - The EXIF orientation is applied, in any format.
 
 mod jpeg;
 mod png;
@@ -24,28 +24,28 @@ use super::{DataError, ImageShape};
 use crate::config::data::Resize;
 use crate::{regular, system_errors};
 
-/// Largest picture file that is read.
+/// Maximum size of an image file, in bytes.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 29;
 
-/// Pixels along each side that are looked at for colors.
+/// Pixels along each side that are checked for colors.
 const COLOR_SAMPLE: u32 = 64;
 
-/// Mean difference between the largest and the smallest channel from which a picture counts as colored, of 255.
+/// Mean difference between the largest and the smallest channel of a color image, of 255.
 const COLOR_SPREAD: u64 = 10;
 
-/// An image made of a picture.
+/// A decoded image.
 pub struct Decoded {
     /// Its bytes, `[channels, height, width]`.
     pub pixels: Vec<u8>,
-    /// Width and height of the picture, where it had to be enlarged.
+    /// Width and height of the file's image, if it was enlarged.
     pub enlarged_from: Option<[u32; 2]>,
-    /// Width and height of the picture, upright.
+    /// Width and height of the file's image, upright.
     pub picture: [u32; 2],
-    /// Whether a color picture was made gray.
+    /// Whether color was converted to gray.
     pub lost_color: bool,
 }
 
-/// A picture with fewer pixels, along one axis or both, than the image that was made of it.
+/// An image file with fewer pixels than the input, along at least one axis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SmallPicture {
     /// The file, relative to the data set's folder.
@@ -56,11 +56,11 @@ pub struct SmallPicture {
     pub height: u32,
 }
 
-/// Decodes a picture file into an image of the given shape.
+/// Decodes an image file into an image of the given shape.
 ///
 /// # Errors
-/// When the file cannot be read, is cut off or damaged, is no JPEG, PNG, WebP or BMP, is larger than 134 megapixels, or
-/// has a side of more than 65,535 pixels.
+/// When the file cannot be read, is cut off or damaged, is not a JPEG, PNG, WebP or BMP file, or has more than 134
+/// megapixels or a side of more than 65,535 pixels.
 pub fn decode_picture(path: &Path, shape: ImageShape, resize: Resize) -> Result<Decoded, DataError> {
     let bytes = regular::read(path, FILE_BYTES_MAX).map_err(|error| DataError::read(path, &error))?;
     decode(bytes, shape, resize).map_err(|reason| DataError::Picture { path: path.to_path_buf(), reason })
@@ -72,7 +72,7 @@ fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Decoded, 
     }
     let format = image::guess_format(&bytes).ok();
     let Some(format) = format.filter(ImageFormat::reading_enabled) else {
-        return Err("it is no JPEG, PNG, WebP or BMP picture".to_string());
+        return Err("not a JPEG, PNG, WebP or BMP file".to_string());
     };
     let (picture, orientation) = decode_whole(bytes, format)?;
     let (width, height) = (picture.width(), picture.height());
@@ -86,7 +86,7 @@ fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Decoded, 
     let wanted = if lying { (shape.height, shape.width) } else { (shape.width, shape.height) };
     let size = (width as usize, height as usize);
     let scaled = scaled_size(size, wanted, resize);
-    let offset = (centred(scaled.0 - wanted.0), centred(scaled.1 - wanted.1));
+    let offset = (centered(scaled.0 - wanted.0), centered(scaled.1 - wanted.1));
     let cut = scale_and_cut(&pixels, shape.channels, size, scaled, offset, wanted);
     let image = planar(&upright(cut, wanted, shape.channels, orientation), shape.channels);
     assert_eq!(image.len(), shape.len(), "{size:?} to {shape}");
@@ -95,10 +95,10 @@ fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Decoded, 
     Ok(Decoded { pixels: image, enlarged_from: is_enlarged.then_some([width, height]), picture: upright, lost_color })
 }
 
-/// Decodes all pixels, after checks of what the file says of itself.
+/// Decodes all pixels, after checking the file's header.
 fn decode_whole(mut bytes: Vec<u8>, format: ImageFormat) -> Result<(DynamicImage, Orientation), String> {
     if format == ImageFormat::Jpeg {
-        // The decoder fills what is missing with gray and says nothing.
+        // The decoder would silently fill missing data with gray.
         let jpeg = Jpeg::parse(&bytes)?;
         let limit = limit(&bytes, format)?;
         let picture = jpeg.decode(&bytes, || Ok(by_image_crate(&bytes, format, limit)?.0))?;
@@ -113,7 +113,7 @@ fn decode_whole(mut bytes: Vec<u8>, format: ImageFormat) -> Result<(DynamicImage
     by_image_crate(&bytes, format, limit)
 }
 
-/// Checks the size that a file states, and returns the bytes that may be held while it is decoded.
+/// Checks the size that a file states, and returns how many bytes decoding may use.
 fn limit(bytes: &[u8], format: ImageFormat) -> Result<u64, String> {
     let (width, height) = size::size_of(bytes, format).ok_or("the file is cut off")?;
     size::check(width, height)
@@ -136,7 +136,7 @@ fn orientation_of(exif: &[u8]) -> Orientation {
     Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms)
 }
 
-/// Whether a picture has colors: gray ones are often stored as RGB, in JPEG with small errors.
+/// Whether an image has colors: gray images are often stored as RGB, in JPEG with small errors.
 fn is_colored(picture: &DynamicImage) -> bool {
     if !picture.color().has_color() {
         return false;
@@ -154,7 +154,7 @@ fn is_colored(picture: &DynamicImage) -> bool {
     spread > COLOR_SPREAD * count
 }
 
-/// Brings a picture to 8 bits and to 1 or 3 channels, in `[height, width, channels]` order.
+/// Converts an image to 8 bits and 1 or 3 channels, in `[height, width, channels]` order.
 fn convert(picture: DynamicImage, channels: usize) -> Vec<u8> {
     let color = picture.color();
     match (channels, color.has_alpha(), color.has_color()) {
@@ -181,7 +181,7 @@ fn luma([red, green, blue]: [u8; 3]) -> u8 {
     ((19_595 * u32::from(red) + 38_470 * u32::from(green) + 7_471 * u32::from(blue) + 0x8000) >> 16) as u8
 }
 
-/// The size to which the whole picture is scaled before the centre is cut out; (width, height).
+/// The size to which the whole image is scaled before the center crop; (width, height).
 fn scaled_size(size: (usize, usize), wanted: (usize, usize), resize: Resize) -> (usize, usize) {
     match resize {
         Resize::Squash => wanted,
@@ -190,13 +190,13 @@ fn scaled_size(size: (usize, usize), wanted: (usize, usize), resize: Resize) -> 
     }
 }
 
-/// Half of what is too much, halves to the even neighbor, as Python rounds.
-fn centred(surplus: usize) -> usize {
+/// Half of the surplus, rounded half to even as in Python.
+fn centered(surplus: usize) -> usize {
     let half = surplus / 2;
     if surplus.is_multiple_of(2) { half } else { half + half % 2 }
 }
 
-/// Turns the picture as its EXIF data says. Cheaper after scaling, and the same up to rounding.
+/// Applies the EXIF orientation. Faster after scaling, and equal up to rounding.
 fn upright(pixels: Vec<u8>, size: (usize, usize), channels: usize, orientation: Orientation) -> Vec<u8> {
     if orientation == Orientation::NoTransforms {
         return pixels;
@@ -206,7 +206,7 @@ fn upright(pixels: Vec<u8>, size: (usize, usize), channels: usize, orientation: 
         1 => image::GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8),
         _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
     }
-    .expect("the picture was cut to this size");
+    .expect("the image has this size");
     picture.apply_orientation(orientation);
     picture.into_bytes()
 }
@@ -215,10 +215,10 @@ fn planar(pixels: &[u8], channels: usize) -> Vec<u8> {
     (0..channels).flat_map(|channel| pixels[channel..].iter().step_by(channels).copied()).collect()
 }
 
-/// Says what is wrong in words of this program: what a decoder says names its own parts.
+/// Replaces a decoder's message, which names its own internals.
 fn reason(error: ImageError, format: ImageFormat) -> String {
     match error {
-        ImageError::Limits(_) => format!("the {} data needs more memory than the picture's size allows", name(format)),
+        ImageError::Limits(_) => format!("the {} data needs more memory than the image's size allows", name(format)),
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             "the file is cut off".to_string()
         }
@@ -268,7 +268,7 @@ mod tests {
         bytes.into_inner()
     }
 
-    /// Wider than high: red on the left, blue on the right.
+    /// Wider than tall: red on the left, blue on the right.
     fn red_left_of_blue(format: ImageFormat) -> Vec<u8> {
         let color = |x| if x < 32 { RED } else { BLUE };
         encoded(RgbImage::from_fn(64, 32, |x, _| image::Rgb(color(x))), format)
@@ -316,8 +316,8 @@ mod tests {
     }
 
     #[test]
-    fn exif_orientation_is_obeyed() {
-        // Orientation 6 says: turn clockwise by 90 degrees, so left becomes top; 8 turns the other way.
+    fn exif_orientation_is_applied() {
+        // Orientation 6: rotate clockwise by 90 degrees, so left becomes top; 8 is the other direction.
         let expected =
             [(1, "rbbr"), (2, "brrb"), (3, "brrb"), (4, "rbbr"), (5, "rrbb"), (6, "rrbb"), (7, "bbrr"), (8, "bbrr")];
         for (orientation, expected) in expected {
@@ -329,14 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn orientation_swaps_the_sides_of_what_is_cut_out() {
+    fn orientation_swaps_the_sides_of_the_crop() {
         let image = decode(jpeg_with_orientation(6), shape(1, 16, 8), Resize::Crop).unwrap();
         // Upright it is 32 wide and 64 high, so nothing is cut off: red above blue.
         assert!(image[..8].iter().all(|p| (70..82).contains(p)) && image[120..].iter().all(|p| (24..34).contains(p)));
     }
 
     #[test]
-    fn crop_keeps_the_centre_and_squash_keeps_all() {
+    fn crop_keeps_the_center_and_squash_keeps_all() {
         let stripes = RgbImage::from_fn(90, 30, |x, _| image::Rgb(if (30..60).contains(&x) { RED } else { BLUE }));
         let bytes = encoded(stripes, ImageFormat::Png);
         let cropped = decode(bytes.clone(), shape(3, 10, 10), Resize::Crop).unwrap();
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_the_right_size_keeps_its_bytes_plane_by_plane() {
+    fn an_image_of_the_right_size_keeps_its_bytes() {
         let picture = RgbImage::from_fn(7, 5, |x, y| image::Rgb([x as u8, 100 + y as u8, 200]));
         let image = decode(encoded(picture, ImageFormat::Bmp), shape(3, 5, 7), Resize::Crop).unwrap();
         for (place, pixel) in image.iter().enumerate() {
@@ -392,12 +392,12 @@ mod tests {
     }
 
     #[test]
-    fn broken_pictures_say_what_is_wrong() {
+    fn errors_of_invalid_files_name_the_reason() {
         let reason = |bytes: &[u8]| decode(bytes.to_vec(), shape(3, 8, 8), Resize::Crop).unwrap_err();
         let jpeg = red_left_of_blue(ImageFormat::Jpeg);
         assert_eq!(reason(&[]), "the file is empty");
-        assert_eq!(reason(b"<html>not found</html>"), "it is no JPEG, PNG, WebP or BMP picture");
-        assert_eq!(reason(b"GIF89a"), "it is no JPEG, PNG, WebP or BMP picture");
+        assert_eq!(reason(b"<html>not found</html>"), "not a JPEG, PNG, WebP or BMP file");
+        assert_eq!(reason(b"GIF89a"), "not a JPEG, PNG, WebP or BMP file");
         for cut in [3, 100, jpeg.len() / 2, jpeg.len() - 1] {
             assert_eq!(reason(&jpeg[..cut]), "the file is cut off", "after {cut} bytes");
         }
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_is_enlarged_along_any_axis_tells_its_size() {
+    fn an_image_enlarged_along_any_axis_returns_its_size() {
         let from = |width, height| {
             let bytes = samples::picture(ImageFormat::Png, width, height, RED);
             super::decode(bytes, shape(3, 16, 16), Resize::Crop).unwrap().enlarged_from

@@ -1,4 +1,4 @@
-//! What `data info` tells about a data set.
+//! The output of `data info`.
 
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ pub struct DataSummary {
     pub name: String,
     /// Shape of every image, as the model sees it.
     pub shape: ImageShape,
-    /// The classes, in the order of their numbers.
+    /// The classes, by label.
     pub classes: Vec<ClassSummary>,
-    /// Images that train.
+    /// Number of training images.
     pub train: usize,
-    /// Images that validate.
+    /// Number of validation images.
     pub validation: usize,
-    /// Images of the test split; absent without one, or where it would have to be opened to count them.
+    /// Number of test images; absent without a test split, or if counting would require reading it.
     pub test: Option<usize>,
     /// Whether there is a test split, counted or not.
     pub has_test: bool,
@@ -29,19 +29,19 @@ pub struct DataSummary {
     pub memory_bytes: u64,
     /// SHA-256 of what was loaded.
     pub fingerprint: String,
-    /// Number of files in class folders that are not used; `check` names some of them by kind.
+    /// Number of ignored files in class folders; `check` lists some of them by kind.
     pub ignored_files: usize,
-    /// Folders beside `train/` that are no split by their names.
+    /// Folders next to `train/` whose names are not those of splits.
     #[serde(serialize_with = "crate::text::lossy_each")]
     pub ignored_folders: Vec<PathBuf>,
-    /// Folders that hold runs of this program.
+    /// Folders that contain runs of this program.
     #[serde(serialize_with = "crate::text::lossy_each")]
     pub run_folders: Vec<PathBuf>,
-    /// Pictures beside class folders, in no class.
+    /// Number of images outside class folders.
     pub loose_pictures: usize,
-    /// Pictures that cannot be decoded.
+    /// Skipped images, which cannot be decoded.
     pub skipped: Vec<SkippedImage>,
-    /// What is doubtful about the images.
+    /// Problems of the images.
     pub check: DataCheck,
 }
 
@@ -50,15 +50,15 @@ pub struct DataSummary {
 pub struct ClassSummary {
     /// The class's name.
     pub name: String,
-    /// Images that train.
+    /// Number of training images.
     pub train: usize,
-    /// Images that validate.
+    /// Number of validation images.
     pub validation: usize,
-    /// Images of the test split, where that can be told without opening it: in folders.
+    /// Number of test images, if it is known without reading them (in folders).
     pub test: Option<usize>,
 }
 
-/// Sums up what was loaded for training. The test split stays closed: its counts are those of listing and headers.
+/// Summarizes the data loaded for training. Test images are not read: their counts come from listings and headers.
 pub fn describe(facts: &Facts, loaded: &Loaded, normalization: &Normalization) -> DataSummary {
     let num_classes = facts.class_names.len();
     let counts = |split: &Option<Split>| {
@@ -84,14 +84,14 @@ pub fn describe(facts: &Facts, loaded: &Loaded, normalization: &Normalization) -
         normalization: normalization.clone(),
         memory_bytes: ((train + validation) * facts.shape.len()) as u64,
         fingerprint: loaded.fingerprint.clone(),
-        ignored_files: facts.passed_over.count(),
+        ignored_files: facts.ignored.count(),
         ignored_folders: facts.ignored_folders.clone(),
         run_folders: facts.run_folders.clone(),
         loose_pictures: facts.loose_pictures,
         skipped: loaded.skipped.clone(),
         check: loaded.train.as_ref().map_or_else(DataCheck::default, |train| {
             let source = facts.validation_source();
-            DataCheck::new(train, loaded.validation.as_ref(), &facts.class_names, source, &facts.passed_over)
+            DataCheck::new(train, loaded.validation.as_ref(), &facts.class_names, source, &facts.ignored)
         }),
     }
 }

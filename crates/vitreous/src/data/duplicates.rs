@@ -1,7 +1,7 @@
-//! Duplicate images, byte for byte as a model is given them.
+//! Duplicate images: those whose input pixels are equal byte for byte.
 //!
-//! Sums of all images are sorted, and only images of equal sums are compared. The sum is that of rustc's hash tables
-//! (FxHash), eight bytes at a time: it need not be hard to forge, because equal bytes decide.
+//! Images are sorted by checksum, and only those with equal checksums are compared. The checksum is FxHash, eight bytes
+//! at a time: it need not be cryptographic, because the bytes are compared.
 
 use std::cmp::Ordering;
 
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Split, SplitName};
 
-/// Images of which there is more than one copy among those that train and those that validate.
+/// Images that occur more than once among the training and validation images.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Duplicates {
     /// Number of these images, each counted once.
     pub images: usize,
     /// Number of their copies, all counted.
     pub copies: usize,
-    /// Number of images whose copies are not all of one class.
+    /// Number of images whose copies have different classes.
     pub of_several_classes: usize,
-    /// Number of images with copies that train and copies that validate.
+    /// Number of images with copies in both train and validation.
     pub in_both_splits: usize,
     /// Where the copies are, image by image.
     pub places: Vec<Vec<ImagePlace>>,
@@ -36,7 +36,7 @@ pub struct ImagePlace {
 }
 
 impl Duplicates {
-    /// Finds them. Digits that the program draws are not looked at: that would draw them all.
+    /// Finds duplicates. Drawn digits are not compared, because that would draw all of them.
     pub fn find(train: &Split, validation: Option<&Split>, class_names: &[String]) -> Duplicates {
         if train.is_drawn() {
             return Duplicates::default();
@@ -49,7 +49,7 @@ impl Duplicates {
         let order = |(sum, pixels, ..): &(u64, &[u8], _, _), (other_sum, other, ..): &(u64, &[u8], _, _)| -> Ordering {
             sum.cmp(other_sum).then_with(|| pixels.cmp(other))
         };
-        // Stable, so that copies stay in the order of the files.
+        // A stable sort keeps copies in the order of the files.
         sums.sort_by(order);
         let mut found = Duplicates::default();
         for copies in sums.chunk_by(|a, b| order(a, b) == Ordering::Equal).filter(|copies| copies.len() > 1) {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::config::data::DataSpec;
 
-    /// Images of three bytes, a byte pattern and a class each; those after `train` of them validate.
+    /// Images of three bytes, given by a byte pattern and a class; those from `train` on are validation images.
     fn found(images: &[([u8; 3], u16)], train: usize) -> Duplicates {
         let packed = Packed {
             shape: ImageShape { channels: 3, height: 1, width: 1 },
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_tells_bytes_lengths_and_places_apart() {
+    fn a_checksum_depends_on_bytes_length_and_order() {
         let base: Vec<u8> = (0..83).collect();
         let mut others: Vec<Vec<u8>> = (0..83).map(|i| [&base[..i], &[99], &base[i + 1..]].concat()).collect();
         others.extend([base[..82].to_vec(), [&base[..], &[0]].concat(), base.iter().rev().copied().collect()]);

@@ -12,12 +12,12 @@ use crate::data_sets;
 use crate::text::some_of;
 use crate::{numbers, system_errors};
 
-/// Most classes that a hint lists.
+/// Maximum number of classes that a hint lists.
 const CLASSES_LISTED: usize = 8;
 
 /// An error of the data.
 #[derive(Clone, Debug, PartialEq, Error)]
-#[allow(missing_docs, reason = "the messages say what the fields are")]
+#[allow(missing_docs, reason = "the messages describe the fields")]
 pub enum DataError {
     /// The name is neither a known data set nor a folder.
     #[error("no data set or folder has the name `{name}`")]
@@ -28,9 +28,9 @@ pub enum DataError {
     /// A reader of digits cannot know which of these is which digit.
     #[error("a reader needs the classes 0 to 9, but {name} has {}", some_of(found, CLASSES_LISTED))]
     NotDigits { name: String, found: Vec<String> },
-    /// A known data set's file is in none of the places.
+    /// A file of a known data set is missing.
     #[error("{name} needs the file {file} (looked in {})", list(folders))]
-    MissingFile { name: String, file: String, folders: Vec<PathBuf>, dir: Option<PathBuf>, is_beside: bool },
+    MissingFile { name: String, file: String, folders: Vec<PathBuf>, dir: Option<PathBuf>, found_others: bool },
     /// The folder in which data sets are said to be is not there; a data set with a name could be fetched into it.
     #[error("no such folder ({})", path.display())]
     NoDataFolder { path: PathBuf, name: Option<String> },
@@ -38,25 +38,25 @@ pub enum DataError {
     #[error("these are the files of {name}'s Python version, not of its binary version ({})", path.display())]
     PythonCifar { name: &'static str, path: PathBuf },
     /// A folder that was named as one of pictures holds a known data set.
-    #[error("this folder holds the files of {name}, not folders of images ({})", path.display())]
+    #[error("this folder contains the files of {name}, not class folders ({})", path.display())]
     KnownFiles { name: &'static str, path: PathBuf },
-    /// The files of a known data set are in the place of another's.
+    /// The files are those of another known data set.
     #[error("these are the files of {found}, not of {name} ({})", path.display())]
     OtherKnownFiles { name: String, found: &'static str, path: PathBuf },
-    /// The system refuses to read.
+    /// The operating system reports an error.
     #[error("{reason} ({})", path.display())]
     Read { path: PathBuf, reason: String },
 
     /// The file does not start as an IDX file of its kind does.
     #[error("the file starts with {found:#010x}, but IDX {holds} start with {expected:#010x} ({})", path.display())]
     IdxMagic { path: PathBuf, holds: &'static str, found: u32, expected: u32 },
-    /// An IDX file holds other numbers than bytes, or has other dimensions.
-    #[error("the file holds {found}, but IDX {holds} are {expected} ({})", path.display())]
+    /// An IDX file has values other than bytes, or other dimensions.
+    #[error("the file contains {found}, but IDX {holds} are {expected} ({})", path.display())]
     IdxKind { path: PathBuf, holds: &'static str, found: String, expected: String },
     /// A header states absurd sizes.
     #[error("the header states {count} images of {width}x{height} ({})", path.display())]
     IdxShape { path: PathBuf, count: u32, height: u32, width: u32 },
-    /// A header states more bytes than the file can hold.
+    /// A header states more bytes than the file can contain.
     #[error("the header states {stated} bytes, but {found} ({})", path.display())]
     StatedSize { path: PathBuf, stated: u64, found: String },
     /// A file is larger than the program takes.
@@ -68,25 +68,25 @@ pub enum DataError {
     /// Images and labels do not belong together.
     #[error("{images} images in {}, but {labels} labels ({})", images_path.display(), labels_path.display())]
     Counts { images: usize, images_path: PathBuf, labels: usize, labels_path: PathBuf },
-    /// A label is no class.
+    /// A label is invalid.
     #[error("label {label} of image {index} is not one of the {classes} classes ({})", path.display())]
     Label { path: PathBuf, index: usize, label: u8, classes: usize },
-    /// Train and test images differ in shape.
-    #[error("test images are {test}, but train images are {train} ({})", path.display())]
+    /// Training and test images differ in shape.
+    #[error("test images are {test}, but training images are {train} ({})", path.display())]
     TestShape { path: PathBuf, train: ImageShape, test: ImageShape },
-    /// A CIFAR file is cut off or is something else.
-    #[error("{bytes} bytes are not a whole number of records of {record} bytes ({})", path.display())]
+    /// A CIFAR file is cut off or has another format.
+    #[error("{bytes} bytes are not a multiple of the record size of {record} bytes ({})", path.display())]
     CifarSize { path: PathBuf, bytes: u64, record: u64 },
-    /// A CIFAR file has fewer or more images than the others allow.
+    /// A CIFAR file does not have as many images as the others.
     #[error("the file has {found} images, but {expected} are expected from {other} ({})", path.display())]
     CifarCount { path: PathBuf, found: u64, other: String, expected: u64 },
-    /// The file of class names does not name every class.
+    /// The class name file does not name every class.
     #[error("{found} class names for {expected} classes ({})", path.display())]
     ClassNames { path: PathBuf, found: usize, expected: usize },
-    /// A file has nothing in it.
+    /// A file is empty.
     #[error("the file is empty ({})", path.display())]
     Empty { path: PathBuf },
-    /// A file has no image in it.
+    /// A file has no images.
     #[error("the file has no images ({})", path.display())]
     NoImages { path: PathBuf },
     /// The file is not the one whose header was read a moment ago.
@@ -103,34 +103,34 @@ pub enum DataError {
     #[error("{found} class folders are more than the limit of {limit} ({})", path.display())]
     TooManyClasses { path: PathBuf, found: usize, limit: usize },
     /// A link makes a folder part of two classes.
-    #[error("class `{first}` and class `{second}` share a folder: {} leads to {}", path.display(), other.display())]
+    #[error("class `{first}` and class `{second}` share a folder: {} links to {}", path.display(), other.display())]
     SharedFolder { first: String, second: String, path: PathBuf, other: PathBuf },
-    /// Two class folders have names that look the same.
-    #[error("two class folders have the name `{class}`, written with different Unicode characters ({}, {})", first.display(), path.display())]
+    /// The names of two class folders look equal.
+    #[error("two class folders are named `{class}`, in different Unicode forms ({}, {})", first.display(), path.display())]
     TwoSpellings { class: String, first: PathBuf, path: PathBuf },
     /// A class folder has no pictures.
     #[error("class `{class}` has no images ({})", path.display())]
     EmptyClass { class: String, path: PathBuf },
     /// None of a class's pictures can be decoded.
-    #[error("class `{class}` has no image that can be decoded ({})", path.display())]
+    #[error("no image of class `{class}` can be decoded ({})", path.display())]
     BrokenClass { class: String, path: PathBuf },
     /// None of a split's pictures can be decoded.
-    #[error("the {split} split has no image that can be decoded ({})", path.display())]
+    #[error("no image of the {split} split can be decoded ({})", path.display())]
     BrokenSplit { split: SplitName, path: PathBuf },
-    /// A class has no pictures to learn from.
+    /// A class has no training images.
     #[error("class `{class}` is in {split}/ but not in train/ ({})", path.display())]
     ClassNotInTrain { class: String, split: String, path: PathBuf, train: PathBuf, known: Vec<String> },
     /// `val/` or `test/` without `train/`.
     #[error("{split}/ exists, but train/ does not ({})", path.display())]
     NoTrainFolder { split: String, path: PathBuf },
-    /// Folders that look like splits under names that are none.
-    #[error("{first}/ and {second}/ hold folders of the same names: splits, not classes ({})", path.display())]
+    /// Folders that look like splits but have other names.
+    #[error("{first}/ and {second}/ contain folders with the same names: splits, not classes ({})", path.display())]
     SplitsAsClasses { first: String, second: String, path: PathBuf },
-    /// A folder that looks like a train split under a name that is none.
-    #[error("{folder}/ holds folders: a split, not a class ({})", path.display())]
+    /// A folder that looks like a train split but has another name.
+    #[error("{folder}/ contains folders: a split, not a class ({})", path.display())]
     SplitAsClass { folder: String, path: PathBuf },
-    /// Two folders that both mean the same split.
-    #[error("{first}/ and {second}/ both hold a {split} split ({})", path.display())]
+    /// Two folders for the same split.
+    #[error("{first}/ and {second}/ are both a {split} split ({})", path.display())]
     TwoFolders { first: String, second: String, split: SplitName, path: PathBuf },
     /// A picture is broken.
     #[error("the image cannot be decoded: {reason} ({})", path.display())]
@@ -139,7 +139,7 @@ pub enum DataError {
     /// The subset of classes does not fit the data set.
     #[error("{error} ({name}, [data])")]
     Classes { name: String, error: ClassSubsetError },
-    /// The data set lacks the test split that was asked for.
+    /// The data set has no test split.
     #[error("{name} has no test split (looked for {})", file.display())]
     NoTestSplit { name: String, file: PathBuf },
     /// `mean` or `std` does not fit the images.
@@ -233,7 +233,7 @@ impl Explain for DataError {
             DataError::NotDigits { .. } => {
                 new().set("data.name", "mnist").or().set("data.name", "digits").text(", with all classes")
             }
-            DataError::MissingFile { is_beside: true, .. } => new().text("put it there, next to the other files"),
+            DataError::MissingFile { found_others: true, .. } => new().text("put it there, next to the other files"),
             DataError::MissingFile { name, dir, .. } => fetch(name, dir.as_deref()),
             DataError::NoDataFolder { path, name: Some(name) } => fetch(name, Some(path)),
             DataError::NoDataFolder { .. } => new().text("name the folder with the data sets with").key("data.dir"),
@@ -280,7 +280,7 @@ impl Explain for DataError {
                 add.text("rename").path(path).text("if it is a class")
             }
             DataError::SplitsAsClasses { .. } | DataError::SplitAsClass { .. } => {
-                new().text("name the folders train/, val/ and test/")
+                new().text("rename the folders to train/, val/ and test/")
             }
             DataError::TwoFolders { second, .. } => new().text(format!("remove {second}/")),
             DataError::SharedFolder { path, .. } => {
@@ -322,7 +322,7 @@ impl DataError {
     }
 }
 
-/// Endings of files that hold folders.
+/// Extensions of archives.
 const ARCHIVES: [&str; 12] = ["zip", "tar", "gz", "tgz", "bz2", "tbz2", "xz", "txz", "zst", "7z", "rar", "lz4"];
 
 fn is_archive(path: &Path) -> bool {

@@ -1,9 +1,9 @@
-//! Folders of pictures: a folder for each class, in `train/`, `val/` and `test/` or in one folder that we split.
+//! Image folders: one folder per class, in `train/`, `val/` and `test/` or in one folder that the program splits.
 //!
-//! - Folder names are the class names; those of `train/`, sorted, are the table, and other splits look names up in it.
-//! - Splits are found by their names in any case (`Train/`); `train` is a class where it holds pictures beside others.
-//! - Pictures may lie deeper (`train/cat/images/1.jpg`). Folders of runs are not classes.
-//! - Pictures are told by their file's ending here and by their content when they are decoded.
+//! - Folder names are the class names; the sorted names in `train/` define the labels of all splits.
+//! - Split names are case-insensitive (`Train/`). `train` is a class if it contains images and there are other folders.
+//! - Images may be in subfolders (`train/cat/images/1.jpg`). Folders of runs are not classes.
+//! - Image files are recognized by their extension here, and by their content when they are decoded.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,71 +16,71 @@ use super::decode::{Decoded, SmallPicture, decode_picture};
 use super::idx::zeros;
 use super::split::{Names, Packed};
 use super::split_folders::{refuse_splits_as_classes, split_folders, without_runs};
-use super::walk::{Entry, Kind, PassedOver, Walk, entries, subfolders};
+use super::walk::{Entry, Ignored, Kind, Walk, entries, subfolders};
 use super::{DataError, ImageShape, Progress};
 use crate::config::classes::{ClassSubset, spelling};
 use crate::config::data::Resize;
 use crate::parallel::on_threads;
 
-/// Largest number of classes.
+/// Maximum number of classes.
 pub(super) const CLASSES_MAX: usize = 10_000;
 
-/// One picture file and its class.
+/// One image file and its class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
     /// Relative to the data set's folder, with `/` between the parts.
     pub name: String,
-    /// Place in the class-name table.
+    /// Label: the index of the class name.
     pub label: u16,
-    /// Where it is, if its name does not say so.
+    /// Its path, if it differs from the name.
     path: Option<PathBuf>,
 }
 
 impl Picture {
-    /// Where it is.
+    /// Its path.
     pub fn path(&self, root: &Path) -> PathBuf {
         self.path.clone().unwrap_or_else(|| root.join(&self.name))
     }
 }
 
-/// What a folder holds: every picture's path, no picture opened.
+/// The files of a data set's folder. No image file is opened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listing {
     /// The data set's folder.
     pub root: PathBuf,
     /// Names of the classes in use, sorted.
     pub class_names: Vec<String>,
-    /// Pictures to train on, and to validate on where no such folder.
+    /// Training images, and validation images if there is no validation folder.
     pub train: Vec<Picture>,
-    /// Pictures of the validation folder, if there is one.
+    /// Images of the validation folder, if it exists.
     pub validation: Option<Vec<Picture>>,
-    /// Pictures of the test folder, if there is one.
+    /// Images of the test folder, if it exists.
     pub test: Option<Vec<Picture>>,
-    /// Files in class folders that are not used.
-    pub passed_over: PassedOver,
-    /// Folders beside `train/` that are no split by their names.
+    /// Ignored files in class folders.
+    pub ignored: Ignored,
+    /// Folders next to `train/` whose names are not those of splits.
     pub ignored_folders: Vec<PathBuf>,
-    /// Folders that hold runs of this program.
+    /// Folders that contain runs of this program.
     pub run_folders: Vec<PathBuf>,
-    /// Number of pictures beside class folders, in no class.
+    /// Number of images outside class folders.
     pub loose_pictures: usize,
     /// Whether it has folders for its splits.
     pub is_split: bool,
 }
 
 impl Listing {
-    /// Lists a folder; other classes than those asked for are ignored.
+    /// Lists a folder; with `classes`, other classes are ignored.
     ///
     /// # Errors
-    /// When it has no classes, a class has no pictures or shares a folder with another, a class is in another split but
-    /// not in `train/`, or a class that is asked for is not there.
+    /// When there are no classes, a class has no images or shares a folder with another class, a class is in another split
+    /// but not in `train/`, or a class in `classes` does not exist.
     pub fn of(root: &Path, classes: Option<&ClassSubset>) -> Result<Listing, DataError> {
         let (folders, runs) = without_runs(subfolders(root)?);
         let [train, validation, test] = split_folders(root, &folders)?;
         let mut listing = Listing::empty(root, Vec::new())?;
         listing.run_folders = runs;
         let Some(train) = train else {
-            // A class may be called `test`; a folder of class folders is a split.
+            // A class may be named `test`; a folder of class folders is a split.
             for split in validation.into_iter().chain(test) {
                 if !subfolders(&split.path)?.is_empty() {
                     return Err(DataError::NoTrainFolder { split: split.name, path: split.path });
@@ -101,12 +101,12 @@ impl Listing {
         let test_pictures = test.as_ref().map(list).transpose()?;
         (listing.validation, listing.test) = (validation_pictures, test_pictures);
         let splits = [Some(train), validation, test];
-        let beside = folders.into_iter().filter(|folder| !splits.contains(&Some(folder.clone())));
-        listing.ignored_folders = beside.map(|folder| folder.path).collect();
+        let others = folders.into_iter().filter(|folder| !splits.contains(&Some(folder.clone())));
+        listing.ignored_folders = others.map(|folder| folder.path).collect();
         Ok(listing)
     }
 
-    /// A listing without pictures, of a folder with these classes.
+    /// A listing without images, of a folder with these classes.
     pub(super) fn empty(root: &Path, class_names: Vec<String>) -> Result<Listing, DataError> {
         Ok(Listing {
             root: root.to_path_buf(),
@@ -114,7 +114,7 @@ impl Listing {
             train: Vec::new(),
             validation: None,
             test: None,
-            passed_over: PassedOver::default(),
+            ignored: Ignored::default(),
             ignored_folders: Vec::new(),
             run_folders: Vec::new(),
             loose_pictures: loose_pictures(root)?,
@@ -122,8 +122,8 @@ impl Listing {
         })
     }
 
-    /// Lists the pictures of a split's class folders, class by class; there may be `others` than those of the table.
-    /// Without a split, the classes lie in the data set's folder itself.
+    /// Lists the images of a split's class folders, class by class. `others`: ignore classes that are not in use.
+    /// Without a split, the class folders are in the data set's folder.
     pub(super) fn split(
         &mut self,
         split: Option<&Entry>,
@@ -153,7 +153,7 @@ impl Listing {
                 return Err(DataError::ClassNotInTrain { class: name, split, path, train, known });
             };
             let prefix = split.map_or_else(|| name.clone(), |split| format!("{}/{name}", split.name));
-            let found = walk.class(class, prefix, &mut self.passed_over)?;
+            let found = walk.class(class, prefix, &mut self.ignored)?;
             if found.is_empty() {
                 return Err(DataError::EmptyClass { class: name, path });
             }
@@ -163,7 +163,7 @@ impl Listing {
     }
 }
 
-/// How many pictures lie in a folder itself.
+/// Number of images directly in a folder.
 fn loose_pictures(folder: &Path) -> Result<usize, DataError> {
     Ok(entries(folder)?.iter().filter(|entry| entry.kind == Kind::Picture).count())
 }
@@ -189,7 +189,7 @@ fn class_names(folder: &Path, classes: &[Entry]) -> Result<Vec<String>, DataErro
     Ok(classes.iter().map(|class| class.name.clone()).collect())
 }
 
-/// The classes asked for, sorted as before.
+/// The requested classes, in sorted order.
 fn chosen(root: &Path, names: Vec<String>, classes: Option<&ClassSubset>) -> Result<Vec<String>, DataError> {
     let Some(classes) = classes else { return Ok(names) };
     let name = root.display().to_string();
@@ -197,20 +197,20 @@ fn chosen(root: &Path, names: Vec<String>, classes: Option<&ClassSubset>) -> Res
     Ok(places.into_iter().map(|place| names[place].clone()).collect())
 }
 
-/// A picture that was left out because it cannot be decoded.
+/// A skipped image, which cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedImage {
     /// The file, relative to the data set's folder.
     pub name: String,
-    /// What is wrong with it.
+    /// Why it cannot be decoded.
     pub reason: String,
 }
 
-/// Decodes pictures on several threads. Returns the images that are good, with their places among `pictures`, and the
-/// pictures that were skipped.
+/// Decodes image files on several threads. Returns the decoded images and the skipped ones, with their indices in
+/// `pictures`.
 ///
 /// # Errors
-/// Without `skip_bad`, that of the first picture in order that cannot be decoded, whatever the number of threads.
+/// Without `skip_bad`, the error of the first invalid image file, independent of the number of threads.
 #[allow(clippy::type_complexity)]
 pub fn decode_all(
     root: &Path,
@@ -225,7 +225,7 @@ pub fn decode_all(
     let jobs = Mutex::new(pixels.chunks_exact_mut(shape.len()).zip(pictures).enumerate());
     let (bad, small) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let done = AtomicUsize::new(0);
-    // Jobs are handed out in order, so every picture before the first bad one is decoded in any case.
+    // Jobs are taken in order, so that every file before the first invalid one is decoded.
     let first_bad = AtomicUsize::new(usize::MAX);
     on_threads(threads.min(pictures.len()), || {
         loop {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_matched_by_name_and_not_by_place() {
+    fn classes_are_matched_by_name_and_not_by_order() {
         let root = folder(&["train/dog", "train/cat", "train/bee", "val/dog", "test/bee", "test/cat"]);
         let listing = Listing::of(root.path(), None).unwrap();
         assert_eq!(listing.class_names, ["bee", "cat", "dog"]);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_is_passed_over_and_deeper_pictures_are_found() {
+    fn other_files_are_ignored_and_subfolders_are_searched() {
         let root = folder(&["cat/images", "dog"]);
         for name in ["cat/notes.txt", "cat/movie.gif", "dog/.hidden.png", ".cache/1.png", "dog/Upper.JPG", "list.csv"] {
             write(&root.path().join(name), b"");
@@ -326,12 +326,12 @@ mod tests {
                 ("dog/Upper.JPG", 1)
             ]
         );
-        assert_eq!((listing.passed_over.other_files.count, listing.loose_pictures), (1, 0));
-        assert_eq!(listing.passed_over.other_formats.names, ["cat/movie.gif"]);
+        assert_eq!((listing.ignored.other_files.count, listing.loose_pictures), (1, 0));
+        assert_eq!(listing.ignored.other_formats.names, ["cat/movie.gif"]);
     }
 
     #[test]
-    fn pictures_beside_class_folders_are_counted() {
+    fn images_outside_class_folders_are_counted() {
         let root = folder(&["cat", "dog"]);
         write_class(root.path(), 3, 0);
         assert_eq!(Listing::of(root.path(), None).unwrap().loose_pictures, 3);
@@ -353,14 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_are_not_asked_for_are_passed_over_whatever_is_wrong_with_them() {
+    fn classes_not_in_use_are_ignored_even_if_invalid() {
         let root = folder(&["train/ant", "train/cat", "train/dog", "val/lynx", "val/dog", "test/ant"]);
-        write(&root.path().join("train/bee/notes.txt"), b"no picture");
+        write(&root.path().join("train/bee/notes.txt"), b"not an image");
         let listing = Listing::of(root.path(), Some(&ClassSubset::parse("dog,cat"))).unwrap();
         assert_eq!(listing.class_names, ["cat", "dog"]);
         assert_eq!(names(&listing.train)[1..3], [("train/cat/1.png", 0), ("train/dog/0.png", 1)]);
         assert_eq!(names(&listing.validation.unwrap())[0], ("val/dog/0.png", 1));
-        assert_eq!((listing.test.unwrap().len(), listing.passed_over), (0, PassedOver::default()));
+        assert_eq!((listing.test.unwrap().len(), listing.ignored), (0, Ignored::default()));
         let error = Listing::of(root.path(), Some(&ClassSubset::parse("cat,lynx"))).unwrap_err();
         let shown = root.path().display();
         assert_eq!(
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_without_pictures_is_refused() {
+    fn a_class_without_images_is_refused() {
         let root = folder(&["cat", "dog"]);
         write(&root.path().join("lynx/notes.txt"), b"none yet");
         let (error, hint) = refused(&root);
@@ -398,9 +398,9 @@ mod tests {
         assert_eq!(refused(&folder(&["val/cat", "val/dog"])).0, "val/ exists, but train/ does not (photos/val)");
         assert_eq!(
             refused(&folder(&["train/cat", "train/dog", "val/cat", "valid/cat"])).0,
-            "val/ and valid/ both hold a validation split (photos)"
+            "val/ and valid/ are both a validation split (photos)"
         );
-        // A class of this name is no split.
+        // A class of this name is not a split.
         assert_eq!(Listing::of(folder(&["test", "photo"]).path(), None).unwrap().class_names, ["photo", "test"]);
     }
 
@@ -416,12 +416,12 @@ mod tests {
         #[cfg(target_os = "linux")]
         assert_eq!(
             refused(&folder(&["Train/cat", "train/dog"])).0,
-            "Train/ and train/ both hold a train split (photos)"
+            "Train/ and train/ are both a train split (photos)"
         );
     }
 
     #[test]
-    fn a_class_may_be_called_train_and_folders_beside_the_splits_are_told() {
+    fn a_class_may_be_named_train_and_other_folders_are_listed_as_ignored() {
         let listing = Listing::of(folder(&["bus", "train", "tram"]).path(), None).unwrap();
         assert_eq!(listing.class_names, ["bus", "train", "tram"]);
         let (error, _) = refused(&folder(&["test", "train"]));
@@ -433,7 +433,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_folder_that_holds_itself_is_listed_once_and_pictures_may_lie_deep() {
+    fn a_linked_parent_folder_is_listed_once_and_subfolders_are_searched() {
         let root = folder(&["cat/1/2/3/4/5/6/7/8/9", "dog"]);
         std::os::unix::fs::symlink(root.path().join("dog"), root.path().join("dog/again")).unwrap();
         let listing = Listing::of(root.path(), None).unwrap();
@@ -442,11 +442,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bad_picture_is_named_whatever_the_number_of_threads() {
+    fn the_error_names_the_first_invalid_image_for_any_number_of_threads() {
         let root = folder(&["cat", "dog"]);
         write_class(&root.path().join("cat"), 30, 0);
         for name in ["cat/3.png", "cat/7.png", "dog/1.png"] {
-            write(&root.path().join(name), b"no picture");
+            write(&root.path().join(name), b"not an image");
         }
         let listing = Listing::of(root.path(), None).unwrap();
         let pictures: Vec<&Picture> = listing.train.iter().collect();
@@ -458,16 +458,13 @@ mod tests {
             let error = decode(false, threads).err().unwrap();
             assert!(error.hint().unwrap().contains("data.skip_bad_images = true"));
             let DataError::Picture { path, reason } = error else { panic!("{error}") };
-            assert_eq!(
-                (path, reason.as_str()),
-                (root.path().join("cat/3.png"), "it is no JPEG, PNG, WebP or BMP picture")
-            );
+            assert_eq!((path, reason.as_str()), (root.path().join("cat/3.png"), "not a JPEG, PNG, WebP or BMP file"));
 
             let (packed, skipped) = decode(true, threads).unwrap();
             let skipped: Vec<&str> = skipped.iter().map(|(_, image)| image.name.as_str()).collect();
             assert_eq!(skipped, ["cat/3.png", "cat/7.png", "dog/1.png"]);
             let reds: Vec<u8> = packed.pixels.chunks(shape.len()).map(|image| image[0]).collect();
-            assert_eq!(reds[..4], [0, 1, 10, 11], "pictures are in the order of their names");
+            assert_eq!(reds[..4], [0, 1, 10, 11], "images are in the order of their names");
         }
     }
 }

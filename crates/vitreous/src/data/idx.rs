@@ -1,7 +1,7 @@
-//! IDX files, raw or gzipped: a header of big-endian numbers, then bytes. MNIST and Fashion-MNIST come in them.
+//! IDX files, raw or gzipped: a header of big-endian numbers, then bytes. MNIST and Fashion-MNIST use this format.
 //! Source: <http://yann.lecun.com/exdb/mnist/>, "The IDX file format".
 //!
-//! What a header states is believed only as far as the file's own size allows: nothing is allocated for more.
+//! A header is checked against the file's size before memory is allocated.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use crate::config::data::IMAGE_SIZE_MAX;
 use crate::numbers::counted;
 use crate::regular;
 
-/// Largest number of bytes of images in one file.
+/// Maximum number of image bytes in one file.
 pub const BYTES_MAX: u64 = 1 << 33;
-/// Deflate cannot make more of a byte than this (zlib, "Technical Details", maximum compression factor).
+/// Maximum expansion of a byte by Deflate (zlib, "Technical Details", maximum compression factor).
 const INFLATION_MAX: u64 = 1032;
 
 const IMAGES_MAGIC: u32 = 0x0803; // unsigned bytes, three dimensions
@@ -24,7 +24,7 @@ const LABELS_MAGIC: u32 = 0x0801; // unsigned bytes, one dimension
 const IMAGES_HEADER: usize = 16;
 const LABELS_HEADER: usize = 8;
 
-/// A file of images and the file of their labels, of which the headers were read and found good.
+/// An image file and its label file, with valid headers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdxPair {
     images: PathBuf,
@@ -38,7 +38,7 @@ impl IdxPair {
     /// Reads the two headers.
     ///
     /// # Errors
-    /// When a header is not one, states more than its file can hold, or the two disagree.
+    /// When a header is invalid, states more than its file can contain, or the two disagree.
     pub fn open(images: &Path, labels: &Path) -> Result<IdxPair, DataError> {
         let mut pair =
             IdxPair { images: images.to_path_buf(), labels: labels.to_path_buf(), count: 0, height: 0, width: 0 };
@@ -66,12 +66,12 @@ impl IdxPair {
         ImageShape { channels: 1, height: self.height, width: self.width }
     }
 
-    /// File of the labels.
+    /// Path of the label file.
     pub fn labels_path(&self) -> &Path {
         &self.labels
     }
 
-    /// File of the images.
+    /// Path of the image file.
     pub fn images_path(&self) -> &Path {
         &self.images
     }
@@ -79,7 +79,7 @@ impl IdxPair {
     /// Reads all images and labels.
     ///
     /// # Errors
-    /// When a file is damaged, is longer or shorter than its header says, or holds a label that is no class.
+    /// When a file is damaged, does not have the size that its header states, or contains an invalid label.
     pub fn load(&self, prefix: &'static str, classes: usize, progress: Progress) -> Result<Packed, DataError> {
         let labels = self.read_labels(classes)?;
         let (images_file, [count, height, width]) = self.images()?;
@@ -94,7 +94,7 @@ impl IdxPair {
     /// Reads all labels.
     ///
     /// # Errors
-    /// When the file is damaged, is longer or shorter than its header says, or holds a label that is no class.
+    /// When the file is damaged, does not have the size that its header states, or contains an invalid label.
     pub fn read_labels(&self, classes: usize) -> Result<Vec<u16>, DataError> {
         let (labels_file, label_count) = self.labels()?;
         if label_count as usize != self.count {
@@ -141,7 +141,7 @@ fn number(header: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }
 
-/// The whole content of a file of labels, where it is sound and has this size.
+/// The content of a label file, if it is valid and has this size.
 pub fn labels_content(path: &Path, bytes: usize) -> Option<Vec<u8>> {
     let mut file = IdxFile::open(path).ok()?;
     let header: [u8; LABELS_HEADER] = file.header().ok()?;
@@ -150,7 +150,7 @@ pub fn labels_content(path: &Path, bytes: usize) -> Option<Vec<u8>> {
     Some([&header[..], &file.read_all(data, |_| ()).ok()?].concat())
 }
 
-/// What the first four bytes of an IDX file say: two zeros, the kind of numbers, the number of dimensions.
+/// Describes the first four bytes of an IDX file: two zeros, the value type, the number of dimensions.
 fn described(magic: u32) -> Option<String> {
     let [0, 0, kind, dimensions @ 1..=4] = magic.to_be_bytes() else { return None };
     let kind = match kind {
@@ -166,7 +166,7 @@ fn described(magic: u32) -> Option<String> {
 }
 
 fn check_magic(found: u32, expected: u32, holds: &'static str, path: &Path) -> Result<(), DataError> {
-    // Images in place of labels, or the other way round, are another file; any other good start is another kind.
+    // Swapped image and label files are reported as such; any other valid start is another value type.
     let is_swapped = [IMAGES_MAGIC, LABELS_MAGIC].contains(&found);
     if let (Some(other), Some(expected), false) = (described(found), described(expected), is_swapped) {
         return Err(DataError::IdxKind { path: path.to_path_buf(), holds, found: other, expected });
@@ -177,7 +177,7 @@ fn check_magic(found: u32, expected: u32, holds: &'static str, path: &Path) -> R
     Ok(())
 }
 
-/// An open file, raw or gzipped (told by its first bytes), and how far it was read.
+/// An open file, raw or gzipped (recognized by its first bytes), and the read position.
 struct IdxFile {
     path: PathBuf,
     reader: Box<dyn Read>,
@@ -213,7 +213,7 @@ impl IdxFile {
         Ok(header)
     }
 
-    /// Refuses a header that states more than the file can hold, before anything is allocated for it.
+    /// Refuses a header that states more than the file can contain, before any allocation.
     fn check_size(&self, header_len: usize, data_len: u64) -> Result<(), DataError> {
         if data_len > BYTES_MAX {
             return Err(DataError::TooLarge { path: self.path.clone(), bytes: data_len, limit: BYTES_MAX });
@@ -222,14 +222,15 @@ impl IdxFile {
         let found = match self.gzipped {
             false if stated != self.file_len => format!("the file has {}", self.file_len),
             true if stated > self.file_len.saturating_mul(INFLATION_MAX) => {
-                format!("a gzip file of {} cannot hold so many", self.file_len)
+                format!("a gzip file of {} cannot contain so many", self.file_len)
             }
             _ => return Ok(()),
         };
         Err(DataError::StatedSize { path: self.path.clone(), stated, found })
     }
 
-    /// Reads the `len` bytes that the header states, and makes sure that they are all; `report` hears how many came.
+    /// Reads the `len` bytes that the header states, and checks that the file ends there; `report` is called with the number of
+    /// bytes read.
     fn read_all(mut self, len: usize, report: impl Fn(usize)) -> Result<Vec<u8>, DataError> {
         let mut bytes = room_for(len)?;
         let stated = (self.header_len + len) as u64;
@@ -238,7 +239,7 @@ impl IdxFile {
         let mut at = 0;
         while at < len {
             let end = len.min(at + (1 << 20));
-            bytes.resize(end, 0); // Memory is touched no sooner than data comes for it.
+            bytes.resize(end, 0); // Touches memory only when data has arrived.
             let found = self.fill(&mut bytes[at..end])?;
             if found < end - at {
                 return Err(wrong_size(&self, format!("it ends after {}", self.header_len + at + found)));
@@ -246,7 +247,7 @@ impl IdxFile {
             at = end;
             report(at);
         }
-        // Reading on to the end also makes the decompressor compare its checksum.
+        // Reading to the end also verifies the gzip checksum.
         if self.fill(&mut [0])? > 0 {
             return Err(wrong_size(&self, "more follow".to_string()));
         }
@@ -266,7 +267,7 @@ impl IdxFile {
     }
 }
 
-/// Reads until the buffer is full or the file ends, and returns how many bytes came.
+/// Reads until the buffer is full or the file ends, and returns the number of bytes.
 fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut at = 0;
     while at < buffer.len() {
@@ -280,14 +281,14 @@ fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(at)
 }
 
-/// Allocates, and says so where that is not possible.
+/// Allocates, or returns an error if memory is insufficient.
 fn room_for(len: usize) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(len).map_err(|_| DataError::Memory { bytes: len as u64 })?;
     Ok(bytes)
 }
 
-/// Allocates zeros, and says so where that is not possible.
+/// Allocates zeros, or returns an error if memory is insufficient.
 pub fn zeros(len: usize) -> Result<Vec<u8>, DataError> {
     let mut bytes = room_for(len)?;
     bytes.resize(len, 0);
@@ -313,7 +314,7 @@ mod tests {
         IdxPair::open(&images_path, &labels_path)?.load("train", 10, &|_, _| ())
     }
 
-    /// The error of a pair of files, without the folder they lay in.
+    /// The error of a pair of files, without their folder.
     fn refused(images: &[u8], labels: &[u8]) -> String {
         let error = read(images, labels).err().expect("the files are bad");
         assert!(error.hint().is_some());
@@ -353,21 +354,21 @@ mod tests {
         let with = |kind: u8, dimensions: u8, of: &[u8]| [&[0, 0, kind, dimensions], &of[4..]].concat();
         assert_eq!(
             refused(&with(0x0D, 3, &images), &labels),
-            "the file holds 32-bit floats in 3 dimensions, but IDX images are unsigned bytes in 3 dimensions (images)"
+            "the file contains 32-bit floats in 3 dimensions, but IDX images are unsigned bytes in 3 dimensions (images)"
         );
         assert_eq!(
             refused(&with(0x08, 4, &images), &labels),
-            "the file holds unsigned bytes in 4 dimensions, but IDX images are unsigned bytes in 3 dimensions (images)"
+            "the file contains unsigned bytes in 4 dimensions, but IDX images are unsigned bytes in 3 dimensions (images)"
         );
         assert_eq!(
             refused(&images, &with(0x0C, 1, &labels)),
-            "the file holds 32-bit integers in 1 dimension, but IDX labels are unsigned bytes in 1 dimension (labels)"
+            "the file contains 32-bit integers in 1 dimension, but IDX labels are unsigned bytes in 1 dimension (labels)"
         );
         assert!(refused(&with(0x0F, 3, &images), &labels).starts_with("the file starts with 0x00000f03, but IDX"));
     }
 
     #[test]
-    fn a_file_shorter_or_longer_than_its_header_says_is_refused() {
+    fn a_file_with_another_size_than_its_header_states_is_refused() {
         let (images, labels) = (idx_images(13, 7, 5), idx_labels(13));
         let longer = [&images[..], &[0]].concat();
         let whole = images.len();
@@ -396,7 +397,7 @@ mod tests {
             refused(&checksum, &labels),
             "the gzip data is damaged: corrupt gzip stream does not have a matching checksum (images)"
         );
-        // A flipped bit is seen, if only by the checksum, or harmless: a few bits pad. The first ten bytes hold times.
+        // A flipped bit is detected, at least by the checksum, or is padding. The first ten bytes contain times.
         let good = read(&whole, &labels).unwrap().pixels;
         for bit in 8 * 10..8 * whole.len() {
             let mut flipped = whole.clone();
@@ -406,13 +407,13 @@ mod tests {
     }
 
     #[test]
-    fn images_and_labels_must_be_equally_many() {
+    fn numbers_of_images_and_labels_must_be_equal() {
         let error = read(&idx_images(13, 7, 5), &idx_labels(11)).err().unwrap().to_string();
         assert!(error.starts_with("13 images in ") && error.contains(", but 11 labels ("), "{error}");
     }
 
     #[test]
-    fn a_label_that_is_no_class_is_refused() {
+    fn an_invalid_label_is_refused() {
         let mut labels = idx_labels(13);
         labels[LABELS_HEADER + 4] = 10;
         assert_eq!(
@@ -430,7 +431,7 @@ mod tests {
         assert_eq!(refused(&header, &labels), "the header states 47040016 bytes, but the file has 16 (images)");
         let small = gzip(&header);
         let expected =
-            format!("the header states 47040016 bytes, but a gzip file of {} cannot hold so many", small.len());
+            format!("the header states 47040016 bytes, but a gzip file of {} cannot contain so many", small.len());
         assert_eq!(refused(&small, &labels), format!("{expected} (images)"));
         let header: Vec<u8> = stating([u32::MAX, 4096, 4096]);
         assert_eq!(
@@ -445,7 +446,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_makes_the_program_panic_or_allocate_more_than_the_file_can_hold(
+        fn no_header_causes_a_panic_or_an_allocation_larger_than_the_file(
             magic in prop_oneof![Just(0x0803u32), any::<u32>()],
             sizes in prop::array::uniform3(prop_oneof![0u32..9, any::<u32>()]),
             tail in prop::collection::vec(any::<u8>(), 0..200),
@@ -458,7 +459,7 @@ mod tests {
             let path = folder.path().join("images");
             fs::write(&path, &bytes).unwrap();
             let pair = IdxPair { images: path.clone(), labels: path, count: 0, height: 0, width: 0 };
-            // All allocations for images follow the sizes that `images` lets pass.
+            // All allocations for images have sizes that passed this check.
             if let Ok((file, sizes)) = pair.images() {
                 let len: u64 = sizes.iter().map(|n| u64::from(*n)).product();
                 prop_assert!(len <= INFLATION_MAX * bytes.len() as u64);

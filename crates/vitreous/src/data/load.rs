@@ -1,4 +1,4 @@
-//! Brings the images of the splits asked for into memory, and no others.
+//! Loads the images of the requested splits into memory, and no others.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use super::{DataError, Progress, Split, SplitName};
 use crate::config::data::DataSpec;
 use crate::numbers::hexadecimal;
 
-/// Seed of the built-in digits. A constant: they are one data set, whatever the seed of the run.
+/// Seed of the built-in digits. A constant: they are one data set for every seed of a run.
 const DIGITS_SEED: u64 = 1;
 
 /// Which splits to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// What training needs. The test split stays closed.
+    /// Train and validation. Test images are not read.
     TrainAndValidation,
     /// The test split, for `evaluate`.
     Test,
@@ -36,26 +36,26 @@ impl Wanted {
 /// Images in memory.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// Images that train, where asked for.
+    /// Training images, if requested.
     pub train: Option<Split>,
-    /// Images that validate, where asked for and any do.
+    /// Validation images, if requested and there are any.
     pub validation: Option<Split>,
-    /// Images of the test split, where asked for.
+    /// Test images, if requested.
     pub test: Option<Split>,
-    /// Pictures left out because they cannot be decoded.
+    /// Skipped images, which cannot be decoded.
     pub skipped: Vec<SkippedImage>,
     /// SHA-256, in hexadecimal, over names, labels and pixels of what was loaded, in order.
     pub fingerprint: String,
-    /// Hashes without the names, of a folder's images: others have no names that could change.
+    /// Hashes without names, for image folders only: other images have fixed names.
     pub content: Option<ContentHashes>,
-    /// Of a folder that is split by its files' bytes, the images that are not on the side of their hash.
+    /// For a folder split by its files' bytes: how many images were moved against their hash.
     pub forced: Option<Forced>,
 }
 
-/// Loads the splits asked for, with several threads where pictures are decoded.
+/// Loads the requested splits; image files are decoded on several threads.
 ///
 /// # Errors
-/// When a split asked for is not there, a file is damaged, or the images do not fit into memory.
+/// When a requested split does not exist, a file is damaged, or the images do not fit into memory.
 pub fn load(
     spec: &DataSpec,
     facts: &Facts,
@@ -155,7 +155,7 @@ fn digits(spec: &DataSpec, facts: &Facts) -> Vec<(SplitName, Split)> {
     ]
 }
 
-/// Decodes only the pictures of the splits that are wanted.
+/// Decodes only the images of the requested splits.
 fn load_folder(
     spec: &DataSpec,
     facts: &Facts,
@@ -203,7 +203,7 @@ fn load_folder(
         }
         let mut is_left = vec![false; facts.class_names.len()];
         good.iter().for_each(|place| is_left[usize::from(pictures[*place as usize].label)] = true);
-        // Nothing is learned from the other splits, so a class without pictures does no harm there.
+        // Only train needs images of every class.
         let missing = part.iter().find(|picture| !is_left[usize::from(picture.label)]);
         if let Some(picture) = missing.filter(|_| name == SplitName::Train) {
             let path = picture.path(&listing.root);
@@ -229,7 +229,7 @@ mod tests {
         (0..split.len()).map(|i| split.label(i)).collect()
     }
 
-    /// `photos/` with three classes; the number of a class is the green of its pictures.
+    /// `photos/` with three classes; the label of a class is the green value of its images.
     fn write_photos(folder: &Path) {
         for (class, green) in [("ant", 0), ("bee", 100), ("cow", 200)] {
             write_class(&folder.join("photos").join(class), 20, green);
@@ -311,10 +311,10 @@ mod tests {
     }
 
     #[test]
-    fn training_never_opens_test_pictures_or_test_labels() {
+    fn training_never_opens_test_images_or_test_labels() {
         let folder = tempfile::tempdir().unwrap();
         write_mnist(folder.path());
-        // Good headers, bad labels: seen only by who reads them.
+        // Valid headers, invalid labels: an error only if the labels are read.
         let bad_labels = [&[0, 0, 8, 1, 0, 0, 0, 23][..], &[99; 23]].concat();
         write(&folder.path().join("t10k-labels-idx1-ubyte"), &bad_labels);
         let spec = spec("mnist", folder.path());
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_split_asked_for_is_loaded() {
+    fn only_the_requested_split_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
         write_cifar(folder.path());
         write_photos(folder.path());
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_without_good_pictures_does_harm_only_where_it_is_learned() {
+    fn a_class_without_valid_images_is_an_error_only_in_train() {
         let folder = tempfile::tempdir().unwrap();
         let photos = folder.path().join("photos");
         for class in ["train/cat", "train/dog", "val/cat", "val/dog", "test/cat", "test/dog"] {
@@ -357,22 +357,22 @@ mod tests {
         }
         let skipping = DataSpec { skip_bad_images: true, ..spec("photos", folder.path()) };
         for split in ["val", "test"] {
-            write(&photos.join(split).join("dog/0.png"), b"no picture");
+            write(&photos.join(split).join("dog/0.png"), b"not an image");
         }
         let (_, images) = loaded(&skipping, Wanted::TrainAndValidation).unwrap();
         assert_eq!((images.validation.unwrap().len(), images.skipped.len()), (1, 1));
         let (_, images) = loaded(&skipping, Wanted::Test).unwrap();
         assert_eq!(classes_of(&images.test.unwrap()), [0]);
-        write(&photos.join("test/cat/0.png"), b"no picture");
+        write(&photos.join("test/cat/0.png"), b"not an image");
         let error = loaded(&skipping, Wanted::Test).unwrap_err().to_string();
-        assert_eq!(error, format!("the test split has no image that can be decoded ({})", photos.display()));
-        write(&photos.join("train/dog/0.png"), b"no picture");
+        assert_eq!(error, format!("no image of the test split can be decoded ({})", photos.display()));
+        write(&photos.join("train/dog/0.png"), b"not an image");
         let error = loaded(&skipping, Wanted::TrainAndValidation).unwrap_err();
         assert!(matches!(error, DataError::BrokenClass { .. }), "{error}");
     }
 
     #[test]
-    fn a_split_that_is_not_there_is_named() {
+    fn a_missing_split_is_named() {
         let folder = tempfile::tempdir().unwrap();
         write_photos(folder.path());
         let photos = spec("photos", folder.path());
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_its_own_validates_whatever_the_fraction() {
+    fn a_validation_folder_is_used_for_any_fraction() {
         let folder = tempfile::tempdir().unwrap();
         for (class, green) in [("train/ant", 0), ("train/bee", 100), ("val/bee", 200)] {
             write_class(&folder.path().join("photos").join(class), 5, green);
@@ -400,16 +400,16 @@ mod tests {
     }
 
     #[test]
-    fn bad_pictures_are_left_out_and_counted_when_asked_to() {
+    fn invalid_images_are_skipped_and_counted_on_request() {
         let folder = tempfile::tempdir().unwrap();
         write_photos(folder.path());
         for name in ["ant/3.png", "cow/0.png"] {
-            write(&folder.path().join("photos").join(name), b"no picture");
+            write(&folder.path().join("photos").join(name), b"not an image");
         }
         let photos = spec("photos", folder.path());
         let error = loaded(&photos, Wanted::TrainAndValidation).unwrap_err();
         let place = folder.path().join("photos").join("ant/3.png");
-        let expected = "the image cannot be decoded: it is no JPEG, PNG, WebP or BMP picture";
+        let expected = "the image cannot be decoded: not a JPEG, PNG, WebP or BMP file";
         assert_eq!(error.to_string(), format!("{expected} ({})", place.display()));
         let skipping = DataSpec { skip_bad_images: true, ..photos };
         let (facts, loaded_) = loaded(&skipping, Wanted::TrainAndValidation).unwrap();
@@ -422,13 +422,13 @@ mod tests {
                 assert!(split.image_name(i).ends_with(&format!("/{}.png", split.pixels(i)[0])));
             }
         }
-        (0..20).for_each(|i| write(&folder.path().join(format!("photos/bee/{i}.png")), b"no picture"));
+        (0..20).for_each(|i| write(&folder.path().join(format!("photos/bee/{i}.png")), b"not an image"));
         let error = loaded(&skipping, Wanted::TrainAndValidation).unwrap_err();
-        assert!(error.to_string().starts_with("class `bee` has no image that can be decoded ("), "{error}");
+        assert!(error.to_string().starts_with("no image of class `bee` can be decoded ("), "{error}");
     }
 
     #[test]
-    fn the_fingerprint_tells_whether_anything_changed() {
+    fn the_fingerprint_changes_with_any_change() {
         let folder = tempfile::tempdir().unwrap();
         write_photos(folder.path());
         let photos = spec("photos", folder.path());
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_and_drawn_data_keep_their_splits_for_ever() {
+    fn the_splits_of_packed_and_drawn_data_never_change() {
         let folder = tempfile::tempdir().unwrap();
         write_mnist(folder.path());
         write_cifar(folder.path());
@@ -452,7 +452,7 @@ mod tests {
             let spec = DataSpec { limit_train: Some(37), val_fraction: 0.2, ..spec(name, folder.path()) };
             loaded(&spec, Wanted::TrainAndValidation).unwrap().1.fingerprint[..16].to_string()
         };
-        // Those of the commit before folders were split by content.
+        // From the commit before folders were split by content.
         assert_eq!(
             ["digits", "mnist", "cifar10"].map(fingerprint),
             ["d69660717457cd74", "8aa6e8c68e986ba8", "e6c727dbe9d02807"]
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_counts_every_class_and_opens_no_test_picture() {
+    fn a_summary_counts_every_class_and_opens_no_test_image() {
         let folder = tempfile::tempdir().unwrap();
         for (class, count) in [("train/ant", 7), ("train/bee", 5), ("val/ant", 3), ("test/bee", 2)] {
             write_class(&folder.path().join("photos").join(class), count, 0);

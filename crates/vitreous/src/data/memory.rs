@@ -1,4 +1,4 @@
-//! What loading a data set takes of memory, known before a picture is decoded.
+//! How much memory loading a data set needs, known before an image is decoded.
 
 use super::cifar::CifarFiles;
 use super::idx::IdxPair;
@@ -6,7 +6,7 @@ use super::source::Source;
 use super::{Facts, Wanted, decoding_bytes};
 
 impl Facts {
-    /// Bytes of the images that are in memory when these splits are loaded: of packed files, all that they hold.
+    /// Bytes of the images in memory when these splits are loaded; packed files are loaded whole.
     pub fn image_bytes(&self, wanted: Wanted) -> u64 {
         let is_test = wanted == Wanted::Test;
         let images = match &self.source {
@@ -20,8 +20,8 @@ impl Facts {
         images as u64 * self.shape.len() as u64
     }
 
-    /// Bytes that are held beside the images while pictures of these splits are decoded on so many threads: what the
-    /// largest of them take together.
+    /// Bytes needed in addition to the images while image files of these splits are decoded on `threads` threads: the sum
+    /// over the largest files.
     pub fn decoding_bytes(&self, wanted: Wanted, threads: usize) -> u64 {
         let Source::Folder(listing) = &self.source else { return 0 };
         let [first, second] = match wanted {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_with_names_that_are_not_unicode_count_too() {
+    fn images_with_names_that_are_not_unicode_are_counted() {
         let root = class_folders(&["cat", "dog"]);
         let bytes = || {
             let spec = spec(root.path().to_str().unwrap(), root.path());

@@ -1,8 +1,8 @@
 //! Images and their labels: from IDX, CIFAR and image files or drawn by the program, kept as bytes in memory.
 //!
-//! Three steps, each whole before the next: [`DataSpec::check`](crate::config::data::DataSpec::check) looks at the
-//! words alone, [`inspect`] at listings and file headers, [`load`] at the pictures. The test split is loaded only
-//! when asked for by name.
+//! Three steps, each complete before the next: [`DataSpec::check`](crate::config::data::DataSpec::check) checks the
+//! config alone, [`inspect`] reads listings and file headers, [`load`] reads the images. The test split is loaded only
+//! on request.
 
 pub mod augment;
 pub mod digits;
@@ -52,25 +52,25 @@ pub use pixel_ranges::PixelRanges;
 pub use places::idx_spellings;
 pub use source::{FOLDER_IMAGE_SIZE, Facts, class_count, inspect, inspect_other, known_shape};
 pub use split::Split;
-pub use walk::{Files, PassedOver};
+pub use walk::{Files, Ignored};
 
 pub use crate::data_sets::ImageShape;
 
 /// Called while images are read, from any thread, with the number of images done and their total.
 pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
-/// The part an image plays.
+/// A split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitName {
-    /// The model learns from it.
+    /// For training.
     Train,
-    /// Training is watched, and the best weights chosen, by it.
+    /// For monitoring the training and choosing the best weights.
     #[serde(alias = "val")]
     Validation,
-    /// Only `evaluate` sees it.
+    /// Only for `evaluate`.
     Test,
-    /// An image of a folder without splits, of which `evaluate` takes all.
+    /// All images of a folder without splits, for `evaluate`.
     All,
 }
 

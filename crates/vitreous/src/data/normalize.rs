@@ -1,4 +1,4 @@
-//! How bytes become the numbers a model sees: `(byte / 255 - mean) / std`, channel by channel.
+//! How bytes become the input of a model: `(byte / 255 - mean) / std`, channel by channel.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub struct Normalization {
 }
 
 impl Normalization {
-    /// Takes the spec's numbers, and measures on the train split what the spec does not give.
+    /// Uses the spec's values, and measures missing ones on the train split.
     pub fn new(spec: &DataSpec, train: &Split) -> Normalization {
         match (&spec.mean, &spec.std) {
             (Some(mean), Some(std)) => Normalization { mean: mean.clone(), std: std.clone() },
@@ -26,8 +26,8 @@ impl Normalization {
         }
     }
 
-    /// Measures a split. The sums are integers, so nothing depends on their order. A channel that never changes gets
-    /// standard deviation 1, so that it can be divided by. Those of built-in digits are known, as drawing all of them would take a second.
+    /// Measures a split. Sums are integers, so their order does not matter. The standard deviation of a constant channel
+    /// is 1, to avoid division by 0. The values of built-in digits are constants, because drawing all digits takes a second.
     pub fn measured(split: &Split) -> Normalization {
         if let Some((mean, std)) = split.known_mean_and_std() {
             return Normalization { mean: vec![mean], std: vec![std] };
@@ -37,7 +37,7 @@ impl Normalization {
         let mut sums = vec![(0u64, 0u64); shape.channels];
         for i in 0..split.len() {
             for (pixels, (sum, squares)) in split.pixels(i).chunks_exact(plane).zip(&mut sums) {
-                // Short runs keep both sums within 32 bits, which is what vectorises.
+                // Short chunks keep both sums within 32 bits, which the compiler can vectorize.
                 for run in pixels.chunks(1 << 14) {
                     *sum += u64::from(run.iter().map(|&p| u32::from(p)).sum::<u32>());
                     *squares += u64::from(run.iter().map(|&p| u32::from(p) * u32::from(p)).sum::<u32>());
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn mean_and_deviation_are_those_of_the_split_channel_by_channel() {
+    fn mean_and_deviation_are_measured_per_channel() {
         let shape = ImageShape { channels: 3, height: 2, width: 1 };
         let train =
             split(shape, vec![0, 255, 51, 51, 0, 0, 99, 99, 99, 99, 99, 99, 255, 0, 153, 153, 255, 0], vec![0, 2]);
@@ -83,13 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_never_changes_can_still_be_divided_by() {
+    fn a_constant_channel_has_deviation_1() {
         let shape = ImageShape { channels: 1, height: 3, width: 5 };
         assert_eq!(Normalization::measured(&split(shape, vec![77; 30], vec![0, 1])).std, [1.0]);
     }
 
     #[test]
-    fn given_numbers_are_taken_and_missing_ones_measured() {
+    fn given_values_are_used_and_missing_ones_measured() {
         let train = split(ImageShape { channels: 1, height: 1, width: 2 }, vec![0, 255], vec![0]);
         let spec = DataSpec { mean: Some(vec![0.1307]), ..DataSpec::default() };
         assert_eq!(Normalization::new(&spec, &train), Normalization { mean: vec![0.1307], std: vec![0.5] });

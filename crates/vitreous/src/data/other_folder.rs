@@ -1,5 +1,5 @@
-//! Folders of pictures that a model was not trained on and is asked about: any of the splits, or none, and any of the
-//! classes, even a single one.
+//! Image folders that a model was not trained on, for `evaluate`: with any splits or none, and any classes, even a single
+//! one.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -19,22 +19,22 @@ impl Facts {
 }
 
 impl Listing {
-    /// Lists a folder of which nothing is learned; of its classes, those that `classes` lists by name.
+    /// Lists a folder that is not used for training; with `classes`, only these classes.
     ///
     /// # Errors
-    /// When it has no classes, or a class has no pictures.
+    /// When it has no classes, or a class has no images.
     pub fn of_other(root: &Path, classes: Option<&ClassSubset>) -> Result<Listing, DataError> {
         let (folders, runs) = without_runs(subfolders(root)?);
         let mut splits = split_folders(root, &folders)?;
         if splits[0].is_none() {
-            // A class may be called `test`; a folder of class folders is a split.
+            // A class may be named `test`; a folder of class folders is a split.
             for split in &mut splits {
                 let has_classes = split.as_ref().map(|split| subfolders(&split.path)).transpose()?;
                 split.take_if(|_| has_classes.is_none_or(|classes| classes.is_empty()));
             }
         }
         let is_split = splits.iter().any(Option::is_some);
-        // Of two spellings of one name in two splits, the first counts.
+        // If two splits spell a name differently, the first spelling is used.
         let mut names = BTreeMap::new();
         let mut add = |classes: &[Entry]| {
             for class in classes {
@@ -64,7 +64,7 @@ impl Listing {
         names.sort();
         let mut listing = Listing::empty(root, names)?;
         listing.run_folders = runs;
-        // Folders that are not of the table were left out on purpose.
+        // Other folders are ignored on purpose.
         if !is_split {
             listing.train = listing.split(None, &folders, root, true)?;
             return Ok(listing);
@@ -84,13 +84,13 @@ mod tests {
     use super::super::samples::class_folders as folder;
     use super::*;
 
-    /// Number of pictures of train, validation and test.
+    /// Numbers of images in train, validation and test.
     fn counts(listing: &Listing) -> [Option<usize>; 3] {
         [Some(listing.train.len()), listing.validation.as_ref().map(Vec::len), listing.test.as_ref().map(Vec::len)]
     }
 
     #[test]
-    fn any_of_the_splits_will_do_and_classes_are_those_of_all() {
+    fn any_split_is_enough_and_classes_are_those_of_all_splits() {
         let of = |classes: &[&str]| Listing::of_other(folder(classes).path(), None).unwrap();
         let test = of(&["test/cat", "test/dog"]);
         assert_eq!(
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_are_not_listed_are_passed_over() {
+    fn classes_that_are_not_listed_are_ignored() {
         let root = folder(&["test/cat", "test/dog", "test/emu"]);
         let listed = ClassSubset::Listed(names("dog"));
         let listing = Listing::of_other(root.path(), Some(&listed)).unwrap();

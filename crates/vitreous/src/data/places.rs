@@ -1,4 +1,4 @@
-//! The folders in which a known data set's files may lie, and which data set's files a folder holds.
+//! Where a known data set's files may be, and which known data set's files a folder contains.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,39 +15,39 @@ use crate::regular;
 /// Bytes of an IDX file of 60,000 labels.
 const TRAIN_LABELS_BYTES: usize = 60_008;
 
-/// The folders in which a known data set's files may lie.
+/// The folders in which a known data set's files may be.
 pub struct Places {
     set: &'static DataSet,
-    /// The folder that was named, if one was.
+    /// The folder given by the user, if any.
     dir: Option<PathBuf>,
     folders: Vec<PathBuf>,
-    /// Whether another file of the data set was found there.
-    is_beside: bool,
+    /// Whether other files of the data set were found there.
+    found_others: bool,
 }
 
 impl Places {
-    /// The folders of a data set in the folder that holds data sets, or that folder itself.
+    /// The folders of a data set in the data folder, and the data folder itself.
     pub fn new(spec: &DataSpec, set: &'static DataSet) -> Places {
         let dir = spec.dir.clone().unwrap_or_else(|| PathBuf::from("."));
         let mut places: Vec<PathBuf> = set.folders.iter().map(|folder| dir.join(folder)).collect();
-        // IDX data sets have files of the same names: a folder called after one is not another's.
+        // IDX data sets have equal file names: a folder named after one is not searched for another.
         let of_another = DATA_SETS.iter().any(|other| !set.folders.contains(&other.name) && dir.ends_with(other.name));
         if !of_another {
             places.push(dir);
         }
-        Places { set, dir: spec.dir.clone(), folders: places, is_beside: false }
+        Places { set, dir: spec.dir.clone(), folders: places, found_others: false }
     }
 
-    /// The folder of a file already found: a data set's files lie together.
-    pub fn beside(set: &'static DataSet, file: &Path) -> Places {
+    /// The folder of a file already found: a data set's files are in the same folder.
+    pub fn same_folder(set: &'static DataSet, file: &Path) -> Places {
         let folders = vec![file.parent().unwrap_or(Path::new(".")).to_path_buf()];
-        Places { set, dir: None, folders, is_beside: true }
+        Places { set, dir: None, folders, found_others: true }
     }
 
-    /// Finds a file, under the first of its spellings that is there.
+    /// Finds a file by the first of its spellings that exists.
     ///
     /// # Errors
-    /// When it is under none in any of the folders.
+    /// When none of them exists in any of the folders.
     pub fn find(&self, spellings: &[String]) -> Result<PathBuf, DataError> {
         for folder in &self.folders {
             for spelling in spellings {
@@ -65,18 +65,18 @@ impl Places {
             return Err(DataError::PythonCifar { name, path });
         }
         let (name, folders, dir) = (name.to_string(), self.folders.clone(), self.dir.clone());
-        Err(DataError::MissingFile { name, file: spellings[0].clone(), folders, dir, is_beside: self.is_beside })
+        Err(DataError::MissingFile { name, file: spellings[0].clone(), folders, dir, found_others: self.found_others })
     }
 }
 
-/// The spellings under which an IDX file is found in the wild.
+/// Common spellings of the name of an IDX file.
 pub fn idx_spellings(official: &str) -> [String; 4] {
     let dotted = official.replace("-idx", ".idx");
     [format!("{official}.gz"), official.to_string(), format!("{dotted}.gz"), dotted]
 }
 
-/// The known data set whose files a folder holds. IDX data sets are told apart by the checksum of their labels, and files
-/// with other labels by the folder's path.
+/// The known data set whose files a folder contains. IDX data sets are identified by the checksum of their labels, otherwise
+/// by the folder's path.
 pub fn known_files(folder: &Path) -> Option<&'static str> {
     let file =
         |official: &str| idx_spellings(official).map(|name| folder.join(name)).into_iter().find(|file| file.is_file());
@@ -105,8 +105,8 @@ fn named_after(folder: &Path) -> Option<&'static str> {
     names.into_iter().find(|(name, _)| parts.iter().any(|part| part.contains(name))).map(|(_, set)| set)
 }
 
-/// The known data set that a file of train labels belongs to. Labels are enough: the file is small, and no two sets have
-/// the same.
+/// The known data set of a training label file. Labels are enough: the file is small, and no two data sets have the
+/// same labels.
 pub fn whose_labels(labels: &Path) -> Option<&'static str> {
     let content = hexadecimal(&Sha256::digest(labels_content(labels, TRAIN_LABELS_BYTES)?));
     let file = regular::open(labels).ok().and_then(|file| {
@@ -122,7 +122,7 @@ pub fn whose_labels(labels: &Path) -> Option<&'static str> {
     DATA_SETS.iter().find(is_of).map(|set| set.name)
 }
 
-/// The file by which CIFAR's Python version is recognized, in a folder or where its archive unpacks.
+/// The file that identifies CIFAR's Python version, in a folder or in the archive's folder below.
 fn python_cifar(set: &DataSet, folder: &Path) -> Option<PathBuf> {
     let Format::Cifar(format) = &set.format else { return None };
     let (inside, file) = format.python_file;
@@ -138,7 +138,7 @@ mod tests {
     use super::super::{DataError, inspect};
     use super::*;
 
-    /// The error and the hint of looking at a data set in a folder that is called `here`.
+    /// Error and hint of a data set in a folder that is shown as `here`.
     fn refused(name: &str, dir: Option<&Path>, here: &Path) -> [String; 2] {
         let error = inspect(&DataSpec { dir: dir.map(Path::to_path_buf), ..spec(name, here) }).expect_err("bad data");
         let shown = |text: String| text.replace(here.to_str().unwrap(), "here");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_data_folder_that_is_not_there_is_told_from_one_without_the_files() {
+    fn a_missing_data_folder_and_missing_files_are_different_errors() {
         let here = tempfile::tempdir().unwrap();
         let there = here.path().join("none");
         for name in ["mnist", "cifar10", "my-photos"] {
@@ -165,14 +165,14 @@ mod tests {
             file: String::new(),
             folders: Vec::new(),
             dir: None,
-            is_beside: false,
+            found_others: false,
         };
         let expected = "name its folder with data.dir, or download it: data fetch \"mnist\"";
         assert_eq!(error.hint().as_deref(), Some(expected));
     }
 
     #[test]
-    fn a_file_that_is_missing_beside_the_others_is_to_be_put_there() {
+    fn a_single_missing_file_is_to_be_added_to_the_others() {
         let here = tempfile::tempdir().unwrap();
         write_cifar(&here.path().join("cifar10"));
         fs::remove_file(here.path().join("cifar10/data_batch_4.bin")).unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn known_files_are_no_folder_of_pictures() {
+    fn known_files_are_not_an_image_folder() {
         let here = tempfile::tempdir().unwrap();
         write_mnist(&here.path().join("sets/mnist"));
         write_mnist(&here.path().join("sets/fashion-mnist"));
@@ -190,7 +190,7 @@ mod tests {
         let of = |folder: &str| refused(here.path().join(folder).to_str().unwrap(), None, here.path());
         let expected = |name: &str, folder: &str| {
             let hint = format!("use data.name = \"{name}\" data.dir = here/{folder}");
-            [format!("this folder holds the files of {name}, not folders of images (here/{folder})"), hint]
+            [format!("this folder contains the files of {name}, not class folders (here/{folder})"), hint]
         };
         assert_eq!(of("sets/mnist"), expected("mnist", "sets/mnist"));
         assert_eq!(of("sets/fashion-mnist"), expected("fashion-mnist", "sets/fashion-mnist"));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_around_the_data_is_seen_through() {
+    fn class_folders_one_level_deeper_are_suggested() {
         let here = tempfile::tempdir().unwrap();
         for class in ["wrap/p1/cat", "wrap/p1/dog"] {
             write_class(&here.path().join(class), 2, 0);

@@ -1,12 +1,13 @@
-//! Scales pictures in integer arithmetic, so that a file gives the same bytes on every machine.
-//! Source: Pillow's `Resample.c` with the bilinear (triangle) filter, which widens when it shrinks; the same bytes.
+//! Scales images in integer arithmetic, so that a file gives the same bytes on every machine.
+//! Source: Pillow's `Resample.c` with the bilinear (triangle) filter, which is wider when shrinking; the bytes
+//! are equal.
 
 use std::collections::VecDeque;
 
-/// Bits after the point of a filter weight, as in Pillow.
+/// Fraction bits of a filter weight, as in Pillow.
 const WEIGHT_BITS: u32 = 22;
 
-/// What one pixel of a scaled picture is made of, along one axis.
+/// The source pixels of one output pixel along one axis, with their weights.
 struct Tap {
     /// First source pixel.
     start: usize,
@@ -17,29 +18,29 @@ struct Tap {
 impl Tap {
     /// Pixel `place` of `from` pixels scaled to `to`.
     fn new(place: usize, from: usize, to: usize) -> Tap {
-        // Without this a pixel would also reach for its neighbor, with weight 0.
+        // Otherwise the neighboring pixel would be included, with weight 0.
         if from == to {
             return Tap { start: place, weights: vec![1 << WEIGHT_BITS] };
         }
         let scale = from as f64 / to as f64;
         let support = scale.max(1.0);
-        let centre = (place as f64 + 0.5) * scale;
-        let start = (centre - support + 0.5).max(0.0) as usize;
-        let end = ((centre + support + 0.5) as usize).min(from);
-        let share = |source: usize| (1.0 - ((source as f64 - centre + 0.5) / support).abs()).max(0.0);
+        let center = (place as f64 + 0.5) * scale;
+        let start = (center - support + 0.5).max(0.0) as usize;
+        let end = ((center + support + 0.5) as usize).min(from);
+        let share = |source: usize| (1.0 - ((source as f64 - center + 0.5) / support).abs()).max(0.0);
         let total: f64 = (start..end).map(share).sum();
         let weight = |source| (0.5 + share(source) / total * f64::from(1 << WEIGHT_BITS)) as i32;
         Tap { start, weights: (start..end).map(weight).collect() }
     }
 }
 
-/// Scales a picture to `scaled` and cuts `wanted` pixels out at `offset`; all sizes are (width, height).
+/// Scales an image to `scaled` and crops `wanted` pixels at `offset`; all sizes are (width, height).
 ///
 /// # Shapes
 /// - `pixels`: `[height, width, channels]`, as in image files; the same order is returned.
 ///
 /// # Panics
-/// When a size is 0, the cut-out reaches outside, or `pixels` is not `size` pixels.
+/// When a size is 0, the crop reaches outside, or `pixels` is not `size` pixels.
 pub fn scale_and_cut(
     pixels: &[u8],
     channels: usize,
@@ -53,7 +54,7 @@ pub fn scale_and_cut(
     let columns: Vec<Tap> = (offset.0..offset.0 + wanted.0).map(|x| Tap::new(x, size.0, scaled.0)).collect();
     let row_len = wanted.0 * channels;
     let mut out = Vec::with_capacity(row_len * wanted.1);
-    // Across first, and only the rows that the second pass reads; few are kept at a time, however high the picture is.
+    // The first pass scales rows, and only those that the second pass reads; few are kept at a time.
     let mut narrow = vec![0; row_len];
     let mut pending: VecDeque<(Tap, Vec<i32>)> = VecDeque::new();
     let mut taps = (offset.1..offset.1 + wanted.1).map(|y| Tap::new(y, size.1, scaled.1)).peekable();
@@ -73,7 +74,7 @@ pub fn scale_and_cut(
                 *sum += i32::from(pixel) * weight;
             }
         }
-        // Rows end in the order in which they begin.
+        // Rows are completed in order.
         let ended = pending.iter().take_while(|(tap, _)| tap.start + tap.weights.len() == y + 1).count();
         out.extend(pending.drain(..ended).flat_map(|(_, sums)| sums).map(rounded));
         if out.len() == row_len * wanted.1 {
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn scaling_gives_the_bytes_of_pillow() {
-        // Pillow 13.0: Image.frombytes("RGB", size, picture).resize(to, Image.BILINEAR); the sum weighs by place.
+        // Pillow 13.0: Image.frombytes("RGB", size, image).resize(to, Image.BILINEAR); the sum weighs by place.
         let place_sum = |bytes: &[u8]| bytes.iter().enumerate().map(|(i, &b)| (i + 1) * usize::from(b)).sum::<usize>();
         let smaller = scaled((23, 17), (7, 5));
         assert_eq!(smaller[..12], [131, 117, 131, 124, 85, 152, 99, 110, 125, 108, 136, 137]);

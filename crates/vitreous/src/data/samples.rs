@@ -1,4 +1,4 @@
-//! Small data sets for the tests of this module, written to a folder that goes when the test ends.
+//! Small data sets for the tests of this module, written to a temporary folder.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +14,7 @@ use super::{DataError, Facts, Loaded, Wanted, inspect, load};
 use crate::advice::Explain;
 use crate::config::data::DataSpec;
 
-/// An IDX file of images; every byte tells its place.
+/// An IDX file of images; every byte is its index.
 pub fn idx_images(count: u32, height: u32, width: u32) -> Vec<u8> {
     let header = [0x0803, count, height, width].map(u32::to_be_bytes).concat();
     let pixels = (0..count * height * width).map(|i| (i * 7 % 251) as u8);
@@ -40,7 +40,7 @@ pub fn write(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Writes 53 train and 23 test images of 7x5 pixels as MNIST's files, the train set compressed.
+/// Writes 53 training and 23 test images of 7x5 pixels as MNIST's files, the train set compressed.
 pub fn write_mnist(folder: &Path) {
     write(&folder.join("train-images-idx3-ubyte.gz"), &gzip(&idx_images(53, 7, 5)));
     write(&folder.join("train-labels-idx1-ubyte.gz"), &gzip(&idx_labels(53)));
@@ -48,7 +48,7 @@ pub fn write_mnist(folder: &Path) {
     write(&folder.join("t10k-labels-idx1-ubyte"), &idx_labels(23));
 }
 
-/// CIFAR records of the labels `first`, `first` + 1, ... modulo 10; each image is filled with its place.
+/// CIFAR records of the labels `first`, `first` + 1, ... modulo 10; each image is filled with its index.
 pub fn cifar(first: usize, count: usize) -> Vec<u8> {
     let record = |i: usize| std::iter::once((i % 10) as u8).chain(std::iter::repeat_n(i as u8, 3072));
     (first..first + count).flat_map(record).collect()
@@ -74,28 +74,28 @@ pub fn write_cifar(folder: &Path) {
     write(&folder.join("test_batch.bin"), &cifar(0, 11));
 }
 
-/// A picture file of one color.
+/// An image file of one color.
 pub fn picture(format: ImageFormat, width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     RgbImage::from_pixel(width, height, image::Rgb(color)).write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 
-/// Writes `count` PNG pictures `0.png`, `1.png`, ... whose red tells their number and whose green is `green`.
+/// Writes `count` PNG images `0.png`, `1.png`, ... whose red value is their number and whose green value is `green`.
 pub fn write_class(folder: &Path, count: u8, green: u8) {
     for number in 0..count {
         write(&folder.join(format!("{number}.png")), &picture(ImageFormat::Png, 13, 11, [number, green, 0]));
     }
 }
 
-/// A folder with two pictures in each of the given class folders.
+/// A folder with two images in each of the given class folders.
 pub fn class_folders(classes: &[&str]) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     classes.iter().for_each(|class| write_class(&root.path().join(class), 2, 0));
     root
 }
 
-/// The error and the hint of listing a folder, as if it were called `photos`.
+/// Error and hint of listing a folder, which is shown as `photos`.
 pub fn listing_refused(root: &TempDir) -> (String, String) {
     let error = Listing::of(root.path(), None).expect_err("the folder is bad");
     let as_photos = |text: String| text.replace(root.path().to_str().unwrap(), "photos").replace('\\', "/");

@@ -1,4 +1,4 @@
-//! What a `[data]` table points at: facts from listings and file headers, before a picture is decoded.
+//! Facts about the data set of a `[data]` table, from listings and file headers, before an image is decoded.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::folder::Listing;
 use super::idx::IdxPair;
 use super::places::{Places, idx_spellings, known_files, whose_labels};
 use super::split::{Numbers, validation_count};
-use super::walk::{PassedOver, subfolders};
+use super::walk::{Ignored, subfolders};
 use super::{DataError, ImageShape};
 use crate::config::classes::ClassSubset;
 use crate::config::data::DataSpec;
@@ -18,7 +18,7 @@ use crate::data_sets::{self, CifarFormat, DataSet, Format};
 /// Size of a folder's images where the config gives none, in pixels.
 pub const FOLDER_IMAGE_SIZE: usize = 64;
 
-/// What is known of a data set before a picture is decoded.
+/// Facts about a data set, known before an image is decoded.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The data set's name or folder, as in the config.
@@ -27,28 +27,28 @@ pub struct Facts {
     pub class_names: Vec<String>,
     /// Shape of every image.
     pub shape: ImageShape,
-    /// Number of images that train, after the split and `limit_train`. Of a folder that is split by its files' bytes, what
-    /// `val_fraction` lets expect until [`Facts::divide`] has read them.
+    /// Number of training images, after the split and `limit_train`. For a folder split by its files' bytes, an estimate
+    /// from `val_fraction` until [`Facts::divide`] has read them.
     pub train: usize,
-    /// Number of images that validate; 0 without a validation split. As `train`.
+    /// Number of validation images; 0 without a validation split. As `train`.
     pub validation: usize,
-    /// Number of images of the test split; absent without one, and where only its labels could tell: when some classes
-    /// of a packed file are in use.
+    /// Number of test images; absent without a test split, and if only some classes of a packed file are in use,
+    /// because its labels are not read.
     pub test: Option<usize>,
-    /// Files in class folders that are not used.
-    pub passed_over: PassedOver,
-    /// Folders beside `train/` that are no split by their names.
+    /// Ignored files in class folders.
+    pub ignored: Ignored,
+    /// Folders next to `train/` whose names are not those of splits.
     pub ignored_folders: Vec<PathBuf>,
-    /// Folders that hold runs of this program.
+    /// Folders that contain runs of this program.
     pub run_folders: Vec<PathBuf>,
-    /// Pictures that lie beside class folders and not in one.
+    /// Number of images outside class folders.
     pub loose_pictures: usize,
-    /// Places of the classes in use among all of a packed file's or of the built-in digits; absent when all are.
+    /// Labels of the classes in use, for packed files and built-in digits; absent if all are in use.
     pub(super) places: Option<Vec<usize>>,
-    /// Number of classes, used or not.
+    /// Number of all classes, in use or not.
     pub(super) all_classes: usize,
     pub(super) source: Source,
-    /// Which images of a folder train and which validate, once that is known.
+    /// The training and validation images of a folder, once divided.
     pub(super) division: Option<Division>,
 }
 
@@ -62,7 +62,7 @@ pub enum Source {
 }
 
 impl Facts {
-    /// Whether the data set is a folder of pictures, of which only those that are used come into memory.
+    /// Whether the data set is an image folder, of which only the images in use are loaded.
     pub fn is_folder(&self) -> bool {
         matches!(self.source, Source::Folder(_))
     }
@@ -77,12 +77,12 @@ impl Facts {
         }
     }
 
-    /// New numbers of a packed file's classes where only some are in use.
+    /// New labels of a packed file's classes, if only some are in use.
     pub(super) fn numbers(&self) -> Option<Numbers> {
         self.places.as_ref().map(|places| Numbers::new(places, self.all_classes))
     }
 
-    /// Number of images of each class in the test split, where the listing tells it.
+    /// Number of images of each class in the test split, if the listing shows it.
     pub fn test_class_counts(&self) -> Option<Vec<usize>> {
         let Source::Folder(Listing { test: Some(test), .. }) = &self.source else { return None };
         let mut counts = vec![0; self.class_names.len()];
@@ -101,7 +101,7 @@ pub fn class_count(spec: &DataSpec) -> Result<Option<usize>, DataError> {
     Ok(Some(places.map_or(set.class_names.len(), |places| places.len())))
 }
 
-/// Shape of the images of a known data set; absent for a folder. IDX files themselves may say otherwise.
+/// Shape of the images of a known data set; absent for a folder. IDX files may have another shape.
 pub fn known_shape(name: &str) -> Option<ImageShape> {
     data_sets::data_set(name).map(|set| set.shape)
 }
@@ -113,14 +113,13 @@ fn official_names(set: &DataSet) -> Vec<String> {
 /// Reads listings and file headers.
 ///
 /// # Errors
-/// When the data set is not there, its files are damaged or lie, its classes do not fit together, or `mean` and `std`
-/// have not one value for each channel.
+/// When the data set does not exist, its files are damaged or inconsistent, its classes differ between splits, or `mean`
+/// or `std` does not have one value per channel.
 pub fn inspect(spec: &DataSpec) -> Result<Facts, DataError> {
     inspect_with(spec, Listing::of)
 }
 
-/// As [`inspect`], of data that a model was not trained on and is asked about: a folder may have any of the splits and
-/// any of the classes.
+/// As [`inspect`], for data that a model was not trained on: a folder may have any splits and any classes.
 ///
 /// # Errors
 /// As [`inspect`].
@@ -128,7 +127,7 @@ pub fn inspect_other(spec: &DataSpec) -> Result<Facts, DataError> {
     inspect_with(spec, Listing::of_other)
 }
 
-/// How a folder of pictures is listed.
+/// How an image folder is listed.
 type ListFolder = fn(&Path, Option<&ClassSubset>) -> Result<Listing, DataError>;
 
 fn inspect_with(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError> {
@@ -152,20 +151,20 @@ fn inspect_with(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError> {
 fn inspect_digits(spec: &DataSpec, set: &DataSet) -> Result<Facts, DataError> {
     let class_names = official_names(set);
     let places = chosen_places(spec, &class_names)?;
-    // Ten images in a row hold each class once.
+    // Ten consecutive images contain each class once.
     let classes = class_names.len();
     let part = places.as_ref().map_or(classes, Vec::len);
     let [count, test] = [digits::TRAIN_IMAGES, digits::TEST_IMAGES].map(|all| all / classes * part);
     Ok(packed_facts(spec, class_names, places, digits::SHAPE, count, Some(test), Source::Digits))
 }
 
-/// Places of the classes in use, where not all are.
+/// Labels of the classes in use, if not all are.
 fn chosen_places(spec: &DataSpec, names: &[String]) -> Result<Option<Vec<usize>>, DataError> {
     let places = spec.classes.as_ref().map(|classes| classes.places(names)).transpose();
     places.map_err(|error| DataError::Classes { name: spec.name.clone(), error })
 }
 
-/// How many of these labels are of classes in use.
+/// Number of labels whose class is in use.
 fn count_of(labels: &[u16], places: &[usize]) -> usize {
     labels.iter().filter(|label| places.contains(&usize::from(**label))).count()
 }
@@ -174,7 +173,7 @@ fn inspect_idx(spec: &DataSpec, set: &'static DataSet) -> Result<Facts, DataErro
     let class_names = official_names(set);
     let places = chosen_places(spec, &class_names)?;
     let train_images = Places::new(spec, set).find(&idx_spellings("train-images-idx3-ubyte"))?;
-    let here = Places::beside(set, &train_images);
+    let here = Places::same_folder(set, &train_images);
     let train = IdxPair::open(&train_images, &here.find(&idx_spellings("train-labels-idx1-ubyte"))?)?;
     if let Some(found) = whose_labels(train.labels_path()).filter(|found| *found != spec.name) {
         return Err(DataError::OtherKnownFiles { name: spec.name.clone(), found, path: train_images });
@@ -191,7 +190,7 @@ fn inspect_idx(spec: &DataSpec, set: &'static DataSet) -> Result<Facts, DataErro
     }
     let test_file = train_images.with_file_name("t10k-images-idx3-ubyte.gz");
     let (count, test_count) = match &places {
-        // Of the test split not even the labels are read here.
+        // The labels of the test split are not read here.
         Some(places) => (count_of(&train.read_labels(class_names.len())?, places), None),
         None => (train.count(), test.as_ref().map(IdxPair::count)),
     };
@@ -203,7 +202,7 @@ fn inspect_cifar(spec: &DataSpec, set: &'static DataSet, format: &'static CifarF
     let first = Places::new(spec, set).find(&[format.train_files[0].to_string()])?;
     let names = cifar::class_names(&first, format, set.class_names)?;
     let places = chosen_places(spec, &names)?;
-    let here = Places::beside(set, &first);
+    let here = Places::same_folder(set, &first);
     let paths = format.train_files.iter().map(|file| here.find(&[file.to_string()])).collect::<Result<_, _>>()?;
     let train = CifarFiles::open(paths, format)?;
     let test = match here.find(&[format.test_file.to_string()]) {
@@ -245,7 +244,7 @@ fn packed_facts(
         train,
         validation,
         test,
-        passed_over: PassedOver::default(),
+        ignored: Ignored::default(),
         ignored_folders: Vec::new(),
         run_folders: Vec::new(),
         loose_pictures: 0,
@@ -278,17 +277,17 @@ fn inspect_folder(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError>
     let class_names = listing.class_names.clone();
     let (count, test) = (listing.train.len(), listing.test.as_ref().map(Vec::len));
     let own_validation = listing.validation.as_ref().map(Vec::len);
-    let (passed_over, loose_pictures) = (listing.passed_over.clone(), listing.loose_pictures);
+    let (ignored, loose_pictures) = (listing.ignored.clone(), listing.loose_pictures);
     let (ignored_folders, run_folders) = (listing.ignored_folders.clone(), listing.run_folders.clone());
     let facts = packed_facts(spec, class_names, None, shape, count, test, Source::Folder(listing));
-    let facts = Facts { passed_over, ignored_folders, run_folders, loose_pictures, ..facts };
+    let facts = Facts { ignored, ignored_folders, run_folders, loose_pictures, ..facts };
     Ok(match own_validation {
         Some(validation) => Facts { train: count.min(spec.limit_train.unwrap_or(usize::MAX)), validation, ..facts },
         None => facts,
     })
 }
 
-/// Says more of a folder without classes where the data lies one folder deeper.
+/// Suggests the right folder if the class folders are one folder deeper.
 fn misplaced(root: &Path, error: DataError) -> DataError {
     if !matches!(error, DataError::ClassFolders { .. } | DataError::EmptyClass { .. }) {
         return error;
@@ -371,7 +370,7 @@ mod tests {
         fs::rename(folder.path().join("cifar-100-binary"), &moved).unwrap();
         assert!(inspect(&spec("cifar100-coarse", &moved)).is_ok());
         let error = refused(&spec(moved.to_str().unwrap(), folder.path()));
-        assert!(error.starts_with("this folder holds the files of cifar100, not folders of images ("), "{error}");
+        assert!(error.starts_with("this folder contains the files of cifar100, not class folders ("), "{error}");
         write(&folder.path().join("python/cifar-100-python/train"), b"pickled");
         let error = refused(&spec("cifar100", &folder.path().join("python")));
         assert!(error.starts_with("these are the files of cifar100's Python version, "), "{error}");
@@ -389,11 +388,11 @@ mod tests {
     }
 
     #[test]
-    fn some_classes_are_counted_without_opening_a_picture_or_the_test_split() {
+    fn some_classes_are_counted_without_opening_an_image_or_the_test_split() {
         let folder = tempfile::tempdir().unwrap();
         write_mnist(&folder.path().join("mnist"));
         write_cifar(&folder.path().join("cifar-10-batches-bin"));
-        // Good headers, bad labels: seen only by who reads them.
+        // Valid headers, invalid labels: an error only if the labels are read.
         let bad_labels = [&[0, 0, 8, 1, 0, 0, 0, 23][..], &[99; 23]].concat();
         write(&folder.path().join("mnist/t10k-labels-idx1-ubyte"), &bad_labels);
         let of = |name: &str, classes: &str| {
@@ -416,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_are_not_there_are_refused_before_files_are() {
+    fn missing_classes_are_refused_before_missing_files() {
         let nowhere = std::path::Path::new("no/such/folder");
         let classes = Some(ClassSubset::parse("Coat,Trousers"));
         let error = inspect(&DataSpec { classes, ..spec("fashion-mnist", nowhere) }).unwrap_err();
@@ -426,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_files_are_named_and_a_missing_test_set_is_no_error() {
+    fn missing_files_are_named_and_a_missing_test_set_is_valid() {
         let folder = tempfile::tempdir().unwrap();
         write_mnist(folder.path());
         fs::remove_file(folder.path().join("t10k-images-idx3-ubyte")).unwrap();
@@ -451,7 +450,7 @@ mod tests {
         write_mnist(folder.path());
         write(&folder.path().join("t10k-images-idx3-ubyte"), &idx_images(23, 5, 7));
         let error = refused(&spec("mnist", folder.path()));
-        assert!(error.starts_with("test images are 1x5x7, but train images are 1x7x5 ("), "{error}");
+        assert!(error.starts_with("test images are 1x5x7, but training images are 1x7x5 ("), "{error}");
     }
 
     #[test]
@@ -465,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_files_are_in_memory_whole_and_pictures_as_far_as_they_are_used() {
+    fn packed_files_are_loaded_whole_and_folders_as_far_as_they_are_used() {
         let folder = tempfile::tempdir().unwrap();
         write_mnist(folder.path());
         for class in ["photos/cat", "photos/dog"] {

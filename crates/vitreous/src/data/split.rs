@@ -1,5 +1,5 @@
-//! Splits: which images train, which validate. Those of packed and drawn data sets are drawn class by class, so that
-//! every class keeps its share; `content_split.rs` divides folders.
+//! Splits into training and validation images. Packed and drawn data sets are split at random class by class, so that the
+//! classes keep their proportions; `content_split.rs` splits folders.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use super::{ImageShape, SmallPicture, SplitName};
 use crate::config::data::DataSpec;
 use crate::random::{Key, Purpose, stream};
 
-/// Drawn images whose bytes enter a fingerprint: few, because the start of a run waits for them.
+/// Drawn images whose bytes enter a fingerprint: few, because they delay the start of a run.
 const DRAWN_IN_FINGERPRINT: usize = 20;
 
 /// Images in memory and their labels; several splits may share them.
 pub enum Store {
     /// Bytes read from files.
     Packed(Packed),
-    /// Built-in digits, drawn when first asked for.
+    /// Built-in digits, drawn on first use.
     Digits(Drawn),
 }
 
-/// Built-in digits, of which some classes may be used.
+/// Built-in digits, all classes or some of them.
 pub struct Drawn {
     /// All of them.
     pub digits: Digits,
-    /// What became of the numbers of the classes.
+    /// New labels of the classes in use.
     pub numbers: Numbers,
 }
 
-/// The numbers of a data set's classes when only some of them are used: those count on from 0.
+/// New labels, from 0, if only some of a data set's classes are in use.
 pub struct Numbers(Vec<Option<u16>>);
 
 impl Numbers {
@@ -41,12 +41,12 @@ impl Numbers {
         Numbers(numbers)
     }
 
-    /// Number of all classes, used or not.
+    /// Number of all classes, in use or not.
     pub fn classes(&self) -> usize {
         self.0.len()
     }
 
-    /// The new number of a class, if it is used.
+    /// The new label of a class, if it is in use.
     pub fn of(&self, class: usize) -> Option<u16> {
         self.0[class]
     }
@@ -60,19 +60,19 @@ pub struct Packed {
     pub pixels: Vec<u8>,
     /// Class of each image.
     pub labels: Vec<u16>,
-    /// How an image is called.
+    /// Names of the images.
     pub names: Names,
-    /// Pictures that were enlarged.
+    /// Image files that were enlarged.
     pub small: Vec<SmallPicture>,
 }
 
-/// What images are called.
+/// Names of images.
 pub enum Names {
-    /// By the split's name in the files and the place in it: `train/123`.
+    /// The split's name in the files and the index in it: `train/123`.
     Numbered(&'static str),
-    /// As `Numbered`, for images of which some were left out: their places before that.
+    /// As `Numbered`, with the indices before some images were removed.
     Chosen(&'static str, Vec<u32>),
-    /// By the file, relative to the data set's folder.
+    /// The file, relative to the data set's folder.
     Files(Vec<String>),
 }
 
@@ -84,7 +84,7 @@ pub struct Split {
 }
 
 impl Packed {
-    /// Keeps the images of some classes, under their names, and numbers those classes anew.
+    /// Keeps the images of some classes with their names, and renumbers the classes.
     pub fn keep(self, numbers: &Numbers) -> Packed {
         let Packed { shape, mut pixels, labels, names, small } = self;
         let len = shape.len();
@@ -184,7 +184,7 @@ impl Split {
         counts
     }
 
-    /// Pictures of this split, and of those that were read together with it, that were enlarged.
+    /// Enlarged image files of this split, and of splits that were read together with it.
     pub(super) fn small_pictures(&self) -> &[SmallPicture] {
         match &*self.store {
             Store::Packed(packed) => &packed.small,
@@ -192,12 +192,12 @@ impl Split {
         }
     }
 
-    /// Whether the images are drawn by the program when they are first asked for.
+    /// Whether the program draws the images on first use.
     pub(super) fn is_drawn(&self) -> bool {
         matches!(&*self.store, Store::Digits(_))
     }
 
-    /// Mean and standard deviation of pixels in 0..=1, where they need no measuring.
+    /// Mean and standard deviation of pixels in 0..=1, if they are known without measuring.
     pub(super) fn known_mean_and_std(&self) -> Option<(f32, f32)> {
         match &*self.store {
             Store::Packed(_) => None,
@@ -205,8 +205,8 @@ impl Split {
         }
     }
 
-    /// Adds the split to a fingerprint: its name, then name, class and bytes of every image in order. Of drawn images
-    /// it takes the bytes of a few, as the rest follow from the program.
+    /// Adds the split to a fingerprint: its name, then name, class and bytes of every image in order. Of drawn
+    /// images only a few are hashed, because the program determines the rest.
     pub(super) fn fingerprint(&self, name: SplitName, hash: &mut Sha256) {
         hash.update(format!("{name} {} {}\n", self.len(), self.shape()));
         let with_pixels = match &*self.store {
@@ -222,15 +222,15 @@ impl Split {
     }
 }
 
-/// How many of `count` train images validate. At least one image of each class stays.
+/// How many of `count` training images become validation images. At least one image per class stays.
 pub fn validation_count(count: usize, num_classes: usize, val_fraction: f64) -> usize {
     ((count as f64 * val_fraction).round() as usize).min(count.saturating_sub(num_classes))
 }
 
-/// Divides the train set of a packed or drawn data set, given by the classes of its images, into places that train and
-/// places that validate.
+/// Divides the train set of a packed or drawn data set, given by its labels, into the indices of training and of validation
+/// images.
 ///
-/// Both are in rising order. How many they are follows from the spec and the number of images alone.
+/// Both are ascending. Their lengths depend only on the spec and the number of images.
 pub fn divide(labels: &[u16], num_classes: usize, spec: &DataSpec) -> (Vec<u32>, Vec<u32>) {
     let held_out = validation_count(labels.len(), num_classes, spec.val_fraction);
     let all: Vec<u32> = (0..labels.len() as u32).collect();
@@ -239,7 +239,7 @@ pub fn divide(labels: &[u16], num_classes: usize, spec: &DataSpec) -> (Vec<u32>,
     (limit(train, labels, num_classes, spec), validation)
 }
 
-/// Draws as many of the places that train as `limit_train` asks for.
+/// Draws `limit_train` of the training images.
 pub fn limit(train: Vec<u32>, labels: &[u16], num_classes: usize, spec: &DataSpec) -> Vec<u32> {
     match spec.limit_train {
         Some(limit) if limit < train.len() => {
@@ -250,7 +250,7 @@ pub fn limit(train: Vec<u32>, labels: &[u16], num_classes: usize, spec: &DataSpe
     }
 }
 
-/// Draws `count` of the places so that every class gives its share; returns the drawn ones and the others.
+/// Draws `count` indices in proportion to the classes; returns the drawn ones and the others.
 fn draw(
     places: &[u32],
     labels: &[u16],
@@ -271,7 +271,7 @@ fn draw(
     places.iter().partition(|place| is_drawn[**place as usize])
 }
 
-/// Shares a total out over classes in proportion to their sizes (largest remainder).
+/// Distributes a total over classes in proportion to their sizes (largest remainder).
 fn shares(sizes: &[usize], total: usize, leave_one: bool) -> Vec<usize> {
     let all: usize = sizes.iter().sum();
     let room: Vec<usize> = sizes.iter().map(|size| if leave_one { size.saturating_sub(1) } else { *size }).collect();
@@ -282,7 +282,7 @@ fn shares(sizes: &[usize], total: usize, leave_one: bool) -> Vec<usize> {
     let mut by_remainder: Vec<usize> = (0..sizes.len()).collect();
     by_remainder.sort_by_key(|class| std::cmp::Reverse(exact(*class) % all.max(1) as u128));
     let mut missing = total - shares.iter().sum::<usize>();
-    // One round nearly always; more only where a small class has no room for its share.
+    // Usually one round; more only if a class is smaller than its share.
     while missing > 0 {
         for class in &by_remainder {
             if missing > 0 && shares[*class] < room[*class] {
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn every_class_gives_its_share_and_every_image_has_one_place() {
+    fn classes_keep_their_proportions_and_every_image_is_in_one_split() {
         let labels = labels_of(&[200, 100, 50]);
         let (train, validation) = divide(&labels, 3, &spec(0.1, None, 42));
         assert_eq!(counts(&validation, &labels, 3), [20, 10, 5]);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn limited_training_keeps_the_shares_and_the_validation_split() {
+    fn limited_training_keeps_the_proportions_and_the_validation_split() {
         let labels = labels_of(&[300, 150]);
         let (train, validation) = divide(&labels, 2, &spec(0.1, Some(30), 42));
         assert_eq!(counts(&train, &labels, 2), [20, 10]);
@@ -349,13 +349,13 @@ mod tests {
     }
 
     #[test]
-    fn fifty_five_thousand_of_mnist_train() {
+    fn mnist_has_55000_training_images() {
         assert_eq!(validation_count(60_000, 10, 0.083_333), 5000);
     }
 
     proptest! {
         #[test]
-        fn the_number_that_validates_depends_on_the_number_of_images_alone(
+        fn the_number_of_validation_images_depends_only_on_the_number_of_images(
             sizes in prop::collection::vec(0usize..40, 1..11),
             fraction in 0.0..1.0f64,
             limit in 1usize..100,

@@ -1,23 +1,23 @@
-//! Which folders in a data set's folder are its splits, told by their names, in any case; and which hold runs.
+//! Which folders in a data set's folder are splits, by their case-insensitive names, and which contain runs.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::walk::{Entry, Kind, entries, has_picture_ending, subfolders};
+use super::walk::{Entry, Kind, entries, has_image_extension, subfolders};
 use super::{DataError, SplitName};
 
-/// Names of the splits' folders that data sets come with, in small letters.
+/// Common names of split folders, in lower case.
 const SPLITS: [(SplitName, &[&str]); 3] = [
     (SplitName::Train, &["train"]),
     (SplitName::Validation, &["val", "valid", "validation"]),
     (SplitName::Test, &["test"]),
 ];
 
-/// How deep runs may lie in a folder of runs: those of a sweep lie in the sweep's folder.
+/// How deep runs may be in a folder of runs: those of a sweep are in the sweep's folder.
 const RUNS_DEPTH: usize = 2;
 
-/// Which of the folders in a data set's folder hold its splits: train, validation, test.
+/// The folders of the splits train, validation and test.
 pub fn split_folders(root: &Path, folders: &[Entry]) -> Result<[Option<Entry>; 3], DataError> {
     let split_of = |folder: &Entry| {
         let small = folder.name.to_lowercase();
@@ -26,7 +26,7 @@ pub fn split_folders(root: &Path, folders: &[Entry]) -> Result<[Option<Entry>; 3
     let mut found = [None, None, None];
     for folder in folders {
         let Some(split) = split_of(folder) else { continue };
-        // Vehicles have a class of that name; a folder without folders is no split where there are other classes.
+        // `train` is also a vehicle: a folder without subfolders is a class if there are other classes.
         let is_class = split == SplitName::Train
             && subfolders(&folder.path)?.is_empty()
             && folders.iter().any(|other| split_of(other).is_none());
@@ -42,10 +42,10 @@ pub fn split_folders(root: &Path, folders: &[Entry]) -> Result<[Option<Entry>; 3
     Ok(found)
 }
 
-/// Refuses folders that are taken for classes but look like splits: they hold no pictures, but folders, and the same
-/// ones, or are called as a train split might be.
+/// Refuses class folders that look like splits: without images, and with equal subfolders or a name that contains
+/// `train`.
 pub fn refuse_splits_as_classes(root: &Path, folders: &[Entry]) -> Result<(), DataError> {
-    // The first folder that holds a folder of each name.
+    // The first folder that contains a folder of each name.
     let mut holders: HashMap<String, &str> = HashMap::new();
     let mut alike = None;
     let mut all_alike = true;
@@ -75,13 +75,13 @@ pub fn refuse_splits_as_classes(root: &Path, folders: &[Entry]) -> Result<(), Da
     }
 }
 
-/// Takes the folders that hold runs from those that may hold classes.
+/// Separates folders of runs from possible class folders.
 pub fn without_runs(folders: Vec<Entry>) -> (Vec<Entry>, Vec<PathBuf>) {
     let (runs, folders): (Vec<Entry>, Vec<Entry>) = folders.into_iter().partition(|folder| holds_runs(&folder.path));
     (folders, runs.into_iter().map(|folder| folder.path).collect())
 }
 
-/// Whether a folder is one of this program's runs, or holds runs, and no pictures lie in it.
+/// Whether a folder is a run or contains runs, and contains no images.
 fn holds_runs(folder: &Path) -> bool {
     has_run(folder, RUNS_DEPTH)
 }
@@ -89,10 +89,10 @@ fn holds_runs(folder: &Path) -> bool {
 fn has_run(folder: &Path, depth: usize) -> bool {
     let Ok(inside) = fs::read_dir(folder) else { return false };
     let mut found = is_run(folder);
-    // A class has pictures or folders of them: the first picture ends the search.
+    // A class has images, possibly in subfolders: the first image ends the search.
     for entry in inside.flatten() {
         let path = entry.path();
-        if has_picture_ending(&path) {
+        if has_image_extension(&path) {
             return false;
         }
         found |= depth > 0 && path.is_dir() && has_run(&path, depth - 1);
@@ -100,7 +100,7 @@ fn has_run(folder: &Path, depth: usize) -> bool {
     found
 }
 
-/// Whether a folder has what this program's runs leave, also when they are killed before their manifest is written.
+/// Whether a folder has the files of a run, also of one that was killed before it wrote its manifest.
 fn is_run(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).is_file();
     (has("config.toml") && has("manifest.json")) || (has(".lock") && folder.join("weights").is_dir())
@@ -113,23 +113,23 @@ mod tests {
     use super::holds_runs;
 
     #[test]
-    fn splits_under_other_names_are_not_taken_for_classes() {
+    fn splits_with_other_names_are_not_mistaken_for_classes() {
         let (error, hint) = refused(&folder(&["a/cat", "a/dog", "b/cat", "b/dog"]));
-        assert_eq!(error, "a/ and b/ hold folders of the same names: splits, not classes (photos)");
-        assert_eq!(hint, "name the folders train/, val/ and test/");
+        assert_eq!(error, "a/ and b/ contain folders with the same names: splits, not classes (photos)");
+        assert_eq!(hint, "rename the folders to train/, val/ and test/");
         let (error, hint) = refused(&folder(&["seg_pred", "seg_train/cat", "seg_train/dog", "seg_test/cat"]));
-        assert_eq!(error, "seg_train/ holds folders: a split, not a class (photos/seg_train)");
-        assert_eq!(hint, "name the folders train/, val/ and test/");
+        assert_eq!(error, "seg_train/ contains folders: a split, not a class (photos/seg_train)");
+        assert_eq!(hint, "rename the folders to train/, val/ and test/");
         let (error, _) = refused(&folder(&["Training/cat", "Training/dog", "Testing/cat", "Testing/dog"]));
-        assert_eq!(error, "Training/ holds folders: a split, not a class (photos/Training)");
-        // Each class in a folder of its own, one deeper or several: no splits.
+        assert_eq!(error, "Training/ contains folders: a split, not a class (photos/Training)");
+        // Classes with subfolders are not splits.
         for classes in [["cat/images", "dog/images", "dog/more"], ["cat/front", "cat/side", "dog/front"]] {
             assert_eq!(Listing::of(folder(&classes).path(), None).unwrap().class_names, ["cat", "dog"]);
         }
     }
 
     #[test]
-    fn folders_of_runs_are_told_by_what_is_in_them() {
+    fn folders_of_runs_are_recognized_by_their_content() {
         let root = folder(&["cat/images", "dog", "mixed"]);
         let make = |name: &str| write(&root.path().join(name), b"");
         for run in ["runs/a", "sweeps/e1/b", "mixed/c"] {

@@ -1,9 +1,9 @@
-//! Walks through folders of pictures: what lies where, each real folder once, and which files are not used.
+//! Walks through image folders: finds image files and ignored files, and enters each real folder once.
 //!
 //! - Hidden entries are ignored. Links are followed.
-//! - A folder that was reached through a link is walked once for each class, whichever way leads to it, so cycles end. A
-//!   folder that a link puts into a second class is an error: its pictures would count under both.
-//! - A name that is not valid Unicode is written with `\xNN` for each byte that is not.
+//! - A linked folder is walked once per class, so cycles end. A folder that a link adds to a second class is an error,
+//!   because its images would have two classes.
+//! - In a name that is not valid Unicode, each invalid byte is written as `\xNN`.
 
 use std::collections::HashMap;
 use std::fs::{self, FileType};
@@ -15,26 +15,26 @@ use super::DataError;
 use crate::numbers;
 use crate::text::first_of;
 
-/// Endings of the picture files that are read, in any case.
+/// Extensions of supported image files, case-insensitive.
 pub const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp"];
-/// Endings of picture files in formats that are not read.
+/// Extensions of image files in unsupported formats.
 const OTHER_FORMATS: [&str; 31] = [
     "tif", "tiff", "gif", "avif", "heic", "heif", "jxl", "jp2", "j2k", "jpx", "ico", "svg", "psd", "tga", "dds", "exr",
     "hdr", "pbm", "pgm", "ppm", "pnm", "qoi", "pcx", "dng", "raw", "cr2", "cr3", "nef", "arw", "orf", "rw2",
 ];
-/// Names of files that are kept of each kind that is not used.
+/// Maximum number of names that are kept of each kind of ignored file.
 const NAMES_KEPT: usize = 3;
 
-/// What an entry of a folder is.
+/// The kind of an entry of a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Folder,
     Picture,
-    /// A picture in a format that is not read.
+    /// An image file in an unsupported format.
     OtherFormat,
-    /// A file that is no picture by its ending.
+    /// A file with another extension.
     Other,
-    /// A link that cannot be followed.
+    /// A broken link.
     DeadLink,
     /// A pipe, a socket or a device.
     Special,
@@ -45,30 +45,30 @@ pub enum Kind {
 pub struct Entry {
     /// Its name as text.
     pub name: String,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     pub kind: Kind,
     pub is_link: bool,
 }
 
 impl Entry {
-    /// Whether its name is the text that stands for it.
+    /// Whether its name is valid Unicode.
     fn is_unicode(&self) -> bool {
         self.path.file_name().is_some_and(|name| name == self.name.as_str())
     }
 }
 
-/// Some files, the first of them by name.
+/// A number of files, with the names of the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
-    /// How many.
+    /// Number of files.
     pub count: usize,
-    /// The first, relative to the data set's folder.
+    /// Names of the first, relative to the data set's folder.
     pub names: Vec<String>,
 }
 
 impl Files {
-    /// Their number and the names of the first, where there are any.
+    /// The number and the first names, if there are any files.
     pub fn listed(&self) -> Option<String> {
         let names = first_of(&self.names, self.count);
         (self.count > 0).then(|| format!("{} ({names})", numbers::count(self.count as u64)))
@@ -82,35 +82,35 @@ impl Files {
     }
 }
 
-/// Files in class folders that are not used, and pictures that are used under another name than their own.
+/// Ignored files in class folders, and image files whose names are not valid Unicode.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PassedOver {
-    /// Pictures in formats that are not read.
+pub struct Ignored {
+    /// Image files in unsupported formats.
     pub other_formats: Files,
-    /// Links that cannot be followed.
+    /// Broken links.
     pub dead_links: Files,
     /// Pipes, sockets and devices.
     pub special: Files,
-    /// Files that are no pictures by their ending.
+    /// Files with other extensions.
     pub other_files: Files,
-    /// Pictures that are used, with names that are not valid Unicode.
+    /// Image files (not ignored) with names that are not valid Unicode.
     pub not_unicode: Files,
 }
 
-/// A picture that was found.
+/// An image file that was found.
 pub struct Found {
     /// Relative to the data set's folder, with `/` between the parts.
     pub name: String,
-    /// Where it is, if its name does not say so.
+    /// Its path, if it differs from the name.
     pub path: Option<PathBuf>,
 }
 
 /// The walk through the class folders of one split.
 #[derive(Default)]
 pub struct Walk {
-    /// Folders that hold the class folders: what a link to one of them would hold has no end.
+    /// Folders above the class folders: a link to one of them is not followed, because it would be a cycle.
     above: Vec<FolderId>,
-    /// The folders that were walked, and for which class.
+    /// The folders that were walked, with their classes.
     walked: HashMap<FolderId, Walked>,
 }
 
@@ -120,17 +120,17 @@ struct Walked {
     is_linked: bool,
 }
 
-/// A folder that is to be walked.
+/// A folder still to be walked.
 struct Pending {
     path: PathBuf,
     prefix: String,
-    /// Whether a link leads there.
+    /// Whether it was reached through a link.
     is_linked: bool,
     is_unicode: bool,
 }
 
 impl Walk {
-    /// Starts in a data set's folder, or in one of its splits'.
+    /// Starts in a data set's folder or in a split's folder.
     ///
     /// # Errors
     /// When a folder cannot be read.
@@ -138,20 +138,15 @@ impl Walk {
         Ok(Walk { above: vec![FolderId::of(root)?, FolderId::of(split)?], walked: HashMap::new() })
     }
 
-    /// Finds the pictures of a class, sorted by name; `prefix` is the start of their names.
+    /// Finds the image files of a class, sorted by name; their names start with `prefix`.
     ///
     /// # Errors
-    /// When a folder cannot be read, or belongs to another class too.
-    pub fn class(
-        &mut self,
-        class: &Entry,
-        prefix: String,
-        passed_over: &mut PassedOver,
-    ) -> Result<Vec<Found>, DataError> {
+    /// When a folder cannot be read or also belongs to another class.
+    pub fn class(&mut self, class: &Entry, prefix: String, ignored: &mut Ignored) -> Result<Vec<Found>, DataError> {
         let (mut pictures, mut others) = (Vec::new(), Vec::new());
         let first =
             Pending { path: class.path.clone(), prefix, is_linked: class.is_link, is_unicode: class.is_unicode() };
-        // Links come last: a picture is called by its real place where the class has it.
+        // Links come last, so that an image has the name of its real path if possible.
         let (mut folders, mut links) = (vec![first], Vec::new());
         while let Some(folder) = folders.pop().or_else(|| links.pop()) {
             if !self.enters(&class.name, &folder)? {
@@ -174,10 +169,10 @@ impl Walk {
         pictures.sort_by(|a, b| a.name.cmp(&b.name));
         others.sort_by(|a, b| a.1.cmp(&b.1));
         for (kind, name) in others {
-            passed_over.of(kind).add(name);
+            ignored.of(kind).add(name);
         }
         for picture in pictures.iter().filter(|picture| picture.path.is_some()) {
-            passed_over.not_unicode.add(picture.name.clone());
+            ignored.not_unicode.add(picture.name.clone());
         }
         Ok(pictures)
     }
@@ -185,7 +180,7 @@ impl Walk {
     /// Whether a folder has to be walked for a class.
     fn enters(&mut self, class: &str, folder: &Pending) -> Result<bool, DataError> {
         let id = FolderId::of(&folder.path)?;
-        // Without links folders are a tree: nothing is asked of file systems that give two folders one number.
+        // Without links, folders are a tree; some file systems give two folders the same number.
         if folder.is_linked && self.above.contains(&id) {
             return Ok(false);
         }
@@ -204,8 +199,8 @@ impl Walk {
     }
 }
 
-impl PassedOver {
-    /// Number of files that are not used.
+impl Ignored {
+    /// Number of ignored files.
     pub fn count(&self) -> usize {
         [&self.other_formats, &self.dead_links, &self.special, &self.other_files].map(|files| files.count).iter().sum()
     }
@@ -220,7 +215,7 @@ impl PassedOver {
     }
 }
 
-/// What lies in a folder, without hidden entries, sorted by name.
+/// The entries of a folder without hidden ones, sorted by name.
 pub fn entries(folder: &Path) -> Result<Vec<Entry>, DataError> {
     let read_error = |error| DataError::read(folder, &error);
     let mut entries = Vec::new();
@@ -240,7 +235,7 @@ pub fn entries(folder: &Path) -> Result<Vec<Entry>, DataError> {
     Ok(entries)
 }
 
-/// The folders in a folder, sorted by name, without hidden ones.
+/// The subfolders of a folder without hidden ones, sorted by name.
 pub fn subfolders(folder: &Path) -> Result<Vec<Entry>, DataError> {
     let mut folders = entries(folder)?;
     folders.retain(|entry| entry.kind == Kind::Folder);
@@ -248,13 +243,13 @@ pub fn subfolders(folder: &Path) -> Result<Vec<Entry>, DataError> {
     Ok(folders)
 }
 
-/// Whether a file is a picture by its ending.
-pub fn has_picture_ending(path: &Path) -> bool {
-    EXTENSIONS.contains(&ending(path).as_str())
+/// Whether a file has the extension of an image file.
+pub fn has_image_extension(path: &Path) -> bool {
+    EXTENSIONS.contains(&extension(path).as_str())
 }
 
-fn ending(path: &Path) -> String {
-    path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default()
+fn extension(path: &Path) -> String {
+    path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
 fn kind_of(path: &Path, kind: FileType) -> Kind {
@@ -264,7 +259,7 @@ fn kind_of(path: &Path, kind: FileType) -> Kind {
     if !kind.is_file() {
         return Kind::Special;
     }
-    match ending(path).as_str() {
+    match extension(path).as_str() {
         ending if EXTENSIONS.contains(&ending) => Kind::Picture,
         ending if OTHER_FORMATS.contains(&ending) => Kind::OtherFormat,
         _ => Kind::Other,
@@ -281,7 +276,7 @@ fn text(name: &[u8]) -> String {
     text
 }
 
-/// What a folder is, whichever way leads to it: its device and its number there, or its path without links.
+/// The identity of a folder, independent of links: device and inode, or the path without links.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct FolderId(#[cfg(unix)] (u64, u64), #[cfg(not(unix))] PathBuf);
 
@@ -314,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_not_used_are_counted_and_named_by_kind() {
+    fn ignored_files_are_counted_and_named_by_kind() {
         let root = folder(&["cat", "dog"]);
         for name in ["cat/a.tif", "cat/b.TIFF", "cat/c.gif", "dog/d.avif", "dog/e.heic", "dog/notes.txt", "dog/none"] {
             write(&root.path().join(name), b"");
@@ -334,7 +329,7 @@ mod tests {
         let listing = Listing::of(root.path(), None).unwrap();
         let used: Vec<&str> = listing.train.iter().map(|picture| picture.name.as_str()).collect();
         assert_eq!(used, ["cat/0.png", "cat/1.png", "cat/x.jfif", "cat/y.JPE", "dog/0.png", "dog/1.png"]);
-        let all = listing.passed_over;
+        let all = listing.ignored;
         assert_eq!(all.other_formats.listed().unwrap(), "5 (cat/a.tif, cat/b.TIFF, cat/c.gif and 2 more)");
         assert_eq!(all.dead_links.listed().unwrap(), "1 (dog/link.jpg)");
         assert_eq!(all.special.listed().unwrap(), "1 (cat/pipe.jpg)");
@@ -343,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_unicode_is_used_under_another() {
+    fn a_name_that_is_not_unicode_is_escaped() {
         let root = folder(&["cat", "dog"]);
         let odd = |bytes: &[u8]| root.path().join(OsStr::from_bytes(bytes));
         write(&odd(b"cat/caf\xE9.png"), &picture(image::ImageFormat::Png, 13, 11, [7, 7, 7]));
@@ -354,21 +349,21 @@ mod tests {
             listing.train.iter().map(|picture| (picture.name.as_str(), picture.path(root.path()))).collect();
         assert_eq!(first[0], ("caf\\xE9/1.png", odd(b"caf\xE9/1.png")));
         assert_eq!(first[3], ("cat/caf\\xE9.png", odd(b"cat/caf\xE9.png")));
-        assert_eq!(listing.passed_over.not_unicode.listed().unwrap(), "2 (caf\\xE9/1.png, cat/caf\\xE9.png)");
+        assert_eq!(listing.ignored.not_unicode.listed().unwrap(), "2 (caf\\xE9/1.png, cat/caf\\xE9.png)");
     }
 
     #[test]
-    fn a_class_is_the_same_in_both_spellings_of_unicode() {
+    fn a_class_is_the_same_in_both_unicode_forms() {
         let root = folder(&["train/caf\u{e9}", "train/dog", "val/cafe\u{301}", "val/dog"]);
         let listing = Listing::of(root.path(), None).unwrap();
         assert_eq!(listing.class_names, ["caf\u{e9}", "dog"]);
         assert_eq!(listing.validation.unwrap()[0].label, 0);
         let (error, _) = refused(&folder(&["caf\u{e9}", "cafe\u{301}", "dog"]));
-        assert!(error.starts_with("two class folders have the name `caf\u{e9}`"), "{error}");
+        assert!(error.starts_with("two class folders are named `caf\u{e9}`"), "{error}");
     }
 
     #[test]
-    fn a_linked_folder_is_walked_once_and_by_its_own_name() {
+    fn a_linked_folder_is_walked_once_under_its_real_name() {
         let root = folder(&["cat/images", "cat/more", "dog"]);
         for (target, link) in [("images", "cat/again"), ("../..", "cat/more/all"), ("../cat", "cat/images/up")] {
             symlink(target, root.path().join(link)).unwrap();
@@ -384,17 +379,17 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_a_link_puts_into_two_classes_is_refused() {
+    fn a_link_that_adds_a_folder_to_a_second_class_is_refused() {
         let root = folder(&["ant", "bee", "cow"]);
         symlink("../bee", root.path().join("ant/x")).unwrap();
         symlink("../ant", root.path().join("bee/y")).unwrap();
         let (error, hint) = refused(&root);
-        assert_eq!(error, "class `ant` and class `bee` share a folder: photos/ant/x leads to photos/bee");
+        assert_eq!(error, "class `ant` and class `bee` share a folder: photos/ant/x links to photos/bee");
         assert_eq!(hint, "remove the link photos/ant/x: each image belongs to one class");
         let root = folder(&["ant", "bee"]);
         symlink("ant", root.path().join("cow")).unwrap();
-        assert_eq!(refused(&root).0, "class `ant` and class `cow` share a folder: photos/cow leads to photos/ant");
-        // Between splits the check for copies says it, as it does for copies that are no links.
+        assert_eq!(refused(&root).0, "class `ant` and class `cow` share a folder: photos/cow links to photos/ant");
+        // Copies in two splits, linked or not, are found by the check for duplicates.
         let root = folder(&["train/ant", "train/bee"]);
         symlink("train", root.path().join("val")).unwrap();
         assert_eq!(Listing::of(root.path(), None).unwrap().validation.unwrap().len(), 4);
@@ -406,7 +401,7 @@ mod tests {
         for level in 1..40 {
             let folder = root.path().join(format!("cat/{level}"));
             fs::create_dir(&folder).unwrap();
-            // Two ways from each to the next: 2^39 ways to the last.
+            // Two paths from each to the next: 2^39 paths to the last.
             for way in ["a", "b"] {
                 symlink(format!("../{}", level - 1), folder.join(way)).unwrap();
             }

@@ -109,18 +109,18 @@ impl Report {
     }
 
     /// Where a split's files are in the folder of a run; `other` is the data's name and fingerprint where they are not the
-    /// run's (folders may share a name), `is_beside_best` is said of the last weights where the run has kept best ones too.
-    pub fn folder(run: &Path, split: SplitName, other: Option<(&str, &str)>, is_beside_best: bool) -> PathBuf {
+    /// run's (folders may share a name), `has_best` is said of the last weights where the run has kept best ones too.
+    pub fn folder(run: &Path, split: SplitName, other: Option<(&str, &str)>, has_best: bool) -> PathBuf {
         let split = if split == SplitName::Validation { "val".to_string() } else { split.to_string() };
         let of = other.map_or(String::new(), |(data, fingerprint)| {
             format!("-of-{}-{}", base_name(data), &fingerprint[..FINGERPRINT_DIGITS])
         });
-        run.join("evaluation").join(format!("{split}{of}{}", if is_beside_best { "-last" } else { "" }))
+        run.join("evaluation").join(format!("{split}{of}{}", if has_best { "-last" } else { "" }))
     }
 
     /// Returns the saved report on a split of the run's own images, for either weights, with its folder.
     pub fn kept(run: &Path, split: SplitName) -> impl Iterator<Item = (PathBuf, Report)> {
-        let folders = [false, true].map(|is_beside_best| Report::folder(run, split, None, is_beside_best));
+        let folders = [false, true].map(|has_best| Report::folder(run, split, None, has_best));
         folders.into_iter().filter_map(|folder| Some((folder.clone(), Report::earlier(&folder)?)))
     }
 

@@ -73,7 +73,7 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
         if is_own_name { own_data(options, &run, &classifier) } else { other_data(options, &run, &classifier) }?;
     if !is_own_name {
         unused_files(&facts).for_each(|text| note(&text));
-        facts.passed_over.problems().for_each(|problem| note(&format!("{}; {}", problem.what, problem.fix)));
+        facts.ignored.problems().for_each(|problem| note(&format!("{}; {}", problem.what, problem.fix)));
     }
     let classes = ClassMap::new(classifier.class_names(), &facts.class_names)?;
     if classifier.task() == Task::ReadStrips {
@@ -119,8 +119,8 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
     if split == SplitName::Test && other.is_none() {
         written = run.update(|manifest| manifest.test_evaluations += 1);
     }
-    let is_beside_best = weights == Weights::Last && run.find_weights(Some(Weights::Best)).is_ok();
-    let folder = Report::folder(run.folder(), split, other, is_beside_best);
+    let has_best = weights == Weights::Last && run.find_weights(Some(Weights::Best)).is_ok();
+    let folder = Report::folder(run.folder(), split, other, has_best);
     let remark = if is_own {
         note_of_own(&run, &folder, split, (&loaded, images.len()), facts.test)
     } else {
@@ -128,7 +128,7 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
     };
     remark.iter().for_each(|text| note(text));
     if !loaded.skipped.is_empty() {
-        note(&format!("{} pictures that cannot be decoded were left out", loaded.skipped.len()));
+        note(&format!("{} images that cannot be decoded were skipped", loaded.skipped.len()));
     }
     let total = images.len();
     let mut evaluating = |done| listener(Event::Evaluating { done, total });

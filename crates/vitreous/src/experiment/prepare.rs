@@ -122,7 +122,7 @@ pub fn square_facts(facts: &Facts) -> Result<ImageFacts, ExperimentError> {
 /// A note for everything in the data's folder that is not used.
 pub fn unused_files(facts: &Facts) -> impl Iterator<Item = String> {
     let runs = facts.run_folders.iter();
-    let runs = runs.map(|folder| format!("{} is ignored: it contains runs, not pictures", folder.display()));
+    let runs = runs.map(|folder| format!("{} is ignored: it contains runs, not images", folder.display()));
     let folders = facts.ignored_folders.iter();
     let loose = (facts.loose_pictures > 0).then(|| {
         let count = numbers::count(facts.loose_pictures as u64);

@@ -168,7 +168,7 @@ impl EarlierRun {
             let change = became(key, from, to);
             let path = self.run.folder().to_path_buf();
             let last = |value: Option<&toml::Value>| Path::new(value?.as_str()?).file_name().map(ToOwned::to_owned);
-            // The same folder from elsewhere: whether it holds the same pictures is seen later.
+            // The same folder from elsewhere: whether it contains the same images is checked later.
             let is_elsewhere = key == "data.name" && last(from).is_some() && last(from) == last(to);
             if !CHANGEABLE.contains(&key) && !is_elsewhere {
                 if key == "train.warmup_epochs" && before.get("train.epochs") != now.get("train.epochs") {
@@ -274,7 +274,7 @@ fn check_data(run: &Run, found: &DataRecord) -> Result<Option<String>, Experimen
     } else if before.validation != found.validation {
         counted("validation images", before.validation, found.validation)
     } else if before.skipped.len() != found.skipped.len() {
-        counted("pictures that cannot be decoded", before.skipped.len(), found.skipped.len())
+        counted("images that cannot be decoded", before.skipped.len(), found.skipped.len())
     } else if before.content.is_some() && in_any_order(before) == in_any_order(found) {
         "files have other names, so that the same images come in another order".to_string()
     } else {

@@ -1,4 +1,4 @@
-//! Classes of image files, which are decoded, scaled and normalized as the training images were.
+//! Predictions for image files, which are decoded, scaled and normalized like the training images.
 
 mod unusual;
 
@@ -12,7 +12,7 @@ use crate::evaluate::reading::Reading;
 use crate::evaluate::{Classifier, Verdict, top};
 use crate::parallel::on_threads;
 
-/// A class and how probable the model finds it.
+/// A class and its probability.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Guess {
     /// The class's name.
@@ -21,29 +21,29 @@ pub struct Guess {
     pub probability: f64,
 }
 
-/// An answer about one image file.
+/// The prediction for one image file, with a warning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer<T> {
     /// The classes, or the digits.
     pub value: T,
-    /// How the image differs from the training images, if it does so much that the answer means little.
+    /// How the image differs from the training images, if it differs so much that the prediction is unreliable.
     pub warning: Option<String>,
 }
 
 impl<T> Answer<T> {
-    /// The same about another value.
+    /// Converts the value.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Answer<U> {
         Answer { value: change(self.value), warning: self.warning }
     }
 }
 
-/// Returns for each image file its most probable classes, the most probable first, at most `count` of them.
+/// Returns the `count` most probable classes of each image file, the most probable first.
 ///
-/// Files are decoded on so many threads and go through the model together: all of them are in memory at once.
-/// `usual` are the pixels of the training images, where the run has recorded them.
+/// Files are decoded on `threads` threads and predicted as one batch: all of them are in memory at once.
+/// `usual`: the pixel ranges of the training images, if the run has recorded them.
 ///
 /// # Errors
-/// In the place of a picture that cannot be read or decoded.
+/// For each file that cannot be read or decoded.
 pub fn predict(
     classifier: &mut Classifier,
     pictures: &[PathBuf],
@@ -59,10 +59,10 @@ pub fn predict(
     })
 }
 
-/// Reads the digits of each image file, scaled to the size of a strip, with a beam of this width.
+/// Reads the digits of each image file, scaled to the size of a strip, by a beam search of this width.
 ///
 /// # Errors
-/// In the place of a picture that cannot be read or decoded.
+/// For each file that cannot be read or decoded.
 ///
 /// # Panics
 /// When the model is not a reader.
@@ -76,7 +76,7 @@ pub fn read(
     answers(classifier, pictures, usual, threads, |classifier, images| classifier.read_images(images, beam))
 }
 
-/// Gives the images that can be decoded to the model, all together.
+/// Decodes the files, and predicts all valid images as one batch.
 fn answers<T>(
     classifier: &mut Classifier,
     pictures: &[PathBuf],
@@ -90,7 +90,7 @@ fn answers<T>(
     let (shape, data) = (classifier.shape(), &classifier.config().data);
     let answer = |picture: &Result<Decoded, DataError>| match picture {
         Ok(decoded) => {
-            let value = answers.next().expect("a decoded image has an answer");
+            let value = answers.next().expect("a decoded image has a prediction");
             Ok(Answer { value, warning: unusual::warning(decoded, shape, data, usual) })
         }
         Err(error) => Err(error.clone()),
@@ -110,5 +110,5 @@ fn decode(classifier: &Classifier, pictures: &[PathBuf], threads: usize) -> Vec<
             *answer = Some(decode_picture(path, shape, resize));
         }
     });
-    decoded.into_iter().map(|answer| answer.expect("each picture was a job")).collect()
+    decoded.into_iter().map(|answer| answer.expect("each file was a job")).collect()
 }

@@ -1,22 +1,22 @@
-//! Recognizes images that are unlike a model's training images: by color, size, shape and pixels. A model names a class for
+//! Recognizes images that are unlike a model's training images: by color, size, shape and pixels. A model gives a class for
 //! any image, often with a high probability.
 
 use crate::config::data::DataSpec;
 use crate::data::{Decoded, ImageShape, PixelRanges};
 
-/// How many times as many pixels along a side an image may have as those of a known data set, all of one size.
+/// Maximum ratio of an image's side to that of a known data set, whose images all have one size.
 const LARGER_MAX: f64 = 4.0;
 
-/// How many times as few.
+/// The same for smaller images.
 const SMALLER_MAX: f64 = 2.0;
 
-/// By how much the ratio of width and height may differ from those of a known data set.
+/// Maximum factor between the aspect ratios of an image and of a known data set.
 const STRETCH_MAX: f64 = 1.5;
 
-/// The same for folders, whose images have shapes of their own.
+/// The same for image folders, whose images have different shapes.
 const STRETCH_MAX_OF_FOLDER: f64 = 3.0;
 
-/// Says how an image differs from the training images, and what to do, if it differs too much.
+/// How an image differs from the training images, and what to do, if it differs too much.
 pub fn warning(decoded: &Decoded, shape: ImageShape, data: &DataSpec, usual: Option<&PixelRanges>) -> Option<String> {
     let mut reasons = Vec::new();
     if decoded.lost_color {
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn images_like_those_of_the_training_give_no_warning() {
+    fn images_like_the_training_images_give_no_warning() {
         for size in [[28, 28], [14, 14], [112, 112], [42, 28], [28, 40]] {
             assert_eq!(warned("mnist", size, false, 0), None, "{size:?}");
         }

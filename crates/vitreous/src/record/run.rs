@@ -18,7 +18,7 @@ pub(super) const WEIGHTS: &str = "weights";
 /// The folder of a run's checkpoints.
 pub(crate) const STATE: &str = "state";
 
-/// Largest manifest that is read, in bytes: it may name thousands of classes, and of pictures that cannot be decoded.
+/// Largest manifest that is read, in bytes: it may name thousands of classes, and of images that cannot be decoded.
 const MANIFEST_MAX: u64 = 64 << 20;
 
 /// Which weights of a run.

@@ -274,7 +274,7 @@ fn less_memory(work: Work, is_for_the_batch: bool, fewer_images: bool) -> Sugges
     let fewer_threads = |ways: Suggestion| ways.using("fewer").key("train.threads");
     let smaller_model = |ways: Suggestion| ways.using("a smaller model (embed_dim, depth)");
     match (work, is_for_the_batch, fewer_images) {
-        (Work::Decoding, ..) => fewer_threads(new()).or().using("smaller pictures"),
+        (Work::Decoding, ..) => fewer_threads(new()).or().using("smaller images"),
         (Work::SideBySide, ..) => new().using("fewer").argument(Argument::Jobs).or().text("end other programs"),
         (Work::Training, true, _) => {
             let smaller = fewer_threads(new().using("a smaller").key("train.batch_size").or());

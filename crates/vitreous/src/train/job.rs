@@ -11,7 +11,7 @@ use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{Config, ResolvedConfig};
 use crate::data::{
-    Facts, ImageSet, ImageShape, Loaded, Normalization, PassedOver, PixelRanges, Problem, Split, SplitName,
+    Facts, Ignored, ImageSet, ImageShape, Loaded, Normalization, PixelRanges, Problem, Split, SplitName,
     ValidationSource, image_set,
 };
 use crate::models::Model;
@@ -25,7 +25,7 @@ pub struct Job {
     pub(super) train: Box<dyn ImageSet>,
     pub(super) validation: Option<Box<dyn ImageSet>>,
     pub(super) threads: usize,
-    pub(super) passed_over: PassedOver,
+    pub(super) ignored: Ignored,
     pub(super) validation_source: ValidationSource,
     data: DataRecord,
 }
@@ -59,9 +59,9 @@ impl Job {
         let set = |split: Split, name: SplitName| image_set(split, name, task, &config.data, seed);
         let train = set(train, SplitName::Train);
         let validation = loaded.validation.map(|split| set(split, SplitName::Validation));
-        let passed_over = facts.passed_over.clone();
+        let ignored = facts.ignored.clone();
         let validation_source = facts.validation_source();
-        Ok(Job { config, model, train, validation, threads, passed_over, validation_source, data })
+        Ok(Job { config, model, train, validation, threads, ignored, validation_source, data })
     }
 
     /// Checks the batch against the number of images, which is known before one is loaded, and against the model.

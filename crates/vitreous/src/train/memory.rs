@@ -244,7 +244,7 @@ mod tests {
         let expected = "decoding the images needs 934.6 MB of memory, but 500.0 MB are available";
         assert_eq!(
             (error.to_string(), error.hint().unwrap()),
-            (expected.into(), "use fewer train.threads, or smaller pictures".into())
+            (expected.into(), "use fewer train.threads, or smaller images".into())
         );
     }
 

@@ -92,7 +92,7 @@ impl Preflight {
 fn images(job: &Job) -> DataCheck {
     let Some(train) = job.train.split() else { return DataCheck::default() };
     let validation = job.validation.as_ref().and_then(|set| set.split());
-    DataCheck::new(train, validation, &job.data().class_names, job.validation_source, &job.passed_over)
+    DataCheck::new(train, validation, &job.data().class_names, job.validation_source, &job.ignored)
 }
 
 /// Bytes of all files of a run, and of those without which it has no result.

@@ -257,8 +257,8 @@ fn images_of_any_size_are_predicted_and_bad_ones_named() {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .map(|error| error["error"]["what"].as_str().expect("text").to_string())
         .collect::<Vec<_>>();
-    let bad = "the image cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)";
-    assert_eq!(whats, [bad, "1 of 3 pictures have no prediction"]);
+    let bad = "the image cannot be decoded: not a JPEG, PNG, WebP or BMP file (b.png)";
+    assert_eq!(whats, [bad, "1 of 3 images have no prediction"]);
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let first =
         |place: usize| (&answer["predictions"][place]["image"], &answer["predictions"][place]["top"][0]["class"]);
@@ -266,7 +266,7 @@ fn images_of_any_size_are_predicted_and_bad_ones_named() {
     assert_eq!(first(1), (&"c.png".into(), &"blue".into()));
     let failed = serde_json::json!([{
         "image": "b.png",
-        "error": "the image cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (b.png)",
+        "error": "the image cannot be decoded: not a JPEG, PNG, WebP or BMP file (b.png)",
     }]);
     assert_eq!(answer["failed"], failed);
     let top = answer["predictions"][0]["top"].as_array().expect("classes");
@@ -306,7 +306,7 @@ fn impossible_predictions_are_refused_early() {
     let run = colors();
     let folder = run.path();
     let none = refused(folder, &["predict", "a.png", "--run=runs/colors", "--top=0"]);
-    assert!(none.contains("it is no whole number of at least 1"), "{none}");
+    assert!(none.contains("not a whole number of at least 1"), "{none}");
     let expected = "error: this is a folder (colors)\nhint: name the images in it, such as colors/1.jpg\n";
     assert_eq!(refused(folder, &["predict", "colors", "--run=runs/colors"]), expected);
     // A file that is all hole takes no room on the disk.
@@ -375,7 +375,7 @@ fn missing_best_weights_are_reported_and_last_ones_can_be_chosen() {
     let said_of = |words: [&str; 3]| said(folder, &[&["predict", "--weights=last"], &words[..]].concat());
     assert_eq!(said_of(["runs/colors", "a.png", "--top=1"]), said_of(["a.png", "--run=runs/colors", "--top=1"]));
     let none = refused(folder, &["predict", "a.png"]);
-    assert_eq!(none, "error: no run is named\nhint: use vitreous predict IMAGE --run RUN\n");
+    assert_eq!(none, "error: no run given\nhint: use vitreous predict IMAGE --run RUN\n");
 }
 
 #[test]

@@ -456,7 +456,7 @@ fn impossible_fetches_are_refused_before_any_request() {
         (
             &["digits"],
             "error: no download for data set `digits`\n\
-             hint: use --data digits: the program draws its images, there is nothing to download\n",
+             hint: use --data digits: the program draws its images, no download is needed\n",
         ),
         (
             &["mnist", "--mirror", "ftp://a.example/"],
@@ -465,7 +465,7 @@ fn impossible_fetches_are_refused_before_any_request() {
         ),
         (
             &["mnist", "--timeout", "0"],
-            "error: a timeout of 0 s is not above 0 and at most a day (--timeout)\nhint: use --timeout 30\n",
+            "error: invalid timeout of 0 s, must be above 0 and at most a day (--timeout)\nhint: use --timeout 30\n",
         ),
     ] {
         let output = program(&folder, arguments, &[]);

@@ -73,11 +73,11 @@ fn unused_files_are_counted_and_named_by_every_command() {
     fs::rename(at(b"cow/0.png"), at(b"cow/caf\xE9.png")).unwrap();
     pipe(at(b"cow/pipe.png"));
     let expected = [
-        "pictures in formats that are not read: 4 (ant/a.gif, ant/a.tiff, bee/a.avif and 1 more)",
-        "links that cannot be followed: 2 (cow/1.jpg, cow/2.jpg)",
-        "pipes, sockets or devices, which are not read: 1 (cow/pipe.png)",
-        "pictures with names that are not valid Unicode: 1 (cow/caf\\xE9.png)",
-        "files with other endings, not used: 1 (bee/a.txt)",
+        "images in unsupported formats: 4 (ant/a.gif, ant/a.tiff, bee/a.avif and 1 more)",
+        "broken links: 2 (cow/1.jpg, cow/2.jpg)",
+        "pipes, sockets or devices, ignored: 1 (cow/pipe.png)",
+        "image names that are not valid Unicode: 1 (cow/caf\\xE9.png)",
+        "files with other extensions, ignored: 1 (bee/a.txt)",
     ];
     let train = [&["train", "--data", "photos"][..], &SMALL].concat();
     let [_, said_in_train] = said(&folder, &train);
@@ -103,7 +103,7 @@ fn pipes_in_place_of_images_and_data_files_do_not_block() {
     assert!(stderr.contains("1 (ant/f.jpg)"), "{stderr}");
     fs::rename(folder.path("photos"), folder.path("others")).unwrap();
     let [_, stderr] = said(&folder, &["evaluate", "runs/photos", "--data", "others"]);
-    assert!(stderr.starts_with("note: pipes, sockets or devices, which are not read: 1 (ant/f.jpg); "), "{stderr}");
+    assert!(stderr.starts_with("note: pipes, sockets or devices, ignored: 1 (ant/f.jpg); "), "{stderr}");
     pipe(folder.path("p.png"));
     let error = refused(&folder, &["predict", "p.png", "--run", "runs/photos"]);
     assert_eq!(error, "error: not a regular file (p.png)\n");
@@ -127,7 +127,7 @@ fn circular_links_are_refused_or_followed_once() {
     let error = refused(&folder, &["data", "info", "--data", "photos"]);
     assert_eq!(
         error,
-        "error: class `ant` and class `bee` share a folder: photos/ant/x leads to photos/bee\n\
+        "error: class `ant` and class `bee` share a folder: photos/ant/x links to photos/bee\n\
          hint: remove the link photos/ant/x: each image belongs to one class\n"
     );
     fs::remove_file(folder.path("photos/ant/x")).unwrap();
@@ -154,11 +154,11 @@ fn a_run_folder_among_class_folders_is_not_a_class() {
     assert!(counted_by_train(&first) == 33 && !first.contains("ignored"), "{first}");
     let second = photos(&train);
     assert_eq!(counted_by_train(&second), 33, "{second}");
-    assert!(second.contains("note: ./runs is ignored: it contains runs, not pictures\n"), "{second}");
+    assert!(second.contains("note: ./runs is ignored: it contains runs, not images\n"), "{second}");
     photos(&[&train[..], &["--out", "elsewhere"]].concat());
     let [info, _] = said(&folder, &["data", "info", "--data", "photos"]);
     for name in ["runs", "elsewhere"] {
-        assert!(info.contains(&format!("ignored      photos/{name}, which holds runs\n")), "{info}");
+        assert!(info.contains(&format!("ignored      photos/{name}, which contains runs\n")), "{info}");
     }
     // A name is not enough.
     fs::remove_dir_all(folder.path("photos/runs")).unwrap();
@@ -219,7 +219,7 @@ fn fashion_mnist_is_recognized_by_its_labels() {
         assert_eq!(
             refused(&folder, &["data", "info", "--data", &format!("./{place}")]),
             format!(
-                "error: this folder holds the files of fashion-mnist, not folders of images (./{place})\n\
+                "error: this folder contains the files of fashion-mnist, not class folders (./{place})\n\
                  hint: use --data fashion-mnist --data-dir ./{place}\n"
             )
         );

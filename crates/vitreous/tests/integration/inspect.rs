@@ -81,7 +81,7 @@ fn data_info_counts_the_classes_asked_for() {
         "{text}"
     );
     assert!(rows.contains(&vec!["all", "7,200", "800", "2,000"]), "{text}");
-    let why = "-: the test split's labels are not read here, so its images are not counted by class\n";
+    let why = "-: test labels are not read here, so test images are not counted by class\n";
     assert!(text.ends_with(why), "{text}");
     let refused = refused(&["data", "info", "--data=digits", "--classes=3,33"]);
     assert!(refused.starts_with("error: classes lists `33`, which is not a class of the data (digits, "), "{refused}");
@@ -198,7 +198,7 @@ fn data_info_describes_an_image_folder() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[..3], ["data         pets", "shape        3x8x8 (channels x height x width)", "classes      2"]);
     assert!(lines[3].starts_with("mean         0.") && lines[3].ends_with(", 0.0000"), "{text}");
-    let ignored = ["ignored      1 file in the class folders", "ignored      1 picture beside the class folders"];
+    let ignored = ["ignored      1 file in the class folders", "ignored      1 image outside class folders"];
     assert_eq!(lines[7..9], ignored);
     assert_eq!(lines[10], "class  train  validation  test");
     // The bytes of the files decide which of the 11 validate.
@@ -224,12 +224,12 @@ fn a_broken_image_is_named_or_skipped() {
     let output = vitreous(folder.path(), &["data", "info", "--data=pets"]);
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let expected = "error: the image cannot be decoded: it is no JPEG, PNG, WebP or BMP picture (pets/dog/bad.jpg)\n";
+    let expected = "error: the image cannot be decoded: not a JPEG, PNG, WebP or BMP file (pets/dog/bad.jpg)\n";
     assert!(stderr.starts_with(expected), "{stderr}");
     let output = vitreous(folder.path(), &["data", "info", "--data=pets", "--skip-bad-images"]);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("skipped      1 picture that cannot be decoded\n"), "{text}");
-    assert!(text.ends_with("skipped dog/bad.jpg: it is no JPEG, PNG, WebP or BMP picture\n"), "{text}");
+    assert!(text.contains("skipped      1 image that cannot be decoded\n"), "{text}");
+    assert!(text.ends_with("skipped dog/bad.jpg: not a JPEG, PNG, WebP or BMP file\n"), "{text}");
 }
 
 #[test]

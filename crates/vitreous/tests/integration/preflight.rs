@@ -103,11 +103,11 @@ fn a_dry_run_estimates_memory_disk_and_time_and_writes_nothing() {
 problems
   2 images occur more than once (4 copies), 1 of them under different classes; 1 is in both train and validation
     fix: choose one class and keep one copy of each
-  classes with less than a tenth of the mean of 21 train images: `cow` (1)
+  classes with less than a tenth of the mean of 21 training images: `cow` (1)
     fix: add images of them, or name the classes to learn with --classes
-  classes without a validation image: `cow`
+  classes without validation images: `cow`
     fix: add images of `cow` to the validation split
-  pictures that are enlarged: 1 of 69, the smallest 7x8 (train/cow/00.png)
+  images enlarged to the input size: 1 of 69, the smallest 7x8 (train/cow/00.png)
     fix: use larger images, or a smaller --image-size
 
 duplicate images
@@ -128,7 +128,8 @@ fn train_prints_one_warning_per_data_problem_and_starts() {
     let stderr = text(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     let notes: Vec<&str> = stderr.lines().filter(|line| line.starts_with("note: ")).collect();
-    let starts = ["2 images occur more", "classes with less", "classes without", "pictures that are enlarged: 1 of 69"];
+    let starts =
+        ["2 images occur more", "classes with less", "classes without", "images enlarged to the input size: 1 of 69"];
     assert_eq!(notes.len(), starts.len(), "{stderr}");
     assert!(notes.iter().zip(starts).all(|(note, start)| note[6..].starts_with(start)), "{stderr}");
     assert!(notes[0].ends_with("; choose one class and keep one copy of each"), "{stderr}");

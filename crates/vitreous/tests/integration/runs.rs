@@ -51,7 +51,7 @@ fn runs_are_listed_and_finished_ones_lose_only_their_checkpoints() {
     // A run that may still train keeps what it needs.
     said(folder.root(), &["train", "--resume", "runs/short", "--max-steps=3"]);
     let none = refused(folder.root(), &["runs", "elsewhere"]);
-    assert!(none.starts_with("error: there is no such folder (elsewhere)\nhint: "), "{none}");
+    assert!(none.starts_with("error: no such folder (elsewhere)\nhint: "), "{none}");
 }
 
 /// Starts a training with a closed pipe as one of its outputs.

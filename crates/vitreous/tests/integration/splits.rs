@@ -200,7 +200,7 @@ fn an_empty_validation_split_is_reported() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     pictures(folder, "base", &COLORS, 1);
-    let note = "note: the validation split is empty: too few different images for val_fraction 0.2; add images, or set \
+    let note = "note: the validation split is empty: too few different images for val_fraction 0.2; add images or set \
                 val_fraction 0\n";
     let train = ["train", "--data=base", "--max-steps=1"];
     let output = vitreous(folder, &[train.as_slice(), &TINY].concat());

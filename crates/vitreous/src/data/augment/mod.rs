@@ -14,7 +14,7 @@ use warp::{Source, Warp, warp};
 /// Attempts to find a rectangle that fits, as in torchvision.
 const TRIES: u64 = 10;
 
-/// What draws of one key decide; a change's numbers do not move when another is switched on.
+/// Numbers of the draws of one key: they are fixed, so that enabling one change does not affect another.
 #[derive(Clone, Copy)]
 #[repr(u64)]
 enum Change {
@@ -29,11 +29,11 @@ pub struct Augment {
     spec: AugmentSpec,
     height: usize,
     width: usize,
-    /// For each channel, what a byte is multiplied by and what is then added.
+    /// For each channel, factor and summand for a byte.
     normalize: Vec<[f32; 2]>,
 }
 
-/// Room in which one thread works on an image, made by [`Augment::scratch`].
+/// Buffers of one thread, made by [`Augment::scratch`].
 pub struct Scratch {
     cropped: Vec<u8>,
     resized: Vec<u8>,
@@ -57,7 +57,7 @@ impl Augment {
         Augment { spec, height, width, normalize }
     }
 
-    /// Makes the room in which one thread works.
+    /// Makes the buffers of one thread.
     pub fn scratch(&self) -> Scratch {
         let area = self.height * self.width;
         let image = vec![0; area * self.normalize.len()];
@@ -104,7 +104,7 @@ impl Augment {
         self.plain(image, out);
     }
 
-    /// Writes an image normalized and otherwise as it is: `(x / 255 - mean) / std`.
+    /// Writes an image normalized and otherwise unchanged: `(x / 255 - mean) / std`.
     ///
     /// # Shapes
     /// - `pixels`, `out`: `[channels, height, width]`
@@ -124,7 +124,7 @@ impl Augment {
         key.with(Change::Flip as u64).unit(0) < self.spec.horizontal_flip
     }
 
-    /// Draws how many columns and rows the crop lies to the right of and below the image.
+    /// Draws the offset of the crop from the image, in columns to the right and rows down.
     fn draw_padded_crop(&self, key: Key) -> [isize; 2] {
         let padding = self.spec.crop_padding;
         if padding == 0 {
@@ -140,7 +140,7 @@ impl Augment {
             return None;
         }
         let key = key.with(Change::Affine as u64);
-        let around = |counter: u64, largest: f64| key.range(counter, -largest, largest);
+        let around = |counter: u64, max: f64| key.range(counter, -max, max);
         let drawn = Warp {
             angle: around(0, rotation_degrees).to_radians(),
             scale: 1.0 + around(1, scale),
@@ -163,7 +163,7 @@ fn draw_resized_crop(crop: ResizedCrop, height: usize, width: usize, key: Key) -
         let counter = 4 * attempt;
         let area = whole * key.range(counter, crop.scale[0], crop.scale[1]);
         let ratio = key.range(counter + 1, ratios[0], ratios[1]).exp();
-        // The cast of a float saturates: a rectangle too large stays too large.
+        // Float casts saturate: an oversized rectangle stays oversized.
         let w = (area * ratio).sqrt().round_ties_even() as usize;
         let h = (area / ratio).sqrt().round_ties_even() as usize;
         if (1..=width).contains(&w) && (1..=height).contains(&h) {
@@ -172,25 +172,25 @@ fn draw_resized_crop(crop: ResizedCrop, height: usize, width: usize, key: Key) -
             return Rectangle { top, left, height: h, width: w };
         }
     }
-    // None fits: the largest rectangle in the centre whose ratio is allowed.
+    // None fits: the largest centered rectangle with a valid ratio.
     let ratio = width as f64 / height as f64;
-    let [least, largest] = crop.ratio;
-    let (h, w) = if ratio < least {
-        ((width as f64 / least).round_ties_even().max(1.0) as usize, width)
-    } else if ratio > largest {
-        (height, (height as f64 * largest).round_ties_even().max(1.0) as usize)
+    let [min, max] = crop.ratio;
+    let (h, w) = if ratio < min {
+        ((width as f64 / min).round_ties_even().max(1.0) as usize, width)
+    } else if ratio > max {
+        (height, (height as f64 * max).round_ties_even().max(1.0) as usize)
     } else {
         (height, width)
     };
     Rectangle { top: (height - h) / 2, left: (width - w) / 2, height: h, width: w }
 }
 
-/// Mirrors a plane where asked, then writes it as seen `offset` columns to the right and rows below, black outside.
+/// Optionally mirrors a plane, then writes it shifted by `offset` columns and rows, black outside.
 fn shift(plane: &[u8], width: usize, flip: bool, offset: [isize; 2], out: &mut [u8]) {
     let height = plane.len() / width;
     let lost = offset[0].unsigned_abs().min(width);
     let seen = width - lost;
-    // First column seen of the source, and where it comes to lie.
+    // First visible source column, and its position in the output.
     let (start, place) = if offset[0] >= 0 { (lost, 0) } else { (0, lost) };
     for (row, line) in out.chunks_exact_mut(width).enumerate() {
         line.fill(0);
@@ -217,7 +217,7 @@ mod tests {
     const WIDTH: usize = 13;
     const AREA: usize = HEIGHT * WIDTH;
 
-    /// No pixel is 0, so that black is seen.
+    /// No pixel is 0, so that black is recognizable.
     fn image() -> Vec<u8> {
         (0..CHANNELS * AREA).map(|i| (1 + i * 7 % 251) as u8).collect()
     }
@@ -226,7 +226,7 @@ mod tests {
         Augment::new(spec, CHANNELS, HEIGHT, WIDTH, &[0.0; CHANNELS], &[1.0; CHANNELS])
     }
 
-    /// The bytes after the change drawn by a number.
+    /// The bytes after the change that a number draws.
     fn changed(spec: &AugmentSpec, pixels: &[u8], number: u64) -> Vec<u8> {
         let augment = augment(spec.clone());
         let mut out = vec![f32::NAN; pixels.len()];
@@ -259,12 +259,12 @@ mod tests {
             let channel = i / AREA;
             let expected = (f64::from(pixel) / 255.0 - f64::from(mean[channel])) / f64::from(std[channel]);
             // A few roundings of numbers up to 4.
-            assert!((f64::from(value) - expected).abs() < 1e-6, "{i}: {value} is not {expected}");
+            assert!((f64::from(value) - expected).abs() < 1e-6, "{i}: {value}, expected {expected}");
         }
     }
 
     #[test]
-    fn nothing_asked_for_changes_nothing() {
+    fn no_augmentation_changes_nothing() {
         assert_eq!(changed(&AugmentSpec::default(), &image(), 1), image());
     }
 
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn rectangles_keep_to_the_ranges_and_lie_everywhere() {
+    fn rectangles_stay_within_the_ranges_and_cover_the_image() {
         let crop = ResizedCrop { scale: [0.25, 0.81], ratio: [0.8, 1.25] };
         let (mut areas, mut edges) = (Vec::new(), [false; 4]);
         for number in 0..2000 {
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_that_never_fits_falls_back_to_the_centre() {
+    fn a_ratio_that_never_fits_falls_back_to_the_center() {
         let crop = |ratio| ResizedCrop { scale: [1.0, 1.0], ratio };
         // As in torchvision: whole width or height, the other side by the nearest ratio.
         let wide = draw_resized_crop(crop([2.0, 3.0]), 60, 60, Key::new(1));

@@ -1,12 +1,12 @@
-//! Enlarges a rectangle of an image to the image's size, bilinearly, to the bit as Pillow does it.
+//! Enlarges a rectangle of an image to the image's size, bilinearly, bit for bit as Pillow does.
 //!
 //! Source: Pillow's `Resample.c`: 22-bit weights, a pass along rows, rounded to bytes, then one along columns. A crop
-//! is never larger than the image, so only enlarging is needed, and a pixel has two neighbors on an axis.
+//! is never larger than the image, so only enlarging is needed, and a pixel has two neighbors per axis.
 
 /// Fraction bits of a weight, as in Pillow.
 const PRECISION: u32 = 22;
 
-/// Rows and columns of an image that are kept.
+/// The rows and columns of an image that a crop keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rectangle {
     /// First row.
@@ -19,24 +19,24 @@ pub struct Rectangle {
     pub width: usize,
 }
 
-/// What one output pixel takes of its two neighbors along an axis.
+/// Weights of the two neighbors of an output pixel along an axis.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tap {
     first: u32,
     second: u32,
-    /// The second pixel's weight; the first has the rest of 1.
+    /// The second pixel's weight; the first has the remaining weight.
     weight: i32,
 }
 
 /// Returns the tap of output pixel `index` when `from` pixels become `to`.
 fn tap(index: usize, from: usize, to: usize) -> Tap {
     debug_assert!(from <= to, "{from} pixels cannot be enlarged to {to}");
-    let centre = (index as f64 + 0.5) * (from as f64 / to as f64) - 0.5;
-    if centre < 0.0 {
-        return Tap::default(); // At an edge there is one neighbor, which counts whole.
+    let center = (index as f64 + 0.5) * (from as f64 / to as f64) - 0.5;
+    if center < 0.0 {
+        return Tap::default(); // At an edge there is one neighbor, with weight 1.
     }
-    let first = centre as i32;
-    let weight = (0.5 + (centre - f64::from(first)) * f64::from(1 << PRECISION)) as i32;
+    let first = center as i32;
+    let weight = (0.5 + (center - f64::from(first)) * f64::from(1 << PRECISION)) as i32;
     Tap { first: first as u32, second: (first as u32 + 1).min(from as u32 - 1), weight }
 }
 

@@ -1,9 +1,9 @@
-//! Turns, scales and shifts an image in one go, bilinearly, black where nothing was, as torchvision and Pillow do it.
+//! Rotates, scales and shifts an image in one step, bilinearly, with black outside, as torchvision and Pillow do.
 //!
-//! Source: torchvision's `_get_inverse_affine_matrix` (no shear) and Pillow's `Geometry.c`: a pixel's place is looked
-//! up backwards, is black when outside the image, repeats the edge within half a pixel of it, and is cut to a byte.
+//! Source: torchvision's `_get_inverse_affine_matrix` (no shear) and Pillow's `Geometry.c`: the source of
+//! each output pixel is computed; it is black outside the image, repeats the edge within half a pixel, and is truncated to a byte.
 
-/// One turn about the image's centre, scaling and shift.
+/// Rotation about the image's center, scaling and shift.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Warp {
     /// Clockwise, in radians.
@@ -14,12 +14,12 @@ pub struct Warp {
     pub shift: [f64; 2],
 }
 
-/// Where one pixel of a row comes from.
+/// The source of one pixel of a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Source {
-    /// Places in the plane of the pixels at the upper left, upper right, lower left and lower right.
+    /// Indices in the plane of the upper left, upper right, lower left and lower right pixels.
     corners: [u32; 4],
-    /// How far to the right and down from the first of them, in parts of a pixel; `None` is outside the image.
+    /// Offset from the first of them to the right and down, in fractions of a pixel; `None` is outside the image.
     parts: Option<[f64; 2]>,
 }
 
@@ -44,7 +44,7 @@ pub fn warp(image: &[u8], height: usize, width: usize, warp: Warp, sources: &mut
                 *pixel = source.parts.map_or(0, |[right, down]| {
                     let [a, b, c, d] = source.corners.map(|place| f64::from(plane[place as usize]));
                     let (upper, lower) = (a + (b - a) * right, c + (d - c) * right);
-                    // The cut to a 32-bit integer first is the cheaper one; no value is beyond a byte.
+                    // Truncating to a 32-bit integer first is faster; every value fits in a byte.
                     (upper + (lower - upper) * down) as i32 as u8
                 });
             }
@@ -63,7 +63,7 @@ fn look_up(x: f64, y: f64, height: usize, width: usize) -> Source {
     Source { corners: [upper + left, upper + right, lower + left, lower + right], parts: Some([part_x, part_y]) }
 }
 
-/// Returns the pixels before and after a place inside an axis, and the second one's weight.
+/// Returns the pixels before and after a position on an axis, and the weight of the second.
 fn neighbors(place: f64, size: u32) -> (u32, u32, f64) {
     let centred = place - 0.5;
     if centred < 0.0 {
@@ -120,7 +120,7 @@ mod tests {
         let out = warped(17.0, [2.0, -1.0], 0.9);
         let (first, second) = out.split_at(HEIGHT * WIDTH);
         for (&a, &b) in first.iter().zip(second) {
-            // Cutting off fractions takes up to one from each; black stays black in both.
+            // Truncation subtracts up to one from each; black stays black in both.
             let sum = u32::from(a) + u32::from(b);
             assert!((a, b) == (0, 0) || sum == 255 || sum == 254, "{a} {b}");
         }
@@ -135,7 +135,7 @@ mod tests {
         warp(&image, SIDE, SIDE, quarter, &mut [Source::default(); SIDE], &mut out);
         for row in 0..SIDE {
             for column in 0..SIDE {
-                // Clockwise: what was at the left is now at the top. The cosine is not quite 0, and a byte is cut off.
+                // Clockwise: the left side moves to the top. The cosine is not exactly 0, and bytes are truncated.
                 let expected = image[(SIDE - 1 - column) * SIDE + row];
                 assert!(expected - out[row * SIDE + column] <= 1, "({row}, {column})");
             }

@@ -1,4 +1,4 @@
-//! What a JPEG file says before its pixels, which of two decoders reads it, and which files none can read.
+//! The header of a JPEG file, which of two decoders reads the file, and which files neither can read.
 //!
 //! - zune-jpeg, which comes with the `image` crate, decodes almost every file. It decodes some valid files to wrong
 //!   pixels without an error (0.5.15): sequential files in several scans or with a segment between the scan and the
@@ -6,7 +6,7 @@
 //!   sampling factors than 1 and 2, and files whose markers contradict each other about the color space.
 //!   jpeg-decoder decodes those.
 //! - Some of these zune-jpeg decodes correctly, depending on the last bytes of a scan. Such a file keeps zune-jpeg's
-//!   pixels if jpeg-decoder finds the same picture.
+//!   pixels if jpeg-decoder decodes the same image.
 //! - Which color space a file has is decided as libjpeg decides it.
 
 use std::io::Cursor;
@@ -18,15 +18,15 @@ const START_OF_SCAN: u8 = 0xDA;
 const END: u8 = 0xD9;
 const EXIF: &[u8] = b"Exif\0\0";
 
-/// Largest difference between two decoders' values of the same picture. Of noise they are up to 4 apart, since they
+/// Largest difference between two decoders' values of the same image. For noise they differ by up to 4, since they
 /// round differently, and somewhat more at an edge beyond which zune-jpeg looks for color.
 const SAME_PICTURE: u8 = 10;
 
-/// What the segments of a JPEG file say.
+/// Contents of the segments of a JPEG file.
 pub struct Jpeg<'a> {
     frame: Frame,
     scans: usize,
-    /// Whether no segment lies between the last scan and the end.
+    /// Whether no segment is between the last scan and the end.
     ends_with_a_scan: bool,
     is_jfif: bool,
     /// The color transform of Adobe's segment.
@@ -120,7 +120,7 @@ impl<'a> Jpeg<'a> {
             Reader::Second => self.second(bytes),
             Reader::FirstIfConfirmed => {
                 let second = self.second(bytes)?;
-                let confirmed = first().ok().filter(|first| is_same_picture(first, &second));
+                let confirmed = first().ok().filter(|first| is_same_image(first, &second));
                 Ok(confirmed.unwrap_or(second))
             }
         }
@@ -211,7 +211,7 @@ impl Frame {
         self.kind == 2
     }
 
-    /// Names what no decoder here can read.
+    /// Describes a file that no decoder here can read.
     fn check(&self) -> Result<(), String> {
         match self.kind {
             9..=11 | 13..=15 => return Err("arithmetic-coded JPEG is not supported".to_string()),
@@ -244,7 +244,7 @@ fn rgb_of_cmyk(mut pixels: Vec<u8>) -> Vec<u8> {
     pixels
 }
 
-fn is_same_picture(first: &DynamicImage, second: &DynamicImage) -> bool {
+fn is_same_image(first: &DynamicImage, second: &DynamicImage) -> bool {
     let (a, b) = (first.as_bytes(), second.as_bytes());
     first.color() == second.color()
         && a.len() == b.len()

@@ -1,4 +1,4 @@
-//! Width and height of a picture from the first bytes of its file, and what it takes to decode it, without decoding it.
+//! Width and height of an image from the first bytes of its file, and the memory to decode it, without decoding it.
 
 use std::cmp::Reverse;
 use std::fs::File;
@@ -10,28 +10,28 @@ use image::ImageFormat;
 use super::FILE_BYTES_MAX;
 use crate::regular;
 
-/// Largest picture that is decoded, in pixels (all of it is in memory while it is scaled).
+/// Maximum size of an image, in pixels (all of it is in memory while it is scaled).
 const PIXELS_MAX: u64 = 1 << 27;
-/// Longest side of a picture, in pixels. JPEG and BMP have no longer ones, and memory for a row has a bound.
+/// Maximum side of an image, in pixels: the maximum of JPEG and BMP. It bounds the memory for a row.
 const SIDE_MAX: u32 = 65_535;
-/// Most bytes that are held for a pixel of any picture: decoded, what its decoder keeps of it, and a converted copy.
+/// Maximum bytes per pixel: the decoded pixels, the decoder's own data, and a converted copy.
 const PIXEL_BYTES_MAX: u64 = 16;
 
-/// What the first bytes of a picture file say.
+/// Contents of the first bytes of an image file.
 struct Header {
     width: u32,
     height: u32,
-    /// Bytes for each pixel that are held at the peak of decoding.
+    /// Bytes per pixel at the peak of decoding.
     pixel_bytes: u64,
 }
 
-/// Returns width and height as the file states them; absent where it states none.
+/// Returns width and height as stated in the file, if they are.
 pub fn size_of(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
     read_header(Cursor::new(bytes), format).map(|header| (header.width, header.height))
 }
 
-/// Returns the bytes that are held while picture files are decoded on so many threads: what the largest of them take
-/// together. Only headers are read.
+/// Returns the memory, in bytes, for decoding image files on `threads` threads: the sum over the largest files. Only
+/// headers are read.
 pub fn decoding_bytes(paths: impl IntoIterator<Item = impl AsRef<Path>>, threads: usize) -> u64 {
     let mut held: Vec<u64> = paths.into_iter().filter_map(|path| held_bytes(path.as_ref())).collect();
     held.sort_unstable_by_key(|bytes| Reverse(*bytes));
@@ -41,16 +41,16 @@ pub fn decoding_bytes(paths: impl IntoIterator<Item = impl AsRef<Path>>, threads
 fn held_bytes(path: &Path) -> Option<u64> {
     let mut file = regular::open(path).ok()?;
     let length = file.metadata().ok()?.len();
-    // A larger file is rejected by its length; a search for its header would have no bound.
+    // A larger file is rejected by its length; searching it for a header could take very long.
     if length > FILE_BYTES_MAX {
         return None;
     }
     let decoded = decoded_bytes(&mut file);
-    // The file itself, also of one that then turns out to be invalid, and a decoder's copy.
+    // The file itself, even if it is invalid, and the decoder's copy.
     Some(decoded.map_or(length, |bytes| 2 * length + bytes))
 }
 
-/// Bytes that are held for the pixels of a picture file while it is decoded.
+/// Memory for the pixels of an image file while it is decoded, in bytes.
 fn decoded_bytes(file: &mut File) -> Option<u64> {
     let start: [u8; 16] = take(file)?;
     file.rewind().ok()?;
@@ -60,12 +60,12 @@ fn decoded_bytes(file: &mut File) -> Option<u64> {
     Some(pixel_bytes * padded_pixels(width, height))
 }
 
-/// Pixels of a picture with those of blocks that go beyond its edges: the largest of a JPEG has 32 pixels a side.
+/// Pixels of an image, including blocks that extend beyond its edges: up to 32 pixels per side in JPEG.
 fn padded_pixels(width: u32, height: u32) -> u64 {
     (u64::from(width) + 32) * (u64::from(height) + 32)
 }
 
-/// Checks a picture's size, and returns the most bytes that any decoder may hold for it, without its file.
+/// Checks an image's size, and returns the maximum memory of any decoder for it, without its file.
 ///
 /// # Errors
 /// When it is too large or has no pixels.
@@ -83,7 +83,7 @@ pub fn check(width: u32, height: u32) -> Result<u64, String> {
 }
 
 fn read_header(mut file: impl Read + Seek, format: ImageFormat) -> Option<Header> {
-    // A picture in color is held, and a gray one made of it.
+    // The color image, and a gray copy.
     let opaque = 4;
     let ((width, height), pixel_bytes) = match format {
         ImageFormat::Jpeg => {
@@ -115,7 +115,7 @@ fn read_header(mut file: impl Read + Seek, format: ImageFormat) -> Option<Header
                 // Two bytes each.
                 (little(&width[..2]), little(&width[2..]))
             } else {
-                // A negative height says that the rows begin at the top.
+                // A negative height means that rows start at the top.
                 (little(&width), i32::from_le_bytes(height).unsigned_abs())
             };
             (size, 8)
@@ -142,18 +142,18 @@ fn png_has_transparent_color(mut file: impl Read + Seek) -> bool {
     false
 }
 
-/// Whether the frames that are decoded of a WebP file are no larger than the file's size: the decoder believes them.
+/// Whether no decoded frame of a WebP file is larger than the image: the decoder does not check this.
 pub fn webp_frames_fit(bytes: &[u8]) -> bool {
     let Some((width, height)) = size_of(bytes, ImageFormat::WebP) else { return false };
     let mut rest = bytes.get(12..).unwrap_or_default();
     while let Some(head) = rest.get(..8) {
-        // A frame of an animation has a header of its own before its chunks.
+        // A frame of an animation starts with a header.
         let is_frame = head.starts_with(b"ANMF");
         let is_pixels = head.starts_with(b"VP8 ") || head.starts_with(b"VP8L");
         if is_pixels && webp(rest).is_none_or(|size| size.0 > width || size.1 > height) {
             return false;
         }
-        // A chunk of odd length is followed by a byte that fills it up.
+        // A chunk of odd length is padded by a byte.
         let length = if is_frame { 16 } else { u64::from(little(&head[4..])).next_multiple_of(2) };
         rest = usize::try_from(8 + length).ok().and_then(|end| rest.get(end..)).unwrap_or_default();
     }
@@ -174,8 +174,7 @@ fn webp(chunk: &[u8]) -> Option<(u32, u32)> {
     }
 }
 
-/// Goes from segment to segment up to the first scan. Returns width and height, and whether that scan holds the whole
-/// picture.
+/// Reads the segments up to the first scan. Returns width and height, and whether that scan contains the whole image.
 fn jpeg(mut file: impl Read + Seek) -> Option<((u32, u32), bool)> {
     let [_, _] = take(&mut file)?;
     let mut frame = None;
@@ -211,7 +210,7 @@ fn take<const N: usize>(file: &mut impl Read) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// Up to four bytes, the least first.
+/// Up to four bytes, little endian.
 fn little(bytes: &[u8]) -> u32 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
@@ -221,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_not_a_picture_counts_by_its_length_and_a_larger_one_is_not_searched() {
+    fn a_file_that_is_not_an_image_counts_by_its_length_and_a_large_one_is_not_searched() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jpg");
         // A JPEG's start mark, and no other mark in a terabyte of zeros.

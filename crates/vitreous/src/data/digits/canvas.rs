@@ -1,16 +1,16 @@
-//! A small gray picture on which round-tipped line segments are drawn with soft edges.
+//! A small gray image, on which line segments with round ends and soft edges are drawn.
 //!
-//! A pixel's coverage is the distance of its centre to the segment, cut off over one pixel around the pen's radius:
-//! exact enough for a classifier, and only pixels in the segment's bounding box are looked at.
+//! A pixel's coverage follows from the distance of its center to the segment and falls to 0 over one pixel around the pen's
+//! radius: accurate enough for a classifier. Only pixels in the segment's bounding box are computed.
 
-/// Height and width of the picture, in pixels.
+/// Height and width of the image, in pixels.
 pub const SIDE: usize = 28;
 
 /// Coverage of each pixel by ink, 0 to 1, row by row.
 pub struct Canvas([f32; SIDE * SIDE]);
 
 impl Canvas {
-    /// Makes an empty picture.
+    /// Makes an empty image.
     pub fn new() -> Self {
         Canvas([0.0; SIDE * SIDE])
     }
@@ -32,7 +32,7 @@ impl Canvas {
             let line = &mut self.0[row * SIDE..(row + 1) * SIDE];
             for column in columns.clone() {
                 let dx = column as f32 + 0.5 - from[0];
-                // The nearest point of the segment, as a part of its length.
+                // The nearest point of the segment, as a fraction of its length.
                 let part = ((dx * along[0] + dy * along[1]) * inverse_length2).clamp(0.0, 1.0);
                 let (ex, ey) = (dx - part * along[0], dy - part * along[1]);
                 let covered = (reach - (ex * ex + ey * ey).sqrt()).clamp(0.0, 1.0) * ink;
@@ -41,15 +41,15 @@ impl Canvas {
         }
     }
 
-    /// Blurs by a centre tap `1 - 2 * side` between two taps `side`, along rows and then along columns.
+    /// Blurs by a center tap `1 - 2 * side` between two taps `side`, along rows and then along columns.
     pub fn blur(&mut self, side: f32) {
-        let centre = 1.0 - 2.0 * side;
+        let center = 1.0 - 2.0 * side;
         for line in self.0.chunks_exact_mut(SIDE) {
             let mut before = line[0];
             for column in 0..SIDE {
                 let here = line[column];
                 let after = line[(column + 1).min(SIDE - 1)];
-                line[column] = centre * here + side * (before + after);
+                line[column] = center * here + side * (before + after);
                 before = here;
             }
         }
@@ -58,14 +58,14 @@ impl Canvas {
             let below = (row + 1).min(SIDE - 1) * SIDE;
             for (column, before) in above.iter_mut().enumerate() {
                 let here = self.0[row * SIDE + column];
-                self.0[row * SIDE + column] = centre * here + side * (*before + self.0[below + column]);
+                self.0[row * SIDE + column] = center * here + side * (*before + self.0[below + column]);
                 *before = here;
             }
         }
     }
 }
 
-/// Returns the pixels of one axis whose centres lie between two places, and inside the picture.
+/// Returns the pixels of one axis whose centers are between two positions, inside the image.
 fn pixels_between(low: f32, high: f32) -> std::ops::Range<usize> {
     let first = (low - 0.5).ceil().clamp(0.0, SIDE as f32) as usize;
     let end = (high + 0.5).floor().clamp(0.0, SIDE as f32) as usize;
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_outside_the_picture_is_cut_off() {
+    fn a_segment_outside_the_image_is_cut_off() {
         let mut canvas = Canvas::new();
         canvas.segment([-9.0, 40.0], [60.0, 41.0], 2.0, 1.0);
         assert!(canvas.coverage().iter().all(|&x| x == 0.0));

@@ -1,31 +1,31 @@
-//! Draws one digit: a style's pen way, bent, scaled, slanted, turned, shifted, inked, blurred, cluttered and noisy.
+//! Draws one digit: a style's pen path, bent, scaled, slanted, rotated, shifted, inked, blurred, with clutter and noise.
 
 use super::canvas::{Canvas, SIDE};
 use super::glyphs::{STYLES, Style};
 use crate::random::Key;
 
-/// Pixels from the image's edge that a pen's centre line keeps.
+/// Minimum distance of the pen's center line from the image's edge, in pixels.
 const MARGIN: f32 = 2.5;
-/// Least and largest height of a digit, in pixels.
+/// Minimum and maximum height of a digit, in pixels.
 const HEIGHT: [f32; 2] = [14.0, 20.0];
-/// Least and largest width of a digit, in parts of its height.
+/// Minimum and maximum width of a digit, as a fraction of its height.
 const ASPECT: [f32; 2] = [0.5, 0.8];
-/// Largest slant: the shift of the top, in parts of the height.
+/// Maximum slant: the shift of the top, as a fraction of the height.
 const SLANT: f32 = 0.35;
-/// Largest turn, in radians.
+/// Maximum rotation, in radians.
 const TURN: f32 = 0.2;
-/// Part of the free room around the digit in which its place is drawn.
+/// Fraction of the free space around the digit in which its position is drawn.
 const ROOM: f32 = 0.5;
-/// Largest random move of a knot, in percent of the box.
+/// Maximum random displacement of a knot, in percent of the box.
 const WOBBLE: f32 = 5.0;
-/// Largest move of a point by one wave of the elastic distortion, in pixels.
+/// Maximum displacement of a point by one wave of the elastic distortion, in pixels.
 const BEND: f32 = 0.9;
-/// Least and largest radius of the pen, in pixels.
+/// Minimum and maximum radius of the pen, in pixels.
 const PEN: [f32; 2] = [0.7, 1.7];
 /// Segments of a smooth curve between two knots.
 const PIECES: usize = 5;
 
-/// Draws a digit as [`SIDE`] x [`SIDE`] gray pixels, light ink on a dark ground, all of it a function of `key`.
+/// Draws a digit as [`SIDE`] x [`SIDE`] gray pixels, light ink on a dark background, as a function of `key`.
 pub fn draw(key: Key, digit: usize) -> Box<[u8]> {
     let mut draws = Draws { key, next: 0 };
     let styles = STYLES[digit];
@@ -34,7 +34,7 @@ pub fn draw(key: Key, digit: usize) -> Box<[u8]> {
 
     let mut canvas = Canvas::new();
     let radius = draws.between(PEN);
-    // The pen is pressed more at one end of the image than at the other.
+    // The pen pressure changes across the image.
     let pressure = [draws.around(0.012), draws.around(0.012)];
     for &[from, to] in &segments {
         let pressed = 1.0 + pressure[0] * (from[0] - 14.0) + pressure[1] * (from[1] - 14.0);
@@ -46,10 +46,10 @@ pub fn draw(key: Key, digit: usize) -> Box<[u8]> {
     expose(&canvas, &mut draws)
 }
 
-/// A stretch of the pen's way, from and to.
+/// A segment of the pen's path: start and end.
 type Segment = [[f32; 2]; 2];
 
-/// Numbers of one image, taken in turn.
+/// Random numbers of one image, in sequence.
 struct Draws {
     key: Key,
     next: u64,
@@ -58,7 +58,7 @@ struct Draws {
 impl Draws {
     fn unit(&mut self) -> f32 {
         self.next += 1;
-        // 24 bits, all that an f32 below 1 can hold: rounding never makes it 1.
+        // 24 bits fit in an f32 exactly: the result is never rounded to 1.
         (self.key.bits(self.next) >> 40) as f32 * (1.0 / (1u32 << 24) as f32)
     }
 
@@ -66,12 +66,12 @@ impl Draws {
         low + (high - low) * self.unit()
     }
 
-    fn around(&mut self, largest: f32) -> f32 {
-        largest * (2.0 * self.unit() - 1.0)
+    fn around(&mut self, max: f32) -> f32 {
+        max * (2.0 * self.unit() - 1.0)
     }
 }
 
-/// Returns the pen's way in a box of height and width 1 around the origin, each knot moved a little.
+/// Returns the pen's path in a unit box around the origin, with each knot displaced slightly.
 fn write(style: Style, draws: &mut Draws) -> Vec<Segment> {
     let mut segments = Vec::with_capacity(64);
     let mut knots: Vec<[f32; 2]> = Vec::with_capacity(16);
@@ -82,7 +82,7 @@ fn write(style: Style, draws: &mut Draws) -> Vec<Segment> {
         );
         let last = knots.len() - 1;
         for i in 0..last {
-            // Beyond a corner or an end there is nothing to be smooth with: the end itself counts twice.
+            // At a corner or an end, the end point is repeated.
             let before = if i == 0 || stroke[i].corner { knots[i] } else { knots[i - 1] };
             let after = if i + 1 == last || stroke[i + 1].corner { knots[i + 1] } else { knots[i + 2] };
             let mut from = knots[i];
@@ -96,7 +96,7 @@ fn write(style: Style, draws: &mut Draws) -> Vec<Segment> {
     segments
 }
 
-/// Returns the place at `t` in 0..=1 on the curve from `p[1]` to `p[2]` (Catmull and Rom 1974).
+/// Returns the point at `t` in 0..=1 on the curve from `p[1]` to `p[2]` (Catmull and Rom 1974).
 fn catmull_rom(p: [[f32; 2]; 4], t: f32) -> [f32; 2] {
     std::array::from_fn(|axis| {
         let [a, b, c, d] = p.map(|point| point[axis]);
@@ -107,13 +107,13 @@ fn catmull_rom(p: [[f32; 2]; 4], t: f32) -> [f32; 2] {
     })
 }
 
-/// Scales, slants, turns, bends and shifts the pen's way to pixels of the image.
+/// Scales, slants, rotates, bends and shifts the pen's path to pixels of the image.
 fn place(mut segments: Vec<Segment>, draws: &mut Draws) -> Vec<Segment> {
     let height = draws.between(HEIGHT);
     let width = height * draws.between(ASPECT);
     let slant = draws.around(SLANT) * height;
     let (sine, cosine) = draws.around(TURN).sin_cos();
-    // Two waves for each axis, a third of the image to the whole of it long.
+    // Two waves per axis, with a wavelength from a third of the image to the whole.
     let waves: [[f32; 4]; 4] = std::array::from_fn(|_| {
         [draws.around(0.3), draws.around(0.3), draws.between([0.0, std::f32::consts::TAU]), draws.between([0.0, BEND])]
     });
@@ -132,7 +132,7 @@ fn place(mut segments: Vec<Segment>, draws: &mut Draws) -> Vec<Segment> {
     let room = SIDE as f32 - 2.0 * MARGIN;
     for axis in 0..2 {
         let extent = high[axis] - low[axis];
-        // A digit larger than the room is shrunk to it.
+        // A digit that is too large is shrunk to fit.
         let scale = (room / extent).min(1.0);
         let free = room - extent * scale;
         let start = MARGIN + free * (0.5 + draws.around(0.5 * ROOM));
@@ -149,7 +149,7 @@ fn clutter(canvas: &mut Canvas, digit: &[Segment], digit_radius: f32, draws: &mu
     for _ in 0..bits {
         let radius = draws.between([0.5, 1.3]);
         let ink = draws.between([0.4, 1.0]);
-        // A place along one of the four edges, and a line that starts there.
+        // A point on one of the four edges, and a line from there.
         let (along, depth) = (draws.between([0.0, SIDE as f32]), draws.between([-1.0, 3.0]));
         let (end, end_depth) = (along + draws.around(9.0), depth + draws.around(4.0));
         let far = SIDE as f32;
@@ -171,7 +171,7 @@ fn clutter(canvas: &mut Canvas, digit: &[Segment], digit_radius: f32, draws: &mu
     }
 }
 
-/// Returns the squared distance of a point to a segment.
+/// Returns the squared distance between a point and a segment.
 fn distance2(point: [f32; 2], [from, to]: Segment) -> f32 {
     let along = [to[0] - from[0], to[1] - from[1]];
     let d = [point[0] - from[0], point[1] - from[1]];
@@ -180,7 +180,7 @@ fn distance2(point: [f32; 2], [from, to]: Segment) -> f32 {
     (d[0] - part * along[0]).powi(2) + (d[1] - part * along[1]).powi(2)
 }
 
-/// Turns coverage into gray: a ground with a slope, ink of some brightness, noise.
+/// Converts coverage to gray values: a background gradient, ink of random brightness, noise.
 fn expose(canvas: &Canvas, draws: &mut Draws) -> Box<[u8]> {
     let ground = draws.between([0.0, 60.0]);
     let slope = [draws.around(1.2), draws.around(1.2)];
@@ -190,7 +190,7 @@ fn expose(canvas: &Canvas, draws: &mut Draws) -> Box<[u8]> {
     for (row, line) in pixels.chunks_exact_mut(SIDE).enumerate() {
         let coverage = &canvas.coverage()[row * SIDE..(row + 1) * SIDE];
         for (column, four) in line.chunks_exact_mut(4).enumerate() {
-            // Four pixels share one draw of 64 bits: the sum of two bytes each, near enough to a bell.
+            // Four pixels share one draw of 64 bits: the sum of two bytes each approximates a normal distribution.
             draws.next += 1;
             let bits = draws.key.bits(draws.next).to_le_bytes();
             for (i, pixel) in four.iter_mut().enumerate() {

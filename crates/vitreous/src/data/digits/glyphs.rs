@@ -1,22 +1,22 @@
-//! How each digit is written: the pen's way through a unit box, in the several styles people use.
+//! How each digit is written: the pen's path through a unit box, in several handwriting styles.
 //!
-//! x runs to the right and y down, both in percent of the box; the box is narrower than high once drawn.
+//! x runs to the right and y down, both in percent of the box; when drawn, the box is narrower than tall.
 
-/// A place the pen passes.
+/// A point on the path of the pen.
 #[derive(Clone, Copy, Debug)]
 pub struct Knot {
     /// Place across and down the box, in percent.
     pub at: [i8; 2],
-    /// Whether the pen turns sharply here; it passes every other knot on a smooth curve.
+    /// Whether the path has a corner here; it is smooth at every other knot.
     pub corner: bool,
 }
 
 /// One way of writing a digit: strokes between which the pen is lifted.
 pub type Style = &'static [&'static [Knot]];
 
-/// Styles of the digits 0 to 9; each is as likely as its digit's others.
+/// Styles of the digits 0 to 9; all styles of a digit are equally likely.
 pub const STYLES: [&[Style]; 10] = [
-    // 0: closed, narrow, and begun with a hook at the top.
+    // 0: closed, narrow, and with a hook at the top.
     &[
         &[&[s(55, 1), s(22, 12), s(5, 50), s(20, 87), s(50, 99), s(80, 87), s(95, 50), s(80, 13), s(50, 1)]],
         &[&[s(50, 0), s(24, 18), s(12, 55), s(27, 90), s(52, 99), s(77, 86), s(89, 50), s(75, 14), s(50, 1)]],

@@ -1,7 +1,7 @@
 //! Built-in digits: each image a function of (seed, index), drawn when first needed.
 //!
-//! Handwriting without a download: a pen's way for each digit in several styles (`glyphs.rs`), changed at random and
-//! inked (`draw.rs`). Places, slants and clutter vary so much that a linear classifier does not do well.
+//! Handwriting without a download: pen paths of each digit in several styles (`glyphs.rs`), randomly distorted and inked
+//! (`draw.rs`). Positions, slants and clutter vary so much that a linear classifier is not accurate.
 
 mod canvas;
 mod draw;
@@ -13,10 +13,10 @@ use super::ImageShape;
 use crate::data_sets::DIGITS;
 use crate::random::{Key, Purpose, stream};
 
-/// Images that train, the first ones.
+/// Number of training images, the first ones.
 pub const TRAIN_IMAGES: usize = 16_000;
 
-/// Images that test; they follow the ones that train.
+/// Number of test images, after the training images.
 pub const TEST_IMAGES: usize = 4_000;
 
 /// Height and width of an image, in pixels.
@@ -34,7 +34,7 @@ pub const STD: f32 = 0.2;
 /// A set of drawn digits.
 ///
 /// # Shapes
-/// An image is `[1, SIDE, SIDE]`, one byte for each pixel, light ink on a dark ground.
+/// An image is `[1, SIDE, SIDE]`, one byte for each pixel, light ink on a dark background.
 pub struct Digits {
     key: Key,
     images: Vec<OnceLock<Box<[u8]>>>,
@@ -57,7 +57,7 @@ impl Digits {
         self.images.is_empty()
     }
 
-    /// Returns the label of an image: ten images in a row hold each class once.
+    /// Returns the label of an image: ten consecutive images contain each class once.
     pub fn label(&self, index: usize) -> usize {
         index % DIGITS.len()
     }
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn an_image_is_a_function_of_seed_and_index() {
         let (few, many, other) = (Digits::new(7, 23), Digits::new(7, 101), Digits::new(8, 23));
-        // In another order, so that nothing drawn before can matter.
+        // In another order, so that earlier drawings cannot matter.
         let last_first: Vec<Vec<u8>> = (0..23).rev().map(|i| many.pixels(i).to_vec()).collect();
         for (i, expected) in last_first.iter().rev().enumerate() {
             assert_eq!(few.pixels(i), expected);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_ask_at_once_get_the_same_images() {
+    fn concurrent_threads_get_the_same_images() {
         let (shared, alone) = (Digits::new(3, 97), Digits::new(3, 97));
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digit_is_seen_against_its_ground_and_lies_inside_the_image() {
+    fn the_digit_contrasts_with_the_background_and_is_inside_the_image() {
         let digits = Digits::new(5, 500);
         for index in 0..500 {
             let pixels = digits.pixels(index);
@@ -120,7 +120,7 @@ mod tests {
             sorted.sort_unstable();
             let (ground, ink) = (sorted[PIXELS / 2], sorted[PIXELS - 15]);
             assert!(ink >= ground + 50, "image {index}: ink {ink} on {ground}");
-            // Clutter lies at the edges only: the middle of the digit is brighter than the image.
+            // Clutter is only at the edges: the middle of the digit is brighter than the image.
             let mean = |values: &mut dyn Iterator<Item = u8>| {
                 let (sum, count) = values.fold((0.0, 0.0), |(sum, count), x| (sum + f64::from(x), count + 1.0));
                 sum / count
@@ -147,13 +147,13 @@ mod tests {
         let scores = |weights: &[[f32; PIXELS + 1]], image: &[f32]| -> Vec<f32> {
             weights.iter().map(|row| row.iter().zip(image).map(|(w, x)| w * x).sum()).collect()
         };
-        let mut image = [1.0f32; PIXELS + 1]; // The last value is the bias's.
+        let mut image = [1.0f32; PIXELS + 1]; // The last value is for the bias.
         for step in 0..epochs * train {
             let index = step % train;
             image.iter_mut().zip(normalized(index)).for_each(|(to, from)| *to = from);
             let logits = scores(&weights, &image);
-            let largest = logits.iter().copied().fold(f32::MIN, f32::max);
-            let exponentials: Vec<f32> = logits.iter().map(|x| (x - largest).exp()).collect();
+            let max = logits.iter().copied().fold(f32::MIN, f32::max);
+            let exponentials: Vec<f32> = logits.iter().map(|x| (x - max).exp()).collect();
             let total: f32 = exponentials.iter().sum();
             // The rate falls to a tenth.
             let rate = 1e-3 * (1.0 - 0.9 * step as f32 / (epochs * train) as f32);
