@@ -413,7 +413,7 @@ fn the_program_skips_wrong_and_silent_mirrors() {
     let arguments = ["fashion-mnist", "--timeout", "0.3", "--mirror", &wrong.url, "--mirror", &silent.url];
     let output = program(&folder, &arguments, &[]);
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("idx3-ubyte.gz: it holds 19 bytes, not 47,040,016\n"), "{stderr}");
+    assert!(stderr.contains("idx3-ubyte.gz: it holds 10 bytes, not 47,040,016\n"), "{stderr}");
     assert!(stderr.contains("idx3-ubyte.gz: nothing came for 0.30 s\n"), "{stderr}");
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert_eq!(names(folder.root()), [""; 0]);
