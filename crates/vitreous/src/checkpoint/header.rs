@@ -11,7 +11,7 @@ use vitreous_engine::{Graph, ParamId, Parameters, Shape};
 
 use super::CheckpointError;
 use crate::data::Normalization;
-use crate::record::hexadecimal;
+use crate::numbers::hexadecimal;
 
 /// Version of the metadata's layout.
 const FORMAT: &str = "1";
@@ -56,7 +56,7 @@ fn sha256<'a>(about: impl Iterator<Item = (&'a str, &'a str)>, data: impl FnOnce
         hash.update(format!("{key} {}\n{text}\n", text.len()));
     }
     data(&mut hash);
-    hexadecimal(hash)
+    hexadecimal(&hash.finalize())
 }
 
 /// Checks that a file is as it was written. Files without a hash, of earlier versions, are taken as they are.

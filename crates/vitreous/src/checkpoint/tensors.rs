@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use vitreous_engine::{Graph, ParamId, Parameters};
 
 use super::{CheckpointError, Metadata, header};
-use crate::record::{Folder, RecordError, WeightsHashes, hexadecimal, replace_file};
+use crate::numbers::hexadecimal;
+use crate::record::{Folder, RecordError, WeightsHashes, replace_file};
 
 /// Values that are put into bytes at a time.
 const PIECE: usize = 4096;
@@ -57,7 +58,7 @@ impl TensorFile {
             })
             .expect("nothing is written");
         }
-        WeightsHashes { file: hexadecimal(file), tensors: hexadecimal(tensors) }
+        WeightsHashes { file: hexadecimal(&file.finalize()), tensors: hexadecimal(&tensors.finalize()) }
     }
 
     /// Writes the file, which is whole or not there. Returns its SHA-256.
@@ -102,7 +103,7 @@ pub(super) fn hash_of(tensors: &SafeTensors) -> String {
         hash.update(tensor_title(name, tensor.data().len() / size_of::<f32>()));
         hash.update(tensor.data());
     }
-    hexadecimal(hash)
+    hexadecimal(&hash.finalize())
 }
 
 /// What a tensor's values follow in the hash.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::{Folder, RecordError, faults};
-use crate::{numbers, regular};
+use crate::numbers::hexadecimal;
+use crate::regular;
 
 /// Replaces a file by `bytes`; readers see the old content or the new one, even after a power cut.
 ///
@@ -70,17 +71,12 @@ pub fn sha256_of(path: &Path) -> Result<String, RecordError> {
 pub(crate) fn sha256_of_file(mut file: File) -> io::Result<String> {
     let mut hash = Sha256::new();
     io::copy(&mut file, &mut hash)?;
-    Ok(hexadecimal(hash))
+    Ok(hexadecimal(&hash.finalize()))
 }
 
 /// Returns the SHA-256 of bytes, in hexadecimal.
 pub fn sha256_of_bytes(bytes: &[u8]) -> String {
-    hexadecimal(Sha256::new_with_prefix(bytes))
-}
-
-/// Writes a hash in hexadecimal.
-pub(crate) fn hexadecimal(hash: Sha256) -> String {
-    numbers::hexadecimal(&hash.finalize())
+    hexadecimal(&Sha256::digest(bytes))
 }
 
 /// Names the file that becomes another one when it is whole. No two are equal, not even those of processes with one number

@@ -5,9 +5,12 @@ use std::fs::{File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::files::{Output, hexadecimal, is_temporary, is_temporary_of, temporary_name};
+use sha2::Digest;
+
+use super::files::{Output, is_temporary, is_temporary_of, temporary_name};
 use super::lock::{is_abandoned, try_lock};
 use super::{RecordError, faults};
+use crate::numbers::hexadecimal;
 use crate::regular;
 
 /// A folder that is held open. Names are relative to it, and may lead into folders inside it.
@@ -83,7 +86,7 @@ impl Folder {
             output.file.sync_all()?;
             self.rename(&temporary, name)?;
             self.sync(inside)?;
-            Ok(hexadecimal(output.hash))
+            Ok(hexadecimal(&output.hash.finalize()))
         })();
         // What is left of this attempt, or of those of processes that were killed, is of no use; that it cannot be removed
         // changes nothing.

@@ -24,7 +24,7 @@ pub use error::RecordError;
 #[cfg(test)]
 pub use faults::Faults;
 pub use files::{Output, replace_file, sha256_of, sha256_of_bytes, write_atomically};
-pub(crate) use files::{hexadecimal, sha256_of_file, sync_folder};
+pub(crate) use files::{sha256_of_file, sync_folder};
 pub use folder::Folder;
 pub use journal::{EpochRow, Journal, JournalLengths, MetricsLine, Validation, WeightsHashes};
 pub use leftovers::was_begun;
