@@ -88,9 +88,22 @@ impl Guard {
     }
 }
 
+/// Looks up names. The system's errors about this have no kind of their own, so they get one here.
+#[derive(Debug)]
+pub struct Lookup;
+
+impl Resolver for Lookup {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        DefaultResolver::default().resolve(uri, config, timeout).map_err(|error| match error {
+            ureq::Error::Io(_) => ureq::Error::HostNotFound,
+            error => error,
+        })
+    }
+}
+
 impl Resolver for Guard {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let found = DefaultResolver::default().resolve(uri, config, timeout)?;
+        let found = Lookup.resolve(uri, config, timeout)?;
         if self.is_mirror {
             self.home.note(&found);
         }

@@ -10,7 +10,7 @@ use ureq::{Agent, Body, Error};
 
 use super::address::{redirected, shown};
 use super::certificates::certificate_fault;
-use super::guard::{Guard, Home};
+use super::guard::{Guard, Home, Lookup};
 use super::part::Part;
 use super::{Event, FetchError, Options, archive};
 use crate::data_sets::RemoteFile;
@@ -24,8 +24,6 @@ const REDIRECTS_MAX: usize = 10;
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 16;
-
-const NO_HOST: &str = "there is no such host, or no network";
 
 /// What talks to one mirror.
 pub struct Receiver<'a> {
@@ -226,7 +224,7 @@ impl Receiver<'_> {
             .build();
         Ok(if is_proxied {
             // The name that is looked up is the proxy's, which may be anywhere.
-            config.new_agent()
+            Agent::with_parts(config, DefaultConnector::default(), Lookup)
         } else {
             Agent::with_parts(config, DefaultConnector::default(), Guard::new(&self.home, is_mirror))
         })
@@ -238,9 +236,7 @@ impl Receiver<'_> {
             Error::Timeout(_) => {
                 format!("nothing came for {}", durations::duration(self.options.timeout.as_secs_f64()))
             }
-            Error::HostNotFound => NO_HOST.to_string(),
-            // The system has no kind of its own for it.
-            Error::Io(error) if error.to_string().contains("lookup address") => NO_HOST.to_string(),
+            Error::HostNotFound => "there is no such host, or no network".to_string(),
             Error::ConnectProxyFailed(reason) => format!("the proxy does not lead there: {reason}"),
             Error::Other(error) => error.to_string(),
             // It repeats the address, and so a password.
