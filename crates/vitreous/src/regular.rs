@@ -44,8 +44,11 @@ pub fn read_text(path: &Path, max: u64) -> io::Result<String> {
 /// # Errors
 /// When they are not UTF-8.
 pub(crate) fn text(bytes: Vec<u8>) -> io::Result<String> {
-    let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8");
-    String::from_utf8(bytes).map_err(invalid)
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        io::Error::new(io::ErrorKind::InvalidData, format!("not valid UTF-8 (line {line})"))
+    })
 }
 
 /// Reads the rest of an open file.
@@ -96,6 +99,7 @@ mod tests {
         let path = folder.path().join("a.json");
         fs::write(&path, "seven b").unwrap();
         assert_eq!(read_text(&path, 7).unwrap(), "seven b");
+        assert_eq!(text(b"a\nb\n\xE9".to_vec()).unwrap_err().to_string(), "not valid UTF-8 (line 3)");
         assert_eq!(read(&path, 6).unwrap_err().to_string(), "the file is larger than 6 B");
         File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
         assert_eq!(read(&path, 7_000_000).unwrap_err().to_string(), "the file is larger than 7.0 MB");

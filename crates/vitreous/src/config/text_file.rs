@@ -40,7 +40,7 @@ fn text(bytes: &[u8]) -> Result<String, NotText> {
     std::str::from_utf8(bytes).map(str::to_string).map_err(|error| {
         let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
         let hint = Some("save the file as UTF-8".to_string());
-        NotText { reason: format!("line {line} is not valid UTF-8"), hint }
+        NotText { reason: format!("not valid UTF-8 (line {line})"), hint }
     })
 }
 
@@ -63,7 +63,7 @@ mod tests {
             assert!(error.hint.unwrap().contains("PowerShell's `>`"));
         }
         let latin1 = text(b"[data]\nname = \"caf\xE9\"\n").unwrap_err();
-        assert_eq!(latin1.reason, "line 2 is not valid UTF-8");
+        assert_eq!(latin1.reason, "not valid UTF-8 (line 2)");
     }
 
     #[test]
