@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::advice::{Explain, Fault, Suggestion};
+use crate::advice::{Argument, Explain, Fault, Suggestion};
 use crate::checkpoint::{CheckpointError, SavedWeights, state_folder};
 use crate::config::CheckedConfig;
 use crate::random::Key;
@@ -108,7 +108,10 @@ impl Explain for VerifyError {
     fn suggestion(&self) -> Option<Suggestion> {
         let text = |text: String| Some(Suggestion::new().text(text));
         match self {
-            VerifyError::Exists { .. } => text("remove it, or choose another one with --out".to_string()),
+            VerifyError::Exists { path } => {
+                let remove = Suggestion::new().remove_file(path);
+                Some(remove.or().text("choose another folder with").argument(Argument::Out))
+            }
             VerifyError::Start { .. } => None,
             VerifyError::Failed { log, .. } => text(format!("its messages are in {}", log.display())),
             VerifyError::Differ { .. } => text("both runs are kept there; please report this".to_string()),

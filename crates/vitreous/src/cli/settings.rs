@@ -6,6 +6,7 @@ use clap::Args;
 use toml::Value;
 
 use super::CliError;
+use crate::advice::Source;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, ModelSpec, Task};
@@ -76,7 +77,7 @@ impl SettingsArgs {
             layers.add_file(path)?;
         }
         if let Some(name) = &self.model {
-            layers.model(name)?;
+            layers.model(name, "--model")?;
         }
         if let Some(name) = &self.data {
             // Between two folders of images, size and normalization stay, because the model has them.
@@ -93,7 +94,7 @@ impl SettingsArgs {
             layers.put("data.classes", classes.as_str(), "--classes")?;
         }
         for assignment in &self.set {
-            layers.set(assignment)?;
+            layers.set(assignment, set_flag())?;
         }
         for (key, value, flag) in flags {
             layers.put(key, value, flag)?;
@@ -119,7 +120,7 @@ impl SettingsArgs {
             return Ok(None);
         };
         for key in ["data.mean=", "data.std="] {
-            layers.set(key)?;
+            layers.set(key, set_flag())?;
         }
         layers.put("data.name", "digits", "--data")?;
         Ok(Some(format!("{error}; using built-in digits instead")))
@@ -134,11 +135,16 @@ impl SettingsArgs {
     }
 }
 
+/// The source of what `--set` wrote.
+pub fn set_flag() -> Source {
+    Source::Argument("--set".to_string())
+}
+
 /// Removes what a preset or a file has about the images of another data set: classes, normalization, size.
 fn forget_other_data(layers: &mut Layers, name: &str) -> Result<(), CliError> {
     let of_folders: &[&str] = if is_known(name) { &["data.image_size=", "data.channels="] } else { &[] };
     for key in ["data.classes=", "data.mean=", "data.std="].iter().chain(of_folders) {
-        layers.set(key)?;
+        layers.set(key, set_flag())?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use vitreous_engine::{Memory, training_memory};
 
 use super::presets::preset_of;
 use super::screen::stdout_columns;
-use super::settings::{SettingsArgs, as_written, image_facts};
+use super::settings::{SettingsArgs, as_written, image_facts, set_flag};
 use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
@@ -91,7 +91,7 @@ fn config(args: &Args) -> Result<ResolvedConfig, CliError> {
     if let Some(folder) = &args.run {
         let mut layers = Layers::new();
         layers.add_file(&Run::open(folder)?.config_path())?;
-        args.settings.set.iter().try_for_each(|assignment| layers.set(assignment))?;
+        args.settings.set.iter().try_for_each(|assignment| layers.set(assignment, set_flag()))?;
         for (key, value, flag) in numbers {
             value.map_or(Ok(()), |value| layers.put(key, i64::try_from(value).unwrap_or(i64::MAX), flag))?;
         }

@@ -95,23 +95,11 @@ impl Layers {
         self.add(table, source)
     }
 
-    /// Adds one key from a `--set table.key=value`; without a value, the key goes back to its default.
+    /// Adds one key from `table.key=value`; without a value, the key goes back to its default.
     ///
     /// # Errors
     /// When there is no `=` or no key of that name, or the value has the wrong type.
-    pub fn set(&mut self, assignment: &str) -> Result<(), ConfigError> {
-        self.assign(assignment, Source::Argument("--set".to_string()))
-    }
-
-    /// As [`Layers::set`], for an assignment of a sweep; `source` is what errors call it.
-    ///
-    /// # Errors
-    /// As [`Layers::set`].
-    pub fn set_from(&mut self, assignment: &str, source: &str) -> Result<(), ConfigError> {
-        self.assign(assignment, Source::File(source.to_string()))
-    }
-
-    fn assign(&mut self, assignment: &str, source: Source) -> Result<(), ConfigError> {
+    pub fn set(&mut self, assignment: &str, source: Source) -> Result<(), ConfigError> {
         let wrong = || ConfigError::Assignment { text: assignment.to_string() };
         let (key, value) = assignment.split_once('=').ok_or_else(wrong)?;
         let (key, value) = (key.trim(), value.trim());
@@ -122,7 +110,7 @@ impl Layers {
         if value.is_empty() {
             return self.unset(key, source);
         }
-        // Anything that is not a TOML value is a text: --set model.activation=relu needs no quotes inside quotes.
+        // Anything that is not a TOML value is a text: model.activation=relu needs no quotes inside quotes.
         let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok().filter(|table| table.len() == 1);
         let parsed = parsed.and_then(|mut table| table.remove("value")).filter(|value| !value.is_datetime());
         self.put_value(key, parsed.unwrap_or_else(|| Value::String(value.to_string())), source)
@@ -144,18 +132,18 @@ impl Layers {
         self.add(table, source)
     }
 
-    /// Replaces the whole `[model]` table by that of a named model (`--model vit-tiny`).
+    /// Replaces the whole `[model]` table by that of a named model (`vit-tiny`); `source` is what errors call it.
     ///
     /// # Errors
     /// When there is no model of that name.
-    pub fn model(&mut self, name: &str) -> Result<(), ConfigError> {
+    pub fn model(&mut self, name: &str, source: &str) -> Result<(), ConfigError> {
         let Some(spec) = ModelSpec::named(name) else {
             let suggestion = suggest(name, ModelSpec::names(), "the models are");
             return Err(ConfigError::UnknownModel { name: name.to_string(), suggestion });
         };
         self.forget("model");
         let spec = Table::try_from(spec).expect("a spec is plain numbers, texts and lists");
-        self.add(Table::from_iter([("model".to_string(), Value::Table(spec))]), Source::Argument("--model".to_string()))
+        self.add(Table::from_iter([("model".to_string(), Value::Table(spec))]), Source::Argument(source.to_string()))
     }
 
     /// Gives the config its types and checks it by itself; nothing is opened.

@@ -191,6 +191,7 @@ mod tests {
     use super::layers::Layers;
     use super::*;
     use crate::advice::Explain;
+    use crate::advice::Source;
     use model::{ImageFacts, ModelKind, ModelSpec, VitSpec};
     use std::path::Path;
 
@@ -202,6 +203,10 @@ mod tests {
         Ok(layers)
     }
 
+    fn set_flag() -> Source {
+        Source::Argument("--set".to_string())
+    }
+
     /// The error's text and its hint.
     fn refused(text: &str) -> [String; 2] {
         shown(layers(text).and_then(Layers::finish).expect_err("the config is bad"))
@@ -209,7 +214,7 @@ mod tests {
 
     fn refused_set(assignment: &str) -> [String; 2] {
         let mut layers = Layers::new();
-        shown(layers.set(assignment).and_then(|()| layers.finish()).expect_err("the config is bad"))
+        shown(layers.set(assignment, set_flag()).and_then(|()| layers.finish()).expect_err("the config is bad"))
     }
 
     fn vit(layers: Layers) -> VitSpec {
@@ -273,11 +278,11 @@ mod tests {
         layers.add_toml("[model]\nlayers = [\"flatten\", \"linear 10\"]\nkind = \"stack\"", "my.toml").unwrap();
         let expected: model::StackSpec = toml::from_str("layers = [\"flatten\", \"linear 10\"]").unwrap();
         assert_eq!(layers.clone().finish().unwrap().config().model, ModelSpec::Stack(expected));
-        layers.set("model.kind=stack").unwrap();
-        layers.set("model.init=kaiming").unwrap();
+        layers.set("model.kind=stack", set_flag()).unwrap();
+        layers.set("model.init=kaiming", set_flag()).unwrap();
         let ModelSpec::Stack(spec) = layers.clone().finish().unwrap().config().model.clone() else { panic!() };
         assert_eq!((spec.layers.len(), spec.init), (2, model::StackInit::Kaiming));
-        layers.set("model.kind=").unwrap();
+        layers.set("model.kind=", set_flag()).unwrap();
         assert_eq!(vit(layers), VitSpec::default());
     }
 
@@ -386,10 +391,10 @@ mod tests {
                 let mut layers = Layers::new();
                 layers.put("model.kind", kind.name(), "--set").unwrap();
                 if kind == ModelKind::Stack {
-                    layers.set("model.layers=['flatten', 'linear classes']").unwrap();
+                    layers.set("model.layers=['flatten', 'linear classes']", set_flag()).unwrap();
                 }
                 // Only folders have these.
-                layers.set("data.name=photos").unwrap();
+                layers.set("data.name=photos", set_flag()).unwrap();
                 layers.put(&key.path(), key.example(), "--set").unwrap();
                 assert!(layers.finish().is_ok(), "{} = {}", key.path(), key.example());
             }
@@ -440,11 +445,11 @@ mod tests {
     fn later_layers_win_and_keep_the_rest() {
         let mut layers = Layers::preset("mnist-vit").unwrap();
         layers.add_toml("[model]\ndepth = 5\n[train]\nepochs = 3", "my.toml").unwrap();
-        layers.set("train.epochs = 2").unwrap();
-        layers.set("model.activation=relu").unwrap();
-        layers.set("model.dropout_places=['embed']").unwrap();
+        layers.set("train.epochs = 2", set_flag()).unwrap();
+        layers.set("model.activation=relu", set_flag()).unwrap();
+        layers.set("model.dropout_places=['embed']", set_flag()).unwrap();
         layers.put("train.lr", 0.25, "--lr").unwrap();
-        layers.set("augment.random_resized_crop.scale=[0.5, 1.0]").unwrap();
+        layers.set("augment.random_resized_crop.scale=[0.5, 1.0]", set_flag()).unwrap();
         let (spec, config) = (vit(layers.clone()), layers.finish().unwrap().config().clone());
         assert_eq!((spec.depth, config.train.epochs, config.train.lr), (5, 2, 0.25));
         assert_eq!(spec.activation, model::Activation::Relu);
@@ -457,7 +462,7 @@ mod tests {
     #[test]
     fn an_empty_value_brings_the_default_back() {
         let mut layers = Layers::preset("mnist-vit").unwrap();
-        layers.set("model.num_positions=").unwrap();
+        layers.set("model.num_positions=", set_flag()).unwrap();
         assert_eq!(vit(layers).num_positions, None);
         assert_eq!(refused_set("model.dept=")[0], "unknown key `dept` (--set, [model])");
         assert_eq!(refused_set("modle.depth=")[0], "unknown table `modle` (--set)");
@@ -476,13 +481,13 @@ mod tests {
     #[test]
     fn a_named_model_replaces_the_one_before() {
         let mut layers = Layers::preset("mnist-vit").unwrap();
-        layers.model("vit-small").unwrap();
+        layers.model("vit-small", "--model").unwrap();
         layers.put("model.patch_size", 7, "--patch-size").unwrap();
         let ModelSpec::Vit(small) = ModelSpec::named("vit-small").unwrap() else { panic!() };
         assert_eq!(vit(layers.clone()), VitSpec { patch_size: 7, ..small });
-        layers.model("vgg11").unwrap();
+        layers.model("vgg11", "--model").unwrap();
         assert_eq!(layers.clone().finish().unwrap().config().model, ModelSpec::named("vgg11").unwrap());
-        let error = layers.model("vit-tny").unwrap_err();
+        let error = layers.model("vit-tny", "--model").unwrap_err();
         assert_eq!(shown(error), ["unknown model `vit-tny`", "did you mean `vit-tiny`?"]);
         let error = Layers::preset("cifar").unwrap_err();
         assert_eq!(error.to_string(), "unknown preset `cifar`");
@@ -492,7 +497,7 @@ mod tests {
     fn a_warm_up_of_a_preset_is_shortened_to_the_run_and_a_written_one_is_refused() {
         let with = |assignments: &[&str]| {
             let mut layers = Layers::preset("photos").unwrap();
-            assignments.iter().for_each(|assignment| layers.set(assignment).unwrap());
+            assignments.iter().for_each(|assignment| layers.set(assignment, set_flag()).unwrap());
             layers.finish()
         };
         assert_eq!(with(&[]).unwrap().notes(), [""; 0]);
@@ -511,7 +516,7 @@ mod tests {
     fn a_batch_of_a_preset_is_made_to_fit_and_a_chosen_one_is_left() {
         let fitted = |assignments: &[&str], images| {
             let mut layers = Layers::preset("photos").unwrap();
-            assignments.iter().for_each(|assignment| layers.set(assignment).unwrap());
+            assignments.iter().for_each(|assignment| layers.set(assignment, set_flag()).unwrap());
             let checked = layers.finish().unwrap();
             let mut config = checked.resolve(ImageFacts { image_size: 64, channels: 3, num_classes: 2 }).unwrap();
             let note = checked.fit_batch(&mut config, images);

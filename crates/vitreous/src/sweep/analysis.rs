@@ -115,7 +115,7 @@ fn overall(done: &[Setting], measure: Figure, context: &AnalysisContext) -> Stri
         )
     } else {
         "There is only one seed, so chance cannot be estimated: the same setting with another seed may differ as much. \
-         Repeat the sweep with --seeds to measure that. "
+         Repeat the sweep with several seeds to estimate it. "
             .to_string()
     });
     if context.jobs > 1 {
@@ -152,8 +152,8 @@ fn best(done: &[Setting], has_seeds: bool, tested: &[String]) -> String {
     match Figure::Ranked(Measure::Test).spread(best).filter(|test| test.n == best.runs.len()) {
         Some(test) => text.push_str(&format!("On the test split `{}` reaches {}. ", best.name, figure(&test))),
         None if ranked.len() > 1 => text.push_str(
-            "As it was chosen by its validation accuracy, that is too high on average; --test-winner measures it on the \
-             test split. ",
+            "As it was chosen by its validation accuracy, that is too high on average: measure the winner alone \
+             on the test split. ",
         ),
         None => {}
     }
@@ -341,9 +341,9 @@ Made by `vitreous sweep s`.
 
 Settings are ranked by validation accuracy; the test split is not used for that. Each setting is compared with the first, \
 `base`, by its validation accuracy. There is only one seed, so chance cannot be estimated: the same setting with another \
-seed may differ as much. Repeat the sweep with --seeds to measure that. The highest is that of `base`, \
-75.00 %, then `same`, 75.00 %. As it was chosen by its validation accuracy, that is too high on average; --test-winner \
-measures it on the test split.
+seed may differ as much. Repeat the sweep with several seeds to estimate it. The highest is that of `base`, \
+75.00 %, then `same`, 75.00 %. As it was chosen by its validation accuracy, that is too high on average: measure the \
+winner alone on the test split.
 
 ## `base`, the base
 

@@ -18,6 +18,7 @@ pub fn text(name: &str) -> Option<&'static str> {
 mod tests {
     use super::super::SweepFile;
     use super::*;
+    use crate::advice::Source;
     use crate::config::layers::Layers;
 
     #[test]
@@ -29,7 +30,7 @@ mod tests {
             for variation in file.expand().unwrap() {
                 let preset = variation.preset.expect("a built-in sweep starts from presets");
                 let mut layers = Layers::preset(&preset).unwrap();
-                variation.set.iter().for_each(|assignment| layers.set(assignment).unwrap());
+                variation.set.iter().for_each(|assignment| layers.set(assignment, Source::Default).unwrap());
                 assert!(layers.finish().is_ok(), "{name}: {}", variation.name);
             }
         }

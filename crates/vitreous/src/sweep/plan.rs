@@ -8,6 +8,7 @@ use toml::Value;
 use vitreous_engine::Memory;
 
 use super::{State, SweepError, SweepFile, Variation, folder_name, state_of};
+use crate::advice::{Argument, Source};
 use crate::compare::Measure;
 use crate::config::data::DataSpec;
 use crate::config::difference::{changes, flat_config};
@@ -260,7 +261,7 @@ fn with_assignments(
     threads: Option<usize>,
 ) -> Result<CheckedConfig, ExperimentError> {
     for assignment in &variation.set {
-        layers.set_from(assignment, &format!("run {}", variation.name))?;
+        layers.set(assignment, Source::File(format!("run {}", variation.name)))?;
     }
     if let Some(seed) = seed {
         layers.put(
@@ -270,7 +271,7 @@ fn with_assignments(
         )?;
     }
     if let Some(threads) = threads {
-        layers.put("train.threads", i64::try_from(threads).unwrap_or(i64::MAX), "--jobs")?;
+        layers.put("train.threads", i64::try_from(threads).unwrap_or(i64::MAX), Argument::Jobs.name())?;
     }
     Ok(layers.finish()?)
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::*;
+use crate::advice::Source;
 use crate::checkpoint::{BestWeights, Found, find_state};
 use crate::config::layers::Layers;
 use crate::config::model::ImageFacts;
@@ -29,9 +30,11 @@ fn job_of_steps(keep: &str, steps: u64) -> Job {
     for setting in
         settings.iter().chain(&["train.epochs=2", "train.warmup_epochs=1", "train.log_interval=3", keep.as_str()])
     {
-        layers.set(setting).unwrap();
+        layers.set(setting, Source::Default).unwrap();
     }
-    layers.set(&format!("train.max_steps={}", if steps < 8 { steps.to_string() } else { String::new() })).unwrap();
+    layers
+        .set(&format!("train.max_steps={}", if steps < 8 { steps.to_string() } else { String::new() }), Source::Default)
+        .unwrap();
     let checked = layers.finish().unwrap();
     let facts = inspect(&checked.config().data).unwrap();
     let config = checked.resolve(ImageFacts { image_size: 28, channels: 1, num_classes: 10 }).unwrap();

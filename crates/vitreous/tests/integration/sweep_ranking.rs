@@ -59,7 +59,7 @@ fn validation_ranks_and_only_the_winner_is_tested() {
         before.contains("\nSettings are ranked by validation accuracy; the test split is not used for that. "),
         "{before}"
     );
-    assert!(before.contains("--test-winner measures it on the test split.\n"), "{before}");
+    assert!(before.contains("measure the winner alone on the test split.\n"), "{before}");
 
     // Test accuracies that were measured by hand change nothing.
     for seed in ["1", "2"] {
@@ -74,7 +74,7 @@ fn validation_ranks_and_only_the_winner_is_tested() {
     assert_eq!(runs.map(tested), [0, 0, 1, 1]);
     let after = analysis();
     assert!(after.contains(" On the test split `max_steps=64` reaches ") && !after.contains("100.00 %"), "{after}");
-    assert!(!after.contains("--test-winner measures"), "{after}");
+    assert!(!after.contains("measure the winner alone"), "{after}");
     // Once more: it is not looked at again.
     json(&["--test-winner"]);
     assert_eq!(runs.map(tested), [0, 0, 1, 1]);
@@ -109,8 +109,8 @@ fn no_winner_among_settings_with_different_validation_images() {
         let [first, second] = values;
         let expected = format!(
             "error: runs {key}={first} and {key}={second} are validated on different images, so the sweep cannot choose \
-             between them (data.{key})\nhint: do not vary data.{key}, or leave out --test-winner: the runs are then made \
-             without a choice between them\n"
+             between them (data.{key})\nhint: do not vary data.{key}, or leave out --test-winner to train the runs \
+             without selecting one\n"
         );
         assert_eq!(error, expected);
     }
@@ -129,8 +129,8 @@ fn every_run_is_tested_only_if_the_sweep_reproduces_a_table() {
     let folder = folder.path();
     let test = refused(folder, &["--set-each=train.lr=1e-3,1e-5", "--evaluate=val,test"]);
     let expected = "error: a sweep chooses by the validation split and does not measure every run on the test split \
-                    (evaluate)\nhint: measure the setting that was chosen with --test-winner; the file of a sweep that \
-                    reproduces a published table says so with reproduces = \"...\"\n";
+                    (--evaluate)\nhint: measure only the best setting with --test-winner; in the file of a sweep that \
+                    reproduces a published table, set reproduces = \"...\"\n";
     assert_eq!(test, expected);
     fs::write(folder.join("own.toml"), "each = ['train.lr=1e-3,1e-5']\nevaluate = ['test']\n").unwrap();
     assert_eq!(refused(folder, &["own.toml"]), expected);

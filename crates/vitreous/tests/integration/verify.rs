@@ -26,7 +26,7 @@ fn verify_resume_kills_runs_and_compares_them() {
     fs::create_dir_all(folder.path("runs/verify")).unwrap();
     let error = refused(folder.root(), &arguments);
     let expected = "error: the folder exists already (runs/verify)\n\
-                    hint: remove it, or choose another one with --out\n";
+                    hint: remove runs/verify, or choose another folder with --out\n";
     assert_eq!(error, expected);
     let error = refused(folder.root(), &["verify", "resume", "--kills=0"]);
     assert_eq!(error, "error: invalid kills 0: must be at least 1 (--kills)\nhint: use --kills 20\n");

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufReader, Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use vitreous::advice::Explain;
+use vitreous::advice::{Explain, Source};
 use vitreous::checkpoint::find_state;
 use vitreous::compare::{self, Against, Comparison, Measure, Sheet, Verdicts};
 use vitreous::config::classes::ClassSubset;
@@ -111,7 +111,7 @@ pub fn config(bytes: &[u8]) {
     let mut layers = Layers::new();
     let mut added = layers.add_toml(file, "hostile.toml");
     for assignment in assignments.lines() {
-        added = added.and_then(|()| layers.set(assignment));
+        added = added.and_then(|()| layers.set(assignment, Source::Default));
     }
     let facts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
     let resolved = added.and_then(|()| layers.finish()).and_then(|checked| checked.resolve(facts));

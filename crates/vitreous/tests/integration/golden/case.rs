@@ -58,7 +58,7 @@ impl Case {
         let mut layers = Layers::new();
         layers.add_toml(&text, subject.preset).expect("a good preset");
         for change in changes {
-            layers.set(change).expect("a key");
+            layers.set(change, vitreous::advice::Source::Default).expect("a key");
         }
         let config = layers.finish().and_then(|config| config.resolve(subject.facts)).expect("a good config");
         let model = build_for_training(&config).expect("a checked config");
