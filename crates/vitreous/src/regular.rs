@@ -15,7 +15,7 @@ pub const CONFIG_MAX: u64 = 16 << 20;
 /// # Errors
 /// When it cannot be read or is not a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Opening a device may do something, so the path is asked first, and again what was opened.
+    // Opening a device may have side effects, so the path is checked first, and the opened file again.
     check(&fs::metadata(path)?)?;
     let mut options = OpenOptions::new();
     options.read(true);

@@ -1,6 +1,6 @@
-//! Misspelled words: which known name was meant.
+//! Finds the known name that a misspelled word is closest to.
 
-/// Returns the candidate closest to `word`, when one is close enough to be what was meant.
+/// Returns the candidate closest to `word`, if one is close enough.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let limit = |candidate: &str| 1 + word.len().min(candidate.len()) / 3;

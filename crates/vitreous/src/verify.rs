@@ -26,7 +26,7 @@ const EARLY: f64 = 0.1;
 /// Largest `timing.jsonl` that is read, in bytes.
 const TIMING_MAX: u64 = 256 << 20;
 
-/// Time between two looks at a process that is to be killed.
+/// Time between two checks of a process that is to be killed.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// A training to start as a process.
@@ -80,7 +80,7 @@ pub enum VerifyEvent<'a> {
 /// Receives the events.
 pub type VerifyListener<'a> = &'a dyn Fn(VerifyEvent);
 
-/// Says why runs cannot be verified, or are not equal.
+/// Why runs cannot be verified, or are not equal.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum VerifyError {
@@ -340,7 +340,7 @@ pub fn verify_threads(
     Ok(found)
 }
 
-/// Waits for so long; says whether the process ended by itself before.
+/// Waits for a time; returns whether the process ended by itself before.
 fn ends_within(child: &mut Child, life: Duration) -> bool {
     let start = Instant::now();
     loop {

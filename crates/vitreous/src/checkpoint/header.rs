@@ -19,7 +19,7 @@ const FORMAT: &str = "1";
 /// Data starts at a multiple of so many bytes, so that a reader may map the file and use it in place.
 const ALIGNMENT: usize = 64;
 
-/// What a weights file says of itself.
+/// The metadata of a weights file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
     /// Names of the classes, by label.
@@ -45,10 +45,10 @@ pub(super) fn sorted(graph: &Graph) -> Vec<(&str, ParamId)> {
     all
 }
 
-/// Key of the hash over all else that is said and the tensors' bytes.
+/// Key of the hash over the other metadata and the tensors' bytes.
 const HASH: &str = "vitreous.sha256";
 
-/// Returns the hash over what a file says of itself and its tensors' bytes, in hexadecimal.
+/// Returns the hash over a file's metadata and its tensors' bytes, in hexadecimal.
 fn sha256<'a>(about: impl Iterator<Item = (&'a str, &'a str)>, data: impl FnOnce(&mut Sha256)) -> String {
     let sorted: BTreeMap<&str, &str> = about.filter(|(key, _)| *key != HASH).collect();
     let mut hash = Sha256::new();
@@ -66,7 +66,7 @@ pub(super) fn check(path: &Path, about: Option<&HashMap<String, String>>, data: 
     if found == *written { Ok(()) } else { Err(CheckpointError::changed(path)) }
 }
 
-/// Returns what a weights file says of itself, the hash over all of it among it.
+/// Returns the metadata of a weights file, including the hash.
 pub(super) fn about(graph: &Graph, parameters: &Parameters, metadata: &Metadata) -> BTreeMap<&'static str, String> {
     let mut about: BTreeMap<&str, String> = BTreeMap::from([
         // What readers of PyTorch's files look for.
@@ -110,7 +110,7 @@ pub(super) fn write<'a>(about: &BTreeMap<&str, String>, tensors: impl Iterator<I
     bytes
 }
 
-/// Reads what [`about`] says.
+/// Reads the metadata that [`about`] writes.
 pub(super) fn read(path: &Path, about: Option<&HashMap<String, String>>) -> Result<Metadata, CheckpointError> {
     let get =
         |key: &'static str| about.and_then(|about| about.get(key)).ok_or_else(|| CheckpointError::foreign(path, key));

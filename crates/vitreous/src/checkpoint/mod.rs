@@ -28,7 +28,7 @@ pub use state::{Found, SavedState, State, StateTensors, find_state, forget_all_b
 pub use state_error::StateError;
 pub use tensors::TensorFile;
 
-/// A weights file in memory, of which the header was read.
+/// A weights file in memory, with its header read.
 pub struct SavedWeights {
     path: PathBuf,
     bytes: Vec<u8>,
@@ -46,7 +46,7 @@ impl SavedWeights {
         Ok(SavedWeights { path: path.to_path_buf(), bytes, metadata })
     }
 
-    /// What the file says of itself, from which its graph can be made.
+    /// The metadata, from which the graph can be built.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }

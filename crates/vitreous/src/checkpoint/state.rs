@@ -38,7 +38,7 @@ pub struct State {
     tensors: TensorFile,
 }
 
-/// What the small file says.
+/// The content of the small file.
 #[derive(Serialize, Deserialize)]
 struct Record {
     format: u32,
@@ -46,7 +46,7 @@ struct Record {
     step: u64,
     journal: JournalLengths,
     about: serde_json::Value,
-    /// The best weights; earlier versions did not say.
+    /// The best weights; absent in checkpoints of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     best: Option<BestWeights>,
     /// SHA-256 of the file of tensors.
@@ -163,7 +163,7 @@ pub(super) fn numbers_in(run: &Folder) -> io::Result<Vec<(u64, bool)>> {
     Ok(found.into_iter().collect())
 }
 
-/// Returns the best weights that a state names, where it says so and can be used.
+/// Returns the best weights that a checkpoint refers to, if it has them and can be used.
 pub(super) fn named_best(run: &Folder, number: u64) -> io::Result<Option<BestWeights>> {
     let [_, record] = files(number);
     let text = run.read_text(&record, RECORD_MAX)?;
@@ -171,7 +171,7 @@ pub(super) fn named_best(run: &Folder, number: u64) -> io::Result<Option<BestWei
     Ok(sealed.and_then(|sealed| serde_json::from_value(sealed.state["best"].clone()).ok()))
 }
 
-/// A state on disk, of which both hashes are right.
+/// A checkpoint on disk with two valid hashes.
 pub struct SavedState {
     run: Folder,
     /// The file of its tensors.
@@ -194,12 +194,12 @@ pub struct Found {
     pub refused: Vec<StateError>,
 }
 
-/// Looks for the newest state of a run that is whole.
+/// Finds a run's newest complete checkpoint.
 pub fn find_state(run: &Folder) -> Found {
     let found = match numbers_in(run) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        // That nothing can be seen is not to say that nothing is there.
+        // An unreadable folder is not an empty one.
         Err(error) => {
             return Found { state: None, refused: vec![StateError::read(&state_folder(run.path()), &error)] };
         }
@@ -260,7 +260,7 @@ impl SavedState {
         &self.record.journal
     }
 
-    /// What else there is to know.
+    /// The other facts.
     pub fn about(&self) -> &serde_json::Value {
         &self.record.about
     }

@@ -1,4 +1,4 @@
-//! `vitreous presets`: the experiments that come with the program, and the file of each, to be copied and edited.
+//! `vitreous presets`: lists the built-in experiments, or prints the file of one as a starting point.
 
 use serde::Serialize;
 

@@ -21,7 +21,7 @@ fn header(title: &str) -> String {
 /// Every key of every table.
 fn config_page() -> String {
     let mut page = header("Config reference");
-    page += "A config says everything that decides a run. It is a TOML file with four tables:\n\n";
+    page += "A config has every setting of a run. It is a TOML file with four tables:\n\n";
     page += "```toml\n[data]\nname = \"mnist\"\n\n[augment]\nshift = 0.1\n\n[model]\nkind = \"vit\"\ndepth = 6\n\n";
     page += "[train]\nepochs = 20\nlr = 1e-3\n```\n\n";
     page += "A run's config is put together key by key, and later sources win: the preset (`--preset NAME`), the file \

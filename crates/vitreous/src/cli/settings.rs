@@ -115,7 +115,7 @@ impl SettingsArgs {
         if is_chosen || model.kind().task() != Task::ReadStrips {
             return Ok(None);
         }
-        // Where some of its files exist, MNIST is meant.
+        // If some of its files exist, the user means MNIST.
         let Err(error @ DataError::MissingFile { found_others: false, .. }) = data::inspect(data) else {
             return Ok(None);
         };

@@ -1,4 +1,4 @@
-//! `vitreous sweeps`: the sweeps that come with the program, and the file of each, to be copied and edited.
+//! `vitreous sweeps`: lists the built-in sweeps, or prints the file of one as a starting point.
 
 use serde::Serialize;
 

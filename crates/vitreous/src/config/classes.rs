@@ -88,7 +88,7 @@ impl ClassSubset {
     }
 
     fn with_parity(&self, parity: usize, names: &[String]) -> Result<Vec<usize>, ClassSubsetError> {
-        // The last digit says it, however long the numeral is.
+        // The last digit decides, for numbers of any length.
         let numerals =
             names.iter().map(|name| numeral(name).map(|digits| usize::from(digits.as_bytes()[digits.len() - 1])));
         let numerals: Vec<Option<usize>> = numerals.collect();
@@ -196,7 +196,7 @@ fn from_toml(value: &toml::Value) -> Option<ClassSubset> {
     }
 }
 
-/// Says what is wrong with a subset of classes.
+/// What is wrong with a subset of classes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ClassSubsetError {

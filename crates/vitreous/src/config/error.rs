@@ -70,7 +70,7 @@ impl Explain for RuleError {
     }
 }
 
-/// Says what is wrong with a config.
+/// What is wrong with a config.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum ConfigError {
     /// A value has the wrong type or breaks a rule.
@@ -104,7 +104,7 @@ pub enum ConfigError {
     /// The text is not TOML.
     #[error("{message} ({source_name}, line {line})")]
     Syntax {
-        /// What the parser says.
+        /// The parser's message.
         message: String,
         /// The file.
         source_name: String,
@@ -116,7 +116,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The system's message.
         reason: String,
         /// What would work, where it can be guessed.
         suggestion: Option<Suggestion>,
@@ -159,7 +159,7 @@ impl fmt::Display for Written<'_> {
     }
 }
 
-/// Says who wrote a value: `my.toml`, `preset digits`, `--lr`, `default`.
+/// Where a value was written: `my.toml`, `preset digits`, `--lr`, `default`.
 pub(super) fn shown_source(source: &Source) -> String {
     match source {
         Source::Default => "default".to_string(),

@@ -1,7 +1,7 @@
 //! A config from layers: a preset, then a file, then flags; a later layer wins, key by key.
 //!
 //! Layers are merged as TOML, each key checked against its description, so that a file may have a single key. The layer
-//! that wrote a key is remembered: an error says where to look.
+//! that wrote a key is remembered, so that errors can name it.
 
 use std::collections::BTreeMap;
 use std::path::Path;

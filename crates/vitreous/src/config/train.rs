@@ -88,11 +88,11 @@ choices! {
 choices! {
     /// Which weights `best.safetensors` holds.
     pub enum Keep {
-        /// Those of the epoch with the best validation accuracy; none without a validation split.
+        /// The weights of the epoch with the best validation accuracy; none without a validation split.
         Best = "best",
-        /// None: the last weights are the run's.
+        /// None: the run uses its last weights.
         Last = "last",
-        /// Those at the end of the `log_interval` steps with the lowest mean training loss (experiment E4).
+        /// The weights at the end of the `log_interval` steps with the lowest mean training loss (experiment E4).
         LowestTrainLoss = "lowest-train-loss",
     }
 }
@@ -102,9 +102,9 @@ choices! {
     pub enum OnNonfinite {
         /// Stop the training and report where the first nonfinite value is.
         Stop = "stop",
-        /// Leave out the step.
+        /// Skip the step.
         Skip = "skip",
-        /// Go back to the start of the epoch with half the learning rate, at most three times.
+        /// Roll back to the start of the epoch with half the learning rate, at most three times.
         Rollback = "rollback",
     }
 }
@@ -112,11 +112,11 @@ choices! {
 choices! {
     /// How the learning rate changes after warm-up.
     pub enum Schedule {
-        /// It stays.
+        /// Constant.
         Constant = "constant",
-        /// It falls along half a cosine from `lr` to `min_lr` (Loshchilov and Hutter 2017).
+        /// Falls along half a cosine from `lr` to `min_lr` (Loshchilov and Hutter 2017).
         Cosine = "cosine",
-        /// It is multiplied by `decay_rate` every `decay_epochs`, counted from the start of the run.
+        /// Multiplied by `decay_rate` every `decay_epochs`, counted from the start of the run.
         Step = "step",
     }
 }

@@ -76,7 +76,7 @@ mod tests {
             ("CAFE\u{301}", "caf\u{e9}"),
         ];
         for (name, nearest) in spellings {
-            assert_eq!(hint(name), format!("the model knows `{nearest}`: rename the folder to that"), "{name}");
+            assert_eq!(hint(name), format!("the model has a class `{nearest}`: rename the folder"), "{name}");
         }
         for other in ["frog", "dogs", "do", "cafe"] {
             assert_eq!(hint(other), "its classes are cat, dog, golden_retriever, caf\u{e9}", "{other}");

@@ -88,7 +88,7 @@ impl Explain for EvaluateError {
         let new = Suggestion::new;
         match self {
             EvaluateError::UnknownClass { same_letters: Some(name), .. } => {
-                Some(new().text(format!("the model knows `{name}`: rename the folder to that")))
+                Some(new().text(format!("the model has a class `{name}`: rename the folder")))
             }
             EvaluateError::UnknownClass { known, .. } => {
                 Some(new().text(format!("its classes are {}", some_of(known, CLASSES_LISTED))))

@@ -14,7 +14,7 @@ use crate::numbers;
 use crate::record::RecordError;
 use crate::train::TrainError;
 
-/// Says why an experiment cannot be prepared, trained, resumed or evaluated.
+/// Why an experiment cannot be prepared, trained, resumed or evaluated.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ExperimentError {
@@ -141,7 +141,7 @@ impl Explain for ExperimentError {
             ExperimentError::NoFolder => new().text("name it with").set("data.name", "FOLDER"),
             ExperimentError::NotSquare { .. } => new().text("resize them to squares, such as 28x28"),
             ExperimentError::NoCheckpoint { .. } => anew(new()),
-            ExperimentError::OtherConfig { .. } => anew(new().text("leave it as it was").or()),
+            ExperimentError::OtherConfig { .. } => anew(new().text("leave it unchanged").or()),
             ExperimentError::Shorter { .. } => new().text("stop it early with").key("train.max_steps"),
             ExperimentError::NotEnded { .. } => {
                 new().text("resume it unchanged first; add epochs when it is finished or interrupted")
@@ -150,7 +150,7 @@ impl Explain for ExperimentError {
                 new().set("train.warmup_epochs", own.as_str()).text(", as before")
             }
             ExperimentError::NoEpochStart { .. } => new().set("train.on_nonfinite", "skip"),
-            ExperimentError::LogInterval => new().text("leave it as it was"),
+            ExperimentError::LogInterval => new().text("leave it unchanged"),
             ExperimentError::DataChanged { .. } => anew(new().text("restore the data").or()),
             ExperimentError::OldSplit { .. } => anew(new()).or().text("resume with the version that started it"),
             ExperimentError::DataElsewhere { .. } => {

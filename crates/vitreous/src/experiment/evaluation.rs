@@ -277,7 +277,7 @@ fn splits_of(facts: &Facts) -> Vec<SplitName> {
     there.into_iter().filter(|(_, is_there)| *is_there).map(|(split, _)| split).collect()
 }
 
-/// The split that was asked for, or the best one that there is.
+/// The requested split, or the best available one.
 fn choose_split(
     asked: Option<SplitName>,
     facts: &Facts,
@@ -307,7 +307,7 @@ fn choose_split(
     }
 }
 
-/// Says which of `images` images of the run's own data may have been used for training, when the data has changed since.
+/// The note on which of `images` images of the run's own data may have been used for training, if the data has changed.
 /// `test` is the number of images of the test split now, as the listing has it.
 fn note_of_own(
     run: &Run,
@@ -351,7 +351,7 @@ fn note_of_own(
     })
 }
 
-/// Says which images of other data may have been used for training.
+/// The note on which images of other data may have been used for training.
 fn note_of_other(run: &Run, name: &str, loaded: &Loaded) -> String {
     let before = &run.manifest().data;
     let all = |content: &ContentHashes| content.in_any_order.clone();

@@ -13,7 +13,7 @@ use crate::numbers;
 use crate::record::Run;
 use crate::train::{Job, Work, available_memory, check_decoding, check_memory, memory_needed, threads};
 
-/// A config that agrees with its data, of which no image was decoded yet.
+/// A config that agrees with its data, before any image is decoded.
 pub struct Prepared {
     checked: CheckedConfig,
     /// What is known of the data.

@@ -15,7 +15,7 @@ use crate::numbers;
 use crate::record::{DataRecord, Manifest, Piece, Place, Run, Status, now_utc};
 use crate::train::{CheckpointInfo, Event, Job, Limits, Outcome, TrainError, Training};
 
-/// Keys that may change when a run is resumed: they say where it ends, and what to do on a NaN or infinite loss.
+/// Keys that may change when a run is resumed: where it ends, and what to do on a NaN or infinite loss.
 const CHANGEABLE: [&str; 3] = ["train.epochs", "train.max_steps", "train.on_nonfinite"];
 
 /// A run and its training, between two steps.
@@ -73,7 +73,7 @@ fn check_no_steps(run: &Run) -> Result<(), ExperimentError> {
 }
 
 impl EarlierRun {
-    /// Claims a run and looks for its last checkpoint; a run that was killed before its first one starts again.
+    /// Locks a run and finds its last checkpoint; a run that was killed before its first one starts again.
     ///
     /// # Errors
     /// When it is not a run, another process trains in it, or its checkpoints are damaged or gone.
@@ -125,7 +125,7 @@ impl EarlierRun {
         self.saved.as_ref().map_or(0, SavedState::step)
     }
 
-    /// Says from where the run is resumed.
+    /// The note that states where the run resumes.
     pub fn resume_point(&self) -> String {
         match &self.saved {
             Some(saved) => format!("resumes after step {}", numbers::count(saved.step())),
@@ -252,7 +252,7 @@ fn steps_with_state(manifest: &Manifest) -> Option<u64> {
     reached.or(resumed)
 }
 
-/// Refuses images that are not those of the run; files may have been renamed, of which a note is returned.
+/// Rejects images that are not those of the run; renamed files are allowed, with a note.
 fn check_data(run: &Run, found: &DataRecord) -> Result<Option<String>, ExperimentError> {
     let before = &run.manifest().data;
     let has_classes = before.class_names == found.class_names;

@@ -3,7 +3,7 @@
 
 use ureq::http::Uri;
 
-/// Stands where something secret was.
+/// Replaces a secret in an address.
 const HIDDEN: &str = "***";
 
 /// An address as messages may show it: without user, password and query, any of which may be a secret.

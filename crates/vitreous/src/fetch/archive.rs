@@ -1,4 +1,4 @@
-//! What downloads hold: gzip streams with a known sum, and tar archives of which only known files are taken.
+//! The content of downloads: gzip streams with a known checksum, and tar archives from which only known files are used.
 //! Source of the layout: POSIX.1-1988, the `ustar` interchange format.
 //!
 //! A stream is read through a small buffer and never further than it may go, so a bomb costs neither memory nor disk.
@@ -22,7 +22,7 @@ const BLOCK: usize = 512;
 /// Maximum bytes in an archive in addition to the wanted files: headers and ignored files.
 const EXTRA_MAX: u64 = 1 << 20;
 
-/// Says in which way something is not what it should be.
+/// Why a download is not as expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfit(pub String);
 
@@ -35,7 +35,7 @@ impl Unfit {
     }
 }
 
-/// Looks through a download, and says what is wrong with it.
+/// Checks a download; the error is what is wrong with it.
 ///
 /// # Errors
 /// When it is not the content of the table.
@@ -64,15 +64,15 @@ pub fn check(content: &Content, open: impl Fn() -> io::Result<Box<dyn BufRead>>)
     }
 }
 
-/// Reads a gzip stream to its end and compares what comes out.
+/// Reads a gzip stream to its end and compares the content.
 ///
 /// # Errors
-/// When it is damaged, or holds something else, which is known as soon as a byte too many comes.
+/// When it is damaged or has another content; content that is too long is an error at the first extra byte.
 pub fn check_gzip(reader: impl BufRead, bytes: u64, sha256: &str) -> Result<(), Unfit> {
     check_bytes(MultiGzDecoder::new(reader), bytes, sha256, Unfit::damaged)
 }
 
-/// Reads to the end and compares what comes.
+/// Reads to the end and compares the content.
 ///
 /// # Errors
 /// As [`check_gzip`]; `unread` says what a failure to read means.
@@ -106,7 +106,7 @@ pub fn unpack(reader: impl BufRead, members: &[Member], folder: &Path) -> Result
     })
 }
 
-/// Goes through an archive and gives each file that is wanted to `take`; anything else is ignored.
+/// Passes each wanted file of an archive to `take`; anything else is ignored.
 ///
 /// # Errors
 /// When the archive is damaged, is larger than it may be, or lacks a wanted file or has it with another size, twice, or
@@ -151,7 +151,7 @@ pub fn walk<E: From<Unfit>>(
     }
 }
 
-/// What an archive says of one of its files.
+/// The header of a file in an archive.
 struct Header {
     /// The path, as it is stored.
     name: Vec<u8>,

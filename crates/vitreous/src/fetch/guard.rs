@@ -26,7 +26,7 @@ pub struct Home {
     addresses: Arc<Mutex<Option<BTreeSet<IpAddr>>>>,
 }
 
-/// Says that a way leads into a private network.
+/// The error for a redirect into a private network.
 #[derive(Debug)]
 struct Private {
     host: String,

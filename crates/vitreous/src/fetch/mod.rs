@@ -65,7 +65,7 @@ impl fmt::Debug for Options {
 /// What happens while a data set is fetched.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
-    /// A mirror is asked for a file, of which so many bytes are here already. Addresses are without passwords.
+    /// A file is requested from a mirror; some of its bytes may exist already. Addresses are without passwords.
     Asks {
         /// The name of the file.
         file: &'a str,
@@ -74,7 +74,7 @@ pub enum Event<'a> {
         /// The byte at which the download starts.
         from: u64,
     },
-    /// So many bytes of the file are here, of so many if the mirror says it.
+    /// Number of bytes received, and the total if the mirror states it.
     Received {
         /// Number of bytes.
         bytes: u64,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::FetchError;
 use crate::record::sync_folder;
 
-/// What there is of a download.
+/// The partial file of a download.
 pub struct Part {
     path: PathBuf,
     file: File,

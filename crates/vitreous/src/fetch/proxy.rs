@@ -1,4 +1,4 @@
-//! What stands between this machine and the mirrors.
+//! Proxies between this machine and the mirrors.
 
 use ureq::ProxyProtocol;
 use ureq::http::Uri;
@@ -16,7 +16,7 @@ pub struct Proxies {
     pub exceptions: String,
 }
 
-/// A proxy, and who says that there is one.
+/// A proxy, and the variable that names it.
 #[derive(Clone)]
 pub struct Proxy {
     /// The variable that names it.
@@ -32,7 +32,7 @@ impl std::fmt::Debug for Proxy {
 }
 
 impl Proxies {
-    /// The proxy through which an address is asked.
+    /// The proxy for an address.
     ///
     /// # Errors
     /// When it is none, or of a kind that is not known here. Going past it would be worse than not going.
@@ -49,7 +49,7 @@ impl Proxies {
         }
     }
 
-    /// Whether a host is asked directly: it is listed, or a domain that it is in.
+    /// Whether a host is used without a proxy: it is listed, or a domain of it is.
     fn is_exception(&self, host: &str) -> bool {
         let host = host.to_lowercase();
         let listed = self.exceptions.split(',').map(|entry| entry.trim().to_lowercase());

@@ -16,7 +16,7 @@ use super::{Event, FetchError, Options, archive};
 use crate::data_sets::RemoteFile;
 use crate::{durations, numbers, system_errors};
 
-/// How often a mirror that breaks off is asked to go on.
+/// Number of attempts to resume an interrupted download from a mirror.
 const ATTEMPTS: usize = 5;
 
 /// Longest way from an address to the file.
@@ -131,7 +131,7 @@ impl Receiver<'_> {
         }
     }
 
-    /// Asks once for what is missing and takes what comes, so many bytes at most and until then.
+    /// Requests the missing bytes once and receives them, up to a maximum number of bytes and a time.
     fn receive(
         &self,
         url: &str,
@@ -148,7 +148,7 @@ impl Receiver<'_> {
                 part.clear()?;
                 return Err(Broken::There("it sends another part than was asked for".to_string()));
             }
-            // Nothing lies behind what is here: that is all of it.
+            // Nothing follows the bytes received so far: the file is complete.
             StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => return Ok(()),
             status => return Err(Broken::There(format!("it answers {}", status.to_string().to_lowercase()))),
         }
@@ -179,8 +179,8 @@ impl Receiver<'_> {
         }
     }
 
-    /// Asks for a file from a byte on, and goes where redirects lead. On each step it is decided anew whether there is a
-    /// proxy, and whether the address may be asked.
+    /// Requests a file from a byte on, and follows redirects. Each redirect is checked again: whether it needs a proxy,
+    /// and whether its address is allowed.
     fn ask(&self, url: &str, from: u64) -> Result<Response<Body>, Broken> {
         let there = |reason: &str| Broken::There(reason.to_string());
         let mut address: Uri = url.parse().map_err(|_| there("the file's address is invalid"))?;

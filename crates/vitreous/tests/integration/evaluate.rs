@@ -133,7 +133,7 @@ fn classes_are_matched_by_name_not_by_folder_order() {
     assert!(predictions.lines().nth(1).unwrap().starts_with("test/green/0.png,green,green,"), "{predictions}");
 
     for (class, hint) in
-        [("Blue", "the model knows `blue`: rename the folder to that"), ("blu", "its classes are blue, green, red")]
+        [("Blue", "the model has a class `blue`: rename the folder"), ("blu", "its classes are blue, green, red")]
     {
         picture(&folder.join("others/train").join(class).join("0.png"), COLORS[0].1);
         let expected = format!("error: the model was not trained on the class `{class}` of the data\nhint: {hint}\n");

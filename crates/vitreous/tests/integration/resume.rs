@@ -324,7 +324,7 @@ fn runs_that_cannot_resume_are_refused_with_the_reason() {
     assert_eq!(
         resume(&["--lr=0.5"]),
         "error: the run was made with another train.lr 5e-4, now 0.5 (runs/a)\n\
-         hint: leave it as it was, or train again under another --name"
+         hint: leave it unchanged, or train again under another --name"
     );
     assert_eq!(
         resume(&["--epochs=1", "--set=train.warmup_epochs=1"]).lines().next().unwrap(),

@@ -59,7 +59,7 @@ enum What {
     Step,
     /// The logits of a batch, without dropout
     Infer,
-    /// One epoch from disk with augmentation, against the same steps on images that lie ready
+    /// One epoch from disk with augmentation, compared with the same steps on prepared images
     Epoch,
 }
 
