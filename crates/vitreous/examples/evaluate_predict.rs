@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use vitreous::experiment::{EvaluateOptions, evaluate, load_run};
-use vitreous::predict::{Guess, predict};
+use vitreous::Classifier;
+use vitreous::experiment::{EvaluateOptions, evaluate};
+use vitreous::predict::Guess;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 pub fn evaluate_and_predict(run: &Path, image: &Path) -> Result<(f64, Guess)> {
     let evaluated = evaluate(run, &EvaluateOptions::default(), &|_| ())?;
-    let mut classifier = load_run(run, 1)?;
-    let mut answer = predict(&mut classifier, &[PathBuf::from(image)], None, 1, 1).remove(0)?;
+    let mut answer = Classifier::load(run)?.predict(&[image]).remove(0)?;
     Ok((evaluated.report.reached.accuracy(), answer.value.remove(0)))
 }
 

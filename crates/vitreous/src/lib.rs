@@ -2,11 +2,11 @@
 //!
 //! Start with [`Experiment`]: a preset or a config file, some keys, then [`Experiment::train`]. The run folder that it
 //! writes can be evaluated ([`Trained::evaluate`](experiment::Trained::evaluate), [`experiment::evaluate`]), used
-//! ([`experiment::load_run`] gives a [`Classifier`], [`predict::predict`] names the classes of image files) and compared
-//! ([`compare`]). The `examples` folder has whole programs.
+//! ([`Classifier::load`], then [`Classifier::predict`] names the classes of image files) and compared ([`compare`]). The
+//! `examples` folder has whole programs.
 //!
 //! ```
-//! use vitreous::Experiment;
+//! use vitreous::{Classifier, Experiment};
 //! use vitreous::experiment::{EvaluateOptions, Event};
 //! use vitreous::train;
 //!
@@ -23,6 +23,13 @@
 //!     })?;
 //! let evaluated = run.evaluate(&EvaluateOptions::default(), &|_| ())?;
 //! println!("test accuracy {}", evaluated.report.reached.accuracy());
+//!
+//! for answer in Classifier::load(run.folder())?.predict(&["photo.png"]) {
+//!     match answer {
+//!         Ok(answer) => println!("{} {:?}", answer.value[0].class, answer.warning),
+//!         Err(error) => println!("{error}"),
+//!     }
+//! }
 //! # let _ = std::fs::remove_dir_all(folder);
 //! # Ok(())
 //! # }

@@ -16,8 +16,8 @@ use crate::config::model::Task;
 use crate::data::{DataError, PixelRanges, decoding_bytes};
 use crate::evaluate::reading::{Reading, digits_text};
 use crate::evaluate::{BATCH, Classifier};
-use crate::experiment::load_classifier;
-use crate::predict::{Answer, Guess, predict, read};
+use crate::experiment::load_weights;
+use crate::predict::{Answer, Guess};
 use crate::record::{Run, Weights};
 use crate::train::{Work, available_memory, check_memory, threads};
 use crate::{numbers, spelling};
@@ -93,9 +93,10 @@ enum Prediction {
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<(), CliError> {
     find_run(&mut args)?;
-    let (path, usual) = weights_of(&args)?;
+    let (path, training_pixels) = weights_of(&args)?;
     let (threads, batch) = (threads(0).min(args.images.len()), BATCH.min(args.images.len()));
-    let mut classifier = load_classifier(&path, threads)?;
+    let mut classifier = load_weights(&path, threads)?;
+    classifier.set_training_pixels(training_pixels);
     let images = (batch * classifier.shape().len()) as u64;
     let held = images + decoding_bytes(&args.images, threads);
     check_memory(Work::Evaluating, (classifier.memory(batch), held), false, available_memory(threads))?;
@@ -109,8 +110,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     }
     let mut predictions = Vec::new();
     let (mut errors, mut failed) = (Vec::new(), Vec::new());
-    let answers =
-        args.images.chunks(BATCH).flat_map(|images| ask(&mut classifier, images, usual.as_ref(), &args, threads));
+    let answers = args.images.chunks(BATCH).flat_map(|images| ask(&mut classifier, images, &args));
     for (image, answer) in args.images.iter().zip(answers) {
         match answer {
             Ok(Answer { value: prediction, warning }) => {
@@ -143,23 +143,20 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     }
 }
 
-fn ask(
-    classifier: &mut Classifier,
-    images: &[PathBuf],
-    usual: Option<&PixelRanges>,
-    args: &Args,
-    threads: usize,
-) -> Vec<Result<Answer<Prediction>, DataError>> {
+fn ask(classifier: &mut Classifier, images: &[PathBuf], args: &Args) -> Vec<Result<Answer<Prediction>, DataError>> {
     if classifier.task() == Task::ReadStrips {
-        let readings = read(classifier, images, usual, args.beam.unwrap_or(strips::BEAM), threads).into_iter();
+        let readings = classifier.read_strips(images, args.beam.unwrap_or(strips::BEAM)).into_iter();
         let prediction = |reading: Reading| Prediction::Digits {
             digits: digits_text(&reading.digits),
             probability: reading.probability,
         };
         return readings.map(|answer| answer.map(|answer| answer.map(prediction))).collect();
     }
-    let guesses = predict(classifier, images, usual, args.top.unwrap_or(TOP), threads).into_iter();
-    guesses.map(|answer| answer.map(|answer| answer.map(|top| Prediction::Classes { top }))).collect()
+    let first = |mut top: Vec<Guess>| {
+        top.truncate(args.top.unwrap_or(TOP));
+        Prediction::Classes { top }
+    };
+    classifier.predict(images).into_iter().map(|answer| answer.map(|answer| answer.map(first))).collect()
 }
 
 /// Without --run, uses the first operand that is a run.

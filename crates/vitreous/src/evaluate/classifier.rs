@@ -11,7 +11,7 @@ use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, ModelConfig, Task};
 use crate::data::augment::Augment;
-use crate::data::{Answer, ImageSet, ImageShape, Split};
+use crate::data::{Answer, ImageSet, ImageShape, PixelRanges, Split};
 use crate::models::{self, Model};
 
 /// Images that go through the model at a time; the number changes no result.
@@ -25,6 +25,7 @@ pub struct Classifier {
     session: Session,
     /// Normalizes; makes no random changes.
     augment: Augment,
+    training_pixels: Option<PixelRanges>,
 }
 
 impl Classifier {
@@ -32,7 +33,7 @@ impl Classifier {
     ///
     /// # Errors
     /// When the file cannot be read, is damaged or has an inconsistent header.
-    pub fn load(path: &Path, threads: usize) -> Result<Self, EvaluateError> {
+    pub fn from_file(path: &Path, threads: usize) -> Result<Self, EvaluateError> {
         let saved = SavedWeights::read(path)?;
         let metadata = saved.metadata().clone();
         let config = resolve(path, &metadata)?;
@@ -56,7 +57,7 @@ impl Classifier {
         drop(saved);
         let augment = Augment::new(Default::default(), shape.channels, shape.height, shape.width, mean, std);
         let session = Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
-        Ok(Classifier { config, metadata, model, session, augment })
+        Ok(Classifier { config, metadata, model, session, augment, training_pixels: None })
     }
 
     /// The config the model was trained with.
@@ -77,6 +78,21 @@ impl Classifier {
     /// Shape of the model's input images.
     pub fn shape(&self) -> ImageShape {
         shape_of(&self.model)
+    }
+
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.session.threads()
+    }
+
+    /// The pixels of the training images, where they are known: a weights file does not record them.
+    pub fn training_pixels(&self) -> Option<&PixelRanges> {
+        self.training_pixels.as_ref()
+    }
+
+    /// Sets the pixels of the training images, so that predictions of unusual images have warnings.
+    pub fn set_training_pixels(&mut self, pixels: Option<PixelRanges>) {
+        self.training_pixels = pixels;
     }
 
     /// The memory needed for inference on this many images at a time.
@@ -312,7 +328,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
         TensorFile::weights(&model.graph, &Arc::new(parameters), metadata).save(&path).unwrap();
-        Classifier::load(&path, 2)
+        Classifier::from_file(&path, 2)
     }
 
     /// The error's text without the place.

@@ -67,7 +67,7 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
     let mut run = Run::open(folder)?;
     let (weights, path) = run.find_weights(options.weights)?;
     let threads = threads(options.threads);
-    let mut classifier = load_classifier(&path, threads)?;
+    let mut classifier = load_weights(&path, threads)?;
     let is_own_name = options.data.as_ref().is_none_or(|name| is_same_place(name, &run.manifest().data.name));
     let (spec, mut facts) =
         if is_own_name { own_data(options, &run, &classifier) } else { other_data(options, &run, &classifier) }?;
@@ -176,24 +176,29 @@ fn ask(
     Ok((reached, answers, set))
 }
 
-/// Reads a weights file if there is memory for it.
+impl Classifier {
+    /// Loads the weights of a run folder: the best, or the last ones where there are no best.
+    ///
+    /// # Errors
+    /// When it is not a run, or its weights cannot be read.
+    pub fn load(run: &Path) -> Result<Classifier, ExperimentError> {
+        let run = Run::open(run)?;
+        let mut classifier = load_weights(&run.find_weights(None)?.1, threads(0))?;
+        classifier.set_training_pixels(run.manifest().data.pixels.clone());
+        Ok(classifier)
+    }
+}
+
+/// Loads a weights file if there is memory for it.
 ///
 /// # Errors
 /// When there is not, or the file cannot be read.
-pub fn load_classifier(path: &Path, threads: usize) -> Result<Classifier, ExperimentError> {
+pub fn load_weights(path: &Path, threads: usize) -> Result<Classifier, ExperimentError> {
     // The file, and the parameters made of it; a missing file is an error of the next call.
     let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
     let memory = Memory { parameters: bytes.saturating_mul(2), ..Memory::default() };
     check_memory(Work::ReadingWeights, (memory, 0), false, available_memory(threads))?;
-    Ok(Classifier::load(path, threads)?)
-}
-
-/// Reads a run's weights: the best, or the last ones where there are no best.
-///
-/// # Errors
-/// When it is not a run, or its weights cannot be read.
-pub fn load_run(folder: &Path, threads: usize) -> Result<Classifier, ExperimentError> {
-    load_classifier(&Run::open(folder)?.find_weights(None)?.1, threads)
+    Ok(Classifier::from_file(path, threads)?)
 }
 
 /// The run's data may be named by a path that means nothing in another folder.

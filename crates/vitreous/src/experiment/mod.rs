@@ -11,7 +11,7 @@ mod prepare;
 mod run;
 
 pub use error::ExperimentError;
-pub use evaluation::{EvaluateOptions, Evaluated, evaluate, load_classifier, load_run};
+pub use evaluation::{EvaluateOptions, Evaluated, evaluate, load_weights};
 pub use facade::{Experiment, Trained};
 pub use prepare::{Prepared, fitted_config, inspect, square_facts, unused_files};
 pub use run::{EarlierRun, TrainingRun};

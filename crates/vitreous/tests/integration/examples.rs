@@ -1,5 +1,7 @@
 //! Runs the programs of `examples/`.
 
+use vitreous::Classifier;
+
 use crate::common::{COLORS, pictures};
 
 #[path = "../../../engine/examples/custom_network.rs"]
@@ -26,6 +28,22 @@ fn a_folder_is_trained_on_and_its_run_evaluated_and_used() {
     let (accuracy, guess) = evaluate_predict::evaluate_and_predict(run.folder(), &image).unwrap();
     assert!((0.0..=1.0).contains(&accuracy) && COLORS.iter().any(|(name, _)| *name == guess.class), "{guess:?}");
     assert!(run.folder().join("evaluation/test/report.json").is_file(), "{accuracy}");
+
+    // Every class, most probable first; an error in the place of a file that is not there; the run's pixels are known.
+    let noise = folder.path().join("noise.png");
+    image::RgbImage::from_fn(16, 16, |x, y| image::Rgb([if (x + y) % 2 == 0 { 255 } else { 0 }; 3]))
+        .save(&noise)
+        .unwrap();
+    let paths = [image, folder.path().join("none.png"), noise];
+    let mut answers = Classifier::load(run.folder()).unwrap().predict(&paths);
+    let unusual = answers.pop().unwrap().unwrap();
+    assert!(unusual.warning.is_some_and(|warning| warning.starts_with("unlike the training images: ")));
+    assert!(answers[1].is_err());
+    let usual = answers[0].as_ref().unwrap();
+    assert_eq!((usual.value[0].class == guess.class, &usual.warning), (true, &None));
+    let probabilities: Vec<f64> = usual.value.iter().map(|guess| guess.probability).collect();
+    assert_eq!(probabilities.len(), COLORS.len());
+    assert!(probabilities.is_sorted_by(|a, b| a >= b) && (probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-6);
 }
 
 #[test]

@@ -149,7 +149,7 @@ pub fn weights(bytes: &[u8]) {
             [&(header as u64).to_le_bytes()[..], &rest[..header], rest.get(header + 1..).unwrap_or_default()].concat();
     }
     let folder = folder(&[("hostile.safetensors", &input)]);
-    match Classifier::load(&folder.path().join("hostile.safetensors"), 1) {
+    match Classifier::from_file(&folder.path().join("hostile.safetensors"), 1) {
         Ok(classifier) => assert_eq!(classifier.class_names().len(), classifier.config().model.num_classes()),
         Err(error) => drop((error.to_string(), error.hint())),
     }
