@@ -88,7 +88,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let claimed = sweep.claim::<CliError>(&stop, &listener)?;
     say_what(&name, claimed.sweep());
     notes.iter().for_each(|note| say!("note: {note}"));
-    let failed = claimed.train()?;
+    let failed = claimed.train();
     // Reported first: the next steps may fail for the same reason, such as a full disk.
     let count = failed.len();
     for (run, error) in failed {

@@ -81,7 +81,10 @@ pub fn known_files(folder: &Path) -> Option<&'static str> {
     let file =
         |official: &str| idx_spellings(official).map(|name| folder.join(name)).into_iter().find(|file| file.is_file());
     let is_cifar = |set: &&DataSet| match &set.format {
-        Format::Cifar(format) => folder.join(format.train_files[0]).is_file(),
+        // Both: other programs name files `train.bin` too.
+        Format::Cifar(format) => {
+            [format.train_files[0], format.test_file].iter().all(|file| folder.join(file).is_file())
+        }
         Format::Drawn | Format::Idx => false,
     };
     if let Some(set) = DATA_SETS.iter().find(is_cifar) {

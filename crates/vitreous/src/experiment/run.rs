@@ -216,6 +216,7 @@ impl EarlierRun {
         changes: Vec<String>,
         command: Vec<String>,
     ) -> Result<(TrainingRun, Option<String>), ExperimentError> {
+        self.check_checkpoint()?;
         let note = check_data(&self.run, job.data())?;
         let toml = job.config().to_toml();
         let piece = Piece {

@@ -150,6 +150,11 @@ impl Folder {
         regular::only_regular(self.handle.open_file(name)?)
     }
 
+    /// Opens an existing file for a lock: for reading and writing, though nothing is written.
+    pub(super) fn open_to_lock(&self, name: &str) -> io::Result<File> {
+        regular::only_regular(self.handle.open_or_create(name, false)?)
+    }
+
     /// Reads a file.
     ///
     /// # Errors

@@ -1,14 +1,25 @@
 //! Lists the runs in a folder with status and size on disk, and removes checkpoints that finished runs no longer need.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::run::{MANIFEST, STATE};
 use super::{Claim, Manifest, RecordError, Run, Status};
+use crate::regular;
 
 /// Folders of runs inside a folder of runs that are looked into: a sweep is one.
 const DEPTH: usize = 2;
+
+/// Largest `results.csv` that is read, in bytes.
+const RESULTS_MAX: u64 = 64 << 20;
+
+/// How the name of a checkpoint's record ends.
+const RECORD: &str = ".json";
+
+/// How the names of files in `state/` end: records, tensors, best weights, and unfinished ones of these.
+const CHECKPOINT_FILES: [&str; 4] = [RECORD, ".safetensors", ".best", ".tmp"];
 
 /// A run and its size on disk.
 #[derive(Clone, Debug)]
@@ -37,7 +48,8 @@ impl ListedRun {
     pub fn read(folder: &Path) -> Result<ListedRun, RecordError> {
         let run = Run::open(folder)?;
         let changed = fs::metadata(folder.join(MANIFEST)).and_then(|file| file.modified());
-        let rows = || fs::read_to_string(folder.join("results.csv")).map_or(0, |text| text.lines().skip(1).count());
+        let results = || regular::read_text(&folder.join("results.csv"), RESULTS_MAX);
+        let rows = || results().map_or(0, |text| text.lines().skip(1).count());
         let manifest = run.manifest().clone();
         Ok(ListedRun {
             folder: folder.to_path_buf(),
@@ -98,14 +110,26 @@ pub fn remove_checkpoints(folder: &Path) -> Result<u64, RecordError> {
     if run.manifest().status != Status::Finished {
         return Err(RecordError::Unfinished { path: folder.to_path_buf() });
     }
-    let bytes = bytes_in(&folder.join(STATE));
-    let files = run.files();
-    let failed = |error: &std::io::Error| files.error(STATE, error);
-    for name in files.names(STATE).map_err(|error| failed(&error))? {
+    let (path, files) = (folder.join(STATE), run.files());
+    let failed = |error: &io::Error| files.error(STATE, error);
+    // A link leads to files that are not the run's own.
+    if path.is_symlink() {
+        return Err(failed(&io::ErrorKind::NotADirectory.into()));
+    }
+    let before = bytes_in(&path);
+    let mut names = files.names(STATE).map_err(|error| failed(&error))?;
+    names.retain(|name| CHECKPOINT_FILES.iter().any(|kind| name.ends_with(kind)));
+    // Records first: tensors without a record are not a checkpoint, so a kill at this point leaves none that is damaged.
+    names.sort_by_key(|name| !name.ends_with(RECORD));
+    for name in names {
         files.remove(&format!("{STATE}/{name}")).map_err(|error| failed(&error))?;
     }
-    files.remove_folder(STATE).map_err(|error| failed(&error))?;
-    Ok(bytes)
+    match files.remove_folder(STATE) {
+        // A user's own files stay.
+        Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => return Err(failed(&error)),
+        _ => {}
+    }
+    Ok(before - bytes_in(&path))
 }
 
 /// Bytes of the files in a folder and the folders in it; links are not followed.
@@ -136,8 +160,8 @@ mod tests {
         fs::create_dir_all(folder.join(STATE)).unwrap();
         fs::write(folder.join(MANIFEST), manifest.to_string()).unwrap();
         fs::write(folder.join("results.csv"), "epoch,loss\n1,0.5\n2,0.25\n3,0.2\n").unwrap();
-        fs::write(folder.join(STATE).join("a"), [7; 11]).unwrap();
-        fs::write(folder.join(STATE).join("b"), [7; 5]).unwrap();
+        fs::write(folder.join(STATE).join("3.safetensors"), [7; 11]).unwrap();
+        fs::write(folder.join(STATE).join("3.json"), [7; 5]).unwrap();
     }
 
     #[test]
@@ -168,10 +192,28 @@ mod tests {
         let run = ListedRun::read(&at).unwrap();
         assert_eq!((run.status(), run.is_done()), ("training", false));
         assert!(matches!(remove_checkpoints(&at), Err(RecordError::Busy { .. })));
-        assert!(at.join(STATE).join("a").is_file());
+        assert!(at.join(STATE).join("3.json").is_file());
         drop(claim);
         assert!(ListedRun::read(&at).unwrap().is_done());
         assert_eq!(remove_checkpoints(&at), Ok(16));
         assert!(!at.join(STATE).exists() && at.join("results.csv").is_file());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_that_are_not_of_checkpoints_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("run");
+        write(&at, "finished");
+        fs::write(at.join(STATE).join("notes.txt"), "mine").unwrap();
+        assert_eq!(remove_checkpoints(&at), Ok(16));
+        assert_eq!(fs::read_dir(at.join(STATE)).unwrap().count(), 1);
+        // A link to a folder elsewhere is refused.
+        let other = folder.path().join("other");
+        fs::rename(at.join(STATE), &other).unwrap();
+        fs::write(other.join("4.json"), "{}").unwrap();
+        std::os::unix::fs::symlink(&other, at.join(STATE)).unwrap();
+        assert!(matches!(remove_checkpoints(&at), Err(RecordError::Write { .. })));
+        assert!(other.join("4.json").is_file());
     }
 }

@@ -242,7 +242,8 @@ fn take_away(folder: &Folder, name: &str, text: &[u8]) -> io::Result<()> {
 
 /// Whether a process holds a lock now; where files cannot be locked, whether its second file was written lately.
 pub(super) fn is_taken(folder: &Folder, name: &str) -> bool {
-    let Ok(file) = folder.open_file(name) else { return false };
+    // Some network drives lock only files that may be written to.
+    let Ok(file) = folder.open_to_lock(name).or_else(|_| folder.open_file(name)) else { return false };
     match try_lock(&file, folder.path()) {
         Ok(()) => false,
         Err(TryLockError::WouldBlock) => true,

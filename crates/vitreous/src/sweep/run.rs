@@ -114,13 +114,10 @@ impl ClaimedSweep<'_> {
     }
 
     /// Trains and evaluates all runs, until none is left or the sweep is to stop. Returns those that failed.
-    ///
-    /// # Errors
-    /// When the folder of the sweep is gone.
-    pub fn train(&self) -> Result<Vec<FailedRun>, ExperimentError> {
+    pub fn train(&self) -> Vec<FailedRun> {
         let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         on_threads(self.sweep.options.jobs, || self.take_turns(&next, &failed));
-        Ok(failed.into_inner().expect("no thread panics with the lock"))
+        failed.into_inner().expect("no thread panics with the lock")
     }
 
     /// Whether the sweep is to stop.
@@ -176,7 +173,12 @@ impl ClaimedSweep<'_> {
         if earlier.manifest().evaluation_of(split, weights).is_some() {
             return Ok(None);
         }
-        let options = EvaluateOptions { split: Some(split), threads: self.sweep.threads, ..EvaluateOptions::default() };
+        let options = EvaluateOptions {
+            split: Some(split),
+            threads: self.sweep.threads,
+            default_data_dir: run.checked.config().data.dir.clone(),
+            ..EvaluateOptions::default()
+        };
         let evaluated = evaluate(&run.folder, &options, &|event| self.tell(run, event))?;
         evaluated.written?;
         Ok(Some(evaluated.report.reached.accuracy()))
