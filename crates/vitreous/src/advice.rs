@@ -80,6 +80,15 @@ pub struct Suggestion {
     ways: Vec<Vec<Part>>,
 }
 
+/// A remark with what to do about it; only `cli` writes the latter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// The remark.
+    pub what: String,
+    /// What to do, where there is something.
+    pub suggestion: Option<Suggestion>,
+}
+
 /// A part of a way.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
@@ -161,6 +170,30 @@ pub enum Argument {
     Split,
     TestWinner,
     Weights,
+}
+
+impl Note {
+    /// A remark alone.
+    pub fn new(what: impl Into<String>) -> Self {
+        Note { what: what.into(), suggestion: None }
+    }
+
+    /// Adds what to do.
+    pub fn suggest(self, suggestion: Suggestion) -> Self {
+        Note { suggestion: Some(suggestion), ..self }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Serialize for Note {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl Argument {

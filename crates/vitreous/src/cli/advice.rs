@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::settings::shell_word;
 use super::{Cli, flags};
-use crate::advice::{self, Argument, Command, Part, Place, Source, Suggestion, Value, Verb};
+use crate::advice::{self, Argument, Command, Note, Part, Place, Source, Suggestion, Value, Verb};
 use crate::data::Problem;
 
 /// The command that is running: which flags it has, and whether it prints JSON.
@@ -47,8 +47,16 @@ impl Context {
         suggestion.render(|part| self.word(part, place))
     }
 
-    /// Writes a note about a problem.
-    pub fn note(&self, problem: &Problem) -> String {
+    /// Writes a note.
+    pub fn note(&self, note: &Note) -> String {
+        match &note.suggestion {
+            Some(suggestion) => format!("{}; {}", note.what, self.render(suggestion, None)),
+            None => note.what.clone(),
+        }
+    }
+
+    /// Writes a problem.
+    pub fn problem(&self, problem: &Problem) -> String {
         format!("{}; {}", problem.what, self.render(&problem.fix, None))
     }
 

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::advice::Context;
 use super::screen::{sentence, table};
 use super::{CliError, json, show};
+use crate::advice::{Note, Verb};
 use crate::compare::{Against, Comparison, LeftOut, Measure, Sheet, folders, read};
 use crate::text;
 
@@ -98,6 +100,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
 
 /// Prints a comparison; what the format cannot contain goes to stderr.
 pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
+    let context = Context::of(Verb::Compare, false);
+    let written = |note: &Note| context.note(note);
     match format {
         Format::Json => show(&json(comparison)),
         Format::Csv => {
@@ -106,7 +110,7 @@ pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
             Ok(())
         }
         Format::Markdown => {
-            let mut text = Sheet::new(comparison).markdown();
+            let mut text = Sheet::new(comparison).markdown(written);
             if !comparison.left_out.is_empty() {
                 text.push_str("\nLeft out:\n\n");
                 comparison.left_out.iter().for_each(|left| {
@@ -121,12 +125,12 @@ pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
             let mut text = table(&rows, &align);
             if !sheet.notes.is_empty() {
                 text.push('\n');
-                sheet.notes.iter().for_each(|note| text.push_str(&sentence(note)));
+                sheet.notes.iter().for_each(|note| text.push_str(&sentence(&written(note))));
             }
             if let Some(verdicts) = sheet.verdicts {
                 let (rows, align) = verdicts.table();
                 text.push_str(&format!("\n{}{}\n", sentence(&verdicts.title), table(&rows, &align)));
-                verdicts.notes.iter().for_each(|note| text.push_str(&sentence(note)));
+                verdicts.notes.iter().for_each(|note| text.push_str(&sentence(&written(note))));
             }
             if !comparison.left_out.is_empty() {
                 text.push_str("\nleft out\n");

@@ -130,7 +130,7 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
         return dry_run::run(&job, &preflight, &notes, args.json).map(|()| ExitCode::SUCCESS);
     }
     let context = Context::of(Verb::Train, args.json);
-    preflight.problems().iter().for_each(|problem| say!("note: {}", context.note(problem)));
+    preflight.problems().iter().for_each(|problem| say!("note: {}", context.problem(problem)));
 
     let mut progress = TrainProgress::start(
         &job,

@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::noise::{LEVEL, holm, mcnemar, pairs};
 use super::outcomes::{Outcomes, Pairs};
 use super::{Comparison, Difference, Measure, Row};
-use crate::advice::{Argument, Command, Explain, Place, Suggestion, Verb};
+use crate::advice::{Argument, Command, Explain, Note, Place, Suggestion, Verb};
 use crate::evaluate::Report;
 use crate::spelling;
 
@@ -61,7 +61,7 @@ pub enum Basis {
     /// Nothing.
     Unknown {
         /// Why it is unknown.
-        reason: String,
+        reason: Note,
     },
 }
 
@@ -193,12 +193,13 @@ impl Comparison {
 }
 
 /// The answers of a row that is one run.
-fn outcomes(row: &Row, by: Measure) -> Result<Outcomes, String> {
+fn outcomes(row: &Row, by: Measure) -> Result<Outcomes, Note> {
     match (&row.folders[..], row.weights, by.of(row)) {
         ([folder], Some(weights), Some(accuracy)) => {
-            Outcomes::read(folder, by, weights, accuracy.mean).map_err(|reason| format!("{}: {reason}", row.name))
+            let named = |note: Note| Note { what: format!("{}: {}", row.name, note.what), ..note };
+            Outcomes::read(folder, by, weights, accuracy.mean).map_err(named)
         }
-        (folders, ..) => Err(format!("{}: 1 of {} runs has a {by}; evaluate more", row.name, folders.len())),
+        (folders, ..) => Err(Note::new(format!("{}: 1 of {} runs has a {by}; evaluate more", row.name, folders.len()))),
     }
 }
 
@@ -207,12 +208,12 @@ fn basis(
     reference: &Row,
     row: &Row,
     by: Measure,
-    answers: &LazyCell<Result<Outcomes, String>, impl FnOnce() -> Result<Outcomes, String>>,
+    answers: &LazyCell<Result<Outcomes, Note>, impl FnOnce() -> Result<Outcomes, Note>>,
 ) -> Basis {
     let (Some(other), Some(own)) = (by.of(reference), by.of(row)) else {
-        return Basis::Unknown { reason: format!("a {by} is not known") };
+        return Basis::Unknown { reason: Note::new(format!("a {by} is not known")) };
     };
-    let on_others = || format!("{} and {} were measured on other images", row.name, reference.name);
+    let on_others = || Note::new(format!("{} and {} were measured on other images", row.name, reference.name));
     // Images resized to another size have another checksum; with equal sizes, the images themselves differ.
     let is_comparable = prepared(row) == prepared(reference);
     if let Some(seeds) = Difference::of(&other, &own).seeds {
@@ -222,8 +223,8 @@ fn basis(
         }
         return Basis::Seeds { p: seeds.p, interval: seeds.interval };
     }
-    let pairs = || -> Result<Pairs, String> {
-        let (own, other) = (outcomes(row, by)?, answers.as_ref().map_err(String::clone)?);
+    let pairs = || -> Result<Pairs, Note> {
+        let (own, other) = (outcomes(row, by)?, answers.as_ref().map_err(Note::clone)?);
         let are_equal = own.fingerprint == other.fingerprint || !is_comparable;
         are_equal.then(|| own.pairs(other)).flatten().ok_or_else(on_others)
     };
@@ -315,7 +316,7 @@ mod tests {
 
     fn reason(row: &Row) -> &str {
         match &row.difference.as_ref().unwrap().basis {
-            Basis::Unknown { reason } => reason,
+            Basis::Unknown { reason } => &reason.what,
             other => panic!("{other:?}"),
         }
     }
@@ -401,7 +402,7 @@ mod tests {
         let Verdicts { title, rows, notes } = Verdicts::new(&comparison).unwrap();
         assert!(title.starts_with("test accuracy against the best, digits-2 and 1 more: 100.00 "), "{title}");
         assert_eq!((rows.len(), rows[0][0].as_str()), (1, "digits-4"));
-        assert_eq!(notes.last().unwrap(), "1 more row is measured on other data: compare these by themselves");
+        assert_eq!(notes.last().unwrap().what, "1 more row is measured on other data: compare these by themselves");
     }
 
     #[test]
@@ -409,8 +410,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let runs = [tested("best", "lr = 0.5", 1, "cccddd"), tested("near", "lr = 0.25", 1, "dccddd")];
         let folders = write(folder.path(), &runs);
-        let missing =
-            "near: the answers of its best weights are not kept; `vitreous evaluate RUN --split test` keeps them";
+        let missing = "near: the answers of its best weights are not saved";
         let others = "near and best were measured on other images";
         let told = |expected: &str| {
             let comparison = compared(&folders, None).unwrap();
@@ -423,6 +423,9 @@ mod tests {
         told(others);
         keep(&folders[1], "dccddd", "last", "ab");
         told(missing);
+        let notes = Verdicts::new(&compared(&folders, None).unwrap()).unwrap().notes;
+        let expected = format!("save them with evaluate {} split = \"test\"", folders[1].display());
+        assert_eq!(notes[0].suggestion.as_ref().unwrap().to_string(), expected);
         keep(&folders[1], "ddcddd", "best", "ab");
         told(missing);
         let predictions = folders[1].join("evaluation/test/predictions.csv");
@@ -461,7 +464,7 @@ mod tests {
         let Verdicts { title, mut notes, .. } = Verdicts::new(&comparison).unwrap();
         assert!(title.starts_with("test accuracy against the best, a: "), "{title}");
         let note = notes.pop().unwrap();
-        assert_eq!(note, "2 more rows are measured on other data: compare these by themselves");
+        assert_eq!(note.what, "2 more rows are measured on other data: compare these by themselves");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Measure;
+use crate::advice::{Argument, Command, Note, Suggestion, Verb};
 use crate::csv;
 use crate::evaluate::Report;
 use crate::record::Weights;
@@ -37,7 +38,7 @@ pub struct Pairs {
 
 impl Outcomes {
     /// Reads the predictions of the weights with this accuracy, or returns why they are missing.
-    pub fn read(run: &Path, by: Measure, weights: Weights, accuracy: f64) -> Result<Outcomes, String> {
+    pub fn read(run: &Path, by: Measure, weights: Weights, accuracy: f64) -> Result<Outcomes, Note> {
         let read = |(folder, report): (PathBuf, Report)| {
             let text = FILES.iter().find_map(|file| regular::read_text(&folder.join(file), ANSWERS_MAX).ok())?;
             let mut outcomes = Outcomes { fingerprint: report.fingerprint, images: Vec::new(), right: Vec::new() };
@@ -53,10 +54,9 @@ impl Outcomes {
         };
         let mut kept = Report::kept(run, by.split()).filter(|(_, report)| report.weights == weights);
         kept.find_map(read).ok_or_else(|| {
-            let flag = by.flag();
-            format!(
-                "the answers of its {weights} weights are not kept; `vitreous evaluate RUN --split {flag}` keeps them"
-            )
+            let evaluate = Command::new(Verb::Evaluate).operand(run).with(Argument::Split, by.flag());
+            let suggestion = Suggestion::new().text("save them with").run(evaluate);
+            Note::new(format!("the answers of its {weights} weights are not saved")).suggest(suggestion)
         })
     }
 

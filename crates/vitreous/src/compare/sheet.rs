@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use toml::Value;
 
 use super::{Comparison, Measure, Row, Spread, Verdicts};
+use crate::advice::{Argument, Command, Note, Suggestion, Verb};
 use crate::config::difference::shown;
 use crate::csv;
 use crate::layout::{Align, markdown_table};
@@ -41,7 +42,7 @@ pub struct Sheet {
     /// Cells, row by row.
     pub rows: Vec<Vec<String>>,
     /// Notes below the table.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     /// Which accuracies differ by more than noise.
     pub verdicts: Option<Verdicts>,
 }
@@ -83,7 +84,7 @@ impl Sheet {
         };
         let mut notes = notes(comparison, further, several);
         if let Some(weights) = weights.first().filter(|_| !mixed) {
-            notes.insert(0, format!("val acc and test acc are those of the {weights} weights"));
+            notes.insert(0, Note::new(format!("val acc and test acc are those of the {weights} weights")));
         }
         let verdicts = Verdicts::new(comparison);
         Sheet { columns, rows: rows.iter().map(cells).collect(), notes, verdicts }
@@ -117,7 +118,7 @@ impl Sheet {
             let same: Vec<String> =
                 same.iter().map(|&at| format!("{} {}", sheet.columns[at].title, sheet.rows[0][at])).collect();
             if !same.is_empty() {
-                sheet.notes.insert(0, format!("the same in all rows: {}", same.join(", ")));
+                sheet.notes.insert(0, Note::new(format!("the same in all rows: {}", same.join(", "))));
             }
             order = own;
         }
@@ -140,16 +141,16 @@ impl Sheet {
         ([vec![titles], self.rows.clone()].concat(), self.columns.iter().map(align).collect())
     }
 
-    /// Writes a Markdown table with its notes below.
-    pub fn markdown(&self) -> String {
+    /// Writes a Markdown table with its notes below; `note` writes a note.
+    pub fn markdown(&self, note: impl Fn(&Note) -> String) -> String {
         let (rows, align) = self.table();
         let mut text = markdown_table(&rows, &align);
         if !self.notes.is_empty() {
             text.push('\n');
-            self.notes.iter().for_each(|note| text.push_str(&format!("- {}\n", markdown(note))));
+            self.notes.iter().for_each(|each| text.push_str(&format!("- {}\n", markdown(&note(each)))));
         }
         if let Some(verdicts) = &self.verdicts {
-            text.push_str(&format!("\n{}", verdicts.markdown()));
+            text.push_str(&format!("\n{}", verdicts.markdown(note)));
         }
         text
     }
@@ -256,50 +257,67 @@ pub fn accuracy(spread: Option<Spread>, runs: usize) -> String {
     }
 }
 
-fn notes(comparison: &Comparison, further: &[String], several: bool) -> Vec<String> {
+/// The command that evaluates a row's first run.
+pub fn evaluate(row: &Row) -> Command {
+    row.folders.iter().take(1).fold(Command::new(Verb::Evaluate), |command, folder| command.operand(folder))
+}
+
+fn notes(comparison: &Comparison, further: &[String], several: bool) -> Vec<Note> {
     let (rows, by) = (&comparison.rows, comparison.ranked_by);
     let mut notes = Vec::new();
     if rows.iter().any(|row| row.flops_forward.is_some()) {
-        notes.push("FLOPs: forward pass of one image; a multiply-add is two".to_string());
+        notes.push(Note::new("FLOPs: forward pass of one image; a multiply-add is two"));
     }
     if several {
         let text = "runs that differ only in the seed are one row: mean ± standard deviation (least to largest)";
-        notes.push(text.to_string());
+        notes.push(Note::new(text));
     }
-    if rows.iter().any(|row| row.train_acc.is_some() && !row.train_acc_measured) {
-        let text = "~ is the running mean of the last epoch; `vitreous evaluate RUN --split train` measures the training accuracy";
-        notes.push(text.to_string());
+    // A command for one of the rows is enough as an example.
+    let split = |row: &Row, split: &str| {
+        let evaluate = evaluate(row).with(Argument::Split, split);
+        Suggestion::new().text("measure it with").run(evaluate)
+    };
+    if let Some(row) = rows.iter().find(|row| row.train_acc.is_some() && !row.train_acc_measured) {
+        let text = "~ is the running mean of the last epoch, not the training accuracy of the weights";
+        notes.push(Note::new(text).suggest(split(row, "train")));
     }
-    if rows.iter().any(|row| row.val_acc.is_none() && row.weights.is_some() && row.has_validation) {
-        let text = "no validation accuracy of these weights (-): `vitreous evaluate RUN --split val` measures it";
-        notes.push(text.to_string());
+    if let Some(row) = rows.iter().find(|row| row.val_acc.is_none() && row.weights.is_some() && row.has_validation) {
+        notes.push(Note::new("no validation accuracy of these weights (-)").suggest(split(row, "val")));
     }
-    let untested = rows.iter().filter(|row| row.test_acc.is_none()).count();
-    match by {
+    let untested: Vec<&Row> = rows.iter().filter(|row| row.test_acc.is_none()).collect();
+    let validation = |row: &Row| row.val_acc.map_or(f64::NEG_INFINITY, |spread| spread.mean);
+    let no_test = Note::new("no test accuracy (-)");
+    match (by, untested.first()) {
         // Where one has been tested, the others need not be: they were not chosen.
-        Measure::Validation if rows.len() > 1 && untested == rows.len() => {
-            let text = "no test accuracy (-): choose a run by its validation accuracy, then `vitreous evaluate RUN` measures it";
-            notes.push(text.to_string());
+        (Measure::Validation, _) if rows.len() > 1 && untested.len() < rows.len() => {}
+        (Measure::Validation, Some(_)) if rows.len() > 1 => {
+            let best = rows.iter().max_by(|a, b| validation(a).total_cmp(&validation(b)));
+            let choose =
+                Suggestion::new().text("choose a run by its validation accuracy, then measure it, such as with");
+            notes.extend(best.map(|best| no_test.suggest(choose.run(evaluate(best)))));
         }
-        Measure::Validation if rows.len() > 1 => {}
-        _ if untested > 0 => notes.push("no test accuracy (-): `vitreous evaluate RUN` measures it".to_string()),
+        (_, Some(row)) => {
+            notes.push(no_test.suggest(Suggestion::new().text("measure it with").run(evaluate(row))));
+        }
         _ => {}
     }
     let is_known = |by: Measure| rows.iter().filter(|row| by.of(row).is_some()).count() > 1;
     if by == Measure::Test && rows.len() > 1 && !is_known(by) {
-        notes.push("nothing is ranked, because fewer than two rows have a test accuracy".to_string());
+        notes.push(Note::new("nothing is ranked, because fewer than two rows have a test accuracy"));
     }
     if by == Measure::Validation && !is_known(by) && is_known(Measure::Test) {
-        let text = "nothing is ranked, because fewer than two rows have a validation accuracy; --by test ranks by test \
-                    accuracy, which is then too high for the best row";
-        notes.push(text.to_string());
+        let rank = Suggestion::new().with(Argument::By, "test").text("to rank by test accuracy");
+        let rank = rank.text(", which is then too high for the best row");
+        let text = "nothing is ranked, because fewer than two rows have a validation accuracy";
+        notes.push(Note::new(text).suggest(rank));
     }
     if !further.is_empty() {
         let (named, others) = further.split_at(further.len().min(KEYS_NAMED));
         let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
         let verb = if further.len() == 1 { "differs" } else { "differ" };
         let count = format!("{} {verb}", numbers::counted(further.len(), "more setting"));
-        notes.push(format!("{count}: {}{others}; --format csv has them all", named.join(", ")));
+        let csv = Suggestion::new().with(Argument::Format, "csv").text("for all");
+        notes.push(Note::new(format!("{count}: {}{others}", named.join(", "))).suggest(csv));
     }
     notes
 }
@@ -341,7 +359,7 @@ mod tests {
         let titles: Vec<&str> = columns.iter().map(|column| column.title.as_str()).collect();
         assert_eq!(titles, ["run", "seeds", "test acc", "val acc", "lr", "train acc", "training time", "parameters"]);
         assert_eq!(rows[0][..4], ["a", "2", "30.00 ± 7.07 %", "37.50 % of 1 run"]);
-        assert_eq!(notes[0], "the same in all rows: FLOPs 2.5 MFLOP, model ViT 2 blocks, 3 heads, width 6");
+        assert_eq!(notes[0].what, "the same in all rows: FLOPs 2.5 MFLOP, model ViT 2 blocks, 3 heads, width 6");
         assert_eq!(Sheet::new(&comparison).columns.len(), 10, "Markdown has them all");
         // Of one row all is shown.
         assert_eq!(Sheet::for_screen(&self::comparison(vec![row("a", &[0.25])])).columns.len(), 9);
@@ -351,12 +369,18 @@ mod tests {
     fn hints_name_only_splits_that_a_run_has_and_say_why_nothing_is_ranked() {
         let notes = |has_validation, ranked_by| {
             let row = Row { val_acc: None, has_validation, ..row("a", &[]) };
-            Sheet::new(&Comparison { ranked_by, ..comparison(vec![row.clone(), row]) }).notes.join("\n")
+            text(Sheet::new(&Comparison { ranked_by, ..comparison(vec![row.clone(), row]) }).notes).join("\n")
         };
-        assert!(notes(true, Measure::Validation).contains("--split val"));
-        assert!(!notes(false, Measure::Validation).contains("--split val"));
+        assert!(notes(true, Measure::Validation).contains("measure it with evaluate a split = \"val\""));
+        assert!(!notes(false, Measure::Validation).contains("val\""));
         let why = "nothing is ranked, because fewer than two rows have a test accuracy";
         assert!(notes(false, Measure::Test).contains(why) && !notes(false, Measure::Validation).contains(why));
+    }
+
+    /// Notes with their suggestions.
+    fn text(notes: Vec<Note>) -> Vec<String> {
+        let suggestion = |note: &Note| note.suggestion.as_ref().map_or(String::new(), |text| format!("; {text}"));
+        notes.iter().map(|note| format!("{note}{}", suggestion(note))).collect()
     }
 
     fn comparison(rows: Vec<Row>) -> Comparison {
@@ -374,7 +398,7 @@ mod tests {
 - val acc and test acc are those of the best weights
 - FLOPs: forward pass of one image; a multiply-add is two
 ";
-        assert_eq!(sheet.markdown(), expected);
+        assert_eq!(sheet.markdown(Note::to_string), expected);
     }
 
     #[test]
@@ -398,25 +422,26 @@ mod tests {
             "FLOPs: ",
             "runs that differ only in the seed",
             "~ is the running mean",
-            "no validation accuracy of these weights (-): ",
-            "no test accuracy (-): ",
+            "no validation accuracy of these weights (-)",
+            "no test accuracy (-)",
             "nothing is ranked, because fewer than two rows have a test accuracy",
         ];
         assert_eq!(sheet.notes.len(), starts.len());
-        assert!(sheet.notes.iter().zip(starts).all(|(note, start)| note.starts_with(start)), "{:?}", sheet.notes);
+        assert!(sheet.notes.iter().zip(starts).all(|(note, start)| note.what.starts_with(start)), "{:?}", sheet.notes);
     }
 
     #[test]
     fn nobody_is_asked_to_test_what_was_not_chosen() {
         let notes = |rows: Vec<Row>, ranked_by| {
             let notes = Sheet::new(&Comparison { ranked_by, ..comparison(rows) }).notes;
-            notes.into_iter().filter(|note| note.contains("test accuracy")).collect::<Vec<_>>()
+            text(notes).into_iter().filter(|note| note.contains("test accuracy")).collect::<Vec<_>>()
         };
         let (tested, untested) = (row("a", &[0.25]), row("b", &[]));
         let all =
-            "no test accuracy (-): choose a run by its validation accuracy, then `vitreous evaluate RUN` measures it";
-        let plain = "no test accuracy (-): `vitreous evaluate RUN` measures it";
-        assert_eq!(notes(vec![untested.clone(), untested.clone()], Measure::Validation), [all]);
+            "no test accuracy (-); choose a run by its validation accuracy, then measure it, such as with evaluate c";
+        let plain = "no test accuracy (-); measure it with evaluate b";
+        let better = Row { val_acc: Spread::of(&[0.5]), ..row("c", &[]) };
+        assert_eq!(notes(vec![untested.clone(), better, untested.clone()], Measure::Validation), [all]);
         assert_eq!(notes(vec![tested.clone(), untested.clone()], Measure::Validation), [""; 0]);
         assert_eq!(notes(vec![untested.clone()], Measure::Validation), [plain]);
         let unranked = "nothing is ranked, because fewer than two rows have a test accuracy";
@@ -438,7 +463,7 @@ mod tests {
         assert_eq!(sheet.columns[6].title, "weights");
         let cells: Vec<&str> = sheet.rows.iter().map(|row| row[6].as_str()).collect();
         assert_eq!(cells, ["best", "last", "-"]);
-        assert!(sheet.notes[0].starts_with("FLOPs: "), "{:?}", sheet.notes);
+        assert!(sheet.notes[0].what.starts_with("FLOPs: "), "{:?}", sheet.notes);
     }
 
     #[test]
@@ -448,8 +473,8 @@ mod tests {
         let sheet = Sheet::new(&all);
         assert_eq!(sheet.columns.len(), 2 + KEYS_MAX + 6);
         assert_eq!(
-            sheet.notes.last().unwrap(),
-            "2 more settings differ: train.k6, train.k7; --format csv has them all"
+            text(sheet.notes).last().unwrap(),
+            "2 more settings differ: train.k6, train.k7; use format = \"csv\" for all"
         );
         let csv = all.csv();
         let lines: Vec<&str> = csv.lines().collect();

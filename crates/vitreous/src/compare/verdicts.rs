@@ -1,8 +1,9 @@
 //! Describes differences of accuracy: how large each is, and whether it is more than noise.
 
 use super::noise::LEVEL;
-use super::sheet::{CELL_MAX, accuracy};
+use super::sheet::{CELL_MAX, accuracy, evaluate};
 use super::{Basis, Comparison, Measure, Row, RowDifference};
+use crate::advice::{Note, Suggestion};
 use crate::layout::{Align, markdown_table};
 use crate::numbers;
 use crate::text::{markdown, shortened};
@@ -15,7 +16,7 @@ pub struct Verdicts {
     /// Run, difference, adjusted p, verdict and reason; the best first.
     pub rows: Vec<[String; 5]>,
     /// Notes below the table.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 impl Verdicts {
@@ -51,15 +52,15 @@ impl Verdicts {
         ([vec![titles], self.rows.clone()].concat(), [left, right, left, left, Align::Wrap])
     }
 
-    /// Writes a Markdown table below its title.
-    pub fn markdown(&self) -> String {
+    /// Writes a Markdown table below its title; `note` writes a note.
+    pub fn markdown(&self, note: impl Fn(&Note) -> String) -> String {
         let mut title = self.title.chars();
         let first = title.next().into_iter().flat_map(char::to_uppercase);
         let (rows, align) = self.table();
         let mut text = format!("{}\n\n", markdown(&first.chain(title).collect::<String>()));
         text.push_str(&markdown_table(&rows, &align));
         text.push('\n');
-        self.notes.iter().for_each(|note| text.push_str(&format!("- {}\n", markdown(note))));
+        self.notes.iter().for_each(|each| text.push_str(&format!("- {}\n", markdown(&note(each)))));
         text
     }
 }
@@ -80,7 +81,7 @@ fn line(row: &Row, reference: &Row, difference: &RowDifference) -> [String; 5] {
             let [low, high] = interval.map(|x| format!("{:+.2}", 100.0 * x));
             format!("seeds: 95 % interval {low} to {high} points (not adjusted)")
         }
-        Basis::Unknown { reason } => reason.clone(),
+        Basis::Unknown { reason } => reason.what.clone(),
     };
     let points = format!("{:+.2} points", 100.0 * difference.mean);
     let p = difference.p_adjusted.map_or("-".to_string(), |p| probability(p).replace("p = ", "").replace("p ", ""));
@@ -102,20 +103,26 @@ fn notes(
     held: &[(&Row, &RowDifference)],
     left: usize,
     other: usize,
-) -> Vec<String> {
+) -> Vec<Note> {
     let mut notes = Vec::new();
+    // Rows share a reason where it is about the one that they are compared with; one command is enough as an example.
+    let missing = held.iter().find_map(|(_, difference)| match &difference.basis {
+        Basis::Unknown { reason } if reason.suggestion.is_some() => Some(reason.clone()),
+        _ => None,
+    });
+    notes.extend(missing);
     if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::SameImages { .. })) {
         let text = "p = 0.73 of two single runs means: if both had the same accuracy, a difference at least this large would \
                     occur by chance in 73 % of cases (McNemar's test on the same images). It is about these weights: with \
                     another seed the result may differ";
-        notes.push(text.to_string());
+        notes.push(Note::new(text));
     }
     if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::Seeds { .. })) {
         let text = "p = 0.73 of several seeds means: if both settings had the same mean accuracy, a difference at least this \
                     large would occur by chance in 73 % of cases (Student's t test)";
-        notes.push(text.to_string());
+        notes.push(Note::new(text));
     }
-    notes.push(match (comparison.comparisons, comparison.best_of) {
+    notes.push(Note::new(match (comparison.comparisons, comparison.best_of) {
         (Some(many @ 2..), best_of) => {
             let why = match best_of {
                 Some(rows) => format!("the best was chosen from {rows} rows, which makes {many} pairs"),
@@ -128,22 +135,27 @@ fn notes(
             )
         }
         _ => format!("more than noise: p below {LEVEL}"),
-    });
+    }));
     if comparison.best_of.is_some() {
-        let then = match comparison.ranked_by {
-            Measure::Validation if reference.test_acc.is_some() => "its test accuracy was not used to choose anything",
-            Measure::Validation => "`vitreous evaluate RUN` measures it on the test split",
-            Measure::Test => "no unseen images are left to measure it",
-        };
         let by = comparison.ranked_by;
-        notes.push(format!("the best was chosen by its {by}, which is therefore too high on average: {then}"));
+        let too_high = format!("the best was chosen by its {by}, which is therefore too high on average");
+        notes.push(match by {
+            Measure::Validation if reference.test_acc.is_some() => {
+                Note::new(format!("{too_high}: its test accuracy was not used to choose anything"))
+            }
+            Measure::Validation => {
+                let measure = Suggestion::new().text("measure it on the test split with");
+                Note::new(too_high).suggest(measure.run(evaluate(reference)))
+            }
+            Measure::Test => Note::new(format!("{too_high}: no unseen images are left to measure it")),
+        });
     }
     let rows = |n: usize| format!("{} {}", numbers::counted(n, "more row"), if n == 1 { "is" } else { "are" });
     if left > 0 {
-        notes.push(format!("{} further away and not tested: name fewer runs", rows(left)));
+        notes.push(Note::new(format!("{} further away and not tested: name fewer runs", rows(left))));
     }
     if other > 0 {
-        notes.push(format!("{} measured on other data: compare these by themselves", rows(other)));
+        notes.push(Note::new(format!("{} measured on other data: compare these by themselves", rows(other))));
     }
     notes
 }
@@ -183,7 +195,7 @@ mod tests {
             row("b", &[0.7375], Some((-0.0125, images(0.3, 100, 225)))),
             row("a", &[0.75], None),
             row("e", &[0.5, 0.6], Some((-0.2, Basis::Seeds { p: 0.004321, interval: [-0.3, -0.0125] }))),
-            row("f", &[0.5], Some((-0.25, Basis::Unknown { reason: "not measured".to_string() }))),
+            row("f", &[0.5], Some((-0.25, Basis::Unknown { reason: Note::new("not measured") }))),
             row("g", &[0.25], None),
             row("h", &[], None),
         ];
@@ -207,7 +219,7 @@ which makes 10 pairs): if all rows were equally accurate, at most one such table
 - the best was chosen by its test accuracy, which is therefore too high on average: no unseen images are left to measure it
 - 1 more row is further away and not tested: name fewer runs
 ";
-        assert_eq!(verdicts(rows, Some(5), 10).unwrap().markdown(), expected);
+        assert_eq!(verdicts(rows, Some(5), 10).unwrap().markdown(Note::to_string), expected);
     }
 
     #[test]
@@ -217,10 +229,10 @@ which makes 10 pairs): if all rows were equally accurate, at most one such table
         let found = verdicts(rows.clone(), None, 1).unwrap();
         assert_eq!(found.title, "test accuracy against a: 62.50 ± 17.68 % (50.00 to 75.00)");
         assert_eq!(found.rows[0][1], "+12.50 points");
-        assert_eq!(found.notes[1..], ["more than noise: p below 0.05"]);
+        assert_eq!(found.notes[1..], [Note::new("more than noise: p below 0.05")]);
         let three = verdicts(rows, None, 3).unwrap();
         let start = "more than noise: adjusted p below 0.05. Holm's method adjusts p for 3 comparisons (one for each other row): ";
-        assert!(three.notes.len() == 2 && three.notes[1].starts_with(start), "{:?}", three.notes);
+        assert!(three.notes.len() == 2 && three.notes[1].what.starts_with(start), "{:?}", three.notes);
         assert_eq!(verdicts(vec![row("b", &[0.75], None)], Some(1), 0), None);
     }
 }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::{AnalysisContext, ClaimedSweep, PlannedRun, Setting, SweepEvent, Variation, analysis, winner};
+use crate::advice::Note;
 use crate::compare::{Against, Comparison, LeftOut, Measure, RunFacts, Sheet, read};
 use crate::data::SplitName;
 use crate::experiment::ExperimentError;
@@ -73,7 +74,7 @@ impl ClaimedSweep<'_> {
         let context = AnalysisContext {
             sweep: &self.sweep.options.name,
             command: &format!("vitreous {}", arguments.join(" ")),
-            table: &Sheet::new(&comparison).markdown(),
+            table: &Sheet::new(&comparison).markdown(Note::to_string),
             jobs: self.sweep.options.jobs,
             reproduces: self.sweep.file.reproduces.as_deref(),
             tested: &tested,

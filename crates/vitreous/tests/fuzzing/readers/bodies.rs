@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufReader, Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use vitreous::advice::{Explain, Source};
+use vitreous::advice::{Explain, Note, Source};
 use vitreous::checkpoint::find_state;
 use vitreous::compare::{self, Against, Comparison, Measure, Sheet, Verdicts};
 use vitreous::config::classes::ClassSubset;
@@ -226,10 +226,10 @@ pub fn run(bytes: &[u8]) {
     let mut comparison = Comparison::new(runs, left_out, kind & 2 != 0, by);
     comparison.hold_against(Against::Best).expect("the best is known, or there is none");
     if let Some(verdicts) = Verdicts::new(&comparison) {
-        assert!(verdicts.markdown().contains("against"));
+        assert!(verdicts.markdown(Note::to_string).contains("against"));
     }
     comparison.sort("test", true).expect("every table can be sorted by it");
-    assert!(!Sheet::new(&comparison).markdown().is_empty());
+    assert!(!Sheet::new(&comparison).markdown(Note::to_string).is_empty());
     assert!(serde_json::to_string(&comparison).is_ok());
 }
 
