@@ -146,7 +146,7 @@ fn every_run_is_tested_only_if_the_sweep_reproduces_a_table() {
 
     fs::write(folder.join("table.toml"), format!("reproduces = 'a table'\n{file}")).unwrap();
     let winner = refused(folder, &["table.toml", "--test-winner"]);
-    let hint = "\nhint: the sweep reproduces a table and chooses nothing: leave out --test-winner\n";
+    let hint = "\nhint: the sweep reproduces a table and selects nothing: leave out --test-winner\n";
     assert!(winner.starts_with("error: run a has no validation split, ") && winner.ends_with(hint), "{winner}");
     let found = swept(folder, &["table.toml"]);
     assert_eq!(
