@@ -296,6 +296,40 @@ fn only_the_command_line_prints_exits_and_reads_the_environment() {
 }
 
 #[test]
+fn only_the_command_line_names_flags() {
+    let all = sources();
+    let outside = all
+        .iter()
+        .filter(|source| source.is_under("crates/vitreous/src/") && !source.is_under("crates/vitreous/src/cli/"));
+    let is_flag = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase());
+    let names_flag = |line: &str| line.match_indices("--").any(|(at, dashes)| is_flag(&line[at + dashes.len()..]));
+    let mut broken = Vec::new();
+    for source in outside.filter(|source| source.path.ends_with(".rs")) {
+        let own = source.without_tests();
+        let lines = own.code().filter(|(_, line)| names_flag(line));
+        broken.extend(lines.map(|(number, line)| format!("{}:{number}: {}", source.path, line.trim())));
+    }
+    assert_none("only cli/ names flags: use `Suggestion`, `Note` or a `Source` from the caller", &broken);
+}
+
+#[test]
+fn no_code_searches_the_text_of_an_error() {
+    let mut forms = Vec::new();
+    for text in ["to_string()", "message()"] {
+        forms.extend(["contains(", "starts_with(", "ends_with(", "split("].map(|search| format!("{text}.{search}")));
+    }
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| source.is_crate_code()) {
+        let own = source.without_tests();
+        // A chain may be on several lines.
+        let code: String = own.code().flat_map(|(_, line)| line.split_whitespace()).collect();
+        let found = forms.iter().filter(|form| code.contains(form.as_str()));
+        broken.extend(found.map(|form| format!("{}: {form}", source.path)));
+    }
+    assert_none("an error is told by its type, not by its text", &broken);
+}
+
+#[test]
 fn only_fetch_uses_the_network() {
     let all = sources();
     let outside = all.iter().filter(|s| s.is_crate_code() && !s.is_under("crates/vitreous/src/fetch/"));
