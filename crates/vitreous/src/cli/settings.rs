@@ -80,12 +80,7 @@ impl SettingsArgs {
             layers.model(name, "--model")?;
         }
         if let Some(name) = &self.data {
-            // Between two folders of images, size and normalization stay, because the model has them.
-            let is_other = |before: &str| before != name && (is_known(before) || is_known(name));
-            if layers.clone().finish().is_ok_and(|before| is_other(&before.config().data.name)) {
-                forget_other_data(&mut layers, name)?;
-            }
-            layers.put("data.name", name.as_str(), "--data")?;
+            layers.data(name, "--data")?;
         }
         if let Some(dir) = &self.data_dir {
             layers.put("data.dir", unicode(dir)?, "--data-dir")?;
@@ -138,15 +133,6 @@ impl SettingsArgs {
 /// The source of what `--set` wrote.
 pub fn set_flag() -> Source {
     Source::Argument("--set".to_string())
-}
-
-/// Removes what a preset or a file has about the images of another data set: classes, normalization, size.
-fn forget_other_data(layers: &mut Layers, name: &str) -> Result<(), CliError> {
-    let of_folders: &[&str] = if is_known(name) { &["data.image_size=", "data.channels="] } else { &[] };
-    for key in ["data.classes=", "data.mean=", "data.std="].iter().chain(of_folders) {
-        layers.set(key, set_flag())?;
-    }
-    Ok(())
 }
 
 fn is_known(name: &str) -> bool {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::data::DataSpec;
 use super::error::{ConfigError, RuleError, shown_source};
 use super::model::{ModelKind, ModelSpec};
 use super::schema::{Key, Mismatch, WHOLE_MAX, is_too_large};
@@ -144,6 +145,28 @@ impl Layers {
         self.forget("model");
         let spec = Table::try_from(spec).expect("a spec is plain numbers, texts and lists");
         self.add(Table::from_iter([("model".to_string(), Value::Table(spec))]), Source::Argument(source.to_string()))
+    }
+
+    /// Chooses other data; `source` is what errors call it. What earlier layers say of the images of their data goes back
+    /// to its default: classes, normalization and, unless both are folders, the size.
+    ///
+    /// # Errors
+    /// When a config with another value of `data.name` has an invalid value.
+    pub fn data(&mut self, name: &str, source: &str) -> Result<(), ConfigError> {
+        let before = self.clone().finish().map(|checked| checked.config().data.clone());
+        if let Ok(before) = before.as_ref()
+            && before.name != name
+        {
+            let is_known = DataSpec { name: name.to_string(), ..DataSpec::default() }.is_known_data_set();
+            // Between two folders of images, size and normalization stay, because the model has them.
+            if before.is_known_data_set() || is_known {
+                let of_folders: &[&str] = if is_known { &["data.image_size", "data.channels"] } else { &[] };
+                for key in ["data.classes", "data.mean", "data.std"].iter().chain(of_folders) {
+                    self.unset(key, Source::Argument(source.to_string()))?;
+                }
+            }
+        }
+        self.put("data.name", name, source)
     }
 
     /// Gives the config its types and checks it by itself; nothing is opened.

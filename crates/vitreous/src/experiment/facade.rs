@@ -80,13 +80,15 @@ impl Experiment {
         Ok(self)
     }
 
-    /// Chooses the data: a known data set, or a folder with one folder of images per class.
+    /// Chooses the data: a known data set, or a folder with one folder of images per class. What the preset or file says
+    /// of the images of other data (classes, normalization, size) is dropped, so call it before [`Experiment::set`].
     ///
     /// # Errors
-    /// When the path is not Unicode.
+    /// When the name is invalid.
     pub fn data(mut self, name: &str) -> Result<Experiment, ExperimentError> {
         self.base = name.to_string();
-        self.set("data.name", name)
+        self.layers.data(name, SOURCE)?;
+        Ok(self)
     }
 
     /// Chooses the folder that contains the data sets.
@@ -150,5 +152,27 @@ impl Trained {
     /// When the data cannot be read, or has no such split.
     pub fn evaluate(&self, options: &EvaluateOptions, listener: Listener) -> Result<Evaluated, ExperimentError> {
         evaluate(&self.folder, options, listener)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_data_drops_what_the_config_says_of_its_images() {
+        let toml = "[data]\nname = 'a'\nimage_size = 16\nchannels = 1\nmean = [0.5]\nstd = [0.25]\nclasses = 'even'";
+        let data = |name: &str| {
+            let mut layers = Layers::new();
+            layers.add_toml(&toml, "my.toml").unwrap();
+            let data = Experiment::new(layers, "my").data(name).unwrap().layers.finish().unwrap().config().data.clone();
+            assert_eq!(data.name, name);
+            (data.classes.is_some(), data.mean, data.std, data.image_size, data.channels)
+        };
+        assert_eq!(data("mnist"), (false, None, None, None, None));
+        // Between folders of images they stay.
+        let (mean, std) = (Some(vec![0.5]), Some(vec![0.25]));
+        assert_eq!(data("b"), (true, mean.clone(), std.clone(), Some(16), Some(1)));
+        assert_eq!(data("a"), (true, mean, std, Some(16), Some(1)));
     }
 }
