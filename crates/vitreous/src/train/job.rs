@@ -2,20 +2,22 @@
 
 use std::path::Path;
 
-use vitreous_engine::Isa;
+use vitreous_engine::{Isa, Parameters, Session};
 
-use super::TrainError;
+use super::{TrainError, optimizer};
 use crate::advice::Suggestion;
 use crate::checkpoint::Metadata;
 use crate::config::data::DataSpec;
 use crate::config::train::TrainSpec;
 use crate::config::{Config, ResolvedConfig};
+use crate::data::augment::Augment;
 use crate::data::{
     Facts, Ignored, ImageSet, ImageShape, Loaded, Normalization, PixelRanges, Problem, Split, SplitName,
     ValidationSource, image_set,
 };
 use crate::models::Model;
 use crate::models::summary::summarise;
+use crate::random::{Purpose, stream};
 use crate::record::{DataRecord, FlopsRecord, MachineRecord, Manifest, Status, now_utc};
 
 /// A model, its recipe and its images.
@@ -132,6 +134,27 @@ impl Job {
     /// The recipe.
     pub fn config(&self) -> &ResolvedConfig {
         &self.config
+    }
+
+    /// The training images.
+    pub fn train_set(&self) -> &dyn ImageSet {
+        &*self.train
+    }
+
+    /// The augmentation of training images, which also normalizes all images.
+    pub fn augment(&self) -> Augment {
+        let (shape, Normalization { mean, std }) = (self.train.shape(), &self.data.normalization);
+        Augment::new(self.config.augment.clone(), shape.channels, shape.height, shape.width, mean, std)
+    }
+
+    /// A session with initial weights, ready for training steps.
+    pub fn session(&self) -> Session {
+        let (model, recipe) = (&self.model, &self.config.train);
+        let parameters = Parameters::initialize(&model.graph, stream(recipe.seed, Purpose::Initialize));
+        let mut session =
+            Session::new(model.graph.clone(), parameters, self.threads).expect("a model with its own parameters");
+        session.start_training(model.loss, &[model.correct], optimizer(recipe));
+        session
     }
 
     /// Threads that will compute.

@@ -3,11 +3,9 @@
 use std::time::Instant;
 
 use serde::Serialize;
-use vitreous_engine::{Parameters, Session};
 
+use super::Job;
 use super::examples::{BufferPool, StepExamples};
-use super::{Job, optimizer};
-use crate::data::augment::Augment;
 use crate::random::{Purpose, stream};
 
 /// Most steps that are taken.
@@ -30,14 +28,7 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// Runs the first steps of a training, on its own augmented images.
     pub fn of(job: &Job) -> Rehearsal {
-        let (config, data, shape) = (&job.config, job.data(), job.train.shape());
-        let recipe = &config.train;
-        let [mean, std] = [&data.normalization.mean, &data.normalization.std];
-        let augment = Augment::new(config.augment.clone(), shape.channels, shape.height, shape.width, mean, std);
-        let parameters = Parameters::initialize(&job.model.graph, stream(recipe.seed, Purpose::Initialize));
-        let mut session =
-            Session::new(job.model.graph.clone(), parameters, job.threads).expect("a model with its own parameters");
-        session.start_training(job.model.loss, &[job.model.correct], optimizer(recipe));
+        let (recipe, mut session, augment) = (&job.config.train, job.session(), job.augment());
         let buffers = BufferPool::default();
         let mut order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(job.train.len());
         order.truncate(job.epoch_images());

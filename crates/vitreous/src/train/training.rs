@@ -11,10 +11,9 @@ use super::examples::BufferPool;
 use super::nonfinite::first_tensor;
 use super::position::{Bounds, Position};
 use super::writer::{CheckpointWriter, StateParts, WriteStatus, WriterThread, persist};
-use super::{Event, Job, TrainError, optimizer};
+use super::{Event, Job, TrainError};
 use crate::checkpoint::{Metadata, SavedState, forget_all_but};
 use crate::data::augment::Augment;
-use crate::random::{Purpose, stream};
 use crate::record::{JournalLengths, Results, Run, Status, now_utc};
 
 /// A model that is being trained.
@@ -206,20 +205,7 @@ impl Training {
     /// When that thread cannot be started.
     pub fn new(job: Job) -> Result<Self, TrainError> {
         let writer_thread = Some(WriterThread::start()?);
-        let (config, normalization) = (&job.config, &job.data().normalization);
-        let shape = job.train.shape();
-        let augment = Augment::new(
-            config.augment.clone(),
-            shape.channels,
-            shape.height,
-            shape.width,
-            &normalization.mean,
-            &normalization.std,
-        );
-        let parameters = Parameters::initialize(&job.model.graph, stream(config.train.seed, Purpose::Initialize));
-        let mut session =
-            Session::new(job.model.graph.clone(), parameters, job.threads).expect("a model with its own parameters");
-        session.start_training(job.model.loss, &[job.model.correct], optimizer(&config.train));
+        let (session, augment) = (job.session(), job.augment());
         Ok(Training {
             metadata: job.metadata(),
             graph: Arc::new(job.model.graph.clone()),

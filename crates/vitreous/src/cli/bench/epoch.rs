@@ -7,21 +7,19 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use serde::Serialize;
-use vitreous_engine::{Examples, Parameters, Session, Step};
+use vitreous_engine::{Examples, Step};
 
 use super::super::reading::watched;
 use super::super::{CliError, json, show};
 use super::{Noise, STEPS_MIN};
 use crate::config::CheckedConfig;
-use crate::data::augment::Augment;
-use crate::data::{self, Normalization, SplitName, Wanted, image_set};
+use crate::data::{self, Wanted};
 use crate::experiment::{Event, inspect, square_facts};
 use crate::models;
 use crate::numbers;
 use crate::random::{Purpose, stream};
 use crate::train::{
-    BufferPool, Job, StepExamples, Work, available_memory, check_decoding, check_memory, memory_needed, optimizer,
-    threads,
+    BufferPool, Job, StepExamples, Work, available_memory, check_decoding, check_memory, memory_needed, threads,
 };
 
 /// Steps of one kind before it is the other's turn.
@@ -70,16 +68,11 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
         let progress = |done, total| listener(Event::Reading { done, total });
         data::load(spec, &facts, Wanted::TrainAndValidation, threads, &progress)
     })?;
-    let split = loaded.train.ok_or_else(|| CliError::failure("no train split was loaded", None))?;
-    let Normalization { mean, std } = Normalization::new(spec, &split);
+    let job = Job::new(config, model, &facts, loaded)?;
     let read_s = begin.elapsed().as_secs_f64();
 
-    let (recipe, batch) = (&config.train, config.train.step_images());
-    let set = image_set(split, SplitName::Train, config.model.task(), &config.data, recipe.seed);
-    let shape = set.shape();
-    let parameters = Parameters::initialize(&model.graph, stream(recipe.seed, Purpose::Initialize));
-    let mut session = Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
-    session.start_training(model.loss, &[model.correct], optimizer(recipe));
+    let (model, recipe, set) = (job.model(), &job.config().train, job.train_set());
+    let (batch, mut session) = (recipe.step_images(), job.session());
     let mut step = |images: usize, examples: &dyn Examples, first: usize| {
         let begin = Instant::now();
         let dropout = stream(recipe.seed, Purpose::Dropout);
@@ -89,8 +82,7 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
         begin.elapsed().as_secs_f64()
     };
 
-    let augment = Augment::new(config.augment.clone(), shape.channels, shape.height, shape.width, &mean, &std);
-    let (ready, buffers) = (Noise::new(&model, batch), BufferPool::default());
+    let (augment, ready, buffers) = (job.augment(), Noise::new(model, batch), BufferPool::default());
     for _ in 0..STEPS_MIN {
         step(batch, &ready, 0);
     }
@@ -98,13 +90,13 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     let order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(set.len());
     let (mut epoch_s, mut ready_s) = (begin.elapsed().as_secs_f64(), 0.0);
     let key = stream(recipe.seed, Purpose::Augment).with(0);
-    let (last, _) = Job::images_of_epoch(&config, set.len());
+    let last = job.epoch_images();
     let firsts: Vec<usize> = (0..last).step_by(batch).collect();
     let images = |first: usize| batch.min(last - first);
     for block in firsts.chunks(BLOCK) {
         for &first in block {
             let (augment, buffers, order) = (&augment, &buffers, &order[..]);
-            let examples = StepExamples { set: &*set, augment, buffers, epoch: 0, order, first, key };
+            let examples = StepExamples { set, augment, buffers, epoch: 0, order, first, key };
             epoch_s += step(images(first), &examples, first);
         }
         for &first in block {
