@@ -17,7 +17,7 @@ use crate::data::SplitName;
 use crate::evaluate::{Reached, Report};
 use crate::experiment::{EvaluateOptions, Evaluated, evaluate};
 use crate::numbers;
-use crate::record::Weights;
+use crate::record::{RecordError, Weights};
 
 /// Evaluates a trained model on splits of its data
 #[derive(clap::Args)]
@@ -113,6 +113,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let only_readers = [("--beam", args.beam.is_some()), ("--examples", args.examples.is_some())];
     let options = EvaluateOptions {
         split: None,
+        further: Vec::new(),
         weights: args.weights.map(Weights::from),
         data: args.data.clone(),
         data_dir: args.data_dir.clone(),
@@ -122,22 +123,31 @@ pub fn run(args: Args) -> Result<(), CliError> {
         reader_option: only_readers.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag),
         threads: args.threads,
     };
-    let mut splits: Vec<Option<SplitName>> = args.split.iter().map(|&split| Some(split.into())).collect();
-    if splits.is_empty() {
-        splits.push(None);
+    let mut splits: Vec<SplitName> = Vec::new();
+    for split in args.split.iter().map(|&split| split.into()) {
+        if !splits.contains(&split) {
+            splits.push(split);
+        }
     }
-    let evaluate = |split| {
-        let options = EvaluateOptions { split, ..options.clone() };
-        watched(|listener| evaluate(&folder, &options, listener))
+    // One split shows some strips unasked; a table of several does not.
+    let examples = args.examples.unwrap_or(if splits.len() > 1 { 0 } else { strips::EXAMPLES });
+    let evaluate = |at: usize| -> Result<Done, CliError> {
+        let further = splits.iter().skip(at + 1).copied().collect();
+        let options = EvaluateOptions { split: splits.get(at).copied(), further, ..options.clone() };
+        let evaluated = watched(|listener| evaluate(&folder, &options, listener))?;
+        // The images end here: those of all splits need not fit into memory together.
+        let strips = strips::examples(&*evaluated.images, &evaluated.answers, examples);
+        let Evaluated { report, is_own, written, folder, .. } = evaluated;
+        Ok(Done { report, strips, is_own, written, folder })
     };
-    let evaluated = splits.into_iter().map(evaluate).collect::<Result<Vec<_>, _>>()?;
-    show(&match &evaluated[..] {
+    let done = (0..splits.len().max(1)).map(evaluate).collect::<Result<Vec<_>, _>>()?;
+    show(&match &done[..] {
         [one] if args.json => json(&one.report),
-        [one] => text(one, args.examples),
+        [one] => text(one),
         all if args.json => json(&AllReports { splits: all.iter().map(|one| &one.report).collect() }),
         all => summary(all),
     })?;
-    for Evaluated { report, is_own, written, folder, .. } in evaluated {
+    for Done { report, is_own, written, folder, .. } in done {
         if let Err(error) = written {
             let hint = "the printed result was not saved: make the run folder writable, or evaluate a copy of it";
             return Err(CliError::user(error.to_string(), Some(hint.to_string())));
@@ -151,6 +161,16 @@ pub fn run(args: Args) -> Result<(), CliError> {
     Ok(())
 }
 
+/// A split that is evaluated, without its images.
+struct Done {
+    report: Report,
+    /// Some strips with their readings.
+    strips: String,
+    is_own: bool,
+    written: Result<(), RecordError>,
+    folder: PathBuf,
+}
+
 /// The reports of several splits, as JSON.
 #[derive(Serialize)]
 struct AllReports<'a> {
@@ -158,26 +178,23 @@ struct AllReports<'a> {
 }
 
 /// All scores of one split; for a reader, also some strips with their readings.
-fn text(evaluated: &Evaluated, examples: Option<usize>) -> String {
-    let report = &evaluated.report;
-    let count = examples.unwrap_or(strips::EXAMPLES);
-    let strips = strips::examples(&*evaluated.images, &evaluated.answers, count);
-    strips
-        + &match &report.reached {
-            Reached::Classes(scores) => class_scores::text(report, scores),
-            Reached::Reading(scores) => strips::text(report, scores),
-        }
+fn text(Done { report, strips, .. }: &Done) -> String {
+    let scores = match &report.reached {
+        Reached::Classes(scores) => class_scores::text(report, scores),
+        Reached::Reading(scores) => strips::text(report, scores),
+    };
+    format!("{strips}{scores}")
 }
 
-/// Several splits, a line for each.
-fn summary(all: &[Evaluated]) -> String {
+/// Several splits, a line for each; before them the strips that were asked for.
+fn summary(all: &[Done]) -> String {
     let Report { weights, run, step, data, reached, .. } = &all[0].report;
     let columns = match reached {
         Reached::Classes(_) => ["split", "images", "top-1", "95 % interval", "top-5", "loss"],
         Reached::Reading(_) => ["split", "strips", "exact match", "95 % interval", "digit accuracy", "loss"],
     };
     let mut rows = vec![columns.map(str::to_string)];
-    for Evaluated { report, .. } in all {
+    for Done { report, .. } in all {
         let (images, interval, third) = match &report.reached {
             Reached::Classes(scores) => (scores.images, scores.top1_interval, scores.top5),
             Reached::Reading(scores) => (scores.strips, scores.exact_match_interval, scores.digit_accuracy),
@@ -192,7 +209,9 @@ fn summary(all: &[Evaluated]) -> String {
             format!("{:.4}", report.reached.loss()),
         ]);
     }
+    let shown = all.iter().filter(|done| !done.strips.is_empty());
+    let strips: String = shown.map(|done| format!("{}:\n{}", done.report.split, done.strips)).collect();
     let title = line!("{data}; weights {weights} of {run} (step {})", numbers::count(*step));
     let right = Align::Right;
-    title + "\n" + &table(&rows, &[Align::Left, right, right, right, right, right])
+    strips + &title + "\n" + &table(&rows, &[Align::Left, right, right, right, right, right])
 }

@@ -23,6 +23,8 @@ use crate::train::{Work, available_memory, check_decoding, check_memory, threads
 pub struct EvaluateOptions {
     /// The split; test where it is absent, or validation where the data has no test split.
     pub split: Option<SplitName>,
+    /// Splits that are evaluated next: the data must have them too, else nothing is evaluated or counted.
+    pub further: Vec<SplitName>,
     /// The weights; best where absent, or last where the run has no best ones.
     pub weights: Option<Weights>,
     /// Other data than the run's: a data set's name or a folder.
@@ -82,10 +84,14 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
         return Err(ExperimentError::NotAReader { option });
     }
     let is_test = options.split.map_or(facts.has_test(), |split| split == SplitName::Test);
-    if is_own_name && !is_test {
+    if is_own_name && (!is_test || options.further.contains(&SplitName::Validation)) {
         facts.divide(&spec, threads, &progress);
     }
     let split = choose_split(options.split, &facts, is_own_name, listener)?;
+    let there = splits_of(&facts);
+    if let Some(&split) = options.further.iter().find(|split| !there.contains(split)) {
+        return Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available: there });
+    }
     // Only all that training loaded has a fingerprint to compare with.
     let wanted = if split == SplitName::Test { Wanted::Test } else { Wanted::TrainAndValidation };
     let images = facts.image_bytes(wanted);

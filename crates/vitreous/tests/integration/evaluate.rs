@@ -366,7 +366,7 @@ fn missing_best_weights_are_reported_and_last_ones_can_be_chosen() {
     picture(&folder.join("a.png"), [9, 230, 8]);
     fs::remove_file(folder.join("runs/colors/weights/best.safetensors")).unwrap();
     let lost = "error: the best weights of the run are missing (runs/colors/weights/best.safetensors)\n\
-                hint: use --weights last\n";
+                hint: restore the file, or use --weights last\n";
     assert_eq!(refused(folder, &["evaluate", "runs/colors"]), lost);
     assert_eq!(refused(folder, &["predict", "a.png", "--run=runs/colors"]), lost);
     assert_eq!(json(folder, &["evaluate", "runs/colors", "--weights=last"])["weights"], "last");
@@ -407,4 +407,9 @@ fn folders_without_a_run_or_the_chosen_weights_are_refused() {
     assert_eq!(refused(folder, &["evaluate", "runs/d", "--weights=best"]), best);
     let validation = refused(folder, &["evaluate", "runs/d", "--split=val"]);
     assert!(validation.starts_with("error: digits has no validation split\n"), "{validation}");
+    // Of several splits, all are looked for before one is evaluated and counted.
+    assert_eq!(refused(folder, &["evaluate", "runs/d", "--split=test,val"]), validation);
+    assert_eq!(manifest(folder, "d")["test_evaluations"], 0);
+    assert_eq!(json(folder, &["evaluate", "runs/d", "--split=test,test"])["split"], "test");
+    assert_eq!(manifest(folder, "d")["test_evaluations"], 1);
 }
