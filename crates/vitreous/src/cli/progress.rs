@@ -6,6 +6,7 @@ use super::flags::Flags;
 use super::screen;
 use super::settings::SettingsArgs;
 use super::status::StatusLine;
+use super::verbosity::{Verbosity, verbosity};
 use crate::record::{EpochRow, Validation};
 use crate::train::{Event, Job, ROLLBACKS, Rehearsal, StepEvent};
 use crate::{durations, numbers};
@@ -152,6 +153,7 @@ impl TrainProgress {
     fn say(&mut self, line: &str) {
         match &self.status {
             Some(status) => status.say(line),
+            None if verbosity() == Verbosity::Quiet => {}
             None => self.is_read &= screen::write_to_stderr(line),
         }
     }
