@@ -1,6 +1,7 @@
 //! Suggestions on the command line: keys become flags, commands become shell text. What a command has is read from its
 //! parser, so that no error suggests a flag that the command lacks.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{ArgMatches, Command as Parser, CommandFactory};
@@ -25,8 +26,7 @@ impl Context {
             words.push(word);
             matches = inner;
         }
-        let json = matches.try_get_one::<bool>("json").ok().flatten().is_some_and(|json| *json);
-        Context { json, ..Context::named(&words) }
+        Context { json: asks_for_json(std::env::args_os()), ..Context::named(&words) }
     }
 
     /// A verb's command.
@@ -101,7 +101,8 @@ impl Context {
             },
             Part::Unset(key) => match (in_file(key), source, self.flag_of_key(key)) {
                 (Some(key), ..) => format!("remove {key}"),
-                (None, Some((Source::Argument(_), _)), Some(flag)) => format!("leave out {flag}"),
+                // The flag may be given or not: only the one that wrote the value surely is.
+                (None, Some((Source::Argument(given), _)), Some(flag)) if *given == flag => format!("leave out {flag}"),
                 _ => format!("use {} {key}= for its default", has_set()?),
             },
             Part::Argument(argument, None) => self.flag(argument.name())?,
@@ -156,6 +157,13 @@ impl Context {
     }
 }
 
+/// Whether a command line asks for JSON. Its words are looked at as they are, because it may be one that clap refuses.
+pub fn asks_for_json(words: impl Iterator<Item = OsString>) -> bool {
+    let words: Vec<OsString> = words.take_while(|word| word != "--").collect();
+    let is_format = |pair: &[OsString]| pair[0] == "--format" && pair[1] == "json";
+    words.iter().any(|word| word == "--json" || word == "--format=json") || words.windows(2).any(is_format)
+}
+
 /// A command as a shell takes it.
 fn shell(Command { verb, operands, options }: &Command) -> String {
     let context = Context::of(*verb, false);
@@ -208,6 +216,30 @@ mod tests {
         );
         let kind = Suggestion::new().set("model.kind", "vit").or().set("train.drop_last", true);
         assert_eq!(train.render(&kind, None), "use --set model.kind=vit, or --drop-last");
+    }
+
+    #[test]
+    fn only_the_flag_that_wrote_a_value_is_left_out() {
+        let train = Context::of(Verb::Train, false);
+        let unset = Suggestion::new().unset("data.image_size");
+        let hint = |flag: &str| {
+            let source = Source::Argument(flag.to_string());
+            train.render(&unset, Some(&Place::Config(source, Some("data".to_string()))))
+        };
+        assert_eq!(hint("--image-size"), "leave out --image-size");
+        assert_eq!(hint("--set"), "use --set data.image_size= for its default");
+        assert_eq!(hint("--data"), "use --set data.image_size= for its default");
+    }
+
+    #[test]
+    fn json_is_asked_for_before_the_end_of_flags() {
+        let asks = |line: &str| asks_for_json(line.split(' ').map(OsString::from));
+        for line in ["train --epocs 3 --json", "compare a --format json", "compare --format=json a"] {
+            assert!(asks(line), "{line}");
+        }
+        for line in ["train", "compare a --format csv", "predict -- --json", "compare json --format"] {
+            assert!(!asks(line), "{line}");
+        }
     }
 
     #[test]

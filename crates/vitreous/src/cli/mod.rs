@@ -149,10 +149,15 @@ pub fn main() -> ExitCode {
             cli.verbosity.apply();
             run(cli, started).unwrap_or_else(|error| error.report(&Context::new(&matches)))
         }
-        Err(error) => match unknown_command(&error) {
-            Some(unknown) => unknown.report(&Context::new(&clap::ArgMatches::default())),
-            None => refuse(&error),
-        },
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            let context = Context::new(&clap::ArgMatches::default());
+            match unknown_command(&error).or_else(|| unknown_flag(&error)) {
+                Some(unknown) => unknown.report(&context),
+                None if context.json => refused(&error).report(&context),
+                None => refuse(&error),
+            }
+        }
     }
 }
 
@@ -195,11 +200,6 @@ fn survive_file_size_limits() {}
 
 /// Prints what is wrong with the command line, in colors unless an argument in it has to be escaped.
 fn refuse(error: &clap::Error) -> ExitCode {
-    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) =
-        (error.kind(), error.get(ContextKind::InvalidArg))
-    {
-        return refuse_flag(flag);
-    }
     let plain = error.render().to_string();
     match text::visible_lines(&plain) {
         Cow::Borrowed(_) => error.exit(),
@@ -210,8 +210,23 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Prints that a flag is unknown, and what to use instead.
-fn refuse_flag(flag: &str) -> ExitCode {
+/// What clap says is wrong with the command line, as an error of ours: the first paragraph, and its tips as the hint.
+fn refused(error: &clap::Error) -> CliError {
+    let plain = error.render().to_string();
+    let mut paragraphs = plain.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
+    let what = paragraphs.next().unwrap_or_default();
+    let tips: Vec<String> = paragraphs.filter_map(|text| Some(text.strip_prefix("tip: ")?.to_string())).collect();
+    let hint = (!tips.is_empty()).then(|| tips.join("; "));
+    CliError::user(what.strip_prefix("error: ").unwrap_or(&what), hint)
+}
+
+/// An unknown flag as an error of ours, with what to use instead.
+fn unknown_flag(error: &clap::Error) -> Option<CliError> {
+    let (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    else {
+        return None;
+    };
     let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let mut command = Cli::command();
     for word in &words {
@@ -223,9 +238,7 @@ fn refuse_flag(flag: &str) -> ExitCode {
         Some((_, value)) => Some(value),
         None => words.get(at + 1).map(String::as_str).filter(|next| !next.starts_with("--")),
     });
-    complain!("error: unknown argument {name}");
-    complain!("hint: {}", flags::for_unknown(name, value, &command));
-    ExitCode::from(2)
+    Some(CliError::user(format!("unknown argument {name}"), Some(flags::for_unknown(name, value, &command))))
 }
 
 fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {

@@ -88,7 +88,7 @@ fn time(text: &str) -> Result<Duration, String> {
 
 /// Runs the command; `started` is when the program did.
 pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
-    if let Some(start) = args.start.take() {
+    if let Some(start) = args.start.clone() {
         args.settings.preset = Some(preset_of(start)?);
     }
     let earlier = args.resume.clone().map(|resume| earlier_run(&mut args, &resume)).transpose()?.flatten();
@@ -181,8 +181,10 @@ fn earlier_run(args: &mut Args, resume: &str) -> Result<Option<EarlierRun>, CliE
         return Ok(Some(EarlierRun::open(&folder)?));
     }
     let own = &args.settings;
+    // As the user wrote it.
+    let preset = args.start.as_ref().map_or("--preset".to_string(), |start| format!("preset {start}"));
     let given =
-        [("--preset", own.preset.is_some()), ("--config", own.config.is_some()), ("--model", own.model.is_some())];
+        [(preset.as_str(), own.preset.is_some()), ("--config", own.config.is_some()), ("--model", own.model.is_some())];
     if let Some((flag, _)) = given.into_iter().chain([("--name", args.name.is_some())]).find(|(_, given)| *given) {
         let error = format!("{flag} cannot be used with --resume {resume}: the run has its own");
         return Err(CliError::user(error, Some(format!("leave {flag} out, or use --resume {AUTO}"))));

@@ -62,7 +62,7 @@ pub enum ExperimentError {
     NotEnded { change: String, path: PathBuf },
     /// More epochs would change the warm-up that has been trained.
     #[error("{epochs} would change the warm-up: {change} ({})", path.display())]
-    OtherWarmup { epochs: String, change: String, own: String, path: PathBuf },
+    OtherWarmup { epochs: String, change: String, own: toml::Value, path: PathBuf },
     /// Roll-back needs the weights at the start of the epoch.
     #[error("{change} is no longer possible: the checkpoint is mid-epoch, and rollback needs the start of that epoch ({})", path.display())]
     NoEpochStart { change: String, path: PathBuf },
@@ -147,7 +147,7 @@ impl Explain for ExperimentError {
                 new().text("resume it unchanged first; add epochs when it is finished or interrupted")
             }
             ExperimentError::OtherWarmup { own, .. } => {
-                new().set("train.warmup_epochs", own.as_str()).text(", as before")
+                new().set("train.warmup_epochs", own.clone()).text(", as before")
             }
             ExperimentError::NoEpochStart { .. } => new().set("train.on_nonfinite", "skip"),
             ExperimentError::LogInterval => new().text("leave it unchanged"),

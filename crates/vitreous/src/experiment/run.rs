@@ -173,7 +173,8 @@ impl EarlierRun {
             if !CHANGEABLE.contains(&key) && !is_elsewhere {
                 if key == "train.warmup_epochs" && before.get("train.epochs") != now.get("train.epochs") {
                     let epochs = became("train.epochs", before.get("train.epochs"), now.get("train.epochs"));
-                    return Err(ExperimentError::OtherWarmup { epochs, change, own: shown(from), path });
+                    let own = from.cloned().unwrap_or(toml::Value::Integer(0));
+                    return Err(ExperimentError::OtherWarmup { epochs, change, own, path });
                 }
                 return Err(ExperimentError::OtherConfig { change, path });
             }

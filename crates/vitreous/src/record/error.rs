@@ -183,7 +183,7 @@ impl Explain for RecordError {
             RecordError::Unfinished { path } => new().text("finish it with").run(Command::resume(path)),
             RecordError::Changing { .. } => new().text("if that process hangs, end it"),
             RecordError::Gone { .. } => {
-                new().text("if it was moved, resume it from its new place with").argument(Argument::Resume)
+                new().text("if it was moved, resume it from its new place with").run(Command::resume(Path::new("RUN")))
             }
             RecordError::Unclaimed { path } => {
                 new().text("make sure that no other process trains there, then run").run(Command::resume(path))
@@ -191,9 +191,8 @@ impl Explain for RecordError {
             RecordError::NoRun { .. } => new().text("give a folder that `vitreous train` made, such as runs/digits"),
             RecordError::Manifest { .. } => new().text("the file was changed by hand or by another version"),
             RecordError::Later { version, .. } => new().text(format!("use version {version} or later")),
-            RecordError::LostBest { .. } | RecordError::NoWeights { is_best: true, .. } => {
-                new().with(Argument::Weights, "last")
-            }
+            RecordError::LostBest { .. } => new().text("restore the file").or().with(Argument::Weights, "last"),
+            RecordError::NoWeights { is_best: true, .. } => new().with(Argument::Weights, "last"),
             RecordError::NoWeights { .. } => new().text("the run ended before its first weights were saved"),
         })
     }

@@ -335,6 +335,11 @@ fn runs_that_cannot_resume_are_refused_with_the_reason() {
         "error: --preset cannot be used with --resume runs/a: the run has its own\n\
          hint: leave --preset out, or use --resume auto"
     );
+    assert_eq!(
+        resume(&["digits"]),
+        "error: preset digits cannot be used with --resume runs/a: the run has its own\n\
+         hint: leave preset digits out, or use --resume auto"
+    );
     let changed = |what: &str| {
         format!(
             "error: the data has changed since the run began: {what} (photos)\n\

@@ -82,7 +82,7 @@ fn a_moved_run_stops_and_does_not_touch_the_folder_in_its_place() {
     let (status, stderr) = ended(first);
     assert_eq!(status, Some(1), "{stderr}");
     let expected = "error: the folder is gone: it was moved or deleted (runs/a)\n\
-                    hint: if it was moved, resume it from its new place with --resume\n";
+                    hint: if it was moved, resume it from its new place with vitreous train --resume RUN\n";
     assert!(stderr.ends_with(expected), "{stderr}");
     said(folder.root(), &small(&["--epochs=3", "--seed=2", "--name=alone"]));
     assert_same(&folder, "a", "alone");

@@ -204,7 +204,7 @@ fn best_weights_have_the_highest_accuracy_then_the_lowest_loss() {
 #[test]
 fn bad_input_gets_one_error_and_no_run() {
     let folder = Folder::new();
-    let cases: [(&[&str], &str); 22] = [
+    let cases: [(&[&str], &str); 24] = [
         (
             &["--limit-train", "100", "--batch-size", "101"],
             "error: batch_size 101 is more than the 100 training images ([train])\n\
@@ -283,6 +283,9 @@ fn bad_input_gets_one_error_and_no_run() {
             "error: image_size 32 does not apply to digits, whose images have a fixed shape (--image-size, [data])\n\
              hint: leave out --image-size\n",
         ),
+        // What another argument or the preset wrote has no flag to leave out.
+        (&["--set", "train.clip_grad=0"], "error: clip_grad 0 is not "),
+        (&["--preset", "photos", "--set", "data.name=mnist"], "error: image_size 32 does not apply to mnist"),
         (&["--set", "model.embed_dim=32768", "--set", "model.depth=1000"], "error: training needs "),
     ];
     for (args, expected) in cases {
@@ -307,6 +310,7 @@ fn quiet_prints_only_errors_to_stderr() {
     let run = |args: &[&str]| crate::common::text(&crate::common::vitreous(folder.root(), args).stderr);
     assert_eq!(run(&["train", "-q", "--max-steps=1", "--epochs=1"]), "");
     assert_ne!(run(&["train", "--max-steps=1", "--epochs=1"]), "");
+    assert_eq!(run(&["train", "-q", "--max-steps=2", "--set=train.log_interval=1"]), "");
     let error = run(&["train", "--quiet", "--lr=0"]);
     assert_eq!(error, "error: lr 0 is not above 0 (--lr, [train])\nhint: use --lr 0.001\n");
 }
@@ -320,6 +324,16 @@ fn a_misspelled_flag_gets_a_suggestion() {
     assert_eq!(text, "error: unknown argument --depth\nhint: use --set model.depth=4\n");
     let text = folder.refused(&["--opt", "lyon"]);
     assert!(text.contains("[possible values: adam, adamw"), "{text}");
+    // With --json, these are objects too.
+    let error = |args: &[&str]| -> serde_json::Value {
+        let all: serde_json::Value = serde_json::from_str(&folder.refused(args)).expect("JSON");
+        serde_json::json!([all["error"]["what"], all["error"]["suggestion"]["text"], all["error"]["status"]])
+    };
+    let expected = serde_json::json!(["unknown argument --epoch", "did you mean --epochs?", 2]);
+    assert_eq!(error(&["--json", "--epoch", "3"]), expected);
+    let choice = error(&["--opt", "lyon", "--json"]);
+    assert!(choice[0].as_str().unwrap().starts_with("invalid value 'lyon' for '--opt <NAME>' [possible"), "{choice}");
+    assert_eq!((&choice[1], &choice[2]), (&"a similar value exists: 'lion'".into(), &2.into()));
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub const TOKENS_MAX: usize = 65_536;
 pub const DROPOUT_MAX: f64 = 0.999;
 
 impl VitSpec {
-    /// Checks the table by itself; sizes that are come from the data may be missing.
+    /// Checks the table by itself; sizes that come from the data may be missing.
     ///
     /// # Errors
     /// The first rule that is broken.
