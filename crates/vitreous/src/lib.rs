@@ -50,13 +50,11 @@ pub(crate) mod parallel;
 pub(crate) mod random;
 pub(crate) mod spelling;
 pub(crate) mod system_errors;
-#[doc(hidden)]
-pub mod text;
+pub(crate) mod text;
 
 pub mod advice;
 pub mod data_sets;
-#[doc(hidden)]
-pub mod layout;
+pub(crate) mod layout;
 pub(crate) mod regular;
 
 pub mod config;
