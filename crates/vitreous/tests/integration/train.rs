@@ -285,7 +285,7 @@ fn bad_input_gets_one_error_and_no_run() {
         ),
         // What another argument or the preset wrote has no flag to leave out.
         (&["--set", "train.clip_grad=0"], "error: clip_grad 0 is not "),
-        (&["--preset", "photos", "--set", "data.name=mnist"], "error: image_size 32 does not apply to mnist"),
+        (&["--preset", "photos", "--set", "data.name=mnist"], "error: image_size 64 does not apply to mnist"),
         (&["--set", "model.embed_dim=32768", "--set", "model.depth=1000"], "error: training needs "),
     ];
     for (args, expected) in cases {
