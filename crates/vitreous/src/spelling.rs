@@ -10,7 +10,10 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .filter(|candidate| word.len().abs_diff(candidate.len()) <= 4 * limit(candidate))
         .map(|candidate| (edit_distance(&word, &candidate.to_lowercase()), candidate))
         .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, candidate)| *distance <= limit(candidate))
+        // Half of the letters must stay: `gpu` is not a misspelled `opt`.
+        .filter(|(distance, candidate)| {
+            *distance <= limit(candidate) && 2 * distance <= word.len().max(candidate.len())
+        })
         .map(|(_, candidate)| candidate)
 }
 
@@ -46,6 +49,7 @@ mod tests {
     fn a_misspelled_word_finds_the_nearest_name_and_nonsense_finds_none() {
         assert_eq!(nearest("embed_dm", ["embed_dim", "depth"]), Some("embed_dim"));
         assert_eq!(nearest("zebra", ["embed_dim", "depth"]), None);
+        assert_eq!((nearest("gpu", ["opt"]), nearest("rleu", ["relu"])), (None, Some("relu")));
         let presets = ["digits", "mnist-vit", "mnist-vit-upright", "fashion-vit", "mnist-cnn"];
         assert_eq!(nearest_few("mnist", presets, 2), ["mnist-vit", "mnist-vit-upright"]);
         assert_eq!(nearest_few("fashion", presets, 3), ["fashion-vit"]);

@@ -128,6 +128,9 @@ pub fn of_key(key: &str) -> Option<String> {
 /// Suggests something for a flag that a command does not have: the key of that name, else a flag or key spelled alike.
 /// `value` is what follows the flag.
 pub fn for_unknown(flag: &str, value: Option<&str>, command: &Command) -> String {
+    if !flag.starts_with('-') {
+        return format!("`vitreous {} --help` lists the arguments", command.get_name());
+    }
     let word = flag.trim_start_matches('-');
     let known = |name: &str| command.get_arguments().any(|arg| arg.get_long() == Some(name));
     let assignment = |key: &Key| {
@@ -212,6 +215,7 @@ mod tests {
         assert_eq!(hint("--epocs", Some("4")), "did you mean --epochs?");
         assert_eq!(hint("--embed-dm", Some("64")), "use --set model.embed_dim=64");
         assert_eq!(hint("--zebra-crossing", None), "`vitreous train --help` lists the flags");
+        assert_eq!(hint("mnist", None), "`vitreous train --help` lists the arguments");
         assert_eq!(for_unknown("--depth", None, &Command::new("predict")), "`vitreous predict --help` lists the flags");
     }
 

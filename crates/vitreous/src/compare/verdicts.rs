@@ -112,14 +112,13 @@ fn notes(
     });
     notes.extend(missing);
     if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::SameImages { .. })) {
-        let text = "p = 0.73 of two single runs means: if both had the same accuracy, a difference at least this large would \
-                    occur by chance in 73 % of cases (McNemar's test on the same images). It is about these weights: with \
-                    another seed the result may differ";
+        let text = "for two single runs, p is the probability of a difference at least this large if both had the same \
+                    accuracy (McNemar's test on the same images). It is about these weights: another seed may change it";
         notes.push(Note::new(text));
     }
     if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::Seeds { .. })) {
-        let text = "p = 0.73 of several seeds means: if both settings had the same mean accuracy, a difference at least this \
-                    large would occur by chance in 73 % of cases (Student's t test)";
+        let text = "over seeds, p is the probability of a difference at least this large if both settings had the same mean \
+                    accuracy (Student's t-test)";
         notes.push(Note::new(text));
     }
     notes.push(Note::new(match (comparison.comparisons, comparison.best_of) {
@@ -209,11 +208,10 @@ Test accuracy against the best, a: 75.00 % (95 % interval 50.00 % to 87.50 %)
 | c\\|d | -25.00 points | < 0.0001 | more than noise | of 10,000 images, correct only in c\\|d: 7, only in a: 2,507 |
 | f | -25.00 points | - | unknown | not measured |
 
-- p = 0.73 of two single runs means: if both had the same accuracy, a difference at least this large would occur by \
-chance in 73 % of cases (McNemar's test on the same images). It is about these weights: with another seed the result may \
-differ
-- p = 0.73 of several seeds means: if both settings had the same mean accuracy, a difference at least this large would \
-occur by chance in 73 % of cases (Student's t test)
+- for two single runs, p is the probability of a difference at least this large if both had the same accuracy \
+(McNemar's test on the same images). It is about these weights: another seed may change it
+- over seeds, p is the probability of a difference at least this large if both settings had the same mean accuracy \
+(Student's t-test)
 - more than noise: adjusted p below 0.05. Holm's method adjusts p for 10 comparisons (the best was chosen from 5 rows, \
 which makes 10 pairs): if all rows were equally accurate, at most one such table in 20 would have a p below 0.05
 - the best was chosen by its test accuracy, which is therefore too high on average: no unseen images are left to measure it
