@@ -1,5 +1,6 @@
 //! `vitreous runs`: lists the runs in a folder with their size on disk; `runs clean` removes checkpoints.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -88,13 +89,14 @@ pub fn run(args: Args) -> Result<(), CliError> {
 /// The runs in the folders; what cannot be read is named on stderr.
 fn runs(folders: &Folders) -> Result<Vec<ListedRun>, CliError> {
     let given = if folders.folders.is_empty() { vec![PathBuf::from("runs")] } else { folders.folders.clone() };
-    let mut runs = Vec::new();
+    let (mut runs, mut seen) = (Vec::new(), BTreeSet::new());
     for folder in &given {
         if !folder.is_dir() {
             let error = format!("no such folder ({})", folder.display());
             return Err(CliError::user(error, Some("name the folder that `vitreous train` wrote to".to_string())));
         }
-        for folder in find_runs(folder) {
+        // A run may be in two of the folders that were named.
+        for folder in find_runs(folder).into_iter().filter(|run| seen.insert(run.canonicalize().ok())) {
             match ListedRun::read(&folder) {
                 Ok(run) => runs.push(run),
                 Err(error) => say!("warning: {error}"),
@@ -140,20 +142,24 @@ fn list(folders: &Folders) -> Result<(), CliError> {
 
 fn clean(args: &CleanArgs) -> Result<(), CliError> {
     let runs = runs(&args.folders)?;
-    let mut removed = Vec::new();
+    let (mut removed, mut failed) = (Vec::new(), 0);
     for run in runs.iter().filter(|run| run.is_done() && run.folder.join("state").is_dir()) {
         let bytes = if args.dry_run { Ok(run.checkpoint_bytes) } else { remove_checkpoints(&run.folder) };
         match bytes {
             Ok(bytes) => removed.push((run.folder.join("state"), bytes)),
-            Err(error) => say!("warning: {error}"),
+            Err(error) => {
+                failed += 1;
+                say!("warning: checkpoints not removed: {error}");
+            }
         }
     }
     let freed: u64 = removed.iter().map(|(_, bytes)| bytes).sum();
     if args.folders.json {
         let removed: Vec<String> = removed.iter().map(|(path, _)| path.to_string_lossy().into_owned()).collect();
-        return show(&json(&serde_json::json!({
+        show(&json(&serde_json::json!({
             "dry_run": args.dry_run, "removed": removed, "bytes": freed
-        })));
+        })))?;
+        return all_removed(failed);
     }
     let verb = if args.dry_run { "would remove" } else { "removed" };
     let mut text = String::new();
@@ -162,10 +168,23 @@ fn clean(args: &CleanArgs) -> Result<(), CliError> {
     }
     let done = if args.dry_run { "would be freed" } else { "freed" };
     text.push_str(&match removed.len() {
+        0 if failed > 0 => String::new(),
         0 => "nothing to remove: no finished run has checkpoints\n".to_string(),
         count => format!("{} {done}, from {}\n", numbers::bytes(freed), finished(count)),
     });
-    show(&text)
+    show(&text)?;
+    all_removed(failed)
+}
+
+/// An error if the checkpoints of some runs are still there.
+fn all_removed(failed: usize) -> Result<(), CliError> {
+    match failed {
+        0 => Ok(()),
+        failed => {
+            let error = format!("the checkpoints of {} were not removed; the warnings have the reasons", count(failed));
+            Err(CliError::failure(error, None))
+        }
+    }
 }
 
 fn count(runs: usize) -> String {

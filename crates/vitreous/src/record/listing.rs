@@ -110,6 +110,8 @@ pub fn remove_checkpoints(folder: &Path) -> Result<u64, RecordError> {
     if run.manifest().status != Status::Finished {
         return Err(RecordError::Unfinished { path: folder.to_path_buf() });
     }
+    // Without its weights, the checkpoints are all that is left of the run.
+    run.find_weights(None)?;
     let (path, files) = (folder.join(STATE), run.files());
     let failed = |error: &io::Error| files.error(STATE, error);
     // A link leads to files that are not the run's own.
@@ -158,6 +160,8 @@ mod tests {
             "results": null, "test_evaluations": 0
         });
         fs::create_dir_all(folder.join(STATE)).unwrap();
+        fs::create_dir_all(folder.join("weights")).unwrap();
+        fs::write(folder.join("weights/last.safetensors"), "").unwrap();
         fs::write(folder.join(MANIFEST), manifest.to_string()).unwrap();
         fs::write(folder.join("results.csv"), "epoch,loss\n1,0.5\n2,0.25\n3,0.2\n").unwrap();
         fs::write(folder.join(STATE).join("3.safetensors"), [7; 11]).unwrap();
@@ -205,6 +209,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path().join("run");
         write(&at, "finished");
+        fs::remove_file(at.join("weights/last.safetensors")).unwrap();
+        assert!(matches!(remove_checkpoints(&at), Err(RecordError::NoWeights { .. })));
+        fs::write(at.join("weights/last.safetensors"), "").unwrap();
         fs::write(at.join(STATE).join("notes.txt"), "mine").unwrap();
         assert_eq!(remove_checkpoints(&at), Ok(16));
         assert_eq!(fs::read_dir(at.join(STATE)).unwrap().count(), 1);

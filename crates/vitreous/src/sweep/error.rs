@@ -32,6 +32,9 @@ pub enum SweepError {
     /// Nothing varies.
     #[error("the sweep varies nothing")]
     Nothing,
+    /// Seeds would be set twice.
+    #[error("train.seed varies, and the sweep has seeds too")]
+    SeedsVary,
     /// A varied key has no values.
     #[error("`{text}` is not a key with values")]
     Each { text: String },
@@ -147,6 +150,7 @@ impl Explain for SweepError {
             SweepError::Record(error) => error.place(),
             SweepError::Unknown { .. }
             | SweepError::Nothing
+            | SweepError::SeedsVary
             | SweepError::TooMany { .. }
             | SweepError::NoValidation { .. }
             | SweepError::Reproduces { .. }
@@ -182,6 +186,7 @@ impl Explain for SweepError {
                 let vary = new().text("name a sweep, vary a key with").with(Argument::SetEach, "train.lr=1e-3,3e-4");
                 vary.or().text("repeat with").with(Argument::Seeds, "1,2,3")
             }
+            SweepError::SeedsVary => new().text("give the seeds only once, with").argument(Argument::Seeds),
             SweepError::Each { .. } => new().text("write it as").with(Argument::SetEach, "train.lr=1e-3,3e-4"),
             SweepError::TooMany { .. } => {
                 new().text("vary fewer keys, or use fewer values or seeds: each seed of a setting is a run")

@@ -135,6 +135,10 @@ impl SweepFile {
         check_seeds(&self.seeds, Origin::Seeds)?;
         self.run.iter().try_for_each(|entry| check_seeds(&entry.seeds, Origin::SeedsOf(entry.name.clone())))?;
         let each = self.each.iter().map(|text| Each::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let has_seeds = !self.seeds.is_empty() || self.run.iter().any(|entry| !entry.seeds.is_empty());
+        if has_seeds && each.iter().any(|each| each.key == "train.seed") {
+            return Err(SweepError::SeedsVary);
+        }
         let alone = [RunEntry::default()];
         let list: &[RunEntry] = if self.run.is_empty() { &alone } else { &self.run };
         // A few keys of a few values each are soon more than there is memory for.
@@ -337,6 +341,9 @@ mod tests {
         assert_eq!(refused("each = ['train.lr=1,,2']"), "`train.lr=1,,2` is not a key with values");
         assert_eq!(refused("[[run]]\nname = 'a'\n[[run]]\nname = 'a'"), "two runs of the sweep have the name `a`");
         assert_eq!(refused("each = ['train.lr=1,1']"), "two runs of the sweep have the name `lr=1`");
+        let twice = "train.seed varies, and the sweep has seeds too";
+        assert_eq!(refused("seeds = [3, 4]\neach = ['train.seed=1,2']"), twice);
+        assert_eq!(refused("each = ['train.seed=1,2']\n[[run]]\nname = 'a'\nseeds = [3, 4]"), twice);
         let tens = "0,1,2,3,4,5,6,7,8,9";
         let wide = |keys: std::ops::Range<u32>| {
             keys.map(|key| format!("'train.k{key}={tens}'")).collect::<Vec<_>>().join(", ")
