@@ -26,19 +26,23 @@ pub fn nearest_few<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>
     if containing.is_empty() { nearest(&word, candidates).into_iter().collect() } else { containing }
 }
 
+/// How many letters are inserted, removed, replaced or swapped with their neighbor between two words.
 fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let [a, b]: [Vec<char>; 2] = [a, b].map(|word| word.chars().collect());
+    let (mut before, mut last) = (Vec::new(), (0..=b.len()).collect::<Vec<usize>>());
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let replaced = last[j] + usize::from(a[i] != b[j]);
+            let mut least = replaced.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut last, row);
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 #[cfg(test)]
@@ -50,6 +54,7 @@ mod tests {
         assert_eq!(nearest("embed_dm", ["embed_dim", "depth"]), Some("embed_dim"));
         assert_eq!(nearest("zebra", ["embed_dim", "depth"]), None);
         assert_eq!((nearest("gpu", ["opt"]), nearest("rleu", ["relu"])), (None, Some("relu")));
+        assert_eq!(nearest("dgo", ["cat", "dog"]), Some("dog"));
         let presets = ["digits", "mnist-vit", "mnist-vit-upright", "fashion-vit", "mnist-cnn"];
         assert_eq!(nearest_few("mnist", presets, 2), ["mnist-vit", "mnist-vit-upright"]);
         assert_eq!(nearest_few("fashion", presets, 3), ["fashion-vit"]);

@@ -367,7 +367,8 @@ pub(super) mod tests {
                 let error = run.find_weights(wanted).unwrap_err();
                 let expected =
                     format!("the best weights of the run are missing ({})", run.weights_path(Weights::Best).display());
-                assert_eq!((error.to_string(), error.hint().unwrap().as_str()), (expected, "use weights = \"last\""));
+                let hint = "restore the file, or use weights = \"last\"";
+                assert_eq!((error.to_string(), error.hint().unwrap().as_str()), (expected, hint));
             }
             assert_eq!(run.find_weights(Some(Weights::Last)).unwrap().0, Weights::Last);
         }
