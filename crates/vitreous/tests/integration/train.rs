@@ -455,7 +455,7 @@ fn a_nan_loss_ends_the_run_and_names_step_and_learning_rate() {
     assert_eq!(folder.manifest("digits")["status"], "failed");
     let taken = folder.refused(&["--name", "digits"]);
     let expected = "error: a run named `digits` exists (runs/digits)\n\
-                    hint: that run has failed: remove runs/digits, or choose another --name\n";
+                    hint: that run failed: remove runs/digits, or choose another --name\n";
     assert_eq!(taken, expected);
 }
 
