@@ -164,7 +164,7 @@ mod tests {
         let toml = "[data]\nname = 'a'\nimage_size = 16\nchannels = 1\nmean = [0.5]\nstd = [0.25]\nclasses = 'even'";
         let data = |name: &str| {
             let mut layers = Layers::new();
-            layers.add_toml(&toml, "my.toml").unwrap();
+            layers.add_toml(toml, "my.toml").unwrap();
             let data = Experiment::new(layers, "my").data(name).unwrap().layers.finish().unwrap().config().data.clone();
             assert_eq!(data.name, name);
             (data.classes.is_some(), data.mean, data.std, data.image_size, data.channels)
