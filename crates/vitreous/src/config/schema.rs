@@ -1,8 +1,8 @@
 //! The description of every key of a config, and the macros that make it.
 //!
-//! [`config_table!`] declares a table once: from the same lines come the struct that serde reads, the default of each key,
+//! `config_table!` declares a table once: from the same lines come the struct that serde reads, the default of each key,
 //! the check of its type and range, what an error suggests, the help of the key's flag and `docs/config.md`.
-//! [`choices!`] declares the closed set of values of a key. Rules over several keys are in the modules of the tables.
+//! `choices!` declares the closed set of values of a key. Rules over several keys are in the modules of the tables.
 
 use std::path::PathBuf;
 

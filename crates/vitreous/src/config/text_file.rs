@@ -18,7 +18,7 @@ pub struct NotText {
 /// Reads a config or another file that was written by hand.
 ///
 /// # Errors
-/// When it cannot be read, is larger than [`CONFIG_MAX`], or is not UTF-8.
+/// When it cannot be read, is larger than `CONFIG_MAX`, or is not UTF-8.
 pub fn read(path: &Path) -> Result<String, NotText> {
     // Shells replace `<(command)` by the path of a pipe, which is read like a file.
     let is_of_shell = ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|place| path.starts_with(place));
