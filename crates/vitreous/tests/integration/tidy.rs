@@ -326,7 +326,7 @@ fn no_code_searches_the_text_of_an_error() {
         let found = forms.iter().filter(|form| code.contains(form.as_str()));
         broken.extend(found.map(|form| format!("{}: {form}", source.path)));
     }
-    assert_none("an error is told by its type, not by its text", &broken);
+    assert_none("code decides by the type of an error, not by its text", &broken);
 }
 
 #[test]
