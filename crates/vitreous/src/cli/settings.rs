@@ -12,7 +12,7 @@ use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, ModelSpec, Task};
 use crate::config::{CheckedConfig, Config, presets};
 use crate::data::{self, DataError};
-use crate::experiment::square_facts;
+use crate::experiment::{square_facts, unicode};
 use crate::text::visible;
 
 /// The environment variable with the folder of data sets, used without `--data-dir`.
@@ -50,11 +50,6 @@ pub struct SettingsArgs {
 /// Returns the folder of data sets from the environment.
 pub fn dir_of_environment() -> Option<PathBuf> {
     std::env::var_os(DATA_DIR).filter(|dir| !dir.is_empty()).map(PathBuf::from)
-}
-
-fn unicode(dir: &Path) -> Result<&str, CliError> {
-    dir.to_str()
-        .ok_or_else(|| CliError::user(format!("the folder's name is not valid Unicode ({})", dir.display()), None))
 }
 
 impl SettingsArgs {

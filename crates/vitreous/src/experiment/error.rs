@@ -42,6 +42,9 @@ pub enum ExperimentError {
     /// No checkpoint of a run can be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A config is text, so it cannot hold such a path.
+    #[error("the path of the data folder is not valid Unicode ({})", path.display())]
+    NotUnicode { path: PathBuf },
     /// The default data of a preset for folders.
     #[error("the preset needs a folder of images")]
     NoFolder,
@@ -105,7 +108,8 @@ impl Explain for ExperimentError {
 
     fn place(&self) -> Option<Place> {
         match self {
-            ExperimentError::NoCheckpoint { path, .. }
+            ExperimentError::NotUnicode { path }
+            | ExperimentError::NoCheckpoint { path, .. }
             | ExperimentError::OtherConfig { path, .. }
             | ExperimentError::Shorter { path, .. }
             | ExperimentError::NotEnded { path, .. }
@@ -138,6 +142,7 @@ impl Explain for ExperimentError {
             | ExperimentError::State(_)
             | ExperimentError::Graph(_)
             | ExperimentError::NoResults => return None,
+            ExperimentError::NotUnicode { .. } => new().text("rename the folder, or use a link to it"),
             ExperimentError::NoFolder => new().text("name it with").set("data.name", "FOLDER"),
             ExperimentError::NotSquare { .. } => new().text("resize them to squares, such as 28x28"),
             ExperimentError::NoCheckpoint { .. } => anew(new()),

@@ -96,7 +96,7 @@ impl Experiment {
     /// # Errors
     /// When the path is not Unicode.
     pub fn data_dir(self, dir: &Path) -> Result<Experiment, ExperimentError> {
-        self.set("data.dir", dir.to_string_lossy().into_owned())
+        self.set("data.dir", unicode(dir)?)
     }
 
     /// Chooses the folder for runs; `runs` where this is not called.
@@ -133,6 +133,14 @@ impl Experiment {
         let outcome = run.train(started, &limits, &mut |event| listener(Event::Training(event)))?;
         Ok(Trained { folder: run.run().folder().to_path_buf(), outcome })
     }
+}
+
+/// The text of a path that a config is to hold.
+///
+/// # Errors
+/// When the path is not Unicode.
+pub(crate) fn unicode(path: &Path) -> Result<&str, ExperimentError> {
+    path.to_str().ok_or_else(|| ExperimentError::NotUnicode { path: path.to_path_buf() })
 }
 
 impl Trained {
@@ -174,5 +182,14 @@ mod tests {
         let (mean, std) = (Some(vec![0.5]), Some(vec![0.25]));
         assert_eq!(data("b"), (true, mean.clone(), std.clone(), Some(16), Some(1)));
         assert_eq!(data("a"), (true, mean, std, Some(16), Some(1)));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_data_folder_whose_path_is_not_unicode_is_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"a\xff"));
+        let error = Experiment::preset("digits").unwrap().data_dir(path).err();
+        assert!(matches!(error, Some(ExperimentError::NotUnicode { .. })));
     }
 }

@@ -12,6 +12,7 @@ mod run;
 
 pub use error::ExperimentError;
 pub use evaluation::{EvaluateOptions, Evaluated, evaluate, load_weights};
+pub(crate) use facade::unicode;
 pub use facade::{Experiment, Trained};
 pub use prepare::{Prepared, fitted_config, inspect, square_facts, unused_files};
 pub use run::{EarlierRun, TrainingRun};
