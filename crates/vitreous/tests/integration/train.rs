@@ -413,20 +413,33 @@ fn data_dir_from_flag_or_config_overrides_the_environment() {
 }
 
 #[test]
-fn training_continues_when_its_output_is_closed() {
+fn training_continues_without_stdout_and_stops_without_stderr() {
     use std::process::{Command, Stdio};
     let folder = Folder::new();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vitreous"))
-        .current_dir(folder.root())
-        .args([&["train", "--epochs", "2"][..], &SMALL].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let train = |name| {
+        Command::new(env!("CARGO_BIN_EXE_vitreous"))
+            .current_dir(folder.root())
+            .args([&["train", "--epochs", "2", "--name", name][..], &SMALL].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    // As `train | head` does.
+    let mut child = train("without-stdout");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("stdout is closed; the result is in runs/without-stdout/manifest.json"), "{text}");
+    assert_eq!(folder.manifest("without-stdout")["status"], "finished");
     // As `train 2>&1 | head` does.
+    let mut child = train("without-stderr");
     drop((child.stdout.take(), child.stderr.take()));
-    assert!(child.wait().unwrap().success());
-    assert_eq!(folder.manifest("digits")["status"], "finished");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(folder.manifest("without-stderr")["status"], "interrupted");
+    folder.train(&["--resume", "without-stderr"]);
+    assert_eq!(folder.manifest("without-stderr")["status"], "finished");
 }
 
 #[test]
