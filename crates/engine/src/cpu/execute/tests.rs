@@ -135,7 +135,7 @@ fn the_error_names_the_gradient_node() {
     let training = differentiate(&model, loss).graph;
     let parameters = Parameters::initialize(&training, Key::new(1));
     let error = Session::new(training, parameters, 1).err().expect("a training graph");
-    let text = "operation cross_entropy_tokens_grad computes a gradient, but a session takes a model (loss.grad)";
+    let text = "operation cross_entropy_tokens_grad computes a gradient, but a session needs a model without gradients (loss.grad)";
     assert_eq!(error.to_string(), text);
 }
 
