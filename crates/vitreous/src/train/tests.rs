@@ -25,7 +25,8 @@ fn job(keep: &str) -> Job {
 /// A training of so many steps, 8 at most.
 fn job_of_steps(keep: &str, steps: u64) -> Job {
     let mut layers = Layers::preset("digits").unwrap();
-    let settings = ["data.limit_train=43", "model.embed_dim=8", "model.depth=1", "train.batch_size=13"];
+    let settings =
+        ["data.limit_train=43", "data.val_fraction=0.002", "model.embed_dim=8", "model.depth=1", "train.batch_size=13"];
     let keep = format!("train.keep={keep}");
     for setting in
         settings.iter().chain(&["train.epochs=2", "train.warmup_epochs=1", "train.log_interval=3", keep.as_str()])

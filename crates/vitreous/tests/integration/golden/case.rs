@@ -148,8 +148,8 @@ impl Case {
         }
     }
 
-    /// Computes everything with the engine.
-    pub fn run_engine(&self, isa: Isa, threads: usize) -> Found {
+    /// Computes everything with the engine, and the first `steps` of the losses.
+    pub fn run_engine(&self, isa: Isa, threads: usize, steps: usize) -> Found {
         let mut params = Parameters::zeros(self.graph());
         for param in self.graph().parameters() {
             let id = self.graph().find_parameter(&param.name).expect("it is there");
@@ -174,7 +174,7 @@ impl Case {
         let mut losses = vec![session.train_step(&step(0)).loss];
         assert_eq!(loss, losses[0], "two ways to the same loss");
         let statistics = self.named(ParameterKind::Statistic, self.values(session.parameters()));
-        losses.extend((1..self.golden.steps()).map(|number| session.train_step(&step(number as u64)).loss));
+        losses.extend((1..steps).map(|number| session.train_step(&step(number as u64)).loss));
         Found {
             outputs: nodes.iter().map(|&id| self.name(id)).zip(values).collect(),
             logits,
