@@ -18,6 +18,9 @@ const BAR: [usize; 2] = [24, 10];
 /// Parts from this number on are dropped before the bar.
 const BEHIND_THE_BAR: usize = 3;
 
+/// Columns at the end that stay free: a line of full width would wrap on some terminals, and Ctrl-C is shown as `^C`.
+const FREE: usize = 3;
+
 /// The parts of a line. When there is no room, the part with the highest number is dropped first; parts with number 0
 /// always stay.
 pub type Parts<'a> = &'a [(usize, String)];
@@ -48,8 +51,8 @@ impl StatusLine {
     pub fn show(&self, done: f64, parts: Parts) {
         let mut drawn = self.drawn();
         if drawn.time.is_none_or(|time| time.elapsed() >= STAYS) {
-            // A line of full width would wrap on some terminals.
-            let line = with_bar(done, parts, screen::stderr_columns().unwrap_or(screen::COLUMNS) - 1);
+            let columns = screen::stderr_columns().unwrap_or(screen::COLUMNS);
+            let line = with_bar(done, parts, columns.saturating_sub(FREE));
             drawn.replace(&line);
             drawn.width = text::width(&line);
         }
@@ -82,8 +85,9 @@ impl StatusLine {
 impl Drawn {
     /// Replaces the line by a text. Blanks erase it, because not every terminal supports the escape sequence.
     fn replace(&mut self, text: &str) {
+        let blanks = if self.width > 0 { self.width + FREE - 1 } else { 0 };
         // The terminal may be closed; the work continues.
-        let _ = stderr().write_all(format!("\r{}\r{text}", " ".repeat(self.width)).as_bytes());
+        let _ = stderr().write_all(format!("\r{}\r{text}", " ".repeat(blanks)).as_bytes());
         (self.width, self.time) = (0, Some(Instant::now()));
     }
 }
