@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::advice::Context;
 use super::progress::seconds_in_all;
-use super::screen::{Align, table};
+use super::screen::{Align, sentence, table};
 use super::{CliError, json, show};
 use crate::advice::Verb;
 use crate::data::{Duplicates, Problem};
@@ -30,6 +30,9 @@ struct Report<'a> {
     /// Steps and epochs of the whole run.
     steps: u64,
     epochs: usize,
+    /// Whether it ends at its step limit, before its last epoch does.
+    #[serde(skip)]
+    is_limited: bool,
     /// The timed steps.
     timed: Rehearsal,
     /// Expected time of the whole run, in seconds.
@@ -52,6 +55,7 @@ pub fn run(job: &Job, preflight: &Preflight, notes: &[String], as_json: bool) ->
         preflight,
         steps: job.steps(),
         epochs: job.config().train.epochs,
+        is_limited: job.steps() < (job.config().train.epochs as u64).saturating_mul(job.steps_per_epoch()),
         timed,
         seconds: seconds_in_all(job, &timed),
         notes,
@@ -62,9 +66,9 @@ pub fn run(job: &Job, preflight: &Preflight, notes: &[String], as_json: bool) ->
 
 fn text(report: &Report) -> String {
     let count = |n: usize| numbers::count(n as u64);
-    let of = |needed: u64, available: Option<u64>, of: &str| {
-        let available = available.map_or("an unknown amount".to_string(), numbers::bytes);
-        format!("{} of {available} {of}", numbers::bytes(needed))
+    let available = |bytes: Option<u64>| match bytes {
+        Some(bytes) => format!("{} are available", numbers::bytes(bytes)),
+        None => "how much is available is unknown".to_string(),
     };
     let Preflight { memory_needed, memory_available, disk_needed, disk_available, ref out, .. } = *report.preflight;
     let Rehearsal { steps, seconds, .. } = report.timed;
@@ -81,22 +85,34 @@ fn text(report: &Report) -> String {
                 count(report.classes)
             ),
         ],
-        ["memory".to_string(), format!("{} (peak)", of(memory_needed, memory_available, "available"))],
-        ["disk".to_string(), of(disk_needed, disk_available, &format!("available ({})", out.display()))],
+        [
+            "memory".to_string(),
+            format!("needs {} at its peak; {}", numbers::bytes(memory_needed), available(memory_available)),
+        ],
+        [
+            "disk".to_string(),
+            format!("needs up to {} in {}; {}", numbers::bytes(disk_needed), out.display(), available(disk_available)),
+        ],
         [
             "time".to_string(),
             format!(
-                "about {}: {} steps of {step_ms:.1} ms (mean of {steps} on {}), and validation",
+                "about {} on {}: {}{}, {step_ms:.1} ms per step (measured over {}), and validation",
                 durations::duration(report.seconds),
-                numbers::count(report.steps),
                 numbers::counted(report.threads, "thread"),
+                numbers::counted(report.steps as usize, "step"),
+                if report.is_limited {
+                    " (step limit)".to_string()
+                } else {
+                    format!(" in {}", numbers::counted(report.epochs, "epoch"))
+                },
+                numbers::counted(steps as usize, "step"),
             ),
         ],
     ];
     let mut text = table(&rows, &[Align::Left, Align::Left]);
     text.push('\n');
     if report.problems.is_empty() {
-        text.push_str("no problems found\n");
+        text.push_str("no problems with the data\n");
     } else {
         text.push_str(&problems_text(
             &report.problems,
@@ -104,7 +120,7 @@ fn text(report: &Report) -> String {
             &Context::of(Verb::Train, false),
         ));
     }
-    text
+    text + "\n" + &sentence("nothing was written: the same command without --dry-run trains")
 }
 
 /// Problems, each with its fix, then the duplicates.
