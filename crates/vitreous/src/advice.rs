@@ -143,6 +143,7 @@ pub enum Verb {
     Predict,
     Compare,
     Sweep,
+    Runs,
     Fetch,
 }
 
@@ -233,6 +234,7 @@ impl Verb {
             Verb::Predict => "predict",
             Verb::Compare => "compare",
             Verb::Sweep => "sweep",
+            Verb::Runs => "runs",
             Verb::Fetch => "data fetch",
         }
     }
@@ -317,9 +319,9 @@ impl Suggestion {
         }
     }
 
-    /// The parts of all ways.
-    pub fn parts(&self) -> impl Iterator<Item = &Part> {
-        self.ways.iter().flatten()
+    /// The ways, each as its parts.
+    pub fn ways(&self) -> impl Iterator<Item = &[Part]> {
+        self.ways.iter().map(Vec::as_slice)
     }
 
     /// Writes the suggestion; `word` writes keys, arguments and commands, and returns nothing where there is no way to

@@ -46,7 +46,7 @@ pub struct Training<'a> {
     pub threads: Option<usize>,
 }
 
-/// Makes the command line of a training.
+/// Makes the command line of a training, which writes its error to stderr as a JSON object with `error.what`.
 pub type Program<'a> = &'a dyn Fn(&Training) -> Command;
 
 /// Something that happens while runs are verified.
@@ -217,8 +217,9 @@ impl<'a> Runs<'a> {
         if !status.is_ok_and(|status| status.success()) {
             let log = self.out.join(format!("{name}.log"));
             let text = fs::read_to_string(&log).unwrap_or_default();
-            let last = text.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it was killed");
-            return Err(VerifyError::Failed { run: name.to_string(), reason: last.to_string(), log });
+            let last = text.lines().last().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            let what = last.as_ref().and_then(|last| last["error"]["what"].as_str()).unwrap_or("it was killed");
+            return Err(VerifyError::Failed { run: name.to_string(), reason: what.to_string(), log });
         }
         let folder = self.folder(name);
         let last = Run::open(&folder)?.weights_path(Weights::Last);

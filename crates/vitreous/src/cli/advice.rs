@@ -112,12 +112,22 @@ impl Context {
         })
     }
 
-    /// A suggestion as JSON: its text, and its parts for programs.
+    /// A suggestion as JSON: its text, and the parts of each way for programs.
     pub fn json_of(&self, suggestion: &Suggestion, place: Option<&Place>) -> Json {
+        // Of some ways there is nothing but text.
+        let is_for_programs = |part: &Part| {
+            !matches!(part, Part::Use | Part::Text(_) | Part::Key(_) | Part::Argument(_, None) | Part::Path(_))
+        };
+        let ways = suggestion.ways().filter(|way| way.iter().any(is_for_programs));
+        let ways: Vec<Json> = ways.map(|way| self.json_of_way(way)).collect();
+        json!({ "text": self.render(suggestion, place), "ways": ways })
+    }
+
+    fn json_of_way(&self, way: &[Part]) -> Json {
         let mut set = Map::new();
         let mut arguments = Map::new();
         let [mut unset, mut commands, mut add, mut remove] = [(); 4].map(|()| Vec::new());
-        for part in suggestion.parts() {
+        for part in way {
             match part {
                 Part::Set(key, value) => drop(set.insert(key.clone(), value_json(value))),
                 Part::Unset(key) => unset.push(json!(key)),
@@ -130,10 +140,8 @@ impl Context {
                 Part::Use | Part::Text(_) | Part::Key(_) | Part::Argument(_, None) | Part::Path(_) => {}
             }
         }
-        let text = self.render(suggestion, place);
         json!({
-            "text": text, "set": set, "unset": unset, "arguments": arguments, "commands": commands, "add": add,
-            "remove": remove,
+            "set": set, "unset": unset, "arguments": arguments, "commands": commands, "add": add, "remove": remove,
         })
     }
 
@@ -259,7 +267,10 @@ mod tests {
         assert_eq!(train.render(&resume, None), "resume it with vitreous train --resume 'my runs/a'");
         let fetch = Command::new(Verb::Fetch).operand("mnist").set("data.dir", Path::new("a'b"));
         let json = train.json_of(&Suggestion::new().run(fetch).or().set("train.lr", 0.25), None);
-        assert_eq!(json["commands"][0], "vitreous data fetch mnist --data-dir 'a'\\''b'");
-        assert_eq!(json["set"], json!({ "train.lr": 0.25 }));
+        assert_eq!(json["ways"][0]["commands"][0], "vitreous data fetch mnist --data-dir 'a'\\''b'");
+        assert_eq!(json["ways"][1]["set"], json!({ "train.lr": 0.25 }));
+        let splits = Suggestion::new().with(Argument::Split, "val").or().with(Argument::Split, "train");
+        let ways = &Context::of(Verb::Evaluate, true).json_of(&splits, None)["ways"];
+        assert_eq!([&ways[0]["arguments"]["--split"], &ways[1]["arguments"]["--split"]], ["val", "train"]);
     }
 }

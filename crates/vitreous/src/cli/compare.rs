@@ -76,20 +76,23 @@ pub enum Format {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     let by = Measure::from(args.by);
+    let format = if args.json { Format::Json } else { args.format };
+    let is_json = format == Format::Json;
     let (runs, left_out) = read(&folders(&args.runs), by);
     if runs.is_empty() {
-        left_out.iter().for_each(|left| say!("{}", line(left)));
+        left_out.iter().filter(|_| !is_json).for_each(|left| say!("{}", line(left)));
         let what = if left_out.len() == 1 {
             "this is not".to_string()
         } else {
             format!("none of {} folders is", left_out.len())
         };
         let hint = "name folders that `vitreous train` made, such as runs/*";
-        return Err(CliError::user(format!("{what} a run that can be compared"), Some(hint.to_string())));
+        let cause = |left: LeftOut| (left.folder.display().to_string(), CliError::user(left.reason, None));
+        let error = CliError::user(format!("{what} a run that can be compared"), Some(hint.to_string()));
+        return Err(error.because_of(left_out.into_iter().map(cause).collect()));
     }
     let mut comparison = Comparison::new(runs, left_out, !args.each, by);
     comparison.hold_against(args.against.as_deref().map_or(Against::Best, Against::Named))?;
-    let format = if args.json { Format::Json } else { args.format };
     // Programs get the order of the arguments.
     let best_first = matches!(format, Format::Terminal | Format::Markdown).then(|| by.flag().to_string());
     if let Some(key) = args.sort.or(best_first) {

@@ -16,18 +16,25 @@ pub struct CliError {
     place: Option<Box<Place>>,
     suggestion: Option<Suggestion>,
     fault: Fault,
+    /// What it is the sum of, each with the image, run or folder that it is about.
+    causes: Vec<(String, CliError)>,
 }
 
 impl CliError {
     /// An error that the user can fix.
     pub fn user(what: impl Into<String>, hint: Option<String>) -> Self {
         let suggestion = hint.map(|hint| Suggestion::new().text(hint));
-        CliError { what: what.into(), key: None, place: None, suggestion, fault: Fault::Input }
+        CliError { what: what.into(), key: None, place: None, suggestion, fault: Fault::Input, causes: Vec::new() }
     }
 
     /// An error at run time.
     pub fn failure(what: impl Into<String>, hint: Option<String>) -> Self {
         CliError { fault: Fault::Work, ..CliError::user(what, hint) }
+    }
+
+    /// Adds the errors that this one is the sum of. As text, they were printed before it; as JSON, they are part of it.
+    pub fn because_of(self, causes: Vec<(String, CliError)>) -> Self {
+        CliError { causes, ..self }
     }
 
     /// Prints the error and returns the exit status.
@@ -57,14 +64,27 @@ impl CliError {
     }
 
     fn json(&self, context: &Context) -> serde_json::Value {
+        json!({ "error": self.parts(context) })
+    }
+
+    fn parts(&self, context: &Context) -> serde_json::Value {
         let place = self.place.as_deref();
-        json!({ "error": {
+        let mut parts = json!({
             "what": self.what,
             "key": self.key,
             "place": place.map(|place| context.json_of_place(place)),
             "suggestion": self.suggestion.as_ref().map(|suggestion| context.json_of(suggestion, place)),
             "status": self.status(),
-        } })
+        });
+        if !self.causes.is_empty() {
+            let cause = |(of, error): &(String, CliError)| {
+                let mut parts = error.parts(context);
+                parts["of"] = json!(of);
+                parts
+            };
+            parts["causes"] = self.causes.iter().map(cause).collect();
+        }
+        parts
     }
 
     fn status(&self) -> u8 {
@@ -83,6 +103,7 @@ impl<E: Explain> From<E> for CliError {
             place: error.place().map(Box::new),
             suggestion: error.suggestion(),
             fault: error.fault(),
+            causes: Vec::new(),
         }
     }
 }
@@ -113,7 +134,7 @@ mod tests {
         let json = error.json(&Context::of(Verb::Train, true));
         assert_eq!(json["error"]["status"], 1);
         assert_eq!(json["error"]["place"], json!({ "path": folder }));
-        assert_eq!(json["error"]["suggestion"]["commands"], json!(["vitreous train --resume 'runs/a b'"]));
+        assert_eq!(json["error"]["suggestion"]["ways"][0]["commands"], json!(["vitreous train --resume 'runs/a b'"]));
     }
 
     #[test]

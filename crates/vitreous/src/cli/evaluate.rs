@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::class_scores;
 use super::reading::watched;
+use super::runs::RUNS;
 use super::screen::{Align, table};
 use super::settings::dir_of_environment;
 use super::strips;
@@ -109,7 +110,7 @@ impl From<WeightsArg> for Weights {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     let folder = args.run.as_ref().or(args.named.as_ref()).expect("clap asks for one of them");
-    let folder = run_folder(folder, Path::new("runs"));
+    let folder = run_folder(folder, Path::new(RUNS))?;
     let only_readers = [("--beam", args.beam.is_some()), ("--examples", args.examples.is_some())];
     let options = EvaluateOptions {
         split: None,
@@ -155,7 +156,10 @@ pub fn run(args: Args) -> Result<(), CliError> {
         say!("written to {}", folder.display());
         if report.split == SplitName::Test && is_own && report.test_evaluations > 1 {
             let times = report.test_evaluations;
-            say!("note: the test split was evaluated {times} times: results that guided a choice cannot also test it");
+            say!(
+                "note: the test split was evaluated {times} times, each time with other weights, images or options: an \
+                 accuracy that guided a choice between them is too high on average"
+            );
         }
     }
     Ok(())

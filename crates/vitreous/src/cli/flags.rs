@@ -128,8 +128,9 @@ pub fn of_key(key: &str) -> Option<String> {
 /// Suggests something for a flag that a command does not have: the key of that name, else a flag or key spelled alike.
 /// `value` is what follows the flag.
 pub fn for_unknown(flag: &str, value: Option<&str>, command: &Command) -> String {
+    let verb = command.get_bin_name().unwrap_or(command.get_name());
     if !flag.starts_with('-') {
-        return format!("`vitreous {} --help` lists the arguments", command.get_name());
+        return format!("`vitreous {verb} --help` lists the arguments");
     }
     let word = flag.trim_start_matches('-');
     let known = |name: &str| command.get_arguments().any(|arg| arg.get_long() == Some(name));
@@ -151,7 +152,7 @@ pub fn for_unknown(flag: &str, value: Option<&str>, command: &Command) -> String
     let near = spelling::nearest(&wanted, keys().map(|key| key.name)).filter(|_| known("set"));
     match near.and_then(|near| keys().find(|key| key.name == near)) {
         Some(key) => assignment(key),
-        None => format!("`vitreous {} --help` lists the flags", command.get_name()),
+        None => format!("`vitreous {verb} --help` lists the flags"),
     }
 }
 

@@ -12,6 +12,15 @@ macro_rules! say {
     };
 }
 
+/// Writes a detail to stderr, with `--verbose`.
+macro_rules! detail {
+    ($($words:tt)*) => {
+        if $crate::cli::verbosity::verbosity() == $crate::cli::verbosity::Verbosity::Verbose {
+            complain!($($words)*);
+        }
+    };
+}
+
 /// Writes an error to stderr.
 macro_rules! complain {
     ($($words:tt)*) => { $crate::cli::screen::say(&format!($($words)*)) };
@@ -61,7 +70,7 @@ use std::time::Instant;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use advice::Context;
+use advice::{Context, asks_for_json};
 use error::CliError;
 
 use crate::{spelling, text};
@@ -146,7 +155,7 @@ pub fn main() -> ExitCode {
     });
     match parsed {
         Ok((cli, matches)) => {
-            cli.verbosity.apply();
+            cli.verbosity.apply(asks_for_json(std::env::args_os()));
             run(cli, started).unwrap_or_else(|error| error.report(&Context::new(&matches)))
         }
         Err(error) if !error.use_stderr() => error.exit(),
@@ -228,10 +237,13 @@ fn unknown_flag(error: &clap::Error) -> Option<CliError> {
         return None;
     };
     let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    let mut command = Cli::command();
+    let (mut command, mut path) = (Cli::command(), Vec::new());
     for word in &words {
-        command = command.find_subcommand(word).cloned().unwrap_or(command);
+        if let Some(inner) = command.find_subcommand(word) {
+            (command, _) = (inner.clone(), path.push(word.as_str()));
+        }
     }
+    let command = command.bin_name(path.join(" "));
     let name = flag.split('=').next().unwrap_or(flag);
     let at = words.iter().position(|word| word.split('=').next() == Some(name));
     let value = at.and_then(|at| match words[at].split_once('=') {

@@ -1,12 +1,14 @@
 //! `vitreous predict`: the classes of image files, or the digits on them.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::advice::Context;
 use super::evaluate::WeightsArg;
+use super::runs::RUNS;
 use super::settings::shell_word;
 use super::strips;
 use super::train::run_folder;
@@ -16,11 +18,11 @@ use crate::config::model::Task;
 use crate::data::{DataError, PixelRanges, decoding_bytes};
 use crate::evaluate::reading::{Reading, digits_text};
 use crate::evaluate::{BATCH, Classifier};
-use crate::experiment::load_weights;
+use crate::experiment::{load_weights, machine};
 use crate::predict::{Answer, Guess};
-use crate::record::{Run, Weights};
+use crate::record::{self, Run, Weights};
 use crate::train::{Work, available_memory, check_memory, threads};
-use crate::{numbers, spelling};
+use crate::{durations, numbers, spelling};
 
 /// Number of classes shown by default.
 const TOP: usize = 5;
@@ -92,10 +94,13 @@ enum Prediction {
 
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<(), CliError> {
-    find_run(&mut args)?;
+    find_model(&mut args)?;
+    detail!("computes on {}", machine(threads(0)));
     let (path, training_pixels) = weights_of(&args)?;
     let (threads, batch) = (threads(0).min(args.images.len()), BATCH.min(args.images.len()));
+    let clock = Instant::now();
     let mut classifier = load_weights(&path, threads)?;
+    detail!("{}: read in {}", path.display(), durations::duration(clock.elapsed().as_secs_f64()));
     classifier.set_training_pixels(training_pixels);
     let images = (batch * classifier.shape().len()) as u64;
     let held = images + decoding_bytes(&args.images, threads);
@@ -109,6 +114,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
         _ => {}
     }
     let mut predictions = Vec::new();
+    let context = Context::of(Verb::Predict, args.json);
     let (mut errors, mut failed) = (Vec::new(), Vec::new());
     let answers = args.images.chunks(BATCH).flat_map(|images| ask(&mut classifier, images, &args));
     for (image, answer) in args.images.iter().zip(answers) {
@@ -126,10 +132,10 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
                 failed.push(Failure { image: image.display().to_string(), error: error.to_string() });
                 let error = image_error(&error, image);
                 // With a single image, this error is the result of the command and is printed at its end.
-                if args.images.len() > 1 {
-                    error.report(&Context::of(Verb::Predict, args.json));
+                if args.images.len() > 1 && !args.json {
+                    error.report(&context);
                 }
-                errors.push(error);
+                errors.push((image.display().to_string(), error));
             }
         }
     }
@@ -138,8 +144,8 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     }
     match (errors.len(), args.images.len()) {
         (0, _) => Ok(()),
-        (1, 1) => Err(errors.swap_remove(0)),
-        (bad, all) => Err(CliError::user(format!("{bad} of {all} images have no prediction"), None)),
+        (1, 1) => Err(errors.swap_remove(0).1),
+        (bad, all) => Err(CliError::user(format!("{bad} of {all} images have no prediction"), None).because_of(errors)),
     }
 }
 
@@ -159,14 +165,24 @@ fn ask(classifier: &mut Classifier, images: &[PathBuf], args: &Args) -> Vec<Resu
     classifier.predict(images).into_iter().map(|answer| answer.map(|answer| answer.map(first))).collect()
 }
 
-/// Without --run, uses the first operand that is a run.
-fn find_run(args: &mut Args) -> Result<(), CliError> {
-    let folder = |run: &PathBuf| run_folder(run, Path::new("runs"));
-    args.run = args.run.as_ref().map(folder);
-    let is_named = args.run.is_some() || args.weights.as_deref().is_some_and(|weights| Path::new(weights).is_file());
-    let place = args.images.iter().position(|operand| Run::open(&folder(operand)).is_ok()).filter(|_| !is_named);
-    if let Some(place) = place {
-        args.run = Some(folder(&args.images.remove(place)));
+/// Finds the run: that of --run, else the first operand that is one.
+fn find_model(args: &mut Args) -> Result<(), CliError> {
+    let out = Path::new(RUNS);
+    args.run = args.run.as_ref().map(|run| run_folder(run, out)).transpose()?;
+    let given = args.run.clone();
+    // A folder of images may have the name of the run that --run gives.
+    let is_of_run = |operand: &PathBuf| {
+        let found = record::find_run(operand, out).ok().map(|found| found.folder);
+        found.is_some_and(|folder| record::is_run(&folder) && given.as_ref() != Some(&folder))
+    };
+    let file = args.weights.as_deref().map(PathBuf::from).filter(|weights| weights.is_file());
+    if let Some(place) = args.images.iter().position(is_of_run) {
+        let second = args.images.remove(place);
+        if let Some(first) = args.run.as_ref().or(file.as_ref()) {
+            let error = format!("two models are given: {} and {}", second.display(), first.display());
+            return Err(CliError::user(error, Some("leave one of them out".to_string())));
+        }
+        args.run = Some(run_folder(&second, out)?);
     }
     let (error, hint) = match (&args.run, &args.weights, args.images.is_empty()) {
         (None, None, _) => ("no run given", "use vitreous predict IMAGE --run RUN"),

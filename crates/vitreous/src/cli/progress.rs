@@ -35,6 +35,8 @@ pub struct TrainProgress {
     epoch_start: Instant,
     line: Instant,
     rate: Rate,
+    /// Whether the last epoch was cut short.
+    is_cut: bool,
     is_read: bool,
 }
 
@@ -111,6 +113,7 @@ impl TrainProgress {
             epoch_start: now,
             line: now,
             rate: Rate { since: now, images: 0, value: None },
+            is_cut: false,
             is_read: true,
         }
     }
@@ -128,16 +131,20 @@ impl TrainProgress {
                     status.show(part, &[(0, format!("validating {done}/{total} images")), (1, left)]);
                 }
             }
-            Event::Epoch { row, best, is_cut } => self.epoch(
-                row,
-                if best {
-                    "  best"
-                } else if is_cut {
-                    "  incomplete"
-                } else {
-                    ""
-                },
-            ),
+            Event::Epoch { row, best, is_cut, times } => {
+                let mark = match (best, is_cut) {
+                    (true, _) => "  best",
+                    (false, true) => "  incomplete",
+                    (false, false) => "",
+                };
+                self.epoch(row, mark);
+                self.is_cut = is_cut;
+                if verbosity() == Verbosity::Verbose {
+                    let [train, validation, save] =
+                        [times.train_s, times.validation_s, times.save_s].map(durations::duration);
+                    self.say(&format!("  training {train}, validation {validation}, copying weights {save}"));
+                }
+            }
             Event::Skipped(step) => self.say(&format!("warning: {step}; this step is skipped")),
             Event::RolledBack { step, rollbacks, lr_factor } => self.say(&format!(
                 "warning: {step}; rolled back to the start of the epoch with learning rates times {lr_factor} \
@@ -161,6 +168,11 @@ impl TrainProgress {
     /// Whether stderr is still read: a closed pipe (`2>&1 | head`) shows no progress.
     pub fn is_read(&self) -> bool {
         self.is_read
+    }
+
+    /// Whether the last epoch was cut short after others, so that its weights cannot be the best.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// Erases the bar.

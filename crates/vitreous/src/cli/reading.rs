@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::status::StatusLine;
+use super::verbosity::{Verbosity, verbosity};
 use crate::experiment::{Event, Listener};
 
 /// A progress bar, where stderr is a terminal and one is wanted.
@@ -22,6 +23,8 @@ impl Bar {
         match (event, &self.status) {
             (Event::Note(note), Some(status)) => status.say(&format!("note: {note}")),
             (Event::Note(note), None) => say!("note: {note}"),
+            (Event::Detail(text), Some(status)) if verbosity() == Verbosity::Verbose => status.say(text),
+            (Event::Detail(text), None) => detail!("{text}"),
             (Event::Reading { done, total }, Some(status)) => {
                 let mut since = self.reading_since.lock().expect("no thread panics with it");
                 if since.get_or_insert_with(Instant::now).elapsed() > Duration::from_millis(500) {
@@ -36,6 +39,18 @@ impl Bar {
     pub fn clear(&self) {
         self.status.iter().for_each(StatusLine::clear);
     }
+}
+
+/// As [`watched`], but returns the notes instead of printing them.
+pub fn noted<T>(work: impl FnOnce(Listener) -> T) -> (T, Vec<String>) {
+    let notes = Mutex::new(Vec::new());
+    let result = watched(|listener| {
+        work(&|event| match event {
+            Event::Note(note) => notes.lock().expect("no thread panics with it").push(note.to_string()),
+            event => listener(event),
+        })
+    });
+    (result, notes.into_inner().expect("no thread panics with it"))
 }
 
 /// Runs some work with notes and a progress bar.

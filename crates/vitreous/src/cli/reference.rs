@@ -104,6 +104,13 @@ fn capital(text: &str) -> String {
 fn cli_page() -> String {
     let mut page = header("Command-line reference");
     page += "Results go to stdout, progress and messages to stderr. `vitreous VERB -h` prints the help below.\n\n";
+    page += "With `--json`, stdout has the result as one JSON object. If the command fails, stderr has one JSON object: \
+             `{\"error\": {...}}` with `what`, `key`, `place`, `suggestion` (its text, and each of its `ways` as parts for \
+             programs), `status`, and `causes` where it is the sum of several errors. Notes, warnings and progress are not \
+             printed, unless stderr is a terminal: what matters of them is in the result and in the run folder.\n\n";
+    page += "`vitreous train` in a pipe: if stdout is closed, as by `| head`, the training continues and says on stderr \
+             where its result is. If stderr is closed, as by `2>&1 | head`, it saves a checkpoint and ends as on Ctrl-C, \
+             with status 130; `vitreous train --resume RUN` continues it.\n\n";
     let _ = write!(page, "```text\n{EXIT_STATUS}\n```\n");
     let command = Cli::command().bin_name("vitreous");
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {

@@ -9,7 +9,10 @@ use super::screen::{Align, sentence, table};
 use super::{CliError, json, show};
 use crate::data::SplitName;
 use crate::numbers;
-use crate::record::{ListedRun, find_runs, remove_checkpoints};
+use crate::record::{ListedRun, Status, find_runs, remove_checkpoints};
+
+/// The folder of runs where none is named.
+pub const RUNS: &str = "runs";
 
 /// Lists the runs in a folder with status, accuracy and size on disk; `runs clean` removes old checkpoints
 #[derive(clap::Args)]
@@ -25,8 +28,9 @@ pub struct Args {
 enum Verb {
     /// Removes the checkpoints (`state/`) of finished runs; weights and records stay
     ///
-    /// A run without checkpoints can still be evaluated, compared and used to predict. It can no longer be trained for more
-    /// epochs. Unfinished runs and runs in training keep their checkpoints.
+    /// A run is finished when all its epochs are done, or when it reached its step limit (`max_steps`). Without checkpoints it
+    /// can still be evaluated, compared and used to predict, but no longer be trained further. Other runs keep their
+    /// checkpoints.
     Clean(CleanArgs),
 }
 
@@ -53,7 +57,8 @@ struct CleanArgs {
 struct Row {
     #[serde(serialize_with = "crate::text::lossy")]
     run: PathBuf,
-    status: &'static str,
+    /// As the manifest has it; `training` while a process trains it, `killed` if none does that should.
+    status: serde_json::Value,
     epochs: usize,
     val_acc: Option<f64>,
     test_acc: Option<f64>,
@@ -67,7 +72,11 @@ impl From<&ListedRun> for Row {
         let results = run.manifest.results.as_ref();
         Row {
             run: run.folder.clone(),
-            status: run.status(),
+            status: match run.manifest.status {
+                _ if run.is_training => "training".into(),
+                Status::Running => "killed".into(),
+                status => serde_json::json!(status),
+            },
             epochs: run.epochs,
             val_acc: results.and_then(|results| results.best_val_acc.or(results.val_acc)),
             test_acc: run.manifest.evaluation(SplitName::Test).map(|found| found.top1),
@@ -88,12 +97,13 @@ pub fn run(args: Args) -> Result<(), CliError> {
 
 /// The runs in the folders; what cannot be read is named on stderr.
 fn runs(folders: &Folders) -> Result<Vec<ListedRun>, CliError> {
-    let given = if folders.folders.is_empty() { vec![PathBuf::from("runs")] } else { folders.folders.clone() };
+    let given = if folders.folders.is_empty() { vec![PathBuf::from(RUNS)] } else { folders.folders.clone() };
     let (mut runs, mut seen) = (Vec::new(), BTreeSet::new());
     for folder in &given {
-        if !folder.is_dir() {
+        // Without an argument, the folder need not exist yet.
+        if !folder.is_dir() && (folder.exists() || !folders.folders.is_empty()) {
             let error = format!("no such folder ({})", folder.display());
-            return Err(CliError::user(error, Some("name the folder that `vitreous train` wrote to".to_string())));
+            return Err(CliError::user(error, Some("name a folder that `vitreous train` wrote to".to_string())));
         }
         // A run may be in two of the folders that were named.
         for folder in find_runs(folder).into_iter().filter(|run| seen.insert(run.canonicalize().ok())) {
@@ -113,23 +123,28 @@ fn list(folders: &Folders) -> Result<(), CliError> {
         return show(&json(&serde_json::json!({ "runs": rows })));
     }
     if rows.is_empty() {
-        return show("no runs\n");
+        let given: Vec<String> = folders.folders.iter().map(|folder| folder.display().to_string()).collect();
+        let place = if given.is_empty() { format!("{RUNS}/") } else { given.join(", ") };
+        return show(&sentence(&format!("no runs in {place} yet: `vitreous train` makes one")));
     }
     let titles = ["run", "status", "epochs", "val acc", "test acc", "age", "size", "state/"];
     let mut lines = vec![titles.map(str::to_string)];
     let accuracy = |value: Option<f64>| value.map_or("-".to_string(), numbers::percent);
     let size = |bytes: u64| if bytes == 0 { "-".to_string() } else { numbers::bytes(bytes) };
-    lines.extend(rows.iter().map(|row| {
-        let name = row.run.display().to_string();
+    lines.extend(runs.iter().zip(&rows).map(|(run, row)| {
+        let name = run.folder.display().to_string();
         let (val, test) = (accuracy(row.val_acc), accuracy(row.test_acc));
         let (size, state) = (size(row.bytes), size(row.checkpoint_bytes));
-        [name, row.status.to_string(), row.epochs.to_string(), val, test, age(row.age_s), size, state]
+        [name, run.status(), row.epochs.to_string(), val, test, age(row.age_s), size, state]
     }));
     let (left, right) = (Align::Left, Align::Right);
     let mut text = table(&lines, &[left, left, right, right, right, right, right, right]);
     text.push_str(&format!("{}, {}\n", count(rows.len()), numbers::bytes(rows.iter().map(|row| row.bytes).sum())));
-    let freed: Vec<u64> =
-        runs.iter().filter(|run| run.is_done() && run.checkpoint_bytes > 0).map(|run| run.checkpoint_bytes).collect();
+    let freed: Vec<u64> = runs
+        .iter()
+        .filter(|run| run.is_finished() && run.checkpoint_bytes > 0)
+        .map(|run| run.checkpoint_bytes)
+        .collect();
     if !freed.is_empty() {
         let bytes = numbers::bytes(freed.iter().sum());
         text.push_str(&sentence(&format!(
@@ -143,7 +158,7 @@ fn list(folders: &Folders) -> Result<(), CliError> {
 fn clean(args: &CleanArgs) -> Result<(), CliError> {
     let runs = runs(&args.folders)?;
     let (mut removed, mut failed) = (Vec::new(), 0);
-    for run in runs.iter().filter(|run| run.is_done() && run.folder.join("state").is_dir()) {
+    for run in runs.iter().filter(|run| run.is_finished() && run.folder.join("state").is_dir()) {
         let bytes = if args.dry_run { Ok(run.checkpoint_bytes) } else { remove_checkpoints(&run.folder) };
         match bytes {
             Ok(bytes) => removed.push((run.folder.join("state"), bytes)),

@@ -9,10 +9,10 @@ use super::CliError;
 use crate::advice::Source;
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
-use crate::config::model::{ImageFacts, ModelSpec, Task};
-use crate::config::{CheckedConfig, Config, presets};
+use crate::config::model::{ImageFacts, ModelSpec};
+use crate::config::{CheckedConfig, presets};
 use crate::data::{self, DataError};
-use crate::experiment::{square_facts, unicode};
+use crate::experiment::{first_layer, square_facts, unicode};
 use crate::text::visible;
 
 /// The environment variable with the folder of data sets, used without `--data-dir`.
@@ -62,12 +62,7 @@ impl SettingsArgs {
 
     /// As [`SettingsArgs::checked`], but more layers may follow; `flags` are keys, values and names of flags.
     pub fn layers<'a>(&self, flags: impl IntoIterator<Item = (&'a str, Value, &'a str)>) -> Result<Layers, CliError> {
-        let mut layers = match (&self.preset, &self.config, &self.data) {
-            (Some(preset), ..) => Layers::preset(preset)?,
-            (None, Some(_), _) => Layers::new(),
-            (None, None, Some(data)) if !is_known(data) => Layers::preset(presets::FOLDER)?,
-            (None, None, _) => Layers::preset(presets::DEFAULT)?,
-        };
+        let mut layers = first_layer(self.preset.as_deref(), self.config.is_some(), self.data.as_deref())?;
         if let Some(path) = &self.config {
             layers.add_file(path)?;
         }
@@ -95,25 +90,6 @@ impl SettingsArgs {
             layers.put("data.dir", unicode(&dir)?, DATA_DIR)?;
         }
         Ok(layers)
-    }
-
-    /// Uses the built-in digits for a reader if MNIST is missing and no data was chosen, and returns a note about it.
-    pub fn without_mnist(&self, layers: &mut Layers) -> Result<Option<String>, CliError> {
-        let Ok(checked) = layers.clone().finish() else { return Ok(None) };
-        let Config { data, model, .. } = checked.config();
-        let is_chosen = checked.is_written("data", "name") || self.data_dir.is_some() || data.name != "mnist";
-        if is_chosen || model.kind().task() != Task::ReadStrips {
-            return Ok(None);
-        }
-        // If some of its files exist, the user means MNIST.
-        let Err(error @ DataError::MissingFile { found_others: false, .. }) = data::inspect(data) else {
-            return Ok(None);
-        };
-        for key in ["data.mean=", "data.std="] {
-            layers.set(key, set_flag())?;
-        }
-        layers.put("data.name", "digits", "--data")?;
-        Ok(Some(format!("{error}; using built-in digits instead")))
     }
 
     /// Names what was chosen: the preset, else the model, else the config file.

@@ -88,25 +88,28 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let claimed = sweep.claim::<CliError>(&stop, &listener)?;
     say_what(&name, claimed.sweep());
     notes.iter().for_each(|note| say!("note: {note}"));
-    let failed = claimed.train();
+    let failed: Vec<(String, CliError)> = claimed.train().into_iter().map(|(run, error)| (run, error.into())).collect();
     // Reported first: the next steps may fail for the same reason, such as a full disk.
-    let count = failed.len();
-    for (run, error) in failed {
+    for (run, error) in failed.iter().filter(|_| !args.json) {
         say!("run {run}:");
-        CliError::from(error).report(&Context::of(Verb::Sweep, args.json));
+        error.report(&Context::of(Verb::Sweep, false));
     }
     let runs = claimed.sweep().runs();
+    let done = runs.iter().filter(|run| run.is_done()).count();
+    let interrupted = |what: &str, then: &str| {
+        show(&if args.json {
+            json(&serde_json::json!({ "interrupted": true, "done": done, "runs": runs.len() }))
+        } else {
+            format!("interrupted: {what} runs are done; the same command {then}\n")
+        })
+        .map(|()| ExitCode::from(INTERRUPTED))
+    };
     if stop.load(Ordering::Relaxed) {
-        let done = runs.iter().filter(|run| run.is_done()).count();
-        show(&format!("interrupted: {done} of {} runs are done; the same command resumes the sweep\n", runs.len()))?;
-        return Ok(ExitCode::from(INTERRUPTED));
+        return interrupted(&format!("{done} of {}", runs.len()), "resumes the sweep");
     }
     claimed.check()?;
     match claimed.conclude()? {
-        Ended::Stopped => {
-            show("interrupted: all runs are done; the same command evaluates the winner\n")?;
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
+        Ended::Stopped => return interrupted("all", "evaluates the winner"),
         Ended::Nothing => {}
         Ended::Compared(end) => {
             print(&end.comparison, if args.json { Format::Json } else { Format::Terminal })?;
@@ -116,9 +119,9 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
             say!("{} describes the effect of each change and how the settings were ranked", end.analysis.display());
         }
     }
-    match count {
+    match failed.len() {
         0 => Ok(ExitCode::SUCCESS),
-        count => Err(CliError::failure(format!("{count} of {} runs have failed", runs.len()), None)),
+        count => Err(CliError::failure(format!("{count} of {} runs have failed", runs.len()), None).because_of(failed)),
     }
 }
 
@@ -188,7 +191,8 @@ fn list(sweep: &Sweep, as_json: bool) -> Result<(), CliError> {
         let changes = changes.into_iter().map(|(key, value)| (key, serde_json::json!(value))).collect();
         listed.push(Listed { run: run.name(), state, changes });
     }
-    show(&if as_json { json(&listed) } else { table(&rows, &[Align::Left; 3]) })
+    let object = || json(&serde_json::json!({ "runs": listed }));
+    show(&if as_json { object() } else { table(&rows, &[Align::Left; 3]) })
 }
 
 fn say_what(name: &str, sweep: &Sweep) {
@@ -243,6 +247,10 @@ impl Screen {
             SweepEvent::Run { run, event: Event::Note(note) } => {
                 self.clear();
                 say!("note: {run}: {note}");
+            }
+            SweepEvent::Run { run, event: Event::Detail(text) } => {
+                self.clear();
+                detail!("{run}: {text}");
             }
             SweepEvent::Run { event, .. } => {
                 self.bar

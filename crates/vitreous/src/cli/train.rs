@@ -1,5 +1,6 @@
 //! `vitreous train`: trains a run from a config. Everything is checked and loaded before its folder is created.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,16 +16,15 @@ use super::advice::Context;
 use super::flags::Flags;
 use super::presets::preset_of;
 use super::progress::{TrainProgress, line_steps};
-use super::reading::watched;
+use super::reading::{noted, watched};
 use super::screen::sentence;
 use super::settings::{SettingsArgs, shell_word};
 use super::{CliError, EXIT_STATUS, dry_run, json, show, write_to_stdout};
 use crate::advice::Verb;
-use crate::config::presets;
 use crate::data::ImageShape;
 use crate::evaluate::Accuracy;
-use crate::experiment::{EarlierRun, ExperimentError, Prepared, TrainingRun};
-use crate::record::{Place, Run, Status, base_name, is_name, was_begun};
+use crate::experiment::{EarlierRun, ExperimentError, Prepared, TrainingRun, machine, run_base, without_mnist};
+use crate::record::{NamedRun, Place, Run, Status, base_name, find_run};
 use crate::train::{Job, Limits, Outcome, Preflight, SaveEvery};
 use crate::{durations, numbers, system_errors};
 
@@ -41,6 +41,10 @@ pub const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(300));
 const AUTO: &str = "auto";
 
 /// Trains a model and saves it in a run folder; without arguments, a small model on built-in digits
+///
+/// The first Ctrl-C ends the training after its checkpoint is saved, a second one ends it at once. If stdout is closed, as by
+/// `| head`, the training continues and says where its result is. If stderr is closed too, as by `2>&1 | head`, it ends as on
+/// Ctrl-C. `--resume` continues it.
 #[derive(clap::Args)]
 #[command(after_help = EXIT_STATUS)]
 pub struct Args {
@@ -93,34 +97,36 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     }
     let earlier = args.resume.clone().map(|resume| earlier_run(&mut args, &resume)).transpose()?.flatten();
     let mut layers = args.settings.layers(args.flags.values())?;
-    let built_in = args.settings.without_mnist(&mut layers)?;
+    let built_in = without_mnist(&mut layers, args.settings.data_dir.is_some())?;
     let checked = layers.finish()?;
     let name = args.name.clone().or_else(|| args.resume.as_ref().map(|_| base_name(&base(&args.settings))));
     let place = match earlier {
         Some(_) => None,
         None => Some(Place::choose(&args.out, name.as_deref(), &base(&args.settings))?),
     };
+    let context = Context::of(Verb::Train, args.json);
+    match &earlier {
+        Some(earlier) => detail!("config: that of {}", earlier.run().folder().display()),
+        None => checked.differences().iter().for_each(|line| detail!("config: {line}")),
+    }
     let prepared = watched(|listener| Prepared::new(&checked, listener))?;
-    if let Some(earlier) = &earlier {
-        let is_done = earlier.is_done(checked.config());
-        if !is_done {
-            earlier.check_checkpoint()?;
-        }
-        earlier.changes(&prepared.config_of(earlier.run()).to_toml())?;
-        if is_done {
-            return show_done(earlier.run(), args.json);
-        }
+    let has_held_out = prepared.has_held_out();
+    if let Some(earlier) = &earlier
+        && let Some(end) = earlier.check(&prepared)?
+    {
+        say!("{}", context.note(&end));
+        return show_done(earlier.run(), has_held_out, args.json);
     }
     let (needed, mut notes) = (prepared.needed, prepared.notes.clone());
-    let job = watched(|listener| prepared.load(listener))?;
-    let toml = job.config().to_toml();
-    let changes = earlier.as_ref().map(|earlier| earlier.changes(&toml)).transpose()?.unwrap_or_default();
+    let (job, found) = noted(|listener| prepared.load(listener));
+    let job = job?;
+    notes.extend(found);
+    detail!("computes on {}", machine(job.threads()));
     if !args.dry_run {
         say_what(&job);
     }
     if let Some(earlier) = &earlier {
         notes.extend(earlier.notes().iter().cloned());
-        notes.extend(changes.iter().cloned());
         say!("{} {}", earlier.run().folder().display(), earlier.resume_point());
     }
     built_in.iter().chain(&notes).for_each(|note| say!("note: {note}"));
@@ -129,7 +135,6 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     if args.dry_run {
         return dry_run::run(&job, &preflight, &notes, args.json).map(|()| ExitCode::SUCCESS);
     }
-    let context = Context::of(Verb::Train, args.json);
     preflight.problems().iter().for_each(|problem| say!("note: {}", context.problem(problem)));
 
     let mut progress = TrainProgress::start(
@@ -140,8 +145,8 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let stop = watch_signals()?;
     let mut training = match (earlier, place) {
         (Some(earlier), _) => {
-            let (training, note) = earlier.resume(job, changes, command())?;
-            note.iter().for_each(|note| say!("note: {note}"));
+            let (training, notes) = earlier.resume(job, command())?;
+            notes.iter().for_each(|note| say!("note: {note}"));
             training
         }
         (None, place) => TrainingRun::start(place.expect("it was chosen"), job, command())?,
@@ -158,7 +163,9 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     progress.finish();
     let outcome = outcome?;
     let run = training.run();
-    let text = if args.json { json(&result(run, &outcome)) } else { report(run, &outcome) };
+    files(run.folder(), "").iter().for_each(|file| detail!("{file}"));
+    let ends = Ends { has_held_out, is_cut: progress.is_cut() };
+    let text = if args.json { json(&result(run, &outcome)) } else { report(run, &outcome, ends) };
     if !write_to_stdout(&text)? {
         say!("note: stdout is closed; the result is in {}", run.folder().join("manifest.json").display());
     }
@@ -173,12 +180,7 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
 fn earlier_run(args: &mut Args, resume: &str) -> Result<Option<EarlierRun>, CliError> {
     if resume == AUTO {
         let name = args.name.clone().unwrap_or_else(|| base_name(&base(&args.settings)));
-        let folder = args.out.join(&name);
-        // A folder of a run that was killed before its manifest was written is replaced when the run is created.
-        if !folder.exists() || !is_name(&name) || was_begun(&folder) {
-            return Ok(None);
-        }
-        return Ok(Some(EarlierRun::open(&folder)?));
+        return Ok(EarlierRun::find(&args.out, &name)?);
     }
     let own = &args.settings;
     // As the user wrote it.
@@ -189,27 +191,30 @@ fn earlier_run(args: &mut Args, resume: &str) -> Result<Option<EarlierRun>, CliE
         let error = format!("{flag} cannot be used with --resume {resume}: the run has its own");
         return Err(CliError::user(error, Some(format!("leave {flag} out, or use --resume {AUTO}"))));
     }
-    let earlier = EarlierRun::open(&run_folder(Path::new(resume), &args.out))?;
+    let earlier = EarlierRun::open(&run_folder(Path::new(resume), &args.out)?)?;
     args.settings.config = Some(earlier.run().config_path());
     Ok(Some(earlier))
 }
 
 /// Prints the result of a run that is already complete.
-fn show_done(run: &Run, as_json: bool) -> Result<ExitCode, CliError> {
+fn show_done(run: &Run, has_held_out: bool, as_json: bool) -> Result<ExitCode, CliError> {
     let manifest = run.manifest();
     let Some(results) = manifest.results.clone() else {
         return Err(ExperimentError::NoResults.into());
     };
-    say!("{} is done: nothing is left to train", run.folder().display());
     let outcome = Outcome { status: manifest.status, results };
-    show(&if as_json { json(&result(run, &outcome)) } else { report(run, &outcome) })?;
+    let ends = Ends { has_held_out, is_cut: false };
+    show(&if as_json { json(&result(run, &outcome)) } else { report(run, &outcome, ends) })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The folder of a run: the path, or, if nothing is there, the run of that name.
-pub fn run_folder(run: &Path, out: &Path) -> PathBuf {
-    let is_bare = run.components().count() == 1 && !run.exists();
-    if is_bare && out.join(run).exists() { out.join(run) } else { run.to_path_buf() }
+/// The folder of the run that is meant, with a note where another run has the same name.
+pub fn run_folder(given: &Path, out: &Path) -> Result<PathBuf, CliError> {
+    let NamedRun { folder, other } = find_run(given, out)?;
+    if let Some(other) = other {
+        say!("note: {} is used; {} is a run too", folder.display(), other.display());
+    }
+    Ok(folder)
 }
 
 /// The command line of this process, with invalid Unicode replaced.
@@ -217,14 +222,33 @@ pub fn command() -> Vec<String> {
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
-/// The base of a run's name: its config file (the run, for a run's own config), else its preset, else its data.
+/// The base of a run's name.
 pub fn base(settings: &SettingsArgs) -> String {
-    let file = settings.config.as_ref().and_then(|path| match path.file_name() {
-        Some(name) if name == "config.toml" => path.parent()?.file_name(),
-        _ => path.file_stem(),
-    });
-    let named = file.map(|name| name.to_string_lossy().into_owned()).or_else(|| settings.preset.clone());
-    named.or_else(|| settings.data.clone()).unwrap_or_else(|| presets::DEFAULT.to_string())
+    run_base(settings.config.as_deref(), settings.preset.as_deref(), settings.data.as_deref())
+}
+
+/// The files of a run with their sizes.
+fn files(folder: &Path, inside: &str) -> Vec<String> {
+    let mut entries: Vec<_> = fs::read_dir(folder.join(inside)).into_iter().flatten().filter_map(Result::ok).collect();
+    entries.sort_by_key(fs::DirEntry::file_name);
+    let describe = |entry: &fs::DirEntry| {
+        let path = Path::new(inside).join(entry.file_name());
+        match entry.metadata() {
+            Ok(file) if file.is_dir() => files(folder, &path.to_string_lossy()),
+            Ok(file) => vec![format!("{}: {}", folder.join(path).display(), numbers::bytes(file.len()))],
+            Err(_) => Vec::new(),
+        }
+    };
+    entries.iter().flat_map(describe).collect()
+}
+
+/// What is said about the end of a run in addition to its outcome.
+#[derive(Clone, Copy)]
+struct Ends {
+    /// Whether there are images by which it can be evaluated.
+    has_held_out: bool,
+    /// Whether the last epoch was cut short, so that it cannot be the best.
+    is_cut: bool,
 }
 
 /// The first SIGINT, SIGTERM or SIGUSR1 (which schedulers send before the time limit) stops the training after its
@@ -274,13 +298,14 @@ fn say_what(job: &Job) {
 }
 
 /// The result, the run folder, and the next commands.
-fn report(run: &Run, outcome: &Outcome) -> String {
+fn report(run: &Run, outcome: &Outcome, ends: Ends) -> String {
     let (results, data, folder) = (&outcome.results, &run.manifest().data, run.folder().display());
     let word = shell_word(run.folder());
     let how = match outcome.status {
         Status::Interrupted => format!("interrupted after step {}; ", numbers::count(results.steps)),
-        Status::MaxSteps => format!("stopped after step {} (max_steps); ", numbers::count(results.steps)),
-        Status::MaxTime => format!("stopped after step {} (--max-time); ", numbers::count(results.steps)),
+        limit @ (Status::MaxSteps | Status::MaxTime) => {
+            format!("stopped after step {} ({limit}); ", numbers::count(results.steps))
+        }
         _ => String::new(),
     };
     let validation = |value| {
@@ -305,9 +330,15 @@ fn report(run: &Run, outcome: &Outcome) -> String {
     };
     let next = match outcome.status {
         Status::Interrupted | Status::MaxTime => line!("next: vitreous train --resume {word}"),
+        _ if !ends.has_held_out => line!("next: vitreous predict IMAGE --run {word}"),
         _ => line!("next: vitreous evaluate {word}") + &line!("      vitreous predict IMAGE --run {word}"),
     };
+    let cut = match ends.is_cut {
+        true => sentence("the last epoch is incomplete: only complete epochs can be the best"),
+        false => String::new(),
+    };
     sentence(&format!("{how}{reached}, in {}{kept}", durations::duration(results.seconds)))
+        + &cut
         + &line!("config, records and weights are in {folder}")
         + &next
 }

@@ -1,8 +1,10 @@
-//! How much is printed: `-q` and `-v`, set once when the command line is read.
+//! How much is printed: `-q`, `-v` and `--json`, set once when the command line is read.
 
 use std::sync::OnceLock;
 
 use clap::Args;
+
+use super::screen;
 
 /// How much is printed to stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +23,7 @@ pub struct VerbosityArgs {
     /// Print only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Print more details
+    /// Print details: what differs from the preset, threads, files, and the time of each part
     #[arg(short, long, global = true)]
     verbose: bool,
 }
@@ -29,9 +31,11 @@ pub struct VerbosityArgs {
 static CHOSEN: OnceLock<Verbosity> = OnceLock::new();
 
 impl VerbosityArgs {
-    /// Makes the choice that [`verbosity`] returns from now on.
-    pub fn apply(&self) {
-        let chosen = match (self.quiet, self.verbose) {
+    /// Makes the choice that [`verbosity`] returns from now on. With `--json`, a program reads stderr too, unless it is a
+    /// terminal: it gets an error as JSON, or nothing.
+    pub fn apply(&self, is_json: bool) {
+        let is_quiet = self.quiet || (is_json && screen::stderr_columns().is_none());
+        let chosen = match (is_quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,
             (false, true) => Verbosity::Verbose,
             (false, false) => Verbosity::Normal,

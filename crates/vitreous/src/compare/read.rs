@@ -10,7 +10,7 @@ use super::Measure;
 use crate::config::difference::{FlatConfig, SEED, flat_config};
 use crate::data::SplitName;
 use crate::evaluate::Accuracy;
-use crate::record::{Manifest, RecordError, Results, Run, Status, Weights};
+use crate::record::{InsteadOfRun, Manifest, RecordError, Results, Run, Status, Weights, is_run};
 
 /// A run that can be compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,10 +111,6 @@ fn runs_inside(folder: &Path) -> Option<Vec<PathBuf>> {
     inside.iter().any(|path| is_run(path)).then_some(inside)
 }
 
-fn is_run(folder: &Path) -> bool {
-    folder.join("manifest.json").is_file()
-}
-
 fn facts(folder: &Path, by: Measure) -> Result<RunFacts, String> {
     let run = Run::open(folder).map_err(|error| reason(folder, &error))?;
     let manifest = run.manifest();
@@ -174,26 +170,24 @@ fn validated(manifest: &Manifest, results: &Results) -> Option<Weights> {
 fn finished(manifest: &Manifest) -> Result<&Results, String> {
     let after =
         || manifest.results.as_ref().map_or_else(String::new, |results| format!(" after step {}", results.steps));
-    match manifest.status {
-        Status::Running => Err("it has not ended: it is still running, or was killed".to_string()),
-        Status::Interrupted => Err(format!("it was interrupted{}", after())),
-        Status::MaxTime => Err(format!("it reached its time limit{}", after())),
-        Status::Failed => Err(format!("it stopped with an error{}", after())),
-        Status::Finished | Status::MaxSteps => {
-            manifest.results.as_ref().ok_or_else(|| "its manifest has no results".to_string())
-        }
+    if manifest.status.is_finished() {
+        return manifest.results.as_ref().ok_or_else(|| "its manifest has no results".to_string());
     }
+    Err(match manifest.status {
+        Status::Running => "it has not ended: it is still running, or was killed".to_string(),
+        Status::Interrupted => format!("it was interrupted{}", after()),
+        Status::MaxTime => format!("it reached its time limit{}", after()),
+        _ => format!("it stopped with an error{}", after()),
+    })
 }
 
 /// The reason without the folder, which is printed before it.
 fn reason(folder: &Path, error: &RecordError) -> String {
     match error {
-        RecordError::NoRun { .. } if !folder.exists() => "no such folder".to_string(),
-        RecordError::NoRun { .. } if !folder.is_dir() => "this is a file, not the folder of a run".to_string(),
-        RecordError::NoRun { .. } if runs_inside(folder).is_some() => {
+        RecordError::NoRun { found: InsteadOfRun::Runs, .. } => {
             format!("this is a folder of runs: name it alone to compare them ({})", folder.display())
         }
-        RecordError::NoRun { file, .. } => format!("not a run: it has no {file}"),
+        RecordError::NoRun { found, .. } => found.to_string(),
         RecordError::Manifest { reason, .. } => format!("its manifest is damaged: {reason}"),
         RecordError::Later { version, format, .. } => {
             format!("it was made by a later version, {version}: its manifest has format {format}")
@@ -248,8 +242,8 @@ mod tests {
             reasons[8..12],
             [
                 "config.toml cannot be read",
-                "not a run: it has no manifest.json",
-                "this is a file, not the folder of a run",
+                "not a run folder: manifest.json is missing",
+                "this is a file, not a run folder",
                 "no such folder"
             ]
         );

@@ -92,7 +92,8 @@ fn table_number(key: &str) -> usize {
     first.iter().position(|start| key.starts_with(start)).unwrap_or(first.len())
 }
 
-fn flat(config: &Config) -> FlatConfig {
+/// The settings of a config.
+pub(super) fn flat(config: &Config) -> FlatConfig {
     fn add(table: Table, prefix: &str, settings: &mut FlatConfig) {
         for (key, value) in table {
             match value {

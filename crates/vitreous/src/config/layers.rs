@@ -272,6 +272,14 @@ impl Origins {
         self.written.get(&(table.to_string(), key.to_string())).is_some_and(|(layer, _)| *layer > self.preset)
     }
 
+    /// The name of the preset that the config starts from.
+    pub(super) fn preset_name(&self) -> Option<&str> {
+        self.written.values().find_map(|(_, source)| match source {
+            Source::Preset(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// The source of a key, in words.
     pub(super) fn source(&self, table: &str, key: &str) -> String {
         let source = self.written.get(&(table.to_string(), key.to_string())).map(|(_, source)| source);

@@ -115,6 +115,27 @@ impl CheckedConfig {
         self.origins.is_written(table, key)
     }
 
+    /// The preset, and the keys whose values differ from it: `train.epochs 10, now 3 (--epochs)`. Without a preset, those
+    /// that differ from the defaults.
+    pub fn differences(&self) -> Vec<String> {
+        let preset = self.origins.preset_name();
+        let mut layers = preset.map(layers::Layers::preset).and_then(Result::ok).unwrap_or_default();
+        if preset.is_none() {
+            // The kind of model decides which keys there are.
+            layers.put("model.kind", self.config.model.kind().name(), "").expect("a model's kind is a key");
+        }
+        // Some kinds of models have no defaults for all of their keys.
+        let before = layers.finish().map(|start| difference::flat(start.config())).unwrap_or_default();
+        let now = difference::flat(&self.config);
+        let from = preset.map_or("defaults".to_string(), |name| format!("preset {name}"));
+        let changes = difference::changes(&before, &now).into_iter().map(|(key, before, now)| {
+            let source = key.split_once('.').map(|(table, key)| self.origins.source(table, key));
+            let source = source.map_or(String::new(), |source| format!(" ({source})"));
+            format!("{}{source}", difference::became(key, before, now))
+        });
+        [from].into_iter().chain(changes).collect()
+    }
+
     /// Reduces a default or preset batch size to the number of training images; returns a note if it did.
     pub fn fit_batch(&self, config: &mut ResolvedConfig, images: usize) -> Option<String> {
         let train = &config.train;
@@ -123,7 +144,8 @@ impl CheckedConfig {
         if is_chosen || fitting == 0 || train.step_images() <= images {
             return None;
         }
-        let (before, source) = (train.batch_size, self.origins.source("train", "batch_size"));
+        // As it was written: it may have been reduced before, to the images before some could not be decoded.
+        let (before, source) = (self.config.train.batch_size, self.origins.source("train", "batch_size"));
         let note =
             format!("batch_size {before} ({source}) is reduced to {fitting}: there are only {images} training images");
         config.train = train.with_batch_size(fitting);

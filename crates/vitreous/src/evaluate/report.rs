@@ -37,7 +37,7 @@ pub struct Report {
     pub fingerprint: String,
     /// Which of its images.
     pub split: SplitName,
-    /// How often the run's test split was looked at, this time included.
+    /// How many different results of the run's test split were seen, this one included.
     pub test_evaluations: u64,
     /// Which of the images may have been used for training, or that the test split has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,8 +130,8 @@ impl Report {
         serde_json::from_str(&text).ok()
     }
 
-    /// Returns the record of it for the run's manifest.
-    pub fn record(&self) -> EvaluationRecord {
+    /// Returns the record of it for the run's manifest; the hash is that of the weights file.
+    pub fn record(&self, weights_sha256: String) -> EvaluationRecord {
         let (images, top5, beam) = match &self.reached {
             Reached::Classes(scores) => (scores.images, Some(scores.top5), None),
             Reached::Reading(scores) => (scores.strips, None, Some(scores.beam)),
@@ -141,7 +141,8 @@ impl Report {
         let data = self.data.clone();
         let (step, fingerprint) = (Some(self.step), Some(self.fingerprint.clone()));
         let Report { split, weights, .. } = *self;
-        EvaluationRecord { split, weights, step, data, fingerprint, images, loss, top1, top5, beam }
+        let weights_sha256 = Some(weights_sha256);
+        EvaluationRecord { split, weights, weights_sha256, step, data, fingerprint, images, loss, top1, top5, beam }
     }
 
     /// Writes all files into a folder inside that of the run, which is made.

@@ -1,6 +1,6 @@
 //! Why an experiment cannot be prepared, trained, resumed or evaluated.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use vitreous_engine::GraphError;
@@ -54,6 +54,9 @@ pub enum ExperimentError {
     /// All checkpoints of a run are gone.
     #[error("the run has no checkpoint to resume from, though it had taken {} steps ({})", numbers::count(*steps), path.display())]
     NoCheckpoint { steps: u64, path: PathBuf },
+    /// The checkpoints of a finished run were removed.
+    #[error("the checkpoints of the run were removed: it cannot be trained further ({})", path.display())]
+    Cleaned { path: PathBuf },
     /// A key that decides what a run computes.
     #[error("the run was made with another {change} ({})", path.display())]
     OtherConfig { change: String, path: PathBuf },
@@ -91,8 +94,8 @@ pub enum ExperimentError {
     #[error("no class of {data} is one that {run} was trained on")]
     NoCommonClass { data: String, run: String, known: Vec<String> },
     /// A split that the data does not have.
-    #[error("{name} has no {split} split")]
-    NoSplit { name: String, split: SplitName, available: Vec<SplitName> },
+    #[error("{name} has no {split} split{}", looked_for(file.as_deref()))]
+    NoSplit { name: String, split: SplitName, available: Vec<SplitName>, file: Option<PathBuf> },
     /// Nothing but training images.
     #[error("{name} has neither a test split nor a validation split")]
     OnlyTraining { name: String },
@@ -110,11 +113,13 @@ impl Explain for ExperimentError {
         match self {
             ExperimentError::NotUnicode { path }
             | ExperimentError::NoCheckpoint { path, .. }
+            | ExperimentError::Cleaned { path }
             | ExperimentError::OtherConfig { path, .. }
             | ExperimentError::Shorter { path, .. }
             | ExperimentError::NotEnded { path, .. }
             | ExperimentError::OtherWarmup { path, .. }
             | ExperimentError::NoEpochStart { path, .. } => Some(Place::Path(path.clone())),
+            ExperimentError::NoSplit { file, .. } => file.clone().map(Place::Path),
             _ => self.inner().and_then(Explain::place),
         }
     }
@@ -146,6 +151,9 @@ impl Explain for ExperimentError {
             ExperimentError::NoFolder => new().text("name it with").set("data.name", "FOLDER"),
             ExperimentError::NotSquare { .. } => new().text("resize them to squares, such as 28x28"),
             ExperimentError::NoCheckpoint { .. } => anew(new()),
+            ExperimentError::Cleaned { .. } => {
+                anew(new().text("`vitreous runs clean` removes the checkpoints of finished runs:"))
+            }
             ExperimentError::OtherConfig { .. } => anew(new().text("leave it unchanged").or()),
             ExperimentError::Shorter { .. } => new().text("stop it early with").key("train.max_steps"),
             ExperimentError::NotEnded { .. } => {
@@ -167,10 +175,12 @@ impl Explain for ExperimentError {
                 let whole = new().text("it has no splits: leave out").argument(Argument::Split);
                 whole.text("to evaluate all of it")
             }
-            ExperimentError::NoSplit { available, .. } => {
-                let mut ways = available.iter().map(|split| flag_value(*split));
-                let first = new().with(Argument::Split, ways.next().unwrap_or_default());
-                ways.fold(first, |all, split| all.or().with(Argument::Split, split))
+            ExperimentError::NoSplit { available, file, .. } => {
+                let added = file.as_ref().map(|file| new().add_file(file));
+                available.iter().fold(added, |ways, &split| {
+                    let way = ways.map_or_else(new, Suggestion::or);
+                    Some(way.with(Argument::Split, flag_value(split)))
+                })?
             }
             ExperimentError::OnlyTraining { .. } => new().with(Argument::Split, "train"),
             ExperimentError::NotAReader { option } => new().text(format!("leave out {option}")),
@@ -192,6 +202,10 @@ impl ExperimentError {
             _ => None,
         }
     }
+}
+
+fn looked_for(file: Option<&Path>) -> String {
+    file.map_or_else(String::new, |file| format!(" (looked for {})", file.display()))
 }
 
 /// A split as the command line names it.

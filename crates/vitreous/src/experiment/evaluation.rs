@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use vitreous_engine::Memory;
+use vitreous_engine::{Isa, Memory};
 
 use super::prepare::unused_files;
 use super::{Event, ExperimentError, Listener};
+use crate::checkpoint::Metadata;
 use crate::config::classes::{ClassSubset, spelling};
 use crate::config::data::DataSpec;
 use crate::config::layers::Layers;
@@ -14,9 +16,9 @@ use crate::config::model::Task;
 use crate::data::strips::check_digits;
 use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split, SplitName, Wanted, image_set};
 use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report};
-use crate::numbers;
-use crate::record::{RecordError, Run, Weights};
-use crate::train::{Work, available_memory, check_decoding, check_memory, threads};
+use crate::record::{EvaluationRecord, RecordError, Run, Weights, sha256_of};
+use crate::train::{self, Work, available_memory, check_decoding, check_memory, threads};
+use crate::{durations, numbers};
 
 /// What to evaluate, and how.
 #[derive(Clone, Debug, Default)]
@@ -67,9 +69,13 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
     let note = |text: &str| listener(Event::Note(text));
     let progress = |done, total| listener(Event::Reading { done, total });
     let mut run = Run::open(folder)?;
+    let detail = |text: &str| listener(Event::Detail(text));
     let (weights, path) = run.find_weights(options.weights)?;
     let threads = threads(options.threads);
+    detail(&machine(threads));
     let mut classifier = load_weights(&path, threads)?;
+    let Metadata { epoch, step, .. } = classifier.metadata();
+    detail(&format!("{}: weights of epoch {epoch}, step {step}", path.display()));
     let is_own_name = options.data.as_ref().is_none_or(|name| is_same_place(name, &run.manifest().data.name));
     let (spec, mut facts) =
         if is_own_name { own_data(options, &run, &classifier) } else { other_data(options, &run, &classifier) }?;
@@ -90,7 +96,7 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
     let split = choose_split(options.split, &facts, is_own_name, listener)?;
     let there = splits_of(&facts);
     if let Some(&split) = options.further.iter().find(|split| !there.contains(split)) {
-        return Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available: there });
+        return Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available: there, file: None });
     }
     // Only all that training loaded has a fingerprint to compare with.
     let wanted = if split == SplitName::Test { Wanted::Test } else { Wanted::TrainAndValidation };
@@ -105,15 +111,26 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
         facts.is_folder(),
         available_memory(threads),
     )?;
-    let mut loaded = data::load(&spec, &facts, wanted, threads, &progress)?;
+    let clock = Instant::now();
+    let mut loaded = data::load(&spec, &facts, wanted, threads, &progress).map_err(|error| match error {
+        DataError::NoTestSplit { name, file } => {
+            facts.divide(&spec, threads, &progress);
+            let (split, available) = (SplitName::Test, splits_of(&facts));
+            ExperimentError::NoSplit { name, split, available, file: Some(file) }
+        }
+        error => error.into(),
+    })?;
     let images = match split {
         SplitName::Train | SplitName::All => loaded.train.take(),
         SplitName::Validation => loaded.validation.take(),
         SplitName::Test => loaded.test.take(),
     };
     let Some(images) = images else {
-        return Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available: splits_of(&facts) });
+        let available = splits_of(&facts);
+        return Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available, file: None });
     };
+    let count = numbers::count(images.len() as u64);
+    detail(&format!("{}: {count} {split} images loaded in {}", facts.name, took(clock)));
     classifier.check(&images)?;
     // What others than the run's own images say chooses nothing for the run; those of an earlier look at this split are
     // its own under another name too.
@@ -121,9 +138,19 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
     let is_own =
         is_own_name || Report::kept(run.folder(), split).any(|(_, earlier)| earlier.fingerprint == fingerprint);
     let other = (!is_own).then_some((facts.name.as_str(), loaded.fingerprint.as_str()));
+    let weights_sha256 = sha256_of(&path)?;
+    let beam = (classifier.task() == Task::ReadStrips).then(|| options.beam.unwrap_or(1) as u64);
     let mut written = Ok(());
+    // Counted before the result is known, so that no kill hides it. The same result again tells nothing new.
     if split == SplitName::Test && other.is_none() {
-        written = run.update(|manifest| manifest.test_evaluations += 1);
+        let images = Some(&fingerprint);
+        let is_known = |one: &EvaluationRecord| {
+            let is_same = one.weights_sha256.as_ref() == Some(&weights_sha256) && one.fingerprint.as_ref() == images;
+            is_same && one.split == split && one.beam == beam
+        };
+        if !run.manifest().evaluations.iter().any(is_known) {
+            written = run.update(|manifest| manifest.test_evaluations += 1);
+        }
     }
     let has_best = weights == Weights::Last && run.find_weights(Some(Weights::Best)).is_ok();
     let folder = Report::folder(run.folder(), split, other, has_best);
@@ -137,8 +164,10 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
         note(&format!("{} images that cannot be decoded were skipped", loaded.skipped.len()));
     }
     let total = images.len();
+    let clock = Instant::now();
     let mut evaluating = |done| listener(Event::Evaluating { done, total });
     let (reached, answers, images) = ask(options, split, images, &mut classifier, &classes, &mut evaluating)?;
+    detail(&format!("evaluated in {}", took(clock)));
     if !reached.loss().is_finite() {
         note("the loss is NaN or infinite: the model has diverged");
     }
@@ -157,8 +186,18 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
     // The result is returned even if it cannot be written.
     let written = written
         .and_then(|()| report.save(&run, &folder, &answers))
-        .and_then(|()| run.update(|manifest| manifest.note_evaluation(report.record())));
+        .and_then(|()| run.update(|manifest| manifest.note_evaluation(report.record(weights_sha256))));
     Ok(Evaluated { report, answers, images, folder, is_own, written })
+}
+
+fn took(clock: Instant) -> String {
+    durations::duration(clock.elapsed().as_secs_f64())
+}
+
+/// What computes, for details.
+pub fn machine(threads: usize) -> String {
+    let counted = numbers::counted(threads, "thread");
+    format!("{counted} on {}, instruction set {}", numbers::counted(train::threads(0), "processor"), Isa::best().name())
 }
 
 /// Whether two names are of the same data: equal, or ways to the same folder.
@@ -295,9 +334,14 @@ fn choose_split(
     is_own: bool,
     listener: Listener,
 ) -> Result<SplitName, ExperimentError> {
+    let there = splits_of(facts);
     if is_own {
         return match asked {
-            Some(split) => Ok(split),
+            // Of a test split that is not there, loading says where it was looked for.
+            Some(split) if split == SplitName::Test || there.contains(&split) => Ok(split),
+            Some(split) => {
+                Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available: there, file: None })
+            }
             None if facts.has_test() => Ok(SplitName::Test),
             None if facts.validation > 0 => {
                 listener(Event::Note(&format!("{} has no test split: evaluated on the validation split", facts.name)));
@@ -306,12 +350,11 @@ fn choose_split(
             None => Err(ExperimentError::OnlyTraining { name: facts.name.clone() }),
         };
     }
-    let there = splits_of(facts);
     match asked {
         Some(split) if there.contains(&split) => Ok(split),
         Some(split) => {
             let available = if facts.is_unsplit() { vec![SplitName::All] } else { there };
-            Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available })
+            Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available, file: None })
         }
         None if facts.is_unsplit() => Ok(SplitName::All),
         None => Ok(there.first().copied().unwrap_or(SplitName::Test)),

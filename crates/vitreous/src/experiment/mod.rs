@@ -4,14 +4,16 @@
 //! config that agrees with its data), [`TrainingRun`] and [`EarlierRun`] (a run that is being trained or resumed), and
 //! [`evaluate`]. Nothing here prints: what happens is passed to a [`Listener`].
 
+mod choice;
 mod error;
 mod evaluation;
 mod facade;
 mod prepare;
 mod run;
 
+pub use choice::{first_layer, run_base, without_mnist};
 pub use error::ExperimentError;
-pub use evaluation::{EvaluateOptions, Evaluated, evaluate, load_weights};
+pub use evaluation::{EvaluateOptions, Evaluated, evaluate, load_weights, machine};
 pub(crate) use facade::unicode;
 pub use facade::{Experiment, Trained};
 pub use prepare::{Prepared, fitted_config, inspect, square_facts, unused_files};
@@ -24,6 +26,8 @@ use crate::train;
 pub enum Event<'a> {
     /// An adjusted value, or something unusual: a sentence.
     Note(&'a str),
+    /// What was done, and what it took: a sentence for those who want to know more.
+    Detail(&'a str),
     /// Image files are being read.
     Reading {
         /// Files read so far.

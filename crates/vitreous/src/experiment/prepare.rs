@@ -1,6 +1,8 @@
 //! From a checked config to a training that can start: the data is inspected, the config is matched with it, memory is
 //! checked, and images are loaded. Nothing is written.
 
+use std::time::Instant;
+
 use vitreous_engine::Memory;
 
 use super::{Event, ExperimentError, Listener};
@@ -9,9 +11,9 @@ use crate::config::{CheckedConfig, Config, ResolvedConfig};
 use crate::data::strips::check_digits;
 use crate::data::{self, DataError, Facts, ImageShape, Wanted};
 use crate::models::{self, Model};
-use crate::numbers;
 use crate::record::Run;
 use crate::train::{Job, Work, available_memory, check_decoding, check_memory, memory_needed, threads};
+use crate::{durations, numbers};
 
 /// A config that agrees with its data, before any image is decoded.
 pub struct Prepared {
@@ -25,6 +27,8 @@ pub struct Prepared {
     pub needed: (Memory, u64),
     /// Adjusted values, and what is unusual.
     pub notes: Vec<String>,
+    /// A note that holds only if all images can be decoded.
+    batch_note: Option<String>,
 }
 
 impl Prepared {
@@ -33,7 +37,11 @@ impl Prepared {
     /// # Errors
     /// When the data cannot be read, the config does not match it, or there is too little memory.
     pub fn new(checked: &CheckedConfig, listener: Listener) -> Result<Prepared, ExperimentError> {
-        Prepared::of_inspected(checked, inspect(checked, listener)?)
+        let clock = Instant::now();
+        let prepared = Prepared::of_inspected(checked, inspect(checked, listener)?)?;
+        let seconds = durations::duration(clock.elapsed().as_secs_f64());
+        listener(Event::Detail(&format!("{}: listed and checked in {seconds}", prepared.facts.name)));
+        Ok(prepared)
     }
 
     /// As [`Prepared::new`], for data that was inspected before.
@@ -43,7 +51,10 @@ impl Prepared {
     pub fn of_inspected(checked: &CheckedConfig, facts: Facts) -> Result<Prepared, ExperimentError> {
         let mut config = checked.resolve(square_facts(&facts)?)?;
         let mut notes = checked.notes().to_vec();
-        notes.extend(checked.fit_batch(&mut config, facts.train));
+        let mut batch_note = checked.fit_batch(&mut config, facts.train);
+        if !config.data.skip_bad_images {
+            notes.extend(batch_note.take());
+        }
         notes.extend(unused_files(&facts));
         notes.extend(facts.no_validation(&config.data));
         Job::check_batch(&config, facts.train)?;
@@ -56,7 +67,7 @@ impl Prepared {
         check_memory(Work::Training, needed, facts.is_folder(), available)?;
         // Images are decoded before the engine allocates its memory.
         needed.1 += decoding.saturating_sub(needed.0.total());
-        Ok(Prepared { checked: checked.clone(), facts, config, model, needed, notes })
+        Ok(Prepared { checked: checked.clone(), facts, config, model, needed, notes, batch_note })
     }
 
     /// Loads the images.
@@ -64,15 +75,27 @@ impl Prepared {
     /// # Errors
     /// When an image cannot be decoded, or too few are left for a batch.
     pub fn load(self, listener: Listener) -> Result<Job, ExperimentError> {
-        let Prepared { checked, facts, mut config, model, .. } = self;
-        let threads = threads(config.train.threads);
+        let Prepared { checked, facts, mut config, model, batch_note, .. } = self;
+        let (clock, threads) = (Instant::now(), threads(config.train.threads));
         let progress = |done, total| listener(Event::Reading { done, total });
         let loaded = data::load(&checked.config().data, &facts, Wanted::TrainAndValidation, threads, &progress)?;
         // Without the files that cannot be decoded, fewer than a batch may be left.
-        if let Some(note) = loaded.train.as_ref().and_then(|train| checked.fit_batch(&mut config, train.len())) {
-            listener(Event::Note(&note));
-        }
-        Ok(Job::new(config, model, &facts, loaded)?)
+        let fitted = loaded.train.as_ref().and_then(|train| checked.fit_batch(&mut config, train.len()));
+        fitted.or(batch_note).iter().for_each(|note| listener(Event::Note(note)));
+        let job = Job::new(config, model, &facts, loaded)?;
+        let (images, seconds) =
+            (job.data().train + job.data().validation, durations::duration(clock.elapsed().as_secs_f64()));
+        listener(Event::Detail(&format!(
+            "{}: {} images loaded in {seconds}",
+            facts.name,
+            numbers::count(images as u64)
+        )));
+        Ok(job)
+    }
+
+    /// Whether the data has images that are not used for training, by which a run can be evaluated.
+    pub fn has_held_out(&self) -> bool {
+        self.facts.has_test() || self.facts.validation > 0
     }
 
     /// The config of a run: a default or preset batch size is reduced to the number of decoded training images.

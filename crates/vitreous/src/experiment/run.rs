@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use vitreous_engine::Isa;
 
-use super::ExperimentError;
+use super::{ExperimentError, Prepared};
+use crate::advice::{Note, Suggestion};
 use crate::checkpoint::{BestWeights, Found, SavedState, find_state, remove_leftovers};
-use crate::config::Config;
+use crate::config::ResolvedConfig;
 use crate::config::difference::{became, changes, flat_config, shown};
 use crate::numbers;
-use crate::record::{DataRecord, Manifest, Piece, Place, Run, Status, now_utc};
+use crate::record::{DataRecord, Manifest, Piece, Place, Run, Status, is_name, now_utc, was_begun};
 use crate::train::{CheckpointInfo, Event, Job, Limits, Outcome, TrainError, Training};
 
 /// Keys that may change when a run is resumed: where it ends, and what to do on a NaN or infinite loss.
@@ -66,8 +67,11 @@ impl TrainingRun {
 
 /// Refuses a run that has no checkpoint any more.
 fn check_no_steps(run: &Run) -> Result<(), ExperimentError> {
+    let path = run.folder().to_path_buf();
     match steps_with_state(run.manifest()) {
-        Some(steps) => Err(ExperimentError::NoCheckpoint { steps, path: run.folder().to_path_buf() }),
+        // Its last checkpoint was written before its status.
+        Some(_) if run.manifest().status.is_finished() => Err(ExperimentError::Cleaned { path }),
+        Some(steps) => Err(ExperimentError::NoCheckpoint { steps, path }),
         None => Ok(()),
     }
 }
@@ -92,7 +96,7 @@ impl EarlierRun {
             },
         };
         // A finished run whose checkpoints were removed (`runs clean`) has nothing left to train.
-        if state.is_none() && run.manifest().status != Status::Finished {
+        if state.is_none() && !run.manifest().status.is_finished() {
             check_no_steps(&run)?;
         }
         let info = state.as_ref().map(CheckpointInfo::of).transpose()?;
@@ -108,6 +112,17 @@ impl EarlierRun {
             notes.push(format!("the run was started by version {version}, this is {own}: numbers may differ"));
         }
         Ok(EarlierRun { run, saved: state, info, notes })
+    }
+
+    /// Opens the run of this name in a folder of runs, if there is one. The folder of a run that was killed before its
+    /// manifest was written does not count: it is replaced when the run is created.
+    ///
+    /// # Errors
+    /// As [`EarlierRun::open`].
+    pub fn find(out: &Path, name: &str) -> Result<Option<EarlierRun>, ExperimentError> {
+        let folder = out.join(name);
+        let is_there = folder.exists() && is_name(name) && !was_begun(&folder);
+        is_there.then(|| EarlierRun::open(&folder)).transpose()
     }
 
     /// The run.
@@ -133,30 +148,47 @@ impl EarlierRun {
         }
     }
 
-    /// Whether the run has reached the end that a config gives it: nothing is left to train.
-    pub fn is_done(&self, config: &Config) -> bool {
-        let Some(results) = &self.run.manifest().results else { return false };
-        let is_limit = config.train.max_steps.is_some_and(|steps| results.steps >= steps);
-        match self.run.manifest().status {
-            Status::Finished => results.epochs >= config.train.epochs as u64,
-            Status::MaxSteps => is_limit,
-            _ => false,
+    /// Checks that a config can resume the run, before an image is loaded. Returns a note if the run has reached the end
+    /// that the config gives it, so that nothing is left to train.
+    ///
+    /// # Errors
+    /// When something changes that may not, or the run has no checkpoint any more.
+    pub fn check(&self, prepared: &Prepared) -> Result<Option<Note>, ExperimentError> {
+        let config = prepared.config_of(&self.run);
+        let end = self.end(&config);
+        if end.is_none() {
+            self.check_checkpoint()?;
         }
+        self.changes(&config.to_toml())?;
+        Ok(end)
+    }
+
+    /// How the run ended, if it has reached the end that a config gives it, and how it can be continued.
+    fn end(&self, config: &ResolvedConfig) -> Option<Note> {
+        let manifest = self.run.manifest();
+        let results = manifest.results.as_ref()?;
+        let (epochs, limit) = (config.train.epochs, config.train.max_steps);
+        let (end, key) = match manifest.status {
+            Status::Finished if results.epochs >= epochs as u64 => {
+                (format!("all epochs are done ({epochs})"), "train.epochs")
+            }
+            Status::MaxSteps if limit.is_some_and(|limit| results.steps >= limit) => {
+                (format!("its step limit is reached (max_steps {})", results.steps), "train.max_steps")
+            }
+            _ => return None,
+        };
+        let note = Note::new(format!("{}: nothing is left to train, {end}", self.run.folder().display()));
+        let more = Suggestion::new().text("to continue it, use a larger").key(key);
+        Some(if self.check_checkpoint().is_ok() { note.suggest(more) } else { note })
     }
 
     /// Refuses to train a run further that has taken steps, and has no checkpoint any more.
-    ///
-    /// # Errors
-    /// When it is such a run.
-    pub fn check_checkpoint(&self) -> Result<(), ExperimentError> {
+    fn check_checkpoint(&self) -> Result<(), ExperimentError> {
         if self.info.is_none() { check_no_steps(&self.run) } else { Ok(()) }
     }
 
     /// Compares a config with that of the run, and returns the permitted changes.
-    ///
-    /// # Errors
-    /// When something changes that may not.
-    pub fn changes(&self, config_toml: &str) -> Result<Vec<String>, ExperimentError> {
+    fn changes(&self, config_toml: &str) -> Result<Vec<String>, ExperimentError> {
         let text = match &self.info {
             Some(info) => info.config.clone(),
             None => self.run.config()?,
@@ -207,19 +239,16 @@ impl EarlierRun {
         Ok(allowed)
     }
 
-    /// Resumes the run with a job of the same config and the same images. Returns a note where files were renamed.
+    /// Resumes the run with a job of the same images and the same config, in which only what is permitted may have changed:
+    /// the manifest records it. Returns notes on these changes, and on renamed files.
     ///
     /// # Errors
-    /// When the images are not those of the run, or its files cannot be read or written.
-    pub fn resume(
-        mut self,
-        job: Job,
-        changes: Vec<String>,
-        command: Vec<String>,
-    ) -> Result<(TrainingRun, Option<String>), ExperimentError> {
+    /// When something else has changed, the images are not those of the run, or its files cannot be read or written.
+    pub fn resume(mut self, job: Job, command: Vec<String>) -> Result<(TrainingRun, Vec<String>), ExperimentError> {
         self.check_checkpoint()?;
-        let note = check_data(&self.run, job.data())?;
         let toml = job.config().to_toml();
+        let changes = self.changes(&toml)?;
+        let renamed = check_data(&self.run, job.data())?;
         let piece = Piece {
             started: now_utc(),
             version: env!("CARGO_PKG_VERSION").to_string(),
@@ -241,7 +270,7 @@ impl EarlierRun {
             manifest.finished = None;
             manifest.resumed.push(piece);
         })?;
-        Ok((TrainingRun { run: self.run, training }, note))
+        Ok((TrainingRun { run: self.run, training }, changes.into_iter().chain(renamed).collect()))
     }
 }
 

@@ -1,12 +1,13 @@
 //! Errors of run folders, and what to do about them.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::Holder;
-use crate::advice::{Argument, Command, Explain, Fault, Place, Suggestion};
+use super::{Holder, find_runs};
+use crate::advice::{Argument, Command, Explain, Fault, Place, Suggestion, Verb};
 use crate::system_errors;
 
 /// What to do when a file cannot grow.
@@ -94,12 +95,22 @@ pub enum RecordError {
         path: PathBuf,
     },
     /// The folder is not a run folder.
-    #[error("{} ({})", if path.exists() { format!("not a run folder: {file} is missing") } else { "no such folder".to_string() }, path.display())]
+    #[error("{found} ({})", path.display())]
     NoRun {
         /// The folder.
         path: PathBuf,
-        /// The missing file.
-        file: &'static str,
+        /// What is there.
+        found: InsteadOfRun,
+    },
+    /// Nothing has the name of the run.
+    #[error("no run has the name `{name}` (looked for {})", out.join(name).display())]
+    UnknownRun {
+        /// The name.
+        name: String,
+        /// The folder of runs.
+        out: PathBuf,
+        /// A run there with a similar name.
+        nearest: Option<String>,
     },
     /// A manifest is damaged.
     #[error("the manifest is damaged: {reason} ({})", path.display())]
@@ -124,6 +135,8 @@ pub enum RecordError {
     LostBest {
         /// Where they should be.
         path: PathBuf,
+        /// Whether it has its last weights.
+        has_last: bool,
     },
     /// The run has no such weights.
     #[error("the run has no {file} ({})", path.display())]
@@ -132,15 +145,64 @@ pub enum RecordError {
         path: PathBuf,
         /// The missing file.
         file: String,
-        /// Whether these are the best weights.
-        is_best: bool,
+        /// Why it has none.
+        why: NoWeights,
     },
+}
+
+/// What is in a folder that is not that of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsteadOfRun {
+    /// There is no such folder.
+    Nothing,
+    /// It is a file.
+    File,
+    /// A folder of runs.
+    Runs,
+    /// Something else.
+    Other,
+}
+
+impl InsteadOfRun {
+    pub(super) fn at(path: &Path) -> InsteadOfRun {
+        match () {
+            () if !path.exists() => InsteadOfRun::Nothing,
+            () if !path.is_dir() => InsteadOfRun::File,
+            () if !find_runs(path).is_empty() => InsteadOfRun::Runs,
+            () => InsteadOfRun::Other,
+        }
+    }
+}
+
+impl fmt::Display for InsteadOfRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            InsteadOfRun::Nothing => "no such folder",
+            InsteadOfRun::File => "this is a file, not a run folder",
+            InsteadOfRun::Runs => "this is a folder of runs, not a run",
+            InsteadOfRun::Other => "not a run folder: manifest.json is missing",
+        })
+    }
+}
+
+/// Why a run has no weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoWeights {
+    /// It has only the last ones.
+    OnlyLast,
+    /// A process trains it, and has not saved any yet.
+    InTraining,
+    /// It was killed or failed before any were saved.
+    Early,
+    /// It had some.
+    Lost,
 }
 
 impl Explain for RecordError {
     fn place(&self) -> Option<Place> {
         Some(match self {
             RecordError::Name { .. } => Place::Argument(Argument::Name),
+            RecordError::UnknownRun { name, out, .. } => Place::Path(out.join(name)),
             RecordError::Exists { path, .. }
             | RecordError::Write { path, .. }
             | RecordError::Read { path, .. }
@@ -153,7 +215,7 @@ impl Explain for RecordError {
             | RecordError::NoRun { path, .. }
             | RecordError::Manifest { path, .. }
             | RecordError::Later { path, .. }
-            | RecordError::LostBest { path }
+            | RecordError::LostBest { path, .. }
             | RecordError::NoWeights { path, .. } => Place::Path(path.clone()),
         })
     }
@@ -188,12 +250,32 @@ impl Explain for RecordError {
             RecordError::Unclaimed { path } => {
                 new().text("make sure that no other process trains there, then run").run(Command::resume(path))
             }
-            RecordError::NoRun { .. } => new().text("give a folder that `vitreous train` made, such as runs/digits"),
+            RecordError::NoRun { path, found: InsteadOfRun::Runs } => {
+                new().text("name one of its runs; list them with").run(Command::new(Verb::Runs).operand(path))
+            }
+            RecordError::UnknownRun { nearest: Some(name), .. } => new().text(format!("did you mean `{name}`?")),
+            RecordError::UnknownRun { out, .. } if out != Path::new("runs") => {
+                new().text("list the runs with").run(Command::new(Verb::Runs).operand(out))
+            }
+            RecordError::NoRun { .. } | RecordError::UnknownRun { .. } => {
+                new().text("list the runs with").run(Command::new(Verb::Runs))
+            }
             RecordError::Manifest { .. } => new().text("the file was changed by hand or by another version"),
             RecordError::Later { version, .. } => new().text(format!("use version {version} or later")),
-            RecordError::LostBest { .. } => new().text("restore the file").or().with(Argument::Weights, "last"),
-            RecordError::NoWeights { is_best: true, .. } => new().with(Argument::Weights, "last"),
-            RecordError::NoWeights { .. } => new().text("the run ended before its first weights were saved"),
+            RecordError::LostBest { has_last: true, .. } => {
+                new().text("restore the file").or().with(Argument::Weights, "last")
+            }
+            RecordError::LostBest { .. } | RecordError::NoWeights { why: NoWeights::Lost, .. } => {
+                new().text("restore the file").or().text("train the model again")
+            }
+            RecordError::NoWeights { why: NoWeights::OnlyLast, .. } => new().with(Argument::Weights, "last"),
+            RecordError::NoWeights { why: NoWeights::InTraining, .. } => {
+                new().text("the run is being trained: wait until its first epoch is done")
+            }
+            RecordError::NoWeights { path, why: NoWeights::Early, .. } => {
+                let early = new().text("the run ended before its first weights were saved: continue it with");
+                early.run(Command::resume(path))
+            }
         })
     }
 

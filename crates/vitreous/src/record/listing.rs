@@ -63,21 +63,17 @@ impl ListedRun {
     }
 
     /// How far it is, in a word or two.
-    pub fn status(&self) -> &'static str {
+    pub fn status(&self) -> String {
         match self.manifest.status {
-            _ if self.is_training => "training",
-            Status::Running => "killed",
-            Status::Finished => "finished",
-            Status::MaxSteps => "max_steps",
-            Status::MaxTime => "time up",
-            Status::Interrupted => "interrupted",
-            Status::Failed => "failed",
+            _ if self.is_training => "training".to_string(),
+            Status::Running => "killed".to_string(),
+            status => status.to_string(),
         }
     }
 
-    /// Whether its checkpoints are of no use but for training more epochs.
-    pub fn is_done(&self) -> bool {
-        self.manifest.status == Status::Finished && !self.is_training
+    /// Whether its checkpoints are of no use but for training it further.
+    pub fn is_finished(&self) -> bool {
+        self.manifest.status.is_finished() && !self.is_training
     }
 }
 
@@ -107,7 +103,7 @@ fn find(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
 pub fn remove_checkpoints(folder: &Path) -> Result<u64, RecordError> {
     // Claimed until the end: no process can resume the run meanwhile.
     let run = Run::open_to_train(folder)?;
-    if run.manifest().status != Status::Finished {
+    if !run.manifest().status.is_finished() {
         return Err(RecordError::Unfinished { path: folder.to_path_buf() });
     }
     // Without its weights, the checkpoints are all that is left of the run.
@@ -179,26 +175,29 @@ mod tests {
         let run = ListedRun::read(&at("a")).unwrap();
         let files = ["manifest.json", "results.csv"].map(|file| fs::metadata(at("a").join(file)).unwrap().len());
         assert_eq!((run.checkpoint_bytes, run.bytes), (16, 16 + files[0] + files[1]));
-        assert_eq!((run.status(), run.epochs, run.is_done()), ("finished", 3, true));
+        assert_eq!((run.status().as_str(), run.epochs, run.is_finished()), ("finished", 3, true));
     }
 
     #[test]
     fn only_a_finished_run_that_no_process_trains_loses_its_checkpoints() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path().join("run");
-        for (status, shown) in [("running", "killed"), ("interrupted", "interrupted"), ("max-steps", "max_steps")] {
+        for (status, shown) in [("running", "killed"), ("interrupted", "interrupted"), ("max-time", "time limit")] {
             write(&at, status);
             assert_eq!(ListedRun::read(&at).unwrap().status(), shown);
             assert_eq!(remove_checkpoints(&at), Err(RecordError::Unfinished { path: at.clone() }));
         }
+        write(&at, "max-steps");
+        assert_eq!(ListedRun::read(&at).unwrap().status(), "step limit");
+        assert_eq!(remove_checkpoints(&at), Ok(16));
         write(&at, "finished");
         let claim = Claim::of(&at).unwrap();
         let run = ListedRun::read(&at).unwrap();
-        assert_eq!((run.status(), run.is_done()), ("training", false));
+        assert_eq!((run.status().as_str(), run.is_finished()), ("training", false));
         assert!(matches!(remove_checkpoints(&at), Err(RecordError::Busy { .. })));
         assert!(at.join(STATE).join("3.json").is_file());
         drop(claim);
-        assert!(ListedRun::read(&at).unwrap().is_done());
+        assert!(ListedRun::read(&at).unwrap().is_finished());
         assert_eq!(remove_checkpoints(&at), Ok(16));
         assert!(!at.join(STATE).exists() && at.join("results.csv").is_file());
     }

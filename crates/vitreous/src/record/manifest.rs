@@ -1,5 +1,7 @@
 //! `manifest.json`: the facts under which a run was made, and what came of it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::Weights;
@@ -39,7 +41,8 @@ pub struct Manifest {
     pub resumed: Vec<Piece>,
     /// What it reached.
     pub results: Option<Results>,
-    /// How often the test split was looked at.
+    /// How many different results of the test split were seen: evaluating the same weights on the same images again does
+    /// not count.
     pub test_evaluations: u64,
     /// What `evaluate` found, the last time for each split, kind of weights and data set.
     #[serde(default)]
@@ -62,6 +65,9 @@ pub struct EvaluationRecord {
     pub split: SplitName,
     /// Which weights.
     pub weights: Weights,
+    /// SHA-256 of the weights file; absent where an earlier version noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_sha256: Option<String>,
     /// The step after which they were these; absent where an earlier version noted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u64>,
@@ -141,6 +147,27 @@ pub enum Status {
     Interrupted,
     /// It stopped with an error.
     Failed,
+}
+
+impl Status {
+    /// Whether the run reached the end that its config gives it: all epochs, or `max_steps`. Such a run is called finished:
+    /// nothing is left to train, it can be compared, and its checkpoints are of no use but for training it further.
+    pub fn is_finished(self) -> bool {
+        matches!(self, Status::Finished | Status::MaxSteps)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Running => "running",
+            Status::Finished => "finished",
+            Status::MaxSteps => "step limit",
+            Status::MaxTime => "time limit",
+            Status::Interrupted => "interrupted",
+            Status::Failed => "failed",
+        })
+    }
 }
 
 /// The images of a run.

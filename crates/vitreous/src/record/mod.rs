@@ -20,7 +20,7 @@ mod time;
 
 pub use claim::Claim;
 pub(crate) use error::RAISE_FILE_SIZE;
-pub use error::RecordError;
+pub use error::{InsteadOfRun, NoWeights, RecordError};
 #[cfg(test)]
 pub use faults::Faults;
 pub use files::{Output, replace_file, sha256_of, sha256_of_bytes, write_atomically};
@@ -33,5 +33,5 @@ pub use lock::Holder;
 pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Piece, Results, Status};
 pub use place::{Place, base_name, is_name};
 pub(crate) use run::STATE;
-pub use run::{Run, Weights};
+pub use run::{NamedRun, Run, Weights, find_run, is_run};
 pub use time::now_utc;

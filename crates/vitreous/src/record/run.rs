@@ -1,15 +1,16 @@
 //! A run folder and its files.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::claim::{Claim, lock_changes};
-use super::{Folder, Manifest, RecordError, Results};
+use super::{Folder, InsteadOfRun, Manifest, NoWeights, RecordError, Results};
 use crate::numbers::number;
-use crate::regular;
+use crate::{regular, spelling};
 
 pub(super) const CONFIG: &str = "config.toml";
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -62,8 +63,8 @@ impl Run {
     /// # Errors
     /// When it is none, or its manifest cannot be read.
     pub fn open(folder: &Path) -> Result<Run, RecordError> {
-        if !folder.join(MANIFEST).is_file() {
-            return Err(RecordError::NoRun { path: folder.to_path_buf(), file: MANIFEST });
+        if !is_run(folder) {
+            return Err(RecordError::NoRun { path: folder.to_path_buf(), found: InsteadOfRun::at(folder) });
         }
         let folder = Folder::open(folder).map_err(|error| RecordError::read(folder, &error))?;
         Ok(Run { manifest: read_manifest(&folder)?, folder, claim: None })
@@ -166,14 +167,26 @@ impl Run {
         let best = self.weights_path(Weights::Best);
         let kept_best = self.manifest.results.as_ref().is_some_and(Results::kept_best);
         if candidates.contains(&Weights::Best) && kept_best && !best.is_file() {
-            return Err(RecordError::LostBest { path: best });
+            return Err(RecordError::LostBest { path: best, has_last: self.weights_path(Weights::Last).is_file() });
         }
         let found = candidates.iter().map(|&weights| (weights, self.weights_path(weights)));
         found.into_iter().find(|(_, path)| path.is_file()).ok_or_else(|| RecordError::NoWeights {
             path: self.folder().to_path_buf(),
-            file: format!("{WEIGHTS}/{}.safetensors", candidates[candidates.len() - 1]),
-            is_best: candidates.last() == Some(&Weights::Best),
+            file: Run::weights_file(candidates[candidates.len() - 1]),
+            why: self.why_no_weights(),
         })
+    }
+
+    fn why_no_weights(&self) -> NoWeights {
+        if self.weights_path(Weights::Last).is_file() {
+            NoWeights::OnlyLast
+        } else if self.claim.is_none() && Claim::is_taken(&self.folder) {
+            NoWeights::InTraining
+        } else if self.manifest.status.is_finished() {
+            NoWeights::Lost
+        } else {
+            NoWeights::Early
+        }
     }
 
     /// Fills a folder that is claimed with the config and the manifest of a run.
@@ -194,6 +207,46 @@ impl Run {
         text.push('\n');
         self.folder.write(MANIFEST, text.as_bytes())
     }
+}
+
+/// Whether a folder is that of a run.
+pub fn is_run(folder: &Path) -> bool {
+    folder.join(MANIFEST).is_file()
+}
+
+/// The run that a name or a path means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedRun {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Another run of the same name, in the current folder.
+    pub other: Option<PathBuf>,
+}
+
+/// Finds the run that a name or a path means: a name alone is that of a run in the folder `out`, else that of a folder here.
+///
+/// # Errors
+/// When nothing has the name.
+pub fn find_run(given: &Path, out: &Path) -> Result<NamedRun, RecordError> {
+    let (named, here) = (out.join(given), given.to_path_buf());
+    let alone = |folder: PathBuf| Ok(NamedRun { folder, other: None });
+    // `./digits` and `digits/` are paths.
+    if given.file_name() != Some(given.as_os_str()) {
+        return alone(here);
+    }
+    match [is_run(&named), is_run(&here)] {
+        [true, true] => return Ok(NamedRun { folder: named, other: Some(Path::new(".").join(here)) }),
+        [true, false] => return alone(named),
+        [false, true] => return alone(here),
+        [false, false] if named.exists() => return alone(named),
+        [false, false] if here.exists() => return alone(here),
+        [false, false] => {}
+    }
+    let name = given.to_string_lossy().into_owned();
+    let runs = fs::read_dir(out).into_iter().flatten().filter_map(Result::ok).filter(|entry| is_run(&entry.path()));
+    let names: Vec<String> = runs.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let nearest = spelling::nearest(&name, names.iter().map(String::as_str)).map(str::to_string);
+    Err(RecordError::UnknownRun { name, out: out.to_path_buf(), nearest })
 }
 
 fn read_manifest(folder: &Folder) -> Result<Manifest, RecordError> {
@@ -303,6 +356,9 @@ pub(super) mod tests {
         let shown = folder.path().display();
         let error = Run::open(folder.path()).unwrap_err();
         assert_eq!(error.to_string(), format!("not a run folder: manifest.json is missing ({shown})"));
+        create(&folder.path().join("some"), Some("a")).unwrap();
+        let error = Run::open(&folder.path().join("some")).unwrap_err().to_string();
+        assert!(error.starts_with("this is a folder of runs, not a run ("), "{error}");
         fs::write(folder.path().join(MANIFEST), "{").unwrap();
         let error = Run::open(folder.path()).unwrap_err().to_string();
         assert!(error.starts_with("the manifest is damaged: "), "{error}");
@@ -319,6 +375,7 @@ pub(super) mod tests {
         let of = |split, weights, data: &str, top1| EvaluationRecord {
             split,
             weights,
+            weights_sha256: None,
             step: None,
             data: data.to_string(),
             fingerprint: None,
@@ -345,12 +402,44 @@ pub(super) mod tests {
         let run = create(folder.path(), None).unwrap();
         let none = run.find_weights(None).unwrap_err().to_string();
         assert_eq!(none, format!("the run has no weights/last.safetensors ({})", run.folder().display()));
+        let why = |run: &Run, wanted| match run.find_weights(wanted) {
+            Err(RecordError::NoWeights { why, .. }) => why,
+            other => panic!("{other:?}"),
+        };
+        // The best weights of a run without any: it has no last ones to use instead.
+        let open = || Run::open(run.folder()).unwrap();
+        assert_eq!([why(&open(), None), why(&open(), Some(Weights::Best))], [NoWeights::InTraining; 2]);
+        assert_eq!(why(&run, None), NoWeights::Early);
         fs::write(run.weights_path(Weights::Last), "").unwrap();
         assert_eq!(run.find_weights(None).unwrap().0, Weights::Last);
         assert!(run.find_weights(Some(Weights::Best)).is_err());
         fs::write(run.weights_path(Weights::Best), "").unwrap();
         assert_eq!(run.find_weights(None).unwrap().0, Weights::Best);
         assert_eq!(run.find_weights(Some(Weights::Last)).unwrap().0, Weights::Last);
+    }
+
+    #[test]
+    fn a_name_is_that_of_a_run_before_that_of_a_folder_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("runs");
+        create(&out, Some("digits")).unwrap();
+        fs::create_dir(out.join("cut")).unwrap();
+        let found = |name: &str| find_run(Path::new(name), &out).map(|found| found.folder);
+        assert_eq!(found("digits"), Ok(out.join("digits")));
+        assert_eq!(found("cut"), Ok(out.join("cut")), "an error of its own, when it is opened");
+        // `src` is a folder where tests run.
+        assert_eq!(
+            [found("src"), found("./digits"), found("digits/")],
+            ["src", "./digits", "digits/"].map(|path| Ok(path.into()))
+        );
+        let nearest = |name: &str| match found(name) {
+            Err(RecordError::UnknownRun { nearest, .. }) => nearest,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([nearest("digit"), nearest("zebra")], [Some("digits".to_string()), None]);
+        create(&out, Some("src")).unwrap();
+        assert_eq!(found("src"), Ok(out.join("src")));
+        assert_eq!(find_run(Path::new("src"), &out).unwrap().other, None, "the folder here is not a run");
     }
 
     #[test]

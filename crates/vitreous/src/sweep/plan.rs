@@ -17,7 +17,7 @@ use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::{Facts, SplitName};
 use crate::experiment::{ExperimentError, Listener, Prepared, fitted_config};
-use crate::record::{RecordError, Run, Status, is_name};
+use crate::record::{RecordError, Run, is_name};
 use crate::train::{TrainError, Work, available_memory, check_memory, threads};
 
 /// Options of a sweep that are not in its file.
@@ -198,8 +198,7 @@ impl PlannedRun {
 
     /// Whether its folder holds a finished run.
     pub fn is_done(&self) -> bool {
-        let is_done = |run: Run| matches!(run.manifest().status, Status::Finished | Status::MaxSteps);
-        Run::open(&self.folder).is_ok_and(is_done)
+        Run::open(&self.folder).is_ok_and(|run| run.manifest().status.is_finished())
     }
 
     /// Finds out how far it is. A default or preset batch size is reduced twice: to the number of listed images and,

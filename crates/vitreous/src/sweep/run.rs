@@ -206,8 +206,8 @@ impl ClaimedSweep<'_> {
         let mut training = match earlier {
             Some(earlier) => {
                 earlier.notes().iter().for_each(|text| note(text));
-                let (training, remark) = earlier.resume(job, Vec::new(), command)?;
-                remark.iter().for_each(|text| note(text));
+                let (training, notes) = earlier.resume(job, command)?;
+                notes.iter().for_each(|text| note(text));
                 training
             }
             None => TrainingRun::start(Place::choose(out, Some(&run.name), &run.name)?, job, command)?,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::SweepError;
 use crate::config::difference::{FlatConfig, became, changes, flat_config};
-use crate::record::{RecordError, Run, Status, was_begun};
+use crate::record::{RecordError, Run, was_begun};
 
 /// How far a run of a sweep is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +42,7 @@ pub fn state_of(folder: &Path, wanted: &FlatConfig) -> Result<State, SweepError>
     if !changes.is_empty() {
         return Err(SweepError::Other { path, changes: changes.join("; ") });
     }
-    Ok(match run.manifest().status {
-        Status::Finished | Status::MaxSteps => State::Done,
-        Status::Running | Status::Interrupted | Status::MaxTime | Status::Failed => State::Begun,
-    })
+    Ok(if run.manifest().status.is_finished() { State::Done } else { State::Begun })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::examples::StepExamples;
 use super::nonfinite::{NonfiniteStep, find, first_tensor};
 use super::position::{Best, LastStep, Mean};
 use super::training::{Context, EpochStart, KeptWeights, Training};
-use super::{Event, Job, StepEvent, TrainError};
+use super::{EpochTimes, Event, Job, StepEvent, TrainError};
 use crate::checkpoint::TensorFile;
 use crate::config::train::{Keep, OnNonfinite};
 use crate::evaluate::{BATCH, Totals, for_each_logits};
@@ -130,7 +130,7 @@ impl Training {
         }
         let validation = self.validate(context);
         if let Some(Validation { loss, .. }) = validation.filter(|found| !found.loss.is_finite()) {
-            return Err(TrainError::ValidationNotFinite { loss, step, epoch, lr });
+            return Err(TrainError::ValidationNotFinite { loss, step, epoch, lr, base_lr: self.job.config.train.lr });
         }
         self.check_weights(lr)?;
         let validation_time = clock.elapsed();
@@ -162,7 +162,8 @@ impl Training {
         context.writer.timing(&EpochTiming { epoch, step, train_s, validation_s, save_s });
         context.writer.epoch(&row, hashes);
         let is_cut = !is_whole && !best && self.job.config.train.keep == Keep::Best;
-        (context.listen)(Event::Epoch { row: &row, best, is_cut });
+        let times = EpochTimes { train_s, validation_s, save_s };
+        (context.listen)(Event::Epoch { row: &row, best, is_cut, times });
         let status = if self.is_last_epoch() {
             Some(Status::Finished)
         } else {
@@ -195,7 +196,8 @@ impl Training {
         let (step, epoch) = (self.position.results.steps, epoch + 1);
         if !loss.is_finite() || !gradient_norm.is_finite() {
             let find = || find(&self.job, self.session.parameters(), &what, loss.is_finite());
-            let bad_step = NonfiniteStep { step, epoch, lr, loss, gradient_norm, first: None };
+            let base_lr = config.train.lr;
+            let bad_step = NonfiniteStep { step, epoch, lr, base_lr, loss, gradient_norm, first: None };
             return match config.train.on_nonfinite {
                 OnNonfinite::Stop => Err(TrainError::NotFinite(NonfiniteStep { first: find(), ..bad_step })),
                 OnNonfinite::Skip => {
@@ -283,7 +285,7 @@ impl Training {
     fn check_weights(&self, lr: f64) -> Result<(), TrainError> {
         let step = self.position.results.steps;
         match first_tensor(self.session.graph(), self.session.parameters(), |_| true) {
-            Some(tensor) => Err(TrainError::WeightsNotFinite { tensor, step, lr }),
+            Some(tensor) => Err(TrainError::WeightsNotFinite { tensor, step, lr, base_lr: self.job.config.train.lr }),
             None => Ok(()),
         }
     }

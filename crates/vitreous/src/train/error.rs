@@ -122,6 +122,8 @@ pub enum TrainError {
         epoch: u64,
         /// Learning rate of the step.
         lr: f64,
+        /// The configured learning rate.
+        base_lr: f64,
     },
     /// A step made weights NaN or infinite.
     #[error("`{tensor}` holds NaN or infinite values after step {step} (learning rate {})", numbers::number(*lr))]
@@ -132,6 +134,8 @@ pub enum TrainError {
         step: u64,
         /// Learning rate of the step.
         lr: f64,
+        /// The configured learning rate.
+        base_lr: f64,
     },
     /// The thread that writes cannot be started.
     #[error("cannot start a thread: {reason}")]
@@ -197,9 +201,9 @@ impl Explain for TrainError {
                 less_memory(*work, *activations > needed / 2, *fewer_images)
             }
             TrainError::Disk { .. } => more_disk(),
-            TrainError::NotFinite(NonfiniteStep { lr, .. })
-            | TrainError::ValidationNotFinite { lr, .. }
-            | TrainError::WeightsNotFinite { lr, .. } => smaller_steps(*lr),
+            TrainError::NotFinite(NonfiniteStep { base_lr, .. })
+            | TrainError::ValidationNotFinite { base_lr, .. }
+            | TrainError::WeightsNotFinite { base_lr, .. } => smaller_steps(*base_lr),
             TrainError::AllSkipped { .. } => {
                 new().using("a smaller").key("train.lr").or().text("look for invalid values in the data")
             }
@@ -210,9 +214,9 @@ impl Explain for TrainError {
             }
             TrainError::Record(error) => return error.suggestion(),
             TrainError::InRun { run, error } => match &**error {
-                TrainError::NotFinite(NonfiniteStep { lr, .. }) => {
+                TrainError::NotFinite(NonfiniteStep { base_lr, .. }) => {
                     let skip = Command::resume(run).set("train.on_nonfinite", "skip");
-                    smaller_steps(*lr).or().text("skip such steps:").run(skip)
+                    smaller_steps(*base_lr).or().text("skip such steps:").run(skip)
                 }
                 TrainError::Record(RecordError::Write { kind: ErrorKind::FileTooLarge, .. }) => {
                     new().text(RAISE_FILE_SIZE).text("; then run").run(Command::resume(run))
@@ -263,9 +267,10 @@ pub(super) fn more_disk() -> Suggestion {
     other.text("name a folder on another disk with").argument(Argument::Out)
 }
 
-/// What to do about a training that diverges.
-fn smaller_steps(lr: f64) -> Suggestion {
-    let smaller = Suggestion::new().using("a smaller").key("train.lr").text(format!("than {}", numbers::number(lr)));
+/// What to do about a training that diverges with this configured learning rate.
+fn smaller_steps(base_lr: f64) -> Suggestion {
+    let smaller =
+        Suggestion::new().using("a smaller").key("train.lr").text(format!("than {}", numbers::number(base_lr)));
     smaller.or().using("a longer").key("train.warmup_epochs").or().set("train.clip_grad", 1)
 }
 
@@ -322,6 +327,16 @@ mod tests {
         let whole = ["use train.batch_size = 97 or less", "use train.batch_size = 32 or less"];
         assert_eq!([hint(1, 97), hint(3, 97)], whole);
         assert_eq!(hint(5, 3), "use train.grad_accum_steps = 3 or less, with train.batch_size = 1");
+    }
+
+    #[test]
+    fn a_training_that_diverges_in_the_warm_up_is_to_use_less_than_the_configured_learning_rate() {
+        let hint = |error: TrainError| error.hint().expect("there is a hint");
+        let expected = "use a smaller train.lr than 0.5, a longer train.warmup_epochs, or train.clip_grad = 1";
+        let (step, lr, base_lr) = (7, 0.01, 0.5);
+        let bad_step = NonfiniteStep { step, epoch: 1, lr, base_lr, loss: f64::NAN, gradient_norm: 1.0, first: None };
+        assert_eq!(hint(TrainError::NotFinite(bad_step)), expected);
+        assert_eq!(hint(TrainError::WeightsNotFinite { tensor: "a".to_string(), step, lr, base_lr }), expected);
     }
 
     #[test]

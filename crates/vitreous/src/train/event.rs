@@ -23,6 +23,8 @@ pub enum Event<'a> {
         best: bool,
         /// Whether it was cut short, so that it cannot be the best.
         is_cut: bool,
+        /// What it took.
+        times: EpochTimes,
     },
     /// A step with a NaN or infinite loss was skipped.
     Skipped(&'a NonfiniteStep),
@@ -39,6 +41,17 @@ pub enum Event<'a> {
     CannotWrite(&'a RecordError),
     /// Everything that waited is written.
     WritesRecovered,
+}
+
+/// Wall-clock times of an epoch, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpochTimes {
+    /// Its steps.
+    pub train_s: f64,
+    /// Validation.
+    pub validation_s: f64,
+    /// Copying the weights; they are written meanwhile.
+    pub save_s: f64,
 }
 
 /// A step that was taken.

@@ -22,7 +22,7 @@ mod writer;
 mod tests;
 
 pub use error::{TrainError, Work};
-pub use event::{Event, StepEvent};
+pub use event::{EpochTimes, Event, StepEvent};
 pub use examples::{BufferPool, StepExamples};
 pub use job::{Job, threads};
 pub use memory::{available_memory, check_decoding, check_memory, memory_needed};

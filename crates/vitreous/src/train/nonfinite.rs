@@ -25,6 +25,8 @@ pub struct NonfiniteStep {
     pub epoch: u64,
     /// Learning rate of the step.
     pub lr: f64,
+    /// The configured learning rate, of which the schedule makes that of a step.
+    pub base_lr: f64,
     /// Its loss.
     pub loss: f64,
     /// L2 norm of its gradient; NaN where the loss is not finite.
@@ -35,7 +37,7 @@ pub struct NonfiniteStep {
 
 impl fmt::Display for NonfiniteStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NonfiniteStep { step, epoch, lr, loss, gradient_norm, first } = self;
+        let NonfiniteStep { step, epoch, lr, loss, gradient_norm, first, .. } = self;
         // With a nonfinite loss, the gradients give no more information.
         match loss.is_finite() {
             true => write!(f, "the gradient's norm is {gradient_norm}, the loss {loss}, at step {step}")?,

@@ -52,7 +52,7 @@ fn real_runs_are_compared_in_every_format() {
     assert!(accuracies.is_sorted_by(|a, b| a >= b), "the best comes first: {text}");
     let same = "\nthe same in all rows: parameters 3,482, FLOPs ";
     assert!(text.contains(same) && text.contains(", model ViT 1 block, 1 head, width 16\n"), "{text}");
-    assert!(text.ends_with("\nleft out\n  runs/notes: not a run: it has no manifest.json\n"), "{text}");
+    assert!(text.ends_with("\nleft out\n  runs/notes: not a run folder: manifest.json is missing\n"), "{text}");
 
     let json: Value =
         serde_json::from_str(&said(folder, &["compare", "runs", "--json", "--each", "--sort=lr"])).unwrap();
@@ -70,7 +70,10 @@ fn real_runs_are_compared_in_every_format() {
     let csv = String::from_utf8(output.stdout).unwrap();
     assert!(csv.starts_with("run,n,seeds,model,train.lr,train.seed,parameters,flops_forward,seconds,"), "{csv}");
     assert_eq!(csv.lines().count(), 3);
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "left out: runs/notes: not a run: it has no manifest.json\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "left out: runs/notes: not a run folder: manifest.json is missing\n"
+    );
     let markdown = said(folder, &["compare", "runs/low", "--format=markdown"]);
     assert!(markdown.starts_with("| run | model | parameters | FLOPs |"), "{markdown}");
 }
@@ -187,7 +190,7 @@ fn incomparable_runs_are_refused_with_the_reason() {
     fs::create_dir_all(folder.join("runs/a")).unwrap();
     assert_eq!(
         refused(&["compare", "runs/a", "runs/b"]),
-        "runs/a: not a run: it has no manifest.json\n\
+        "runs/a: not a run folder: manifest.json is missing\n\
          runs/b: no such folder\n\
          error: none of 2 folders is a run that can be compared\n\
          hint: name folders that `vitreous train` made, such as runs/*\n"

@@ -42,12 +42,10 @@ fn digits_train_and_evaluate_and_test_evaluations_are_counted() {
     assert!(lines[lines.len() - 2].starts_with("test of digits, 4,000 images; weights best of d (step "), "{text}");
     assert!(lines[lines.len() - 1].starts_with("loss ") && lines[lines.len() - 1].contains(", top-1 "), "{text}");
 
+    // The same weights and images again give the same result: that is not a second look.
     let output = vitreous(folder, &["evaluate", "runs/d", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let expected = "written to runs/d/evaluation/test\n\
-                    note: the test split was evaluated 2 times: results that guided a choice cannot also test it\n";
-    assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
-    assert_eq!(report["test_evaluations"], 2);
+    assert_eq!((crate::common::text(&output.stderr).as_str(), &report["test_evaluations"]), ("", &1.into()));
     assert_eq!((&report["split"], &report["images"]), (&"test".into(), &4000.into()));
     let rows = report["confusion"]["rows"].as_array().expect("rows");
     let right: u64 = (0..10).map(|class| rows[class][class].as_u64().expect("a count")).sum();
@@ -73,8 +71,14 @@ fn digits_train_and_evaluate_and_test_evaluations_are_counted() {
     // The validation split may be evaluated as often as one likes.
     let report = json(folder, &["evaluate", "runs/d", "--split", "val", "--weights", "last"]);
     assert_eq!((&report["split"], &report["weights"]), (&"validation".into(), &"last".into()));
-    let manifest = manifest(folder, "d");
-    assert_eq!(manifest["test_evaluations"], 2);
+    assert_eq!(manifest(folder, "d")["test_evaluations"], 1);
+    said(folder, &["train", "--resume=d", "--max-steps=31"]);
+    let output = vitreous(folder, &["evaluate", "d", "--weights=last"]);
+    let expected = "written to runs/d/evaluation/test-last\n\
+                    note: the test split was evaluated 2 times, each time with other weights, images or options: an \
+                    accuracy that guided a choice between them is too high on average\n";
+    assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+    assert_eq!(manifest(folder, "d")["test_evaluations"], 2);
 
     let kept = folder.join("runs/d/evaluation/test");
     let predictions = fs::read_to_string(kept.join("predictions.csv")).unwrap();
@@ -123,7 +127,7 @@ fn classes_are_matched_by_name_not_by_folder_order() {
     let kept = fs::read_to_string(folder.join("runs/colors/evaluation/test/predictions.csv")).unwrap();
     assert_eq!(kept.lines().count(), 16);
     let again = json(folder, &["evaluate", "runs/colors", "--data", "./colors/"]);
-    assert_eq!(again["test_evaluations"], 2, "another name for the run's own data");
+    assert_eq!(again["test_evaluations"], 1, "another name for the run's own data");
     let absolute = folder.join("colors");
     said(folder, &["evaluate", "runs/colors", "--split=val", "--data", absolute.to_str().unwrap()]);
     assert!(folder.join("runs/colors/evaluation/val/report.json").exists(), "a way to the run's own data");
@@ -201,7 +205,9 @@ fn other_data_is_evaluated_on_the_classes_of_the_run() {
     pictures(folder, "colors", &COLORS, 11);
     let small = ["--img-size=8", "--set=model.embed_dim=16", "--set=model.depth=1", "--max-steps=1"];
     let train = ["train", "--data=colors", "--classes=red,blue", "--batch-size=5", "--set=model.patch_size=4"];
-    said(folder, &[train.as_slice(), &small].concat());
+    // Without a validation split, nothing is left to evaluate it on.
+    let trained = said(folder, &[train.as_slice(), &small, &["--val-fraction=0"]].concat());
+    assert!(trained.ends_with("in runs/colors\nnext: vitreous predict IMAGE --run runs/colors\n"), "{trained}");
     pictures(folder, "others/train", &COLORS, 2);
     pictures(folder, "others/test", &COLORS, 7);
     let report = json(folder, &["evaluate", "runs/colors", "--data=others"]);
@@ -231,8 +237,9 @@ fn changed_images_and_missing_splits_are_reported() {
     fs::remove_dir_all(folder.join("colors/test")).unwrap();
     let expected = format!("note: colors has no test split: evaluated on the validation split\n{note}{written}");
     assert_eq!(stderr(&["evaluate", "runs/colors"]), expected);
-    let missing = refused(folder, &["evaluate", "runs/colors", "--split=test"]);
-    assert_eq!(missing.lines().next(), Some("error: colors has no test split (looked for colors/test)"));
+    let missing = "error: colors has no test split (looked for colors/test)\n\
+                   hint: add colors/test, use --split val, or --split train\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/colors", "--split=test"]), missing);
     assert_eq!(manifest(folder, "colors")["test_evaluations"], 0);
 }
 
@@ -251,14 +258,11 @@ fn images_of_any_size_are_predicted_and_bad_ones_named() {
 
     let output = vitreous(folder, &["predict", "a.png", "b.png", "c.png", "--run=runs/colors", "--json"]);
     assert_eq!(output.status.code(), Some(2));
-    // With --json, errors are JSON too, one per line.
-    let whats = String::from_utf8_lossy(&output.stderr)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .map(|error| error["error"]["what"].as_str().expect("text").to_string())
-        .collect::<Vec<_>>();
+    // With --json, stderr has one object, of which the errors of the images are a part.
+    let error = &serde_json::from_slice::<Value>(&output.stderr).expect("one JSON object")["error"];
     let bad = "the image cannot be decoded: not a JPEG, PNG, WebP or BMP file (b.png)";
-    assert_eq!(whats, [bad, "1 of 3 images have no prediction"]);
+    assert_eq!(error["what"], "1 of 3 images have no prediction");
+    assert_eq!((&error["causes"][0]["of"], &error["causes"][0]["what"]), (&"b.png".into(), &bad.into()));
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let first =
         |place: usize| (&answer["predictions"][place]["image"], &answer["predictions"][place]["top"][0]["class"]);
@@ -376,6 +380,28 @@ fn missing_best_weights_are_reported_and_last_ones_can_be_chosen() {
     assert_eq!(said_of(["runs/colors", "a.png", "--top=1"]), said_of(["a.png", "--run=runs/colors", "--top=1"]));
     let none = refused(folder, &["predict", "a.png"]);
     assert_eq!(none, "error: no run given\nhint: use vitreous predict IMAGE --run RUN\n");
+    fs::create_dir(folder.join("runs/other")).unwrap();
+    fs::copy(folder.join("runs/colors/manifest.json"), folder.join("runs/other/manifest.json")).unwrap();
+    let two = "error: two models are given: other and runs/colors\nhint: leave one of them out\n";
+    assert_eq!(refused(folder, &["predict", "other", "a.png", "--run=colors"]), two);
+    // A folder of images with the name of a run does not hide it, and another run of the name is mentioned.
+    assert_eq!(json(folder, &["evaluate", "colors", "--weights=last", "--split=val"])["run"], "colors");
+    fs::copy(folder.join("runs/colors/manifest.json"), folder.join("colors/manifest.json")).unwrap();
+    let output = vitreous(folder, &["evaluate", "colors", "--weights=last", "--split=val"]);
+    let note = "note: runs/colors is used; ./colors is a run too\n";
+    assert!(crate::common::text(&output.stderr).starts_with(note), "{output:?}");
+    fs::remove_file(folder.join("runs/colors/weights/last.safetensors")).unwrap();
+    let lost = "error: the best weights of the run are missing (runs/colors/weights/best.safetensors)\n\
+                hint: restore the file, or train the model again\n";
+    assert_eq!(refused(folder, &["evaluate", "runs/colors"]), lost);
+    // Killed before its first weights.
+    let mut early = manifest(folder, "colors");
+    (early["status"], early["results"]) = ("running".into(), Value::Null);
+    fs::write(folder.join("runs/colors/manifest.json"), early.to_string()).unwrap();
+    let early = "error: the run has no weights/last.safetensors (runs/colors)\n\
+                 hint: the run ended before its first weights were saved: continue it with vitreous train --resume \
+                 runs/colors\n";
+    assert_eq!(refused(folder, &["predict", "runs/colors", "a.png"]), early);
 }
 
 #[test]
@@ -385,11 +411,11 @@ fn folders_without_a_run_or_the_chosen_weights_are_refused() {
     let threads = refused(folder, &["evaluate", "runs/none", "--threads", "99999"]);
     assert!(threads.contains("invalid number: use 0 to 1024"), "{threads}");
     let no_run = "error: no such folder (runs/none)\n\
-                  hint: give a folder that `vitreous train` made, such as runs/digits\n";
+                  hint: list the runs with vitreous runs\n";
     assert_eq!(refused(folder, &["evaluate", "runs/none"]), no_run);
     assert_eq!(refused(folder, &["predict", "a.png", "--run", "runs/none"]), no_run);
     let weights = "error: a run has no weights `bst` (--weights)\nhint: did you mean best?\n";
-    assert_eq!(refused(folder, &["predict", "a.png", "--run", "r", "--weights", "bst"]), weights);
+    assert_eq!(refused(folder, &["predict", "a.png", "--run", "./r", "--weights", "bst"]), weights);
     let absent = refused(folder, &["predict", "a.png", "--weights", "none.safetensors"]);
     assert_eq!(absent, "error: cannot read the weights: no such file or folder (none.safetensors)\n");
     fs::write(folder.join("cut.safetensors"), [9, 0, 0]).unwrap();
@@ -406,7 +432,8 @@ fn folders_without_a_run_or_the_chosen_weights_are_refused() {
     let best = "error: the run has no weights/best.safetensors (runs/d)\nhint: use --weights last\n";
     assert_eq!(refused(folder, &["evaluate", "runs/d", "--weights=best"]), best);
     let validation = refused(folder, &["evaluate", "runs/d", "--split=val"]);
-    assert!(validation.starts_with("error: digits has no validation split\n"), "{validation}");
+    let expected = "error: digits has no validation split\nhint: use --split test, or --split train\n";
+    assert_eq!(validation, expected);
     // Of several splits, all are looked for before one is evaluated and counted.
     assert_eq!(refused(folder, &["evaluate", "runs/d", "--split=test,val"]), validation);
     assert_eq!(manifest(folder, "d")["test_evaluations"], 0);

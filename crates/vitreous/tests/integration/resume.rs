@@ -211,7 +211,7 @@ fn signals_and_the_time_limit_end_a_run_with_a_checkpoint() {
     let arguments = [&SMALL[..], &["--name=long", "--epochs=2000", "--set=model.depth=1", "--max-time=2s"]].concat();
     let clock = Instant::now();
     let [stdout, _] = ends(&folder, 124, &arguments);
-    assert!(stdout.starts_with("stopped after step ") && stdout.contains(" (--max-time); "), "{stdout}");
+    assert!(stdout.starts_with("stopped after step ") && stdout.contains(" (time limit); "), "{stdout}");
     assert!(clock.elapsed() < Duration::from_millis(2500), "{:?}", clock.elapsed());
     assert_eq!(folder.manifest("long")["status"], "max-time");
 }
@@ -248,7 +248,7 @@ fn a_killed_run_resumes_from_its_last_checkpoint_and_truncates_later_records() {
     // A run that lost its checkpoints is not restarted: that would delete its records.
     fs::remove_dir_all(folder.path("runs/long/state")).unwrap();
     let [_, stderr] = ends(&folder, 2, &["train", "--resume=runs/long", "--max-steps=401"]);
-    let expected = "error: the run has no checkpoint to resume from, though it had taken 400 steps (runs/long)\n";
+    let expected = "error: the checkpoints of the run were removed: it cannot be trained further (runs/long)\n";
     assert!(stderr.starts_with(expected), "{stderr}");
     // A run killed before its first checkpoint restarts, and removes temporary files.
     let mut manifest = folder.manifest("long");
@@ -283,7 +283,8 @@ fn resume_auto_starts_resumes_and_finishes() {
     ends(&folder, 0, &auto(&[]));
     let before = folder.text("runs/a/manifest.json");
     let [stdout, stderr] = ends(&folder, 0, &auto(&[]));
-    assert!(stderr.contains("runs/a is done: nothing is left to train"), "{stderr}");
+    let note = "runs/a: nothing is left to train, all epochs are done (3); to continue it, use a larger --epochs\n";
+    assert!(stderr.contains(note), "{stderr}");
     assert!(stdout.contains("config, records and weights are in runs/a\n"), "{stdout}");
     assert_eq!(folder.text("runs/a/manifest.json"), before);
     ends(&folder, 0, &[&SMALL[..], &["--name=whole", "--set=model.depth=1"]].concat());

@@ -46,12 +46,14 @@ fn a_grid_over_seeds_runs_once_and_is_reported() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let grid = ["--set-each=train.lr=1e-3,1e-5", "--seeds=42,7", "--evaluate=train", "--name=g", "--json"];
+    let output = swept(folder, &grid[..4]);
+    let note = "note: the warm-up takes the whole run, 1 epoch\n";
+    assert_eq!(text(&output.stderr).matches(note).count(), 1, "of four runs");
     let output = swept(folder, &grid);
+    assert_eq!(text(&output.stderr), "", "with --json, stderr is for an error");
     let found = rows(&output);
     assert_eq!(found.iter().map(|row| row["run"].as_str().unwrap()).collect::<Vec<_>>(), ["lr=1e-3", "lr=1e-5"]);
     assert!(found.iter().all(|row| row["seeds"] == serde_json::json!([42, 7]) && row["test_acc"].is_null()));
-    let note = "note: the warm-up takes the whole run, 1 epoch\n";
-    assert_eq!(text(&output.stderr).matches(note).count(), 1, "of four runs");
     assert!(found.iter().all(|row| row["train_acc_measured"] == true && row["val_acc"]["n"] == 2));
     for run in ["lr=1e-3", "lr=1e-3_seed=7", "lr=1e-5", "lr=1e-5_seed=7"] {
         let manifest = manifest(folder, &format!("g/{run}"));
@@ -69,9 +71,10 @@ fn a_grid_over_seeds_runs_once_and_is_reported() {
     // Once more: nothing is trained or measured again, and a further seed alone is added.
     let started = |run: &str| manifest(folder, run)["results"]["seconds"].clone();
     let before = started("g/lr=1e-5");
-    let output =
-        swept(folder, &["--set-each=train.lr=1e-3,1e-5", "--seeds=42,7,3", "--evaluate=train", "--name=g", "--json"]);
+    let more = ["--set-each=train.lr=1e-3,1e-5", "--seeds=42,7,3", "--evaluate=train", "--name=g", "--json"];
+    let output = swept(folder, &more[..4]);
     assert!(text(&output.stderr).starts_with("sweep g: 6 runs, 4 of them done before, "), "{}", text(&output.stderr));
+    let output = swept(folder, &more);
     assert_eq!((started("g/lr=1e-5"), &manifest(folder, "g/lr=1e-5")["test_evaluations"]), (before, &0.into()));
     assert!(rows(&output).iter().all(|row| row["val_acc"]["n"] == 3));
 }
@@ -125,10 +128,13 @@ fn stopped_runs_resume_and_other_folders_are_left_alone() {
     let listed = text(&swept(folder, &[&grid[..], &["--list", "--json"]].concat()).stdout);
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
     let second = serde_json::json!({"run": "lr=1e-4", "state": "to resume", "changes": {"train.lr": 1e-4}});
-    assert_eq!((listed.as_array().map(Vec::len), &listed[1]), (Some(3), &second));
-    let output = swept(folder, &grid);
+    assert_eq!((listed["runs"].as_array().map(Vec::len), &listed["runs"][1]), (Some(3), &second));
+    // What may differ in a run that resumes is recorded.
+    let output = swept(folder, &[&grid[..], &["--log-interval=7"]].concat());
     assert!(text(&output.stderr).starts_with("sweep g: 3 runs, 1 of them done before, "), "{}", text(&output.stderr));
     assert!(weights("lr=1e-4") == first && manifest(folder, "g/lr=1e-5")["status"] == "finished");
+    let resumed = &manifest(folder, "g/lr=1e-4")["resumed"][0]["changes"];
+    assert_eq!(*resumed, serde_json::json!(["train.log_interval 100, now 7"]));
     // Killed when nothing but the folder was made, or the claim on it.
     for (run, claim) in [("lr=1e-4", false), ("lr=1e-5", true)] {
         let run = folder.join("runs/g").join(run);

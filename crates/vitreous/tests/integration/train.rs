@@ -76,7 +76,7 @@ fn without_arguments_digits_are_trained_under_a_fresh_name() {
         let output = folder.run(&["--max-steps", "5"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let stdout = String::from_utf8(output.stdout).unwrap();
-        assert!(stdout.starts_with("stopped after step 5 (max_steps); "), "{stdout}");
+        assert!(stdout.starts_with("stopped after step 5 (step limit); "), "{stdout}");
         assert!(stdout.contains(&format!("next: vitreous evaluate runs/{run}\n")), "{stdout}");
         let files = [
             ".lock",
@@ -305,7 +305,7 @@ fn the_next_steps_can_be_pasted() {
 }
 
 #[test]
-fn quiet_prints_only_errors_to_stderr() {
+fn quiet_prints_only_errors_to_stderr_and_verbose_prints_details() {
     let folder = Folder::new();
     let run = |args: &[&str]| crate::common::text(&crate::common::vitreous(folder.root(), args).stderr);
     assert_eq!(run(&["train", "-q", "--max-steps=1", "--epochs=1"]), "");
@@ -313,6 +313,23 @@ fn quiet_prints_only_errors_to_stderr() {
     assert_eq!(run(&["train", "-q", "--max-steps=2", "--set=train.log_interval=1"]), "");
     let error = run(&["train", "--quiet", "--lr=0"]);
     assert_eq!(error, "error: lr 0 is not above 0 (--lr, [train])\nhint: use --lr 0.001\n");
+    // With --json, a program reads stderr: it gets an error as one object, or nothing.
+    assert_eq!(run(&["train", "--json", "--max-steps=1", "--epochs=1"]), "");
+    let details = run(&[&["train", "-v", "--epochs=1", "--name=details"], &SMALL[..]].concat());
+    for start in [
+        "config: preset digits\n",
+        "config: train.epochs 16, now 1 (--epochs)\n",
+        "digits: listed and checked in ",
+        "digits: 257 images loaded in ",
+        "  training 0.",
+        "runs/details/weights/last.safetensors: ",
+    ] {
+        assert!(details.contains(start), "{start} in {details}");
+    }
+    let lines = details.lines().filter(|line| line.contains(", instruction set ") || line.contains(", validation 0."));
+    assert_eq!(lines.count(), 2, "{details}");
+    let details = run(&["evaluate", "details", "-v"]);
+    assert!(details.contains("weights of epoch 1, step 8\ndigits: 4,000 test images loaded in "), "{details}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{Folder, json, refused, said};
+use crate::common::{Folder, json, refused, said, vitreous};
 
 /// A training of a second at most.
 const SMALL: [&str; 6] = [
@@ -43,6 +43,14 @@ fn verify_threads_compares_runs() {
     assert!(above.ends_with("equal, and so are results, metrics and ledger"), "{text}");
     let hash = tensors.strip_prefix("SHA-256 of the tensors alone: ").unwrap();
     assert!(hash.len() == 64 && hash != hashes[0], "{text}");
+    // A training that fails says why.
+    let diverges = [&["verify", "threads", "--counts=1", "--lr=1e38", "--warmup-epochs=0"], &SMALL[..]].concat();
+    let output = vitreous(folder.root(), &diverges);
+    let error = crate::common::text(&output.stderr);
+    assert!(
+        error.starts_with("error: run threads-1 has failed: the loss is ") && error.contains(" at step "),
+        "{error}"
+    );
     let error = refused(folder.root(), &["verify", "threads", "--counts=1,0"]);
     assert!(error.starts_with("error: counts 0 is not between 1 and 1024 (--counts)\n"), "{error}");
 }
