@@ -336,9 +336,9 @@ mod system {
         pub fn names(&self, inside: &str) -> io::Result<Vec<String>> {
             let mut names = Vec::new();
             for entry in Dir::new(self.open_at(name_of(inside), OFlags::DIRECTORY | OFlags::RDONLY)?)? {
-                let name = entry?.file_name().to_string_lossy().into_owned();
-                if name != "." && name != ".." {
-                    names.push(name);
+                match entry?.file_name().to_str() {
+                    Ok(name) if name != "." && name != ".." => names.push(name.to_string()),
+                    _ => {}
                 }
             }
             Ok(names)
@@ -415,7 +415,8 @@ mod system {
 
         pub fn names(&self, inside: &str) -> io::Result<Vec<String>> {
             let entries = fs::read_dir(self.0.join(inside))?;
-            entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+            let names: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.file_name().into_string().ok())).collect();
+            Ok(names?.into_iter().flatten().collect())
         }
 
         pub fn sync(&self, _: &str) -> io::Result<()> {

@@ -212,8 +212,11 @@ mod tests {
         assert!(matches!(remove_checkpoints(&at), Err(RecordError::NoWeights { .. })));
         fs::write(at.join("weights/last.safetensors"), "").unwrap();
         fs::write(at.join(STATE).join("notes.txt"), "mine").unwrap();
+        // A checkpoint's names are Unicode.
+        let odd = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff.json");
+        fs::write(at.join(STATE).join::<&std::ffi::OsStr>(odd), "mine").unwrap();
         assert_eq!(remove_checkpoints(&at), Ok(16));
-        assert_eq!(fs::read_dir(at.join(STATE)).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(at.join(STATE)).unwrap().count(), 2);
         // A link to a folder elsewhere is refused.
         let other = folder.path().join("other");
         fs::rename(at.join(STATE), &other).unwrap();
