@@ -7,6 +7,9 @@ use crate::text::{markdown, padded, visible, width};
 /// Blanks between two columns.
 const GAP: usize = 2;
 
+/// The program's name: the words behind it are a command, which is copied to a shell.
+const PROGRAM: &str = "vitreous";
+
 /// Narrowest column whose cells are wrapped, unless all its cells are narrower.
 const WRAPPED_MIN: usize = 20;
 
@@ -35,8 +38,10 @@ pub fn table(rows: &[impl AsRef<[String]>], align: &[Align], columns: Option<usi
     let least: Vec<usize> = (0..align.len())
         .map(|at| match align[at] {
             Align::Wrap => {
-                let words = cells.iter().flat_map(|row| row[at].split(' ')).map(width);
-                natural[at].min(WRAPPED_MIN).max(words.max().unwrap_or(0))
+                let words = cells.iter().flat_map(|row| words(&row[at])).map(|word| width(&word)).max();
+                // One word that is too long does not widen the other rows.
+                let most = columns.saturating_sub(natural[0] + GAP);
+                natural[at].min(WRAPPED_MIN).max(words.unwrap_or(0).min(most))
             }
             _ => natural[at],
         })
@@ -53,6 +58,12 @@ pub fn table(rows: &[impl AsRef<[String]>], align: &[Align], columns: Option<usi
     }
     let text = |chosen: &Vec<usize>| {
         let mut widths = least.clone();
+        // With nothing else to move to another block, any text is wrapped.
+        if let [first, second] = chosen[..]
+            && align[second] == Align::Left
+        {
+            widths[second] = natural[second].min(columns.saturating_sub(natural[first] + GAP));
+        }
         let mut left = columns.saturating_sub(needed(chosen));
         for &at in chosen.iter().filter(|&&at| align[at] == Align::Wrap) {
             let more = left.min(natural[at] - least[at]);
@@ -71,8 +82,8 @@ fn block(cells: &[Vec<String>], align: &[Align], chosen: &[usize], widths: &[usi
         let lines: Vec<Vec<String>> = chosen
             .iter()
             .map(|&at| match align[at] {
-                Align::Wrap => wrap(&row[at], widths[at], 0),
-                _ => vec![row[at].clone()],
+                Align::Right => vec![row[at].clone()],
+                Align::Left | Align::Wrap => wrap(&row[at], widths[at], 0),
             })
             .collect();
         for number in 0..lines.iter().map(Vec::len).max().unwrap_or(0) {
@@ -107,21 +118,39 @@ pub fn paragraph(sentence: &str, columns: Option<usize>, indent: usize) -> Strin
     }
 }
 
-/// Breaks a text between words into lines of so many columns, the later ones indented; a word that is longer than a line
-/// has one of its own.
+/// Breaks a text between words into lines of so many columns, the later ones indented; a word or command that is longer
+/// than a line has one of its own, which a terminal copies as one.
 fn wrap(text: &str, columns: usize, indent: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
+    for word in words(text) {
         match lines.last_mut() {
-            Some(last) if width(last) + 1 + width(word) <= columns => {
+            Some(last) if width(last) + 1 + width(&word) <= columns => {
                 last.push(' ');
-                last.push_str(word);
+                last.push_str(&word);
             }
-            Some(_) => lines.push(" ".repeat(indent) + word),
-            None => lines.push(word.to_string()),
+            Some(_) => lines.push(" ".repeat(indent) + &word),
+            None => lines.push(word),
         }
     }
     lines
+}
+
+/// The words of a text; a command, which starts with the program's name and ends with punctuation, is one.
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut is_command = false;
+    for word in text.split(' ') {
+        match words.last_mut().filter(|_| is_command) {
+            Some(command) => {
+                command.push(' ');
+                command.push_str(word);
+            }
+            None => words.push(word.to_string()),
+        }
+        let is_start = word.trim_start_matches(['`', '(']) == PROGRAM;
+        is_command = (is_command || is_start) && !word.ends_with(['`', ',', ';', ':', ')', '?', '.']);
+    }
+    words
 }
 
 #[cfg(test)]
@@ -204,5 +233,24 @@ deep  0.5  13 s
         assert_eq!(paragraph(note, Some(43), 6), format!("{note}\n"));
         assert_eq!(paragraph("a/path/without/blanks is long", Some(7), 2), "a/path/without/blanks\n  is\n  long\n");
         assert_eq!(paragraph("new\nline", None, 0), "new\\nline\n");
+    }
+
+    #[test]
+    fn a_command_is_never_broken() {
+        let note = "not saved; save them with vitreous evaluate runs/a --split val, then go on";
+        let expected = "not saved; save them with\nvitreous evaluate runs/a --split val,\nthen go on\n";
+        assert_eq!(paragraph(note, Some(36), 0), expected);
+        assert_eq!(paragraph(note, Some(20), 0).lines().nth(2), Some("vitreous evaluate runs/a --split val,"));
+        let quoted = paragraph("`vitreous models` lists them, `vitreous presets --filter cnn` too", Some(30), 0);
+        assert_eq!(quoted, "`vitreous models` lists them,\n`vitreous presets --filter cnn`\ntoo\n");
+        let rows =
+            rows(&[["sweep", "purpose", "command"], ["e1", "both positions", "vitreous sweep e1 --data-dir DIR"]]);
+        let text = table(&rows, &[Align::Left, Align::Wrap, Align::Wrap], Some(40));
+        assert!(text.ends_with("\n\nsweep  command\ne1     vitreous sweep e1 --data-dir DIR\n"), "{text}");
+        // A long word widens its own row only.
+        let rows =
+            self::rows(&[["sum", "0123456789012345678901234567890123456789"], ["note", "some words to wrap here"]]);
+        let expected = "sum   0123456789012345678901234567890123456789\nnote  some words to wrap\n      here\n";
+        assert_eq!(table(&rows, &[Align::Left, Align::Wrap], Some(26)), expected);
     }
 }

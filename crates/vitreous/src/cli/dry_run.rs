@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::advice::Context;
 use super::progress::seconds_in_all;
-use super::screen::{Align, sentence, table};
+use super::screen::{Align, indented, sentence, table};
 use super::{CliError, json, show};
 use crate::advice::Verb;
 use crate::data::{Duplicates, Problem};
@@ -127,13 +127,14 @@ fn text(report: &Report) -> String {
 pub fn problems_text(problems: &[Problem], duplicates: &Duplicates, context: &Context) -> String {
     let mut text = "problems\n".to_string();
     for Problem { what, fix } in problems {
-        text.push_str(&(line!("  {what}") + &line!("    fix: {}", context.render(fix, None))));
+        let fix = format!("    fix: {}", context.render(fix, None));
+        text.push_str(&(indented(&format!("  {what}"), 2) + &indented(&fix, 9)));
     }
     if !duplicates.places.is_empty() {
         text.push_str("\nduplicate images\n");
         for copies in duplicates.places.iter().take(COPIES_SHOWN) {
             let names: Vec<String> = copies.iter().map(|at| format!("{} ({})", at.image, at.class)).collect();
-            text.push_str(&line!("  {}", names.join(", ")));
+            text.push_str(&indented(&format!("  {}", names.join(", ")), 4));
         }
         if duplicates.places.len() > COPIES_SHOWN {
             let more = numbers::count((duplicates.places.len() - COPIES_SHOWN) as u64);

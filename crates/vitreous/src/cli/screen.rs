@@ -47,7 +47,12 @@ pub fn table(rows: &[impl AsRef<[String]>], align: &[Align]) -> String {
 
 /// A sentence for stdout, in as many lines as it needs there.
 pub fn sentence(text: &str) -> String {
-    layout::paragraph(text, stdout_columns().map(|columns| columns.min(SENTENCE_MAX)), 0)
+    indented(text, 0)
+}
+
+/// As [`sentence`]; its lines after the first are indented by so many blanks.
+pub fn indented(text: &str, indent: usize) -> String {
+    layout::paragraph(text, stdout_columns().map(|columns| columns.min(SENTENCE_MAX)), indent)
 }
 
 /// A message for stderr; its lines are indented after a label such as `note: ` or `error: `.

@@ -6,14 +6,14 @@ use serde::Serialize;
 use vitreous_engine::{Memory, training_memory};
 
 use super::presets::preset_of;
-use super::screen::stdout_columns;
+use super::screen::{indented, stdout_columns};
 use super::settings::{SettingsArgs, as_written, image_facts, set_flag};
 use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
 use crate::config::model::ImageFacts;
 use crate::models;
-use crate::models::summary::{Summary, summarise};
+use crate::models::summary::{FOOT, Summary, summarise};
 use crate::numbers;
 use crate::record::Run;
 use crate::train::{optimizer, threads};
@@ -83,7 +83,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     let table = summary.table(stdout_columns());
     // The number of parameters stays the last thing to be read.
     let (layers, parameters) = table.trim_end().rsplit_once('\n').unwrap_or(("", &table));
-    show(&format!("{layers}\n{}\n{parameters}\n", memory_line(&memory, batch_size, threads)))
+    show(&format!("{layers}\n{}{parameters}\n", memory_line(&memory, batch_size, threads)))
 }
 
 fn config(args: &Args) -> Result<ResolvedConfig, CliError> {
@@ -120,10 +120,12 @@ fn memory_line(memory: &Memory, batch_size: usize, threads: usize) -> String {
         ("activations", memory.activations),
     ];
     let parts: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {}", numbers::bytes(*bytes))).collect();
-    format!(
-        "training memory  {} for steps of {} images on {threads} threads:\n                 {}",
+    let text = format!(
+        "training memory  {} for steps of {} images on {}: {}",
         numbers::bytes(memory.total()),
         numbers::count(batch_size as u64),
+        numbers::counted(threads, "thread"),
         parts.join(", ")
-    )
+    );
+    indented(&text, FOOT)
 }

@@ -3,15 +3,16 @@
 //! They are counted on the graphs that run. An operation of the backward pass belongs to the layer whose gradient it
 //! computes; a parameter that several layers use is counted with the first.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 use vitreous_engine::graph::ParameterKind;
 use vitreous_engine::{autodiff, ops};
 
 use super::Model;
-use crate::layout::{Align, table};
+use crate::layout::{Align, paragraph, table};
 use crate::numbers;
+
+/// Columns before the values below a table of layers.
+pub const FOOT: usize = 17;
 
 /// A model's layers and their totals.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -112,9 +113,8 @@ impl Summary {
         let mut text = table(&rows, &[left, left, left, right, right, right], columns);
         text.push('\n');
         let (forward, backward) = (numbers::flops(self.flops_forward), numbers::flops(self.flops_backward));
-        writeln!(text, "for one image    {forward} forward, {backward} backward").expect("a string takes all");
-        writeln!(text, "total parameters {}", numbers::count(self.params)).expect("a string takes all");
-        text
+        text + &paragraph(&format!("for one image    {forward} forward, {backward} backward"), columns, FOOT)
+            + &format!("total parameters {}\n", numbers::count(self.params))
     }
 }
 
