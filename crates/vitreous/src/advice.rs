@@ -327,9 +327,12 @@ impl Suggestion {
     /// Writes the suggestion; `word` writes keys, arguments and commands, and returns nothing where there is no way to
     /// write one. A way with such a part is left out, unless all are: then [`plain`] writes them.
     pub fn render(&self, word: impl Fn(&Part) -> Option<String>) -> String {
+        self.render_some(word).or_else(|| self.render_some(plain)).unwrap_or_default()
+    }
+
+    /// As [`Suggestion::render`], but returns nothing where all ways are left out.
+    pub fn render_some(&self, word: impl Fn(&Part) -> Option<String>) -> Option<String> {
         let ways: Vec<_> = self.ways.iter().filter_map(|way| written(way, &word)).collect();
-        let ways =
-            if ways.is_empty() { self.ways.iter().filter_map(|way| written(way, plain)).collect() } else { ways };
         let mut out = String::new();
         for (at, (starts_with_use, text)) in ways.iter().enumerate() {
             match at {
@@ -342,7 +345,7 @@ impl Suggestion {
             }
             out.push_str(text);
         }
-        out
+        (!ways.is_empty()).then_some(out)
     }
 
     fn part(mut self, part: Part) -> Self {

@@ -47,10 +47,12 @@ impl Context {
         suggestion.render(|part| self.word(part, place))
     }
 
-    /// Writes a note.
+    /// Writes a note, without a suggestion that needs flags which the command lacks.
     pub fn note(&self, note: &Note) -> String {
-        match &note.suggestion {
-            Some(suggestion) => format!("{}; {}", note.what, self.render(suggestion, None)),
+        let suggestion =
+            note.suggestion.as_ref().and_then(|suggestion| suggestion.render_some(|part| self.word(part, None)));
+        match suggestion {
+            Some(suggestion) => format!("{}; {suggestion}", note.what),
             None => note.what.clone(),
         }
     }
@@ -258,6 +260,13 @@ mod tests {
         assert_eq!(text(&["train"]), "use a smaller --batch-size, fewer --threads, or end other programs");
         assert_eq!(text(&["evaluate"]), "use fewer --threads, or end other programs");
         assert_eq!(text(&["predict"]), "end other programs");
+    }
+
+    #[test]
+    fn a_note_has_no_flags_of_other_commands() {
+        let note = Note::new("2 more settings differ").suggest(Suggestion::new().with(Argument::Format, "csv"));
+        let [compare, sweep] = [Verb::Compare, Verb::Sweep].map(|verb| Context::of(verb, false).note(&note));
+        assert_eq!([compare, sweep], ["2 more settings differ; use --format csv", "2 more settings differ"]);
     }
 
     #[test]

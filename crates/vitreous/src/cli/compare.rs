@@ -98,12 +98,12 @@ pub fn run(args: Args) -> Result<(), CliError> {
     if let Some(key) = args.sort.or(best_first) {
         comparison.sort(&key, args.reverse)?;
     }
-    print(&comparison, format)
+    print(&comparison, format, Verb::Compare)
 }
 
-/// Prints a comparison; what the format cannot contain goes to stderr.
-pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
-    let context = Context::of(Verb::Compare, false);
+/// Prints a comparison for a verb; what the format cannot contain goes to stderr.
+pub fn print(comparison: &Comparison, format: Format, verb: Verb) -> Result<(), CliError> {
+    let context = Context::of(verb, false);
     let written = |note: &Note| context.note(note);
     match format {
         Format::Json => show(&json(comparison)),
@@ -123,23 +123,25 @@ pub fn print(comparison: &Comparison, format: Format) -> Result<(), CliError> {
             show(&text)
         }
         Format::Terminal => {
-            let sheet = Sheet::for_screen(comparison);
-            let (rows, align) = sheet.table();
-            let mut text = table(&rows, &align);
-            if !sheet.notes.is_empty() {
-                text.push('\n');
-                sheet.notes.iter().for_each(|note| text.push_str(&sentence(&written(note))));
+            let Sheet { lead, sections, notes } = Sheet::for_screen(comparison);
+            let list = |notes: &[Note]| notes.iter().map(|note| sentence(&written(note))).collect::<String>();
+            let mut parts: Vec<String> = lead.map(sentence).into_iter().collect();
+            for section in sections {
+                let (rows, align) = section.table();
+                let title = section.title.map_or_else(String::new, |title| sentence(&title));
+                parts.push(title + &table(&rows, &align) + &list(&section.notes));
+                if let Some(verdicts) = section.verdicts {
+                    let (rows, align) = verdicts.table();
+                    parts.push(sentence(&verdicts.title) + &table(rows, align) + &list(&verdicts.notes));
+                }
             }
-            if let Some(verdicts) = sheet.verdicts {
-                let (rows, align) = verdicts.table();
-                text.push_str(&format!("\n{}{}\n", sentence(&verdicts.title), table(&rows, &align)));
-                verdicts.notes.iter().for_each(|note| text.push_str(&sentence(&written(note))));
-            }
+            parts.push(list(&notes));
             if !comparison.left_out.is_empty() {
-                text.push_str("\nleft out\n");
-                comparison.left_out.iter().for_each(|left| text.push_str(&sentence(&format!("  {}", line(left)))));
+                let left = comparison.left_out.iter().map(|left| sentence(&format!("  {}", line(left))));
+                parts.push(format!("left out\n{}", left.collect::<String>()));
             }
-            show(&text)
+            parts.retain(|part| !part.is_empty());
+            show(&parts.join("\n"))
         }
     }
 }

@@ -11,11 +11,11 @@ use serde::Serialize;
 use super::advice::Context;
 use super::compare::{Format, print};
 use super::evaluate::SplitArg;
-use super::flags::Flags;
+use super::flags::{self, Flags};
 use super::progress::TrainProgress;
 use super::reading::{Bar, watched};
 use super::screen::{Align, table};
-use super::settings::SettingsArgs;
+use super::settings::{SettingsArgs, shell_word};
 use super::train::{INTERRUPTED, base, command, watch_signals};
 use super::{CliError, json, show};
 use crate::advice::Verb;
@@ -70,6 +70,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let (file, name) = sweep_file(&args)?;
+    refuse_ignored(&args, &file)?;
     let options = SweepOptions {
         name: name.clone(),
         out: args.out.clone(),
@@ -112,11 +113,15 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         Ended::Stopped => return interrupted("all", "evaluates the winner"),
         Ended::Nothing => {}
         Ended::Compared(end) => {
-            print(&end.comparison, if args.json { Format::Json } else { Format::Terminal })?;
+            print(&end.comparison, if args.json { Format::Json } else { Format::Terminal }, Verb::Sweep)?;
             if let Some(earlier) = end.earlier {
                 say!("note: the earlier analysis differs and was moved to {}", earlier.display());
             }
             say!("{} describes the effect of each change and how the settings were ranked", end.analysis.display());
+            say!(
+                "compare the runs again, also as CSV or by test accuracy: vitreous compare {}",
+                shell_word(claimed.sweep().folder())
+            );
         }
     }
     match failed.len() {
@@ -152,6 +157,28 @@ fn sweep_file(args: &Args) -> Result<(SweepFile, String), CliError> {
         file.run.iter_mut().for_each(|run| run.seeds.clear());
     }
     Ok((file, args.name.clone().unwrap_or(name)))
+}
+
+/// Refuses a flag whose key every run of the sweep sets itself.
+fn refuse_ignored(args: &Args, file: &SweepFile) -> Result<(), CliError> {
+    let key_of = |assignment: &String| assignment.split('=').next().unwrap_or_default().trim().to_string();
+    let mut given: Vec<(String, String)> =
+        args.flags.values().map(|(key, _, flag)| (key.to_string(), flag.to_string())).collect();
+    given.extend(args.settings.set.iter().map(key_of).map(|key| (key.clone(), format!("--set {key}"))));
+    for (key, value) in [("data.name", &args.settings.data), ("data.classes", &args.settings.classes)] {
+        given.extend(value.iter().map(|_| (key.to_string(), format!("--{}", flags::of_key(key).unwrap_or_default()))));
+    }
+    let variations = file.expand()?;
+    for (key, flag) in given {
+        let has_seeds = |variation: &Variation| key == "train.seed" && !variation.seeds.is_empty();
+        let sets_it = |variation: &Variation| variation.set.iter().map(key_of).any(|set| set == key);
+        if variations.iter().all(|variation| sets_it(variation) || has_seeds(variation)) {
+            let error = format!("every run of the sweep sets {key} itself, so {flag} would have no effect");
+            let instead = if key == "train.seed" { "--seeds".to_string() } else { format!("--set-each {key}=...") };
+            return Err(CliError::user(error, Some(format!("leave out {flag}, or give its value with {instead}"))));
+        }
+    }
+    Ok(())
 }
 
 /// The config from which a setting starts: its preset and file, then the flags.

@@ -1,6 +1,7 @@
 //! Rows of a comparison: a run each, or all runs that differ only in the seed.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -23,16 +24,25 @@ pub struct Comparison {
     pub keys: Vec<String>,
     /// What is compared.
     pub rows: Vec<Row>,
+    /// The rows on the same data are a group, which is ranked by itself; the group of most rows comes first.
+    pub groups: Vec<Group>,
     /// The accuracy that decides.
     pub ranked_by: Measure,
-    /// The row that the others are compared with; absent before that is chosen.
+    /// Folders that are not.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// The rows whose accuracies are of the same images.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Group {
+    /// The data in words, as in [`Row::data`].
+    pub data: String,
+    /// The row that the others are compared with; absent before that is chosen, and where there are no others.
     pub against: Option<String>,
-    /// Of how many rows on the same data that one was chosen as the best; absent where it was named beforehand.
+    /// Of how many rows that one was chosen as the best; absent where it was named beforehand.
     pub best_of: Option<usize>,
     /// Comparisons for which the differences' p values are adjusted.
     pub comparisons: Option<usize>,
-    /// Folders that are not.
-    pub left_out: Vec<LeftOut>,
 }
 
 /// One run, or several that differ only in the seed. Accuracies are fractions of 1.
@@ -41,6 +51,8 @@ pub struct Row {
     /// The run's name, or what the names of several have in common; no other row has it.
     #[serde(rename = "run")]
     pub name: String,
+    /// The data that its accuracy is of, in words: `digits`, or `digits, classes even`. Rows of a group have the same.
+    pub data: String,
     /// The runs' folders.
     #[serde(serialize_with = "crate::text::lossy_each")]
     pub folders: Vec<PathBuf>,
@@ -85,9 +97,12 @@ impl Comparison {
         tell_images_apart(&mut runs);
         tell_beams_apart(&mut runs);
         let mut keys = differing(&runs.iter().map(|run| &run.settings).collect::<Vec<_>>());
+        let mut data = data_of(&runs, &keys, ranked_by).into_iter();
+        let mut row_data: Vec<String> = Vec::new();
         let mut groups: Vec<Vec<RunFacts>> = Vec::new();
         let mut places: HashMap<_, Vec<usize>> = HashMap::new();
         for run in runs {
+            let data = data.next().expect("each run has its data");
             // Only the keys that differ can distinguish runs.
             let own: String = keys.iter().map(|key| format!("{:?}\n", run.settings.get(key))).collect();
             let places = places.entry((own, run.fingerprint.clone())).or_default();
@@ -99,6 +114,7 @@ impl Comparison {
                 _ => {
                     places.push(groups.len());
                     groups.push(vec![run]);
+                    row_data.push(data);
                 }
             }
         }
@@ -110,13 +126,39 @@ impl Comparison {
                 run.settings.insert(SEED.to_string(), seed);
             }
         }
-        let rows = groups.iter().zip(names(&groups)).map(|(runs, name)| Row::new(runs, name, &keys)).collect();
-        Comparison { keys, rows, ranked_by, against: None, best_of: None, comparisons: None, left_out }
+        let named = groups.iter().zip(names(&groups).into_iter().zip(row_data));
+        let rows = named.map(|(runs, (name, data))| Row::new(runs, name, data, &keys)).collect();
+        Comparison::of_rows(keys, rows, ranked_by, left_out)
+    }
+
+    /// Groups rows by their data.
+    pub(super) fn of_rows(keys: Vec<String>, rows: Vec<Row>, ranked_by: Measure, left_out: Vec<LeftOut>) -> Comparison {
+        let mut groups: Vec<(usize, Group)> = Vec::new();
+        for row in &rows {
+            match groups.iter_mut().find(|(_, group)| group.data == row.data) {
+                Some((rows, _)) => *rows += 1,
+                None => groups.push((1, Group { data: row.data.clone(), ..Group::default() })),
+            }
+        }
+        groups.sort_by_key(|(rows, _)| Reverse(*rows));
+        let groups = groups.into_iter().map(|(_, group)| group).collect();
+        Comparison { keys, rows, groups, ranked_by, left_out }
+    }
+
+    /// The rows of a group, in order.
+    pub fn rows_of(&self, group: &Group) -> impl Iterator<Item = &Row> + Clone {
+        self.rows.iter().filter(|row| row.data == group.data)
+    }
+
+    /// The row that another one was compared with.
+    pub fn reference_of(&self, row: &Row) -> Option<&String> {
+        let group = self.groups.iter().find(|group| group.data == row.data)?;
+        row.difference.as_ref().and(group.against.as_ref())
     }
 }
 
 impl Row {
-    fn new(runs: &[RunFacts], name: String, keys: &[String]) -> Row {
+    fn new(runs: &[RunFacts], name: String, data: String, keys: &[String]) -> Row {
         let first = &runs[0];
         let of =
             |value: &dyn Fn(&RunFacts) -> Option<f64>| Spread::of(&runs.iter().filter_map(value).collect::<Vec<_>>());
@@ -131,6 +173,7 @@ impl Row {
         let train_acc = of(&measured);
         Row {
             name,
+            data,
             folders: runs.iter().map(|run| run.folder.clone()).collect(),
             seeds: runs.iter().map(|run| run.seed).collect(),
             model: first.model.clone(),
@@ -168,24 +211,45 @@ fn name_apart(runs: &mut [RunFacts]) {
 
 /// Where runs with equal settings of their data have other images, their fingerprints become a setting.
 fn tell_images_apart(runs: &mut [RunFacts]) {
-    let of_data = |run: &RunFacts| -> String {
-        run.settings
-            .iter()
-            .filter(|(key, _)| key.starts_with("data.") && *key != "data.dir")
-            .map(|(key, value)| format!("{key}={value:?}\n"))
-            .collect()
-    };
-    let mut images = HashMap::new();
-    let others = runs.iter().any(|run| {
-        let first = images.entry(of_data(run)).or_insert_with(|| run.fingerprint.clone());
-        *first != run.fingerprint
-    });
-    if others {
+    if have_other_images(runs).contains(&true) {
         for run in runs {
-            let short: String = run.fingerprint.chars().take(8).collect();
-            run.settings.insert(IMAGES.to_string(), toml::Value::String(short));
+            run.settings.insert(IMAGES.to_string(), toml::Value::String(short_fingerprint(run)));
         }
     }
+}
+
+/// Whether a run has other images than the first of those with equal settings of the data.
+fn have_other_images(runs: &[RunFacts]) -> Vec<bool> {
+    let mut images = HashMap::new();
+    let of_data = |run: &RunFacts| -> String {
+        let is_of_data = |key: &String| key.starts_with("data.") && key != "data.dir" && key != IMAGES;
+        let settings = run.settings.iter().filter(|(key, _)| is_of_data(key));
+        settings.map(|(key, value)| format!("{key}={value:?}\n")).collect()
+    };
+    let is_other =
+        |run: &RunFacts| *images.entry(of_data(run)).or_insert_with(|| run.fingerprint.clone()) != run.fingerprint;
+    runs.iter().map(is_other).collect()
+}
+
+fn short_fingerprint(run: &RunFacts) -> String {
+    run.fingerprint.chars().take(8).collect()
+}
+
+/// The data of each run's accuracy, in words: the name, and where runs of that name have other data, what differs. Runs whose
+/// accuracies can be compared have the same words.
+fn data_of(runs: &[RunFacts], keys: &[String], by: Measure) -> Vec<String> {
+    let whole = |(run, is_other): (&RunFacts, bool)| {
+        let data = by.data(&run.settings, keys);
+        if is_other { format!("{data}, images {}", short_fingerprint(run)) } else { data }
+    };
+    let whole: Vec<String> = runs.iter().zip(have_other_images(runs)).map(whole).collect();
+    let names: Vec<String> = runs.iter().map(|run| by.data(&run.settings, &[])).collect();
+    let mut of_name: HashMap<&String, BTreeSet<&String>> = HashMap::new();
+    for (name, whole) in names.iter().zip(&whole) {
+        of_name.entry(name).or_default().insert(whole);
+    }
+    let short = |(name, whole): (&String, &String)| if of_name[name].len() > 1 { whole.clone() } else { name.clone() };
+    names.iter().zip(&whole).map(short).collect()
 }
 
 /// Where readers were tested by different beams, these become a setting.
@@ -357,6 +421,45 @@ mod tests {
         let comparison = Comparison::new(read(&folders, Measure::Test).0, Vec::new(), true, Measure::Test);
         assert_eq!((comparison.rows.len(), &comparison.keys), (2, &vec!["data.fingerprint".to_string()]));
         assert_eq!(comparison.rows[1].settings["data.fingerprint"], toml::Value::String("01234567".to_string()));
+        assert_eq!(groups(&comparison), [("digits", 1), ("digits, images 01234567", 1)]);
+    }
+
+    /// The data of each group, and its number of rows.
+    fn groups(comparison: &Comparison) -> Vec<(&str, usize)> {
+        let group = |group: &'_ Group| comparison.rows_of(group).count();
+        comparison.groups.iter().map(|one| (one.data.as_str(), group(one))).collect()
+    }
+
+    #[test]
+    fn rows_on_other_data_are_a_group_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = [
+            ("a", "photos/", "lr = 0.5", ""),
+            ("b", "digits", "", ""),
+            ("c", "./photos", "", ""),
+            ("d", "./mnist", "", ""),
+            ("e", "mnist", "", ""),
+            ("f", "digits", "", "val_fraction = 0.25"),
+            ("g", "photos", "", "classes = \"even\""),
+        ];
+        let folders: Vec<PathBuf> = runs.iter().map(|(name, ..)| folder.path().join(name)).collect();
+        for ((_, data, train, more), at) in runs.iter().zip(&folders) {
+            write_run(at, &format!("[data]\nname = \"{data}\"\n{more}\n[train]\n{train}\n"), |_| ());
+        }
+        let compared = |by| Comparison::new(read(&folders, by).0, Vec::new(), true, by);
+        let expected = [
+            ("photos, all classes, val_fraction 0.1", 2),
+            ("digits, all classes, val_fraction 0.1", 1),
+            // A user's folder that has the name of a known data set.
+            ("./mnist", 1),
+            ("mnist", 1),
+            ("digits, all classes, val_fraction 0.25", 1),
+            ("photos, classes even, val_fraction 0.1", 1),
+        ];
+        assert_eq!(groups(&compared(Measure::Validation)), expected);
+        // The fraction decides nothing about the test split.
+        let tested = compared(Measure::Test);
+        assert_eq!(groups(&tested)[..2], [("photos, all classes", 2), ("digits", 2)]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Finds the rows whose accuracy differs from that of the best row, or of a named row, by more than noise.
+//! Finds the rows whose accuracy differs by more than noise from that of the best row on the same data, or of a named row.
 //!
 //! Rows with several seeds are compared by the variation between seeds; two single runs by their predictions for the
 //! same images, which `evaluate` has saved. Predictions are read for few rows, so a thousand runs take less than a
 //! second.
 
 use std::cell::LazyCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -116,40 +116,55 @@ impl Explain for AgainstError {
 /// The row that others are held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Against<'a> {
-    /// The best by the accuracy that decides, on the data of most rows.
+    /// The best of each group by the accuracy that decides.
     Best,
-    /// The row of this run's name or folder, which was chosen as the best by the same accuracies.
+    /// In its group the row of this run's name or folder, which was chosen as the best by the same accuracies.
     Chosen(&'a str),
-    /// The row of this name, or of a run of this name or folder, whatever it reaches.
+    /// In its group the row of this name, or of a run of this name or folder, whatever it reaches.
     Named(&'a str),
 }
 
 impl Comparison {
-    /// Holds the accuracies of all rows against that of one.
+    /// Compares the accuracies of each group with that of one of its rows.
     ///
     /// # Errors
     /// When no row is called so, or its accuracy is not known.
     pub fn hold_against(&mut self, against: Against) -> Result<(), AgainstError> {
         let by = self.ranked_by;
-        let reference = match against {
-            Against::Best => self.best(),
+        let named = match against {
+            Against::Best => None,
             Against::Chosen(name) | Against::Named(name) => Some(self.named(name)?),
         };
-        let Some(reference) = reference else { return Ok(()) };
-        let mean = |row: &Row| by.of(row).map(|spread| spread.mean);
-        let Some(best) = mean(&self.rows[reference]) else {
-            let Row { name, has_validation, .. } = &self.rows[reference];
+        if let Some(Row { name, has_validation, .. }) =
+            named.map(|at| &self.rows[at]).filter(|row| by.of(row).is_none())
+        {
             return Err(AgainstError::NotEvaluated { name: name.clone(), by, has_validation: *has_validation });
-        };
-        let images = by.images(&self.rows[reference].settings);
-        let others =
-            self.rows.iter().enumerate().filter(|(at, row)| *at != reference && by.images(&row.settings) == images);
-        let mut others: Vec<(usize, f64)> = others.filter_map(|(at, row)| Some((at, mean(row)? - best))).collect();
+        }
+        for group in 0..self.groups.len() {
+            let is_named = matches!(against, Against::Named(_));
+            let own = named.filter(|&at| self.rows[at].data == self.groups[group].data);
+            self.hold_group(group, own, own.is_some() && is_named);
+        }
+        Ok(())
+    }
+
+    /// Compares a group with a row, or with its best one; `is_named` if that row was not chosen as the best.
+    fn hold_group(&mut self, group: usize, own: Option<usize>, is_named: bool) {
+        let by = self.ranked_by;
+        let data = &self.groups[group].data;
+        let rows = self.rows.iter().enumerate().filter(|(_, row)| row.data == *data);
+        let known: Vec<(usize, f64)> = rows.filter_map(|(at, row)| Some((at, by.of(row)?.mean))).collect();
+        // Of equal ones the first.
+        let best = known.iter().rev().max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| *at);
+        let Some(reference) = own.or(best) else { return };
+        let best = known.iter().find(|(at, _)| *at == reference).map_or(0.0, |(_, mean)| *mean);
+        let others = known.iter().filter(|(at, _)| *at != reference);
+        let mut others: Vec<(usize, f64)> = others.map(|(at, mean)| (*at, mean - best)).collect();
         if others.is_empty() {
-            return Ok(());
+            return;
         }
         others.sort_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
-        let best_of = (!matches!(against, Against::Named(_))).then_some(others.len() + 1);
+        let best_of = (!is_named).then_some(others.len() + 1);
         let comparisons = best_of.map_or(others.len(), pairs);
         others.truncate(ROWS_MAX);
         let answers = LazyCell::new(|| outcomes(&self.rows[reference], by));
@@ -161,23 +176,9 @@ impl Comparison {
             let within_noise = p_adjusted.map(|p| p >= LEVEL);
             self.rows[at].difference = Some(RowDifference { mean, within_noise, p_adjusted, basis });
         }
-        self.against = Some(self.rows[reference].name.clone());
-        (self.best_of, self.comparisons) = (best_of, Some(comparisons));
-        Ok(())
-    }
-
-    /// The best row on the data of most rows; of equal ones the first.
-    fn best(&self) -> Option<usize> {
-        let by = self.ranked_by;
-        let known = self.rows.iter().enumerate().filter_map(|(at, row)| Some((at, by.of(row)?.mean, row)));
-        let known: Vec<(usize, f64, String)> =
-            known.map(|(at, mean, row)| (at, mean, format!("{:?}", by.images(&row.settings)))).collect();
-        let mut rows = HashMap::new();
-        known.iter().for_each(|(_, _, images)| *rows.entry(images).or_insert(0) += 1);
-        let best = known.iter().rev().max_by(|(_, mean, images), (_, other, others)| {
-            rows[images].cmp(&rows[others]).then(mean.total_cmp(other))
-        });
-        best.map(|(at, ..)| *at)
+        let against = Some(self.rows[reference].name.clone());
+        let group = &mut self.groups[group];
+        (group.against, group.best_of, group.comparisons) = (against, best_of, Some(comparisons));
     }
 
     /// The row of a name, or of a run of this name or folder.
@@ -314,6 +315,10 @@ mod tests {
         comparison.hold_against(against.map_or(Against::Best, Against::Named)).map(|()| comparison)
     }
 
+    fn verdicts(comparison: &Comparison) -> Verdicts {
+        Verdicts::new(comparison, &comparison.groups[0]).unwrap()
+    }
+
     fn reason(row: &Row) -> &str {
         match &row.difference.as_ref().unwrap().basis {
             Basis::Unknown { reason } => &reason.what,
@@ -332,14 +337,15 @@ mod tests {
         ];
         let folders = write(folder.path(), &runs);
         let comparison = compared(&folders, None).unwrap();
-        assert_eq!(comparison.against.as_deref(), Some("best"));
+        assert_eq!(comparison.groups[0].against.as_deref(), Some("best"));
         let [low, best, near, unknown] = &comparison.rows[..] else { panic!("four rows") };
         assert_eq!((&best.difference, &unknown.difference), (&None, &None));
         let difference = low.difference.as_ref().unwrap();
         // None of five throws of a coin is heads: 2 * 0 + 1/32.
         let basis = Basis::SameImages { p: 0.03125, images: 6, only_own_right: 0, only_other_right: 5 };
         // The best of three is in one of three pairs with each other: by Holm 3 * 0.03125, then 2 * 0.25.
-        assert_eq!((comparison.best_of, comparison.comparisons), (Some(3), Some(3)));
+        let of = |comparison: &Comparison| (comparison.groups[0].best_of, comparison.groups[0].comparisons);
+        assert_eq!(of(&comparison), (Some(3), Some(3)));
         assert_eq!((difference.p_adjusted, difference.within_noise), (Some(0.09375), Some(true)));
         assert_eq!(difference.basis, basis);
         assert!((difference.mean + 5.0 / 6.0).abs() < 1e-12);
@@ -347,11 +353,11 @@ mod tests {
         assert_eq!((difference.p_adjusted, difference.basis.p()), (Some(0.5), Some(0.25)));
         let two = compared(&folders[..2], None).unwrap();
         let alone = two.rows[0].difference.as_ref().unwrap();
-        assert_eq!((alone.p_adjusted, alone.within_noise, two.comparisons), (Some(0.03125), Some(false), Some(1)));
+        assert_eq!((alone.p_adjusted, alone.within_noise, of(&two).1), (Some(0.03125), Some(false), Some(1)));
 
         // One that was named is held against each other row, two here.
         let named = compared(&folders, Some("near")).unwrap();
-        assert_eq!((named.best_of, named.comparisons), (None, Some(2)));
+        assert_eq!(of(&named), (None, Some(2)));
         let basis = &named.rows[0].difference.as_ref().unwrap().basis;
         assert!(matches!(basis, Basis::SameImages { only_own_right: 1, only_other_right: 4, .. }), "{basis:?}");
         assert!(named.rows[1].difference.as_ref().unwrap().mean > 0.3);
@@ -399,10 +405,9 @@ mod tests {
             tested("digits-4", "lr = 0.5", 1, "dddddd"),
         ];
         let comparison = compared(&write(folder.path(), &runs), None).unwrap();
-        let Verdicts { title, rows, notes } = Verdicts::new(&comparison).unwrap();
+        let Verdicts { title, rows, .. } = verdicts(&comparison);
         assert!(title.starts_with("test accuracy against the best, digits-2 and 1 more: 100.00 "), "{title}");
-        assert_eq!((rows.len(), rows[0][0].as_str()), (1, "digits-4"));
-        assert_eq!(notes.last().unwrap().what, "1 more row is measured on other data: compare these by themselves");
+        assert_eq!((rows.len(), rows[1][0].as_str()), (2, "digits-4"));
     }
 
     #[test]
@@ -410,7 +415,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let runs = [tested("best", "lr = 0.5", 1, "cccddd"), tested("near", "lr = 0.25", 1, "dccddd")];
         let folders = write(folder.path(), &runs);
-        let missing = "near: the answers of its best weights are not saved";
+        let missing = "near: the predictions of its best weights are not saved";
         let others = "near and best were measured on other images";
         let told = |expected: &str| {
             let comparison = compared(&folders, None).unwrap();
@@ -423,7 +428,7 @@ mod tests {
         told(others);
         keep(&folders[1], "dccddd", "last", "ab");
         told(missing);
-        let notes = Verdicts::new(&compared(&folders, None).unwrap()).unwrap().notes;
+        let notes = verdicts(&compared(&folders, None).unwrap()).notes;
         let expected = format!("save them with evaluate {} split = \"test\"", folders[1].display());
         assert_eq!(notes[0].suggestion.as_ref().unwrap().to_string(), expected);
         keep(&folders[1], "ddcddd", "best", "ab");
@@ -456,15 +461,22 @@ mod tests {
             tested("b", "lr = 0.5", 1, "dddddd"),
             tested("b_seed=2", "lr = 0.5", 2, "dddddc"),
         ];
-        let comparison = compared(&write(folder.path(), &runs), None).unwrap();
-        assert_eq!(comparison.against.as_deref(), Some("a"));
-        let held: Vec<&str> =
-            comparison.rows.iter().filter(|row| row.difference.is_some()).map(|row| &*row.name).collect();
-        assert_eq!(held, ["b"]);
-        let Verdicts { title, mut notes, .. } = Verdicts::new(&comparison).unwrap();
-        assert!(title.starts_with("test accuracy against the best, a: "), "{title}");
-        let note = notes.pop().unwrap();
-        assert_eq!(note.what, "2 more rows are measured on other data: compare these by themselves");
+        let folders = write(folder.path(), &runs);
+        let held = |against: Option<&str>| {
+            let comparison = compared(&folders, against).unwrap();
+            let held = comparison.rows.iter().filter(|row| row.difference.is_some());
+            let held: Vec<String> = held.map(|row| row.name.clone()).collect();
+            let groups = comparison.groups.into_iter().map(|group| (group.data, group.against, group.best_of));
+            (held, groups.collect::<Vec<_>>())
+        };
+        let best = |against: &str| Some(against.to_string());
+        let [digits, photos, some] = ["digits, all classes", "photos", "digits, classes [1, 2]"].map(str::to_string);
+        let alone = [(photos, None, None), (some, None, None)];
+        let groups = |first| [vec![first], alone.to_vec()].concat();
+        assert_eq!(held(None), (vec!["b".to_string()], groups((digits.clone(), best("a"), Some(2)))));
+        // The one that is named is compared with its own group only.
+        assert_eq!(held(Some("b")), (vec!["a".to_string()], groups((digits.clone(), best("b"), None))));
+        assert_eq!(held(Some("photos")), (vec!["b".to_string()], groups((digits, best("a"), Some(2)))));
     }
 
     #[test]
@@ -500,6 +512,10 @@ mod tests {
         assert_eq!(refused("bset").hint().unwrap(), "did you mean `best`?");
         assert_eq!(refused("elephant").hint().unwrap(), "name one of the runs that are compared");
         assert_eq!(refused("other").to_string(), "the test accuracy of other was not measured");
-        assert_eq!(compared(&folders, None).unwrap().against, None, "there is nothing to hold against the best");
+        assert_eq!(
+            compared(&folders, None).unwrap().groups[0].against,
+            None,
+            "there is nothing to hold against the best"
+        );
     }
 }

@@ -17,12 +17,12 @@ mod spread;
 mod testing;
 mod verdicts;
 
-pub use comparison::{Comparison, Row};
+pub use comparison::{Comparison, Group, Row};
 pub use differences::{Against, AgainstError, Basis, RowDifference};
 pub use measure::Measure;
 pub use noise::{Difference, LEVEL, SeedSpread, holm, pairs};
 pub use read::{LeftOut, RunFacts, TrainAccuracy, folders, read};
-pub use sheet::{Column, Sheet};
+pub use sheet::{Column, Section, Sheet};
 pub use sort::{SortError, SortKey};
 pub use spread::Spread;
 pub use verdicts::{Verdicts, probability};

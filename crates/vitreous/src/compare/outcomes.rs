@@ -56,7 +56,7 @@ impl Outcomes {
         kept.find_map(read).ok_or_else(|| {
             let evaluate = Command::new(Verb::Evaluate).operand(run).with(Argument::Split, by.flag());
             let suggestion = Suggestion::new().text("save them with").run(evaluate);
-            Note::new(format!("the answers of its {weights} weights are not saved")).suggest(suggestion)
+            Note::new(format!("the predictions of its {weights} weights are not saved")).suggest(suggestion)
         })
     }
 

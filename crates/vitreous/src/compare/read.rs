@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Measure;
 use crate::config::difference::{FlatConfig, SEED, flat_config};
 use crate::data::SplitName;
+use crate::data_sets;
 use crate::evaluate::Accuracy;
 use crate::record::{InsteadOfRun, Manifest, RecordError, Results, Run, Status, Weights, is_run};
 
@@ -120,6 +121,9 @@ fn facts(folder: &Path, by: Measure) -> Result<RunFacts, String> {
         format!("its config is not one of this version: {error}; version {} wrote it", manifest.version)
     })?;
     settings.remove(SEED);
+    if let Some(toml::Value::String(name)) = settings.get_mut("data.name") {
+        *name = data_name(name);
+    }
     let tested = manifest.evaluation(SplitName::Test).map(|found| found.weights);
     let validated = validated(manifest, results);
     let weights = match by {
@@ -156,6 +160,15 @@ fn facts(folder: &Path, by: Measure) -> Result<RunFacts, String> {
         has_validation: manifest.data.validation > 0,
         beam: test.and_then(|test| test.beam),
     })
+}
+
+/// The name of a data set, or of a folder in its shortest form: `photos` for `./photos/`.
+fn data_name(name: &str) -> String {
+    let plain = Path::new(name).components().collect::<PathBuf>().display().to_string();
+    match plain.strip_prefix("./").filter(|inside| data_sets::data_set(inside).is_none()) {
+        Some(inside) => inside.to_string(),
+        None => plain,
+    }
 }
 
 /// The weights whose validation accuracy is known: the best where training chose them by it, else those that `evaluate`

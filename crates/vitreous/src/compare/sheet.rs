@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use toml::Value;
 
-use super::{Comparison, Measure, Row, Spread, Verdicts};
+use super::verdicts::meanings;
+use super::{Comparison, Group, Measure, Row, Spread, Verdicts};
 use crate::advice::{Argument, Command, Note, Suggestion, Verb};
 use crate::config::difference::shown;
 use crate::csv;
@@ -25,6 +26,9 @@ pub const CELL_MAX: usize = 36;
 /// Longest number of a setting, in characters.
 const DIGITS_MAX: usize = 8;
 
+/// What a screen leaves out of accuracies over seeds.
+const RANGE: &str = " (least to largest)";
+
 /// One column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
@@ -37,6 +41,19 @@ pub struct Column {
 /// A comparison as people read it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sheet {
+    /// Why there are several groups, if there are.
+    pub lead: Option<&'static str>,
+    /// The groups of rows.
+    pub sections: Vec<Section>,
+    /// What the columns and the verdicts mean, and how to measure what is missing.
+    pub notes: Vec<Note>,
+}
+
+/// Rows on the same data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Section {
+    /// The data; absent if all rows are on the same.
+    pub title: Option<String>,
     /// The columns.
     pub columns: Vec<Column>,
     /// Cells, row by row.
@@ -50,8 +67,56 @@ pub struct Sheet {
 impl Sheet {
     /// Puts a comparison into cells.
     pub fn new(comparison: &Comparison) -> Sheet {
-        let Comparison { keys, rows, .. } = comparison;
-        let several = rows.iter().any(|row| row.seeds.len() > 1);
+        let Comparison { rows, groups, .. } = comparison;
+        let sections = groups.iter().map(|group| Section::new(comparison, group)).collect();
+        let mut all: Vec<Note> = Vec::new();
+        for note in groups.iter().flat_map(|group| notes(comparison, &comparison.rows_of(group).collect::<Vec<_>>())) {
+            // Groups have the same notes, each with its own run as the example.
+            if !all.iter().any(|other| other.what == note.what) {
+                all.push(note);
+            }
+        }
+        let weights: BTreeSet<Weights> = rows.iter().filter_map(|row| row.weights).collect();
+        if let (Some(weights), 1) = (weights.first(), weights.len()) {
+            all.insert(0, Note::new(format!("val acc and test acc are those of the {weights} weights")));
+        }
+        all.extend(meanings(comparison));
+        let lead = "accuracies on different data cannot be compared: each data set is ranked by itself";
+        Sheet { lead: (groups.len() > 1).then_some(lead), sections, notes: all }
+    }
+
+    /// Puts a comparison into cells for a screen: accuracies and settings come first, columns that are the same in all rows
+    /// become a note, and accuracies over seeds have no range. Markdown, CSV and JSON have everything.
+    pub fn for_screen(comparison: &Comparison) -> Sheet {
+        let Sheet { lead, sections, mut notes } = Sheet::new(comparison);
+        notes.iter_mut().for_each(|note| note.what = note.what.replace(RANGE, ""));
+        let sections = sections.into_iter().map(|section| section.for_screen(comparison.ranked_by)).collect();
+        Sheet { lead, sections, notes }
+    }
+
+    /// Writes Markdown tables with their notes below; `note` writes a note.
+    pub fn markdown(&self, note: impl Fn(&Note) -> String) -> String {
+        let list =
+            |notes: &[Note]| notes.iter().map(|each| format!("- {}\n", markdown(&note(each)))).collect::<String>();
+        let mut parts: Vec<String> = self.lead.iter().map(|lead| format!("{lead}\n")).collect();
+        for section in &self.sections {
+            parts.extend(section.title.iter().map(|title| format!("**{}**\n", markdown(title))));
+            let (rows, align) = section.table();
+            parts.extend([markdown_table(&rows, &align), list(&section.notes)]);
+            parts.extend(section.verdicts.iter().map(|verdicts| verdicts.markdown(&note)));
+        }
+        parts.push(list(&self.notes));
+        parts.retain(|part| !part.is_empty());
+        parts.join("\n")
+    }
+}
+
+impl Section {
+    fn new(comparison: &Comparison, group: &Group) -> Section {
+        let rows: Vec<&Row> = comparison.rows_of(group).collect();
+        let is_varied = |key: &&String| rows.iter().any(|row| row.settings.get(*key) != rows[0].settings.get(*key));
+        let keys: Vec<String> = comparison.keys.iter().filter(is_varied).cloned().collect();
+        let several = comparison.rows.iter().any(|row| row.seeds.len() > 1);
         let (own, further) = keys.split_at(keys.len().min(KEYS_MAX));
         let mut columns = vec![text("run")];
         columns.extend(several.then(|| number("seeds")));
@@ -60,13 +125,13 @@ impl Sheet {
             let values: Vec<_> = rows.iter().filter_map(|row| row.settings.get(key)).collect();
             values.iter().all(|value| value.is_integer() || value.is_float())
         };
-        columns.extend(own.iter().map(|key| Column { title: title(key, keys), is_number: numeric(key) }));
+        columns.extend(own.iter().map(|key| Column { title: title(key, &keys), is_number: numeric(key) }));
         columns.extend(["parameters", "FLOPs", "training time"].map(number));
-        let weights: BTreeSet<Weights> = rows.iter().filter_map(|row| row.weights).collect();
+        let weights: BTreeSet<Weights> = comparison.rows.iter().filter_map(|row| row.weights).collect();
         let mixed = weights.len() > 1;
         columns.extend(mixed.then(|| text("weights")));
         columns.extend(["train acc", "val acc", "test acc"].map(number));
-        let cells = |row: &Row| {
+        let cells = |row: &&Row| {
             let mut cells = vec![shortened(&row.name, CELL_MAX)];
             cells.extend(several.then(|| row.seeds.len().to_string()));
             cells.push(row.model.as_deref().map_or("-".to_string(), |model| shortened(model, CELL_MAX)));
@@ -82,23 +147,25 @@ impl Sheet {
             cells.push(accuracy(row.test_acc, row.seeds.len()));
             cells
         };
-        let mut notes = notes(comparison, further, several);
-        if let Some(weights) = weights.first().filter(|_| !mixed) {
-            notes.insert(0, Note::new(format!("val acc and test acc are those of the {weights} weights")));
+        let is_alone = comparison.groups.len() == 1;
+        Section {
+            title: (!is_alone).then(|| format!("data: {}", group.data)),
+            rows: rows.iter().map(cells).collect(),
+            columns,
+            notes: [why_unranked(comparison.ranked_by, &rows, is_alone), more_settings(further)]
+                .into_iter()
+                .flatten()
+                .collect(),
+            verdicts: Verdicts::new(comparison, group),
         }
-        let verdicts = Verdicts::new(comparison);
-        Sheet { columns, rows: rows.iter().map(cells).collect(), notes, verdicts }
     }
 
-    /// Puts a comparison into cells for a screen: accuracies and settings come first, columns that are the same in all rows
-    /// become a note, and accuracies over seeds have no range. Markdown, CSV and JSON have everything.
-    pub fn for_screen(comparison: &Comparison) -> Sheet {
-        let mut sheet = Sheet::new(comparison);
+    fn for_screen(self, ranked_by: Measure) -> Section {
         let place = |title: &str| match title {
             "run" => 0,
             "seeds" => 1,
-            "val acc" if comparison.ranked_by == Measure::Validation => 2,
-            "test acc" if comparison.ranked_by == Measure::Test => 2,
+            "val acc" if ranked_by == Measure::Validation => 2,
+            "test acc" if ranked_by == Measure::Test => 2,
             "val acc" | "test acc" => 3,
             "train acc" => 5,
             "training time" => 6,
@@ -108,17 +175,15 @@ impl Sheet {
             "model" => 10,
             _ => 4,
         };
-        let mut order: Vec<usize> = (0..sheet.columns.len()).collect();
-        order.sort_by_key(|&at| place(&sheet.columns[at].title));
-        let is_same = |at: &usize| {
-            place(&sheet.columns[*at].title) >= 8 && sheet.rows.iter().all(|row| row[*at] == sheet.rows[0][*at])
-        };
-        if sheet.rows.len() > 1 {
+        let Section { title, columns, rows, mut notes, verdicts } = self;
+        let mut order: Vec<usize> = (0..columns.len()).collect();
+        order.sort_by_key(|&at| place(&columns[at].title));
+        let is_same = |at: &usize| place(&columns[*at].title) >= 8 && rows.iter().all(|row| row[*at] == rows[0][*at]);
+        if rows.len() > 1 {
             let (same, own): (Vec<usize>, Vec<usize>) = order.into_iter().partition(is_same);
-            let same: Vec<String> =
-                same.iter().map(|&at| format!("{} {}", sheet.columns[at].title, sheet.rows[0][at])).collect();
+            let same: Vec<String> = same.iter().map(|&at| format!("{} {}", columns[at].title, rows[0][at])).collect();
             if !same.is_empty() {
-                sheet.notes.insert(0, Note::new(format!("the same in all rows: {}", same.join(", "))));
+                notes.insert(0, Note::new(format!("the same in all rows: {}", same.join(", "))));
             }
             order = own;
         }
@@ -127,11 +192,11 @@ impl Sheet {
             _ => cell.clone(),
         };
         let cell = |row: &Vec<String>, at: usize| {
-            if sheet.columns[at].title.ends_with(" acc") { without_range(&row[at]) } else { row[at].clone() }
+            if columns[at].title.ends_with(" acc") { without_range(&row[at]) } else { row[at].clone() }
         };
-        let rows = sheet.rows.iter().map(|row| order.iter().map(|&at| cell(row, at)).collect()).collect();
-        let columns = order.iter().map(|&at| sheet.columns[at].clone()).collect();
-        Sheet { columns, rows, ..sheet }
+        let rows = rows.iter().map(|row| order.iter().map(|&at| cell(row, at)).collect()).collect();
+        let columns = order.iter().map(|&at| columns[at].clone()).collect();
+        Section { title, columns, rows, notes, verdicts }
     }
 
     /// The titles, then the rows, and the alignment of their cells.
@@ -139,20 +204,6 @@ impl Sheet {
         let titles = self.columns.iter().map(|column| column.title.clone()).collect();
         let align = |column: &Column| if column.is_number { Align::Right } else { Align::Left };
         ([vec![titles], self.rows.clone()].concat(), self.columns.iter().map(align).collect())
-    }
-
-    /// Writes a Markdown table with its notes below; `note` writes a note.
-    pub fn markdown(&self, note: impl Fn(&Note) -> String) -> String {
-        let (rows, align) = self.table();
-        let mut text = markdown_table(&rows, &align);
-        if !self.notes.is_empty() {
-            text.push('\n');
-            self.notes.iter().for_each(|each| text.push_str(&format!("- {}\n", markdown(&note(each)))));
-        }
-        if let Some(verdicts) = &self.verdicts {
-            text.push_str(&format!("\n{}", verdicts.markdown(note)));
-        }
-        text
     }
 }
 
@@ -189,7 +240,7 @@ impl Comparison {
                 cells.extend([0, 1].map(|end| number(interval.map(|interval| interval[end]))));
             }
             let difference = row.difference.as_ref();
-            cells.push(difference.and(self.against.clone()).unwrap_or_default());
+            cells.push(self.reference_of(row).cloned().unwrap_or_default());
             cells.push(self.ranked_by.split().to_string());
             cells.push(number(difference.map(|difference| difference.mean)));
             cells.push(number(difference.and_then(|difference| difference.basis.p())));
@@ -262,15 +313,17 @@ pub fn evaluate(row: &Row) -> Command {
     row.folders.iter().take(1).fold(Command::new(Verb::Evaluate), |command, folder| command.operand(folder))
 }
 
-fn notes(comparison: &Comparison, further: &[String], several: bool) -> Vec<Note> {
-    let (rows, by) = (&comparison.rows, comparison.ranked_by);
+/// What some columns mean, and how to measure what is missing in some rows of a group.
+fn notes(comparison: &Comparison, rows: &[&Row]) -> Vec<Note> {
+    let by = comparison.ranked_by;
     let mut notes = Vec::new();
     if rows.iter().any(|row| row.flops_forward.is_some()) {
         notes.push(Note::new("FLOPs: forward pass of one image; a multiply-add is two"));
     }
-    if several {
-        let text = "runs that differ only in the seed are one row: mean ± standard deviation (least to largest)";
-        notes.push(Note::new(text));
+    if rows.iter().any(|row| row.seeds.len() > 1) {
+        notes.push(Note::new(format!(
+            "runs that differ only in the seed are one row: mean ± standard deviation{RANGE}"
+        )));
     }
     // A command for one of the rows is enough as an example.
     let split = |row: &Row, split: &str| {
@@ -278,13 +331,14 @@ fn notes(comparison: &Comparison, further: &[String], several: bool) -> Vec<Note
         Suggestion::new().text("measure it with").run(evaluate)
     };
     if let Some(row) = rows.iter().find(|row| row.train_acc.is_some() && !row.train_acc_measured) {
-        let text = "~ is the running mean of the last epoch, not the training accuracy of the weights";
+        let text = "~ is the mean over the last epoch's batches, while the weights changed, not the training accuracy of \
+                    the final weights";
         notes.push(Note::new(text).suggest(split(row, "train")));
     }
     if let Some(row) = rows.iter().find(|row| row.val_acc.is_none() && row.weights.is_some() && row.has_validation) {
         notes.push(Note::new("no validation accuracy of these weights (-)").suggest(split(row, "val")));
     }
-    let untested: Vec<&Row> = rows.iter().filter(|row| row.test_acc.is_none()).collect();
+    let untested: Vec<&Row> = rows.iter().copied().filter(|row| row.test_acc.is_none()).collect();
     let validation = |row: &Row| row.val_acc.map_or(f64::NEG_INFINITY, |spread| spread.mean);
     let no_test = Note::new("no test accuracy (-)");
     match (by, untested.first()) {
@@ -301,40 +355,53 @@ fn notes(comparison: &Comparison, further: &[String], several: bool) -> Vec<Note
         }
         _ => {}
     }
-    let is_known = |by: Measure| rows.iter().filter(|row| by.of(row).is_some()).count() > 1;
-    if by == Measure::Test && rows.len() > 1 && !is_known(by) {
-        notes.push(Note::new("nothing is ranked, because fewer than two rows have a test accuracy"));
-    }
-    if by == Measure::Validation && !is_known(by) && is_known(Measure::Test) {
-        let rank = Suggestion::new().with(Argument::By, "test").text("to rank by test accuracy");
-        let rank = rank.text(", which is then too high for the best row");
-        let text = "nothing is ranked, because fewer than two rows have a validation accuracy";
-        notes.push(Note::new(text).suggest(rank));
-    }
-    if !further.is_empty() {
-        let (named, others) = further.split_at(further.len().min(KEYS_NAMED));
-        let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
-        let verb = if further.len() == 1 { "differs" } else { "differ" };
-        let count = format!("{} {verb}", numbers::counted(further.len(), "more setting"));
-        let csv = Suggestion::new().with(Argument::Format, "csv").text("for all");
-        notes.push(Note::new(format!("{count}: {}{others}", named.join(", "))).suggest(csv));
-    }
     notes
+}
+
+/// Why nothing is ranked, if that is so. `is_alone`: there are no other groups.
+fn why_unranked(by: Measure, rows: &[&Row], is_alone: bool) -> Option<Note> {
+    let is_known = |by: Measure| rows.iter().filter(|row| by.of(row).is_some()).count() > 1;
+    if rows.len() < 2 {
+        return (!is_alone).then(|| Note::new("not ranked: no other row is on this data"));
+    }
+    if is_known(by) {
+        return None;
+    }
+    let unranked = Note::new(format!("nothing is ranked, because fewer than two rows have a {by}"));
+    match by {
+        Measure::Test => Some(unranked),
+        Measure::Validation if is_known(Measure::Test) => {
+            let rank = Suggestion::new().with(Argument::By, "test").text("to rank by test accuracy");
+            Some(unranked.suggest(rank.text(", which is then too high for the best row")))
+        }
+        Measure::Validation => None,
+    }
+}
+
+/// Names the settings without a column.
+fn more_settings(further: &[String]) -> Option<Note> {
+    let (named, others) = further.split_at(further.len().min(KEYS_NAMED));
+    let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    let verb = if further.len() == 1 { "differs" } else { "differ" };
+    let count = format!("{} {verb}", numbers::counted(further.len(), "more setting"));
+    let csv = Suggestion::new().with(Argument::Format, "csv").text("for all");
+    (!further.is_empty()).then(|| Note::new(format!("{count}: {}{others}", named.join(", "))).suggest(csv))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing;
+    use super::super::{Against, testing};
     use super::*;
     use std::path::PathBuf;
 
     fn row(name: &str, test: &[f64]) -> Row {
         Row {
             name: name.to_string(),
+            data: "photos".to_string(),
             folders: vec![PathBuf::from(name)],
             seeds: vec![1],
             model: Some("ViT 2 blocks, 3 heads, width 6".to_string()),
-            settings: [("train.lr".to_string(), Value::Float(0.5))].into_iter().collect(),
+            settings: [("train.lr".to_string(), Value::Float(if name == "a" { 0.5 } else { 0.25 }))].into(),
             parameters: 106_122,
             flops_forward: Some(2_500_000),
             seconds: Spread::of(&[75.0]),
@@ -355,21 +422,21 @@ mod tests {
         let several = Row { seeds: vec![1, 2], test_acc: Spread::of(&[0.25, 0.35]), ..row("a", &[]) };
         let deep = Row { parameters: 7, ..row("b", &[0.5]) };
         let comparison = comparison(vec![several, deep]);
-        let Sheet { columns, rows, notes, .. } = Sheet::for_screen(&comparison);
+        let Section { columns, rows, notes, .. } = section(Sheet::for_screen(&comparison));
         let titles: Vec<&str> = columns.iter().map(|column| column.title.as_str()).collect();
         assert_eq!(titles, ["run", "seeds", "test acc", "val acc", "lr", "train acc", "training time", "parameters"]);
         assert_eq!(rows[0][..4], ["a", "2", "30.00 ± 7.07 %", "37.50 % of 1 run"]);
         assert_eq!(notes[0].what, "the same in all rows: FLOPs 2.5 MFLOP, model ViT 2 blocks, 3 heads, width 6");
-        assert_eq!(Sheet::new(&comparison).columns.len(), 10, "Markdown has them all");
+        assert_eq!(section(Sheet::new(&comparison)).columns.len(), 10, "Markdown has them all");
         // Of one row all is shown.
-        assert_eq!(Sheet::for_screen(&self::comparison(vec![row("a", &[0.25])])).columns.len(), 9);
+        assert_eq!(section(Sheet::for_screen(&self::comparison(vec![row("a", &[0.25])]))).columns.len(), 8);
     }
 
     #[test]
     fn hints_name_only_splits_that_a_run_has_and_say_why_nothing_is_ranked() {
         let notes = |has_validation, ranked_by| {
             let row = Row { val_acc: None, has_validation, ..row("a", &[]) };
-            text(Sheet::new(&Comparison { ranked_by, ..comparison(vec![row.clone(), row]) }).notes).join("\n")
+            all_notes(&Comparison { ranked_by, ..comparison(vec![row.clone(), row]) }).join("\n")
         };
         assert!(notes(true, Measure::Validation).contains("measure it with evaluate a split = \"val\""));
         assert!(!notes(false, Measure::Validation).contains("val\""));
@@ -377,10 +444,18 @@ mod tests {
         assert!(notes(false, Measure::Test).contains(why) && !notes(false, Measure::Validation).contains(why));
     }
 
-    /// Notes with their suggestions.
-    fn text(notes: Vec<Note>) -> Vec<String> {
+    /// All notes with their suggestions.
+    fn all_notes(comparison: &Comparison) -> Vec<String> {
+        let Sheet { sections, notes, .. } = Sheet::new(comparison);
         let suggestion = |note: &Note| note.suggestion.as_ref().map_or(String::new(), |text| format!("; {text}"));
-        notes.iter().map(|note| format!("{note}{}", suggestion(note))).collect()
+        let all = sections.into_iter().flat_map(|section| section.notes).chain(notes);
+        all.map(|note| format!("{note}{}", suggestion(&note))).collect()
+    }
+
+    /// The only section.
+    fn section(mut sheet: Sheet) -> Section {
+        assert_eq!((sheet.sections.len(), sheet.lead), (1, None));
+        sheet.sections.remove(0)
     }
 
     fn comparison(rows: Vec<Row>) -> Comparison {
@@ -391,9 +466,9 @@ mod tests {
     fn a_row_of_one_run_has_plain_figures() {
         let sheet = Sheet::new(&comparison(vec![row("a|b", &[0.25])]));
         let expected = "\
-| run | model | lr | parameters | FLOPs | training time | train acc | val acc | test acc |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| a\\|b | ViT 2 blocks, 3 heads, width 6 | 0.5 | 106,122 | 2.5 MFLOP | 1 min 15 s | 50.00 % | 37.50 % | 25.00 % |
+| run | model | parameters | FLOPs | training time | train acc | val acc | test acc |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| a\\|b | ViT 2 blocks, 3 heads, width 6 | 106,122 | 2.5 MFLOP | 1 min 15 s | 50.00 % | 37.50 % | 25.00 % |
 
 - val acc and test acc are those of the best weights
 - FLOPs: forward pass of one image; a multiply-add is two
@@ -411,21 +486,25 @@ mod tests {
             ..row("a", &[0.25, 0.35])
         };
         let sheet = Sheet::new(&comparison(vec![several, row("b", &[])]));
-        assert_eq!(sheet.columns[1].title, "seeds");
+        let Section { columns, rows, .. } = section(sheet.clone());
+        assert_eq!(columns[1].title, "seeds");
         assert_eq!(
-            sheet.rows[0][6..],
+            rows[0][6..],
             ["1 min 15 s ± 7.07 s", "~50.00 % of 1 run", "-", "30.00 ± 7.07 % (25.00 to 35.00) of 2 runs"]
         );
-        assert_eq!((sheet.rows[1][1].as_str(), sheet.rows[1][9].as_str()), ("1", "-"));
+        assert_eq!((rows[1][1].as_str(), rows[1][9].as_str()), ("1", "-"));
         let starts = [
             "val acc and test acc are ",
             "FLOPs: ",
             "runs that differ only in the seed",
-            "~ is the running mean",
+            "~ is the mean over",
             "no validation accuracy of these weights (-)",
             "no test accuracy (-)",
-            "nothing is ranked, because fewer than two rows have a test accuracy",
         ];
+        assert_eq!(
+            sheet.sections[0].notes[0].what,
+            "nothing is ranked, because fewer than two rows have a test accuracy"
+        );
         assert_eq!(sheet.notes.len(), starts.len());
         assert!(sheet.notes.iter().zip(starts).all(|(note, start)| note.what.starts_with(start)), "{:?}", sheet.notes);
     }
@@ -433,8 +512,8 @@ mod tests {
     #[test]
     fn nobody_is_asked_to_test_what_was_not_chosen() {
         let notes = |rows: Vec<Row>, ranked_by| {
-            let notes = Sheet::new(&Comparison { ranked_by, ..comparison(rows) }).notes;
-            text(notes).into_iter().filter(|note| note.contains("test accuracy")).collect::<Vec<_>>()
+            let notes = all_notes(&Comparison { ranked_by, ..comparison(rows) });
+            notes.into_iter().filter(|note| note.contains("test accuracy")).collect::<Vec<_>>()
         };
         let (tested, untested) = (row("a", &[0.25]), row("b", &[]));
         let all =
@@ -445,7 +524,7 @@ mod tests {
         assert_eq!(notes(vec![tested.clone(), untested.clone()], Measure::Validation), [""; 0]);
         assert_eq!(notes(vec![untested.clone()], Measure::Validation), [plain]);
         let unranked = "nothing is ranked, because fewer than two rows have a test accuracy";
-        assert_eq!(notes(vec![tested.clone(), untested], Measure::Test), [plain, unranked]);
+        assert_eq!(notes(vec![tested.clone(), untested], Measure::Test), [unranked, plain]);
         // Rows without a validation split are ranked only where that is asked for.
         let old = |row: &Row| Row { val_acc: None, ..row.clone() };
         let found = notes(vec![old(&tested), old(&tested)], Measure::Validation);
@@ -460,8 +539,9 @@ mod tests {
         let last = Row { weights: Some(Weights::Last), ..row("b", &[0.25]) };
         let unknown = Row { weights: None, ..row("c", &[]) };
         let sheet = Sheet::new(&comparison(vec![row("a", &[0.25]), last, unknown]));
-        assert_eq!(sheet.columns[6].title, "weights");
-        let cells: Vec<&str> = sheet.rows.iter().map(|row| row[6].as_str()).collect();
+        let Section { columns, rows, .. } = &sheet.sections[0];
+        assert_eq!(columns[6].title, "weights");
+        let cells: Vec<&str> = rows.iter().map(|row| row[6].as_str()).collect();
         assert_eq!(cells, ["best", "last", "-"]);
         assert!(sheet.notes[0].what.starts_with("FLOPs: "), "{:?}", sheet.notes);
     }
@@ -469,13 +549,15 @@ mod tests {
     #[test]
     fn many_settings_are_named_below_and_all_in_csv() {
         let keys: Vec<String> = (0..8).map(|i| format!("train.k{i}")).collect();
-        let all = Comparison { keys, ..comparison(vec![row("a,b", &[0.25])]) };
+        let with = |value: i64| Row {
+            settings: keys.iter().map(|key| (key.clone(), Value::Integer(value))).collect(),
+            ..row("a,b", &[0.25])
+        };
+        let rows = vec![with(1), with(2)];
+        let all = Comparison { keys, ..comparison(rows) };
         let sheet = Sheet::new(&all);
-        assert_eq!(sheet.columns.len(), 2 + KEYS_MAX + 6);
-        assert_eq!(
-            text(sheet.notes).last().unwrap(),
-            "2 more settings differ: train.k6, train.k7; use format = \"csv\" for all"
-        );
+        assert_eq!(sheet.sections[0].columns.len(), 2 + KEYS_MAX + 6);
+        assert_eq!(all_notes(&all)[0], "2 more settings differ: train.k6, train.k7; use format = \"csv\" for all");
         let csv = all.csv();
         let lines: Vec<&str> = csv.lines().collect();
         assert!(
@@ -486,9 +568,46 @@ mod tests {
                 )
         );
         assert!(
-            lines[1].starts_with("\"a,b\",1,1,\"ViT 2 blocks, 3 heads, width 6\",,")
+            lines[1].starts_with("\"a,b\",1,1,\"ViT 2 blocks, 3 heads, width 6\",1,1,1,1,1,1,1,1,106122,")
                 && lines[1].ends_with(",0.25,,0.25,0.25,evaluate,best,,,0.125,0.5,,test,,,,"),
             "{csv}"
+        );
+    }
+
+    #[test]
+    fn rows_on_other_data_have_a_table_of_their_own() {
+        let on = |data: &str, name: &str, lr: f64| {
+            let settings = [("train.lr".to_string(), Value::Float(lr))].into();
+            Row { data: data.to_string(), settings, ..row(name, &[0.25]) }
+        };
+        let rows = vec![on("photos", "a", 0.5), on("mnist", "b", 0.5), on("mnist", "c", 0.25)];
+        let mut comparison = comparison(rows);
+        comparison.hold_against(Against::Best).unwrap();
+        let text = Sheet::for_screen(&comparison).markdown(Note::to_string);
+        let expected = "\
+accuracies on different data cannot be compared: each data set is ranked by itself
+
+**data: mnist**
+
+| run | test acc | val acc | lr | train acc | training time |
+| --- | ---: | ---: | ---: | ---: | ---: |
+| b | 25.00 % | 37.50 % | 0.5 | 50.00 % | 1 min 15 s |
+| c | 25.00 % | 37.50 % | 0.25 | 50.00 % | 1 min 15 s |
+
+- the same in all rows: parameters 106,122, FLOPs 2.5 MFLOP, model ViT 2 blocks, 3 heads, width 6
+
+Test accuracy against the best, b: 25.00 % (95 % interval 12.50 % to 50.00 %)
+
+| run | difference | verdict | p | basis |
+| --- | ---: | --- | ---: | --- |
+| c | +0.00 points | unknown | - | c: the predictions of its best weights are not saved |
+";
+        assert!(text.starts_with(expected), "{text}");
+        let alone = "\n**data: photos**\n\n| run | test acc | val acc | train acc | training time | parameters | FLOPs | model |\n";
+        let (_, photos) = text.split_once(alone).expect(&text);
+        assert!(
+            photos.contains("\n\n- not ranked: no other row is on this data\n\n- val acc and test acc are "),
+            "{text}"
         );
     }
 

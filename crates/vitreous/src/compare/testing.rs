@@ -11,6 +11,7 @@ use super::{Comparison, Measure, Row};
 pub fn row(name: &str) -> Row {
     Row {
         name: name.to_string(),
+        data: "photos".to_string(),
         folders: Vec::new(),
         seeds: vec![1],
         model: None,
@@ -32,8 +33,7 @@ pub fn row(name: &str) -> Row {
 
 /// Rows that are ranked by their test accuracies, before one is held against another.
 pub fn comparison(rows: Vec<Row>) -> Comparison {
-    let (against, best_of, comparisons) = (None, None, None);
-    Comparison { keys: Vec::new(), rows, ranked_by: Measure::Test, against, best_of, comparisons, left_out: Vec::new() }
+    Comparison::of_rows(Vec::new(), rows, Measure::Test, Vec::new())
 }
 
 /// The manifest of a run that has finished.

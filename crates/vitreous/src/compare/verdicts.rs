@@ -2,63 +2,63 @@
 
 use super::noise::LEVEL;
 use super::sheet::{CELL_MAX, accuracy, evaluate};
-use super::{Basis, Comparison, Measure, Row, RowDifference};
+use super::{Basis, Comparison, Group, Measure, Row, RowDifference};
 use crate::advice::{Note, Suggestion};
 use crate::layout::{Align, markdown_table};
 use crate::numbers;
 use crate::text::{markdown, shortened};
 
-/// Differences of accuracy as people read them.
+/// Differences of accuracy of a group as people read them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdicts {
     /// Against what.
     pub title: String,
-    /// Run, difference, adjusted p, verdict and reason; the best first.
+    /// The titles, then run, difference, verdict, p and reason; the best first.
     pub rows: Vec<[String; 5]>,
     /// Notes below the table.
     pub notes: Vec<Note>,
 }
 
+/// The alignment of the cells.
+const ALIGN: [Align; 5] = [Align::Left, Align::Right, Align::Left, Align::Right, Align::Wrap];
+
 impl Verdicts {
-    /// Describes the differences of a comparison; empty before they are computed.
-    pub fn new(comparison: &Comparison) -> Option<Verdicts> {
-        let reference = comparison.rows.iter().find(|row| comparison.against.as_ref() == Some(&row.name))?;
+    /// Describes the differences of a group; empty before they are computed.
+    pub fn new(comparison: &Comparison, group: &Group) -> Option<Verdicts> {
+        let reference = comparison.rows_of(group).find(|row| group.against.as_ref() == Some(&row.name))?;
         let by = comparison.ranked_by;
         let interval = by.interval(reference).map_or_else(String::new, |interval| {
             let [low, high] = interval.map(numbers::percent);
             format!(" (95 % interval {low} to {high})")
         });
-        let known = comparison.rows.iter().filter(|row| by.of(row).is_some());
-        let (own, other): (Vec<&Row>, Vec<&Row>) =
-            known.partition(|row| by.images(&row.settings) == by.images(&reference.settings));
         let title = format!(
             "{by} against {}{}: {}{interval}",
-            if comparison.best_of.is_some() { "the best, " } else { "" },
+            if group.best_of.is_some() { "the best, " } else { "" },
             reference.name,
             accuracy(by.of(reference), reference.seeds.len())
         );
         let mut held: Vec<(&Row, &RowDifference)> =
-            comparison.rows.iter().filter_map(|row| Some((row, row.difference.as_ref()?))).collect();
+            comparison.rows_of(group).filter_map(|row| Some((row, row.difference.as_ref()?))).collect();
         held.sort_by(|(_, a), (_, b)| b.mean.total_cmp(&a.mean));
-        let rows = held.iter().map(|(row, difference)| line(row, reference, difference)).collect();
-        let (left, other) = (own.len() - 1 - held.len(), other.len());
-        Some(Verdicts { title, rows, notes: notes(comparison, reference, &held, left, other) })
+        let p = if group.comparisons > Some(1) { "adjusted p" } else { "p" };
+        let titles = ["run", "difference", "verdict", p, "basis"].map(str::to_string);
+        let lines = held.iter().map(|(row, difference)| line(row, reference, difference));
+        let left = comparison.rows_of(group).filter(|row| by.of(row).is_some()).count() - 1 - held.len();
+        let notes = notes(by, group, reference, &held, left);
+        Some(Verdicts { title, rows: [titles].into_iter().chain(lines).collect(), notes })
     }
 
     /// The titles, then the rows, and the alignment of their cells.
-    pub fn table(&self) -> (Vec<[String; 5]>, [Align; 5]) {
-        let titles = ["run", "difference", "adjusted p", "verdict", "basis"].map(str::to_string);
-        let [left, right] = [Align::Left, Align::Right];
-        ([vec![titles], self.rows.clone()].concat(), [left, right, left, left, Align::Wrap])
+    pub fn table(&self) -> (&[[String; 5]], &'static [Align]) {
+        (&self.rows, &ALIGN)
     }
 
-    /// Writes a Markdown table below its title; `note` writes a note.
+    /// Writes a Markdown table below its title, with the notes; `note` writes a note.
     pub fn markdown(&self, note: impl Fn(&Note) -> String) -> String {
         let mut title = self.title.chars();
         let first = title.next().into_iter().flat_map(char::to_uppercase);
-        let (rows, align) = self.table();
         let mut text = format!("{}\n\n", markdown(&first.chain(title).collect::<String>()));
-        text.push_str(&markdown_table(&rows, &align));
+        text.push_str(&markdown_table(&self.rows, &ALIGN));
         text.push('\n');
         self.notes.iter().for_each(|each| text.push_str(&format!("- {}\n", markdown(&note(each)))));
         text
@@ -85,7 +85,7 @@ fn line(row: &Row, reference: &Row, difference: &RowDifference) -> [String; 5] {
     };
     let points = format!("{:+.2} points", 100.0 * difference.mean);
     let p = difference.p_adjusted.map_or("-".to_string(), |p| probability(p).replace("p = ", "").replace("p ", ""));
-    [shortened(&row.name, CELL_MAX), points, p, verdict.to_string(), why]
+    [shortened(&row.name, CELL_MAX), points, verdict.to_string(), p, why]
 }
 
 /// Writes a p value: `p = 0.0432`, or `p < 0.0001`.
@@ -97,13 +97,8 @@ pub fn probability(p: f64) -> String {
     }
 }
 
-fn notes(
-    comparison: &Comparison,
-    reference: &Row,
-    held: &[(&Row, &RowDifference)],
-    left: usize,
-    other: usize,
-) -> Vec<Note> {
+/// What this group's verdicts rest on, and what to do next.
+fn notes(by: Measure, group: &Group, reference: &Row, held: &[(&Row, &RowDifference)], left: usize) -> Vec<Note> {
     let mut notes = Vec::new();
     // Rows share a reason where it is about the one that they are compared with; one command is enough as an example.
     let missing = held.iter().find_map(|(_, difference)| match &difference.basis {
@@ -111,36 +106,25 @@ fn notes(
         _ => None,
     });
     notes.extend(missing);
-    if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::SameImages { .. })) {
-        let text = "for two single runs, p is the probability of a difference at least this large if both had the same \
-                    accuracy (McNemar's test on the same images). It is about these weights: another seed may change it";
-        notes.push(Note::new(text));
-    }
-    if held.iter().any(|(_, difference)| matches!(difference.basis, Basis::Seeds { .. })) {
-        let text = "over seeds, p is the probability of a difference at least this large if both settings had the same mean \
-                    accuracy (Student's t-test)";
-        notes.push(Note::new(text));
-    }
-    notes.push(Note::new(match (comparison.comparisons, comparison.best_of) {
+    notes.push(Note::new(match (group.comparisons, group.best_of) {
         (Some(many @ 2..), best_of) => {
-            let why = match best_of {
-                Some(rows) => format!("the best was chosen from {rows} rows, which makes {many} pairs"),
-                None => "one for each other row".to_string(),
-            };
             let many = numbers::count(many as u64);
+            let why = match best_of {
+                Some(rows) => format!("the best was chosen from {rows} rows, which are {many} pairs"),
+                None => format!("{many} rows are compared with {}", reference.name),
+            };
             format!(
-                "more than noise: adjusted p below {LEVEL}. Holm's method adjusts p for {many} comparisons ({why}): if all \
-                 rows were equally accurate, at most one such table in 20 would have a p below {LEVEL}"
+                "more than noise: adjusted p below {LEVEL}. p is adjusted because {why} (Holm's method): if all were \
+                 equally accurate, at most 1 in 20 such tables would have an adjusted p below {LEVEL}"
             )
         }
         _ => format!("more than noise: p below {LEVEL}"),
     }));
-    if comparison.best_of.is_some() {
-        let by = comparison.ranked_by;
+    if group.best_of.is_some() {
         let too_high = format!("the best was chosen by its {by}, which is therefore too high on average");
         notes.push(match by {
             Measure::Validation if reference.test_acc.is_some() => {
-                Note::new(format!("{too_high}: its test accuracy was not used to choose anything"))
+                Note::new(format!("{too_high}: report its test accuracy, which was not used to choose"))
             }
             Measure::Validation => {
                 let measure = Suggestion::new().text("measure it on the test split with");
@@ -149,14 +133,24 @@ fn notes(
             Measure::Test => Note::new(format!("{too_high}: no unseen images are left to measure it")),
         });
     }
-    let rows = |n: usize| format!("{} {}", numbers::counted(n, "more row"), if n == 1 { "is" } else { "are" });
     if left > 0 {
-        notes.push(Note::new(format!("{} further away and not tested: name fewer runs", rows(left))));
-    }
-    if other > 0 {
-        notes.push(Note::new(format!("{} measured on other data: compare these by themselves", rows(other))));
+        let rows = format!("{} {}", numbers::counted(left, "more row"), if left == 1 { "is" } else { "are" });
+        notes.push(Note::new(format!("{rows} further away and not tested: name fewer runs")));
     }
     notes
+}
+
+/// What p means, for each kind of test that a comparison has.
+pub fn meanings(comparison: &Comparison) -> Vec<Note> {
+    let has =
+        |is: fn(&Basis) -> bool| comparison.rows.iter().filter_map(|row| row.difference.as_ref()).any(|d| is(&d.basis));
+    let images = "p of two single runs: the probability of a difference at least this large if both had the same accuracy \
+                  (McNemar's test on the same images). It is about these weights: another seed may change it";
+    let seeds = "p over seeds: the probability of a difference at least this large if both settings had the same mean \
+                 accuracy (Student's t-test)";
+    let images = has(|basis| matches!(basis, Basis::SameImages { .. })).then(|| Note::new(images));
+    let seeds = has(|basis| matches!(basis, Basis::Seeds { .. })).then(|| Note::new(seeds));
+    images.into_iter().chain(seeds).collect()
 }
 
 #[cfg(test)]
@@ -181,8 +175,10 @@ mod tests {
 
     /// As if each p had been adjusted for ten comparisons.
     fn verdicts(rows: Vec<Row>, best_of: Option<usize>, comparisons: usize) -> Option<Verdicts> {
-        let (against, comparisons) = (Some("a".to_string()), Some(comparisons));
-        Verdicts::new(&Comparison { against, best_of, comparisons, ..testing::comparison(rows) })
+        let mut comparison = testing::comparison(rows);
+        let group = &mut comparison.groups[0];
+        (group.against, group.best_of, group.comparisons) = (Some("a".to_string()), best_of, Some(comparisons));
+        Verdicts::new(&comparison, &comparison.groups[0])
     }
 
     #[test]
@@ -201,19 +197,15 @@ mod tests {
         let expected = "\
 Test accuracy against the best, a: 75.00 % (95 % interval 50.00 % to 87.50 %)
 
-| run | difference | adjusted p | verdict | basis |
-| --- | ---: | --- | --- | --- |
-| b | -1.25 points | 1.00 | within noise | of 10,000 images, correct only in b: 100, only in a: 225 |
-| e | -20.00 points | 0.0432 | more than noise | seeds: 95 % interval -30.00 to -1.25 points (not adjusted) |
-| c\\|d | -25.00 points | < 0.0001 | more than noise | of 10,000 images, correct only in c\\|d: 7, only in a: 2,507 |
-| f | -25.00 points | - | unknown | not measured |
+| run | difference | verdict | adjusted p | basis |
+| --- | ---: | --- | ---: | --- |
+| b | -1.25 points | within noise | 1.00 | of 10,000 images, correct only in b: 100, only in a: 225 |
+| e | -20.00 points | more than noise | 0.0432 | seeds: 95 % interval -30.00 to -1.25 points (not adjusted) |
+| c\\|d | -25.00 points | more than noise | < 0.0001 | of 10,000 images, correct only in c\\|d: 7, only in a: 2,507 |
+| f | -25.00 points | unknown | - | not measured |
 
-- for two single runs, p is the probability of a difference at least this large if both had the same accuracy \
-(McNemar's test on the same images). It is about these weights: another seed may change it
-- over seeds, p is the probability of a difference at least this large if both settings had the same mean accuracy \
-(Student's t-test)
-- more than noise: adjusted p below 0.05. Holm's method adjusts p for 10 comparisons (the best was chosen from 5 rows, \
-which makes 10 pairs): if all rows were equally accurate, at most one such table in 20 would have a p below 0.05
+- more than noise: adjusted p below 0.05. p is adjusted because the best was chosen from 5 rows, which are 10 pairs \
+(Holm's method): if all were equally accurate, at most 1 in 20 such tables would have an adjusted p below 0.05
 - the best was chosen by its test accuracy, which is therefore too high on average: no unseen images are left to measure it
 - 1 more row is further away and not tested: name fewer runs
 ";
@@ -226,11 +218,11 @@ which makes 10 pairs): if all rows were equally accurate, at most one such table
         let rows = vec![row("a", &[0.5, 0.75], None), row("b", &[0.75], Some((0.125, seeds)))];
         let found = verdicts(rows.clone(), None, 1).unwrap();
         assert_eq!(found.title, "test accuracy against a: 62.50 ± 17.68 % (50.00 to 75.00)");
-        assert_eq!(found.rows[0][1], "+12.50 points");
-        assert_eq!(found.notes[1..], [Note::new("more than noise: p below 0.05")]);
+        assert_eq!((found.rows[0][3].as_str(), found.rows[1][1].as_str()), ("p", "+12.50 points"));
+        assert_eq!(found.notes, [Note::new("more than noise: p below 0.05")]);
         let three = verdicts(rows, None, 3).unwrap();
-        let start = "more than noise: adjusted p below 0.05. Holm's method adjusts p for 3 comparisons (one for each other row): ";
-        assert!(three.notes.len() == 2 && three.notes[1].what.starts_with(start), "{:?}", three.notes);
+        let start = "more than noise: adjusted p below 0.05. p is adjusted because 3 rows are compared with a ";
+        assert!(three.notes.len() == 1 && three.notes[0].what.starts_with(start), "{:?}", three.notes);
         assert_eq!(verdicts(vec![row("b", &[0.75], None)], Some(1), 0), None);
     }
 }

@@ -50,6 +50,9 @@ fn real_runs_are_compared_in_every_format() {
     let accuracies: Vec<f64> =
         lines[1..4].iter().map(|line| line[2].split(' ').next().unwrap().parse().unwrap()).collect();
     assert!(accuracies.is_sorted_by(|a, b| a >= b), "the best comes first: {text}");
+    // Explanations come after the verdicts.
+    let parts = ["run ", "validation accuracy against the best, ", "val acc and test acc are those of ", "left out\n"];
+    assert!(text.split("\n\n").zip(parts).all(|(part, start)| part.starts_with(start)), "{text}");
     let same = "\nthe same in all rows: parameters 3,482, FLOPs ";
     assert!(text.contains(same) && text.contains(", model ViT 1 block, 1 head, width 16\n"), "{text}");
     assert!(text.ends_with("\nleft out\n  runs/notes: not a run folder: manifest.json is missing\n"), "{text}");
@@ -102,7 +105,7 @@ fn a_difference_between_two_runs_is_compared_with_noise() {
         serde_json::from_str(&said(folder, &arguments)).unwrap()
     };
     let found = json(&["--against=fast"]);
-    assert_eq!((&found["against"], &found["rows"][1]["difference"]), (&"fast".into(), &Value::Null));
+    assert_eq!((&found["groups"][0]["against"], &found["rows"][1]["difference"]), (&"fast".into(), &Value::Null));
     let row = &found["rows"][0];
     let difference = &row["difference"];
     assert_eq!((&difference["by"], &difference["images"]), (&"same-images".into(), &4000.into()));
@@ -114,17 +117,23 @@ fn a_difference_between_two_runs_is_compared_with_noise() {
     assert!(low < test && test < high && high - low < 0.04, "{row}");
     let best = json(&[]);
     let tests = [1, 2].map(|at| best["rows"][at]["test_acc"]["mean"].as_f64().unwrap());
-    assert_eq!(best["against"], if tests[0] >= tests[1] { "fast" } else { "twin" });
-    assert_eq!((&best["ranked_by"], &best["best_of"], &best["comparisons"]), (&"test".into(), &3.into(), &3.into()));
+    let group = &best["groups"][0];
+    assert_eq!(group["against"], if tests[0] >= tests[1] { "fast" } else { "twin" });
+    assert_eq!((&group["best_of"], &group["comparisons"]), (&3.into(), &3.into()));
+    assert_eq!(
+        (&best["ranked_by"], &group["data"], &best["groups"][1]),
+        (&"test".into(), &"digits".into(), &Value::Null)
+    );
     // Slow differs from the best of three, which is one of three pairs.
     let difference = &best["rows"][0]["difference"];
     assert_eq!(difference["p_adjusted"].as_f64().unwrap(), 3.0 * difference["p"].as_f64().unwrap(), "{difference}");
-    assert_eq!((&found["best_of"], &found["comparisons"]), (&Value::Null, &2.into()));
+    let group = &found["groups"][0];
+    assert_eq!((&group["best_of"], &group["comparisons"]), (&Value::Null, &2.into()));
 
     let text = said(folder, &["compare", "runs/slow", "runs/fast", "--by=test", "--against=runs/slow"]);
     let verdicts = text.split("\n\n").find(|part| part.starts_with("test accuracy against slow: ")).expect(&text);
     let line = verdicts.lines().nth(2).unwrap();
-    assert!(line.starts_with("fast  +") && line.contains("  < 0.0001    more than noise  of 4,000"), "{text}");
+    assert!(line.starts_with("fast  +") && line.contains("  more than noise  < 0.0001  of 4,000"), "{text}");
     let csv = said(folder, &["compare", "runs/slow", "runs/fast", "--by=test", "--format=csv"]);
     assert!(
         csv.lines().nth(1).unwrap().contains(",fast,test,-0.") && csv.lines().nth(1).unwrap().ends_with(",false"),
@@ -140,18 +149,21 @@ fn a_difference_between_two_runs_is_compared_with_noise() {
     assert_eq!(said(folder, &["compare", "runs/slow", "runs/fast", "--by=test"]), before);
     fs::remove_dir_all(folder.join("runs/slow/evaluation/test")).unwrap();
     let text = said(folder, &["compare", "runs/slow", "runs/fast", "--by=test"]);
-    assert!(text.contains("unknown  slow: the answers of its best weights are not saved\n"), "{text}");
+    assert!(text.contains("unknown  -  slow: the predictions of its best weights are not saved\n"), "{text}");
     // Unless test accuracies are asked for, the validation split decides, whatever the test split says.
     let text = said(folder, &["compare", "runs/slow", "runs/fast"]);
     assert!(text.contains("\nvalidation accuracy against the best, fast: "), "{text}");
     assert!(
-        text.contains("slow: the answers of its best weights are not saved; save them with vitreous evaluate runs/slow --split val"),
+        text.contains("slow: the predictions of its best weights are not saved; save them with vitreous evaluate runs/slow --split val"),
         "{text}"
     );
     ["slow", "fast"].iter().for_each(|run| drop(said(folder, &["evaluate", &format!("runs/{run}"), "--split=val"])));
     let by_validation: Value =
         serde_json::from_str(&said(folder, &["compare", "runs/slow", "runs/fast", "--json"])).unwrap();
-    assert_eq!((&by_validation["ranked_by"], &by_validation["against"]), (&"validation".into(), &"fast".into()));
+    assert_eq!(
+        (&by_validation["ranked_by"], &by_validation["groups"][0]["against"]),
+        (&"validation".into(), &"fast".into())
+    );
     let difference = &by_validation["rows"][0]["difference"];
     assert_eq!((&difference["by"], &difference["p_adjusted"]), (&"same-images".into(), &difference["p"]));
     let unknown = crate::common::refused(folder, &["compare", "runs", "--against=fats"]);

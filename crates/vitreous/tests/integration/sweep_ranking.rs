@@ -23,8 +23,20 @@ const SMALL: [&str; 11] = [
     "--classes=even",
 ];
 
+/// A sweep with [`SMALL`], except the flags whose keys it varies itself: those would have no effect, which is an error.
+fn small<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let is_varied = |flag: &&str| {
+        let key = flag.trim_start_matches("--").trim_start_matches("set=data.").split('=').next().unwrap_or_default();
+        let in_file =
+            ["lr", "val_fraction"].contains(&key) && arguments.iter().any(|argument| argument.ends_with(".toml"));
+        in_file || arguments.iter().any(|argument| argument.contains(&format!(".{key}=")))
+    };
+    let own = SMALL.into_iter().filter(|flag| !is_varied(flag));
+    ["sweep"].into_iter().chain(arguments.iter().copied()).chain(own).collect()
+}
+
 fn sweep(folder: &Path, arguments: &[&str]) -> Output {
-    crate::common::vitreous(folder, &[&["sweep"], arguments, &SMALL].concat())
+    crate::common::vitreous(folder, &small(arguments))
 }
 
 /// Runs a small sweep, which must succeed, and returns what it prints.
@@ -35,7 +47,7 @@ fn swept(folder: &Path, arguments: &[&str]) -> Value {
 }
 
 fn refused(folder: &Path, arguments: &[&str]) -> String {
-    crate::common::refused(folder, &[&["sweep"], arguments, &SMALL].concat())
+    crate::common::refused(folder, &small(arguments))
 }
 
 #[test]
@@ -50,8 +62,9 @@ fn validation_ranks_and_only_the_winner_is_tested() {
     let found = json(&[]);
     let val = |row: usize| found["rows"][row]["val_acc"]["mean"].as_f64().unwrap();
     assert!(val(1) > val(0) + 0.02, "{found}");
-    assert_eq!((&found["ranked_by"], &found["against"]), (&"validation".into(), &"max_steps=64".into()));
-    assert_eq!((&found["best_of"], &found["comparisons"]), (&2.into(), &1.into()));
+    let group = &found["groups"][0];
+    assert_eq!((&found["ranked_by"], &group["against"]), (&"validation".into(), &"max_steps=64".into()));
+    assert_eq!((&group["best_of"], &group["comparisons"]), (&2.into(), &1.into()));
     assert_eq!(runs.map(tested), [0, 0, 0, 0]);
     let analysis = || fs::read_to_string(folder.join("runs/g/analysis.md")).unwrap();
     let before = analysis();
@@ -70,7 +83,7 @@ fn validation_ranks_and_only_the_winner_is_tested() {
         fs::write(path, manifest.to_string()).unwrap();
     }
     let found = json(&["--test-winner"]);
-    assert_eq!(found["against"], "max_steps=64");
+    assert_eq!(found["groups"][0]["against"], "max_steps=64");
     assert_eq!(runs.map(tested), [0, 0, 1, 1]);
     let after = analysis();
     assert!(after.contains(" On the test split `max_steps=64` reaches ") && !after.contains("100.00 %"), "{after}");
@@ -85,7 +98,7 @@ fn earlier_test_evaluations_are_reported_when_a_sweep_is_extended() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let first = swept(folder, &["--set-each=train.max_steps=2,3", "--seeds=1,2", "--name=x", "--test-winner"]);
-    let tested = first["against"].as_str().unwrap();
+    let tested = first["groups"][0]["against"].as_str().unwrap();
     let output = sweep(folder, &["--set-each=train.max_steps=2,3,64", "--seeds=1,2", "--name=x", "--test-winner"]);
     let said = text(&output.stderr);
     let expected = format!("\nthe test split is evaluated for max_steps=64; before, it was evaluated for {tested}\n");
@@ -116,7 +129,8 @@ fn no_winner_among_settings_with_different_validation_images() {
     }
     assert!(!folder.join("runs").exists());
     let found = swept(folder, &[&grid("split_seed", "1,2"), "--set-each=train.max_steps=2", "--name=s"]);
-    assert_eq!((&found["against"], &found["best_of"]), (&Value::Null, &Value::Null));
+    let groups = found["groups"].as_array().unwrap();
+    assert!(groups.len() == 2 && groups.iter().all(|group| group["against"].is_null()), "{found}");
     let analysis = fs::read_to_string(folder.join("runs/s/analysis.md")).unwrap();
     let expected = "\nNothing is ranked, because no other setting is validated on the images of the first. ";
     assert!(analysis.contains(expected) && !analysis.contains("highest"), "{analysis}");
@@ -134,7 +148,6 @@ fn every_run_is_tested_only_if_the_sweep_reproduces_a_table() {
     assert_eq!(test, expected);
     fs::write(folder.join("own.toml"), "each = ['train.lr=1e-3,1e-5']\nevaluate = ['test']\n").unwrap();
     assert_eq!(refused(folder, &["own.toml"]), expected);
-    // `SMALL` comes last, so the split is left out by a file.
     let list = "[[run]]\nname = 'a'\n[[run]]\nname = 'b'\nset = ['train.lr=1e-5']\n";
     let file = format!("set = ['data.val_fraction=0']\n{list}");
     fs::write(folder.join("none.toml"), &file).unwrap();
@@ -150,7 +163,7 @@ fn every_run_is_tested_only_if_the_sweep_reproduces_a_table() {
     assert!(winner.starts_with("error: run a has no validation split, ") && winner.ends_with(hint), "{winner}");
     let found = swept(folder, &["table.toml"]);
     assert_eq!(
-        (&found["ranked_by"], &found["against"], &found["best_of"]),
+        (&found["ranked_by"], &found["groups"][0]["against"], &found["groups"][0]["best_of"]),
         (&"test".into(), &"a".into(), &Value::Null)
     );
     let rows = found["rows"].as_array().unwrap();

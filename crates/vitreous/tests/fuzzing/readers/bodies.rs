@@ -225,7 +225,7 @@ pub fn run(bytes: &[u8]) {
     assert!(left_out.iter().all(|left| left.folder == folders[0]), "the good run is compared: {left_out:?}");
     let mut comparison = Comparison::new(runs, left_out, kind & 2 != 0, by);
     comparison.hold_against(Against::Best).expect("the best is known, or there is none");
-    if let Some(verdicts) = Verdicts::new(&comparison) {
+    for verdicts in comparison.groups.iter().filter_map(|group| Verdicts::new(&comparison, group)) {
         assert!(verdicts.markdown(Note::to_string).contains("against"));
     }
     comparison.sort("test", true).expect("every table can be sorted by it");
