@@ -242,8 +242,7 @@ fn cells(each: &[Each]) -> Vec<Vec<(String, String)>> {
     let mut cells = vec![Vec::new()];
     for Each { key, values } in each {
         let of = |cell: &Vec<(String, String)>, value: &String| {
-            let short = key.rsplit('.').next().unwrap_or(key);
-            let name: String = format!("{short}={value}").chars().filter(|c| is_plain(*c) && *c != ' ').collect();
+            let name = format!("{}={}", key.rsplit('.').next().unwrap_or(key), plain(value));
             cell.iter().cloned().chain([(format!("{key}={value}"), name)]).collect()
         };
         cells = cells.iter().flat_map(|cell| values.iter().map(move |value| of(cell, value))).collect();
@@ -251,8 +250,10 @@ fn cells(each: &[Each]) -> Vec<Vec<(String, String)>> {
     cells
 }
 
-fn is_plain(c: char) -> bool {
-    c.is_alphanumeric() || "-_.+= ".contains(c)
+/// A value as a part of a folder's name: what separates its parts becomes a hyphen, such as `0.9-0.99` for `[0.9, 0.99]`.
+fn plain(value: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_.+=".contains(c);
+    value.split(|c| !is_plain(c)).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
 /// Splits at commas outside brackets and quotes, and trims blanks.
@@ -301,7 +302,8 @@ mod tests {
         let cell = file("set = ['train.epochs=1']\neach = ['augment.random_resized_crop.scale=[0.5, 1.0],[0.8, 1.0]']");
         let cell = cell.expand().unwrap().swap_remove(1);
         assert_eq!(cell.set, ["train.epochs=1", "augment.random_resized_crop.scale=[0.8, 1.0]"]);
-        assert_eq!(cell.name, "scale=0.81.0");
+        assert_eq!(cell.name, "scale=0.8-1.0");
+        assert_eq!(names("each = ['train.betas=[0.9, 0.99]', 'data.name=\"a/b c\"']"), ["betas=0.9-0.99_name=a-b-c"]);
     }
 
     #[test]
