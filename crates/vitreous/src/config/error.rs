@@ -110,6 +110,8 @@ pub enum ConfigError {
         source_name: String,
         /// The line, counted from 1.
         line: usize,
+        /// What would work.
+        suggestion: Suggestion,
     },
     /// A file cannot be read.
     #[error("cannot read the config: {reason} ({path})")]
@@ -195,11 +197,9 @@ impl Explain for ConfigError {
             ConfigError::UnknownKey { suggestion, .. }
             | ConfigError::UnknownTable { suggestion, .. }
             | ConfigError::UnknownPreset { suggestion, .. }
-            | ConfigError::UnknownModel { suggestion, .. } => Some(suggestion.clone()),
+            | ConfigError::UnknownModel { suggestion, .. }
+            | ConfigError::Syntax { suggestion, .. } => Some(suggestion.clone()),
             ConfigError::Read { suggestion, .. } => suggestion.clone(),
-            ConfigError::Syntax { .. } => {
-                Some(Suggestion::new().text("a line is `[table]`, `key = value` or `# comment`"))
-            }
             ConfigError::Assignment { .. } => {
                 Some(Suggestion::new().text("write it like").with(Argument::Set, "model.depth=4"))
             }

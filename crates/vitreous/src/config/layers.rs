@@ -11,7 +11,8 @@ use toml::{Table, Value};
 use super::data::DataSpec;
 use super::error::{ConfigError, RuleError, shown_source};
 use super::model::{ModelKind, ModelSpec};
-use super::schema::{Key, Mismatch, WHOLE_MAX, is_too_large};
+use super::schema::{Key, Mismatch};
+use super::syntax::syntax_error;
 use super::{CheckedConfig, Config, TABLES, keys_of, presets, text_file};
 use crate::advice::{Argument, Place, Source, Suggestion};
 use crate::spelling;
@@ -82,17 +83,7 @@ impl Layers {
     }
 
     fn add_text(&mut self, text: &str, source: Source, shown: &str) -> Result<(), ConfigError> {
-        let table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
-            let number = before.matches('\n').count();
-            let line = text.lines().nth(number).and_then(|line| line.split('#').next()).unwrap_or_default().trim();
-            let message = match line.split_once('=').map(|(key, value)| (key.trim(), value.trim().replace('_', ""))) {
-                Some((key, value)) if is_too_large(&value) => format!("{key} {value} is not at most {WHOLE_MAX}"),
-                Some((key, value)) if value.is_empty() => format!("`{key}` has no value"),
-                _ => error.message().lines().next().unwrap_or("not TOML").to_string(),
-            };
-            ConfigError::Syntax { message, source_name: shown.to_string(), line: 1 + number }
-        })?;
+        let table = toml::from_str(text).map_err(|error| syntax_error(text, &error, &source, shown))?;
         self.add(table, source)
     }
 

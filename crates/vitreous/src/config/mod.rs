@@ -15,6 +15,7 @@ pub mod optimizer;
 pub mod presets;
 pub mod schema;
 pub mod strips;
+mod syntax;
 pub mod text_file;
 pub mod train;
 
@@ -323,6 +324,8 @@ mod tests {
         let cases = [
             ("[model]\ndepth = \"four\"", "depth \"four\" is not a whole number", "depth = 4"),
             ("[model]\ndepth = 4.5", "depth 4.5 is not a whole number", "depth = 4"),
+            ("[model]\ndepth = 4.0", "depth 4.0 is not a whole number", "depth = 4"),
+            ("[train]\nepochs = 1.0", "epochs 1.0 is not a whole number", "epochs = 1"),
             ("[train]\nepochs = -1", "epochs -1 is not a whole number", "epochs = 10"),
             (
                 "[train]\nseed = \"9223372036854775808\"",

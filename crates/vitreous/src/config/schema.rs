@@ -180,11 +180,18 @@ impl Key {
                 let near = spelling::nearest(word, choices.iter().map(|choice| choice.name));
                 Suggestion::new().set(&self.path(), near.unwrap_or(choices[0].name))
             }
+            (Kind::Whole, Value::Float(number)) if number.fract() == 0.0 && (0.0..1e15).contains(number) => {
+                Suggestion::new().set(&self.path(), *number as i64)
+            }
             _ => self.suggestion(),
         };
-        let rule = match value.as_str().filter(|text| is_too_large(text)) {
-            Some(number) => RuleError::about(&self.path(), format!("{number} is not at most {WHOLE_MAX}")),
-            None => RuleError::new(&self.path(), value.clone(), format!("is not {}", self.kind.expected())),
+        let rule = match (value, value.as_str().filter(|text| is_too_large(text))) {
+            (_, Some(number)) => RuleError::about(&self.path(), format!("{number} is not at most {WHOLE_MAX}")),
+            // As it was written: 1.0, which is not 1.
+            (Value::Float(number), _) if number.fract() == 0.0 => {
+                RuleError::about(&self.path(), format!("{value} is not {}", self.kind.expected()))
+            }
+            _ => RuleError::new(&self.path(), value.clone(), format!("is not {}", self.kind.expected())),
         };
         Err(Mismatch::Value(Box::new(rule.suggest(suggestion))))
     }
