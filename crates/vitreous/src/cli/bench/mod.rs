@@ -1,7 +1,7 @@
 //! `vitreous bench`: how long a training step or an inference takes, on random images that lie in memory; and what the
 //! work on data adds to an epoch (`epoch.rs`).
 //!
-//! A step is all of it: gradients from zero, forward, loss, backward, optimizer, and the loss read back.
+//! A step is all of it: gradients from zero, forward, loss, backward, the config's optimizer, and the loss read back.
 
 mod epoch;
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use vitreous_engine::{Adam, Examples, Parameters, Session, Step, inference_memory, training_memory};
+use vitreous_engine::{Examples, Parameters, Session, Step, inference_memory, training_memory};
 
 use super::settings::{SettingsArgs, image_facts};
 use super::{CliError, json, show};
@@ -17,7 +17,7 @@ use crate::config::ResolvedConfig;
 use crate::models::{self, Model, summary};
 use crate::numbers;
 use crate::random::{Key, Purpose, stream};
-use crate::train::{Work, available_memory, check_memory, threads};
+use crate::train::{Work, available_memory, check_memory, optimizer, threads};
 
 /// Steps before the first that is timed, and the least number that are.
 const STEPS_MIN: usize = 3;
@@ -86,11 +86,11 @@ struct Timing {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     if args.precision != "f32" {
-        let error = format!("precision {} is not there (--precision)", args.precision);
+        let error = format!("invalid precision `{}` (--precision)", args.precision);
         return Err(CliError::user(error, Some("use --precision f32".to_string())));
     }
     let Ok(length) = Duration::try_from_secs_f64(args.seconds) else {
-        let error = format!("invalid time {} (--seconds)", args.seconds);
+        let error = format!("invalid time `{}` (--seconds)", args.seconds);
         return Err(CliError::user(error, Some("use --seconds 5".to_string())));
     };
     let numbers = [("train.batch_size", args.batch_size, "--batch-size"), ("train.threads", args.threads, "--threads")];
@@ -113,7 +113,7 @@ fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) 
     let model = models::build_for_training(config)?;
     let threads = threads(config.train.threads);
     let mut memory = match what {
-        What::Step => training_memory(&model.graph, model.loss, &[], &Adam::default().into(), batch, threads),
+        What::Step => training_memory(&model.graph, model.loss, &[], &optimizer(&config.train), batch, threads),
         _ => inference_memory(&model.graph, &[model.logits], batch, threads),
     };
     memory.activations += Noise::bytes(&model, batch);
@@ -124,7 +124,7 @@ fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) 
     let noise = Noise::new(&model, batch);
     let times = match what {
         What::Step => {
-            session.start_training(model.loss, &[], Adam::default());
+            session.start_training(model.loss, &[], optimizer(&config.train));
             let dropout = stream(SEED, Purpose::Dropout);
             let mut first = 0;
             times(length, || {
