@@ -7,7 +7,7 @@ use super::advice::Context;
 use super::dry_run::problems_text;
 use super::fetch::{self, FetchArgs};
 use super::reading::watched;
-use super::screen::{Align, table};
+use super::screen::{Align, indented, sentence, table};
 use super::settings::SettingsArgs;
 use super::{CliError, json, show};
 use crate::data::{self, DataSummary, Normalization, Wanted};
@@ -35,6 +35,9 @@ enum DataVerb {
 
 #[derive(clap::Args)]
 struct InfoArgs {
+    /// Data set or folder (the same as --data)
+    #[arg(value_name = "NAME|FOLDER", conflicts_with = "data")]
+    start: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,
     /// Skip images that cannot be decoded, and count them
@@ -55,7 +58,7 @@ struct ListArgs {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     match args.verb {
-        DataVerb::Info(args) => info(&args),
+        DataVerb::Info(args) => info(args),
         DataVerb::Fetch(args) => fetch::run(args),
         DataVerb::List(args) => list(&args),
     }
@@ -101,11 +104,14 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
     }));
     let right = Align::Right;
     let table = table(&rows, &[Align::Left, right, right, right, right, Align::Left]);
-    let next = line!("next: vitreous data fetch NAME, vitreous train --data NAME (digits: no download)");
-    show(&(table + &next))
+    let next = ["next: vitreous data fetch NAME (digits need no download)", "      vitreous presets --filter NAME"];
+    show(&(table + &next.map(sentence).concat()))
 }
 
-fn info(args: &InfoArgs) -> Result<(), CliError> {
+fn info(mut args: InfoArgs) -> Result<(), CliError> {
+    if let Some(start) = args.start.take() {
+        args.settings.data = Some(start);
+    }
     let checked = args.settings.checked(&[])?;
     let facts = watched(|listener| inspect(&checked, listener))?;
     let mut spec = checked.config().data.clone();
@@ -157,7 +163,7 @@ fn text(summary: &DataSummary) -> String {
         let text = some(summary.skipped.len(), "image that cannot be decoded", "images that cannot be decoded");
         rows.push(["skipped".to_string(), text]);
     }
-    let mut text = table(&rows, &[Align::Left, Align::Left]);
+    let mut text = table(&rows, &[Align::Left, Align::Wrap]);
     text.push('\n');
     let mut rows = vec![["class", "train", "validation", "test"].map(str::to_string)];
     let classes = summary.classes.iter();
@@ -166,7 +172,7 @@ fn text(summary: &DataSummary) -> String {
     rows.push(["all".to_string(), count(summary.train), count(summary.validation), test]);
     text.push_str(&table(&rows, &[Align::Left, Align::Right, Align::Right, Align::Right]));
     if summary.has_test && summary.classes.iter().any(|class| class.test.is_none()) {
-        text.push_str("-: test labels are not read here, so test images are not counted by class\n");
+        text.push_str(&sentence("-: test labels are not read here, so test images are not counted by class"));
     }
     let problems = summary.check.problems();
     if !problems.is_empty() {
@@ -176,7 +182,7 @@ fn text(summary: &DataSummary) -> String {
         ));
     }
     for skipped in &summary.skipped {
-        text.push_str(&line!("skipped {}: {}", skipped.name, skipped.reason));
+        text.push_str(&indented(&format!("skipped {}: {}", skipped.name, skipped.reason), 2));
     }
     text
 }

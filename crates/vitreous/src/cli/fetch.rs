@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::presets::presets_for;
 use super::settings::{dir_of_environment, shell_word};
 use super::status::StatusLine;
 use super::{CliError, json, show};
@@ -103,7 +104,14 @@ fn report(fetched: &Fetched, options: &Options, is_dir_given: bool) -> String {
         }
     };
     let dir = if is_dir_given { format!(" --data-dir {}", shell_word(&options.dir)) } else { String::new() };
-    line!("{name}: {what}, in {folder}") + &line!("next: vitreous train --data {name}{dir}")
+    let (presets, data) = match presets_for(name) {
+        own if own == name => (own, String::new()),
+        other => (other, format!(" --data {name}")),
+    };
+    line!("{name}: {what}, in {folder}")
+        + &line!("next: choose a preset, and train it")
+        + &line!("  vitreous presets --filter {presets}")
+        + &line!("  vitreous train PRESET{data}{dir}")
 }
 
 /// Progress on stderr: a bar on a terminal, otherwise plain lines.

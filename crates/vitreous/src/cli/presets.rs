@@ -7,6 +7,7 @@ use super::settings::shell_word;
 use super::{CliError, json, show};
 use crate::config::layers::Layers;
 use crate::config::presets;
+use crate::data_sets::{DATA_SETS, data_set};
 
 /// Lists the presets, or prints the file of one as a starting point
 #[derive(clap::Args)]
@@ -67,6 +68,14 @@ impl Row {
 /// Whether a preset has this name.
 pub fn is_preset(name: &str) -> bool {
     presets::text(name).is_some()
+}
+
+/// The data set whose presets suit another one: itself, or one with images of the same shape.
+pub fn presets_for(name: &str) -> &str {
+    let has_preset = |set: &str| presets::names().filter_map(Row::of).any(|row| row.data == set);
+    let shape = data_set(name).map(|set| set.shape);
+    let like = DATA_SETS.iter().find(|set| Some(set.shape) == shape && has_preset(set.name));
+    if has_preset(name) { name } else { like.map_or(name, |set| set.name) }
 }
 
 /// The preset that an argument names.

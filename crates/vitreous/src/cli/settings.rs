@@ -138,13 +138,13 @@ pub fn image_facts(checked: &CheckedConfig) -> Result<(ImageFacts, Option<String
         None => match data::inspect(data) {
             Ok(facts) => square_facts(&facts)?,
             // An existing but wrong folder is an error; for a missing one, typical images are assumed.
-            Err(DataError::UnknownName { name, .. }) => {
+            Err(DataError::UnknownName { .. } | DataError::NoFolder { .. }) => {
+                let name = &data.name;
                 let facts = imagined(data)?;
                 if model.num_classes().is_none() {
                     let classes = facts.num_classes;
-                    remark = Some(format!(
-                        "{name} is not there: counted with {classes} classes (--set model.num_classes=N)"
-                    ));
+                    remark =
+                        Some(format!("no folder {name}: counted with {classes} classes (--set model.num_classes=N)"));
                 }
                 facts
             }

@@ -99,7 +99,8 @@ impl DataCheck {
 
     /// Lists the problems, the worst first.
     pub fn problems(&self) -> Vec<Problem> {
-        let images = [self.copies(), self.rare(), self.not_validated(), self.small()].into_iter().flatten();
+        let images =
+            [self.copies(), self.empty(), self.rare(), self.not_validated(), self.small()].into_iter().flatten();
         images.chain(self.ignored.problems()).collect()
     }
 
@@ -123,10 +124,23 @@ impl DataCheck {
         Some(Problem { what, fix: Suggestion::new().text(fix) })
     }
 
+    /// Without a training image, a class cannot be learned.
+    fn empty(&self) -> Option<Problem> {
+        let classes = self.rare_classes.iter().filter(|rare| rare.images == 0);
+        let classes = listed(&classes.map(|rare| format!("`{}`", rare.class)).collect::<Vec<_>>())?;
+        let others = Suggestion::new().text("name the other classes with").key("data.classes");
+        let fix = match self.validation_source {
+            ValidationSource::Fraction => others,
+            _ => others.or().text("add images of them"),
+        };
+        Some(Problem { what: format!("classes without training images: {classes}"), fix })
+    }
+
     fn rare(&self) -> Option<Problem> {
         let classes: Vec<String> = self
             .rare_classes
             .iter()
+            .filter(|rare| rare.images > 0)
             .map(|rare| format!("`{}` ({})", rare.class, numbers::count(rare.images as u64)))
             .collect();
         let mean = numbers::count(self.class_mean.round() as u64);
@@ -138,8 +152,10 @@ impl DataCheck {
     }
 
     fn not_validated(&self) -> Option<Problem> {
-        let classes: Vec<String> = self.not_validated.iter().map(|class| format!("`{class}`")).collect();
-        let classes = listed(&classes)?;
+        let is_trained =
+            |class: &&String| !self.rare_classes.iter().any(|rare| rare.images == 0 && rare.class == **class);
+        let classes = self.not_validated.iter().filter(is_trained).map(|class| format!("`{class}`"));
+        let classes = listed(&classes.collect::<Vec<_>>())?;
         let fix = match self.validation_source {
             ValidationSource::Fraction => Suggestion::new().using("a larger").key("data.val_fraction"),
             ValidationSource::Content => Suggestion::new().text(format!("add images of {classes}")),
@@ -282,6 +298,29 @@ mod tests {
         // Images cannot be added to a packed data set.
         let packed = DataCheck { validation_source: ValidationSource::Fraction, ..check };
         assert_eq!(fix(&packed), "use a larger data.val_fraction");
+    }
+
+    #[test]
+    fn a_class_without_images_is_not_called_rare() {
+        let rare = |class: &str, images| RareClass { class: class.to_string(), images };
+        let check = DataCheck {
+            class_mean: 70.0,
+            rare_classes: vec![rare("ant", 0), rare("beetle", 3)],
+            not_validated: vec!["ant".to_string(), "beetle".to_string()],
+            ..DataCheck::default()
+        };
+        let told = |check: &DataCheck| {
+            check.problems().iter().map(|problem| format!("{}; {}", problem.what, problem.fix)).collect::<Vec<_>>()
+        };
+        let rest = [
+            "classes with less than a tenth of the mean of 70 training images: `beetle` (3); add images of them, or name \
+             the classes to learn with data.classes",
+            "classes without validation images: `beetle`; use a larger data.val_fraction",
+        ];
+        let empty = "classes without training images: `ant`; name the other classes with data.classes";
+        assert_eq!(told(&check), [&[empty][..], &rest].concat());
+        let folder = DataCheck { validation_source: ValidationSource::Folder, ..check };
+        assert_eq!(told(&folder)[0], format!("{empty}, or add images of them"));
     }
 
     #[test]

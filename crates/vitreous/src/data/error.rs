@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::{ImageShape, SplitName};
-use crate::advice::{Command, Explain, Place, Suggestion, Verb};
+use crate::advice::{Argument, Command, Explain, Place, Suggestion, Verb};
 use crate::config::classes::ClassSubsetError;
+use crate::config::presets;
 use crate::data_sets;
 use crate::text::some_of;
 use crate::{numbers, system_errors};
@@ -21,7 +22,10 @@ const CLASSES_LISTED: usize = 8;
 pub enum DataError {
     /// The name is neither a known data set nor a folder.
     #[error("no data set or folder has the name `{name}`")]
-    UnknownName { name: String, nearest: Option<&'static str> },
+    UnknownName { name: String, nearest: Option<String> },
+    /// The path leads to nothing.
+    #[error("no such folder ({})", path.display())]
+    NoFolder { path: PathBuf, nearest: Option<PathBuf> },
     /// The name is that of a file.
     #[error("a data set is a folder, but this is a file ({})", path.display())]
     NotAFolder { path: PathBuf },
@@ -96,6 +100,9 @@ pub enum DataError {
     /// No class folder at all, or only one.
     #[error("a data set needs at least 2 class folders, not {found} ({})", path.display())]
     ClassFolders { path: PathBuf, found: usize },
+    /// The folder is that of a class; `parent` has the class folders.
+    #[error("this folder has images, not class folders ({})", path.display())]
+    IsClass { path: PathBuf, parent: PathBuf },
     /// The class folders lie in a folder that lies alone in the one that was named.
     #[error("a data set needs at least 2 class folders, and they are one folder deeper ({})", path.display())]
     Wrapped { path: PathBuf, inside: PathBuf },
@@ -153,7 +160,9 @@ pub enum DataError {
 impl Explain for DataError {
     fn key(&self) -> Option<String> {
         match self {
-            DataError::UnknownName { .. } | DataError::NotDigits { .. } => Some("data.name".to_string()),
+            DataError::UnknownName { .. } | DataError::NoFolder { .. } | DataError::NotDigits { .. } => {
+                Some("data.name".to_string())
+            }
             DataError::Classes { .. } => Some("data.classes".to_string()),
             DataError::ChannelValues { key, .. } => Some(format!("data.{key}")),
             _ => None,
@@ -163,6 +172,8 @@ impl Explain for DataError {
     fn place(&self) -> Option<Place> {
         match self {
             DataError::NotAFolder { path }
+            | DataError::NoFolder { path, .. }
+            | DataError::IsClass { path, .. }
             | DataError::NoDataFolder { path, .. }
             | DataError::PythonCifar { path, .. }
             | DataError::KnownFiles { path, .. }
@@ -218,12 +229,20 @@ impl Explain for DataError {
         };
         Some(match self {
             DataError::UnknownName { nearest: Some(nearest), .. } => new().text(format!("did you mean {nearest}?")),
+            DataError::UnknownName { nearest: None, name } if presets::text(name).is_some() => {
+                new().text("this is a preset:").with(Argument::Preset, name.as_str())
+            }
             DataError::UnknownName { nearest: None, name } => {
                 let known = data_sets::listed();
                 let not_known =
                     if data_sets::is_other_data_set(name) { "this data set is not built in: use" } else { "use" };
                 new().text(format!("{not_known} {known}, or the path of a folder with one folder of images per class"))
             }
+            DataError::NoFolder { nearest: Some(nearest), .. } => new().text("did you mean").path(nearest).text("?"),
+            DataError::NoFolder { nearest: None, .. } => new().text(
+                "check the path: it leads to a folder with one folder of images per class, from the current folder or from",
+            ).key("data.dir"),
+            DataError::IsClass { parent, .. } => new().set("data.name", parent),
             DataError::NotAFolder { path } if is_archive(path) => {
                 new().text("unpack it, and give the folder with one folder per class")
             }

@@ -163,6 +163,11 @@ impl Listing {
     }
 }
 
+/// Whether there are images directly in a folder.
+pub(super) fn has_pictures(folder: &Path) -> bool {
+    loose_pictures(folder).is_ok_and(|count| count > 0)
+}
+
 /// Number of images directly in a folder.
 fn loose_pictures(folder: &Path) -> Result<usize, DataError> {
     Ok(entries(folder)?.iter().filter(|entry| entry.kind == Kind::Picture).count())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::cifar::{self, CifarFiles};
 use super::content_split::Division;
 use super::digits;
-use super::folder::Listing;
+use super::folder::{Listing, has_pictures};
 use super::idx::IdxPair;
 use super::places::{Places, idx_spellings, known_files, whose_labels};
 use super::split::{Numbers, validation_count};
@@ -13,7 +13,9 @@ use super::walk::{Ignored, subfolders};
 use super::{DataError, ImageShape};
 use crate::config::classes::ClassSubset;
 use crate::config::data::DataSpec;
+use crate::config::presets;
 use crate::data_sets::{self, CifarFormat, DataSet, Format};
+use crate::spelling;
 
 /// Size of a folder's images where the config gives none, in pixels.
 pub const FOLDER_IMAGE_SIZE: usize = 64;
@@ -263,7 +265,17 @@ fn inspect_folder(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError>
         if let Some(path) = spec.dir.clone().filter(|dir| !dir.exists()) {
             return Err(DataError::NoDataFolder { path, name: None });
         }
-        return Err(DataError::UnknownName { name: spec.name.clone(), nearest: data_sets::meant(&spec.name) });
+        let is_path = spec.name.contains(std::path::is_separator) || spec.name.starts_with(['.', '~']);
+        return Err(match is_path {
+            true => DataError::NoFolder { nearest: nearest_folder(&root), path: root },
+            false => {
+                let known = data_sets::meant(&spec.name).map(str::to_string);
+                // A preset that is called like a folder is meant itself.
+                let is_preset = presets::text(&spec.name).is_some();
+                let folder = nearest_folder(&root).filter(|_| !is_preset).map(|folder| folder.display().to_string());
+                DataError::UnknownName { name: spec.name.clone(), nearest: known.or(folder) }
+            }
+        });
     }
     if !root.is_dir() {
         return Err(DataError::NotAFolder { path: root });
@@ -287,12 +299,32 @@ fn inspect_folder(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError>
     })
 }
 
-/// Suggests the right folder if the class folders are one folder deeper.
+/// The folder in the same place whose name is spelled alike.
+fn nearest_folder(path: &Path) -> Option<PathBuf> {
+    let (parent, name) = (path.parent()?, path.file_name()?.to_str()?);
+    let here = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    // A split that a data set does not have.
+    if ["train", "val", "test"].contains(&name) && Listing::of(here, None).is_ok() {
+        return Some(here.to_path_buf());
+    }
+    let folders: Vec<String> = subfolders(here).ok()?.into_iter().map(|folder| folder.name).collect();
+    Some(parent.join(spelling::nearest(name, folders.iter().map(String::as_str))?))
+}
+
+/// Suggests the right folder if the class folders are one folder higher or deeper.
 fn misplaced(root: &Path, error: DataError) -> DataError {
     if !matches!(error, DataError::ClassFolders { .. } | DataError::EmptyClass { .. }) {
         return error;
     }
     let inside: Vec<PathBuf> = subfolders(root).unwrap_or_default().into_iter().map(|folder| folder.path).collect();
+    let is_class = inside.is_empty() && has_pictures(root);
+    // Without a name of its own, as `.` is, it has no parent here either.
+    if let (true, Some(parent), Some(_)) = (is_class, root.parent(), root.file_name()) {
+        let parent = if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_path_buf() };
+        if Listing::of(&parent, None).is_ok() {
+            return DataError::IsClass { path: root.to_path_buf(), parent };
+        }
+    }
     if let Some((name, path)) = inside.iter().find_map(|folder| Some((known_files(folder)?, folder.clone()))) {
         return DataError::KnownFiles { name, path };
     }
@@ -484,7 +516,11 @@ mod tests {
         let error = inspect(&spec("fashion_mnist", folder.path())).unwrap_err();
         assert_eq!(error.to_string(), "no data set or folder has the name `fashion_mnist`");
         assert_eq!(error.hint().unwrap(), "did you mean fashion-mnist?");
-        let error = inspect(&spec("no/such/photos", folder.path())).unwrap_err();
+        let error = inspect(&spec("scr", folder.path())).unwrap_err();
+        assert_eq!(error.hint().unwrap(), "did you mean src?", "a folder in the folder of the tests");
+        let error = inspect(&spec("mnist-vit", folder.path())).unwrap_err();
+        assert_eq!(error.hint().unwrap(), "this is a preset: preset = \"mnist-vit\"");
+        let error = inspect(&spec("zebras", folder.path())).unwrap_err();
         let hint = format!("use {}, or the path of a folder with one folder of images per class", data_sets::listed());
         assert_eq!(error.hint().unwrap(), hint);
         for (name, start) in
@@ -495,6 +531,27 @@ mod tests {
             assert!(error.to_string().starts_with("a data set is a folder, but this is a file ("), "{error}");
             assert!(error.hint().unwrap().starts_with(start), "{name}");
         }
+    }
+
+    #[test]
+    fn a_path_to_the_wrong_folder_finds_the_right_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for class in ["photos/cat", "photos/dog"] {
+            write_class(&folder.path().join(class), 3, 0);
+        }
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let told = |name: &str| {
+            let error = inspect(&spec(&at(name), folder.path())).unwrap_err();
+            [error.to_string(), error.hint().unwrap()]
+        };
+        let absent = format!("no such folder ({})", at("photo/"));
+        assert_eq!(told("photo/"), [absent, format!("did you mean {}?", at("photos"))]);
+        assert_eq!(told("photos/train")[1], format!("did you mean {}?", at("photos")));
+        let [error, hint] = told("no/such/photos");
+        assert_eq!(error, format!("no such folder ({})", at("no/such/photos")));
+        assert!(hint.starts_with("check the path: ") && hint.ends_with(" or from data.dir"), "{hint}");
+        let class = format!("this folder has images, not class folders ({})", at("photos/cat"));
+        assert_eq!(told("photos/cat"), [class, format!("use data.name = {}", at("photos"))]);
     }
 
     #[test]

@@ -250,6 +250,9 @@ pub fn load_weights(path: &Path, threads: usize) -> Result<Classifier, Experimen
 fn elsewhere(options: &EvaluateOptions, error: DataError) -> ExperimentError {
     match error {
         DataError::UnknownName { name, .. } if options.data.is_none() => ExperimentError::DataElsewhere { name },
+        DataError::NoFolder { path, .. } if options.data.is_none() => {
+            ExperimentError::DataElsewhere { name: path.display().to_string() }
+        }
         error => error.into(),
     }
 }

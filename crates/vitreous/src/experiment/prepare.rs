@@ -120,7 +120,9 @@ pub fn fitted_config(checked: &CheckedConfig, config: &ResolvedConfig, run: &Run
 pub fn inspect(checked: &CheckedConfig, listener: Listener) -> Result<Facts, ExperimentError> {
     let Config { data, train, .. } = checked.config();
     let mut facts = data::inspect(data).map_err(|error| match error {
-        DataError::UnknownName { .. } if !checked.is_written("data", "name") => ExperimentError::NoFolder,
+        DataError::UnknownName { .. } | DataError::NoFolder { .. } if !checked.is_written("data", "name") => {
+            ExperimentError::NoFolder
+        }
         error => error.into(),
     })?;
     if checked.config().model.kind().task() == Task::ReadStrips {
