@@ -58,10 +58,10 @@ mod summary;
 mod sweep;
 mod sweeps;
 mod train;
+mod usage;
 mod verbosity;
 mod verify;
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -163,8 +163,8 @@ pub fn main() -> ExitCode {
             let context = Context::new(&clap::ArgMatches::default());
             match unknown_command(&error).or_else(|| unknown_flag(&error)) {
                 Some(unknown) => unknown.report(&context),
-                None if context.json => refused(&error).report(&context),
-                None => refuse(&error),
+                None if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+                None => usage::usage_error(&error).report(&context),
             }
         }
     }
@@ -194,7 +194,14 @@ fn instead_of(word: &str) -> String {
 
 /// The clap command, with help pages that fit the terminal.
 fn command() -> clap::Command {
-    Cli::command().term_width(screen::help_columns())
+    with_negative_numbers(Cli::command().term_width(screen::help_columns()))
+}
+
+/// Takes negative numbers as values everywhere, so that an error says what is wrong with them.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let takes_value = |arg: &clap::Arg| arg.get_action().takes_values() && !arg.is_positional();
+    let command = command.mut_args(|arg| if takes_value(&arg) { arg.allow_negative_numbers(true) } else { arg });
+    command.mut_subcommands(with_negative_numbers)
 }
 
 /// Turns a write beyond `ulimit -f` into an error, as for a full disk; otherwise the signal would end the program.
@@ -206,28 +213,6 @@ fn survive_file_size_limits() {
 
 #[cfg(not(unix))]
 fn survive_file_size_limits() {}
-
-/// Prints what is wrong with the command line, in colors unless an argument in it has to be escaped.
-fn refuse(error: &clap::Error) -> ExitCode {
-    let plain = error.render().to_string();
-    match text::visible_lines(&plain) {
-        Cow::Borrowed(_) => error.exit(),
-        Cow::Owned(escaped) => {
-            let _ = std::io::stderr().write_all(escaped.as_bytes());
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
-        }
-    }
-}
-
-/// What clap says is wrong with the command line, as an error of ours: the first paragraph, and its tips as the hint.
-fn refused(error: &clap::Error) -> CliError {
-    let plain = error.render().to_string();
-    let mut paragraphs = plain.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
-    let what = paragraphs.next().unwrap_or_default();
-    let tips: Vec<String> = paragraphs.filter_map(|text| Some(text.strip_prefix("tip: ")?.to_string())).collect();
-    let hint = (!tips.is_empty()).then(|| tips.join("; "));
-    CliError::user(what.strip_prefix("error: ").unwrap_or(&what), hint)
-}
 
 /// An unknown flag as an error of ours, with what to use instead.
 fn unknown_flag(error: &clap::Error) -> Option<CliError> {

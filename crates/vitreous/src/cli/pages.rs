@@ -11,7 +11,7 @@ use crate::system_errors::system_error;
 /// Prints the completion script of a shell
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  vitreous completions bash > ~/.local/share/bash-completion/completions/vitreous
+  echo 'source <(vitreous completions bash)' >> ~/.bashrc
   vitreous completions zsh > ~/.zfunc/_vitreous
   vitreous completions fish > ~/.config/fish/completions/vitreous.fish")]
 pub struct CompletionsArgs {
@@ -69,7 +69,11 @@ fn all(command: Command, name: String) -> Vec<(String, Command)> {
 }
 
 fn page(command: Command) -> String {
+    // The first line of what follows the flags is its heading; clap_mangen calls every such section EXTRA.
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let heading = after.lines().next().unwrap_or_default().trim_end_matches(':').to_string();
     let mut page = Vec::new();
     clap_mangen::Man::new(command).render(&mut page).expect("a list of bytes takes all");
-    String::from_utf8_lossy(&page).into_owned()
+    let page = String::from_utf8_lossy(&page);
+    page.replace(&format!(".SH EXTRA\n{heading}:\n"), &format!(".SH \"{}\"\n", heading.to_uppercase()))
 }

@@ -112,7 +112,9 @@ fn cli_page() -> String {
              where its result is. If stderr is closed, as by `2>&1 | head`, it saves a checkpoint and ends as on Ctrl-C, \
              with status 130; `vitreous train --resume RUN` continues it.\n\n";
     let _ = write!(page, "```text\n{EXIT_STATUS}\n```\n");
-    let command = Cli::command().bin_name("vitreous");
+    // Built, it has the flags of all verbs in each of them.
+    let mut command = Cli::command().bin_name("vitreous").disable_help_subcommand(true);
+    command.build();
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         add_verb(&mut page, "vitreous", verb);
     }
@@ -122,7 +124,8 @@ fn cli_page() -> String {
 fn add_verb(page: &mut String, before: &str, verb: &Command) {
     let name = format!("{before} {}", verb.get_name());
     let inner: Vec<&Command> = verb.get_subcommands().filter(|inner| !inner.is_hide_set()).collect();
-    if inner.is_empty() {
+    // A verb with commands below it may do something by itself.
+    if inner.is_empty() || verb.get_positionals().next().is_some() {
         let help = verb.clone().bin_name(&name).term_width(80).render_help().to_string();
         let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
         let _ = write!(page, "\n## {name}\n\n```text\n{}\n```\n", lines.join("\n").trim_end());

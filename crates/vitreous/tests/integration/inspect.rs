@@ -156,7 +156,8 @@ fn completions_and_manual_pages_come_from_the_parser() {
     let folder = Folder::new();
     crate::common::said(folder.root(), &["man", "--out=man1"]);
     assert!(folder.text("man1/vitreous-data-fetch.1").contains("mirror"));
-    assert!(folder.text("man1/vitreous.1").contains("Exit status"));
+    assert!(folder.text("man1/vitreous.1").contains(".SH \"EXIT STATUS\"\n  0 "));
+    assert!(folder.text("man1/vitreous-completions.1").contains(".SH \"EXAMPLES\"\n  echo "));
 }
 
 #[test]
@@ -283,10 +284,10 @@ fn impossible_bench_arguments_are_refused() {
     let patches = "error: image_size 28 is not a multiple of patch_size 16 (--model, [model])\n\
                    hint: use --set model.patch_size=14\n";
     assert_eq!(refused(&["bench", "step", "--model=vit-tiny"]), patches);
-    let precision = "error: precision bf16 is not there (--precision)\nhint: use --precision f32\n";
+    let precision = "error: invalid precision `bf16` (--precision)\nhint: use --precision f32\n";
     assert_eq!(refused(&["bench", "step", "--preset=mnist-vit", "--precision=bf16"]), precision);
-    let seconds = "error: invalid time -1 (--seconds)\nhint: use --seconds 5\n";
-    assert_eq!(refused(&["bench", "step", "--seconds=-1"]), seconds);
+    let seconds = "error: invalid time `-1` (--seconds)\nhint: use --seconds 5\n";
+    assert_eq!(refused(&["bench", "step", "--seconds", "-1"]), seconds);
     let data = refused(&["bench", "epoch", "--preset=mnist-vit"]);
     assert!(data.starts_with("error: mnist needs the file train-images-idx3-ubyte.gz (looked in "), "{data}");
 }
