@@ -1,4 +1,4 @@
-//! A compiled graph: kernels to call one after the other on the images of a chunk, and where their values are stored.
+//! A lowered graph: the kernel calls in their order, and the slots of their values.
 
 pub(super) mod convolution;
 mod sequence;
@@ -17,25 +17,25 @@ pub(super) type Slot = usize;
 /// A parameter: its number in the graph.
 pub(super) type Param = usize;
 
-/// How much memory a value takes.
+/// Memory of a value, in numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SlotSize {
-    /// Numbers for each image of the chunk.
+    /// Numbers per image of the chunk.
     pub per_image: usize,
-    /// Values for any chunk.
+    /// Numbers that do not depend on the chunk.
     pub fixed: usize,
 }
 
 /// What a product's result is multiplied by, see [`super::linear::Multiply`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Factor {
-    /// These factors.
+    /// Factors, one for each number.
     By(Slot),
-    /// The number where these values are positive, else 0.
+    /// The number if the value is positive, otherwise 0.
     WherePositive(Slot, f32),
 }
 
-/// What is added to each image.
+/// The operand that is added to each image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Addend {
     /// Another value.
@@ -46,23 +46,23 @@ pub(super) enum Addend {
     Constant(usize),
 }
 
-/// A weight in packed form: which parameter, and which way round.
+/// A weight in packed form: its parameter and its orientation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackedWeight {
     pub param: Param,
     pub out_features: usize,
     pub in_features: usize,
-    /// 1 for a whole matrix, else the number of blocks on the diagonal of each square of `in_features` rows: the
-    /// parameter holds these alone.
+    /// 1 for a full matrix; otherwise the number of diagonal blocks in each square of `in_features` rows, and the
+    /// parameter holds only these blocks.
     pub heads: usize,
-    /// For the forward product, else for the input's gradient.
+    /// Whether it is for the forward product; otherwise for the input's gradient.
     pub forward: bool,
-    /// Of a convolution: number in [`Program::geometries`].
+    /// For a convolution: number in [`Program::geometries`].
     pub geometry: Option<usize>,
 }
 
-/// One kernel call. Counts of rows and values are for one image. `starts` marks the first call of a program that
-/// adds to a parameter's gradient: it needs no zeros to add to.
+/// One kernel call. Counts of rows and values are for one image. `starts` marks the first call that adds to a
+/// parameter's gradient: it overwrites, so the gradient need not be cleared.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Call {
     Input { input: usize, out: Slot, len: usize },
@@ -95,7 +95,7 @@ pub(super) enum Call {
     Correct { logits: Slot, label: Slot, out: Slot, classes: usize },
 }
 
-/// A linear layer or its input's gradient, with what is fused in.
+/// A linear layer or its input's gradient, with the fused operations.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Product {
     pub x: Slot,
@@ -115,7 +115,7 @@ pub(super) struct Product {
 }
 
 impl Product {
-    /// A product with nothing fused in and no place for its result yet.
+    /// A product with nothing fused, whose output slot is still to be chosen.
     pub fn new(x: Slot, weight: usize, [rows, steps, columns]: [usize; 3]) -> Self {
         Product {
             x,
@@ -148,7 +148,7 @@ pub(super) struct LayerNormGrad {
     pub starts: bool,
 }
 
-/// A linear layer that is cut by columns, all rows of the batch in each piece. Sizes are `[out, in]`.
+/// A linear layer that is cut by columns; each piece has all rows of the batch. Sizes are `[out, in]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Wide {
     Product {
@@ -166,7 +166,7 @@ pub(super) enum Wide {
         rows: usize,
         size: [usize; 2],
     },
-    /// Of a weight that no other call gives a gradient.
+    /// The gradient of a weight to which no other call adds.
     WeightGrad {
         dy: Slot,
         x: Slot,
@@ -174,7 +174,7 @@ pub(super) enum Wide {
         rows: usize,
         size: [usize; 2],
     },
-    /// Of a bias that no other call gives a gradient.
+    /// The gradient of a bias to which no other call adds.
     BiasGrad {
         dy: Slot,
         bias: Param,
@@ -183,7 +183,7 @@ pub(super) enum Wide {
     },
 }
 
-/// A dropout with the rows and values that it numbers.
+/// A dropout, with rows and features per image, from which each value's position in the random stream follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ProgramDropout {
     pub dropout: Dropout,
@@ -202,9 +202,9 @@ pub(super) struct Program {
     pub constants: Vec<std::sync::Arc<[f32]>>,
     pub dropouts: Vec<ProgramDropout>,
     pub geometries: Vec<Geometry>,
-    /// Values of each output for one image.
+    /// Length of each output for one image.
     pub outputs: Vec<usize>,
-    /// The parameters to whose gradients the parts of a region add, each with the number of the first such call.
+    /// The parameters to whose gradients parts add, each with the number of the first such call.
     pub gradients: Vec<(usize, Param)>,
 }
 
@@ -228,8 +228,8 @@ impl Program {
 }
 
 impl Call {
-    /// Whether the call sees the whole batch (or one micro-batch after the other), so that all threads run it together
-    /// and divide the work inside it. Others see one chunk.
+    /// Whether the call processes the whole batch (or one micro-batch after the other): all threads run it together and
+    /// divide the work inside it. Other calls process one chunk.
     pub fn whole(&self) -> bool {
         match self {
             Call::Wide(_) => true,
@@ -239,8 +239,8 @@ impl Call {
         }
     }
 
-    /// Whether the call gives the gradient of a parameter that is its alone, block by block, right before the update.
-    /// Late calls are at the end of a program.
+    /// Whether the call computes a parameter's whole gradient, block by block, right before the update. Late calls are
+    /// at the end of a program.
     pub fn late(&self) -> bool {
         match self {
             Call::Wide(Wide::WeightGrad { .. } | Wide::BiasGrad { .. }) => true,
@@ -250,7 +250,7 @@ impl Call {
         }
     }
 
-    /// The values that are read.
+    /// The slots that are read.
     pub fn reads(&self) -> Vec<Slot> {
         let some = |slots: &[Option<Slot>]| slots.iter().flatten().copied().collect();
         match *self {
@@ -284,7 +284,7 @@ impl Call {
         }
     }
 
-    /// The values that are written, scratch included.
+    /// The slots that are written, including scratch memory.
     pub fn writes(&self) -> Vec<Slot> {
         let some = |slots: &[Option<Slot>]| slots.iter().flatten().copied().collect();
         match *self {
@@ -317,10 +317,10 @@ impl Call {
         }
     }
 
-    /// Pairs of a value read and the one written, of which the second may take the place of the first.
+    /// Pairs of a read and a written slot that may share memory.
     pub fn in_place(&self) -> Vec<[Slot; 2]> {
         match *self {
-            // A product reads its rows again for every panel of columns, so they must not change meanwhile.
+            // A product reads its rows once for every panel of columns, so they must not be overwritten.
             Call::Product(ref product) => {
                 let residual = product.residual.filter(|&residual| residual != product.x);
                 residual.iter().map(|&x| [x, product.out]).collect()

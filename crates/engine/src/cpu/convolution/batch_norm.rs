@@ -1,12 +1,12 @@
-//! Batch norm while training: each image gives its own sums, and a call for the whole batch brings them together, image
-//! by image in their order. So neither chunks nor threads show in the bits.
+//! Batch norm in training. Sums are computed for each image, and a call for the whole batch adds them in image order,
+//! so the bits depend on neither chunks nor threads.
 //!
-//! The statistics of a micro-batch are the means of all channels, then their variances (which divide by n); its totals
-//! in the backward pass are the means of `dy` and of `dy` times the normalized input.
+//! The statistics of a micro-batch are the means of all channels, then their variances (divided by n). Its totals in
+//! the backward pass are the means of `dy` and of `dy` times the normalized input.
 
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 
-/// Channel by channel the mean over one image's pixels, and the sum of the squares of what is left.
+/// For each channel, the mean over one image's pixels and the sum of squared deviations from it.
 pub(in crate::cpu) struct ImageSums {
     pub images: usize,
     pub pixels: usize,
@@ -33,7 +33,7 @@ pub(in crate::cpu) struct Statistics {
     pub momentum: f32,
 }
 
-/// Channel by channel the sums over an image's pixels of `dy`, and of `dy` times the normalized input.
+/// For each channel, the sums over an image's pixels of `dy` and of `dy` times the normalized input.
 pub(in crate::cpu) struct ImageGradSums {
     pub images: usize,
     pub pixels: usize,
@@ -41,13 +41,13 @@ pub(in crate::cpu) struct ImageGradSums {
     pub eps: f32,
     pub dy: *const f32,
     pub x: *const f32,
-    /// Of the images' micro-batch, `[2, channels]`.
+    /// Statistics of the micro-batch, `[2, channels]`.
     pub stats: *const f32,
     /// `[images, 2, channels]`
     pub sums: *mut f32,
     pub dweight: *mut f32,
     pub dbias: *mut f32,
-    /// Whether the gradients are added to what is there.
+    /// Whether the gradients are added to existing ones; otherwise they overwrite them.
     pub continues: bool,
 }
 
@@ -136,7 +136,8 @@ unsafe fn statistics_generic<S: Simd>(args: &Statistics) {
                 sum = S::add(sum, of(image, 0));
             }
             let mean = S::mul(sum, S::splat(1.0 / images as f32));
-            // Squares around the common mean: those around an image's own, and its mean's distance for each pixel.
+            // Squared deviations from the common mean: those from the image's own mean, plus, for each pixel, the
+            // squared difference of the means.
             let mut squares = S::splat(0.0);
             for image in 0..images {
                 let apart = S::sub(of(image, 0), mean);
@@ -226,7 +227,7 @@ isa_kernel! {
     image_sums, image_sums_generic, ImageSums
 }
 isa_kernel! {
-    /// Brings the images' sums together as statistics, and moves the running ones.
+    /// Combines the images' sums to statistics, and updates the running statistics.
     statistics, statistics_generic, Statistics
 }
 isa_kernel! {
@@ -234,7 +235,7 @@ isa_kernel! {
     image_grad_sums, image_grad_sums_generic, ImageGradSums
 }
 isa_kernel! {
-    /// Brings the images' gradient sums together.
+    /// Combines the images' gradient sums.
     totals, totals_generic, Totals
 }
 isa_kernel! {
@@ -273,7 +274,7 @@ mod tests {
                 let (mut sums, mut stats) = (Guarded::unset(images * 2 * channels), Guarded::unset(2 * channels));
                 let (mut grad_sums, mut all) = (Guarded::unset(images * 2 * channels), Guarded::unset(2 * channels));
                 let [mut dweight, mut dbias] = [(); 2].map(|()| Guarded::new(&before));
-                // Channels in two ranges, as two threads would take them.
+                // Channels in two ranges, as with two threads.
                 let first = channels.div_ceil(2 * LANES) * LANES;
                 let ranges = [[0, first.min(channels)], [first.min(channels), channels.saturating_sub(first)]];
                 unsafe {

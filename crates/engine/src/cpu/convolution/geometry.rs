@@ -1,25 +1,25 @@
-//! Which pixels of a map a convolution's results are sums over, worked out once for a program.
+//! Which pixels of a map each result of a convolution reads, computed once for a program.
 //!
 //! Forward, the result at `y` reads the input at `y * stride - padding + tap`. Backward, the input's gradient at `y`
-//! reads that of the result at `(y + padding - tap) / stride`, for the taps where this is whole. Both are written
-//! down in one way: the taps are put in an order in which those of one result are neighbors and read neighbors.
+//! reads the result's gradient at `(y + padding - tap) / stride`, for the taps for which this is an integer. Both have
+//! the same description: the taps are ordered so that those of one result are neighbors and read neighboring pixels.
 
 use std::ops::Range;
 
 use crate::cpu::Isa;
 use crate::ops::Convolution;
 
-/// What one product of a convolution reads: the product forward, or the one that gives the input's gradient.
+/// The pixels that one product of a convolution reads: the forward product, or that of the input's gradient.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::cpu) struct Geometry {
     pub convolution: Convolution,
-    /// Forward, else to the input's gradient.
+    /// Whether it is the forward product; otherwise that of the input's gradient.
     pub forward: bool,
     /// Height, width and channels of the map that is read.
     pub input: [usize; 3],
-    /// The same of the map that is written.
+    /// Height, width and channels of the map that is written.
     pub output: [usize; 3],
-    /// For each tap along an axis, its place in the packed order.
+    /// For each tap along an axis, its position in the packed order.
     pub place: Vec<usize>,
     /// Kinds of pixels of the result.
     pub kinds: Vec<Kind>,
@@ -27,14 +27,14 @@ pub(in crate::cpu) struct Geometry {
     pub pixels: Vec<Pixel>,
 }
 
-/// The pixels of a result for which the same taps lie inside the map.
+/// The pixels of the result for which the same taps lie inside the map.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::cpu) struct Kind {
     /// First tap in packed order, along height and width.
     pub tap: [usize; 2],
     /// Number of taps along height and width.
     pub count: [usize; 2],
-    /// Which of [`Geometry::pixels`].
+    /// Range in [`Geometry::pixels`].
     pub pixels: Range<usize>,
 }
 
@@ -43,14 +43,14 @@ pub(in crate::cpu) struct Kind {
 pub(in crate::cpu) struct Pixel {
     /// The pixel of the input that its first tap reads.
     pub from: u32,
-    /// Its own place.
+    /// Its position in the result.
     pub to: u32,
 }
 
-/// What a result reads along one axis.
+/// The taps and positions that a result reads along one axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Reach {
-    /// First place that is read.
+    /// First position that is read.
     from: usize,
     /// The tap there, in packed order.
     tap: usize,
@@ -58,7 +58,7 @@ struct Reach {
 }
 
 impl Geometry {
-    /// Works out a convolution of a map of `[height, width, channels]`.
+    /// Computes the geometry of a convolution of a map of `[height, width, channels]`.
     pub fn new(convolution: Convolution, map: [usize; 3], forward: bool) -> Self {
         let Convolution { out_channels, kernel, stride, padding, .. } = convolution;
         let places = |len: usize| (len + 2 * padding - kernel) / stride + 1;
@@ -67,7 +67,8 @@ impl Geometry {
         let order: Vec<usize> = if forward {
             (0..kernel).collect()
         } else {
-            // Taps that may meet in one pixel's gradient together, the last first: they read the result in its order.
+            // Grouped by the pixels' gradients to which taps contribute together; the last first, since they then read
+            // the result in ascending order.
             (0..stride).flat_map(|rest| (rest..kernel).step_by(stride).rev()).collect()
         };
         let mut place = vec![0; kernel];
@@ -96,7 +97,7 @@ impl Geometry {
         Geometry { convolution, forward, input, output, place, kinds, pixels }
     }
 
-    /// Channels that a result's sum runs over, and channels of the result, in each group.
+    /// Input channels and output channels of each group.
     pub fn group(&self) -> [usize; 2] {
         [self.input[2] / self.convolution.groups, self.output[2] / self.convolution.groups]
     }

@@ -1,18 +1,18 @@
-//! The gradient of a convolution's weight: for each tap a product of the map, shifted, with the result's gradient.
+//! The gradient of a convolution's weight: for each tap, a product of the shifted map with the result's gradient.
 //!
-//! A tile is six channels of the input, read number by number, and a panel of channels of the result; its sums run
-//! over the pixels for which the tap lies inside the map, row by row and image by image. So each weight's gradient is
-//! one chain, which continues from call to call and does not depend on how a part's images are split into chunks.
+//! A tile is six channels of the input (broadcast) times a panel of channels of the result. Its sums run over the
+//! pixels for which the tap lies inside the map, row by row and image by image. So each weight's gradient is one chain
+//! of additions, which continues from call to call and does not depend on how a part's images are split into chunks.
 
 use super::Geometry;
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 use crate::cpu::tile::{TILE_ROWS, load_row};
 
-/// Pixels of the result that are worked through at a time: a panel of their gradient stays in the second-level cache.
+/// Pixels of the result in a block: a panel of their gradient fits into the second-level cache.
 const PIXEL_BLOCK: usize = 1024;
 
-/// Channels up to which pixels are read where they lie. With more of them, pixels are so far apart, and at such even
-/// distances, that they drive each other out of the caches: a copy pays.
+/// Maximum number of channels for which pixels are read in place. With more channels, pixels lie at large and equal
+/// distances, which map to the same cache sets and evict each other: a copy is faster.
 const NEAR: usize = 64;
 
 /// Channels of the input that are copied at a time.
@@ -24,7 +24,7 @@ const WIDEST: usize = 64;
 /// Adds to the gradient of the weights of some channels of the result.
 pub(in crate::cpu) struct ParamGrad<'a> {
     pub images: usize,
-    /// That of the product forward.
+    /// The geometry of the forward product.
     pub geometry: &'a Geometry,
     /// First channel of the result and number of channels.
     pub channels: [usize; 2],
@@ -36,22 +36,22 @@ pub(in crate::cpu) struct ParamGrad<'a> {
     pub dweight: *mut f32,
     /// Room for [`room_len`] numbers.
     pub room: *mut f32,
-    /// Whether the gradient is added to what is there.
+    /// Whether the gradient is added to the existing one; otherwise it overwrites it.
     pub continues: bool,
 }
 
-/// Images that are worked through at a time.
+/// Images in a block.
 fn block(geometry: &Geometry) -> usize {
     (PIXEL_BLOCK / (geometry.output[0] * geometry.output[1])).max(1)
 }
 
-/// Numbers that the sums of up to `width` channels take while they are not in the weight's order: tile after tile.
+/// Length of the sums of up to `width` channels, stored tile after tile.
 fn sums_len(geometry: &Geometry, width: usize) -> usize {
     let kernel = geometry.convolution.kernel;
     geometry.group()[0].next_multiple_of(TILE_ROWS) * kernel * kernel * width.next_multiple_of(LANES)
 }
 
-/// Numbers that the kernel needs for itself to work on up to `width` channels at a time.
+/// Length of the kernel's scratch memory for up to `width` channels at a time.
 pub(in crate::cpu) fn room_len(geometry: &Geometry, width: usize) -> usize {
     let pixels = |map: [usize; 3]| block(geometry) * map[0] * map[1];
     let width = width.min(WIDEST);
@@ -63,30 +63,30 @@ pub(in crate::cpu) fn room_len(geometry: &Geometry, width: usize) -> usize {
 #[derive(Clone, Copy)]
 struct Map {
     at: *const f32,
-    /// From one pixel to the next.
+    /// Distance between pixels.
     step: usize,
 }
 
-/// Pixels over which one tap's sums run, in the images of a block.
+/// The pixels of a block that one tap's sums run over.
 #[derive(Clone, Copy)]
 struct Pixels {
     images: usize,
     rows: usize,
     steps: usize,
-    /// From one image, row and pixel to the next, in the map.
+    /// Distances between images, rows and pixels in the map.
     a: [usize; 3],
-    /// The same in the result's gradient.
+    /// The same distances in the result's gradient.
     b: [usize; 3],
     x: *const f32,
     dy: *const f32,
 }
 
-/// A panel of channels of the result, and where its sums stand.
+/// A panel of channels of the result, and the address of its sums.
 #[derive(Clone, Copy)]
 struct Columns {
     width: usize,
     sums: *mut f32,
-    /// From one row of sums to the next.
+    /// Distance between rows of sums.
     stride: usize,
 }
 
@@ -100,7 +100,7 @@ unsafe fn param_grad_generic<S: Simd>(args: &ParamGrad<'_>) {
     let [start, count] = args.channels;
     let mut column = start;
     while column < start + count {
-        // A panel ends where its group does.
+        // A panel ends at the end of its group.
         let group = column / out_group;
         let width = (LANES * S::TILE_VECTORS).min(start + count - column).min((group + 1) * out_group - column);
         let columns = Columns { width, sums: args.room, stride: width.next_multiple_of(LANES) };
@@ -143,7 +143,7 @@ fn dy_is_copied(geometry: &Geometry) -> bool {
     geometry.output[2] > NEAR
 }
 
-/// Copies some channels of pixels side by side, each filled up to whole vectors with zeros.
+/// Copies some channels of pixels next to each other, each padded with zeros to whole vectors.
 #[inline(always)]
 unsafe fn copy<S: Simd>(pixels: usize, width: usize, from: Map, to: *mut f32, step: usize) -> Map {
     unsafe {
@@ -178,7 +178,7 @@ unsafe fn tiles<S: Simd>(
                 let pixels = pixels_of(geometry, images, tap, [x, dy]);
                 let at = ((first + channel) * taps + tap * TILE_ROWS) * columns.stride;
                 let columns = Columns { sums: columns.sums.add(at), ..columns };
-                // A copy is filled up to whole vectors.
+                // A copy is padded to whole vectors.
                 if is_copied || columns.width.is_multiple_of(LANES) {
                     any_tile::<S, false>(pixels, rows, columns, goes_on);
                 } else {
@@ -274,7 +274,7 @@ unsafe fn tile<S: Simd, const M: usize, const N: usize, const RAGGED: bool>(
                             sums[j] = S::mul_add(x, columns[j], sums[j]);
                         }
                     }
-                    // Wrapping: after the last pixel these point outside.
+                    // `wrapping_add`: after the last pixel they point outside the buffers.
                     a = a.wrapping_add(pixels.a[2]);
                     b = b.wrapping_add(pixels.b[2]);
                 }
@@ -288,7 +288,7 @@ unsafe fn tile<S: Simd, const M: usize, const N: usize, const RAGGED: bool>(
     }
 }
 
-/// Copies the sums of a panel to the gradient of the weight, or back, turned 16 by 16.
+/// Copies the sums of a panel to the gradient of the weight, or back, transposed in blocks of 16 by 16.
 #[inline(always)]
 unsafe fn turn<S: Simd, const OUT: bool>(geometry: &Geometry, dweight: *mut f32, columns: Columns) {
     let (kernel, steps) = (geometry.convolution.kernel, geometry.steps());
@@ -301,7 +301,7 @@ unsafe fn turn<S: Simd, const OUT: bool>(geometry: &Geometry, dweight: *mut f32,
             let mut at = 0;
             while at < steps {
                 let count = LANES.min(steps - at);
-                // Where the 16 sums of one weight and channel stand.
+                // Addresses of the 16 sums of one weight and channel.
                 let mut sums = [columns.sums; LANES];
                 for sums in sums.iter_mut().take(count) {
                     let row = (channel / TILE_ROWS * taps + tap) * TILE_ROWS + channel % TILE_ROWS;

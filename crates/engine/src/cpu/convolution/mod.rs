@@ -2,8 +2,8 @@
 //! that find their rows in the map itself, pooling, norms over pixels.
 //!
 //! Nothing is padded or unrolled in memory. [`geometry`] sorts the pixels of a result by the taps of the kernel that
-//! lie inside the map, and a product takes the pixels of one kind together: so it multiplies no zeros of the padding,
-//! which are over half of all numbers where maps are small.
+//! lie inside the map, and a product processes pixels of one kind together. So it never multiplies the zeros of the
+//! padding, which would be over half of the work on small maps.
 
 pub(super) mod batch_norm;
 mod geometry;

@@ -1,7 +1,7 @@
-//! Norms over pixels: group norm and its gradient, and batch norm by statistics that are given.
+//! Norms over pixels: group norm and its gradient, and batch norm with given statistics.
 //!
-//! Sums run channel by channel, 16 channels side by side, in the order of pixels; a group's channels are then added
-//! in their order. Sums for the parameters are taken image by image, so they do not depend on chunks.
+//! Each channel is summed in pixel order, 16 channels at a time; then a group's channels are added in order. Sums for
+//! the parameters are computed image by image, so they do not depend on chunks.
 
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 
@@ -18,11 +18,11 @@ pub(in crate::cpu) struct GroupNorm {
     pub bias: *const f32,
     /// The result; may be `x`.
     pub out: *mut f32,
-    /// Room for four numbers for each channel.
+    /// Scratch memory: four numbers for each channel.
     pub scratch: *mut f32,
 }
 
-/// The gradient of a group norm: `out` of the norm gets the input's, and may be `dy`.
+/// The gradient of a group norm: the input's gradient is written to the norm's `out`, which may be `dy`.
 pub(in crate::cpu) struct GroupNormGrad {
     pub norm: GroupNorm,
     pub dy: *const f32,
@@ -31,7 +31,7 @@ pub(in crate::cpu) struct GroupNormGrad {
     pub continues: bool,
 }
 
-/// `out = (x - mean) / sqrt(variance + eps) * weight + bias`, channel by channel, with ReLU if asked for.
+/// `out = (x - mean) / sqrt(variance + eps) * weight + bias` for each channel, with an optional ReLU.
 pub(in crate::cpu) struct ChannelNorm {
     pub rows: usize,
     pub channels: usize,
@@ -54,7 +54,7 @@ fn for_each_vector(channels: usize, mut each: impl FnMut(usize, usize)) {
     }
 }
 
-/// Gives each channel of a group the sum over the group's channels, divided by `count`.
+/// Replaces each channel's value by the sum over its group's channels, divided by `count`.
 unsafe fn share_in_groups(values: *mut f32, channels: usize, groups: usize, count: f32) {
     // SAFETY: the caller's scratch has a number for each channel.
     let values = unsafe { std::slice::from_raw_parts_mut(values, channels) };
@@ -64,7 +64,7 @@ unsafe fn share_in_groups(values: *mut f32, channels: usize, groups: usize, coun
     }
 }
 
-/// Leaves in the scratch, for each channel of an image, its group's mean and 1 / sqrt(variance + eps).
+/// Writes each channel's group mean and 1 / sqrt(variance + eps) to the scratch memory.
 #[inline(always)]
 unsafe fn statistics<S: Simd>(norm: &GroupNorm, x: *const f32) -> [*mut f32; 2] {
     let GroupNorm { pixels, channels, groups, .. } = *norm;

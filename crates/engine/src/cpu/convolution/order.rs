@@ -1,4 +1,4 @@
-//! The two orders of an image's values: plain safe loops, for they run once an image at either end of a network.
+//! Converts an image between channels-first and channels-last: plain safe loops, since they run once per image.
 
 /// From `[channels, pixels]` to `[pixels, channels]`.
 pub(in crate::cpu) fn channels_last(x: &[f32], channels: usize, out: &mut [f32]) {

@@ -1,7 +1,7 @@
 //! Copies a convolution's weight into panels that a product reads from front to back.
 //!
-//! Panel p of a group holds, for each tap in packed order and each channel that is summed over, the weights of
-//! `panel` channels of the result; zeros beyond the last.
+//! Panel p of a group holds, for each tap in packed order and each input channel, the weights of `panel` channels of
+//! the result, padded with zeros after the last channel.
 
 use super::Geometry;
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to};
@@ -42,7 +42,7 @@ unsafe fn pack_generic<S: Simd>(args: &Pack<'_>) {
     }
 }
 
-/// Columns are channels of the layer's result: rows of the weight, turned 16 by 16.
+/// Columns are output channels of the layer: rows of the weight, transposed in blocks of 16 by 16.
 #[inline(always)]
 unsafe fn forward<S: Simd>(args: &Pack<'_>, group: usize, column: usize, n: usize, to: *mut f32) {
     let geometry = args.geometry;
@@ -73,7 +73,7 @@ unsafe fn forward<S: Simd>(args: &Pack<'_>, group: usize, column: usize, n: usiz
     }
 }
 
-/// Columns are channels of the layer's input: the taps of 16 channels are turned at a time.
+/// Columns are input channels of the layer: the taps of 16 channels are transposed at a time.
 #[inline(always)]
 unsafe fn backward<S: Simd>(args: &Pack<'_>, group: usize, column: usize, n: usize, to: *mut f32) {
     let geometry = args.geometry;

@@ -10,28 +10,28 @@ pub(in crate::cpu) struct Pooling {
     pub images: usize,
     /// Height, width and channels of the map.
     pub input: [usize; 3],
-    /// The same of the pooled map.
+    /// Height, width and channels of the pooled map.
     pub output: [usize; 3],
     pub x: *const f32,
     pub out: *mut f32,
 }
 
-/// The gradient of a maximum.
+/// The gradient of max pooling.
 pub(in crate::cpu) struct MaxGrad {
     /// `x` is the map that was pooled, `out` its gradient.
     pub sizes: Pooling,
     /// The gradient of the pooled map.
     pub dy: *const f32,
-    /// The gradient is multiplied by this number where the maximum is positive, and 0 elsewhere.
+    /// The gradient is multiplied by this number if the maximum is positive, and by 0 otherwise.
     pub where_positive: Option<f32>,
 }
 
-/// The gradient of a mean; `x` of the sizes is the pooled map's gradient, `out` that of the map.
+/// The gradient of average pooling; `x` is the pooled map's gradient, `out` the map's.
 pub(in crate::cpu) struct MeanGrad {
     pub sizes: Pooling,
 }
 
-/// One window: rows and columns of the map, as far as they lie inside.
+/// One window: its rows and columns inside the map.
 #[derive(Clone, Copy)]
 struct Window {
     rows: [usize; 2],
@@ -63,7 +63,7 @@ fn for_each_window(sizes: &Pooling, mut each: impl FnMut(Window)) {
 }
 
 impl Window {
-    /// Calls `each` for every pixel with its number and its first value's place.
+    /// Calls `each` for every pixel with its number and the offset of its first value.
     #[inline(always)]
     fn for_each_pixel(&self, input: [usize; 3], mut each: impl FnMut(usize, usize)) {
         let mut number = 0;
@@ -86,7 +86,7 @@ unsafe fn max_generic<S: Simd>(args: &Pooling) {
                 let mut largest = S::splat(f32::NEG_INFINITY);
                 window.for_each_pixel(args.input, |_, at| {
                     let x = load_up_to::<S>(args.x.add(at + channel), n);
-                    // Where neither is greater they are equal, or one is NaN, which must stay.
+                    // If neither is greater, they are equal or one is NaN, which must be kept.
                     let mean = S::mul(S::splat(0.5), S::add(x, largest));
                     let other = S::select(S::greater(largest, x), largest, mean);
                     largest = S::select(S::greater(x, largest), x, other);
@@ -124,7 +124,7 @@ fn windows_tile_the_map(sizes: &Pooling) -> bool {
     kernel == stride && padding == 0 && whole(0) && whole(1)
 }
 
-/// Zeros for what no window gives a value to, or what several add to.
+/// Clears a gradient that windows do not write exactly once: some values are in no window, or in several.
 #[inline(always)]
 unsafe fn clear<S: Simd>(sizes: &Pooling) {
     let len = sizes.images * sizes.input.iter().product::<usize>();
@@ -148,7 +148,7 @@ unsafe fn max_grad_generic<S: Simd>(args: &MaxGrad) {
             let mut channel = 0;
             while channel < sizes.input[2] {
                 let n = sizes.input[2] - channel;
-                // The number of the pixel that is the first of the largest, as a number in each lane.
+                // In each lane, the number of the first pixel with the largest value.
                 let (mut largest, mut first) = (S::splat(f32::NEG_INFINITY), zero);
                 window.for_each_pixel(sizes.input, |number, at| {
                     let x = load_up_to::<S>(sizes.x.add(at + channel), n);
@@ -202,18 +202,18 @@ unsafe fn mean_grad_generic<S: Simd>(args: &MeanGrad) {
 }
 
 isa_kernel! {
-    /// Takes the largest value of each window.
+    /// Computes the maximum of each window.
     max, max_generic, Pooling
 }
 isa_kernel! {
-    /// Takes the mean of each window.
+    /// Computes the mean of each window.
     mean, mean_generic, Pooling
 }
 isa_kernel! {
-    /// Gives each maximum's gradient to the first value that it was.
+    /// Adds each maximum's gradient to the first value that equals it.
     max_grad, max_grad_generic, MaxGrad
 }
 isa_kernel! {
-    /// Spreads each mean's gradient over its window.
+    /// Distributes each mean's gradient over its window.
     mean_grad, mean_grad_generic, MeanGrad
 }

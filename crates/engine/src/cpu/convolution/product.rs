@@ -1,6 +1,6 @@
-//! The product of a convolution, forward or to the input's gradient, and in the same pass what follows.
+//! The product of a convolution, forward or for the input's gradient, and the operations fused with it.
 //!
-//! Order: bias, product, ReLU, `multiply`, residual. A tile is six pixels of one kind, at any positions, and a panel
+//! Order: bias, product, ReLU, `multiply`, residual. A tile is six pixels of one kind, at any positions, times a panel
 //! of channels; its sums stay in registers over all taps. Each sum is one chain in the order of taps and channels.
 
 use super::Geometry;
@@ -12,7 +12,7 @@ use crate::cpu::tile::TILE_ROWS;
 /// Widest panel of any instruction set, in vectors.
 const MOST_VECTORS: usize = 4;
 
-/// `out = x * weights`, and what follows.
+/// `out = x * weights`, with the fused operations.
 pub(in crate::cpu) struct Product<'a> {
     pub images: usize,
     pub geometry: &'a Geometry,
@@ -43,28 +43,28 @@ struct Columns {
     packed: *const f32,
 }
 
-/// Where a tile's sums run: `rows` times `runs` stretches of `steps` neighbors.
+/// The inner axis of a tile's sums: `rows` times `runs` stretches of `steps` neighbors.
 #[derive(Clone, Copy)]
 struct Stretches {
     rows: usize,
     runs: usize,
     steps: usize,
-    /// From one row, and one run, to the next, in the map.
+    /// Distances between rows and between runs in the map.
     a: [usize; 2],
-    /// The same in the packed weights.
+    /// The same distances in the packed weights.
     b: [usize; 2],
     packed: *const f32,
 }
 
-/// Where a tile's sums stand when they are done.
+/// The finished sums of a tile.
 type Sums<S> = [[<S as Simd>::V; MOST_VECTORS]; TILE_ROWS];
 
-/// Pixels that are taken together.
+/// The pixels of a tile.
 struct Tile {
     count: usize,
-    /// Where each reads its first tap.
+    /// Address of the first tap of each pixel.
     from: [*const f32; TILE_ROWS],
-    /// Where each starts in the result.
+    /// Offset of each pixel in the result.
     to: [usize; TILE_ROWS],
 }
 
@@ -91,14 +91,14 @@ unsafe fn product_generic<S: Simd>(args: &Product<'_>) {
     }
 }
 
-/// All pixels of one kind.
+/// Computes all pixels of one kind.
 #[inline(always)]
 unsafe fn pixels<S: Simd>(args: &Product<'_>, kind: &Kind, columns: Columns, sums: &mut Sums<S>) {
     let geometry = args.geometry;
     let panel = LANES * S::TILE_VECTORS;
     let ([_, in_width, in_channels], kernel) = (geometry.input, geometry.convolution.kernel);
     let (in_group, out_channels) = (geometry.group()[0], geometry.output[2]);
-    // Without groups, the channels of all taps in a row are neighbors.
+    // Without groups, the channels of a row's taps are contiguous.
     let whole = in_group == in_channels;
     let stretches = Stretches {
         rows: kind.count[0],
@@ -130,7 +130,7 @@ unsafe fn pixels<S: Simd>(args: &Product<'_>, kind: &Kind, columns: Columns, sum
     }
 }
 
-/// Sums of a tile, and what follows.
+/// Computes the sums of a tile, then the fused operations.
 #[inline(always)]
 unsafe fn whole_tile<S: Simd>(
     args: &Product<'_>,
@@ -224,7 +224,7 @@ unsafe fn run<S: Simd, const M: usize, const N: usize>(
     }
 }
 
-/// What follows the sum of up to 16 channels of one pixel.
+/// Applies the fused operations to up to 16 channels of one pixel, and stores them.
 #[inline(always)]
 unsafe fn follow<S: Simd>(args: &Product<'_>, at: usize, n: usize, mut x: S::V) {
     unsafe {

@@ -9,9 +9,9 @@ use crate::cpu::testing::{Guarded, check, numbers, same_bits, wide};
 use crate::ops::{Convolution, Pool};
 use crate::reference::{self, convolution as exact, norms};
 
-/// Largest error, as part of a result's largest value.
+/// Largest error, relative to the result's largest value.
 const TOLERANCE: f64 = 1e-6;
-/// The same for sums over many pixels, which may nearly cancel.
+/// The same for sums over many pixels, whose terms may nearly cancel.
 const SUM_TOLERANCE: f64 = 1e-5;
 
 /// A convolution of some images.
@@ -35,7 +35,7 @@ impl Case {
         self.convolution.out_channels * self.convolution.fan_in(self.map[2])
     }
 
-    /// What the reference makes of each image, one after the other; `of` gets the number of the image.
+    /// The reference's results for each image; `of` gets the number of the image.
     fn each(&self, of: impl FnMut(usize) -> Vec<f64>) -> Vec<f64> {
         (0..self.images).flat_map(of).collect()
     }
@@ -62,7 +62,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Packs a weight in two calls, as two threads would.
+/// Packs a weight in two calls, as with two threads.
 fn packed(isa: Isa, weight: &[f32], geometry: &Geometry) -> Guarded {
     let (weight, mut to) = (Guarded::new(weight), Guarded::unset(geometry.packed_len(isa)));
     let panels = geometry.panels(isa);
@@ -112,7 +112,7 @@ fn check_product(case: Case, forward: bool, (bias, relu, multiply, adds, in_plac
         let (x, bias_values, factors) = (Guarded::new(&x), Guarded::new(&bias_values), Guarded::new(&factors));
         let (mut over, mut apart) = (Guarded::new(&residual), Guarded::unset(residual.len()));
         let panels = geometry.panels(isa);
-        // The panels in two calls, as two threads would take them.
+        // The panels in two calls, as with two threads.
         for panels in [[0, panels / 2], [panels / 2, panels - panels / 2]] {
             let args = Product {
                 images: case.images,
@@ -161,7 +161,7 @@ fn everything_fused_into_a_convolution_equals_the_reference() {
     }
 }
 
-/// The gradient of a weight, the images taken in calls that end where `ends` says.
+/// The gradient of a weight; `ends` says where the calls divide the images.
 fn weight_grad(isa: Isa, case: Case, [dy, x]: [&[f32]; 2], before: Option<&[f32]>, ends: &[usize]) -> Vec<f32> {
     let geometry = case.geometry(true);
     let (in_len, out_len) = (x.len() / case.images, dy.len() / case.images);
@@ -171,7 +171,7 @@ fn weight_grad(isa: Isa, case: Case, [dy, x]: [&[f32]; 2], before: Option<&[f32]
     let mut room = Guarded::unset(room_len(&geometry, all));
     let mut first = 0;
     for &end in ends {
-        // The channels in two calls, as two threads would take them.
+        // The channels in two calls, as with two threads.
         for channels in [[0, all / 2], [all / 2, all - all / 2]] {
             let args = ParamGrad {
                 images: end - first,
@@ -228,7 +228,7 @@ fn weight_gradients_do_not_depend_on_how_images_are_cut() {
     }
 }
 
-/// What the reference makes of one image's map and gradient.
+/// The reference's results for one image's map and gradient.
 type ImageFunction<'a> = dyn Fn(&[f64], &[f64]) -> Vec<f64> + 'a;
 
 #[test]
@@ -244,7 +244,7 @@ fn pooling_and_its_gradients_equal_the_reference() {
             let places = |len: usize| (len + 2 * pool.padding - pool.kernel) / pool.stride + 1;
             let output = [places(input[0]), places(input[1]), input[2]];
             let (in_len, out_len) = (input.iter().product::<usize>(), output.iter().product::<usize>());
-            // Few different values, so that there are equals.
+            // Few different values, so that some are equal.
             let x: Vec<f32> = numbers(1, images * in_len).iter().map(|x| (x * 3.0).round()).collect();
             let dy = numbers(2, images * out_len);
             let (wide_x, wide_dy) = (wide(&x), wide(&dy));

@@ -1,5 +1,6 @@
-//! Convolutional networks: a convolution takes along its bias, ReLU or the sum that follows; the gradient of its input
-//! the ReLU's derivative and the sum that follow, that of a maximum the derivative alone.
+//! Lowers convolutional networks. A convolution is fused with its bias and with the ReLU or the sum that follows; the
+//! gradient of its input with the ReLU's derivative and the sum that follow; the gradient of a max pool with the ReLU's
+//! derivative only.
 
 use super::super::convolution::{Geometry, room_len};
 use super::super::program::convolution::{
@@ -11,7 +12,7 @@ use crate::graph::NodeId;
 use crate::ops::{Activation, Convolution, Op, Pool, channels_and_pixels};
 
 impl Lowering<'_> {
-    /// The axes of a map.
+    /// Height, width and channels of a map.
     fn axes(&self, id: NodeId) -> [usize; 3] {
         let shape = &self.node(id).shape.0;
         [shape[0], shape[1], shape[2]]
@@ -41,7 +42,7 @@ impl Lowering<'_> {
         self.emit_convolution(ConvolutionCall::Order { x, out, channels, len: channels * pixels, last }, &[id]);
     }
 
-    /// A product with nothing fused in and no place for its result yet.
+    /// A product with nothing fused, whose output slot is still to be chosen.
     fn convolution_product(&mut self, id: NodeId, convolution: Convolution, forward: bool) -> ConvolutionProduct {
         let map = if forward { self.axes(self.input(id, 0)) } else { self.axes(id) };
         let geometry = self.geometry(convolution, map, forward);
@@ -104,7 +105,7 @@ impl Lowering<'_> {
         self.emit_convolution(ConvolutionCall::ParamGrad { dy, x, geometry, weight, bias, room, starts }, &[id]);
     }
 
-    /// The gradients of weight and bias, to be put at the program's end.
+    /// The gradients of weight and bias, as late calls at the program's end.
     pub(super) fn wide_conv2d_param_grad(&mut self, id: NodeId, convolution: Convolution) {
         let node = self.node(id);
         let map = self.axes(self.input(id, 1));
@@ -131,7 +132,7 @@ impl Lowering<'_> {
         let (input, output) = (self.axes(id), self.axes(self.input(id, 0)));
         let (dy, x) = (self.slot(id, 0), self.slot(id, 1));
         let (mut covers, mut where_positive) = (vec![id], None);
-        // The maximum's sign is that of the ReLU's result only where it is the ReLU's result that was pooled.
+        // The sign of the maximum gives the ReLU's derivative only if the ReLU's result was pooled.
         if let Some((next, Derivative { factor: Factor::WherePositive(of, number), .. })) =
             self.following_derivative(id)
             && of == x
@@ -226,7 +227,7 @@ impl Lowering<'_> {
         self.emit_convolution(ConvolutionCall::BatchNorm { norm, does }, &[id]);
     }
 
-    /// Emits a call that prepares for the one that gives the node its value.
+    /// Emits a call that must run before the call that computes the node.
     fn emit_before(&mut self, id: NodeId, call: ConvolutionCall) {
         let name = self.node(id).name.clone();
         self.emit_convolution(call, &[]);

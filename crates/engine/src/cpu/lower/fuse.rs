@@ -7,7 +7,7 @@ use super::{Derivative, Lowering};
 use crate::graph::NodeId;
 use crate::ops::{Activation, Op};
 
-/// The blocks of a layer's weight: 1 for a whole matrix.
+/// Number of diagonal blocks of a layer's weight: 1 for a full matrix.
 fn heads_of(op: &Op) -> usize {
     match *op {
         Op::PerHeadLinear { heads, .. } | Op::PerHeadLinearInputGrad { heads, .. } => heads,
@@ -24,7 +24,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// The activation that is, but for its own gradient, the only reader of a node.
+    /// The activation that is the only reader of a node, apart from the activation's own gradient.
     pub(super) fn following_activation(&self, id: NodeId) -> Option<(NodeId, Activation)> {
         let mut found = None;
         for &user in &self.uses[id.index()] {
@@ -37,12 +37,12 @@ impl Lowering<'_> {
         found.filter(|_| !self.is_output(id))
     }
 
-    /// Whether a gradient needs an activation's derivative.
+    /// Whether a gradient reads an activation's derivative.
     pub(super) fn derivative_is_asked_for(&self, id: NodeId) -> bool {
         self.uses[id.index()].iter().any(|&user| matches!(self.node(user).op, Op::ActivationGrad(_)))
     }
 
-    /// A sum that is the only reader of `end` and whose other operand is there already.
+    /// A sum that is the only reader of `end` and whose other operand is already computed.
     pub(super) fn following_sum(&self, end: NodeId) -> Option<(NodeId, Slot)> {
         let sum = self.only_use(end).filter(|&user| self.node(user).op == Op::Add)?;
         let other = [0, 1].map(|i| self.input(sum, i)).into_iter().find(|&input| input != end)?;
@@ -96,7 +96,7 @@ impl Lowering<'_> {
         self.emit(Call::Product(product), &covers);
     }
 
-    /// The activation's gradient that follows a gradient, when its derivative needs no more than a factor.
+    /// The activation's gradient that follows a gradient, if its derivative is a factor.
     pub(super) fn following_derivative(&self, end: NodeId) -> Option<(NodeId, Derivative)> {
         let next = self.only_use(end)?;
         match self.node(next).op {
@@ -107,7 +107,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Whether the activation's gradient after a dropout's gradient has the dropout in its factor.
+    /// Whether the factor of the activation's gradient, which follows a dropout's gradient, includes the dropout.
     pub(super) fn dropout_is_in_derivative(&self, dropout_grad: NodeId) -> bool {
         self.following_derivative(dropout_grad).is_some_and(|(_, derivative)| derivative.includes_dropout)
     }

@@ -1,7 +1,7 @@
-//! Lowers a graph to calls, and fuses what can be done in one pass over memory into one call.
+//! Lowers a graph to a list of kernel calls, and fuses operations that one pass over memory can compute.
 //!
 //! - A linear layer is fused with its bias, activation, dropout and residual; for the backward pass it stores the
-//!   activation's derivative (times dropout), or nothing where the result's sign tells it (ReLU).
+//!   activation's derivative (times dropout), or nothing if the result's sign is enough (ReLU).
 //! - The gradient of a linear layer's input is fused with the derivative, the dropout and the sum that follow it.
 //! - Layer norm is fused with a ReLU, its gradient with the sum that follows.
 
@@ -18,14 +18,14 @@ use crate::ops::{Dropout, Op};
 
 pub(super) use wide::wide_weights;
 
-/// Whether dropout acts.
+/// What a program is for; dropout is active only in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Train,
     Infer,
 }
 
-/// Compiles what the outputs need and, when training, every gradient of a parameter. `wide` tells which weights are
+/// Lowers the nodes that the outputs need and, in training, all gradients of parameters. `wide` says which weights are
 /// cut by columns.
 pub(super) fn lower(graph: &Graph, outputs: &[NodeId], mode: Mode, wide: &[bool]) -> Program {
     let mut lowering = Lowering::new(graph, outputs, mode, wide);
@@ -38,11 +38,11 @@ pub(super) fn lower(graph: &Graph, outputs: &[NodeId], mode: Mode, wide: &[bool]
     lowering.program
 }
 
-/// How the gradient of an activation is found without the activation's input.
+/// How the gradient of an activation is computed without the activation's input.
 #[derive(Clone, Copy)]
 struct Derivative {
     factor: Factor,
-    /// The dropout after the activation is in the factor.
+    /// Whether the factor includes the dropout after the activation.
     includes_dropout: bool,
 }
 
@@ -50,27 +50,27 @@ struct Lowering<'a> {
     graph: &'a Graph,
     outputs: &'a [NodeId],
     mode: Mode,
-    /// For each node, the node that replaces it: dropout does nothing in inference.
+    /// For each node, the node that replaces it: in inference, a dropout is replaced by its input.
     stands_for: Vec<NodeId>,
     needed: Vec<bool>,
-    /// The needed nodes that read a node, one entry for each reading.
+    /// The needed nodes that read each node, one entry for each read.
     uses: Vec<Vec<NodeId>>,
-    /// Done by an earlier call.
+    /// Whether an earlier call computes the node.
     covered: Vec<bool>,
     slot_of: Vec<Option<Slot>>,
     derivatives: HashMap<NodeId, Derivative>,
-    /// Of the layer norms of a value, by epsilon: the gradient needs no more.
+    /// Mean and deviation of a value's layer norm, by value and epsilon; the gradient reads them.
     stats: HashMap<(NodeId, u32), Slot>,
-    /// Of the batch norms of a value.
+    /// Statistics of a value's batch norm.
     batch_stats: HashMap<NodeId, Slot>,
     weights: HashMap<NodeId, Slot>,
     /// Weights that are cut by columns.
     wide: &'a [bool],
-    /// Calls for the program's end.
+    /// Late calls, to be put at the program's end.
     late: Vec<(NodeId, Call)>,
-    /// For each parameter the region that last started its gradient.
+    /// For each parameter, the last region in which its gradient was started.
     started: Vec<Option<usize>>,
-    /// Calls for the whole batch so far: the number of the region.
+    /// Number of calls for the whole batch so far, which is the number of the current region.
     meetings: usize,
     inputs_seen: HashMap<NodeId, usize>,
     program: Program,
@@ -149,7 +149,7 @@ impl<'a> Lowering<'a> {
         self.stands_for[self.node(id).inputs[i].index()]
     }
 
-    /// The slot of an input that an earlier call has written.
+    /// The slot of an input that an earlier call wrote.
     fn slot(&self, id: NodeId, i: usize) -> Slot {
         let input = self.input(id, i);
         self.slot_of[input.index()].unwrap_or_else(|| panic!("`{}` is read before it is there", self.node(input).name))
@@ -160,7 +160,7 @@ impl<'a> Lowering<'a> {
         self.program.slots.len() - 1
     }
 
-    /// A slot for a node's value.
+    /// A new slot for a node's value.
     fn value_slot(&mut self, id: NodeId) -> Slot {
         let slot = self.new_slot(self.node(id).shape.len(), 0);
         self.slot_of[id.index()] = Some(slot);
@@ -177,14 +177,14 @@ impl<'a> Lowering<'a> {
         self.emit_outputs(covers);
     }
 
-    /// Gives a node the value of another under the same number, so that nothing is computed.
+    /// Makes a node's value an alias of another node's, so that nothing is computed.
     fn alias(&mut self, id: NodeId, slot: Slot) {
         self.slot_of[id.index()] = Some(slot);
         self.covered[id.index()] = true;
         self.emit_outputs(&[id]);
     }
 
-    /// Hands out those of these values that are outputs.
+    /// Emits output calls for the nodes that are outputs.
     fn emit_outputs(&mut self, covers: &[NodeId]) {
         for &id in covers {
             for (output, &wanted) in self.outputs.iter().enumerate() {
@@ -227,7 +227,7 @@ impl<'a> Lowering<'a> {
     /// Returns whether the call of a node, which is about to be emitted, is the first of its region that adds to the
     /// gradients of these parameters.
     ///
-    /// Where it is for some of them only, or leaves a part of one as it is, those are cleared first.
+    /// If it is the first for some of them only, or writes only a part of one, those gradients are cleared first.
     fn starts(&mut self, id: NodeId, params: &[usize], whole: bool) -> bool {
         let region = Some(self.meetings);
         let fresh: Vec<usize> = params.iter().copied().filter(|&param| self.started[param] != region).collect();

@@ -1,4 +1,4 @@
-//! Attention and what else is done to sequences.
+//! Lowers attention and the other operations on sequences.
 
 use super::super::attention;
 use super::super::program::{
@@ -72,7 +72,7 @@ impl Lowering<'_> {
             Op::EmbeddingGrad => {
                 let (dy, ids) = (self.slot(id, 0), self.slot(id, 1));
                 let (size, tokens) = (self.table_size(id), self.node(self.input(id, 1)).shape.len());
-                // Only some rows of the table are touched, so it starts with zeros.
+                // Only some rows of the table are written, so the gradient starts with zeros.
                 self.starts(id, &[param(0)], false);
                 SequenceCall::EmbeddingGrad { dy, ids, table: param(0), tokens, size }
             }
@@ -118,7 +118,7 @@ impl Lowering<'_> {
             let len = self.node(self.input(id, i)).shape.features();
             let strips = Strips { x, out, rows, len, from: [0, len], to: [start, features], clear: false };
             start += len;
-            // The last call covers the node: then its value is whole.
+            // The last call covers the node: only then is its value complete.
             let covers = if start == features { vec![id] } else { vec![] };
             self.emit(Call::Sequence(SequenceCall::Strips(strips)), &covers);
             let last = self.program.names.last_mut().expect("the call just made");
@@ -191,7 +191,7 @@ impl Lowering<'_> {
         self.emit(Call::Sequence(SequenceCall::AttendGrad(grad)), &[id]);
     }
 
-    /// The gradients of query, key and value come from one call.
+    /// One call computes the gradients of query, key and value.
     fn attend_grad(&mut self, id: NodeId, attention: Attention) {
         let inputs = &self.node(id).inputs;
         let context = self.input(id, 1);

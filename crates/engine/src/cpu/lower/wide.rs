@@ -1,6 +1,6 @@
-//! Which layers are cut by columns, and the calls for them.
+//! Chooses the layers that are cut by columns, and emits the calls for them.
 //!
-//! Nothing is fused into these: next to their weights, the values they compute on are few.
+//! Nothing is fused into these calls: their activations are small compared with their weights, so it would save little.
 
 use super::super::program::{Call, Wide};
 use super::Lowering;
@@ -10,7 +10,7 @@ use crate::session::WideRule;
 
 /// Returns for each parameter whether it is the weight of a layer that is cut by columns.
 ///
-/// Such a layer has its parameters for itself, so that their gradients have one source.
+/// Such a layer shares its parameters with no other, so that each gradient has one source.
 pub(in crate::cpu) fn wide_weights(graph: &Graph, rule: &WideRule) -> Vec<bool> {
     let mut wide = vec![false; graph.parameters().len()];
     for node in graph.nodes().iter().filter(|node| is_candidate(node)) {
@@ -59,7 +59,7 @@ impl Lowering<'_> {
         self.emit(Call::Wide(Wide::InputGrad { dy, out, weight: node.params[0].index(), rows, size }), &[id]);
     }
 
-    /// The gradients of weight and bias, to be put at the program's end.
+    /// The gradients of weight and bias, as late calls at the program's end.
     pub(super) fn wide_param_grad(&mut self, id: NodeId) {
         let node = self.node(id);
         let dy_shape = &self.node(self.input(id, 0)).shape;

@@ -7,7 +7,7 @@ use crate::ops::Pool;
 /// One call of the convolution family. Counts are for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::cpu) enum ConvolutionCall {
-    /// The other order of an image's values: channels go last, or first.
+    /// Converts between channels-first and channels-last order.
     Order {
         x: Slot,
         out: Slot,
@@ -16,7 +16,7 @@ pub(in crate::cpu) enum ConvolutionCall {
         last: bool,
     },
     Product(ConvolutionProduct),
-    /// `room` is what the kernel needs for itself.
+    /// `room` is the kernel's scratch memory.
     ParamGrad {
         dy: Slot,
         x: Slot,
@@ -26,7 +26,7 @@ pub(in crate::cpu) enum ConvolutionCall {
         room: Slot,
         starts: bool,
     },
-    /// The gradient of a wide weight, some rows at a time right before the update; see [`super::Call::late`].
+    /// The gradient of a wide weight, computed a few rows at a time right before the update; see [`super::Call::late`].
     LateGrad {
         dy: Slot,
         x: Slot,
@@ -35,7 +35,7 @@ pub(in crate::cpu) enum ConvolutionCall {
         size: [usize; 2],
     },
     MaxPool(Pooling),
-    /// The gradient is multiplied by a number where the maximum is positive, and 0 elsewhere.
+    /// The gradient is multiplied by a number if the maximum is positive, and by 0 otherwise.
     MaxPoolGrad {
         pooling: Pooling,
         dy: Slot,
@@ -49,12 +49,12 @@ pub(in crate::cpu) enum ConvolutionCall {
         dy: Slot,
         starts: bool,
     },
-    /// What batch norm does while training, one after the other; see [`BatchNorm`].
+    /// One of the calls of a batch norm in training; see [`BatchNorm`].
     BatchNorm {
         norm: BatchNorm,
         does: BatchNormPart,
     },
-    /// Batch norm by its statistics; the parameters are weight, bias, mean and variance.
+    /// Batch norm with given statistics; the parameters are weight, bias, mean and variance.
     ChannelNorm {
         x: Slot,
         out: Slot,
@@ -65,7 +65,7 @@ pub(in crate::cpu) enum ConvolutionCall {
     },
 }
 
-/// A convolution or its input's gradient, with what is fused in.
+/// A convolution or its input's gradient, with the fused operations.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::cpu) struct ConvolutionProduct {
     pub x: Slot,
@@ -73,7 +73,7 @@ pub(in crate::cpu) struct ConvolutionProduct {
     pub geometry: usize,
     /// Number in [`super::Program::packed`].
     pub weight: usize,
-    /// Cut by panels among the threads, all images of the batch in each.
+    /// Whether threads divide its panels, each with all images of the batch.
     pub whole: bool,
     pub bias: Option<Param>,
     pub relu: bool,
@@ -83,7 +83,7 @@ pub(in crate::cpu) struct ConvolutionProduct {
 }
 
 impl ConvolutionProduct {
-    /// What the result is multiplied by, given where values lie.
+    /// The factor of the result, with the addresses of its values.
     pub fn multiply(&self, at: impl Fn(Slot) -> *mut f32) -> Multiply {
         match self.factor {
             None => Multiply::No,
@@ -93,8 +93,8 @@ impl ConvolutionProduct {
     }
 }
 
-/// A pooling: `x` and `out` are the map and the pooled map; for the gradient of a maximum, the map and its gradient;
-/// for that of a mean, the pooled map's gradient and the map's.
+/// Pooling: `x` and `out` are the map and the pooled map. For the gradient of max pooling they are the map and its
+/// gradient; for that of average pooling, the pooled map's gradient and the map's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::cpu) struct Pooling {
     pub pool: Pool,
@@ -104,14 +104,14 @@ pub(in crate::cpu) struct Pooling {
     pub out: Slot,
 }
 
-/// A batch norm while training. Not all calls use all of it.
+/// A batch norm in training. Some calls do not use all fields.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::cpu) struct BatchNorm {
-    /// What is normalized.
+    /// The input.
     pub x: Slot,
-    /// Weight and bias, then, for the statistics, running mean and variance.
+    /// Weight and bias; for the statistics, running mean and variance.
     pub params: [Param; 2],
-    /// Pixels of an image, and channels.
+    /// Pixels per image, and channels.
     pub size: [usize; 2],
     pub eps: f32,
     /// Two numbers for each channel and image.
@@ -125,11 +125,11 @@ pub(in crate::cpu) struct BatchNorm {
 pub(in crate::cpu) enum BatchNormPart {
     /// Sums of each image.
     ImageSums,
-    /// Statistics of the whole batch; the running ones move.
+    /// Statistics of the whole batch; updates the running statistics.
     Statistics { momentum: f32 },
     /// The result.
     Value { out: Slot, relu: bool },
-    /// Sums of each image's gradients, which are added to those of the parameters, too.
+    /// Sums of each image's gradients, which are also added to the parameters' gradients.
     ImageGradSums { dy: Slot, starts: bool },
     /// Totals of the whole batch, two numbers for each channel and micro-batch.
     Totals { totals: Slot },
@@ -137,7 +137,7 @@ pub(in crate::cpu) enum BatchNormPart {
     InputGrad { dy: Slot, totals: Slot, out: Slot },
 }
 
-/// A group norm, or its gradient, in which `out` may not be asked for.
+/// A group norm, or its gradient, for which `out` is optional.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::cpu) struct GroupNorm {
     pub x: Slot,
@@ -151,7 +151,7 @@ pub(in crate::cpu) struct GroupNorm {
 }
 
 impl ConvolutionCall {
-    /// Whether the call sees the whole batch, see [`super::Call::whole`].
+    /// Whether the call processes the whole batch, see [`super::Call::whole`].
     pub fn whole(&self) -> bool {
         match self {
             ConvolutionCall::BatchNorm { does, .. } => {
@@ -162,12 +162,12 @@ impl ConvolutionCall {
         }
     }
 
-    /// Whether the call stands at the program's end, see [`super::Call::late`].
+    /// Whether the call is at the program's end, see [`super::Call::late`].
     pub fn late(&self) -> bool {
         matches!(self, ConvolutionCall::LateGrad { .. })
     }
 
-    /// The values that are read.
+    /// The slots that are read.
     pub fn reads(&self) -> Vec<Slot> {
         match *self {
             ConvolutionCall::Order { x, .. } | ConvolutionCall::ChannelNorm { x, .. } => vec![x],
@@ -192,7 +192,7 @@ impl ConvolutionCall {
         }
     }
 
-    /// The values that are written, scratch included.
+    /// The slots that are written, including scratch memory.
     pub fn writes(&self) -> Vec<Slot> {
         match *self {
             ConvolutionCall::Order { out, .. } | ConvolutionCall::ChannelNorm { out, .. } => vec![out],
@@ -215,10 +215,10 @@ impl ConvolutionCall {
         }
     }
 
-    /// Pairs of a value read and the one written, of which the second may take the place of the first.
+    /// Pairs of a read and a written slot that may share memory.
     pub fn in_place(&self) -> Vec<[Slot; 2]> {
         match *self {
-            // A product reads a pixel for many others, so its map must not change meanwhile.
+            // A product reads each pixel several times, so the map must not be overwritten.
             ConvolutionCall::Product(ref product) => {
                 let residual = product.residual.filter(|&residual| residual != product.x);
                 residual.iter().map(|&x| [x, product.out]).collect()

@@ -1,4 +1,4 @@
-//! The calls of attention and of what else is done to sequences.
+//! The calls of attention and of the other operations on sequences.
 
 use super::{Param, Slot};
 use crate::ops::Attention;
@@ -16,7 +16,7 @@ pub(in crate::cpu) struct AttendSizes {
     pub dropout: Option<usize>,
 }
 
-/// Rows of some columns of a value.
+/// A range of columns in the rows of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::cpu) struct View {
     pub slot: Slot,
@@ -34,7 +34,7 @@ pub(in crate::cpu) struct Attend {
     pub qkv: [View; 3],
     pub mask: Option<Slot>,
     pub out: Slot,
-    /// What the backward pass asks for.
+    /// Values that are stored for the backward pass.
     pub kept: Option<Slot>,
     pub scratch: Slot,
 }
@@ -48,19 +48,19 @@ pub(in crate::cpu) struct AttendGrad {
     pub mask: Option<Slot>,
     pub context: Slot,
     pub kept: Slot,
-    /// Gradients of queries, keys and values, as far as they are asked for.
+    /// Gradients of queries, keys and values that are needed.
     pub out: [Option<View>; 3],
     pub scratch: Slot,
 }
 
-/// A copy of strips of `len` values, `rows` for each image; the rest of `out` is left as it is, or cleared.
+/// Copies strips of `len` values, `rows` for each image; the rest of `out` is kept or cleared.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::cpu) struct Strips {
     pub x: Slot,
     pub out: Slot,
     pub rows: usize,
     pub len: usize,
-    /// Place of the first strip and distance between strips; the distances times `rows` are an image's values.
+    /// Offset of the first strip and distance between strips; the distance times `rows` is an image's length.
     pub from: [usize; 2],
     pub to: [usize; 2],
     pub clear: bool,
@@ -102,7 +102,7 @@ pub(in crate::cpu) enum SequenceCall {
 }
 
 impl SequenceCall {
-    /// The values that are read.
+    /// The slots that are read.
     pub fn reads(&self) -> Vec<Slot> {
         match *self {
             SequenceCall::Attend(ref attend) => attend.qkv.iter().map(|view| view.slot).chain(attend.mask).collect(),
@@ -126,7 +126,7 @@ impl SequenceCall {
         }
     }
 
-    /// The values that are written, scratch included.
+    /// The slots that are written, including scratch memory.
     pub fn writes(&self) -> Vec<Slot> {
         match *self {
             SequenceCall::Attend(ref attend) => [attend.out, attend.scratch].into_iter().chain(attend.kept).collect(),
@@ -148,7 +148,7 @@ impl SequenceCall {
         }
     }
 
-    /// Pairs of a value read and the one written, of which the second may take the place of the first.
+    /// Pairs of a read and a written slot that may share memory.
     pub fn in_place(&self) -> Vec<[Slot; 2]> {
         match *self {
             SequenceCall::Softmax { x, out, .. }
