@@ -1,4 +1,5 @@
-//! The best weights of a run belong to its states: a state names the file that was the best when it was handed in.
+//! The best weights that belong to a checkpoint: it refers, by SHA-256, to the file that was the best when it was
+//! taken.
 //!
 //! Weights are written before the checkpoint that refers to them, and the checkpoint may not fit on the disk. So
 //! replaced best weights stay in `state/` under their SHA-256 as long as a checkpoint on the disk refers to them, and a
@@ -13,21 +14,21 @@ use super::state::{STATE, named_best, numbers_in};
 use super::{SavedState, StateError, length};
 use crate::record::{Folder, RecordError, Run, Weights, sha256_of_file};
 
-/// Ends the name of a file that was the best.
+/// Extension of replaced best weights in `state/`.
 const ASIDE: &str = "best";
 
-/// The best weights as a state names them.
+/// The best weights that a checkpoint refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BestWeights {
-    /// There are none.
+    /// No best weights existed.
     None,
     /// SHA-256 of their file.
     Sha256(String),
 }
 
 impl BestWeights {
-    /// Looks at the best weights of a run, as they are on the disk.
+    /// Reads a run's best weights on disk.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -43,10 +44,10 @@ impl BestWeights {
         }
     }
 
-    /// Keeps these, which are about to be replaced, where a state names them.
+    /// Copies these weights, which are about to be replaced, to `state/` if a checkpoint refers to them.
     ///
     /// # Errors
-    /// When they cannot be kept.
+    /// When they cannot be copied.
     pub fn set_aside(&self, run: &Folder) -> Result<(), RecordError> {
         let BestWeights::Sha256(sha256) = self else { return Ok(()) };
         if named(run).is_some_and(|named| !named.contains(sha256)) {
@@ -56,7 +57,7 @@ impl BestWeights {
         match run.link(&from, &to) {
             Ok(()) => run.sync(STATE).map_err(|error| run.error(&to, &error)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            // The file system may have one name for each file.
+            // The file system may not support hard links.
             Err(_) => match run.open_file(&from) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(error) => Err(run.error(&from, &error)),
@@ -65,18 +66,18 @@ impl BestWeights {
         }
     }
 
-    /// Brings the best weights of a run back to what its state names; without a state, there are none.
+    /// Restores the best weights that a run's checkpoint refers to; without a checkpoint, removes them.
     ///
     /// # Errors
-    /// When the file is lost, or cannot be put back.
+    /// When the file is missing or cannot be restored.
     pub fn go_back(run: &Folder, state: Option<&SavedState>) -> Result<(), StateError> {
-        // Earlier versions did not say.
+        // Checkpoints of earlier versions do not refer to any.
         let Some(wanted) = state.map_or(Some(&BestWeights::None), SavedState::best) else { return Ok(()) };
         let name = Run::weights_file(Weights::Best);
         match BestWeights::look(run) {
             Ok(found) if found == *wanted => return Ok(()),
             Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(cannot_read(run, &error).into()),
-            // Others, or damaged ones.
+            // Other weights, or damaged ones.
             _ => {}
         }
         let done = match wanted {
@@ -93,7 +94,7 @@ impl BestWeights {
     }
 }
 
-/// Removes what was the best and is named by no state any more.
+/// Removes replaced best weights to which no checkpoint refers any more.
 pub(super) fn forget_unnamed(run: &Folder) {
     let (Some(named), Ok(names)) = (named(run), run.names(STATE)) else { return };
     let sums = names.iter().filter_map(|name| name.strip_suffix(ASIDE)?.strip_suffix('.'));
@@ -102,7 +103,7 @@ pub(super) fn forget_unnamed(run: &Folder) {
     }
 }
 
-/// All that the states on the disk name; unknown where one of them cannot be read.
+/// The best weights to which the checkpoints on disk refer; `None` if a checkpoint cannot be read.
 fn named(run: &Folder) -> Option<BTreeSet<String>> {
     let numbers = match numbers_in(run) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(BTreeSet::new()),
@@ -149,7 +150,7 @@ mod tests {
         find_state(run).state.unwrap()
     }
 
-    /// A file without tensors that says something.
+    /// A file without tensors whose metadata holds a text.
     fn file(text: &str) -> Vec<u8> {
         let header = format!(r#"{{"__metadata__":{{"text":"{text}"}}}}"#);
         [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(asides(&run), 1);
         forget_all_but(&run, 1);
         assert_eq!(asides(&run), 0);
-        // Hours to hash, with nothing but holes after its header.
+        // A sparse file that would take hours to hash.
         let path = root.path().join(BEST);
         std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 43).unwrap();
         let error = BestWeights::of(&run).unwrap_err().to_string();

@@ -29,7 +29,7 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
-    /// The file is not as it was written.
+    /// The file was changed after it was written.
     #[error("the weights are damaged: their SHA-256 differs from the one in the header ({})", path.display())]
     Changed {
         /// The file.
@@ -40,15 +40,15 @@ pub enum CheckpointError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What its header lacks.
+        /// The metadata's key that is missing.
         key: &'static str,
     },
-    /// The header's own text is damaged, or of a later version.
+    /// The header's metadata is damaged, or of a later version.
     #[error("`{key}` in the header is unreadable: {reason} ({})", path.display())]
     Metadata {
         /// The file.
         path: PathBuf,
-        /// Which text.
+        /// The metadata's key.
         key: &'static str,
         /// What is wrong with it.
         reason: String,

@@ -1,4 +1,4 @@
-//! The header of a weights file: names, shapes and places of the tensors, and what it takes to use them.
+//! The header of a weights file: names, shapes and offsets of the tensors, and the metadata needed to use them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::numbers::hexadecimal;
 /// Version of the metadata's layout.
 const FORMAT: &str = "1";
 
-/// Data starts at a multiple of so many bytes, so that a reader may map the file and use it in place.
+/// Alignment of the data in bytes, so that a reader may map the file into memory and use it in place.
 const ALIGNMENT: usize = 64;
 
 /// The metadata of a weights file.
@@ -24,13 +24,13 @@ const ALIGNMENT: usize = 64;
 pub struct Metadata {
     /// Names of the classes, by label.
     pub class_names: Vec<String>,
-    /// How bytes become numbers.
+    /// Mean and standard deviation of the input pixels.
     pub normalization: Normalization,
-    /// The resolved config as TOML, without what concerns one machine only.
+    /// The resolved config as TOML, without the keys of one machine, such as paths and threads.
     pub config: String,
-    /// Epochs that were completed.
+    /// Completed epochs.
     pub epoch: u64,
-    /// Optimizer steps that were taken.
+    /// Optimizer steps taken.
     pub step: u64,
 }
 
@@ -59,7 +59,7 @@ fn sha256<'a>(about: impl Iterator<Item = (&'a str, &'a str)>, data: impl FnOnce
     hexadecimal(&hash.finalize())
 }
 
-/// Checks that a file is as it was written. Files without a hash, of earlier versions, are taken as they are.
+/// Checks a file's hash. Files of earlier versions have none and are not checked.
 pub(super) fn check(path: &Path, about: Option<&HashMap<String, String>>, data: &[u8]) -> Result<(), CheckpointError> {
     let Some((about, written)) = about.and_then(|about| Some((about, about.get(HASH)?))) else { return Ok(()) };
     let found = sha256(about.iter().map(|(key, text)| (&**key, &**text)), |hash| hash.update(data));
@@ -69,7 +69,7 @@ pub(super) fn check(path: &Path, about: Option<&HashMap<String, String>>, data: 
 /// Returns the metadata of a weights file, including the hash.
 pub(super) fn about(graph: &Graph, parameters: &Parameters, metadata: &Metadata) -> BTreeMap<&'static str, String> {
     let mut about: BTreeMap<&str, String> = BTreeMap::from([
-        // What readers of PyTorch's files look for.
+        // Readers of PyTorch's files require it.
         ("format", "pt".to_string()),
         ("vitreous.format", FORMAT.to_string()),
         ("vitreous.version", env!("CARGO_PKG_VERSION").to_string()),
@@ -81,7 +81,7 @@ pub(super) fn about(graph: &Graph, parameters: &Parameters, metadata: &Metadata)
     ]);
     let hash = sha256(about.iter().map(|(key, text)| (*key, &**text)), |hash| {
         for (_, id) in sorted(graph) {
-            // In pieces: a copy of all weights is not needed for this.
+            // In pieces, to avoid a copy of all weights.
             for values in parameters.get(id).chunks(4096) {
                 hash.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
             }
@@ -91,8 +91,8 @@ pub(super) fn about(graph: &Graph, parameters: &Parameters, metadata: &Metadata)
     about
 }
 
-/// Writes the length of a header and the header, filled up with spaces: what is said of the file, then the names and
-/// shapes of tensors in the order in which their values follow.
+/// Returns the length of a header and the header, padded with spaces: the metadata, then the names and shapes of the
+/// tensors in the order of their values.
 pub(super) fn write<'a>(about: &BTreeMap<&str, String>, tensors: impl Iterator<Item = (String, &'a Shape)>) -> Vec<u8> {
     let mut all = Map::new();
     all.insert("__metadata__".to_string(), json!(about));

@@ -1,5 +1,5 @@
-//! How long a file of tensors must be, by its header: asked before the file is read or hashed as a whole. A file with
-//! holes can be of any length and takes no room on the disk.
+//! Compares a safetensors file's length with its header, before the whole file is read or hashed: a sparse file of any
+//! length takes no space on disk.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -12,10 +12,10 @@ use crate::{numbers, regular};
 /// Largest header that is read, in bytes; the format has the same limit.
 const HEADER_MAX: u64 = 100_000_000;
 
-/// Checks that a file has exactly the bytes that its header promises. Returns how many, and reads only the header.
+/// Checks that a file is exactly as long as its header says; returns its length. Reads only the header.
 ///
 /// # Errors
-/// When it cannot be read, and of the kind [`io::ErrorKind::InvalidData`] when it is damaged.
+/// When it cannot be read. A damaged file is an error of the kind [`io::ErrorKind::InvalidData`].
 pub(super) fn check(file: &mut File) -> io::Result<u64> {
     const START: u64 = size_of::<u64>() as u64;
     let len = file.metadata()?.len();
@@ -67,7 +67,7 @@ mod tests {
         let whole = [&(text.len() as u64).to_le_bytes(), text.as_bytes(), &[7; 8]].concat();
         fs::write(&path, &whole).unwrap();
         assert_eq!(read(File::open(&path).unwrap()).unwrap(), whole);
-        // More than any memory, and hours to hash.
+        // More than any memory; hashing would take hours.
         File::options().write(true).open(&path).unwrap().set_len(1 << 43).unwrap();
         let refused = || {
             let error = read(File::open(&path).unwrap()).unwrap_err();

@@ -1,7 +1,7 @@
-//! Weights files: safetensors with timm's tensor names, and a header with all that is needed to use the file alone.
+//! Weights files: safetensors with timm's tensor names. The header has all that is needed to use the file alone.
 //!
-//! A hash in the header detects accidental changes on a disk or in a transfer. Checkpoints, from which a training
-//! resumes, are in [`State`].
+//! A hash in the header detects accidental changes on disk or in a transfer. [`State`] is a checkpoint, from which a
+//! training resumes.
 //!
 //! This module writes the files, so that equal runs give equal bytes (tensors and keys sorted by name). The
 //! `safetensors` crate reads them. Source of the format: its README.

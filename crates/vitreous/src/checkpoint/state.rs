@@ -1,9 +1,8 @@
-//! Checkpoints, from which a training resumes: tensors, and a small file that describes them and has the hashes of
-//! both.
+//! Checkpoints, from which a training resumes.
 //!
-//! `state/17.safetensors` and `state/17.json` are one checkpoint. The tensors are written first and read back; only if
-//! they are correct, the small file is written, which completes the checkpoint. The previous checkpoint is kept, so
-//! that the run can resume when the newest is damaged later.
+//! `state/17.safetensors` (tensors) and `state/17.json` (its record, with the hashes of both) are one checkpoint. The
+//! tensors are written first and read back; only if they are correct is the record written, which completes the
+//! checkpoint. The previous checkpoint is kept, so that the run can resume if the newest is damaged later.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,18 +17,18 @@ use super::best::forget_unnamed;
 use super::{BestWeights, CheckpointError, StateError, TensorFile, length, tensors};
 use crate::record::{Folder, JournalLengths, RecordError, Run, sha256_of_bytes, sha256_of_file};
 
-/// Version of the layout.
+/// Version of the format.
 const FORMAT: u32 = 1;
 
-/// States that are kept, the newest among them.
+/// Number of checkpoints that are kept, including the newest.
 const KEPT: usize = 2;
 
 pub(super) use crate::record::STATE;
 
-/// Largest small file that is read, in bytes: it may hold a number for each of a million steps.
+/// Largest record that is read, in bytes: it may hold a number for each of a million steps.
 const RECORD_MAX: u64 = 64 << 20;
 
-/// A state that is to be saved.
+/// A checkpoint to be saved.
 pub struct State {
     step: u64,
     journal: JournalLengths,
@@ -38,7 +37,7 @@ pub struct State {
     tensors: TensorFile,
 }
 
-/// The content of the small file.
+/// The content of a checkpoint's record.
 #[derive(Serialize, Deserialize)]
 struct Record {
     format: u32,
@@ -49,20 +48,21 @@ struct Record {
     /// The best weights; absent in checkpoints of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     best: Option<BestWeights>,
-    /// SHA-256 of the file of tensors.
+    /// SHA-256 of the tensors file.
     tensors: String,
 }
 
-/// The small file.
+/// A checkpoint's record on disk.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
-    /// SHA-256 of `state` as compact JSON, keys in the order of the alphabet.
+    /// SHA-256 of `state` as compact JSON with sorted keys.
     sha256: String,
     state: serde_json::Value,
 }
 
 impl State {
-    /// Makes a state of sets of a graph's parameters, each with its name, and of what else there is to know.
+    /// Makes a checkpoint of named sets of a graph's parameters (weights and moments) and of the other facts in
+    /// `about`.
     pub fn new(
         graph: &Graph,
         step: u64,
@@ -78,10 +78,10 @@ impl State {
         State { step, journal, about, best, tensors: TensorFile::new(graph, &said, &sets) }
     }
 
-    /// Saves the state in a run folder, proves that it can be read, and removes all older ones but the last.
+    /// Saves the checkpoint in a run folder, reads it back, and removes all earlier ones except the previous one.
     ///
     /// # Errors
-    /// When it cannot be written or is not read as it was written; states that were there stay.
+    /// When it cannot be written, or the disk returns other bytes; existing checkpoints stay.
     pub fn save(&self, run: &Folder) -> Result<(), RecordError> {
         let made = run.make_folder(STATE).and_then(|()| run.sync(""));
         let numbers = made.and_then(|()| numbers_in(run)).map_err(|error| run.error(STATE, &error))?;
@@ -89,7 +89,7 @@ impl State {
         let [tensors, record] = files(number);
         let written = self.tensors.save_in(run, &tensors)?;
         let removed = |error: RecordError| {
-            // First what would make it a state.
+            // The record first: without it, the rest is not a checkpoint.
             let _ = run.remove(&record);
             let _ = run.remove(&tensors);
             error
@@ -118,15 +118,14 @@ impl State {
     }
 }
 
-/// Removes states from a run folder until so many are left, the newest, and the best weights that only others named.
+/// Removes all but the `kept` newest checkpoints of a run, and best weights to which only removed ones referred.
 pub fn forget_all_but(run: &Folder, kept: usize) {
     let Ok(mut numbers) = numbers_in(run) else { return };
     numbers.sort_unstable_by(|a, b| b.cmp(a));
     let whole = numbers.iter().filter(|(_, is_whole)| *is_whole).map(|(number, _)| *number);
     let Some(oldest) = whole.take(kept).last() else { return };
     for (number, _) in numbers.into_iter().filter(|(number, _)| *number < oldest) {
-        // First the small file, so that the rest is no longer a checkpoint. Files that cannot be removed only take
-        // space.
+        // The record first: without it, the rest is not a checkpoint. Files that cannot be removed only take space.
         let [tensors, record] = files(number);
         let _ = run.remove(&record);
         let _ = run.remove(&tensors);
@@ -134,22 +133,22 @@ pub fn forget_all_but(run: &Folder, kept: usize) {
     forget_unnamed(run);
 }
 
-/// Removes what was being written in a run when an earlier process was killed.
+/// Removes temporary files that a killed process left in a run.
 pub fn remove_leftovers(run: &Run) {
     ["", "weights", STATE].into_iter().for_each(|inside| run.files().clean(inside));
 }
 
-/// Where the states of a run are.
+/// The folder of a run's checkpoints.
 pub fn state_folder(run: &Path) -> PathBuf {
     run.join(STATE)
 }
 
-/// The two files of a state: its tensors, and the small one.
+/// The two files of a checkpoint: tensors and record.
 fn files(number: u64) -> [String; 2] {
     ["safetensors", "json"].map(|kind| format!("{STATE}/{number}.{kind}"))
 }
 
-/// Numbers of the states of a run, and whether each has its small file.
+/// Numbers of a run's checkpoints, and whether each has its record.
 pub(super) fn numbers_in(run: &Folder) -> io::Result<Vec<(u64, bool)>> {
     let mut found = BTreeMap::new();
     for name in run.names(STATE)? {
@@ -163,7 +162,7 @@ pub(super) fn numbers_in(run: &Folder) -> io::Result<Vec<(u64, bool)>> {
     Ok(found.into_iter().collect())
 }
 
-/// Returns the best weights that a checkpoint refers to, if it has them and can be used.
+/// Returns the best weights that a checkpoint refers to; `None` if it refers to none or is damaged.
 pub(super) fn named_best(run: &Folder, number: u64) -> io::Result<Option<BestWeights>> {
     let [_, record] = files(number);
     let text = run.read_text(&record, RECORD_MAX)?;
@@ -174,23 +173,23 @@ pub(super) fn named_best(run: &Folder, number: u64) -> io::Result<Option<BestWei
 /// A checkpoint on disk with two valid hashes.
 pub struct SavedState {
     run: Folder,
-    /// The file of its tensors.
+    /// Its tensors file.
     name: String,
     path: PathBuf,
     record: Record,
 }
 
-/// The tensors of a state in memory.
+/// A checkpoint's tensors in memory.
 pub struct StateTensors {
     path: PathBuf,
     bytes: Vec<u8>,
 }
 
-/// What was found in a run folder: the newest state that is whole, and those that are not and would have been newer.
+/// A run's newest complete checkpoint, and the newer ones that cannot be used.
 pub struct Found {
-    /// The state; absent where there is none, or none is whole.
+    /// The checkpoint; `None` if no complete one exists.
     pub state: Option<SavedState>,
-    /// What is wrong with others.
+    /// What is wrong with newer ones.
     pub refused: Vec<StateError>,
 }
 
@@ -223,7 +222,7 @@ impl SavedState {
         let text = run.read_text(&record, RECORD_MAX).map_err(|error| StateError::read(path, &error))?;
         let damaged = |error: serde_json::Error| StateError::damaged(path, &error.to_string());
         let Sealed { sha256, state } = serde_json::from_str(&text).map_err(damaged)?;
-        // A later version may have another layout, so this comes first.
+        // First, because a later version may have another format.
         let format = state["format"].as_u64().unwrap_or(0);
         if format > u64::from(FORMAT) {
             let version = state["version"].as_str().unwrap_or("unknown").to_string();
@@ -234,7 +233,7 @@ impl SavedState {
         }
         let record: Record = serde_json::from_value(state).map_err(damaged)?;
         let path = run.path().join(&name);
-        // Piece by piece: the tensors of a large model need their memory later.
+        // Piece by piece: the memory for a large model's tensors is needed later.
         let mut file = run.open_file(&name).map_err(|error| StateError::read(&path, &error))?;
         let len = length::check(&mut file).map_err(|error| StateError::read(&path, &error))?;
         let found = sha256_of_file(file).map_err(|error| StateError::read(&path, &error))?;
@@ -245,27 +244,27 @@ impl SavedState {
         Ok(SavedState { run: run.clone(), name, path, record })
     }
 
-    /// Steps that were taken.
+    /// Steps taken.
     pub fn step(&self) -> u64 {
         self.record.step
     }
 
-    /// The best weights that it names; of earlier versions that is unknown.
+    /// The best weights that it refers to; `None` in checkpoints of earlier versions.
     pub fn best(&self) -> Option<&BestWeights> {
         self.record.best.as_ref()
     }
 
-    /// How long the growing files of the run were.
+    /// Lengths of the run's growing files when it was taken.
     pub fn journal(&self) -> &JournalLengths {
         &self.record.journal
     }
 
-    /// The other facts.
+    /// All other facts: `about` of [`State::new`].
     pub fn about(&self) -> &serde_json::Value {
         &self.record.about
     }
 
-    /// The file of its tensors.
+    /// Its tensors file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -273,7 +272,7 @@ impl SavedState {
     /// Reads the tensors.
     ///
     /// # Errors
-    /// When they cannot be read any more.
+    /// When they cannot be read.
     pub fn tensors(&self) -> Result<StateTensors, StateError> {
         let read = self.run.open_file(&self.name).and_then(length::read);
         let bytes = read.map_err(|error| StateError::read(&self.path, &error))?;
@@ -285,15 +284,15 @@ impl StateTensors {
     /// Returns a set of a graph's parameters.
     ///
     /// # Errors
-    /// When the state is that of another graph.
+    /// When the checkpoint is another graph's.
     pub fn parameters(&self, graph: &Graph, set: &str) -> Result<Parameters, StateError> {
         self.read(graph, set, None)
     }
 
-    /// Returns a set of an optimizer's moments, which has values of the same parameters as `like`.
+    /// Returns a set of an optimizer's moments; only parameters that have values in `like` are read.
     ///
     /// # Errors
-    /// When the state is that of another graph.
+    /// When the checkpoint is another graph's.
     pub fn moment(&self, graph: &Graph, set: &str, like: &Parameters) -> Result<Parameters, StateError> {
         self.read(graph, set, Some(like))
     }

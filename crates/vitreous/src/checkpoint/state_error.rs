@@ -21,7 +21,7 @@ pub enum StateError {
         /// The system's message.
         reason: String,
     },
-    /// A file is not as it was written.
+    /// A file was changed or truncated after it was written.
     #[error("the checkpoint is damaged: {reason} ({})", path.display())]
     Damaged {
         /// The file.
@@ -36,10 +36,10 @@ pub enum StateError {
         path: PathBuf,
         /// The program's version.
         version: String,
-        /// The version of the layout.
+        /// The version of the format.
         format: u64,
     },
-    /// The best weights that the checkpoint names are missing.
+    /// The best weights that the checkpoint refers to are missing.
     #[error("the best weights are not those of the checkpoint, which are missing ({})", path.display())]
     LostBest {
         /// Where they should be.

@@ -1,5 +1,5 @@
-//! Safetensors files written and read: a header, then the values of one graph's parameters, or of several such sets
-//! (the weights of a training and the moments of its optimizer).
+//! Reads and writes safetensors files: a header, then the values of a graph's parameters, in one set (weights) or
+//! several (weights and the optimizer's moments).
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -14,14 +14,14 @@ use super::{CheckpointError, Metadata, header};
 use crate::numbers::hexadecimal;
 use crate::record::{Folder, RecordError, WeightsHashes, replace_file};
 
-/// Values that are put into bytes at a time.
+/// Values that are converted to bytes at a time.
 const PIECE: usize = 4096;
 
-/// A file that is ready to be written, at any time and on any thread: the values are shared, not copied.
+/// A file to be written, on any thread: the values are shared, not copied.
 #[derive(Clone)]
 pub struct TensorFile {
     header: Vec<u8>,
-    /// In the order of the file, with their names.
+    /// Names and values in the order of the file.
     tensors: Vec<(String, Arc<Parameters>, ParamId)>,
 }
 
@@ -34,7 +34,7 @@ impl TensorFile {
     /// Makes a file of several sets of a graph's parameters; the names of a set's tensors start with its prefix.
     pub(super) fn new(graph: &Graph, about: &BTreeMap<&str, String>, sets: &[(&str, Arc<Parameters>)]) -> TensorFile {
         let sorted = header::sorted(graph);
-        // Of a moment that the optimizer does not keep for a parameter, there are no values.
+        // An optimizer may keep no moment for a parameter; then the set has no values of it.
         let is_there = |(prefix_values, (_, id)): &(&(&str, Arc<Parameters>), &(&str, ParamId))| {
             !prefix_values.1.get(*id).is_empty()
         };
@@ -61,7 +61,7 @@ impl TensorFile {
         WeightsHashes { file: hexadecimal(&file.finalize()), tensors: hexadecimal(&tensors.finalize()) }
     }
 
-    /// Writes the file, which is whole or not there. Returns its SHA-256.
+    /// Writes the file atomically; returns its SHA-256.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -69,7 +69,7 @@ impl TensorFile {
         replace_file(path, |out| self.write(out))
     }
 
-    /// As [`TensorFile::save`], in a folder that is held open.
+    /// As [`TensorFile::save`], in an open folder.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -83,7 +83,7 @@ impl TensorFile {
     }
 }
 
-/// Hands over values as bytes, some at a time.
+/// Passes values to `take` as bytes, in pieces.
 fn pieces(values: &[f32], mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(PIECE * size_of::<f32>());
     for values in values.chunks(PIECE) {
@@ -106,12 +106,12 @@ pub(super) fn hash_of(tensors: &SafeTensors) -> String {
     hexadecimal(&hash.finalize())
 }
 
-/// What a tensor's values follow in the hash.
+/// The line that precedes a tensor's values in the hash.
 fn tensor_title(name: &str, values: usize) -> String {
     format!("{name} {values}\n")
 }
 
-/// Reads one set of a graph's parameters; `found` are the names that the file has. Parameters of which `like` has no values
+/// Reads one set of a graph's parameters; `found` are the names in the file. Parameters that have no values in `like`
 /// are not read.
 pub(super) fn read(
     path: &Path,
@@ -138,7 +138,7 @@ pub(super) fn read(
         }
         matching.push((name, id, tensor));
     }
-    // No sooner: a file may speak of a large model and hold a small one.
+    // Allocated only now: a header may claim a large model in a small file.
     let mut parameters = like.map_or_else(|| Parameters::zeros(graph), Parameters::clone);
     for (name, id, tensor) in matching {
         let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));

@@ -1,4 +1,4 @@
-//! What is saved is what is loaded, and no way to lie in a weights file is believed.
+//! Loading returns what was saved; damaged and forged weights files are refused.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ fn save(path: &Path, graph: &Graph, parameters: &Parameters, metadata: &Metadata
     TensorFile::weights(graph, &Arc::new(parameters.clone()), metadata).save(path)
 }
 
-/// Parameters and what else the file says.
+/// Parameters and metadata of the file.
 fn load(path: &Path, graph: &Graph) -> Result<(Parameters, Metadata), CheckpointError> {
     let saved = SavedWeights::read(path)?;
     Ok((saved.parameters(graph)?, saved.metadata().clone()))
@@ -47,7 +47,7 @@ fn filled(graph: &Graph, seed: u32) -> Parameters {
     for (_, id) in header::sorted(graph) {
         for value in parameters.get_mut(id) {
             bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            // Every bit pattern that is a number, subnormal ones and negative zero among them.
+            // All finite bit patterns, including subnormal numbers and negative zero.
             *value = Some(f32::from_bits(bits)).filter(|x| x.is_finite()).unwrap_or(-0.0);
         }
     }
@@ -128,7 +128,7 @@ fn the_hash_of_tensors_is_of_names_and_values_alone_and_the_same_in_memory_and_o
     let path = folder.path().join("a.safetensors");
     assert_eq!(file(1).save(&path).unwrap(), first.file);
     assert_eq!(SavedWeights::read(&path).unwrap().tensors_sha256().unwrap(), first.tensors);
-    // As the format is described, written out by hand.
+    // The format's description, written out by hand.
     let mut bytes = Vec::new();
     for (name, id) in header::sorted(&graph) {
         let values = parameters.get(id);
@@ -157,7 +157,7 @@ fn load_lie(tensors: &str, data: &[u8]) -> String {
     let whole = fs::read(&path).unwrap();
     let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let mut header: serde_json::Value = serde_json::from_slice(&whole[8..8 + length]).unwrap();
-    // Who lies on purpose leaves out the hash, which would tell.
+    // A forger leaves out the hash, which would reveal the change.
     header["__metadata__"].as_object_mut().unwrap().remove("vitreous.sha256").unwrap();
     let text = format!("{{\"__metadata__\":{},{tensors}}}", header["__metadata__"]);
     let lie = [&(text.len() as u64).to_le_bytes(), text.as_bytes(), data].concat();

@@ -1,12 +1,12 @@
-//! Addresses of mirrors: how they are shown, and where a redirect leads.
+//! Addresses of mirrors: how they are printed, and the targets of redirects.
 //! Source of the rules for redirects: RFC 9110, section 15.4, and RFC 3986, section 5.2.
 
 use ureq::http::Uri;
 
-/// Replaces a secret in an address.
+/// Printed in place of a secret.
 const HIDDEN: &str = "***";
 
-/// An address as messages may show it: without user, password and query, any of which may be a secret.
+/// An address as it is printed: without user, password and query, any of which may be secret.
 pub fn shown(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(_, rest)| (&url[..url.len() - rest.len()], rest));
     // In an invalid address, the end of a password cannot be found.
@@ -31,7 +31,7 @@ fn is_whole(url: &str) -> bool {
 pub fn redirected(from: &Uri, location: &str) -> Option<Uri> {
     let location = location.split('#').next().unwrap_or_default().trim();
     let (scheme, authority) = (from.scheme_str()?, from.authority()?.as_str());
-    // What a mirror's address says of a user is for the mirror alone.
+    // User and password are sent to the mirror only, not to where it redirects.
     let server = authority.rsplit_once('@').map_or(authority, |(_, server)| server);
     let target = if location.starts_with("//") {
         format!("{scheme}:{location}")
@@ -56,7 +56,7 @@ fn has_scheme(location: &str) -> bool {
     location.split_once(':').is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(is_of_scheme))
 }
 
-/// A path without the parts `.` and `..`.
+/// A path with the parts `.` and `..` resolved.
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     for part in path.split('/').skip(1) {
@@ -82,7 +82,7 @@ mod tests {
             ("http://a.example/x@y/", "http://a.example/x@y/"),
             ("http://a.example/x?token=secret", "http://a.example/x?***"),
             ("http://u:secret@a.example?secret#secret", "http://***@a.example?***"),
-            // No addresses, but the secret is one.
+            // Invalid addresses may hold a secret too.
             ("ftp://u:secret@a.example/", "ftp://***@a.example/"),
             ("https://u:se/cret@", "https://***@"),
             ("http://u:se/c?ret@a.example:x/?key=secret", "http://***@a.example:x/?***"),

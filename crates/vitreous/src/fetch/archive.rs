@@ -1,8 +1,8 @@
 //! The content of downloads: gzip streams with a known checksum, and tar archives from which only known files are used.
 //! Source of the layout: POSIX.1-1988, the `ustar` interchange format.
 //!
-//! A stream is read through a small buffer and never further than it may go, so a bomb costs neither memory nor disk.
-//! Names in an archive are only compared with those that are wanted: no path is ever made of one.
+//! A stream is read through a small buffer and no further than its known size, so a decompression bomb fills neither
+//! memory nor disk. Names in an archive are only compared with the wanted names and never used as a path.
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::data_sets::{Content, Member};
 use crate::record::replace_file;
 use crate::{numbers, system_errors};
 
-/// Bytes of a tar header, and of the blocks in which files are stored.
+/// Size of a tar header and of a tar block, in bytes.
 const BLOCK: usize = 512;
 
 /// Maximum bytes in an archive in addition to the wanted files: headers and ignored files.
@@ -75,7 +75,7 @@ pub fn check_gzip(reader: impl BufRead, bytes: u64, sha256: &str) -> Result<(), 
 /// Reads to the end and compares the content.
 ///
 /// # Errors
-/// As [`check_gzip`]; `unread` says what a failure to read means.
+/// As [`check_gzip`]; `unread` makes the error of a failed read.
 pub fn check_bytes(
     reader: impl Read,
     bytes: u64,
@@ -98,7 +98,7 @@ pub fn check_bytes(
 /// Unpacks the members of an archive into a folder, under their own names.
 ///
 /// # Errors
-/// When the archive is not what [`check`] finds good, or a file cannot be written.
+/// When the archive fails the checks of [`check`], or a file cannot be written.
 pub fn unpack(reader: impl BufRead, members: &[Member], folder: &Path) -> Result<(), FetchError> {
     walk(reader, members, |member, file| {
         let path = folder.join(member.name());
@@ -109,8 +109,8 @@ pub fn unpack(reader: impl BufRead, members: &[Member], folder: &Path) -> Result
 /// Passes each wanted file of an archive to `take`; anything else is ignored.
 ///
 /// # Errors
-/// When the archive is damaged, is larger than it may be, or lacks a wanted file or has it with another size, twice, or
-/// as a link; and when `take` fails.
+/// When the archive is damaged or too large; when a wanted file is missing, has another size, occurs twice or is a
+/// link; and when `take` fails.
 pub fn walk<E: From<Unfit>>(
     reader: impl BufRead,
     members: &[Member],
@@ -153,7 +153,7 @@ pub fn walk<E: From<Unfit>>(
 
 /// The header of a file in an archive.
 struct Header {
-    /// The path, as it is stored.
+    /// The stored path.
     name: Vec<u8>,
     bytes: u64,
     is_file: bool,
@@ -165,13 +165,13 @@ impl Header {
     }
 }
 
-/// Why there is no more, where there should be.
+/// The error for a stream that ends too early.
 fn ended<R>(reader: &io::Take<R>) -> Unfit {
     let is_over = reader.limit() == 0;
     Unfit(if is_over { "the archive holds more than it may" } else { "the archive is cut off" }.to_string())
 }
 
-/// Reads a header; none at the archive's end, which is a block of zeros.
+/// Reads a header; `None` at the end of the archive, which is a block of zeros.
 fn next_header(reader: &mut io::Take<impl Read>) -> Result<Option<Header>, Unfit> {
     let mut block = [0; BLOCK];
     let mut at = 0;
@@ -186,15 +186,15 @@ fn next_header(reader: &mut io::Take<impl Read>) -> Result<Option<Header>, Unfit
     if block.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
-    let damaged = || Unfit("the archive is damaged: a header is none".to_string());
-    // The sum of a header is that of its bytes, with spaces where the sum stands.
+    let damaged = || Unfit("the archive is damaged: invalid header".to_string());
+    // The checksum is the sum of the header's bytes, with spaces in place of the checksum itself.
     let sum = block.iter().enumerate().map(|(i, byte)| u64::from(if (148..156).contains(&i) { b' ' } else { *byte }));
     if octal(&block[148..156]) != Some(sum.sum()) {
         return Err(damaged());
     }
     let bytes = octal(&block[124..136]).ok_or_else(damaged)?;
     let mut name = text(&block[345..500]).to_vec();
-    // Others keep something else where POSIX has the first part of a long path.
+    // Only POSIX headers store the first part of a long path here.
     if &block[257..263] != b"ustar\0" || name.is_empty() {
         name.clear();
     } else {
@@ -204,7 +204,7 @@ fn next_header(reader: &mut io::Take<impl Read>) -> Result<Option<Header>, Unfit
     Ok(Some(Header { name, bytes, is_file: [b'0', 0].contains(&block[156]) }))
 }
 
-/// A text field up to its end.
+/// A text field up to its zero byte.
 fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
@@ -212,6 +212,6 @@ fn text(field: &[u8]) -> &[u8] {
 /// A number as tar writes it: octal digits with spaces or zero bytes around them.
 fn octal(field: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(field).ok()?;
-    // Eleven digits at most: they fit.
+    // Eleven octal digits at most, so a u64 holds them.
     u64::from_str_radix(text.trim_matches([' ', '\0']), 8).ok()
 }

@@ -1,4 +1,4 @@
-//! Certificates of authorities that are trusted in place of those of browsers, and what is wrong with a mirror's own.
+//! Reads certificate authorities from a PEM file, and describes what is wrong with a mirror's certificate.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use ureq::tls::{PemItem, RootCerts, parse_pem};
 use super::FetchError;
 use crate::regular;
 
-/// Most bytes of a file of certificates; those of a whole system are about 250 kB.
+/// Largest certificates file that is read, in bytes; that of a whole system has about 250 kB.
 const BYTES_MAX: u64 = 16 << 20;
 
 /// Reads the certificates of a PEM file.
@@ -33,7 +33,7 @@ pub fn read(path: &Path) -> Result<RootCerts, FetchError> {
     Ok(RootCerts::from(certificates))
 }
 
-/// What is wrong with a mirror's certificate, if that is what an error is about.
+/// What is wrong with a mirror's certificate; `None` if the error has another cause.
 pub fn certificate_fault(error: &io::Error) -> Option<String> {
     let rustls::Error::InvalidCertificate(fault) = error.get_ref()?.downcast_ref()? else { return None };
     Some(match fault {
@@ -41,10 +41,10 @@ pub fn certificate_fault(error: &io::Error) -> Option<String> {
             "its certificate is not from a known authority (SSL_CERT_FILE can name others)".to_string()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "its certificate has expired, or the clock here is wrong".to_string()
+            "its certificate has expired, or this machine's clock is wrong".to_string()
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "its certificate is not valid yet, or the clock here is wrong".to_string()
+            "its certificate is not valid yet, or this machine's clock is wrong".to_string()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "its certificate is for another host".to_string()

@@ -45,13 +45,13 @@ pub enum FetchError {
     /// No mirror serves a file.
     #[error("no mirror has {}: {} ({})", missing[0], list(refusals), folder.display())]
     NoMirror {
-        /// This file, and those that come after it.
+        /// This file and the files after it.
         missing: Vec<String>,
         is_archive: bool,
         refusals: Vec<Refusal>,
         /// Where they can be downloaded by hand.
         address: String,
-        /// The folder of the data set, in that of all.
+        /// The data set's folder.
         folder: PathBuf,
     },
     /// Another process fetches the same file.

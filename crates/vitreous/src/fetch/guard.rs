@@ -1,8 +1,8 @@
-//! Keeps a mirror from sending this machine to its own network.
+//! Prevents a mirror's redirects from reaching this machine or its private network (server-side request forgery).
 //!
-//! A redirect may lead anywhere on the internet, but to an address of this machine or of a private network only where the
-//! mirror itself is there. Names are looked up here, and what was checked is what is connected to, so a name that leads
-//! elsewhere a moment later changes nothing.
+//! A redirect may lead anywhere on the internet. It may lead to this machine or a private network only if the mirror is
+//! there itself. This module resolves host names and checks the addresses, and the connection uses exactly the checked
+//! addresses, so a DNS answer that changes in between has no effect.
 //!
 //! Source of the ranges: the IANA registries of special-purpose addresses for IPv4 and IPv6 (RFC 6890).
 
@@ -17,12 +17,12 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Where a mirror is.
+/// A mirror's host and addresses.
 #[derive(Clone, Debug)]
 pub struct Home {
     /// The host in its address.
     host: String,
-    /// What that host was found to be when it was first looked up; a proxy does not say it.
+    /// Its addresses at the first DNS lookup; unknown behind a proxy.
     addresses: Arc<Mutex<Option<BTreeSet<IpAddr>>>>,
 }
 
@@ -48,10 +48,11 @@ impl Home {
         Home { host, addresses: Arc::new(Mutex::new(addresses)) }
     }
 
-    /// Checks the target of a redirect that a proxy will look up: all that is known here is what its address says.
+    /// Checks the target of a redirect that a proxy will resolve. Only the URL is known here, not the IP address.
     ///
     /// # Errors
-    /// When it is an address or name of this machine or of a private network, in any spelling, and not the mirror's.
+    /// When the host is not the mirror's, and is an address or name of this machine or a private network, in any
+    /// spelling.
     pub fn check_name(&self, target: &Uri) -> Result<(), String> {
         let host = target.host().unwrap_or_default().to_lowercase();
         let is_local = match literal(&host) {
@@ -73,22 +74,22 @@ impl Home {
     }
 }
 
-/// Looks up names, and leaves out what a mirror may not lead to.
+/// Resolves host names, and removes addresses to which a mirror may not redirect.
 #[derive(Debug)]
 pub struct Guard {
     home: Home,
-    /// Whether it is the mirror itself that is looked up, and no redirect.
+    /// Whether the mirror itself is resolved, not the target of a redirect.
     is_mirror: bool,
 }
 
 impl Guard {
-    /// Guards a way that begins at a mirror.
+    /// Guards a chain of redirects that starts at a mirror.
     pub fn new(home: &Home, is_mirror: bool) -> Guard {
         Guard { home: home.clone(), is_mirror }
     }
 }
 
-/// Looks up names. The system's errors about this have no kind of their own, so they get one here.
+/// Resolves names. The system's DNS errors have no kind of their own, so they get one here.
 #[derive(Debug)]
 pub struct Lookup;
 
@@ -117,12 +118,12 @@ impl Resolver for Guard {
     }
 }
 
-/// The IP address of a host that is not a name.
+/// The IP address of a host that is written as one.
 fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// Whether a host is this machine by its name, or a number that systems read as an address, such as `2130706433`.
+/// Whether a host is `localhost`, or a number that systems read as an address, such as `2130706433`.
 fn is_local_name(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     let last = host.rsplit('.').next().unwrap_or_default();
@@ -130,7 +131,7 @@ fn is_local_name(host: &str) -> bool {
     last == "localhost" || is_hex || last.chars().all(|c| c.is_ascii_digit())
 }
 
-/// Whether an address is not one of the internet.
+/// Whether an address is not a public internet address.
 fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_private_v4(address),
@@ -141,14 +142,14 @@ fn is_private(address: IpAddr) -> bool {
 fn is_private_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
-        // This machine and network, private networks, and what is multicast or reserved.
+        // This machine, this network, private networks, multicast, reserved.
         (0 | 10 | 127 | 224.., ..) => true,
-        // Shared by a provider's customers.
+        // Shared address space of providers (RFC 6598).
         (100, 64..=127, _) => true,
-        // Of the link alone; clouds keep what a machine may know about itself there.
+        // Link-local; cloud providers serve a machine's metadata, with secrets, here.
         (169, 254, _) => true,
         (172, 16..=31, _) | (192, 168, _) => true,
-        // For protocols, documentation and benchmarks.
+        // Protocol assignments, documentation, benchmarks.
         (192, 0, 0 | 2) | (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => true,
         _ => false,
     }
@@ -161,13 +162,13 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
         is_private_v4(Ipv4Addr::new(a, b, c, d))
     };
     match segments {
-        // Addresses of IPv4 in other clothes: compatible (with `::` and `::1`), mapped, translated, 6to4.
+        // IPv4 addresses inside IPv6: compatible (with `::` and `::1`), mapped, translated, 6to4.
         [0, 0, 0, 0, 0, 0 | 0xFFFF, high, low] | [0x64, 0xFF9B, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
             embedded(high, low)
         }
-        // Private translation, discarded, documentation.
+        // Local translation, discard-only, documentation.
         [0x64, 0xFF9B, 1, ..] | [0x100, 0, 0, 0, ..] | [0x2001, 0xDB8, ..] => true,
-        // Unique local, of the link, of the site, multicast.
+        // Unique local, link-local, site-local, multicast.
         [first, ..] => matches!(first & 0xFE00, 0xFC00) || matches!(first & 0xFF80, 0xFE80) || first >= 0xFEC0,
     }
 }

@@ -1,8 +1,7 @@
 //! Downloads known data sets to where `train` looks for them.
 //!
-//! Mirrors are not trusted: a file gets its name only when its content has the size and the checksum of
-//! [`data_sets`](crate::data_sets). The start of an interrupted download stays as `<file>.part`, and the next attempt
-//! resumes there.
+//! Mirrors are not trusted: a file gets its final name only after its size and checksum match the table in
+//! [`data_sets`](crate::data_sets). An interrupted download stays as `<file>.part`, and the next attempt resumes it.
 
 pub mod archive;
 
@@ -41,13 +40,13 @@ pub struct Options {
     pub mirrors: Vec<String>,
     /// Whether existing files with another content are replaced.
     pub force: bool,
-    /// How long a mirror may be silent: while it connects, before it answers, and between two pieces of a file.
+    /// Longest wait for a mirror: to connect, to answer, and between two pieces of a file.
     pub timeout: Duration,
-    /// Bytes per second below which, on average over a file, a mirror is left for the next one.
+    /// Slowest accepted download, in bytes per second, averaged over a file; below it, the next mirror is tried.
     pub slowest: u64,
     /// Proxies of the environment.
     pub proxies: Proxies,
-    /// A PEM file of the authorities that are trusted, instead of those that browsers trust.
+    /// A PEM file of certificate authorities that replace those that browsers trust.
     pub certificates: Option<PathBuf>,
 }
 
@@ -62,10 +61,10 @@ impl fmt::Debug for Options {
     }
 }
 
-/// What happens while a data set is fetched.
+/// Progress of a download.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
-    /// A file is requested from a mirror; some of its bytes may exist already. Addresses are without passwords.
+    /// A file is requested from a mirror, from the first missing byte on. Passwords are removed from addresses.
     Asks {
         /// The name of the file.
         file: &'a str,
@@ -81,14 +80,14 @@ pub enum Event<'a> {
         /// Number of bytes of the whole file, where it is known.
         total: Option<u64>,
     },
-    /// A mirror did not give the file.
+    /// A mirror did not serve the file.
     Refused {
         /// The address.
         url: &'a str,
-        /// Why it gave nothing.
+        /// The reason.
         reason: &'a str,
     },
-    /// The file is whole, and its content is looked at and put in place.
+    /// The file is complete; its content is being checked and moved to its place.
     Checks {
         /// The name of the file.
         file: &'a str,
@@ -105,13 +104,13 @@ pub struct Fetched {
     pub folder: PathBuf,
     /// Files that were downloaded, by their names at the mirror.
     pub fetched: Vec<String>,
-    /// Files that were there already, or archives whose files were.
+    /// Files that already existed, and archives whose files did.
     pub present: Vec<String>,
-    /// Bytes of their downloads.
+    /// Bytes of the downloaded files.
     pub bytes: u64,
 }
 
-/// Downloads the files of a data set that are missing; `watch` is called with what happens.
+/// Downloads the missing files of a data set; `watch` is called with each event.
 ///
 /// # Errors
 /// When an existing file has another content, no mirror has a file, or the folder cannot be written.
@@ -146,7 +145,7 @@ pub fn fetch(name: &str, set: &Download, options: &Options, watch: &dyn Fn(Event
             }
             Err(Failure::Here(error)) => return Err(error),
             Err(Failure::Mirrors(refusals)) => {
-                // A folder with something in it stays.
+                // Removes the folder only if it is empty.
                 let _ = fs::remove_dir(&found.folder);
                 let missing = missing[place..].iter().map(|file| file.name.to_string()).collect();
                 let is_archive = matches!(file.content, Content::Archive { .. });
@@ -163,7 +162,7 @@ pub fn fetch(name: &str, set: &Download, options: &Options, watch: &dyn Fn(Event
 enum Failure {
     /// The reason of each mirror.
     Mirrors(Vec<Refusal>),
-    /// Another mirror would not help.
+    /// A local error, which another mirror would not solve.
     Here(FetchError),
 }
 
@@ -185,8 +184,8 @@ impl Receivers<'_> {
         mirrors.iter().try_for_each(|mirror| Receiver::new(mirror, self.options).map(drop))
     }
 
-    /// Downloads a file from the first mirror that has the right one, which is asked first from then on; returns the
-    /// bytes of the download.
+    /// Downloads a file from the first mirror that has the correct one; returns the size of the download in bytes.
+    /// Later files are requested from that mirror first.
     fn get(&self, file: &RemoteFile, folder: &Path, mirrors: &mut VecDeque<&str>) -> Result<u64, Failure> {
         let mut part = Part::open(&folder.join(format!("{}.part", file.name)))?;
         let mut refusals = Vec::new();
@@ -209,7 +208,7 @@ impl Receivers<'_> {
     }
 }
 
-/// Gives a checked download, or the files of a checked archive, their names.
+/// Moves a checked download, or the files of a checked archive, to their final names.
 fn put_in_place(part: Part, file: &RemoteFile, folder: &Path) -> Result<(), FetchError> {
     match &file.content {
         Content::Gzip { .. } | Content::File { .. } => part.keep_as(&folder.join(file.name)),

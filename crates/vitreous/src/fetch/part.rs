@@ -1,4 +1,4 @@
-//! A partial download: a file next to the final one, which is kept after a broken connection or when the program ends.
+//! A partial download: `<file>.part` next to the final file. It stays when the connection or the program breaks off.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
@@ -15,14 +15,14 @@ pub struct Part {
 }
 
 impl Part {
-    /// Opens what an earlier attempt left, or starts with nothing.
+    /// Opens the partial file of an earlier attempt, or creates an empty one.
     ///
     /// # Errors
     /// When it cannot be written, or another process is writing it.
     pub fn open(path: &Path) -> Result<Part, FetchError> {
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = open.map_err(|error| FetchError::write(path, &error))?;
-        // Where there are no locks, the sum of the whole tells what two writers have made.
+        // On file systems without locks, the final checksum detects two writers.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             return Err(FetchError::Busy { path: path.to_path_buf() });
         }
@@ -35,7 +35,7 @@ impl Part {
         self.len
     }
 
-    /// Adds bytes at the end.
+    /// Appends bytes.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -45,10 +45,10 @@ impl Part {
         Ok(())
     }
 
-    /// Forgets what is there.
+    /// Empties the file.
     ///
     /// # Errors
-    /// When the file cannot be cut.
+    /// When the file cannot be truncated.
     pub fn clear(&mut self) -> Result<(), FetchError> {
         let cleared = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         cleared.map_err(|error| FetchError::write(&self.path, &error))?;
@@ -69,7 +69,7 @@ impl Part {
         Ok(Box::new(BufReader::with_capacity(1 << 16, File::open(&self.path)?)))
     }
 
-    /// Gives it its name when it is whole: after a power cut it is there as a whole or not at all.
+    /// Renames the complete file to its final name. After a power cut it exists as a whole or not at all.
     ///
     /// # Errors
     /// When it cannot be flushed to disk or renamed.
@@ -89,7 +89,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // An empty file is of no use to a later attempt; that it cannot be removed does no harm either.
+        // An empty file is useless to a later attempt, but harmless if it cannot be removed.
         if self.len == 0 {
             let _ = fs::remove_file(&self.path);
         }

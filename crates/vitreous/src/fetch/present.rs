@@ -1,4 +1,4 @@
-//! Which files of a data set are there already, and whether they are the right ones.
+//! Finds existing files of a data set, and checks that they are the correct ones.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -10,18 +10,18 @@ use crate::data::idx_spellings;
 use crate::data_sets::{Content, RemoteFile};
 use crate::{numbers, regular, system_errors};
 
-/// What is there of a file.
+/// State of a file on disk.
 pub enum Found {
-    /// Nothing, or a part of an archive's files.
+    /// Missing, or an archive of which some files are missing.
     Missing,
-    /// The content of the table.
+    /// The expected content.
     Right,
-    /// A file of that name with something else in it.
+    /// A file of that name with another content.
     Wrong { path: PathBuf, reason: String },
 }
 
-/// Looks for a file in a folder. Where the sum of its decompressed content is known, under each name that `train` would
-/// find it by; else under its own, which `train` tries first.
+/// Looks for a file in a folder. If the checksum of its decompressed content is known, all names are tried under which
+/// `train` would find it; otherwise only its own name, which `train` tries first.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -44,8 +44,8 @@ pub fn find(folder: &Path, file: &RemoteFile) -> Result<Found, FetchError> {
                 false => Ok(Found::Missing),
             }
         }
-        // No sum of the members is known. Since they are written only from an archive of the right sum, and whole,
-        // their sizes say enough.
+        // The members have no known checksums. Their sizes are enough: they are only written as a whole, and only from
+        // an archive with the correct checksum.
         Content::Archive { members, .. } => {
             let mut is_missing = false;
             for member in *members {

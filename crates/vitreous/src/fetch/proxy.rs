@@ -1,27 +1,27 @@
-//! Proxies between this machine and the mirrors.
+//! Proxies between this machine and the mirrors, from environment variables.
 
 use ureq::ProxyProtocol;
 use ureq::http::Uri;
 
 use super::FetchError;
 
-/// Proxies for each kind of address, and the hosts that are asked without one.
+/// The proxy for each URL scheme, and the hosts that are requested without one.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    /// For addresses with `http`.
+    /// For `http` addresses.
     pub http: Option<Proxy>,
-    /// For addresses with `https`.
+    /// For `https` addresses.
     pub https: Option<Proxy>,
-    /// Hosts and domains, with commas, as in `NO_PROXY`; `*` is all of them.
+    /// Hosts and domains, separated by commas, as in `NO_PROXY`; `*` means all.
     pub exceptions: String,
 }
 
-/// A proxy, and the variable that names it.
+/// A proxy and its environment variable.
 #[derive(Clone)]
 pub struct Proxy {
-    /// The variable that names it.
+    /// The environment variable.
     pub variable: String,
-    /// Its address, maybe with a password.
+    /// Its address, which may contain a password.
     pub url: String,
 }
 
@@ -35,7 +35,8 @@ impl Proxies {
     /// The proxy for an address.
     ///
     /// # Errors
-    /// When it is none, or of a kind that is not known here. Going past it would be worse than not going.
+    /// When its address is invalid or its kind is not supported. Connecting without the proxy would be worse than not
+    /// connecting.
     pub(super) fn of(&self, address: &Uri) -> Result<Option<ureq::Proxy>, FetchError> {
         let proxy = if address.scheme_str() == Some("https") { &self.https } else { &self.http };
         let Some(proxy) = proxy.as_ref().filter(|_| !self.is_exception(address.host().unwrap_or_default())) else {
@@ -49,7 +50,7 @@ impl Proxies {
         }
     }
 
-    /// Whether a host is used without a proxy: it is listed, or a domain of it is.
+    /// Whether a host is used without a proxy: it or one of its parent domains is listed.
     fn is_exception(&self, host: &str) -> bool {
         let host = host.to_lowercase();
         let listed = self.exceptions.split(',').map(|entry| entry.trim().to_lowercase());

@@ -19,26 +19,26 @@ use crate::{durations, numbers, system_errors};
 /// Number of attempts to resume an interrupted download from a mirror.
 const ATTEMPTS: usize = 5;
 
-/// Longest way from an address to the file.
+/// Maximum number of redirects.
 const REDIRECTS_MAX: usize = 10;
 
-/// Bytes that are read at once.
+/// Size of a read, in bytes.
 const PIECE: usize = 1 << 16;
 
-/// What talks to one mirror.
+/// The HTTP client of one mirror.
 pub struct Receiver<'a> {
     options: &'a Options,
     base: String,
     home: Home,
-    /// How to encrypt; absent where this processor cannot.
+    /// TLS; `None` if this processor lacks instructions that it needs.
     tls: Option<TlsConfig>,
 }
 
-/// Why a download broke off.
+/// Why a download failed.
 enum Broken {
-    /// What is wrong with the mirror or the way to it.
+    /// An error of the mirror or the network.
     There(String),
-    /// What is wrong here.
+    /// An error of this machine.
     Here(FetchError),
 }
 
@@ -48,11 +48,11 @@ impl From<FetchError> for Broken {
     }
 }
 
-/// How long a mirror may take for a file.
+/// The time limit for a file.
 struct Deadline<'a> {
     start: Instant,
     options: &'a Options,
-    /// The file's size: what the mirror states, before that the most that it can be.
+    /// The file's size: its maximum until the mirror states it.
     bytes: u64,
 }
 
@@ -69,10 +69,10 @@ impl Deadline<'_> {
 }
 
 impl Receiver<'_> {
-    /// Gets ready to talk to a mirror.
+    /// Makes the client of a mirror.
     ///
     /// # Errors
-    /// When its address is none, or the proxy's, or there are no certificates where they should be.
+    /// When the mirror's or the proxy's address is invalid, or the certificates file cannot be used.
     pub fn new<'a>(base: &str, options: &'a Options) -> Result<Receiver<'a>, FetchError> {
         let refuse = || FetchError::Mirror { url: shown(base) };
         let address: Uri = base.parse().map_err(|_| refuse())?;
@@ -88,12 +88,13 @@ impl Receiver<'_> {
         Ok(Receiver { options, base, home: Home::of(&address), tls })
     }
 
-    /// The address of a file, with what it may hold of a password.
+    /// The address of a file, possibly with a password.
     pub fn url_of(&self, file: &str) -> String {
         format!("{}{file}", self.base)
     }
 
-    /// Brings what is missing of a file, until its content is right; returns what is wrong with the mirror otherwise.
+    /// Downloads the missing bytes of a file and checks its content; if that fails, returns what is wrong with the
+    /// mirror.
     ///
     /// # Errors
     /// When the part of the file cannot be written.
@@ -122,7 +123,7 @@ impl Receiver<'_> {
                 Err(Broken::There(reason)) => reason,
                 Err(Broken::Here(error)) => return Err(error),
             };
-            // What lay here may be the beginning of another file: once more, from nothing.
+            // The partial file may have been the start of another file: download once more, from the first byte.
             let is_forgotten = before > 0 && part.len() == 0;
             let goes_on = part.len() > before && attempts < ATTEMPTS && !deadline.is_over();
             if !is_forgotten && !goes_on {
@@ -146,9 +147,9 @@ impl Receiver<'_> {
             StatusCode::PARTIAL_CONTENT if from > 0 && starts_at(response.headers()) == Some(from) => {}
             StatusCode::PARTIAL_CONTENT => {
                 part.clear()?;
-                return Err(Broken::There("it sends another part than was asked for".to_string()));
+                return Err(Broken::There("it sends another part than was requested".to_string()));
             }
-            // Nothing follows the bytes received so far: the file is complete.
+            // No bytes follow those received so far: the file is complete.
             StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => return Ok(()),
             status => return Err(Broken::There(format!("it answers {}", status.to_string().to_lowercase()))),
         }
@@ -156,7 +157,7 @@ impl Receiver<'_> {
         if let Some(total) = stated.map(|bytes| bytes.saturating_add(part.len())).filter(|total| *total > most) {
             let [total, most] = [total, most].map(numbers::count);
             part.clear()?;
-            return Err(Broken::There(format!("it states {total} bytes, where {most} are the most that can be")));
+            return Err(Broken::There(format!("it states {total} bytes, more than the maximum of {most}")));
         }
         let total = stated.map(|bytes| bytes + part.len());
         deadline.bytes = total.unwrap_or(most);
@@ -179,14 +180,14 @@ impl Receiver<'_> {
         }
     }
 
-    /// Requests a file from a byte on, and follows redirects. Each redirect is checked again: whether it needs a proxy,
-    /// and whether its address is allowed.
+    /// Requests a file from a byte on, and follows redirects. For each redirect, the proxy is chosen and the address
+    /// checked again.
     fn ask(&self, url: &str, from: u64) -> Result<Response<Body>, Broken> {
         let there = |reason: &str| Broken::There(reason.to_string());
         let mut address: Uri = url.parse().map_err(|_| there("the file's address is invalid"))?;
         for step in 0..=REDIRECTS_MAX {
             let agent = self.agent(&address, step == 0)?;
-            // With a compressed transfer, the length of the file would be unknown.
+            // A compressed transfer would hide the length of the file.
             let mut request = agent.get(&address).header(header::ACCEPT_ENCODING, "identity");
             if from > 0 {
                 request = request.header(header::RANGE, format!("bytes={from}-"));
@@ -196,10 +197,10 @@ impl Receiver<'_> {
             let target = location.to_str().ok().and_then(|location| redirected(&address, location));
             address = target.ok_or_else(|| there("it redirects to an invalid address"))?;
         }
-        Err(there("it sends from one address to the next without end"))
+        Err(there("it redirects too often"))
     }
 
-    /// What asks this one address.
+    /// The agent for one address.
     fn agent(&self, address: &Uri, is_mirror: bool) -> Result<Agent, Broken> {
         if self.tls.is_none() && address.scheme_str() == Some("https") {
             return Err(Broken::There("https needs a processor with AES, AVX2, ADX and BMI2 here".to_string()));
@@ -223,14 +224,14 @@ impl Receiver<'_> {
             .timeout_per_write(timeout)
             .build();
         Ok(if is_proxied {
-            // The name that is looked up is the proxy's, which may be anywhere.
+            // The resolved name is the proxy's, which may be in any network.
             Agent::with_parts(config, DefaultConnector::default(), Lookup)
         } else {
             Agent::with_parts(config, DefaultConnector::default(), Guard::new(&self.home, is_mirror))
         })
     }
 
-    /// What is wrong, in few words.
+    /// Describes an error in a few words.
     fn said(&self, error: Error) -> String {
         match error {
             Error::Timeout(_) => {
@@ -239,7 +240,7 @@ impl Receiver<'_> {
             Error::HostNotFound => "there is no such host, or no network".to_string(),
             Error::ConnectProxyFailed(reason) => format!("the proxy does not lead there: {reason}"),
             Error::Other(error) => error.to_string(),
-            // It repeats the address, and so a password.
+            // Its message repeats the address, which may contain a password.
             Error::BadUri(_) => "its address cannot be used".to_string(),
             Error::Io(error) if certificate_fault(&error).is_some() => certificate_fault(&error).unwrap_or_default(),
             Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => "it broke off".to_string(),
@@ -249,21 +250,21 @@ impl Receiver<'_> {
     }
 }
 
-/// Where a response sends on.
+/// The target of a redirect.
 fn location(response: &Response<Body>) -> Option<&header::HeaderValue> {
     let status = response.status();
     let is_redirect = [301, 302, 303, 307, 308].contains(&status.as_u16());
     response.headers().get(header::LOCATION).filter(|_| is_redirect)
 }
 
-/// The first byte of a part that is sent.
+/// The first byte of a partial response.
 fn starts_at(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     range.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
 }
 
-/// Encryption in Rust alone, with these root certificates or those of browsers; absent where the processor lacks what it
-/// takes.
+/// TLS in pure Rust, with these root certificates or those of browsers; `None` if the processor lacks instructions that
+/// it needs.
 fn tls(roots: Option<RootCerts>) -> Option<TlsConfig> {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if can_encrypt() {
@@ -274,7 +275,7 @@ fn tls(roots: Option<RootCerts>) -> Option<TlsConfig> {
     None
 }
 
-/// Whether the processor has what graviola would stop without.
+/// Whether the processor has the instructions without which graviola ends the program.
 #[cfg(target_arch = "x86_64")]
 fn can_encrypt() -> bool {
     is_x86_feature_detected!("aes")
@@ -286,7 +287,7 @@ fn can_encrypt() -> bool {
         && is_x86_feature_detected!("avx2")
 }
 
-/// Whether the processor has what graviola would stop without.
+/// Whether the processor has the instructions without which graviola ends the program.
 #[cfg(target_arch = "aarch64")]
 fn can_encrypt() -> bool {
     use std::arch::is_aarch64_feature_detected;

@@ -259,7 +259,7 @@ mod encrypted {
             assert_eq!(get("good", Some("authority.pem")), "");
             assert_eq!(mirror.requests().len(), 1);
             assert_eq!(get("other-host", Some("authority.pem")), "its certificate is for another host");
-            let expired = "its certificate has expired, or the clock here is wrong";
+            let expired = "its certificate has expired, or this machine's clock is wrong";
             assert_eq!(get("expired", Some("authority.pem")), expired);
             let unknown = "its certificate is not from a known authority (SSL_CERT_FILE can name others)";
             assert_eq!(get("unknown", Some("authority.pem")), unknown);

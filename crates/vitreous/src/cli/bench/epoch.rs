@@ -1,7 +1,7 @@
-//! `vitreous bench epoch`: what reading, shuffling and augmenting images adds to the steps of an epoch.
+//! `vitreous bench epoch`: the time that reading, shuffling and augmenting images adds to an epoch's steps.
 //!
-//! Steps on the epoch's images and steps on images that lie ready take turns in blocks, so that a processor that slows
-//! down meanwhile slows both.
+//! Blocks of steps on the epoch's images alternate with blocks of steps on prepared images, so that a change of the
+//! processor's speed affects both.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -22,7 +22,7 @@ use crate::train::{
     BufferPool, Job, StepExamples, Work, available_memory, check_decoding, check_memory, memory_needed, threads,
 };
 
-/// Steps of one kind before it is the other's turn.
+/// Steps in a block.
 const BLOCK: usize = 16;
 
 /// What was measured, in seconds.
@@ -40,7 +40,7 @@ struct EpochTiming {
     read_s: f64,
     /// The epoch's steps, with augmentation.
     epoch_s: f64,
-    /// As many steps on images that lie ready.
+    /// As many steps on prepared images.
     ready_s: f64,
     /// `(read_s + epoch_s) / ready_s`
     ratio: f64,

@@ -1,7 +1,7 @@
-//! `vitreous bench`: how long a training step or an inference takes, on random images that lie in memory; and what the
-//! work on data adds to an epoch (`epoch.rs`).
+//! `vitreous bench`: times a training step or an inference on random images in memory, and the work on data in an epoch
+//! (`epoch.rs`).
 //!
-//! A step is all of it: gradients from zero, forward, loss, backward, the config's optimizer, and the loss read back.
+//! A timed step has every part: zero gradients, forward, loss, backward, the config's optimizer, and reading the loss.
 
 mod epoch;
 
@@ -19,7 +19,7 @@ use crate::numbers;
 use crate::random::{Key, Purpose, stream};
 use crate::train::{Work, available_memory, check_memory, optimizer, threads};
 
-/// Steps before the first that is timed, and the least number that are.
+/// Untimed warm-up steps, and the minimum number of timed steps.
 const STEPS_MIN: usize = 3;
 
 /// Learning rate of timed steps.
@@ -158,7 +158,7 @@ fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) 
     })
 }
 
-/// Repeats some work until the time is over; returns the times in ms, the shortest first.
+/// Repeats some work for a given time; returns the times in ms, the shortest first.
 fn times(length: Duration, mut work: impl FnMut()) -> Vec<f64> {
     (0..STEPS_MIN).for_each(|_| work());
     let mut times = Vec::new();
@@ -172,7 +172,7 @@ fn times(length: Duration, mut work: impl FnMut()) -> Vec<f64> {
     times
 }
 
-/// Returns the value below which a part of sorted values lies.
+/// Returns a quantile of sorted values.
 fn quantile(sorted: &[f64], part: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * part).round() as usize]
 }
@@ -190,14 +190,14 @@ fn text(timing: &Timing) -> String {
     )
 }
 
-/// A batch of random images and labels, or words.
+/// A batch of random images with labels, or token sequences.
 struct Noise {
     pixels: Vec<f32>,
     labels: Vec<f32>,
 }
 
 impl Noise {
-    /// Bytes that the images of a batch take.
+    /// Size of a batch's images, in bytes.
     fn bytes(model: &Model, batch: usize) -> u64 {
         (batch * model.graph.node(model.image).shape.len() * size_of::<f32>()) as u64
     }
