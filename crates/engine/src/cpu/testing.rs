@@ -139,6 +139,19 @@ pub(super) fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&x| f64::from(x)).collect()
 }
 
+/// The columns of a golden file.
+pub(super) fn columns<const N: usize>(golden: &str) -> [Vec<f64>; N] {
+    let rows: Vec<Vec<f64>> =
+        golden.lines().map(|line| line.split(' ').map(|word| word.parse().expect("a number")).collect()).collect();
+    assert!(rows.iter().all(|row| row.len() == N), "{N} columns");
+    std::array::from_fn(|column| rows.iter().map(|row| row[column]).collect())
+}
+
+/// The same numbers in f32.
+pub(super) fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&x| x as f32).collect()
+}
+
 /// A dropout for some images, with the keys that its mask points to.
 pub(super) struct Draws {
     pub dropout: Dropout,

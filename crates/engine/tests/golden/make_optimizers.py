@@ -1,4 +1,4 @@
-"""Makes adamw.txt and the like: the weights of a small network after five steps of an optimizer.
+"""Makes the golden files of the optimizers.
 
     python3 make_optimizers.py
 
@@ -10,8 +10,13 @@ Everything is computed in f64 with numpy alone, from the papers' formulas:
   scaled by 0.2 * sqrt(max(rows, columns)) as in Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2; AdamW
   for all other parameters.
 
-The network is linear 5-13, tanh, linear 13-11, tanh, linear 11-17, tanh, linear 17-3, softmax cross-entropy. Each file
-holds the values of all parameters in the order fc1.weight, fc1.bias, fc2.weight, ..., one a line.
+adamw.txt, lion.txt and muon.txt: the weights of a small network after five steps. The network is linear 5-13, tanh,
+linear 13-11, tanh, linear 11-17, tanh, linear 17-3, softmax cross-entropy. Each file holds the values of all parameters
+in the order fc1.weight, fc1.bias, fc2.weight, ..., one a line.
+
+lion_update.txt: one update; a line holds value, gradient, momentum, and the value and the momentum after the update.
+
+orthogonalized.txt: ill-conditioned matrices before and after Muon's orthogonalization; a line holds one value of both.
 """
 
 from pathlib import Path
@@ -77,6 +82,7 @@ class AdamW:
 
 class Lion:
     betas = (0.9, 0.99)
+    decay = WEIGHT_DECAY
 
     def __init__(self, parameters):
         self.momentum = [np.zeros_like(p) for p in parameters]
@@ -85,7 +91,7 @@ class Lion:
         b1, b2 = self.betas
         for i, g in enumerate(grads):
             update = np.sign(b1 * self.momentum[i] + (1 - b1) * g)
-            parameters[i] = parameters[i] - lr * (update + WEIGHT_DECAY * parameters[i])
+            parameters[i] = parameters[i] - lr * (update + self.decay * parameters[i])
             self.momentum[i] = b2 * self.momentum[i] + (1 - b2) * g
 
 
@@ -128,7 +134,34 @@ def weights_after(rule):
     return np.concatenate([p.ravel() for p in parameters])
 
 
+def lion_update():
+    """The betas are so different that the update has another sign for many values if they are swapped."""
+    value, gradient, momentum = (draws(stream, 48) for stream in (1, 2, 3))
+    gradient[5] = momentum[5] = 0.0  # The sign of 0 is 0.
+    lion, values = Lion([value]), [value]
+    lion.betas, lion.decay, lion.momentum = (0.3, 0.95), 0.2, [momentum]
+    lion.step(values, [gradient], 0.03, 1)
+    return np.stack([value, gradient, momentum, values[0], lion.momentum[0]], axis=1)
+
+
+def ill_conditioned(stream, rows, columns):
+    """A matrix with singular values from 1 to 0.01, divided by its norm."""
+    side = min(rows, columns)
+    left = np.linalg.qr(draws(stream, rows * side).reshape(rows, side))[0]
+    right = np.linalg.qr(draws(stream + 1, columns * side).reshape(columns, side))[0]
+    x = left * 0.01 ** (np.arange(side) / (side - 1)) @ right.T
+    return (x / np.linalg.norm(x)).astype(np.float32).astype(np.float64)
+
+
+def orthogonalizations():
+    matrices = [ill_conditioned(stream, *size) for stream, size in enumerate([(3, 7), (7, 3), (11, 13)])]
+    return np.concatenate([np.stack([x.ravel(), orthogonalized(x).ravel()], axis=1) for x in matrices])
+
+
 if __name__ == "__main__":
     for name, rule in [("adamw", AdamW), ("lion", Lion), ("muon", Muon)]:
         text = "".join(f"{value:.9}\n" for value in weights_after(rule))
+        (Path(__file__).parent / f"{name}.txt").write_text(text)
+    for name, rows in [("lion_update", lion_update()), ("orthogonalized", orthogonalizations())]:
+        text = "".join(" ".join(f"{value:.9g}" for value in row) + "\n" for row in rows)
         (Path(__file__).parent / f"{name}.txt").write_text(text)

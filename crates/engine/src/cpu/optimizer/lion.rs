@@ -5,8 +5,8 @@ use super::{Formula, StepNumbers, Values};
 use crate::cpu::Isa;
 use crate::cpu::simd::{LANES, Simd, isa_kernel};
 
-/// Lion. All updates have the same size, so it needs a learning rate 3 to 10 times lower than AdamW's, and a weight decay
-/// that much higher.
+/// Lion. All updates have the same size, so it needs a learning rate 3 to 10 times lower than AdamW's, and a weight
+/// decay that much higher.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lion {
     /// The first is that of the update, the second that of the momentum.
@@ -78,36 +78,26 @@ isa_kernel! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::testing::{Guarded, check, numbers};
+    use crate::cpu::testing::{Guarded, check, columns, narrow, numbers};
 
     #[test]
-    fn one_update_follows_the_formulas() {
-        let len = 48;
-        let [values, mut gradient, mut momentum] = [1, 2, 3].map(|seed| numbers(seed, len));
-        // The sign of 0 is 0.
-        (gradient[5], momentum[5]) = (0.0, 0.0);
-        let (factor, betas, learning_rate, decay) = (0.7, [0.8, 0.95], 0.03, 0.2);
-        let mut expected = [vec![], vec![]];
-        for i in 0..len {
-            let (g, m) = (f64::from(gradient[i]) * factor, f64::from(momentum[i]));
-            let update = betas[0] * m + (1.0 - betas[0]) * g;
-            let sign = if update == 0.0 { 0.0 } else { update.signum() };
-            let value = f64::from(values[i]);
-            expected[0].push(value - learning_rate * (sign + decay * value));
-            expected[1].push(betas[1] * m + (1.0 - betas[1]) * g);
-        }
-        check(format_args!("{len} values"), &expected, 3e-7, |isa| {
-            let [mut values, mut momentum] = [&values, &momentum].map(|x| Guarded::new(x));
-            let mut gradient = Guarded::new(&gradient);
+    fn one_update_gives_the_golden_values() {
+        // Value, gradient, momentum, and the value and the momentum after the update.
+        let [values, gradient, momentum, expected_values, expected_momentum] =
+            columns(include_str!("../../../tests/golden/lion_update.txt"));
+        let [values, gradient, momentum] = [values, gradient, momentum].map(|x| narrow(&x));
+        check(format_args!("an update"), &[expected_values, expected_momentum], 3e-7, |isa| {
+            let [mut values, mut gradient, mut momentum] = [&values, &gradient, &momentum].map(|x| Guarded::new(x));
             let moments = [momentum.pointer(), std::ptr::null_mut()];
+            let len = gradient.values().len();
             let to = Values { len, values: values.pointer(), gradient: gradient.pointer(), moments };
             let step = StepNumbers {
-                learning_rate,
-                weight_decay: decay,
-                gradient_factor: factor as f32,
+                learning_rate: 0.03,
+                weight_decay: 0.2,
+                gradient_factor: 1.0,
                 bias_corrections: [1.0; 2],
             };
-            unsafe { Lion { betas }.update(isa, &step, to) };
+            unsafe { Lion { betas: [0.3, 0.95] }.update(isa, &step, to) };
             vec![values.values(), momentum.values()]
         });
     }
