@@ -6,7 +6,6 @@ mod common;
 mod cost;
 mod gradients;
 mod nan;
-mod nonfinite_steps;
 mod optimizers;
 mod programs;
 mod resume;
