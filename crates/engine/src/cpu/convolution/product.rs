@@ -232,14 +232,7 @@ unsafe fn follow<S: Simd>(args: &Product<'_>, at: usize, n: usize, mut x: S::V) 
         if args.relu {
             x = S::max(zero, x);
         }
-        match args.multiply {
-            Multiply::No => {}
-            Multiply::By(factors) => x = S::mul(x, load_up_to::<S>(factors.add(at), n)),
-            Multiply::WherePositive(values, factor) => {
-                let positive = S::greater(load_up_to::<S>(values.add(at), n), zero);
-                x = S::select(positive, S::mul(x, S::splat(factor)), zero);
-            }
-        }
+        x = args.multiply.apply::<S>(x, at, n);
         if !args.residual.is_null() {
             x = S::add(x, load_up_to::<S>(args.residual.add(at), n));
         }

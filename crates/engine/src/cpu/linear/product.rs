@@ -16,10 +16,28 @@ pub(in crate::cpu) enum Multiply {
     /// Nothing.
     #[default]
     No,
-    /// These factors.
+    /// Factors, one for each number.
     By(*const f32),
-    /// The number where these values are positive, else 0.
+    /// The number if the value is positive, otherwise 0.
     WherePositive(*const f32, f32),
+}
+
+impl Multiply {
+    /// Multiplies the `n` values at an offset of the result, up to 16.
+    #[inline(always)]
+    pub unsafe fn apply<S: Simd>(self, x: S::V, at: usize, n: usize) -> S::V {
+        unsafe {
+            match self {
+                Multiply::No => x,
+                Multiply::By(factors) => S::mul(x, load_up_to::<S>(factors.add(at), n)),
+                Multiply::WherePositive(values, factor) => {
+                    let zero = S::splat(0.0);
+                    let positive = S::greater(load_up_to::<S>(values.add(at), n), zero);
+                    S::select(positive, S::mul(x, S::splat(factor)), zero)
+                }
+            }
+        }
+    }
 }
 
 /// `out = rows of x times B`, and what follows.
@@ -198,14 +216,7 @@ unsafe fn rest<S: Simd>(args: &Product, [rows, row]: [usize; 2], [width, column]
             for j in 0..width.div_ceil(LANES) {
                 let (at, n) = ((row + i) * args.columns + column + j * LANES, width - j * LANES);
                 let mut x = S::load(tile.add((i * S::TILE_VECTORS + j) * LANES));
-                match args.multiply {
-                    Multiply::No => {}
-                    Multiply::By(factors) => x = S::mul(x, load_up_to::<S>(factors.add(at), n)),
-                    Multiply::WherePositive(values, factor) => {
-                        let positive = S::greater(load_up_to::<S>(values.add(at), n), zero);
-                        x = S::select(positive, S::mul(x, S::splat(factor)), zero);
-                    }
-                }
+                x = args.multiply.apply::<S>(x, at, n);
                 if let Some((bits, scale)) = &mut bits {
                     x = S::select(bits.keeps(column / LANES + j, j == 0), S::mul(x, *scale), zero);
                 }

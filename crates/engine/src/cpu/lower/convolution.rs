@@ -190,16 +190,7 @@ impl Lowering<'_> {
             self.emit_before(id, ConvolutionCall::BatchNorm { norm, does });
             stats = Some(BatchNorm { params: [params[0], params[1]], ..norm });
         }
-        let mut covers = vec![id];
-        if let Some((activated, Activation::Relu)) = self.following_activation(id) {
-            covers.push(activated);
-        }
-        let relu = covers.len() == 2;
-        let out = self.value_slot(*covers.last().expect("the norm itself"));
-        if relu && self.derivative_is_asked_for(id) {
-            let factor = Factor::WherePositive(out, 1.0);
-            self.derivatives.insert(id, Derivative { factor, includes_dropout: false });
-        }
+        let (covers, out, relu) = self.norm_with_relu(id);
         let call = match stats {
             Some(norm) => ConvolutionCall::BatchNorm { norm, does: BatchNormPart::Value { out, relu } },
             None => ConvolutionCall::ChannelNorm { x, out, params, size, eps, relu },

@@ -155,6 +155,14 @@ impl Lowering<'_> {
         if let Some(stats) = stats {
             self.stats.insert((of, eps.to_bits()), stats);
         }
+        let (covers, out, relu) = self.norm_with_relu(id);
+        let params = [node.params[0].index(), node.params[1].index()];
+        let size = [node.shape.rows(), node.shape.features()];
+        self.emit(Call::LayerNorm { x, out, stats, params, size, eps, relu }, &covers);
+    }
+
+    /// The nodes that a norm's call covers, its output slot, and whether a ReLU is fused.
+    pub(super) fn norm_with_relu(&mut self, id: NodeId) -> (Vec<NodeId>, Slot, bool) {
         let mut covers = vec![id];
         if let Some((activated, Activation::Relu)) = self.following_activation(id) {
             covers.push(activated);
@@ -165,9 +173,7 @@ impl Lowering<'_> {
             let factor = Factor::WherePositive(out, 1.0);
             self.derivatives.insert(id, Derivative { factor, includes_dropout: false });
         }
-        let params = [node.params[0].index(), node.params[1].index()];
-        let size = [node.shape.rows(), node.shape.features()];
-        self.emit(Call::LayerNorm { x, out, stats, params, size, eps, relu }, &covers);
+        (covers, out, relu)
     }
 
     pub(super) fn layer_norm_grad(&mut self, id: NodeId, eps: f32) {
