@@ -36,7 +36,7 @@ impl ParamId {
 pub struct Shape(pub Vec<usize>);
 
 impl Shape {
-    /// Most values that a tensor may have: 4 TB, or 1 GB where addresses have 32 bits.
+    /// Most values that a tensor, or all parameters together, may have: 4 TB, or 1 GB where addresses have 32 bits.
     pub(crate) const LEN_MAX: usize = (if usize::BITS >= 64 { 1u64 << 40 } else { 1 << 28 }) as usize;
 
     /// Whether no tensor can have this shape.
@@ -330,7 +330,9 @@ impl Graph {
         if self.find_parameter(&param.name).is_some() {
             return Err(GraphError::Name { name: param.name });
         }
-        if param.shape.is_too_large() {
+        // All parameters lie in one buffer.
+        let others = self.params.iter().map(|other| other.shape.len());
+        if others.fold(param.shape.len(), usize::saturating_add) > Shape::LEN_MAX {
             return Err(GraphError::TooLarge { name: param.name, shape: param.shape });
         }
         let id = ParamId(self.params.len());
@@ -422,6 +424,12 @@ mod tests {
         assert_eq!(error.to_string(), format!("shape [{half}, {half}] has too many values (x)"));
         let error = graph.new_parameter("w", [half, half], Init::Constant(0.0)).expect_err("too large");
         assert!(matches!(error, GraphError::TooLarge { name, .. } if name == "w"));
+        // One fits, a second does not.
+        let shape = [Shape::LEN_MAX / 2 + 1];
+        let mut two = Graph::new();
+        two.new_parameter("a", shape, Init::Constant(0.0)).expect("not allocated yet");
+        let error = two.new_parameter("b", shape, Init::Constant(0.0)).expect_err("too large together");
+        assert!(matches!(error, GraphError::TooLarge { name, .. } if name == "b"));
         let x = graph.input("x", [1 << 20]).expect("4 MB");
         let error = graph
             .linear("y", x, 1 << 30, crate::ops::LinearInit::pytorch(1 << 20))

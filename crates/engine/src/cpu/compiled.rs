@@ -3,7 +3,7 @@
 use super::Isa;
 use super::lower::{Mode, lower, wide_weights};
 use super::parameters::Layout;
-use super::plan::{Capacity, Plan, plan};
+use super::plan::{Capacity, Plan, plan, sum};
 use super::program::{Call, Program};
 use super::region::{Region, regions};
 use crate::graph::{Graph, NodeId};
@@ -47,7 +47,7 @@ impl Compiled {
         let mut packed_len_so_far = 0;
         let packed_offsets = program.packed.iter().map(|weight| {
             let start = packed_len_so_far;
-            packed_len_so_far += program.packed_len(weight, isa);
+            packed_len_so_far = sum(start, program.packed_len(weight, isa));
             start
         });
         let packed_offsets = packed_offsets.collect();

@@ -75,7 +75,7 @@ pub fn training_memory(
     // Where late gradients are not kept, their part of the whole gradient is never touched.
     let late_len = if optimizer.clip.is_some() { 0 } else { late.transient_len() };
     let whole = if compiled.divided { parameters - late_len } else { 0 };
-    let own = sum(compiled.plan.len, (late.longest() + late.room).max(optimizer.matrix_room(&matrices)));
+    let own = sum(compiled.plan.len, sum(late.longest(), late.room).max(optimizer.matrix_room(&matrices)));
     Memory {
         parameters: bytes(parameters),
         optimizer: bytes(all(parameters, optimizer.moments()) - untouched),

@@ -131,8 +131,10 @@ pub(super) fn plan(program: &Program, regions: &[Region], capacity: Capacity) ->
     Plan { capacity, places, len, batch_len }
 }
 
-/// Numbers in `count` values of `len` numbers each. What no integer holds is the largest integer here and in [`sum`]:
-/// an estimate then says so, and no such memory can be allocated.
+/// Numbers in `count` values of `len` numbers each. On overflow, this and [`sum`] return the largest integer: memory
+/// estimates then refuse the model, and no such memory can be allocated. All sizes that can exceed a tensor's (packed
+/// weights, attention scores, scratch memory) are computed with them, since they may overflow where addresses have 32
+/// bits.
 pub(super) fn all(len: usize, count: usize) -> usize {
     len.saturating_mul(count)
 }

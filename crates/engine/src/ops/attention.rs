@@ -75,12 +75,12 @@ impl Attention {
 
     /// Scores, softmax (maximum, difference, exponential, sum, quotient), weighted sum.
     pub(super) fn flops(self, queries: usize, keys: usize, embed_dim: usize) -> u64 {
-        (queries * keys * (4 * embed_dim + 6 * self.heads)) as u64
+        queries as u64 * keys as u64 * (4 * embed_dim + 6 * self.heads) as u64
     }
 
     /// Four products and the softmax's own gradient.
     pub(super) fn grad_flops(self, queries: usize, keys: usize, embed_dim: usize) -> u64 {
-        (queries * keys * (8 * embed_dim + 4 * self.heads)) as u64
+        queries as u64 * keys as u64 * (8 * embed_dim + 4 * self.heads) as u64
     }
 
     /// The part that the gradient of one input takes: one product, for query and key also half of what the gradient
@@ -90,7 +90,7 @@ impl Attention {
             AttendInput::Value => 2 * embed_dim,
             AttendInput::Query | AttendInput::Key => 3 * embed_dim + 2 * self.heads,
         };
-        (queries * keys * flops) as u64
+        queries as u64 * keys as u64 * flops as u64
     }
 
     pub(super) fn differentiate(self, backward: &mut Backward, id: NodeId, dy: NodeId) {

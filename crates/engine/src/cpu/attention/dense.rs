@@ -11,6 +11,7 @@ use super::turn::turn;
 use super::{Backward, Forward, Memory, Rows, RowsMut, Sizes};
 use crate::cpu::activation::LOG2_E;
 use crate::cpu::dropout::Mask;
+use crate::cpu::plan::{all, sum};
 use crate::cpu::simd::{LANES, Simd, exp2_below_127, isa_kernel, load_up_to};
 use crate::cpu::tile::{Broadcast, MatrixProduct, Panel, Store, TILE_ROWS, matrix_product};
 use crate::ops::{Attention, Over};
@@ -38,24 +39,24 @@ impl Blocks {
     fn of(queries: usize, keys: usize, attention: Attention) -> Blocks {
         let stride = keys.next_multiple_of(LANES);
         // Softmax over the queries needs all of them.
-        let kept = attention.softmax == Over::Queries || queries * stride <= MOST_KEPT;
+        let kept = attention.softmax == Over::Queries || all(queries, stride) <= MOST_KEPT;
         let rows = (BLOCK_LEN / stride / TILE_ROWS * TILE_ROWS).clamp(TILE_ROWS, queries.max(TILE_ROWS));
         Blocks { queries, keys, stride, rows: if kept { queries } else { rows.min(queries) }, kept }
     }
 
     /// Numbers in the scores of a block.
     fn len(&self) -> usize {
-        self.rows * self.stride
+        all(self.rows, self.stride)
     }
 }
 
 /// Returns what an attention needs.
 pub(super) fn memory(queries: usize, keys: usize, head_dim: usize, attention: Attention) -> Memory {
     let blocks = Blocks::of(queries, keys, attention);
-    let turned = head_dim * blocks.stride;
+    let turned = all(head_dim, blocks.stride);
     Memory {
-        kept: if blocks.kept { attention.heads * blocks.len() } else { 0 },
-        scratch: 2 * turned + 3 * blocks.len() + blocks.stride,
+        kept: if blocks.kept { all(attention.heads, blocks.len()) } else { 0 },
+        scratch: [all(2, turned), all(3, blocks.len()), blocks.stride].into_iter().fold(0, sum),
     }
 }
 
@@ -392,6 +393,30 @@ struct Gradient {
     weights: *const f32,
 }
 
+/// The gradient of up to 16 scores, given the sum that the softmax's gradient subtracts.
+#[inline(always)]
+unsafe fn score_gradient<S: Simd>(
+    args: &Gradient,
+    dropout: bool,
+    at: usize,
+    sum: S::V,
+    dscores: *mut f32,
+    kept: *mut f32,
+) {
+    unsafe {
+        let zero = S::splat(0.0);
+        let weight = S::load(args.weights.add(at));
+        let mut dweight = S::load(dscores.add(at));
+        if dropout {
+            // A weight of exactly 0 counts as dropped; its gradient is 0 either way.
+            let keeps = S::greater(weight, zero);
+            S::store(kept.add(at), S::max(zero, weight));
+            dweight = S::select(keeps, dweight, zero);
+        }
+        S::store(dscores.add(at), S::mul(S::abs(weight), S::sub(dweight, sum)));
+    }
+}
+
 /// Turns the gradient of the weights into that of the scores, in place; with dropout also writes the weights left.
 #[inline(always)]
 unsafe fn rows_gradient<S: Simd>(args: &Gradient, dropout: bool, dscores: *mut f32, kept: *mut f32) {
@@ -410,15 +435,7 @@ unsafe fn rows_gradient<S: Simd>(args: &Gradient, dropout: bool, dscores: *mut f
             let sum = S::splat(S::sum(sum));
             for v in 0..stride / LANES {
                 let at = row * stride + v * LANES;
-                let weight = S::load(args.weights.add(at));
-                let mut dweight = S::load(dscores.add(at));
-                if dropout {
-                    // A weight of exactly 0 counts as dropped; its gradient is 0 either way.
-                    let keeps = S::greater(weight, zero);
-                    S::store(kept.add(at), S::max(zero, weight));
-                    dweight = S::select(keeps, dweight, zero);
-                }
-                S::store(dscores.add(at), S::mul(S::abs(weight), S::sub(dweight, sum)));
+                score_gradient::<S>(args, dropout, at, sum, dscores, kept);
             }
         }
     }
@@ -439,14 +456,7 @@ unsafe fn columns_gradient<S: Simd>(args: &Gradient, dropout: bool, dscores: *mu
             }
             for row in 0..args.rows {
                 let at = row * stride + v * LANES;
-                let weight = S::load(args.weights.add(at));
-                let mut dweight = S::load(dscores.add(at));
-                if dropout {
-                    let keeps = S::greater(weight, zero);
-                    S::store(kept.add(at), S::max(zero, weight));
-                    dweight = S::select(keeps, dweight, zero);
-                }
-                S::store(dscores.add(at), S::mul(S::abs(weight), S::sub(dweight, sum)));
+                score_gradient::<S>(args, dropout, at, sum, dscores, kept);
             }
         }
     }

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::cpu::Isa;
+use crate::cpu::plan::all;
 use crate::ops::Convolution;
 
 /// The pixels that one product of a convolution reads: the forward product, or that of the input's gradient.
@@ -114,7 +115,7 @@ impl Geometry {
 
     /// Numbers in the packed weight.
     pub fn packed_len(&self, isa: Isa) -> usize {
-        self.panels(isa) * isa.panel() * self.steps()
+        all(all(self.panels(isa), isa.panel()), self.steps())
     }
 }
 

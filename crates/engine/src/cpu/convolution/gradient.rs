@@ -5,6 +5,7 @@
 //! of additions, which continues from call to call and does not depend on how a part's images are split into chunks.
 
 use super::Geometry;
+use crate::cpu::plan::{all, sum};
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 use crate::cpu::tile::{TILE_ROWS, load_row};
 
@@ -48,15 +49,15 @@ fn block(geometry: &Geometry) -> usize {
 /// Length of the sums of up to `width` channels, stored tile after tile.
 fn sums_len(geometry: &Geometry, width: usize) -> usize {
     let kernel = geometry.convolution.kernel;
-    geometry.group()[0].next_multiple_of(TILE_ROWS) * kernel * kernel * width.next_multiple_of(LANES)
+    all(all(geometry.group()[0].next_multiple_of(TILE_ROWS), kernel * kernel), width.next_multiple_of(LANES))
 }
 
 /// Length of the kernel's scratch memory for up to `width` channels at a time.
 pub(in crate::cpu) fn room_len(geometry: &Geometry, width: usize) -> usize {
-    let pixels = |map: [usize; 3]| block(geometry) * map[0] * map[1];
+    let pixels = |map: [usize; 3]| all(block(geometry), map[0] * map[1]);
     let width = width.min(WIDEST);
-    let copies = pixels(geometry.output) * width.next_multiple_of(LANES) + pixels(geometry.input) * COPIED;
-    sums_len(geometry, width) + copies
+    let copies = sum(all(pixels(geometry.output), width.next_multiple_of(LANES)), all(pixels(geometry.input), COPIED));
+    sum(sums_len(geometry, width), copies)
 }
 
 /// Some channels of a map's pixels.

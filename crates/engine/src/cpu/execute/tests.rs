@@ -5,9 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
 use crate::autodiff::differentiate;
+use crate::cpu::attention;
+use crate::cpu::convolution::{Geometry, room_len};
+use crate::cpu::linear::packed_len;
 use crate::cpu::optimizer::Adam;
+use crate::cpu::program::AttendSizes;
 use crate::graph::{GraphError, Init};
-use crate::ops::{Activation, AttentionOptions, Convolution, LinearInit, Op, Pool};
+use crate::ops::{Activation, Attention, AttentionOptions, Convolution, LinearInit, Op, Over, Pool};
 use crate::random::Key;
 
 /// A network of images with one of each operation that has a gradient, and its loss.
@@ -151,6 +155,22 @@ fn missing_instruction_sets_and_parameters_of_another_graph_are_rejected() {
     }
     let error = Session::new(Graph::new(), parameters, 1).err().expect("no such parameters");
     assert_eq!(error.to_string(), "the parameters belong to another graph");
+}
+
+#[test]
+fn sizes_of_packed_weights_and_scratch_memory_saturate_instead_of_overflowing() {
+    // Its square is 0 when it wraps.
+    let half = 1 << (usize::BITS / 2);
+    assert_eq!(packed_len(Isa::best(), usize::MAX / 4, 1), usize::MAX);
+    let geometry = Geometry::new(Convolution::new(half, 1), [1, 1, half], true);
+    assert_eq!(geometry.packed_len(Isa::best()), usize::MAX);
+    assert_eq!(room_len(&Geometry::new(Convolution::new(1, 1), [1, 1, usize::MAX / 8], true), 64), usize::MAX);
+    let plain = Attention::new(half, 0.4, None);
+    for (head_dim, attention) in [(3, plain), (64, Attention { softmax: Over::Queries, ..plain })] {
+        let sizes = AttendSizes { queries: half, keys: half, head_dim, attention, masked: false, dropout: None };
+        let memory = attention::Memory::of(&sizes);
+        assert_eq!([memory.kept, memory.scratch], [usize::MAX; 2], "heads of width {head_dim}");
+    }
 }
 
 #[test]

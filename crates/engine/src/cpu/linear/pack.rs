@@ -1,6 +1,7 @@
 //! Copies a weight matrix into panels that a product reads from front to back.
 
 use crate::cpu::Isa;
+use crate::cpu::plan::all;
 use crate::cpu::sequence::block_start;
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to};
 
@@ -26,7 +27,7 @@ pub(in crate::cpu) struct Pack {
 
 /// Values in the packed form of a matrix of `steps` rows and `columns` columns.
 pub(in crate::cpu) fn packed_len(isa: Isa, steps: usize, columns: usize) -> usize {
-    columns.div_ceil(isa.panel()) * isa.panel() * steps
+    all(columns.div_ceil(isa.panel()) * isa.panel(), steps)
 }
 
 #[inline(always)]

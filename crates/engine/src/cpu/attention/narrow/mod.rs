@@ -14,6 +14,7 @@ use rest::Rest;
 use super::turn::{turn, turn_back};
 use super::{Backward, Forward, Memory, Rows, Sizes};
 use crate::cpu::activation::LOG2_E;
+use crate::cpu::plan::{all, sum};
 use crate::cpu::simd::{LANES, Simd, isa_kernel};
 
 /// Widest head.
@@ -21,7 +22,8 @@ pub(super) const WIDEST: usize = 4;
 
 /// Returns what an attention needs.
 pub(super) fn memory(queries: usize, keys: usize, heads: usize, head_dim: usize) -> Memory {
-    Memory { kept: 2 * heads * queries.next_multiple_of(LANES), scratch: Scratch::len(queries, keys, heads, head_dim) }
+    let kept = all(2 * heads, queries.next_multiple_of(LANES));
+    Memory { kept, scratch: Scratch::parts(queries, keys, heads, head_dim).into_iter().fold(0, sum) }
 }
 
 /// Scratch memory of either pass: operands and gradients of an image, turned.
@@ -47,14 +49,10 @@ struct Scratch {
 
 impl Scratch {
     fn parts(queries: usize, keys: usize, heads: usize, head_dim: usize) -> [usize; 10] {
-        let [by_query, by_key] = [queries, keys].map(|n| heads * head_dim * n.next_multiple_of(LANES));
-        let vectors = 2 * head_dim * keys.next_multiple_of(LANES) * LANES;
+        let [by_query, by_key] = [queries, keys].map(|n| all(heads * head_dim, n.next_multiple_of(LANES)));
+        let vectors = all(2 * head_dim * LANES, keys.next_multiple_of(LANES));
         let rest = if Rest::of(queries, heads).count > 0 { vectors } else { 0 };
         [by_query, by_query, by_query, by_query, by_key, by_key, vectors, rest, rest, (4 * head_dim + 2) * LANES]
-    }
-
-    fn len(queries: usize, keys: usize, heads: usize, head_dim: usize) -> usize {
-        Scratch::parts(queries, keys, heads, head_dim).iter().sum()
     }
 
     unsafe fn new(start: *mut f32, sizes: &Sizes) -> Self {
