@@ -314,6 +314,11 @@ mod tests {
                     assert!(text::width(line) <= 80, "{name}: {line}");
                 }
             }
+            // Examples are not wrapped: they would no longer be commands to copy.
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in examples.lines() {
+                assert!(text::width(line) <= 80, "{name}: {line}");
+            }
             for inner in command.get_subcommands_mut() {
                 check(&mut inner.clone().term_width(80), &format!("{name} {}", inner.get_name()));
             }

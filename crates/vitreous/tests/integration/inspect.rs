@@ -148,10 +148,14 @@ fn commands_of_other_programs_lead_to_ours_and_files_to_their_flags() {
 }
 
 #[test]
-fn completions_and_manual_pages_come_from_the_parser() {
+fn completions_come_from_the_parser() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         assert!(said(&["completions", shell]).contains("log-interval"), "{shell}");
     }
+}
+
+#[test]
+fn manual_pages_come_from_the_parser() {
     assert!(said(&["man"]).contains(".TH vitreous 1"));
     let folder = Folder::new();
     crate::common::said(folder.root(), &["man", "--out=man1"]);

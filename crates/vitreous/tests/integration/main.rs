@@ -24,6 +24,7 @@ mod mirror;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod no_locks;
 mod nonfinite;
+mod old_runs;
 mod photos;
 mod preflight;
 mod reading;
