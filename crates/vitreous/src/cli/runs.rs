@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::screen::{Align, sentence, table};
+use super::settings::shell_word;
 use super::{CliError, json, show};
 use crate::data::SplitName;
 use crate::numbers;
@@ -147,8 +148,9 @@ fn list(folders: &Folders) -> Result<(), CliError> {
         .collect();
     if !freed.is_empty() {
         let bytes = numbers::bytes(freed.iter().sum());
+        let command: String = folders.folders.iter().map(|folder| format!(" {}", shell_word(folder))).collect();
         text.push_str(&sentence(&format!(
-            "`vitreous runs clean` frees {bytes}: the checkpoints of {}",
+            "`vitreous runs clean{command}` frees {bytes}: the checkpoints of {}",
             finished(freed.len())
         )));
     }

@@ -107,7 +107,10 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let context = Context::of(Verb::Train, args.json);
     match &earlier {
         Some(earlier) => detail!("config: that of {}", earlier.run().folder().display()),
-        None => checked.differences().iter().for_each(|line| detail!("config: {line}")),
+        None => {
+            args.settings.config.iter().for_each(|file| detail!("config: read from {}", file.display()));
+            checked.differences().iter().for_each(|line| detail!("config: {line}"));
+        }
     }
     let prepared = watched(|listener| Prepared::new(&checked, listener))?;
     let has_held_out = prepared.has_held_out();

@@ -116,25 +116,25 @@ impl CheckedConfig {
         self.origins.is_written(table, key)
     }
 
-    /// The preset, and the keys whose values differ from it: `train.epochs 10, now 3 (--epochs)`. Without a preset, those
-    /// that differ from the defaults.
+    /// The preset, and the keys whose values differ from it: `train.epochs 10, now 3 (--epochs)`. Without a preset, the keys
+    /// that were written.
     pub fn differences(&self) -> Vec<String> {
-        let preset = self.origins.preset_name();
-        let mut layers = preset.map(layers::Layers::preset).and_then(Result::ok).unwrap_or_default();
-        if preset.is_none() {
-            // The kind of model decides which keys there are.
-            layers.put("model.kind", self.config.model.kind().name(), "").expect("a model's kind is a key");
-        }
-        // Some kinds of models have no defaults for all of their keys.
-        let before = layers.finish().map(|start| difference::flat(start.config())).unwrap_or_default();
         let now = difference::flat(&self.config);
-        let from = preset.map_or("defaults".to_string(), |name| format!("preset {name}"));
-        let changes = difference::changes(&before, &now).into_iter().map(|(key, before, now)| {
-            let source = key.split_once('.').map(|(table, key)| self.origins.source(table, key));
-            let source = source.map_or(String::new(), |source| format!(" ({source})"));
-            format!("{}{source}", difference::became(key, before, now))
-        });
-        [from].into_iter().chain(changes).collect()
+        fn parts(key: &str) -> (&str, &str) {
+            key.split_once('.').expect("keys have a table")
+        }
+        let from = |key: &str| format!(" ({})", self.origins.source(parts(key).0, parts(key).1));
+        let Some(name) = self.origins.preset_name() else {
+            let written = now.iter().filter(|(key, _)| self.is_written(parts(key).0, parts(key).1));
+            return written
+                .map(|(key, value)| format!("{key} {}", difference::shown(Some(value))) + &from(key))
+                .collect();
+        };
+        let preset = layers::Layers::preset(name).and_then(layers::Layers::finish).expect("presets are valid");
+        let before = difference::flat(preset.config());
+        let changes = difference::changes(&before, &now).into_iter();
+        let changes = changes.map(|(key, before, now)| difference::became(key, before, now) + &from(key));
+        [format!("preset {name}")].into_iter().chain(changes).collect()
     }
 
     /// Reduces a default or preset batch size to the number of training images; returns a note if it did.
@@ -249,6 +249,20 @@ mod tests {
 
     fn shown(error: ConfigError) -> [String; 2] {
         [error.to_string(), error.suggestion().map(|suggestion| suggestion.to_string()).unwrap_or_default()]
+    }
+
+    #[test]
+    fn what_differs_from_the_preset_is_listed_with_its_source() {
+        let mut preset = Layers::preset("digits").unwrap();
+        preset.put("train.epochs", 3, "--epochs").unwrap();
+        // Written, but with the preset's own value.
+        preset.put("model.depth", 3, "--depth").unwrap();
+        let of = |layers: Layers| layers.finish().unwrap().differences();
+        assert_eq!(of(preset), ["preset digits", "train.epochs 16, now 3 (--epochs)"]);
+        assert_eq!(
+            of(layers("[model]\nkind = 'stack'\nlayers = ['flatten', 'linear classes']").unwrap()),
+            ["model.kind stack (my.toml)", "model.layers [flatten, linear classes] (my.toml)",]
+        );
     }
 
     #[test]
