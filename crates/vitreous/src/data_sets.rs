@@ -588,6 +588,14 @@ const OTHER_DATA_SETS: &[&str] = &[
     "caltech101",
 ];
 
+/// Data sets that older versions did not know: in their runs, these are names of folders.
+const NEWER: [&str; 3] = ["kmnist", "cifar100", "cifar100-coarse"];
+
+/// Whether older versions took a name for that of a folder.
+pub fn is_newer(name: &str) -> bool {
+    NEWER.contains(&name)
+}
+
 /// Returns the data set of a name.
 pub fn data_set(name: &str) -> Option<&'static DataSet> {
     DATA_SETS.iter().find(|set| set.name == name)

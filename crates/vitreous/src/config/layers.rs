@@ -15,6 +15,7 @@ use super::schema::{Key, Mismatch};
 use super::syntax::syntax_error;
 use super::{CheckedConfig, Config, TABLES, keys_of, presets, text_file};
 use crate::advice::{Argument, Place, Source, Suggestion};
+use crate::data_sets;
 use crate::spelling;
 
 /// Most parts of a key in an assignment; keys of configs have up to three.
@@ -174,6 +175,7 @@ impl Layers {
         if is_default("momentum") {
             train.momentum = train.opt.momentum();
         }
+        name_folder(&mut config);
         CheckedConfig::new(config, self.origins)
     }
 
@@ -299,6 +301,23 @@ fn check_parts(key: &str, source: &Source) -> Result<(), ConfigError> {
         return Err(ConfigError::Rule { rule: Box::new(rule), place });
     }
     Ok(())
+}
+
+/// Recognizes the config of an older version's run on a folder that has the name of a data set that is known now: it has the
+/// sizes of all images, which are not those of the data set. Such a folder is called `./kmnist`.
+fn name_folder(config: &mut Config) {
+    let Config { data, model, .. } = config;
+    let set = data_sets::data_set(&data.name).filter(|set| data_sets::is_newer(set.name));
+    let (Some(set), Some(_), Some(channels), Some(classes)) =
+        (set, model.image_size(), model.channels(), model.num_classes())
+    else {
+        return;
+    };
+    let has_classes = data.classes.is_some() || classes == set.class_names.len();
+    let has_shape = data.image_size.is_none() && data.channels.is_none() && channels == set.shape.channels;
+    if !has_classes || !has_shape {
+        data.name = format!("./{}", data.name);
+    }
 }
 
 fn merge(into: &mut Table, key: String, value: Value) {

@@ -324,6 +324,28 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_an_older_run_may_have_the_name_of_a_data_set_that_is_known_now() {
+        let name = |data: &str, model: &str| {
+            let text = format!("[data]\n{data}\n[model]\nimage_size = 28\n{model}\n");
+            layers(&text).unwrap().finish().unwrap().config().data.name.clone()
+        };
+        // As a run of that data set keeps it, and as one of a folder does.
+        assert_eq!(name("name = 'kmnist'", "channels = 1\nnum_classes = 10"), "kmnist");
+        assert_eq!(name("name = 'kmnist'\nclasses = 'even'", "channels = 1\nnum_classes = 5"), "kmnist");
+        assert_eq!(name("name = 'kmnist'", "channels = 3\nnum_classes = 10"), "./kmnist");
+        assert_eq!(name("name = 'kmnist'", "channels = 1\nnum_classes = 7"), "./kmnist");
+        assert_eq!(name("name = 'kmnist'\nimage_size = 28", "channels = 1\nnum_classes = 10"), "./kmnist");
+        let [_, hint] = refused("[data]\nname = 'kmnist'\nimage_size = 64");
+        assert_eq!(hint, "remove data.image_size, or use data.name = \"./kmnist\" for a folder of that name");
+        // This one was always known.
+        assert!(
+            refused("[data]\nname = 'mnist'\nimage_size = 28\n[model]\nimage_size = 28\nchannels = 3\nnum_classes = 3")
+                [0]
+            .starts_with("image_size 28 does not apply to mnist")
+        );
+    }
+
+    #[test]
     fn tables_have_neighbors_too() {
         let [text, hint] = refused("[modle]\ndepth = 3");
         assert_eq!(text, "unknown table `modle` (my.toml)");

@@ -23,6 +23,9 @@ pub enum DataError {
     /// The name is neither a known data set nor a folder.
     #[error("no data set or folder has the name `{name}`")]
     UnknownName { name: String, nearest: Option<String> },
+    /// The files of a known data set are missing, and a folder of that name is one of images.
+    #[error("{name} is a known data set, but the folder of that name has class folders ({})", path.display())]
+    FolderOfKnownName { name: String, path: PathBuf },
     /// The path leads to nothing.
     #[error("no such folder ({})", path.display())]
     NoFolder { path: PathBuf, nearest: Option<PathBuf> },
@@ -160,9 +163,10 @@ pub enum DataError {
 impl Explain for DataError {
     fn key(&self) -> Option<String> {
         match self {
-            DataError::UnknownName { .. } | DataError::NoFolder { .. } | DataError::NotDigits { .. } => {
-                Some("data.name".to_string())
-            }
+            DataError::UnknownName { .. }
+            | DataError::FolderOfKnownName { .. }
+            | DataError::NoFolder { .. }
+            | DataError::NotDigits { .. } => Some("data.name".to_string()),
             DataError::Classes { .. } => Some("data.classes".to_string()),
             DataError::ChannelValues { key, .. } => Some(format!("data.{key}")),
             _ => None,
@@ -172,6 +176,7 @@ impl Explain for DataError {
     fn place(&self) -> Option<Place> {
         match self {
             DataError::NotAFolder { path }
+            | DataError::FolderOfKnownName { path, .. }
             | DataError::NoFolder { path, .. }
             | DataError::IsClass { path, .. }
             | DataError::NoDataFolder { path, .. }
@@ -237,6 +242,10 @@ impl Explain for DataError {
                 let not_known =
                     if data_sets::is_other_data_set(name) { "this data set is not built in: use" } else { "use" };
                 new().text(format!("{not_known} {known}, or the path of a folder with one folder of images per class"))
+            }
+            DataError::FolderOfKnownName { name, .. } => {
+                let folder = new().set("data.name", format!("./{name}")).text("for the folder").or();
+                folder.text("download the data set:").run(Command::new(Verb::Fetch).operand(name.as_str()))
             }
             DataError::NoFolder { nearest: Some(nearest), .. } => new().text("did you mean").path(nearest).text("?"),
             DataError::NoFolder { nearest: None, .. } => new().text(

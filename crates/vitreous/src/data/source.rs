@@ -137,8 +137,8 @@ fn inspect_with(spec: &DataSpec, list: ListFolder) -> Result<Facts, DataError> {
         None => inspect_folder(spec, list)?,
         Some(set) => match &set.format {
             Format::Drawn => inspect_digits(spec, set)?,
-            Format::Idx => inspect_idx(spec, set)?,
-            Format::Cifar(format) => inspect_cifar(spec, set, format)?,
+            Format::Idx => inspect_idx(spec, set).map_err(|error| of_known_name(spec, error))?,
+            Format::Cifar(format) => inspect_cifar(spec, set, format).map_err(|error| of_known_name(spec, error))?,
         },
     };
     for (key, values) in [("mean", &spec.mean), ("std", &spec.std)] {
@@ -254,6 +254,18 @@ fn packed_facts(
         all_classes,
         source,
         division: None,
+    }
+}
+
+/// If the files of a known data set are missing, a user's folder of its name may be meant.
+fn of_known_name(spec: &DataSpec, error: DataError) -> DataError {
+    let folders = [spec.dir.as_ref().map(|dir| dir.join(&spec.name)), Some(PathBuf::from(&spec.name))];
+    let mut folders = folders.into_iter().flatten();
+    match (&error, folders.find(|folder| Listing::of(folder, None).is_ok())) {
+        (DataError::MissingFile { found_others: false, .. }, Some(path)) => {
+            DataError::FolderOfKnownName { name: spec.name.clone(), path }
+        }
+        _ => error,
     }
 }
 
@@ -531,6 +543,25 @@ mod tests {
             assert!(error.to_string().starts_with("a data set is a folder, but this is a file ("), "{error}");
             assert!(error.hint().unwrap().starts_with(start), "{name}");
         }
+    }
+
+    #[test]
+    fn a_folder_may_have_the_name_of_a_known_data_set() {
+        let folder = tempfile::tempdir().unwrap();
+        for class in ["kmnist/cat", "kmnist/dog"] {
+            write_class(&folder.path().join(class), 3, 0);
+        }
+        let error = inspect(&spec("kmnist", folder.path())).unwrap_err();
+        let path = folder.path().join("kmnist").display().to_string();
+        let expected = format!("kmnist is a known data set, but the folder of that name has class folders ({path})");
+        assert_eq!(error.to_string(), expected);
+        let hint = "use data.name = \"./kmnist\" for the folder, or download the data set: data fetch kmnist";
+        assert_eq!(error.hint().unwrap(), hint);
+        assert_eq!(inspect(&spec("./kmnist", folder.path())).unwrap().class_names, ["cat", "dog"]);
+        // Where its files are, they are used.
+        write_mnist(&folder.path().join("mnist"));
+        write_class(&folder.path().join("mnist/cat"), 3, 0);
+        assert_eq!(inspect(&spec("mnist", folder.path())).unwrap().class_names.len(), 10);
     }
 
     #[test]
