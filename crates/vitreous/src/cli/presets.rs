@@ -74,7 +74,9 @@ pub fn is_preset(name: &str) -> bool {
 pub fn presets_for(name: &str) -> &str {
     let has_preset = |set: &str| presets::names().filter_map(Row::of).any(|row| row.data == set);
     let shape = data_set(name).map(|set| set.shape);
-    let like = DATA_SETS.iter().find(|set| Some(set.shape) == shape && has_preset(set.name));
+    let has_files = DATA_SETS.iter().filter(|set| set.download.is_some());
+    let mut has_files = has_files;
+    let like = has_files.find(|set| Some(set.shape) == shape && has_preset(set.name));
     if has_preset(name) { name } else { like.map_or(name, |set| set.name) }
 }
 
@@ -128,4 +130,16 @@ pub fn run(args: Args) -> Result<(), CliError> {
     } else {
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_set_without_presets_leads_to_those_for_images_of_its_shape() {
+        let names = ["mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "cifar100-coarse"];
+        let expected = ["mnist", "fashion-mnist", "mnist", "cifar10", "cifar10", "cifar10"];
+        assert_eq!(names.map(presets_for), expected);
+    }
 }

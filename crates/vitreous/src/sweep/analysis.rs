@@ -43,7 +43,7 @@ pub fn analysis(settings: &[Setting], context: &AnalysisContext) -> String {
     if let Some(spread) = measure.spread(base) {
         let figure = figure(&spread);
         text.push_str(&format!(
-            "- {}: {figure}, in {}.\n",
+            "- {}: {figure}, trained in {}.\n",
             capital(&measure.name()),
             durations::duration(seconds(base))
         ));
@@ -110,11 +110,12 @@ fn overall(done: &[Setting], measure: Figure, context: &AnalysisContext) -> Stri
             many => format!(", adjusted for {many} comparisons by Holm's method"),
         };
         format!(
-            "A difference is more than chance where p, the probability that seeds alone cause one at least this large \
-             (Student's t, up to {most} seeds per setting{adjusted}), is below {LEVEL}. "
+            "A difference is more than noise if p is below {LEVEL}: p is the probability of a difference at least this \
+             large if both settings had the same mean accuracy (Student's t-test, up to {most} seeds per \
+             setting{adjusted}). "
         )
     } else {
-        "There is only one seed, so chance cannot be estimated: the same setting with another seed may differ as much. \
+        "Each setting has one seed, so noise cannot be estimated: the same setting with another seed may differ as much. \
          Repeat the sweep with several seeds to estimate it. "
             .to_string()
     });
@@ -135,7 +136,7 @@ fn best(done: &[Setting], has_seeds: bool, tested: &[String]) -> String {
     let best = &done[at];
     let mut text = String::new();
     if let Some((second, next)) = ranked.get(1) {
-        let highest = if has_seeds { "The highest mean is" } else { "The highest is" };
+        let highest = if has_seeds { "The best mean is" } else { "The best is" };
         let (first, then) = (figure(&spread), figure(next));
         text.push_str(&format!("{highest} that of `{}`, {first}, then `{}`, {then}", best.name, done[*second].name));
         let pairs = pairs(ranked.len());
@@ -144,15 +145,15 @@ fn best(done: &[Setting], has_seeds: bool, tested: &[String]) -> String {
         text.push_str(&match holm(&p, pairs)[0] {
             None => ". ".to_string(),
             Some(p) => {
-                let verdict = if p < LEVEL { "more than chance apart" } else { "within the noise of seeds" };
-                format!(": {verdict} ({}{}). ", probability(p), adjusted_for(pairs, "pairs"))
+                let verdict = if p < LEVEL { "more than noise" } else { "within noise" };
+                format!(". Their difference is {verdict} ({}{}). ", probability(p), adjusted_for(pairs, "pairs"))
             }
         });
     }
     match Figure::Ranked(Measure::Test).spread(best).filter(|test| test.n == best.runs.len()) {
         Some(test) => text.push_str(&format!("On the test split `{}` reaches {}. ", best.name, figure(&test))),
         None if ranked.len() > 1 => text.push_str(
-            "As it was chosen by its validation accuracy, that is too high on average: measure the winner alone \
+            "It was chosen by its validation accuracy, which is therefore too high on average: measure the winner alone \
              on the test split. ",
         ),
         None => {}
@@ -223,10 +224,10 @@ fn chance(found: &AgainstBase) -> String {
             .to_string();
     };
     let [low, high] = seeds.interval.map(|x| format!("{:+.2}", 100.0 * x));
-    let verdict = if p < LEVEL { "more than the noise of seeds" } else { "within the noise of seeds" };
+    let verdict = if p < LEVEL { "more than noise" } else { "within noise" };
     format!(
-        "- That is {verdict} ({}{}): seeds of one setting have a standard deviation of {} (pooled), and by itself the \
-         difference has a 95 % interval of {low} to {high} points.\n",
+        "- The difference is {verdict} ({}{}): seeds of one setting have a standard deviation of {} (pooled), and the \
+         difference has a 95 % interval of {low} to {high} points (not adjusted).\n",
         probability(p),
         adjusted_for(found.comparisons, "comparisons"),
         points(seeds.sd)
@@ -340,14 +341,14 @@ Made by `vitreous sweep s`.
 | run |
 
 Settings are ranked by validation accuracy; the test split is not used for that. Each setting is compared with the first, \
-`base`, by its validation accuracy. There is only one seed, so chance cannot be estimated: the same setting with another \
-seed may differ as much. Repeat the sweep with several seeds to estimate it. The highest is that of `base`, \
-75.00 %, then `same`, 75.00 %. As it was chosen by its validation accuracy, that is too high on average: measure the \
-winner alone on the test split.
+`base`, by its validation accuracy. Each setting has one seed, so noise cannot be estimated: the same setting with another \
+seed may differ as much. Repeat the sweep with several seeds to estimate it. The best is that of `base`, \
+75.00 %, then `same`, 75.00 %. It was chosen by its validation accuracy, which is therefore too high on average: measure \
+the winner alone on the test split.
 
 ## `base`, the base
 
-- Validation accuracy: 75.00 %, in 20 s.
+- Validation accuracy: 75.00 %, trained in 20 s.
 
 ## `low`
 
@@ -372,7 +373,7 @@ winner alone on the test split.
         let settings = [setting("base", 0.5, &[0.7]), setting("high", 0.25, &[0.9]), setting("low", 0.125, &[0.2])];
         assert_eq!(winner(&settings), Some(1));
         let text = told(&settings);
-        let expected = "The highest is that of `high`, 90.00 %, then `base`, 70.00 %. On the test split `high` reaches \
+        let expected = "The best is that of `high`, 90.00 %, then `base`, 70.00 %. On the test split `high` reaches \
                         10.00 %.\n";
         assert!(text.contains(expected), "{text}");
         assert!(text.contains("- Validation accuracy: 20.00 %, 50.00 points below the base.\n"), "{text}");
@@ -394,15 +395,15 @@ winner alone on the test split.
             "{far}"
         );
         // t is 0.1 / (0.01 sqrt(2/3)) = 12.25 with four degrees of freedom: p is 0.000255 (scipy.stats.ttest_ind).
-        let expected = "That is more than the noise of seeds (p = 0.0003): seeds of one setting have a standard deviation \
-                        of 1.00 points (pooled), and by itself the difference has a 95 % interval of +7.73 to +12.27 \
-                        points.\n";
+        let expected = "The difference is more than noise (p = 0.0003): seeds of one setting have a standard deviation \
+                        of 1.00 points (pooled), and the difference has a 95 % interval of +7.73 to +12.27 points (not \
+                        adjusted).\n";
         assert!(far.contains(expected), "{far}");
         assert!(far.contains("`far`, 81.00 % (mean of 3 seeds, 80.00 to 82.00), then `base`, "), "{far}");
-        assert!(far.contains(": more than chance apart (p = 0.0003). "), "{far}");
+        assert!(far.contains(". Their difference is more than noise (p = 0.0003). "), "{far}");
         let near = told(&[base, setting("near", 0.25, &[0.705, 0.715, 0.725])]);
-        assert!(near.contains("That is within the noise of seeds (p = 0.57): "), "{near}");
-        assert!(near.contains(": within the noise of seeds (p = 0.57). "), "{near}");
+        assert!(near.contains("The difference is within noise (p = 0.57): "), "{near}");
+        assert!(near.contains(". Their difference is within noise (p = 0.57). "), "{near}");
     }
 
     #[test]
@@ -413,22 +414,19 @@ winner alone on the test split.
         let alone = told(&[base.clone(), other("up", 0.25, 0.725)]);
         let interval = "95 % interval of +0.23 to +4.77 points";
         assert!(
-            alone.contains("That is more than the noise of seeds (p = 0.0376): ") && alone.contains(interval),
+            alone.contains("The difference is more than noise (p = 0.0376): ") && alone.contains(interval),
             "{alone}"
         );
         let among = told(&[base, other("up", 0.25, 0.725), other("a", 0.125, 0.70), other("b", 0.75, 0.705)]);
         // Three comparisons with the base: 3 * 0.0376. The best of four is in three of six pairs, of which `b` has the third
         // p: 4 * 0.0705.
-        assert!(
-            among.contains("That is within the noise of seeds (p = 0.11, adjusted for 3 comparisons): "),
-            "{among}"
-        );
+        assert!(among.contains("The difference is within noise (p = 0.11, adjusted for 3 comparisons): "), "{among}");
         assert!(among.contains(interval), "{among}");
         assert!(
             among.contains("up to 3 seeds per setting, adjusted for 3 comparisons by Holm's method), is below 0.05. "),
             "{among}"
         );
-        assert!(among.contains(": within the noise of seeds (p = 0.28, adjusted for 6 pairs). "), "{among}");
+        assert!(among.contains(". Their difference is within noise (p = 0.28, adjusted for 6 pairs). "), "{among}");
     }
 
     #[test]
@@ -448,10 +446,10 @@ winner alone on the test split.
                 text.contains("Measured on other images, and therefore not ranked or compared: `other`. "),
                 "{text}"
             );
-            assert!(text.contains("The highest mean is that of `base`, "), "{text}");
+            assert!(text.contains("The best mean is that of `base`, "), "{text}");
             let text = told(&settings[..2]);
             let expected = "Nothing is ranked, because no other setting is validated on the images of the first. ";
-            assert!(text.contains(expected) && !text.contains("ranked by") && !text.contains("highest"), "{text}");
+            assert!(text.contains(expected) && !text.contains("ranked by") && !text.contains("best"), "{text}");
         }
     }
 
@@ -468,7 +466,7 @@ winner alone on the test split.
                      its test accuracy. ";
         assert!(reproduces.contains(start), "{reproduces}");
         assert!(reproduces.contains("- Test accuracy: 50.00 %, 25.00 points above the base.\n"), "{reproduces}");
-        assert!(!reproduces.contains("highest"), "{reproduces}");
+        assert!(!reproduces.contains("best"), "{reproduces}");
         assert_eq!(winner(&settings), None);
         let other = told(&settings);
         assert!(other.contains("Nothing is ranked, because some settings have no validation accuracy. "), "{other}");

@@ -73,7 +73,8 @@ fn a_summary_needs_no_data_and_ends_with_the_parameters() {
 
 #[test]
 fn data_info_counts_the_classes_asked_for() {
-    let text = said(&["data", "info", "--data=digits", "--classes=odd"]);
+    let text = said(&["data", "info", "digits", "--classes=odd"]);
+    assert_eq!(said(&["data", "info", "--data=digits", "--classes=odd"]), text);
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert!(rows.contains(&vec!["classes", "5"]), "{text}");
     assert!(

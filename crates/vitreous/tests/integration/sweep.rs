@@ -432,7 +432,7 @@ fn bad_sweeps_are_refused_before_anything_is_written() {
     let name = format!("lr=0.001{}", "0".repeat(242));
     let (long, too_long) =
         (format!("--set-each=train.{name}"), format!("error: invalid run name `{name}_seed=7` (--seeds)\n"));
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 15] = [
         (
             &[],
             "error: the sweep varies nothing\nhint: name a sweep, vary a key with --set-each train.lr=1e-3,3e-4, or repeat with --seeds 1,2,3\n",
@@ -452,6 +452,16 @@ fn bad_sweeps_are_refused_before_anything_is_written() {
         (
             &["--seeds=1,2", "--jobs=3", "--threads=2"],
             "error: jobs 3 is not between 1 and 2, the number of threads (--jobs)\nhint: use --jobs 2\n",
+        ),
+        (
+            &["--set-each=model.dropout=0,0.1", "--dropout=0.2"],
+            "error: every run of the sweep sets model.dropout itself, so --dropout would have no effect\n\
+             hint: leave out --dropout, or give its value with --set-each model.dropout=...\n",
+        ),
+        (
+            &["--seeds=1,2", "--seed=3"],
+            "error: every run of the sweep sets train.seed itself, so --seed would have no effect\n\
+             hint: leave out --seed, or give its value with --seeds\n",
         ),
         (&["--seeds=1,2", "--name=a "], "error: invalid run name `a ` (--name)\n"),
         (&["blank.toml"], "error: `reproduces` is empty (blank.toml)\nhint: name the published table, or remove "),
