@@ -74,9 +74,8 @@ pub fn is_preset(name: &str) -> bool {
 pub fn presets_for(name: &str) -> &str {
     let has_preset = |set: &str| presets::names().filter_map(Row::of).any(|row| row.data == set);
     let shape = data_set(name).map(|set| set.shape);
-    let has_files = DATA_SETS.iter().filter(|set| set.download.is_some());
-    let mut has_files = has_files;
-    let like = has_files.find(|set| Some(set.shape) == shape && has_preset(set.name));
+    let mut with_files = DATA_SETS.iter().filter(|set| set.download.is_some());
+    let like = with_files.find(|set| Some(set.shape) == shape && has_preset(set.name));
     if has_preset(name) { name } else { like.map_or(name, |set| set.name) }
 }
 

@@ -555,7 +555,7 @@ mod tests {
         let path = folder.path().join("kmnist").display().to_string();
         let expected = format!("kmnist is a known data set, but the folder of that name has class folders ({path})");
         assert_eq!(error.to_string(), expected);
-        let hint = "use data.name = \"./kmnist\" for the folder, or download the data set: data fetch kmnist";
+        let hint = "use data.name = \"./kmnist\" for the folder, or download the data set: data fetch \"kmnist\"";
         assert_eq!(error.hint().unwrap(), hint);
         assert_eq!(inspect(&spec("./kmnist", folder.path())).unwrap().class_names, ["cat", "dog"]);
         // Where its files are, they are used.
