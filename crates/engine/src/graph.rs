@@ -241,6 +241,12 @@ pub enum GraphError {
         /// Its shape.
         shape: Shape,
     },
+    /// All parameters together are too large for any memory.
+    #[error("all parameters together have too many values ({name})")]
+    TooManyParameters {
+        /// The parameter that is one too many.
+        name: String,
+    },
     /// A name is used twice.
     #[error("the name `{name}` is used twice")]
     Name {
@@ -330,10 +336,13 @@ impl Graph {
         if self.find_parameter(&param.name).is_some() {
             return Err(GraphError::Name { name: param.name });
         }
+        if param.shape.is_too_large() {
+            return Err(GraphError::TooLarge { name: param.name, shape: param.shape });
+        }
         // All parameters lie in one buffer.
         let others = self.params.iter().map(|other| other.shape.len());
         if others.fold(param.shape.len(), usize::saturating_add) > Shape::LEN_MAX {
-            return Err(GraphError::TooLarge { name: param.name, shape: param.shape });
+            return Err(GraphError::TooManyParameters { name: param.name });
         }
         let id = ParamId(self.params.len());
         self.params_by_name.insert(param.name.clone(), id);
@@ -429,7 +438,7 @@ mod tests {
         let mut two = Graph::new();
         two.new_parameter("a", shape, Init::Constant(0.0)).expect("not allocated yet");
         let error = two.new_parameter("b", shape, Init::Constant(0.0)).expect_err("too large together");
-        assert!(matches!(error, GraphError::TooLarge { name, .. } if name == "b"));
+        assert!(matches!(error, GraphError::TooManyParameters { name } if name == "b"));
         let x = graph.input("x", [1 << 20]).expect("4 MB");
         let error = graph
             .linear("y", x, 1 << 30, crate::ops::LinearInit::pytorch(1 << 20))

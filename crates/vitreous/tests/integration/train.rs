@@ -204,7 +204,7 @@ fn best_weights_have_the_highest_accuracy_then_the_lowest_loss() {
 #[test]
 fn bad_input_gets_one_error_and_no_run() {
     let folder = Folder::new();
-    let cases: [(&[&str], &str); 24] = [
+    let cases: [(&[&str], &str); 25] = [
         (
             &["--limit-train", "100", "--batch-size", "101"],
             "error: batch_size 101 is more than the 100 training images ([train])\n\
@@ -286,7 +286,11 @@ fn bad_input_gets_one_error_and_no_run() {
         // What another argument or the preset wrote has no flag to leave out.
         (&["--set", "train.clip_grad=0"], "error: clip_grad 0 is not "),
         (&["--preset", "photos", "--set", "data.name=mnist"], "error: image_size 64 does not apply to mnist"),
-        (&["--set", "model.embed_dim=32768", "--set", "model.depth=1000"], "error: training needs "),
+        (&["--set", "model.embed_dim=32768", "--set", "model.depth=50"], "error: training needs "),
+        (
+            &["--set", "model.embed_dim=32768", "--set", "model.depth=1000"],
+            "error: all parameters together have too many values (",
+        ),
     ];
     for (args, expected) in cases {
         let text = folder.refused(args);
