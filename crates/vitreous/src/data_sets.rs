@@ -342,7 +342,7 @@ pub static DATA_SETS: &[DataSet] = &[
     },
     DataSet {
         name: "cifar10",
-        aliases: &["cifar"],
+        aliases: &[],
         title: "CIFAR-10: small color photos",
         page: "https://www.cs.toronto.edu/~kriz/cifar.html",
         class_names: &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
@@ -678,7 +678,9 @@ mod tests {
             ("cifar30", None),
             ("CIFAR-100", Some("cifar100")),
             ("emnist", None),
+            ("cifar-20", Some("cifar100-coarse")),
             ("Kuzushiji-MNIST", Some("kmnist")),
+            ("kuzushiji", Some("kmnist")),
             ("zebras", None),
         ] {
             assert_eq!(meant(written), expected, "{written}");

@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn older_names_and_timms_still_work() {
         let given = ["train", "--drop", "0.1", "--hflip", "0.5", "--img-size", "32", "-j", "2"];
-        let flags = Flags::from_arg_matches(&command().get_matches_from(given)).unwrap();
+        let flags = Flags::from_arg_matches(&command().try_get_matches_from(given).unwrap()).unwrap();
         let found: Vec<(&str, &str)> = flags.0.iter().map(|(key, _, name)| (*key, name.as_str())).collect();
         let expected = [
             ("train.threads", "--threads"),
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_is_given_becomes_a_value_of_its_kind() {
-        let matches = command().get_matches_from([
+        let matches = command().try_get_matches_from([
             "train",
             "--epochs",
             "3",
@@ -234,7 +234,7 @@ mod tests {
             "--seed",
             "9223372036854775808",
         ]);
-        let flags = Flags::from_arg_matches(&matches).unwrap();
+        let flags = Flags::from_arg_matches(&matches.unwrap()).unwrap();
         let given: Vec<(&str, Value, &str)> = flags.values().collect();
         let expected = [
             ("train.epochs", Value::Integer(3), "--epochs"),

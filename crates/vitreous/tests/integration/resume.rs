@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use assert_cmd::cargo::CommandCargoExt;
 
 use crate::common::{Folder, text, vitreous, write_photos};
+use vitreous::record::sha256_of_bytes;
 
 /// Files that are equal in equal runs.
 const FILES: [&str; 5] =
@@ -191,7 +192,11 @@ fn signals_and_the_time_limit_end_a_run_with_a_checkpoint() {
         assert_eq!(output.status.code(), Some(status), "{name}");
         let stdout = text(&output.stdout);
         assert!(stdout.starts_with(said) && stdout.ends_with("next: vitreous train --resume runs/long\n"), "{stdout}");
-        let steps = folder.manifest("long")["results"]["steps"].as_u64().unwrap();
+        let manifest = folder.manifest("long");
+        assert_eq!(manifest["status"], "interrupted");
+        let weights = folder.read("runs/long/weights/last.safetensors");
+        assert_eq!(manifest["results"]["last_sha256"], sha256_of_bytes(&weights));
+        let steps = manifest["results"]["steps"].as_u64().unwrap();
         let [_, stderr] =
             ends(&folder, 0, &["train", "--resume", "runs/long", "--max-steps", &(steps + 3).to_string()]);
         assert!(stderr.contains(&format!("runs/long resumes after step {}", commas(steps))), "{stderr}");

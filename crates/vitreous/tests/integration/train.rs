@@ -491,34 +491,3 @@ fn a_nan_loss_ends_the_run_and_names_step_and_learning_rate() {
                     hint: that run failed: remove runs/digits, or choose another --name\n";
     assert_eq!(taken, expected);
 }
-
-#[cfg(unix)]
-#[test]
-fn an_interrupted_run_saves_a_checkpoint_and_says_so() {
-    use std::io::Read;
-    use std::process::{Command, Stdio};
-    let folder = Folder::new();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vitreous"))
-        .current_dir(folder.root())
-        .args(["train", "--epochs", "1000", "--set=model.depth=1", "--set=model.embed_dim=16"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // The first step is taken when it is timed.
-    let timing = folder.path("runs/digits/timing.jsonl");
-    while fs::metadata(&timing).map_or(0, |file| file.len()) == 0 {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
-    let mut stdout = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(stdout.starts_with("interrupted after step "), "{stdout}");
-    let manifest = folder.manifest("digits");
-    assert_eq!(manifest["status"], "interrupted");
-    let weights = folder.read("runs/digits/weights/last.safetensors");
-    assert_eq!(manifest["results"]["last_sha256"], sha256(&weights));
-}
