@@ -55,6 +55,7 @@ pub(crate) mod text;
 pub mod advice;
 pub mod data_sets;
 pub(crate) mod layout;
+pub mod plot;
 pub(crate) mod regular;
 
 pub mod config;

@@ -1,0 +1,464 @@
+//! How a training went: loss, accuracy and learning rate against the epoch, of one run or of several.
+
+use serde::Deserialize;
+
+use super::frame::{self, Look};
+use super::scale::{Scale, range};
+use super::style::{LABEL, Style, TICK};
+use super::svg::{Anchor, Canvas, Figure, MARKERS, Marker, Point, Rect, Stroke, Text};
+use crate::csv;
+use crate::numbers;
+
+/// Most epochs whose points are marked.
+const MARKED: usize = 40;
+
+/// Most runs that differ in color, dash and marker.
+pub const RUNS: usize = 6;
+
+/// What a run recorded of its training, as its files have it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// Lines of `metrics.jsonl`, in the order of the steps.
+    pub lines: Vec<Line>,
+    /// Rows of `results.csv`.
+    pub epochs: Vec<Epoch>,
+    /// Steps that had a loss that was NaN or infinite, and after which the epoch began again.
+    pub rollbacks: Vec<f64>,
+}
+
+/// Some steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// The last of them.
+    pub step: f64,
+    /// Their mean loss.
+    pub loss: f64,
+    /// Learning rate of the last.
+    pub lr: f64,
+}
+
+/// An epoch. What is absent is NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: f64,
+    /// Its last step.
+    pub step: f64,
+    /// Mean over its steps.
+    pub train_loss: f64,
+    /// Mean over its steps, a fraction.
+    pub train_acc: f64,
+    /// On the validation split.
+    pub val_loss: f64,
+    /// On the validation split, a fraction.
+    pub val_acc: f64,
+    /// Learning rate of the last step.
+    pub lr: f64,
+}
+
+/// What is said of a run next to its curves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Marks {
+    /// The run's name.
+    pub name: String,
+    /// Steps in an epoch, where that is known.
+    pub steps_per_epoch: Option<u64>,
+    /// The epoch with the best validation accuracy, and that accuracy.
+    pub best: Option<(u64, f64)>,
+    /// Steps after which the run was resumed.
+    pub resumed: Vec<u64>,
+}
+
+#[derive(Deserialize)]
+struct WrittenLine {
+    step: u64,
+    #[serde(default)]
+    loss: Option<f64>,
+    #[serde(default)]
+    lr: Option<f64>,
+    #[serde(default)]
+    rollback: Option<u32>,
+}
+
+impl Record {
+    /// Reads the two files of a run, the second line by line. Lines that are not whole are left out, and what a roll-back repeated is read once.
+    pub fn read(results_csv: &str, metrics_jsonl: impl IntoIterator<Item = impl AsRef<str>>) -> Record {
+        let mut record = Record::default();
+        for text in metrics_jsonl {
+            let Ok(line) = serde_json::from_str::<WrittenLine>(text.as_ref()) else { continue };
+            let step = line.step as f64;
+            if line.rollback.is_some() {
+                record.rollbacks.push(step);
+                continue;
+            }
+            while record.lines.last().is_some_and(|last| last.step >= step) {
+                record.lines.pop();
+            }
+            let [loss, lr] = [line.loss, line.lr].map(|value| value.unwrap_or(f64::NAN));
+            record.lines.push(Line { step, loss, lr });
+        }
+        let mut rows = csv::rows(results_csv);
+        let header = rows.next().unwrap_or_default();
+        let column = |name: &str| header.iter().position(|column| column == name);
+        let names = ["epoch", "step", "train_loss", "train_acc", "val_loss", "val_acc", "lr"];
+        let places = names.map(column);
+        for row in rows {
+            let [epoch, step, train_loss, train_acc, val_loss, val_acc, lr] =
+                places.map(|place| place.and_then(|at| row.get(at)?.parse::<f64>().ok()).unwrap_or(f64::NAN));
+            if epoch.is_finite() && step.is_finite() {
+                record.epochs.push(Epoch { epoch, step, train_loss, train_acc, val_loss, val_acc, lr });
+            }
+        }
+        record
+    }
+
+    /// Whether nothing was recorded that can be drawn.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.epochs.is_empty()
+    }
+
+    fn last_step(&self) -> f64 {
+        let steps = self.lines.iter().map(|line| line.step).chain(self.epochs.iter().map(|epoch| epoch.step));
+        steps.fold(0.0, f64::max)
+    }
+}
+
+impl Marks {
+    /// How many steps are one unit of the horizontal axis.
+    fn steps_per_unit(&self, record: &Record) -> Option<f64> {
+        let known = self.steps_per_epoch.map(|steps| steps as f64);
+        known.or_else(|| record.epochs.first().map(|first| first.step / first.epoch)).filter(|steps| *steps > 0.0)
+    }
+}
+
+/// Draws the curves of one run; none where nothing is recorded.
+pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<Figure> {
+    if record.is_empty() {
+        return None;
+    }
+    let per_unit = marks.steps_per_unit(record);
+    let x_of = |step: f64| step / per_unit.unwrap_or(1.0);
+    let epochs = record.epochs.len();
+    let best =
+        marks.best.map(|(epoch, accuracy)| format!("best epoch {epoch}: validation accuracy {}", percent(accuracy)));
+    let last = record.epochs.last();
+    let fact = best.or_else(|| {
+        let last = last?;
+        let accuracy = if last.val_acc.is_finite() { last.val_acc } else { last.train_acc };
+        let what = if last.val_acc.is_finite() { "validation" } else { "training" };
+        Some(format!("epoch {}: {what} accuracy {}", last.epoch, percent(accuracy)))
+    });
+    let steps = numbers::count(record.last_step() as u64);
+    let below = fact.unwrap_or_else(|| format!("{steps} steps, no epoch was completed"));
+    let description = format!(
+        "Loss, accuracy and learning rate of the run {} over {}; {below}.",
+        marks.name,
+        if epochs > 0 { numbers::counted(epochs, "epoch") } else { format!("{steps} steps") },
+    );
+    let mut canvas = Canvas::new(style, [660.0, 634.0], &format!("Training of {}", marks.name), &description);
+
+    let (losses, accuracies, rates) = series(record, x_of);
+    let values = |all: &[Vec<Point>]| range(all.iter().flatten().map(|point| point[1]));
+    let loss = values(&losses).unwrap_or([0.0, 1.0]);
+    let accuracy = values(&accuracies).unwrap_or([0.0, 100.0]);
+    let rate = values(std::slice::from_ref(&rates)).unwrap_or([0.0, 1.0]);
+    let panels = [(92.0, 200.0), (338.0, 160.0), (544.0, 40.0)];
+    let [loss_y, rate_y] = [
+        Scale::log_if_wide(loss, [panels[0].0 + panels[0].1, panels[0].0], 5),
+        Scale::exact([0.0, rate[1].max(f64::MIN_POSITIVE)], [panels[2].0 + panels[2].1, panels[2].0], 2),
+    ];
+    let accuracy_y = percent_scale(accuracy, [panels[1].0 + panels[1].1, panels[1].0]);
+    let left = frame::room_for(&[&loss_y, &accuracy_y, &rate_y]).max(40.0) + 10.0;
+    canvas.heading(left, &below);
+    let right = canvas.width() - 26.0;
+    let panel = panels.map(|(y, height)| Rect { x: left, y, width: right - left, height });
+    let most = x_of(record.last_step()).max(f64::MIN_POSITIVE);
+    let ticks = if per_unit.is_some() { 10.min(most.ceil() as usize) } else { 8 };
+    let x = Scale::exact([0.0, most], [left, right], ticks);
+
+    let own = style.series;
+    let solid = Stroke::new(own[0], 2.0);
+    let pale = Stroke { width: 1.0, opacity: 0.45, ..solid };
+    let dashed = Stroke { dash: "6 3", ..Stroke::new(own[1], 2.0) };
+    let marker = |marker: Marker| (epochs <= MARKED).then_some(marker);
+    let looks = [
+        (Look { stroke: pale, marker: None }, "training, per line"),
+        (Look { stroke: solid, marker: marker(MARKERS[0]) }, "training, per epoch"),
+        (Look { stroke: dashed, marker: marker(MARKERS[1]) }, "validation"),
+    ];
+    let scale_name = if loss_y.is_log() { ", logarithmic" } else { "" };
+    let axes = [
+        (&loss_y, format!("Loss (cross-entropy{scale_name})")),
+        (&accuracy_y, "Accuracy (%)".to_string()),
+        (&rate_y, "Learning rate".to_string()),
+    ];
+    for (i, (y, label)) in axes.iter().enumerate() {
+        frame::vertical_axis(&mut canvas, panel[i], y);
+        marks_of(&mut canvas, panel[i], &x, (record, marks), x_of);
+        frame::horizontal_axis(&mut canvas, panel[i], &x, i == 2);
+        frame::label_above(&mut canvas, panel[i], label);
+    }
+    let room = right - left;
+    let with_values =
+        |all: &[Vec<Point>], looks: &[(Look<'static>, &'static str)]| -> Vec<(Look<'static>, &'static str)> {
+            let has_values = |points: &&Vec<Point>| points.iter().any(|point| point[1].is_finite());
+            all.iter().zip(looks).filter(|(points, _)| has_values(points)).map(|(_, look)| *look).collect()
+        };
+    for (i, (all, looks)) in [(&losses, &looks[..]), (&accuracies, &looks[1..])].into_iter().enumerate() {
+        for (points, (look, _)) in all.iter().zip(looks) {
+            draw(&mut canvas, points, (&x, axes[i].0), *look);
+        }
+        if !all.iter().flatten().any(|point| point[1].is_finite()) {
+            let how = Text::new(style.soft).at(Anchor::Middle);
+            let middle = [(left + right) / 2.0, panel[i].y + panel[i].height / 2.0];
+            canvas.text(middle, "nothing was measured yet", &how);
+        }
+        // The label of the axis is at the left.
+        frame::legend(&mut canvas, right, panel[i].y - 10.0, &with_values(all, looks), room - 150.0);
+    }
+    draw(&mut canvas, &rates, (&x, &rate_y), Look { stroke: Stroke::new(style.soft, 1.6), marker: None });
+    if let Some((epoch, value)) = marks.best.filter(|_| per_unit.is_some()) {
+        let place = [x.at(epoch as f64), accuracy_y.at(value * 100.0)];
+        canvas.marker(Marker::Ring, place, 5.5, own[1]);
+        canvas.marker(Marker::Square, place, 2.6, own[1]);
+    }
+    frame::label_below(&mut canvas, panel[2], if per_unit.is_some() { "epoch" } else { "step" });
+    explain_marks(&mut canvas, panel[2], record, marks);
+    Some(canvas.finish())
+}
+
+/// The points of all series: losses (of lines, of epochs, of the validation), accuracies, learning rates.
+fn series(record: &Record, x_of: impl Fn(f64) -> f64) -> (Vec<Vec<Point>>, Vec<Vec<Point>>, Vec<Point>) {
+    let lines = |value: fn(&Line) -> f64| record.lines.iter().map(|line| [x_of(line.step), value(line)]).collect();
+    let epochs =
+        |value: fn(&Epoch) -> f64| record.epochs.iter().map(|epoch| [x_of(epoch.step), value(epoch)]).collect();
+    let losses = vec![lines(|line| line.loss), epochs(|epoch| epoch.train_loss), epochs(|epoch| epoch.val_loss)];
+    let accuracies = vec![epochs(|epoch| epoch.train_acc * 100.0), epochs(|epoch| epoch.val_acc * 100.0)];
+    let rates: Vec<Point> = lines(|line| line.lr);
+    let rates = if rates.len() > 1 { rates } else { epochs(|epoch| epoch.lr) };
+    (losses, accuracies, rates)
+}
+
+/// An axis for accuracies in percent: no longer than to 100, and never so short that noise looks like progress.
+fn percent_scale([low, high]: [f64; 2], pixels: [f64; 2]) -> Scale {
+    let room = (high - low).max(2.0) * 0.06;
+    let [low, high] = [(low - room).max(0.0), (high + room).min(100.0)];
+    Scale::exact([low.min(high - 1.0).max(0.0), high], pixels, 5)
+}
+
+/// Draws a series: thinned to what the width can show, and marked where it has few points.
+fn draw(canvas: &mut Canvas, points: &[Point], (x, y): (&Scale, &Scale), look: Look) {
+    let places: Vec<Point> = points.iter().map(|&[at, value]| [x.at(at), y.at(value)]).collect();
+    canvas.curve(&thinned(&places), look.stroke);
+    if let Some(marker) = look.marker.filter(|_| points.len() <= MARKED) {
+        places.iter().for_each(|&place| canvas.marker(marker, place, 3.2, look.stroke.color));
+    }
+}
+
+/// Leaves of many points in one column of pixels the first, the lowest, the highest and the last, and one gap if there is
+/// any: the line looks as before.
+pub fn thinned(points: &[Point]) -> Vec<Point> {
+    let mut kept = Vec::new();
+    for column in points.chunk_by(|a, b| a[0].floor() == b[0].floor()) {
+        if column.len() <= 5 {
+            kept.extend(column);
+            continue;
+        }
+        let is_finite = |point: &&Point| point[1].is_finite();
+        let by_height = |a: &&Point, b: &&Point| a[1].total_cmp(&b[1]);
+        let finite = || column.iter().filter(is_finite);
+        let mut few: Vec<Point> =
+            [column.first(), finite().min_by(by_height), finite().max_by(by_height), column.last()]
+                .into_iter()
+                .chain([column.iter().find(|point| !point[1].is_finite())])
+                .flatten()
+                .copied()
+                .collect();
+        few.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        // NaN equals itself here.
+        few.dedup_by(|a, b| a[0].total_cmp(&b[0]).is_eq() && a[1].total_cmp(&b[1]).is_eq());
+        kept.extend(few);
+    }
+    kept
+}
+
+/// Draws vertical lines at the best epoch, and signs where the run was resumed or rolled back.
+fn marks_of(
+    canvas: &mut Canvas,
+    panel: Rect,
+    x: &Scale,
+    (record, marks): (&Record, &Marks),
+    x_of: impl Fn(f64) -> f64,
+) {
+    let style = canvas.style();
+    if let Some((epoch, _)) = marks.best.filter(|_| marks.steps_per_unit(record).is_some()) {
+        let at = x.at(epoch as f64);
+        canvas.line([at, panel.y], [at, panel.bottom()], Stroke { dash: "2 3", ..Stroke::new(style.axis, 1.2) });
+    }
+    for &step in &marks.resumed {
+        canvas.marker(Marker::Triangle, [x.at(x_of(step as f64)), panel.bottom() - 4.5], 4.0, style.soft);
+    }
+    for &step in &record.rollbacks {
+        canvas.marker(Marker::Cross, [x.at(x_of(step)), panel.bottom() - 5.5], 4.0, style.series[1]);
+    }
+}
+
+/// Says below the axis what the signs mean, as far as there are any.
+fn explain_marks(canvas: &mut Canvas, panel: Rect, record: &Record, marks: &Marks) {
+    let style = canvas.style();
+    let list = |steps: &[u64]| {
+        let shown: Vec<String> = steps.iter().take(4).map(|step| numbers::count(*step)).collect();
+        format!("{}{}", shown.join(", "), if steps.len() > 4 { ", …" } else { "" })
+    };
+    let rollbacks: Vec<u64> = record.rollbacks.iter().map(|step| *step as u64).collect();
+    let (mut at, y) = (panel.x, panel.bottom() + 38.0);
+    let said = [
+        (Marker::Triangle, style.soft, &marks.resumed, "resumed after step"),
+        (Marker::Cross, style.series[1], &rollbacks, "rolled back at step"),
+    ];
+    for (marker, color, steps, words) in said.into_iter().filter(|(_, _, steps, _)| !steps.is_empty()) {
+        let text = format!("{words} {}", list(steps));
+        canvas.marker(marker, [at + 5.0, y - TICK * 0.36], 4.0, color);
+        canvas.text([at + 14.0, y], &text, &Text::new(style.soft).size(TICK).within(panel.width / 2.0 - 60.0));
+        at = panel.right() - panel.width / 2.0 + 40.0;
+    }
+}
+
+/// Draws the validation accuracy, or the training loss, of several runs; none where nothing is recorded.
+pub fn curves_of_runs(runs: &[(Record, Marks)], style: &'static Style) -> Option<Figure> {
+    let runs: Vec<&(Record, Marks)> = runs.iter().filter(|(record, _)| !record.is_empty()).collect();
+    let shown = &runs[..runs.len().min(RUNS)];
+    if shown.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = shown.iter().map(|(_, marks)| marks.name.as_str()).collect();
+    let more = runs.len() - shown.len();
+    let below = match more {
+        0 => String::new(),
+        more => format!("the first {} of {} runs", shown.len(), shown.len() + more),
+    };
+    let description = format!(
+        "Validation loss and validation accuracy, or those of training where there is no validation, of {}.",
+        names.join(", ")
+    );
+    let mut canvas = Canvas::new(
+        style,
+        [660.0, 520.0],
+        &format!("Training of {}", numbers::counted(shown.len(), "run")),
+        &description,
+    );
+    let by_epoch = shown.iter().all(|(record, marks)| marks.steps_per_unit(record).is_some());
+    let x_of = |(record, marks): &(Record, Marks), step: f64| {
+        if by_epoch { step / marks.steps_per_unit(record).unwrap_or(1.0) } else { step }
+    };
+    let points = |run: &(Record, Marks), validation: fn(&Epoch) -> f64, training: fn(&Epoch) -> f64| -> Vec<Point> {
+        let has_validation = run.0.epochs.iter().any(|epoch| validation(epoch).is_finite());
+        let value = if has_validation { validation } else { training };
+        run.0.epochs.iter().map(|epoch| [x_of(run, epoch.step), value(epoch)]).collect()
+    };
+    let losses: Vec<Vec<Point>> = shown.iter().map(|run| points(run, |e| e.val_loss, |e| e.train_loss)).collect();
+    let accuracies: Vec<Vec<Point>> =
+        shown.iter().map(|run| points(run, |e| e.val_acc * 100.0, |e| e.train_acc * 100.0)).collect();
+    let values = |all: &[Vec<Point>]| range(all.iter().flatten().map(|point| point[1]));
+    let most = shown.iter().map(|run| x_of(run, run.0.last_step())).fold(f64::MIN_POSITIVE, f64::max);
+
+    let entries: Vec<(Look, &str)> = (0..).zip(&names).map(|(i, name)| (frame::look(&canvas, i), *name)).collect();
+    let top = if below.is_empty() { 46.0 } else { 66.0 };
+    let end = frame::legend(&mut canvas, 640.0, top, &entries, 620.0);
+    let (first, height) = (end + 40.0, (470.0 - end - 40.0 - 44.0) / 2.0);
+    let panels = [(first, height), (first + height + 44.0, height)];
+    let y = [
+        Scale::log_if_wide(values(&losses).unwrap_or([0.0, 1.0]), [panels[0].0 + height, panels[0].0], 5),
+        percent_scale(values(&accuracies).unwrap_or([0.0, 100.0]), [panels[1].0 + height, panels[1].0]),
+    ];
+    let left = frame::room_for(&[&y[0], &y[1]]).max(40.0) + 10.0;
+    canvas.heading(left, &below);
+    let x = Scale::exact([0.0, most], [left, 640.0], 10.min(most.ceil() as usize));
+    let labels = [format!("Loss{}", if y[0].is_log() { " (logarithmic)" } else { "" }), "Accuracy (%)".to_string()];
+    for (i, all) in [&losses, &accuracies].into_iter().enumerate() {
+        let panel = Rect { x: left, y: panels[i].0, width: 640.0 - left, height };
+        frame::vertical_axis(&mut canvas, panel, &y[i]);
+        frame::horizontal_axis(&mut canvas, panel, &x, i == 1);
+        frame::label_above(&mut canvas, panel, &labels[i]);
+        for (number, points) in all.iter().enumerate() {
+            let look = frame::look(&canvas, number);
+            draw(&mut canvas, points, (&x, &y[i]), look);
+        }
+        if i == 1 {
+            frame::label_below(&mut canvas, panel, if by_epoch { "epoch" } else { "step" });
+        }
+    }
+    let validated = shown.iter().filter(|run| run.0.epochs.iter().any(|epoch| epoch.val_acc.is_finite())).count();
+    let note = match validated {
+        0 => "on the training images, while the weights change",
+        some if some == shown.len() => "on the validation images",
+        _ => "on the validation images; training where a run has none",
+    };
+    let how = Text::new(style.soft).size(LABEL).at(Anchor::End).within(420.0);
+    canvas.text([640.0, first - 10.0], note, &how);
+    Some(canvas.finish())
+}
+
+/// A fraction as a percentage.
+pub fn percent(fraction: f64) -> String {
+    numbers::percent(fraction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::style::LIGHT;
+    use super::*;
+
+    const RESULTS: &str = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n\
+                           1,4,2.0,0.25,1.5,0.5,,0.001\n2,8,NaN,0.5,,,,0.0005\n3,12,0.5,0.75,0.6,0.9,1,0.0001\n";
+    const METRICS: &str = "{\"step\":2,\"epoch\":1,\"loss\":2.5,\"accuracy\":0.1,\"gradient_norm\":1,\"lr\":0.001}\n\
+                           {\"step\":4,\"epoch\":1,\"loss\":null,\"accuracy\":0.1,\"gradient_norm\":1,\"lr\":0.001}\n\
+                           {\"step\":5,\"epoch\":2,\"rollback\":1,\"lr_factor\":0.5}\n\
+                           {\"step\":4,\"epoch\":1,\"loss\":1.5,\"accuracy\":0.2,\"gradient_norm\":1,\"lr\":0.0005}\n\
+                           {\"step\":6,\"epo";
+
+    fn marks() -> Marks {
+        Marks { name: "a <b>".into(), steps_per_epoch: Some(4), best: Some((3, 0.9)), resumed: vec![6] }
+    }
+
+    #[test]
+    fn a_run_is_read_from_its_files() {
+        let record = Record::read(RESULTS, METRICS.lines());
+        assert_eq!(
+            record.lines.iter().map(|line| (line.step, line.loss)).collect::<Vec<_>>(),
+            [(2.0, 2.5), (4.0, 1.5)]
+        );
+        assert_eq!(record.rollbacks, [5.0]);
+        assert_eq!(record.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
+        assert!(record.epochs[1].val_acc.is_nan() && record.epochs[1].train_loss.is_nan());
+        assert_eq!((record.epochs[2].val_acc, record.epochs[0].lr), (0.9, 0.001));
+        assert!(Record::read("", [""]).is_empty() && curves(&Record::read("", [""]), &marks(), &LIGHT).is_none());
+    }
+
+    #[test]
+    fn thinning_keeps_extremes_and_gaps() {
+        let points: Vec<Point> = (0..100_000).map(|i| [f64::from(i) * 0.005, f64::from(i % 7)]).collect();
+        let kept = thinned(&points);
+        assert!(kept.len() <= 5 * 500, "{}", kept.len());
+        for column in 0..500 {
+            let inside = || kept.iter().filter(|point| point[0].floor() == f64::from(column)).map(|point| point[1]);
+            assert_eq!((inside().fold(9.0, f64::min), inside().fold(0.0, f64::max)), (0.0, 6.0));
+        }
+        let mut with_gap = points.clone();
+        with_gap[70_000][1] = f64::NAN;
+        assert_eq!(thinned(&with_gap).iter().filter(|point| point[1].is_nan()).count(), 1);
+        assert_eq!(thinned(&points[..3]), points[..3]);
+    }
+
+    #[test]
+    fn one_epoch_many_epochs_and_no_whole_epoch_have_figures() {
+        let many: String = (1..=10_000).map(|i| format!("{i},{i},{},0.5,1,0.5,,0.1\n", 1.0 / f64::from(i))).collect();
+        let header = RESULTS.lines().next().unwrap();
+        let one = format!("{header}\n1,4,2.0,0.25,,,,0.001\n");
+        for (results, metrics) in [(RESULTS, METRICS), (&one, ""), ("", METRICS), (&format!("{header}\n{many}"), "")] {
+            let figure = curves(&Record::read(results, metrics.lines()), &marks(), &LIGHT).unwrap();
+            assert!(figure.svg().len() < 200_000, "{}", figure.svg().len());
+            assert!(!figure.svg().contains("NaN") && !figure.svg().contains("inf") && !figure.svg().contains("<b>"));
+        }
+    }
+}
