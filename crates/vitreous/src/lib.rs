@@ -70,6 +70,7 @@ pub mod fetch;
 
 pub mod evaluate;
 
+pub mod plots;
 pub mod train;
 
 pub mod predict;

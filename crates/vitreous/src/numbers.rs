@@ -24,6 +24,12 @@ pub fn counted(n: usize, word: &str) -> String {
     format!("{} {plural}", count(n as u64))
 }
 
+/// Writes a word with a capital letter.
+pub fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
 /// Writes a number of bytes in decimal units: `1.5 MB`.
 pub fn bytes(n: u64) -> String {
     scaled(n as f64, &["B", "kB", "MB", "GB", "TB"])

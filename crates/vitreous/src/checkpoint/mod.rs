@@ -59,6 +59,14 @@ impl SavedWeights {
         parse(&self.path, &self.bytes).map(|(_, tensors)| tensors::hash_of(&tensors))
     }
 
+    /// Returns the values of one tensor, if the file holds it.
+    pub fn values(&self, name: &str) -> Option<Vec<f32>> {
+        let (_, tensors) = parse(&self.path, &self.bytes).ok()?;
+        let bytes = tensors.tensor(name).ok()?;
+        let value = |four: &[u8]| f32::from_le_bytes(four.try_into().expect("four bytes are a number"));
+        Some(bytes.data().chunks_exact(size_of::<f32>()).map(value).collect())
+    }
+
     /// Returns the parameters of a graph.
     ///
     /// # Errors

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::advice::Context;
+use super::plots::FormatArgs;
 use super::screen::{sentence, table};
 use super::{CliError, json, show};
 use crate::advice::{Note, Verb};
 use crate::compare::{Against, Comparison, LeftOut, Measure, Sheet, folders, read};
-use crate::text;
+use crate::experiment::{ExperimentError, plot_comparison};
+use crate::{numbers, text};
 
 /// Compares runs: settings that differ, cost and accuracy
 #[derive(clap::Args)]
@@ -36,6 +38,11 @@ pub struct Args {
     /// Print one row per run, even if runs differ only in the seed
     #[arg(long)]
     each: bool,
+    /// Make plots in this folder: curves, accuracies with intervals, accuracy against parameters and time
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
+    #[command(flatten)]
+    how: FormatArgs,
     /// Print one JSON object: --format json
     #[arg(long)]
     json: bool,
@@ -98,7 +105,12 @@ pub fn run(args: Args) -> Result<(), CliError> {
     if let Some(key) = args.sort.or(best_first) {
         comparison.sort(&key, args.reverse)?;
     }
-    print(&comparison, format, Verb::Compare)
+    print(&comparison, format, Verb::Compare)?;
+    if let Some(folder) = &args.plots {
+        let made = plot_comparison(&comparison, folder, &args.how.choice()).map_err(ExperimentError::from)?;
+        say!("{} written to {}", numbers::counted(made.len(), "plot"), folder.display());
+    }
+    Ok(())
 }
 
 /// Prints a comparison for a verb; what the format cannot contain goes to stderr.

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::class_scores;
+use super::plots::PlotArgs;
 use super::reading::watched;
 use super::runs::RUNS;
 use super::screen::{Align, table};
@@ -56,6 +57,8 @@ pub struct Args {
         value_parser = up_to_threads_max
     )]
     threads: usize,
+    #[command(flatten)]
+    plots: PlotArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -123,6 +126,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         beam: args.beam,
         reader_option: only_readers.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag),
         threads: args.threads,
+        plots: args.plots.choice(),
     };
     let mut splits: Vec<SplitName> = Vec::new();
     for split in args.split.iter().map(|&split| split.into()) {

@@ -43,6 +43,8 @@ mod fetch;
 mod flags;
 mod models;
 mod pages;
+mod plot;
+mod plots;
 mod predict;
 mod presets;
 mod progress;
@@ -132,6 +134,7 @@ enum Verb {
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Compare(compare::Args),
+    Plot(plot::Args),
     Sweep(Box<sweep::Args>),
     Runs(runs::Args),
     Presets(presets::Args),
@@ -245,6 +248,7 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Evaluate(args) => evaluate::run(args)?,
         Verb::Predict(args) => predict::run(args)?,
         Verb::Compare(args) => compare::run(args)?,
+        Verb::Plot(args) => plot::run(args)?,
         Verb::Runs(args) => runs::run(args)?,
         Verb::Presets(args) => presets::run(args)?,
         Verb::Models(args) => models::run(args)?,

@@ -154,6 +154,7 @@ impl TrainProgress {
                 self.say(&format!("warning: {error}; the training continues, and the write is tried again"))
             }
             Event::WritesRecovered => self.say("all waiting writes are done"),
+            Event::NoPlots(error) => self.say(&format!("warning: {error}; the training continues without plots")),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::advice::Value;
 use crate::config::model::ModelKind;
 use crate::config::schema::{Choice, Key, Kind, Range};
 use crate::config::{TABLES, keys_of};
+use crate::numbers::capital;
 
 /// The command that rewrites the pages.
 const REWRITE: &str = "UPDATE_DOCS=1 cargo test -p vitreous --lib reference";
@@ -93,11 +94,6 @@ fn values(key: &Key) -> String {
         Range::All => of_type,
         range => format!("{of_type}, {}", range.describe()),
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// The help of every verb.

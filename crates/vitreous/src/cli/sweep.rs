@@ -12,6 +12,7 @@ use super::advice::Context;
 use super::compare::{Format, print};
 use super::evaluate::SplitArg;
 use super::flags::{self, Flags};
+use super::plots::PlotArgs;
 use super::progress::TrainProgress;
 use super::reading::{Bar, watched};
 use super::screen::{Align, table};
@@ -22,7 +23,8 @@ use crate::advice::Verb;
 use crate::config::difference::shown;
 use crate::config::layers::Layers;
 use crate::config::text_file;
-use crate::experiment::Event;
+use crate::experiment::{Event, plot_comparison};
+use crate::plots::FOLDER;
 use crate::sweep::{self, Ended, State, Sweep, SweepError, SweepEvent, SweepFile, SweepOptions, Variation};
 use crate::train;
 use crate::{durations, numbers};
@@ -62,6 +64,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    plots: PlotArgs,
+    #[command(flatten)]
     settings: SettingsArgs,
     #[command(flatten)]
     flags: Flags,
@@ -78,6 +82,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         evaluate: args.evaluate.iter().map(|&split| split.into()).collect(),
         test_winner: args.test_winner,
         command: command(),
+        plots: args.plots.choice(),
     };
     let mut sweep = watched(|listener| Sweep::plan(file, options, |variation| start(&args, variation), listener))?;
     if args.list {
@@ -116,6 +121,12 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
             print(&end.comparison, if args.json { Format::Json } else { Format::Terminal }, Verb::Sweep)?;
             if let Some(earlier) = end.earlier {
                 say!("note: the earlier analysis differs and was moved to {}", earlier.display());
+            }
+            if let Some(choice) = args.plots.choice() {
+                let folder = end.analysis.with_file_name(FOLDER);
+                if let Err(error) = plot_comparison(&end.comparison, &folder, &choice) {
+                    say!("note: {error}; the sweep has no plots");
+                }
             }
             say!("{} describes the effect of each change and how the settings were ranked", end.analysis.display());
             say!(

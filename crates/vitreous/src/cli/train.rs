@@ -14,6 +14,7 @@ use vitreous_engine::Average;
 
 use super::advice::Context;
 use super::flags::Flags;
+use super::plots::PlotArgs;
 use super::presets::preset_of;
 use super::progress::{TrainProgress, line_steps};
 use super::reading::{noted, watched};
@@ -73,6 +74,8 @@ pub struct Args {
     /// Save a checkpoint and stop after this time, such as 90m or 1h30m; continue with --resume
     #[arg(long, value_name = "TIME", value_parser = time)]
     max_time: Option<Duration>,
+    #[command(flatten)]
+    plots: PlotArgs,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
@@ -154,6 +157,9 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
         }
         (None, place) => TrainingRun::start(place.expect("it was chosen"), job, command())?,
     };
+    if let Some(choice) = args.plots.choice() {
+        training.draw(choice);
+    }
     let until = args.max_time.and_then(|time| started.checked_add(time));
     let limits = Limits { stop: &stop, until, save_every: args.save_every.unwrap_or(SAVE_EVERY) };
     let outcome = training.train(started, &limits, &mut |event| {

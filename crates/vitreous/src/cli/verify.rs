@@ -88,7 +88,7 @@ fn trainings() -> Result<impl Fn(&Training) -> Command, CliError> {
     let program = std::env::current_exe().map_err(failed)?;
     Ok(move |training: &Training| {
         let mut command = Command::new(&program);
-        command.arg("train").arg("--config").arg(training.config).arg("--out").arg(training.out);
+        command.args(["train", "--no-plots", "--config"]).arg(training.config).arg("--out").arg(training.out);
         command.args(["--name", training.name, "--json"]);
         if training.is_resumed {
             command.args(["--resume", "auto"]);

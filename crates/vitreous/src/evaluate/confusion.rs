@@ -78,6 +78,11 @@ impl ConfusionMatrix {
         self.counts.get(&(label, prediction)).copied().unwrap_or(0)
     }
 
+    /// The cells that are not 0: true class, predicted class, images.
+    pub fn cells(&self) -> impl Iterator<Item = (usize, usize, u64)> {
+        self.counts.iter().map(|(&(label, prediction), &images)| (label, prediction, images))
+    }
+
     /// Number of images of a class.
     pub fn support(&self, label: usize) -> u64 {
         self.support[label]
@@ -166,8 +171,7 @@ impl From<ConfusionMatrix> for Written {
     fn from(matrix: ConfusionMatrix) -> Written {
         let is_dense = matrix.names.len() <= DENSE_CLASSES_MAX;
         let rows = is_dense.then(|| (0..matrix.names.len()).map(|label| matrix.row(label).collect()).collect());
-        let cells = matrix.counts.iter().map(|(&(label, prediction), &images)| (label, prediction, images));
-        let cells = (!is_dense).then(|| cells.collect());
+        let cells = (!is_dense).then(|| matrix.cells().collect());
         Written { classes: matrix.names, rows, cells }
     }
 }

@@ -3,6 +3,7 @@
 //! Images come without augmentation, in the order of the split. A [`Classifier`] is read from a weights file alone;
 //! [`Scores`] follow from logits and labels; a [`Report`] is saved in the run folder.
 
+mod calibration;
 mod classes;
 mod classifier;
 mod confusion;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub use calibration::{Calibration, CalibrationBin};
 pub use classes::ClassMap;
 pub use classifier::{BATCH, Classifier, for_each_logits};
 pub use confusion::{Confused, ConfusionMatrix};

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::calibration::{Calibration, CalibrationTally};
 use super::confusion::ConfusionMatrix;
 use crate::config::strips::words;
 use crate::data::Answer;
@@ -32,6 +33,7 @@ pub struct Totals {
 #[derive(Clone, Debug)]
 pub struct Tally {
     totals: Totals,
+    calibration: CalibrationTally,
     confusion: ConfusionMatrix,
 }
 
@@ -63,6 +65,9 @@ pub struct Scores {
     pub recall_mean: f64,
     /// Mean F1 over the classes that have images.
     pub f1_mean: f64,
+    /// How well the probabilities match; absent without images, and where an earlier version wrote the report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// The classes, in the order of the model's table.
     pub classes: Vec<ClassScores>,
     /// Which classes are taken for which.
@@ -169,7 +174,11 @@ impl Totals {
 impl Tally {
     /// Starts without images of classes of these names.
     pub fn new(names: &[String]) -> Self {
-        Tally { totals: Totals::default(), confusion: ConfusionMatrix::new(names) }
+        Tally {
+            totals: Totals::default(),
+            calibration: CalibrationTally::default(),
+            confusion: ConfusionMatrix::new(names),
+        }
     }
 
     /// Adds an image of class `label` and returns its prediction.
@@ -179,13 +188,14 @@ impl Tally {
     pub fn add(&mut self, logits: &[f32], label: usize) -> Verdict {
         assert_eq!(logits.len(), self.confusion.names().len(), "a logit for each class");
         let verdict = self.totals.add_class(logits, label);
+        self.calibration.add(verdict.probability, label == verdict.class);
         self.confusion.add(label, verdict.class, 1);
         verdict
     }
 
     /// Returns the scores.
     pub fn finish(self) -> Scores {
-        let Tally { totals, confusion } = self;
+        let Tally { totals, calibration, confusion } = self;
         let (Totals { images, right, .. }, num_classes) = (totals, confusion.names().len());
         let classes: Vec<ClassScores> = (0..num_classes).map(|class| class_scores(&confusion, class)).collect();
         let mean = |score: fn(&ClassScores) -> Option<f64>| {
@@ -201,6 +211,7 @@ impl Tally {
             precision_mean: mean(|class| class.precision),
             recall_mean: mean(|class| class.recall),
             f1_mean: mean(|class| class.f1),
+            calibration: calibration.finish(),
             classes,
             confusion,
         }

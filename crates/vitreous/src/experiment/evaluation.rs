@@ -16,6 +16,7 @@ use crate::config::model::Task;
 use crate::data::strips::check_digits;
 use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split, SplitName, Wanted, image_set};
 use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report};
+use crate::plots::{PlotChoice, draw_evaluation};
 use crate::record::{EvaluationRecord, RecordError, Run, Weights, sha256_of};
 use crate::train::{self, Work, available_memory, check_decoding, check_memory, threads};
 use crate::{durations, numbers};
@@ -43,6 +44,8 @@ pub struct EvaluateOptions {
     pub reader_option: Option<&'static str>,
     /// Threads; 0 for one per processor.
     pub threads: usize,
+    /// Figures in the run's folder, if any are wanted.
+    pub plots: Option<PlotChoice>,
 }
 
 /// The result of an evaluation.
@@ -187,6 +190,12 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
     let written = written
         .and_then(|()| report.save(&run, &folder, &answers))
         .and_then(|()| run.update(|manifest| manifest.note_evaluation(report.record(weights_sha256))));
+    if let (Ok(()), Some(choice)) = (&written, &options.plots) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        if let Err(error) = draw_evaluation(&run, &name, &report, Some((&answers, &*images)), choice) {
+            note(&format!("{error}; the evaluation has no plots"));
+        }
+    }
     Ok(Evaluated { report, answers, images, folder, is_own, written })
 }
 

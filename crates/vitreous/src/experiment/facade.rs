@@ -8,6 +8,7 @@ use toml::Value;
 
 use super::{EvaluateOptions, Evaluated, Event, ExperimentError, Listener, Prepared, TrainingRun, evaluate};
 use crate::config::layers::Layers;
+use crate::plots::PlotChoice;
 use crate::record::Place;
 use crate::train::{Limits, Outcome, Preflight, SaveEvery};
 
@@ -38,6 +39,7 @@ pub struct Experiment {
     base: String,
     out: PathBuf,
     name: Option<String>,
+    plots: Option<PlotChoice>,
 }
 
 /// A run that was trained.
@@ -68,7 +70,7 @@ impl Experiment {
     }
 
     fn new(layers: Layers, base: &str) -> Experiment {
-        Experiment { layers, base: base.to_string(), out: PathBuf::from("runs"), name: None }
+        Experiment { layers, base: base.to_string(), out: PathBuf::from("runs"), name: None, plots: None }
     }
 
     /// Sets one key of the config, such as `train.epochs`.
@@ -111,6 +113,12 @@ impl Experiment {
         self
     }
 
+    /// Has plots of the training drawn in the run folder; without this call there are none.
+    pub fn draw(mut self, choice: PlotChoice) -> Experiment {
+        self.plots = Some(choice);
+        self
+    }
+
     /// Trains a model and writes the run folder.
     ///
     /// # Errors
@@ -128,6 +136,9 @@ impl Experiment {
             listener(Event::Note(&format!("{}; {}", problem.what, problem.fix)));
         }
         let mut run = TrainingRun::start(place, job, Vec::new())?;
+        if let Some(choice) = self.plots {
+            run.draw(choice);
+        }
         let stop = AtomicBool::new(false);
         let limits = Limits { stop: &stop, until: None, save_every: SaveEvery::Time(Duration::from_secs(300)) };
         let outcome = run.train(started, &limits, &mut |event| listener(Event::Training(event)))?;

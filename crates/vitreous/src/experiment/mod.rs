@@ -8,6 +8,7 @@ mod choice;
 mod error;
 mod evaluation;
 mod facade;
+mod plotting;
 mod prepare;
 mod run;
 
@@ -16,6 +17,7 @@ pub use error::ExperimentError;
 pub use evaluation::{EvaluateOptions, Evaluated, evaluate, load_weights, machine};
 pub(crate) use facade::unicode;
 pub use facade::{Experiment, Trained};
+pub use plotting::{plot, plot_comparison};
 pub use prepare::{Prepared, fitted_config, inspect, square_facts, unused_files};
 pub use run::{EarlierRun, TrainingRun};
 

@@ -13,6 +13,7 @@ use crate::checkpoint::{BestWeights, Found, SavedState, find_state, remove_lefto
 use crate::config::ResolvedConfig;
 use crate::config::difference::{became, changes, flat_config, shown};
 use crate::numbers;
+use crate::plots::{PlotChoice, TrainingPlots};
 use crate::record::{DataRecord, Manifest, Piece, Place, Run, Status, is_name, now_utc, was_begun};
 use crate::train::{CheckpointInfo, Event, Job, Limits, Outcome, TrainError, Training};
 
@@ -23,6 +24,7 @@ const CHANGEABLE: [&str; 3] = ["train.epochs", "train.max_steps", "train.on_nonf
 pub struct TrainingRun {
     run: Run,
     training: Training,
+    plots: Option<PlotChoice>,
 }
 
 /// An earlier run, claimed for this process.
@@ -43,7 +45,12 @@ impl TrainingRun {
         let (toml, manifest) = (job.config().to_toml(), job.manifest(command));
         // Before the folder is made: a training that cannot start leaves none.
         let training = Training::new(job)?;
-        Ok(TrainingRun { run: place.create(&toml, manifest)?, training })
+        Ok(TrainingRun { run: place.create(&toml, manifest)?, training, plots: None })
+    }
+
+    /// Has the plots of the training drawn after its epochs; without this call there are none.
+    pub fn draw(&mut self, choice: PlotChoice) {
+        self.plots = Some(choice);
     }
 
     /// Trains the run to its end, or to a limit.
@@ -56,7 +63,20 @@ impl TrainingRun {
         limits: &Limits,
         listen: &mut dyn FnMut(Event),
     ) -> Result<Outcome, TrainError> {
-        self.training.run(&mut self.run, started, limits, listen)
+        let TrainingRun { run, training, plots } = self;
+        let Some(choice) = plots.take() else { return training.run(run, started, limits, listen) };
+        let job = training.job();
+        let mut plots = TrainingPlots::start(choice, run, job.config(), job.steps_per_epoch(), job.train_set());
+        let outcome = training.run(run, started, limits, &mut |event| {
+            if let Event::Epoch { row, .. } = event {
+                plots.epoch(row);
+            }
+            listen(event);
+        });
+        if let Err(error) = plots.finish() {
+            listen(Event::NoPlots(&error));
+        }
+        outcome
     }
 
     /// The run.
@@ -270,7 +290,7 @@ impl EarlierRun {
             manifest.finished = None;
             manifest.resumed.push(piece);
         })?;
-        Ok((TrainingRun { run: self.run, training }, changes.into_iter().chain(renamed).collect()))
+        Ok((TrainingRun { run: self.run, training, plots: None }, changes.into_iter().chain(renamed).collect()))
     }
 }
 

@@ -48,7 +48,7 @@ pub fn reader_decoder(config: &ReaderConfig) -> Result<ReaderDecoder, GraphError
 }
 
 /// Number of patches of a strip.
-fn tokens(config: &ReaderConfig) -> usize {
+pub fn tokens(config: &ReaderConfig) -> usize {
     let patch_size = config.spec().patch_size;
     (HEIGHT / patch_size) * (WIDTH / patch_size)
 }

@@ -97,7 +97,7 @@ impl Scale {
     }
 }
 
-/// The smallest of 1, 2 and 5 times a power of ten that is no smaller.
+/// The smallest of 1, 2 and 5 times a power of ten that reaches a number.
 fn nice_step(least: f64) -> f64 {
     let power = 10f64.powi(least.log10().floor() as i32);
     [1.0, 2.0, 5.0]
@@ -112,7 +112,7 @@ fn fixed(value: f64, step: f64, largest: f64) -> String {
     if value.abs() < step * 1e-6 {
         return "0".to_string();
     }
-    if largest < 1e-3 || largest >= 1e7 {
+    if !(1e-3..1e7).contains(&largest) {
         return exponent(value);
     }
     let decimals = (-step.log10() - 1e-9).ceil().max(0.0) as usize;

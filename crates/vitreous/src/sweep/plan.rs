@@ -17,6 +17,7 @@ use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::{Facts, SplitName};
 use crate::experiment::{ExperimentError, Listener, Prepared, fitted_config};
+use crate::plots::PlotChoice;
 use crate::record::{RecordError, Run, is_name};
 use crate::train::{TrainError, Work, available_memory, check_memory, threads};
 
@@ -35,6 +36,8 @@ pub struct SweepOptions {
     pub test_winner: bool,
     /// The command, for the manifests and the analysis.
     pub command: Vec<String>,
+    /// The plots of each run, if any are wanted.
+    pub plots: Option<PlotChoice>,
 }
 
 /// A sweep whose runs are all checked.

@@ -177,6 +177,7 @@ impl ClaimedSweep<'_> {
             split: Some(split),
             threads: self.sweep.threads,
             default_data_dir: run.checked.config().data.dir.clone(),
+            plots: self.sweep.options.plots.clone(),
             ..EvaluateOptions::default()
         };
         let evaluated = evaluate(&run.folder, &options, &|event| self.tell(run, event))?;
@@ -212,6 +213,9 @@ impl ClaimedSweep<'_> {
             }
             None => TrainingRun::start(Place::choose(out, Some(&run.name), &run.name)?, job, command)?,
         };
+        if let Some(choice) = self.sweep.options.plots.clone() {
+            training.draw(choice);
+        }
         let limits = Limits { stop: self.stop, until: None, save_every: SAVE_EVERY };
         let outcome = training.train(started, &limits, &mut |event| self.tell(run, experiment::Event::Training(event)));
         (self.listener)(SweepEvent::Trained { run: &run.name });

@@ -41,6 +41,8 @@ pub enum Event<'a> {
     CannotWrite(&'a RecordError),
     /// Everything that waited is written.
     WritesRecovered,
+    /// The plots of the run cannot be written; the training does without them.
+    NoPlots(&'a RecordError),
 }
 
 /// Wall-clock times of an epoch, in seconds.

@@ -254,6 +254,11 @@ impl Training {
         Ok(training)
     }
 
+    /// What is trained, and on which images.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
     /// Trains to the end or to a limit. `timing.jsonl` counts from `started`.
     ///
     /// # Errors

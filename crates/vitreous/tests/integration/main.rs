@@ -26,6 +26,7 @@ mod no_locks;
 mod nonfinite;
 mod old_runs;
 mod photos;
+mod plots;
 mod preflight;
 mod reading;
 mod recipes;

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 /// Runs the program in a folder.
 pub fn vitreous(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::cargo_bin("vitreous").expect("the program is built");
-    command.current_dir(folder).env_remove("VITREOUS_DATA_DIR").args(arguments);
+    // Drawing takes longer than a training of a few steps; the tests of plots ask for them.
+    command.current_dir(folder).env_remove("VITREOUS_DATA_DIR").env("VITREOUS_NO_PLOTS", "1").args(arguments);
     command.output().expect("the program runs")
 }
 

@@ -1,0 +1,46 @@
+//! `vitreous plot`: the plots of runs that exist, made of their folders alone.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::plots::FormatArgs;
+use super::train::run_folder;
+use super::{CliError, json, show};
+use crate::experiment::plot;
+
+/// Makes the plots of runs again: training curves, positions, and those of saved evaluations
+#[derive(clap::Args)]
+pub struct Args {
+    /// The runs: their folders, or their names under runs/
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    #[command(flatten)]
+    how: FormatArgs,
+    /// Print the names of the files as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The plots of a run.
+#[derive(Serialize)]
+struct Made {
+    #[serde(serialize_with = "crate::text::lossy")]
+    run: PathBuf,
+    files: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), CliError> {
+    let choice = args.how.choice();
+    let make = |run: &PathBuf| -> Result<Made, CliError> {
+        let run = run_folder(run, Path::new("runs"))?;
+        Ok(Made { files: plot(&run, &choice)?, run })
+    };
+    let made = args.runs.iter().map(make).collect::<Result<Vec<Made>, _>>()?;
+    if args.json {
+        return show(&json(&serde_json::json!({ "runs": made })));
+    }
+    let lines = made.iter().flat_map(|one| one.files.iter().map(|file| line!("{}", one.run.join(file).display())));
+    show(&lines.collect::<String>())
+}

@@ -1,0 +1,124 @@
+//! The plots of an evaluation: confusion matrix, mistakes, calibration, scores of each class.
+
+use super::images::{last_part, name_of, picture};
+use super::{Files, PlotChoice};
+use crate::data::{Answer, ImageSet, SplitName};
+use crate::evaluate::reading::digits_text;
+use crate::evaluate::{Answers, Reached, Report, Scores, wilson_interval};
+use crate::numbers;
+use crate::plot::calibration::{Bin, calibration};
+use crate::plot::confusion::{Outcome, confusion};
+use crate::plot::per_class::{ClassRow, per_class};
+use crate::plot::pictures::{Grid, Labelled, grid};
+use crate::record::{RecordError, Run};
+
+/// Mistakes that are shown.
+const MISTAKES: usize = 20;
+
+/// Draws the plots of an evaluation whose files are in the folder `evaluation/<name>`, and returns the names of the
+/// files. Without the images and the answers, the mistakes are left out.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn draw_evaluation(
+    run: &Run,
+    name: &str,
+    report: &Report,
+    seen: Option<(&Answers, &dyn ImageSet)>,
+    choice: &PlotChoice,
+) -> Result<Vec<String>, RecordError> {
+    let mut files = Files::open(run, choice)?;
+    let data = last_part(&report.data);
+    let split = if report.split == SplitName::All { String::new() } else { format!("{} ", report.split) };
+    let of = |count: u64, what: &str| format!("{} {split}{what} of {data}", numbers::count(count));
+    let images = match &report.reached {
+        Reached::Classes(scores) => of(scores.images, "images"),
+        Reached::Reading(scores) => of(scores.strips, "strips"),
+    };
+    if let Reached::Classes(scores) = &report.reached {
+        files.write(format!("confusion-{name}"), |style| confusion(&outcome(scores, images.clone()), style))?;
+        files.write(format!("per-class-{name}"), |style| per_class(&class_rows(scores), &images, style))?;
+        if let Some(found) = &scores.calibration {
+            let bins: Vec<Bin> = found
+                .bins
+                .iter()
+                .map(|bin| Bin {
+                    from: bin.from,
+                    to: bin.to,
+                    images: bin.images,
+                    confidence: bin.confidence.unwrap_or(0.0),
+                    accuracy: bin.accuracy.unwrap_or(0.0),
+                })
+                .collect();
+            let error = found.expected_calibration_error;
+            files.write(format!("calibration-{name}"), |style| calibration(&bins, error, &images, style))?;
+        }
+    }
+    if let Some((answers, set)) = seen {
+        let names = match &report.reached {
+            Reached::Classes(scores) => scores.confusion.names(),
+            Reached::Reading(_) => &[],
+        };
+        let mistakes = mistakes(answers, set, names, &images);
+        files.write(format!("mistakes-{name}"), |style| grid(&mistakes, style))?;
+    }
+    Ok(files.written)
+}
+
+fn outcome(scores: &Scores, images: String) -> Outcome {
+    let cells = scores.confusion.cells().collect();
+    let names = scores.confusion.names().to_vec();
+    Outcome { names, cells, images, accuracy: scores.top1, interval: scores.top1_interval }
+}
+
+fn class_rows(scores: &Scores) -> Vec<ClassRow> {
+    let row = |(class, one): (usize, &crate::evaluate::ClassScores)| ClassRow {
+        name: one.name.clone(),
+        images: one.support,
+        precision: one.precision,
+        recall: one.recall,
+        interval: wilson_interval(scores.confusion.count(class, class), one.support),
+        f1: one.f1,
+    };
+    scores.classes.iter().enumerate().map(row).collect()
+}
+
+/// The wrong answers with the highest probabilities.
+fn mistakes(answers: &Answers, set: &dyn ImageSet, class_names: &[String], images: &str) -> Grid {
+    // Image, what the model said, and how sure it was.
+    let mut wrong: Vec<(usize, String, f64)> = match answers {
+        Answers::Classes(all) => {
+            let wrong = all.iter().enumerate().filter(|(_, one)| one.label != one.prediction);
+            wrong.map(|(i, one)| (i, class_names[one.prediction].clone(), one.probability)).collect()
+        }
+        Answers::Readings { truths, readings } => {
+            let wrong =
+                truths.iter().zip(readings).enumerate().filter(|(_, (truth, reading))| **truth != reading.digits);
+            wrong.map(|(i, (_, reading))| (i, digits_text(&reading.digits), reading.probability)).collect()
+        }
+    };
+    let all = wrong.len();
+    wrong.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
+    wrong.truncate(MISTAKES);
+    let truth = |index: usize| match (answers, set.answer(index)) {
+        // By the model's table of classes, which may have another order than the data's.
+        (Answers::Classes(all), _) => name_of(&Answer::Class(all[index].label), class_names),
+        (_, answer) => name_of(&answer, class_names),
+    };
+    let labelled = |(index, said, probability): &(usize, String, f64)| Labelled {
+        picture: picture(set, *index),
+        lines: vec![format!("{}, not {said}", truth(*index)), format!("{} sure", numbers::percent(*probability))],
+    };
+    let is_wide = set.shape().width > 2 * set.shape().height;
+    Grid {
+        title: match wrong.len() {
+            shown if shown < all => format!("The {shown} most confident of {} mistakes", numbers::count(all as u64)),
+            _ => numbers::counted(all, "mistake"),
+        },
+        below: format!("{images}; below each what it is, and what the model took it for"),
+        columns: if is_wide { 3 } else { 5 },
+        side: if is_wide { 40.0 } else { 96.0 },
+        row_names: Vec::new(),
+        pictures: wrong.iter().map(labelled).collect(),
+    }
+}

@@ -1,0 +1,155 @@
+//! Images of a data set as pictures of a plot, and what a model reads of them.
+
+use crate::config::data::DataSpec;
+use crate::config::model::{ModelConfig, Patching};
+use crate::data::{Answer, ImageSet};
+use crate::evaluate::reading::digits_text;
+use crate::numbers;
+use crate::plot::pictures::{Grid, Labelled, Picture};
+use crate::plot::tokens::Cut;
+
+/// Pictures of a grid of samples.
+const SAMPLES: usize = 24;
+
+/// Images whose patches are shown.
+const CUTS: usize = 4;
+
+/// The picture of an image.
+pub fn picture(set: &dyn ImageSet, index: usize) -> Picture {
+    let shape = set.shape();
+    let pixels = set.pixels(index, &mut Vec::new()).to_vec();
+    Picture { pixels, shape: [shape.channels, shape.height, shape.width] }
+}
+
+/// What is on an image: its class, or its digits.
+pub fn name_of(answer: &Answer, class_names: &[String]) -> String {
+    match answer {
+        Answer::Class(class) => class_names[*class].clone(),
+        Answer::Digits(digits) => digits_text(digits),
+    }
+}
+
+/// The first images of each class, one class after the other; of strips the first ones.
+pub fn first_of_each_class(set: &dyn ImageSet, classes: usize, most: usize) -> Vec<usize> {
+    let quota = (most / classes.max(1)).max(1);
+    let mut found: Vec<(usize, usize, usize)> = Vec::new();
+    let mut counts = vec![0; classes];
+    for index in 0..set.len() {
+        let (round, class) = match set.answer(index) {
+            Answer::Class(class) if counts[class] < quota => {
+                counts[class] += 1;
+                (counts[class], class)
+            }
+            Answer::Class(_) => continue,
+            Answer::Digits(_) => (0, 0),
+        };
+        found.push((round, class, index));
+        if found.len() == (quota * classes).max(most) {
+            break;
+        }
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(.., index)| index).take(most).collect()
+}
+
+/// A grid of training images with their classes.
+pub fn samples(set: &dyn ImageSet, data: &DataSpec, class_names: &[String]) -> Grid {
+    let chosen = first_of_each_class(set, class_names.len(), SAMPLES);
+    let shape = set.shape();
+    let labelled =
+        |index: usize| Labelled { picture: picture(set, index), lines: vec![name_of(&set.answer(index), class_names)] };
+    let columns = if shape.width > 2 * shape.height { 3 } else { 6 };
+    Grid {
+        title: format!("Training images of {}", name_of_data(data)),
+        below: format!(
+            "{} of {}, {} x {} pixels, without augmentation",
+            chosen.len(),
+            numbers::count(set.len() as u64),
+            shape.height,
+            shape.width
+        ),
+        columns,
+        side: if columns == 3 { 40.0 } else { 84.0 },
+        row_names: Vec::new(),
+        pictures: chosen.into_iter().map(labelled).collect(),
+    }
+}
+
+/// The name of a data set, without the folders above it: a plot names no paths.
+pub fn name_of_data(data: &DataSpec) -> String {
+    last_part(&data.name)
+}
+
+/// What follows the last slash of a name.
+pub fn last_part(name: &str) -> String {
+    let parts = name.trim_end_matches(['/', '\\']).rsplit(['/', '\\']);
+    parts.into_iter().next().unwrap_or(name).to_string()
+}
+
+/// Some images, and the tokens that a model with patches makes of them: tokens, how many are in a row, and a sentence.
+pub fn patches(set: &dyn ImageSet, model: &ModelConfig, class_names: &[String]) -> Option<(Vec<Cut>, usize, String)> {
+    let (patch, is_flat) = match model {
+        ModelConfig::Vit(vit) => (vit.spec().patch_size, vit.spec().patching == Patching::Flat),
+        ModelConfig::SequenceVit(vit) => (vit.spec().patch_size, false),
+        ModelConfig::Reader(reader) => (reader.spec().patch_size, false),
+        ModelConfig::Stack(_) => return None,
+    };
+    let shape = set.shape();
+    let (rows, columns) = (shape.height / patch, shape.width / patch);
+    let cut = |index: usize| {
+        let image = picture(set, index);
+        let tokens = (0..rows * columns).map(|token| match is_flat {
+            true => flat_token(&image, token, patch),
+            false => square_token(&image, [token / columns, token % columns], patch),
+        });
+        Cut { name: name_of(&set.answer(index), class_names), tokens: tokens.collect(), image }
+    };
+    let most = if shape.width > 2 * shape.height { 3 } else { CUTS };
+    let cuts = first_of_each_class(set, class_names.len(), most).into_iter().map(cut).collect();
+    let (below, across) = match is_flat {
+        true => (flat_sentence(shape.channels * patch * patch), (shape.width / patch / 4).max(1)),
+        false => (format!("patches of {patch} x {patch} pixels, {rows} rows of {columns}"), columns),
+    };
+    Some((cuts, across, below))
+}
+
+fn flat_sentence(bytes: usize) -> String {
+    format!(
+        "each token holds {bytes} values in the order of the file: pieces of rows of one color channel, not squares"
+    )
+}
+
+/// The pixels of a square patch.
+fn square_token(image: &Picture, [row, column]: [usize; 2], patch: usize) -> Picture {
+    let [channels, height, width] = image.shape;
+    let pixels = (0..channels * patch * patch).map(|i| {
+        let (channel, y, x) = (i / (patch * patch), i / patch % patch, i % patch);
+        image.pixels[(channel * height + row * patch + y) * width + column * patch + x]
+    });
+    Picture { pixels: pixels.collect(), shape: [channels, patch, patch] }
+}
+
+/// The values of a token of patching "flat": so many that follow each other in the image.
+fn flat_token(image: &Picture, token: usize, patch: usize) -> Picture {
+    let values = image.shape[0] * patch * patch;
+    let pixels = image.pixels[token * values..(token + 1) * values].to_vec();
+    Picture { pixels, shape: [1, 1, values] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_hold_what_the_model_reads() {
+        // Two channels of four rows of four.
+        let image = Picture { pixels: (0..32).collect(), shape: [2, 4, 4] };
+        assert_eq!(square_token(&image, [1, 0], 2).pixels, [8, 9, 12, 13, 24, 25, 28, 29]);
+        assert_eq!(flat_token(&image, 1, 2).pixels, [8, 9, 10, 11, 12, 13, 14, 15]);
+    }
+
+    #[test]
+    fn figures_name_no_folders() {
+        assert_eq!(["mnist", "a/b/photos/", "c:\\d\\pets"].map(last_part), ["mnist", "photos", "pets"]);
+    }
+}

@@ -1,0 +1,69 @@
+//! Figures of a run: what is drawn of its records, its images and its weights, and the files in its folder `plots/`.
+//!
+//! [`crate::plot`] draws; here is decided what of. The training's plots are drawn by a thread of their own
+//! ([`TrainingPlots`]): they never delay a training, and never make one fail.
+
+mod evaluation;
+mod images;
+mod training;
+
+use std::fmt::Display;
+
+pub use evaluation::draw_evaluation;
+pub use training::{TrainingPlots, draw_training, record_and_marks};
+
+use crate::plot::{Figure, Format, Theme};
+use crate::record::{RecordError, Run};
+
+/// The folder of a run's plots.
+pub const FOLDER: &str = "plots";
+
+/// Which files are written of each plot. It changes nothing else of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlotChoice {
+    /// Kinds of files.
+    pub formats: Vec<Format>,
+    /// For light or dark pages.
+    pub theme: Theme,
+}
+
+impl Default for PlotChoice {
+    fn default() -> Self {
+        PlotChoice { formats: vec![Format::Svg, Format::Png], theme: Theme::Light }
+    }
+}
+
+/// Writes plots into the folder of a run.
+struct Files<'a> {
+    run: &'a Run,
+    choice: &'a PlotChoice,
+    /// Names of the files that were written.
+    written: Vec<String>,
+}
+
+impl<'a> Files<'a> {
+    /// Makes the folder for plots.
+    fn open(run: &'a Run, choice: &'a PlotChoice) -> Result<Files<'a>, RecordError> {
+        run.check()?;
+        let made = run.files().make_folder(FOLDER);
+        made.map_err(|error| run.files().error(FOLDER, &error))?;
+        Ok(Files { run, choice, written: Vec::new() })
+    }
+
+    /// Draws a plot and writes its files; there may be nothing to draw.
+    fn write(
+        &mut self,
+        name: impl Display,
+        draw: impl FnOnce(&'static crate::plot::style::Style) -> Option<Figure>,
+    ) -> Result<(), RecordError> {
+        let Some(figure) = draw(self.choice.theme.style()) else { return Ok(()) };
+        for &format in &self.choice.formats {
+            let file = format!("{FOLDER}/{name}.{format}");
+            // A plot that is too large to be drawn as pixels is still there as SVG.
+            let Ok(bytes) = figure.file(format) else { continue };
+            self.run.files().write(&file, &bytes)?;
+            self.written.push(file);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! The plots of a training, drawn after its epochs by a thread of their own.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::images::{patches, samples};
+use super::{Files, PlotChoice};
+use crate::checkpoint::SavedWeights;
+use crate::config::ResolvedConfig;
+use crate::config::model::{ModelConfig, Position};
+use crate::config::train::Keep;
+use crate::data::ImageSet;
+use crate::models::layers::embedding::{sine_cosine, sine_cosine_2d};
+use crate::models::reader;
+use crate::numbers;
+use crate::plot::curves::{Epoch, Marks, Record, curves};
+use crate::plot::pictures::grid;
+use crate::plot::tokens;
+use crate::record::{EpochRow, RecordError, Run, Weights};
+
+/// Figures are drawn again only after so many times the time that drawing took: so they take under 1 % of a run's time.
+const REST: u32 = 100;
+
+/// Largest `results.csv` that is read, in bytes.
+const RESULTS_MAX: u64 = 256 << 20;
+
+/// Largest weights file whose learned positions are drawn after an epoch, in bytes; of larger ones they are drawn at
+/// the end.
+const WEIGHTS_MAX: u64 = 32 << 20;
+
+/// What the plots of a training need of its config.
+#[derive(Clone)]
+struct Facts {
+    model: Option<ModelConfig>,
+    keep: Keep,
+    steps_per_epoch: Option<u64>,
+}
+
+/// The thread that draws, and what it ends with.
+type Drawing = JoinHandle<Result<(), RecordError>>;
+
+/// Draws the plots of a training while it runs.
+pub struct TrainingPlots {
+    facts: Facts,
+    run: Run,
+    choice: PlotChoice,
+    thread: Option<(Sender<Vec<EpochRow>>, Drawing)>,
+    rows: Vec<EpochRow>,
+}
+
+impl TrainingPlots {
+    /// Draws what does not change in a training (images, fixed positions) on a new thread, and waits there for epochs.
+    pub fn start(
+        choice: PlotChoice,
+        run: &Run,
+        config: &ResolvedConfig,
+        steps_per_epoch: u64,
+        set: &dyn ImageSet,
+    ) -> TrainingPlots {
+        let class_names = &run.manifest().data.class_names;
+        let facts = Facts {
+            model: Some(config.model.clone()),
+            keep: config.train.keep,
+            steps_per_epoch: Some(steps_per_epoch),
+        };
+        let pictures = samples(set, &config.data, class_names);
+        let cuts = patches(set, &config.model, class_names);
+        let (sender, receiver) = mpsc::channel::<Vec<EpochRow>>();
+        let own = (facts.clone(), run.clone(), choice.clone());
+        let work = move || {
+            let (facts, run, choice) = own;
+            let mut files = Files::open(&run, &choice)?;
+            files.write("samples", |style| grid(&pictures, style))?;
+            if let Some((cuts, columns, below)) = &cuts {
+                files.write("patches", |style| tokens::patches(cuts, *columns, below, style))?;
+            }
+            drop((pictures, cuts));
+            draw_positions(&mut files, &facts, 0)?;
+            let mut rest = Instant::now();
+            while let Ok(first) = receiver.recv() {
+                // Only the newest matter.
+                let rows = receiver.try_iter().last().unwrap_or(first);
+                if Instant::now() >= rest {
+                    let begun = Instant::now();
+                    draw_curves(&mut files, &facts, &rows)?;
+                    draw_positions(&mut files, &facts, WEIGHTS_MAX)?;
+                    rest = Instant::now() + REST * begun.elapsed().max(Duration::from_micros(1));
+                }
+            }
+            Ok(())
+        };
+        // Without a thread, all is drawn at the end.
+        let handle = thread::Builder::new().name("plots".to_string()).spawn(work).ok();
+        let thread = handle.map(|handle| (sender, handle));
+        TrainingPlots { facts, run: run.clone(), choice, thread, rows: Vec::new() }
+    }
+
+    /// Notes an epoch, and has its plots drawn.
+    pub fn epoch(&mut self, row: &EpochRow) {
+        self.rows.push(*row);
+        // The file may still wait to be written, so the last rows go with it.
+        let recent = self.rows[self.rows.len().saturating_sub(100)..].to_vec();
+        if let Some((sender, _)) = &self.thread {
+            // A thread that has ended has an error for the end.
+            let _ = sender.send(recent);
+        }
+    }
+
+    /// Draws the plots of the end, when everything is written.
+    ///
+    /// # Errors
+    /// When they cannot be written, now or before.
+    pub fn finish(mut self) -> Result<(), RecordError> {
+        let drawn = match self.thread.take() {
+            Some((sender, handle)) => {
+                drop(sender);
+                // A panic of that thread has printed its message; the training is done all the same.
+                handle.join().unwrap_or(Ok(()))
+            }
+            None => Ok(()),
+        };
+        drawn?;
+        let mut files = Files::open(&self.run, &self.choice)?;
+        draw_curves(&mut files, &self.facts, &[])?;
+        draw_positions(&mut files, &self.facts, u64::MAX)
+    }
+}
+
+/// Draws the plots of a training that can be made of its run folder alone, and returns the names of the files.
+///
+/// # Errors
+/// When the folder cannot be read or written.
+pub fn draw_training(
+    run: &Run,
+    model: Option<ModelConfig>,
+    keep: Keep,
+    choice: &PlotChoice,
+) -> Result<Vec<String>, RecordError> {
+    let facts = Facts { model, keep, steps_per_epoch: None };
+    let mut files = Files::open(run, choice)?;
+    draw_curves(&mut files, &facts, &[])?;
+    draw_positions(&mut files, &facts, u64::MAX)?;
+    Ok(files.written)
+}
+
+/// What a run recorded of its training.
+///
+/// # Errors
+/// When `results.csv` cannot be read; a run that has none has recorded nothing.
+fn record_of(run: &Run) -> Result<Record, RecordError> {
+    let read = |name: &str| run.files().read_text(name, RESULTS_MAX);
+    let results = read("results.csv").unwrap_or_default();
+    let metrics = run.files().open_file("metrics.jsonl").map(|file: File| BufReader::new(file).lines());
+    let metrics = metrics.into_iter().flatten().map_while(Result::ok);
+    Ok(Record::read(&results, metrics))
+}
+
+/// What a run recorded, and what is marked in its curves; they have this name.
+///
+/// # Errors
+/// When it is not a run.
+pub fn record_and_marks(folder: &Path, name: &str) -> Result<(Record, Marks), RecordError> {
+    let run = Run::open(folder)?;
+    let record = record_of(&run)?;
+    let marks = Marks { name: name.to_string(), ..marks(&run, &record, Keep::Last, None) };
+    Ok((record, marks))
+}
+
+fn draw_curves(files: &mut Files, facts: &Facts, rows: &[EpochRow]) -> Result<(), RecordError> {
+    let mut record = record_of(files.run)?;
+    for row in rows {
+        if record.epochs.last().is_none_or(|last| last.step < row.step as f64) {
+            record.epochs.push(epoch_of(row));
+        }
+    }
+    let marks = marks(files.run, &record, facts.keep, facts.steps_per_epoch);
+    files.write("curves", |style| curves(&record, &marks, style))
+}
+
+fn epoch_of(row: &EpochRow) -> Epoch {
+    let EpochRow { epoch, step, train_loss, train_acc, validation, lr } = *row;
+    let [val_loss, val_acc] = validation.map_or([f64::NAN; 2], |found| [found.loss, found.accuracy]);
+    Epoch { epoch: epoch as f64, step: step as f64, train_loss, train_acc, val_loss, val_acc, lr }
+}
+
+/// What is marked in a run's curves.
+fn marks(run: &Run, record: &Record, keep: Keep, steps_per_epoch: Option<u64>) -> Marks {
+    let is_better = |a: &Epoch, b: &Epoch| a.val_acc > b.val_acc || (a.val_acc == b.val_acc && a.val_loss < b.val_loss);
+    let measured = record.epochs.iter().filter(|epoch| epoch.val_acc.is_finite());
+    let best = measured.reduce(|best, epoch| if is_better(epoch, best) { epoch } else { best });
+    let best = best.filter(|_| keep == Keep::Best).map(|best| (best.epoch as u64, best.val_acc));
+    let resumed = run.manifest().resumed.iter().map(|piece| piece.from_step).filter(|step| *step > 0).collect();
+    Marks { name: run.name(), steps_per_epoch, best, resumed }
+}
+
+/// Draws the positions of a model that has any; learned ones from a weights file of at most so many bytes.
+fn draw_positions(files: &mut Files, facts: &Facts, most: u64) -> Result<(), RecordError> {
+    let fixed = |tokens: usize, width: usize, values: Vec<f32>| (tokens, width, values, "fixed sine and cosine");
+    let Some(model) = &facts.model else { return Ok(()) };
+    let (width, known) = match model {
+        ModelConfig::Vit(vit) => {
+            let (tokens, width) = (vit.tokens(), vit.spec().embed_dim);
+            let before = usize::from(vit.spec().encodes_class_token());
+            match vit.spec().position {
+                Position::SineCosine => (width, Some(fixed(tokens, width, sine_cosine(tokens, width)))),
+                Position::SineCosine2d => {
+                    let values = sine_cosine_2d(vit.grid(), width, before);
+                    (width, Some((tokens, width, values, "fixed sine and cosine of column and row")))
+                }
+                Position::Learned => (width, None),
+                Position::None => return Ok(()),
+            }
+        }
+        ModelConfig::Reader(reader) => {
+            let (tokens, width) = (reader::tokens(reader), reader.spec().embed_dim);
+            (width, Some(fixed(tokens, width, sine_cosine(tokens, width))))
+        }
+        ModelConfig::SequenceVit(vit) => (vit.spec().embed_dim, None),
+        ModelConfig::Stack(_) => return Ok(()),
+    };
+    let (tokens, width, values, how) = match known {
+        Some(known) => known,
+        None => {
+            let Some(values) = learned_positions(files.run, most) else { return Ok(()) };
+            (values.len() / width.max(1), width, values, "learned, after the last epoch")
+        }
+    };
+    let below = format!("{how}: {}, {}", numbers::counted(tokens, "token"), numbers::counted(width, "dimension"));
+    files.write("positions", |style| tokens::positions(&values, width, &below, style))
+}
+
+fn learned_positions(run: &Run, most: u64) -> Option<Vec<f32>> {
+    let path = run.weights_path(Weights::Last);
+    if std::fs::metadata(&path).ok()?.len() > most {
+        return None;
+    }
+    SavedWeights::read(&path).ok()?.values("pos_embed")
+}

@@ -1,0 +1,89 @@
+//! Plots in run folders: which there are, that equal runs have equal ones, and that they never make a command fail.
+
+use crate::common::{Folder, json, said, text, vitreous};
+
+/// A training of well under a second; SVG alone, because pictures take longer to draw than it.
+const SMALL: [&str; 8] = [
+    "train",
+    "--limit-train=97",
+    "--batch-size=13",
+    "--epochs=2",
+    "--set=model.depth=1",
+    "--set=model.embed_dim=16",
+    "--set=model.num_heads=1",
+    "--plot-formats=svg",
+];
+
+fn files(folder: &Folder, inside: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.path(inside))
+        .map(|entries| entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<String>>());
+    let mut names = entries.unwrap_or_default();
+    names.sort();
+    names
+}
+
+#[test]
+fn training_and_evaluation_leave_their_plots_and_equal_runs_equal_ones() {
+    let folder = Folder::new();
+    for out in ["--out=a", "--out=b"] {
+        said(folder.root(), &[&SMALL[..], &["--name=run", out]].concat());
+        said(folder.root(), &["evaluate", &format!("{}/run", &out[6..]), "--split=val", "--plot-formats=svg"]);
+    }
+    let names = ["calibration-val", "confusion-val", "curves", "mistakes-val", "patches", "per-class-val", "positions"];
+    let mut expected: Vec<String> = names.iter().chain(&["samples"]).map(|name| format!("{name}.svg")).collect();
+    expected.sort();
+    assert_eq!(files(&folder, "a/run/plots"), expected);
+    for name in &expected {
+        let [one, other] = ["a", "b"].map(|out| folder.text(&format!("{out}/run/plots/{name}")));
+        assert!(one.starts_with("<svg ") && one.ends_with("</svg>\n") && one.contains("role=\"img\""), "{name}");
+        assert!(one == other, "{name} differs between equal runs");
+        assert!(!one.contains("/run"), "{name} names a folder");
+    }
+    assert!(folder.text("a/run/plots/curves.svg").contains(">best epoch "));
+
+    // What is made later equals what was made then, and the run itself is as without plots.
+    let made = json(folder.root(), &["plot", "b/run", "--plot-formats=svg"]);
+    let listed: Vec<&str> =
+        made["runs"][0]["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+    let again = ["curves", "positions", "confusion-val", "per-class-val", "calibration-val"];
+    assert_eq!(listed, again.map(|name| format!("plots/{name}.svg")));
+    for name in again {
+        let [one, other] = ["a", "b"].map(|out| folder.read(&format!("{out}/run/plots/{name}.svg")));
+        assert!(one == other, "{name} differs when it is made again");
+    }
+    said(folder.root(), &[&SMALL[..7], &["--name=run", "--out=c", "--no-plots"]].concat());
+    assert!(!folder.path("c/run/plots").exists());
+    for file in ["weights/last.safetensors", "results.csv", "metrics.jsonl", "config.toml"] {
+        assert!(folder.read(&format!("a/run/{file}")) == folder.read(&format!("c/run/{file}")), "{file}");
+    }
+    // The expected calibration error follows from the bins.
+    let report: serde_json::Value = serde_json::from_slice(&folder.read("a/run/evaluation/val/report.json")).unwrap();
+    let calibration = &report["calibration"];
+    let bins = calibration["bins"].as_array().unwrap();
+    let number = |bin: &serde_json::Value, key: &str| bin[key].as_f64().unwrap_or(0.0);
+    let gap = |bin| number(bin, "images") * (number(bin, "confidence") - number(bin, "accuracy")).abs();
+    let (sum, images) = (bins.iter().map(gap).sum::<f64>(), bins.iter().map(|bin| number(bin, "images")).sum::<f64>());
+    assert_eq!(Some(images), report["images"].as_f64());
+    assert!((calibration["expected_calibration_error"].as_f64().unwrap() - sum / images).abs() < 1e-12);
+}
+
+#[test]
+fn plots_that_cannot_be_written_are_one_warning() {
+    let folder = Folder::new();
+    let output =
+        vitreous(folder.root(), &[&SMALL[..], &["--name=run", "--max-steps=1", "--plot-formats=png"]].concat());
+    assert!(output.status.success());
+    let picture = image::load_from_memory(&folder.read("runs/run/plots/curves.png")).unwrap();
+    assert_eq!((picture.width(), picture.height() % 2), (1320, 0));
+    // A file where the folder should be.
+    std::fs::remove_dir_all(folder.path("runs/run/plots")).unwrap();
+    std::fs::write(folder.path("runs/run/plots"), "").unwrap();
+    let resume = ["train", "--resume=runs/run", "--set=train.max_steps=", "--plot-formats=svg"];
+    let output = vitreous(folder.root(), &resume);
+    let stderr = text(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stderr.matches("the training continues without plots").count(), 1, "{stderr}");
+    let output = vitreous(folder.root(), &["evaluate", "runs/run", "--split=val", "--plot-formats=svg"]);
+    let stderr = text(&output.stderr);
+    assert!(output.status.success() && stderr.contains("; the evaluation has no plots"), "{stderr}");
+}
