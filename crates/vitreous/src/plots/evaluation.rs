@@ -107,7 +107,7 @@ fn mistakes(answers: &Answers, set: &dyn ImageSet, class_names: &[String], image
     };
     let labelled = |(index, said, probability): &(usize, String, f64)| Labelled {
         picture: picture(set, *index),
-        lines: vec![format!("{}, not {said}", truth(*index)), format!("{} sure", numbers::percent(*probability))],
+        lines: vec![format!("{}, not {said}", truth(*index)), format!("{:.1} % sure", probability * 100.0)],
     };
     let is_wide = set.shape().width > 2 * set.shape().height;
     Grid {

@@ -58,7 +58,9 @@ pub fn samples(set: &dyn ImageSet, data: &DataSpec, class_names: &[String]) -> G
     let shape = set.shape();
     let labelled =
         |index: usize| Labelled { picture: picture(set, index), lines: vec![name_of(&set.answer(index), class_names)] };
-    let columns = if shape.width > 2 * shape.height { 3 } else { 6 };
+    // Full rows, if possible.
+    let full = [6, 5, 8, 7, 4].into_iter().find(|columns| chosen.len().is_multiple_of(*columns));
+    let columns = if shape.width > 2 * shape.height { 3 } else { full.unwrap_or(6) };
     Grid {
         title: format!("Training images of {}", name_of_data(data)),
         below: format!(
