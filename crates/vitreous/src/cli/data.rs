@@ -104,7 +104,7 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
     }));
     let right = Align::Right;
     let table = table(&rows, &[Align::Left, right, right, right, right, Align::Left]);
-    let next = ["next: vitreous data fetch NAME (digits need no download)", "      vitreous presets --filter NAME"];
+    let next = ["next: vitreous data fetch NAME", "      vitreous presets --filter NAME"];
     show(&(table + &next.map(sentence).concat()))
 }
 
