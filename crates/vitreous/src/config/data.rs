@@ -74,9 +74,12 @@ impl DataSpec {
         for (key, given) in [("data.image_size", self.image_size), ("data.channels", self.channels)] {
             if let (Some(value), true) = (given, self.is_known_data_set()) {
                 let problem = format!("does not apply to {}, whose images have a fixed shape", self.name);
-                let folder = Suggestion::new().unset(key).or().set("data.name", format!("./{}", self.name));
-                let folder = folder.text("for a folder of that name");
-                return Err(RuleError::new(key, value, problem).and("data.name").suggest(folder));
+                let unset = Suggestion::new().unset(key);
+                let suggestion = match data_sets::is_newer(&self.name) {
+                    true => unset.or().set("data.name", format!("./{}", self.name)).text("for a folder of that name"),
+                    false => unset,
+                };
+                return Err(RuleError::new(key, value, problem).and("data.name").suggest(suggestion));
             }
         }
         self.check_ranges()?;
