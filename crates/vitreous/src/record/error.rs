@@ -233,9 +233,10 @@ impl Explain for RecordError {
             }
             RecordError::Exists { .. } => other_name().or().text("leave it out for the next free one"),
             RecordError::Write { kind: io::ErrorKind::FileTooLarge, .. } => new().text(RAISE_FILE_SIZE),
-            RecordError::Write { .. } => {
+            RecordError::Write { kind, .. } => {
                 let other = new().text("choose another folder with").argument(Argument::Out);
-                other.or().text("make room in this one")
+                let is_locked = matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
+                other.or().text(if is_locked { "make this one writable" } else { "make room in this one" })
             }
             RecordError::Read { .. } => return None,
             RecordError::Short { .. } => {

@@ -398,7 +398,7 @@ fn an_unwritable_folder_is_refused() {
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
         "error: cannot write: permission denied (locked/runs)\n\
-         hint: choose another folder with --out, or make room in this one\n"
+         hint: choose another folder with --out, or make this one writable\n"
     );
 }
 
