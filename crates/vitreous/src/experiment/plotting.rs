@@ -75,15 +75,20 @@ pub fn plot_comparison(
     let split = measure.split();
     let title = |what: &str| format!("{} accuracy {what}", numbers::capital(&split.to_string()));
     let below = "lines are 95 % intervals; of several runs, from the lowest to the highest";
-    let shown = rows.iter().take(RUNS).filter_map(|row| record_and_marks(row.folders.first()?, &row.name).ok());
-    let records: Vec<_> = shown.collect();
+    // Of several seeds, the first.
+    let name = |row: &Row| match row.seeds[..] {
+        [first, _, ..] => format!("{} (seed {first})", row.name),
+        _ => row.name.clone(),
+    };
+    let records = rows.iter().take(RUNS).filter_map(|row| record_and_marks(row.folders.first()?, &name(row)).ok());
+    let records: Vec<_> = records.collect();
     let style = choice.theme.style();
     let several = |count: usize| title(&format!("of {}", numbers::counted(count, "setting")));
     let figures = [
         ("curves", curves_of_runs(&records, style)),
         ("settings", settings(&parameters, &several(parameters.len()), below, style)),
-        ("accuracy-parameters", scatter(&parameters, &title("against parameters"), "Parameters", style)),
-        ("accuracy-time", scatter(&times, &title("against training time"), "Training time (s)", style)),
+        ("accuracy-parameters", scatter(&parameters, [&title("against parameters"), below, "Parameters"], style)),
+        ("accuracy-time", scatter(&times, [&title("against training time"), below, "Training time (s)"], style)),
     ];
     std::fs::create_dir_all(folder).map_err(|error| RecordError::write(folder, &error))?;
     let mut files = Vec::new();

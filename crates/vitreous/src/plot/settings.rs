@@ -73,13 +73,11 @@ pub fn settings(settings: &[Setting], title: &str, below: &str, style: &'static 
     Some(canvas.finish())
 }
 
-/// Draws accuracy against cost; none where fewer than two have a cost.
-pub fn scatter(settings: &[Setting], title: &str, cost: &str, style: &'static Style) -> Option<Figure> {
+/// Draws accuracy against cost; none where all have the same cost, or none.
+pub fn scatter(settings: &[Setting], [title, below, cost]: [&str; 3], style: &'static Style) -> Option<Figure> {
     let shown: Vec<(&Setting, f64)> =
         settings.iter().filter_map(|one| Some((one, one.cost.filter(|cost| *cost > 0.0)?))).collect();
-    if shown.len() < 2 {
-        return None;
-    }
+    let costs = range(shown.iter().map(|(_, cost)| *cost)).filter(|[low, high]| low < high)?;
     let ends = shown.iter().flat_map(|(one, _)| one.interval.into_iter().flatten().chain([one.accuracy]));
     let [low, high] = range(ends)?.map(|part| part * 100.0);
     let room = ((high - low) * 0.08).max(0.5);
@@ -87,9 +85,9 @@ pub fn scatter(settings: &[Setting], title: &str, cost: &str, style: &'static St
     let said: Vec<String> =
         shown.iter().map(|(one, cost)| format!("{} {} at {}", one.name, percent(one.accuracy), cost)).collect();
     let mut canvas = Canvas::new(style, [640.0, panel.bottom() + 56.0], title, &format!("{}.", said.join(", ")));
-    canvas.heading(20.0, "up and to the left is better; vertical lines are 95 % intervals");
+    canvas.heading(20.0, &format!("up and to the left is better; {below}"));
     let y = Scale::exact([(low - room).max(0.0), (high + room).min(100.0)], [panel.bottom(), panel.y], 6);
-    let x = Scale::log_if_wide(range(shown.iter().map(|(_, cost)| *cost))?, [panel.x + 20.0, panel.right() - 60.0], 6);
+    let x = Scale::log_if_wide(costs, [panel.x + 20.0, panel.right() - 60.0], 6);
     frame::vertical_axis(&mut canvas, panel, &y);
     frame::horizontal_axis(&mut canvas, panel, &x, true);
     frame::label_above(&mut canvas, panel, "Accuracy (%)");
@@ -150,7 +148,7 @@ mod tests {
             let all: Vec<Setting> = (0..count).map(setting).collect();
             let figure = settings(&all, "t", "b", &LIGHT).unwrap();
             assert!(figure.svg().contains("&lt;0&gt;") && !figure.svg().contains("<0>"));
-            let figure = scatter(&all, "t", "Parameters", &LIGHT);
+            let figure = scatter(&all, ["t", "b", "Parameters"], &LIGHT);
             assert_eq!(figure.is_some(), count > 2);
             assert!(!figure.is_some_and(|figure| figure.svg().contains("NaN")));
         }

@@ -271,7 +271,7 @@ impl Canvas {
         let [x, y, width, height] = [x, y, width, height].map(number);
         let (alt, data) = (escaped(&visible(alt)), base64(png));
         self.put(&format!(
-            r#"<image x="{x}" y="{y}" width="{width}" height="{height}" preserveAspectRatio="none" image-rendering="optimizeSpeed" style="image-rendering:pixelated" href="data:image/png;base64,{data}"><title>{alt}</title></image>"#
+            r#"<image x="{x}" y="{y}" width="{width}" height="{height}" preserveAspectRatio="none" style="image-rendering:pixelated" href="data:image/png;base64,{data}"><title>{alt}</title></image>"#
         ));
     }
 

@@ -28,28 +28,33 @@ pub fn patches(cuts: &[Cut], columns: usize, below: &str, style: &'static Style)
     let rows = tokens.div_ceil(columns);
     let gap = if columns.max(rows) <= 16 { 3.0 } else { 1.5 };
     let aspect = first.tokens[0].aspect();
+    // Strips are wide: they are below each other, and no higher than they need.
+    let is_wide = first.image.aspect() > 2.0;
+    let (across, image_width, most) = if is_wide { (1, 240.0, 520.0) } else { (2, SIDE, 320.0) };
+    let across = across.min(cuts.len());
+    let image_height = (image_width / first.image.aspect()).min(SIDE);
     // The grid is as high as its images, unless its tokens would be too wide.
-    let high = ((SIDE * 1.25 - gap * rows as f64) / rows as f64)
-        .min((320.0 - gap * columns as f64) / (columns as f64 * aspect));
+    let high = ((image_height * 1.25 - gap * rows as f64) / rows as f64)
+        .min((most - gap * columns as f64) / (columns as f64 * aspect));
     let (token_height, token_width) = (high.max(2.0), high.max(2.0) * aspect);
     let (grid_width, grid_height) =
         ((token_width + gap) * columns as f64 - gap, (token_height + gap) * rows as f64 - gap);
-    let across = if cuts.len() > 1 { 2 } else { 1 };
-    let (cell_width, cell_height) = (SIDE + 34.0 + grid_width + 36.0, grid_height.max(SIDE) + 40.0);
+    let (cell_width, cell_height) = (image_width + 34.0 + grid_width + 36.0, grid_height.max(image_height) + 40.0);
     let size = [20.0 + cell_width * across as f64, 66.0 + cell_height * cuts.len().div_ceil(across) as f64];
     let title = format!("What the model reads: {} of each image", numbers::counted(tokens, "token"));
     let mut canvas = Canvas::new(style, [size[0].max(420.0), size[1]], &title, below);
     canvas.heading(20.0, below);
     for (i, cut) in cuts.iter().enumerate() {
         let [x, y] = [20.0 + cell_width * (i % across) as f64, 66.0 + cell_height * (i / across) as f64];
-        let middle = y + grid_height.max(SIDE) / 2.0;
-        let place = cut.image.inside(Rect { x, y: middle - SIDE / 2.0, width: SIDE, height: SIDE });
+        let middle = y + grid_height.max(image_height) / 2.0;
+        let place =
+            cut.image.inside(Rect { x, y: middle - image_height / 2.0, width: image_width, height: image_height });
         canvas.picture(place, &cut.image.png(), &cut.name);
         canvas.outline(place, Stroke::new(style.grid, 1.0));
-        let how = Text::new(style.ink).size(TICK).at(Anchor::Middle).within(SIDE);
+        let how = Text::new(style.ink).size(TICK).at(Anchor::Middle).within(image_width);
         canvas.text([place.x + place.width / 2.0, place.bottom() + 16.0], &cut.name, &how);
-        canvas.text([x + SIDE + 17.0, middle + 5.0], "→", &Text::new(style.soft).size(16.0).at(Anchor::Middle));
-        let [left, top] = [x + SIDE + 34.0, middle - grid_height / 2.0];
+        canvas.text([x + image_width + 17.0, middle + 5.0], "→", &Text::new(style.soft).size(16.0).at(Anchor::Middle));
+        let [left, top] = [x + image_width + 34.0, middle - grid_height / 2.0];
         for (number, token) in cut.tokens.iter().enumerate() {
             let [column, row] = [number % columns, number / columns];
             let place = Rect {
