@@ -37,7 +37,10 @@ pub fn run(args: Args) -> Result<(), CliError> {
         let run = run_folder(run, Path::new("runs"))?;
         Ok(Made { files: plot(&run, &choice)?, run })
     };
-    let made = args.runs.iter().map(make).collect::<Result<Vec<Made>, _>>()?;
+    let made: Vec<Made> = args.runs.iter().map(make).collect::<Result<_, _>>()?;
+    for one in made.iter().filter(|one| one.files.is_empty()) {
+        say!("note: {} has nothing to plot yet: no epoch, no line of metrics", one.run.display());
+    }
     if args.json {
         return show(&json(&serde_json::json!({ "runs": made })));
     }

@@ -24,7 +24,7 @@ use crate::config::difference::shown;
 use crate::config::layers::Layers;
 use crate::config::text_file;
 use crate::experiment::{Event, plot_comparison};
-use crate::plots::FOLDER;
+use crate::record::PLOTS;
 use crate::sweep::{self, Ended, State, Sweep, SweepError, SweepEvent, SweepFile, SweepOptions, Variation};
 use crate::train;
 use crate::{durations, numbers};
@@ -123,7 +123,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
                 say!("note: the earlier analysis differs and was moved to {}", earlier.display());
             }
             if let Some(choice) = args.plots.choice() {
-                let folder = end.analysis.with_file_name(FOLDER);
+                let folder = end.analysis.with_file_name(PLOTS);
                 if let Err(error) = plot_comparison(&end.comparison, &folder, &choice) {
                     say!("note: {error}; the sweep has no plots");
                 }

@@ -11,7 +11,7 @@ use crate::config::difference::{FlatConfig, SEED, flat_config};
 use crate::data::SplitName;
 use crate::data_sets;
 use crate::evaluate::Accuracy;
-use crate::record::{InsteadOfRun, Manifest, RecordError, Results, Run, Status, Weights, is_run};
+use crate::record::{InsteadOfRun, Manifest, PLOTS, RecordError, Results, Run, Status, Weights, is_run};
 
 /// A run that can be compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,11 +77,12 @@ pub struct LeftOut {
 }
 
 /// Expands folders of runs: a folder that is not a run but contains runs is replaced by all folders in it. A sweep's
-/// analysis, which is next to its runs (`runs/sweep/*`), is left out.
+/// analysis and its plots, which are next to its runs (`runs/sweep/*`), are left out.
 pub fn folders(given: &[PathBuf]) -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
-    let is_analysis = |path: &Path| given.len() > 1 && path.ends_with("analysis.md") && path.is_file();
-    let all = given.iter().filter(|path| !is_analysis(path)).flat_map(|folder| match runs_inside(folder) {
+    let is_analysis = |path: &Path| path.ends_with("analysis.md") && path.is_file();
+    let is_next_to_runs = |path: &Path| given.len() > 1 && (is_analysis(path) || has_plots_only(path));
+    let all = given.iter().filter(|path| !is_next_to_runs(path)).flat_map(|folder| match runs_inside(folder) {
         Some(inside) => inside,
         None => vec![folder.clone()],
     });
@@ -107,9 +108,15 @@ fn runs_inside(folder: &Path) -> Option<Vec<PathBuf>> {
     }
     let entries = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     let visible = |path: &PathBuf| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."));
-    let mut inside: Vec<PathBuf> = entries.filter(|path| path.is_dir() && visible(path)).collect();
+    let is_candidate = |path: &PathBuf| path.is_dir() && visible(path) && !has_plots_only(path);
+    let mut inside: Vec<PathBuf> = entries.filter(is_candidate).collect();
     inside.sort();
     inside.iter().any(|path| is_run(path)).then_some(inside)
+}
+
+/// Whether it is a sweep's folder with plots.
+fn has_plots_only(folder: &Path) -> bool {
+    folder.ends_with(PLOTS) && !is_run(folder)
 }
 
 fn facts(folder: &Path, by: Measure) -> Result<RunFacts, String> {
@@ -268,9 +275,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         ["b", "a", ".hidden"].iter().for_each(|name| write_run(&at(name), "", |_| ()));
-        fs::create_dir(at("plots")).unwrap();
-        assert_eq!(folders(&[folder.path().to_path_buf(), at("a")]), ["a", "b", "plots"].map(at));
-        assert_eq!(folders(&[at("plots")]), [at("plots")]);
+        ["notes", "plots"].iter().for_each(|name| fs::create_dir(at(name)).unwrap());
+        assert_eq!(folders(&[folder.path().to_path_buf(), at("a")]), ["a", "b", "notes"].map(at));
+        assert_eq!(folders(&[at("notes")]), [at("notes")]);
+        assert_eq!(folders(&[at("a"), at("plots")]), [at("a")]);
         fs::write(at("analysis.md"), "").unwrap();
         assert_eq!(folders(&[at("a"), at("analysis.md")]), [at("a")]);
         assert_eq!(folders(&[at("analysis.md")]), [at("analysis.md")]);

@@ -13,10 +13,7 @@ pub use evaluation::draw_evaluation;
 pub use training::{TrainingPlots, draw_training, record_and_marks};
 
 use crate::plot::{Figure, Format, Theme};
-use crate::record::{RecordError, Run};
-
-/// The folder of a run's plots.
-pub const FOLDER: &str = "plots";
+use crate::record::{PLOTS, RecordError, Run};
 
 /// Which files are written of each plot. It changes nothing else of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +42,8 @@ impl<'a> Files<'a> {
     /// Makes the folder for plots.
     fn open(run: &'a Run, choice: &'a PlotChoice) -> Result<Files<'a>, RecordError> {
         run.check()?;
-        let made = run.files().make_folder(FOLDER);
-        made.map_err(|error| run.files().error(FOLDER, &error))?;
+        let made = run.files().make_folder(PLOTS);
+        made.map_err(|error| run.files().error(PLOTS, &error))?;
         Ok(Files { run, choice, written: Vec::new() })
     }
 
@@ -58,7 +55,7 @@ impl<'a> Files<'a> {
     ) -> Result<(), RecordError> {
         let Some(figure) = draw(self.choice.theme.style()) else { return Ok(()) };
         for &format in &self.choice.formats {
-            let file = format!("{FOLDER}/{name}.{format}");
+            let file = format!("{PLOTS}/{name}.{format}");
             // A plot that is too large to be drawn as pixels is still there as SVG.
             let Ok(bytes) = figure.file(format) else { continue };
             self.run.files().write(&file, &bytes)?;

@@ -1,7 +1,7 @@
 //! The plots of a training, drawn after its epochs by a thread of their own.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
@@ -152,8 +152,10 @@ pub fn draw_training(
 /// # Errors
 /// When `results.csv` cannot be read; a run that has none has recorded nothing.
 fn record_of(run: &Run) -> Result<Record, RecordError> {
-    let read = |name: &str| run.files().read_text(name, RESULTS_MAX);
-    let results = read("results.csv").unwrap_or_default();
+    let results = match run.files().read_text("results.csv", RESULTS_MAX) {
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        read => read.map_err(|error| RecordError::read(&run.folder().join("results.csv"), &error))?,
+    };
     let metrics = run.files().open_file("metrics.jsonl").map(|file: File| BufReader::new(file).lines());
     let metrics = metrics.into_iter().flatten().map_while(Result::ok);
     Ok(Record::read(&results, metrics))

@@ -1,6 +1,6 @@
 //! The run folder: config, records and results of a run. Each file is written whole or not at all.
 //!
-//! `runs/<name>/{config.toml, manifest.json, metrics.jsonl, timing.jsonl, results.csv, ledger.csv, state/,
+//! `runs/<name>/{config.toml, manifest.json, metrics.jsonl, timing.jsonl, results.csv, ledger.csv, plots/, state/,
 //! weights/{best,last}.safetensors}`.
 //! Clocks are read into `timing.jsonl` and the manifest only: everything else is equal bit for bit between equal runs.
 
@@ -33,5 +33,5 @@ pub use lock::Holder;
 pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Piece, Results, Status};
 pub use place::{Place, base_name, is_name};
 pub(crate) use run::STATE;
-pub use run::{NamedRun, Run, Weights, find_run, is_run};
+pub use run::{NamedRun, PLOTS, Run, Weights, find_run, is_run};
 pub use time::now_utc;

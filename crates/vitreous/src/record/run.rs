@@ -16,6 +16,9 @@ pub(super) const CONFIG: &str = "config.toml";
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const WEIGHTS: &str = "weights";
 
+/// The folder of a run's plots, and of those of a sweep.
+pub const PLOTS: &str = "plots";
+
 /// The folder of a run's checkpoints.
 pub(crate) const STATE: &str = "state";
 

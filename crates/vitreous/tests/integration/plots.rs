@@ -87,3 +87,30 @@ fn plots_that_cannot_be_written_are_one_warning() {
     let stderr = text(&output.stderr);
     assert!(output.status.success() && stderr.contains("; the evaluation has no plots"), "{stderr}");
 }
+
+#[test]
+fn comparisons_and_sweeps_have_plots_of_all_runs() {
+    let folder = Folder::new();
+    // All but the depth.
+    let small = [&SMALL[1..4], &SMALL[5..]].concat();
+    let sweep = [&["sweep", "--set-each=model.depth=1,2", "--name=s"], &small[..]].concat();
+    said(folder.root(), &sweep);
+    let names = ["accuracy-parameters.svg", "accuracy-time.svg", "curves.svg", "settings.svg"];
+    assert_eq!(files(&folder, "runs/s/plots"), names);
+    let text = folder.text("runs/s/plots/settings.svg");
+    assert!(text.contains(">Validation accuracy of 2 settings<") && text.contains(">depth=2</text>"), "{text}");
+    assert!(folder.path("runs/s/depth=1/plots/confusion-val.svg").exists());
+    // The plots of the sweep are not taken for a run.
+    let output = vitreous(folder.root(), &["compare", "runs/s", "--plots=out/here", "--plot-formats=svg"]);
+    assert!(output.status.success() && !text_of(&output).contains("left out"), "{}", text_of(&output));
+    assert_eq!(files(&folder, "out/here"), names);
+    // What it took is not the same, the rest is.
+    for name in ["accuracy-parameters.svg", "curves.svg", "settings.svg"] {
+        let [one, other] = ["runs/s/plots", "out/here"].map(|inside| folder.text(&format!("{inside}/{name}")));
+        assert!(one == other, "{name} differs");
+    }
+}
+
+fn text_of(output: &std::process::Output) -> String {
+    text(&output.stdout) + &text(&output.stderr)
+}
