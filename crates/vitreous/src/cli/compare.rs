@@ -1,12 +1,14 @@
 //! `vitreous compare`: prints a table of runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use super::advice::Context;
 use super::plots::FormatArgs;
+use super::runs::RUNS;
 use super::screen::{sentence, table};
+use super::train::run_folder;
 use super::{CliError, json, show};
 use crate::advice::{Note, Verb};
 use crate::compare::{Against, Comparison, LeftOut, Measure, Sheet, folders, read};
@@ -16,7 +18,7 @@ use crate::{numbers, text};
 /// Compares runs: settings that differ, cost and accuracy
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run folders, or folders of runs, such as runs/*
+    /// Runs, or folders of runs: their folders, such as runs/*, or their names under runs/
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
     /// Format of the table
@@ -85,7 +87,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let by = Measure::from(args.by);
     let format = if args.json { Format::Json } else { args.format };
     let is_json = format == Format::Json;
-    let (runs, left_out) = read(&folders(&args.runs), by);
+    // What is not found is left out of the table, with the reason.
+    let found = |run: &PathBuf| run_folder(run, Path::new(RUNS)).unwrap_or_else(|_| run.clone());
+    let (runs, left_out) = read(&folders(&args.runs.iter().map(found).collect::<Vec<_>>()), by);
     if runs.is_empty() {
         left_out.iter().filter(|_| !is_json).for_each(|left| say!("{}", line(left)));
         let what = if left_out.len() == 1 {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::plots::FormatArgs;
+use super::runs::RUNS;
 use super::train::run_folder;
 use super::{CliError, json, show};
 use crate::experiment::plot;
@@ -34,7 +35,7 @@ struct Made {
 pub fn run(args: Args) -> Result<(), CliError> {
     let choice = args.how.choice();
     let make = |run: &PathBuf| -> Result<Made, CliError> {
-        let run = run_folder(run, Path::new("runs"))?;
+        let run = run_folder(run, Path::new(RUNS))?;
         Ok(Made { files: plot(&run, &choice)?, run })
     };
     let made: Vec<Made> = args.runs.iter().map(make).collect::<Result<_, _>>()?;

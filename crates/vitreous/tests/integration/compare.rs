@@ -130,7 +130,7 @@ fn a_difference_between_two_runs_is_compared_with_noise() {
     let group = &found["groups"][0];
     assert_eq!((&group["best_of"], &group["comparisons"]), (&Value::Null, &2.into()));
 
-    let text = said(folder, &["compare", "runs/slow", "runs/fast", "--by=test", "--against=runs/slow"]);
+    let text = said(folder, &["compare", "slow", "fast", "--by=test", "--against=runs/slow"]);
     let verdicts = text.split("\n\n").find(|part| part.starts_with("test accuracy against slow: ")).expect(&text);
     let line = verdicts.lines().nth(2).unwrap();
     assert!(line.starts_with("fast  +") && line.contains("  more than noise  < 0.0001  of 4,000"), "{text}");
