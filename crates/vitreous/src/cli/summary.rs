@@ -13,7 +13,9 @@ use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
 use crate::config::model::ImageFacts;
 use crate::models;
+use crate::models::modules::modules;
 use crate::models::summary::{FOOT, Summary, summarise};
+use crate::models::torch_text::{pytorch, torchinfo};
 use crate::numbers;
 use crate::record::Run;
 use crate::train::{optimizer, threads};
@@ -38,9 +40,23 @@ pub struct Args {
     /// Threads, to estimate the memory [default: one per processor]
     #[arg(short = 'j', long, value_name = "N")]
     threads: Option<usize>,
+    /// How to show the layers
+    #[arg(long, value_name = "STYLE", default_value = "table", conflicts_with = "json")]
+    style: Style,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// How the layers are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Style {
+    /// Layers with their operations, and the memory of a training
+    Table,
+    /// The table of torchinfo: shapes, parameters, kernels, multiply-adds
+    Torchinfo,
+    /// The text of PyTorch's print(model)
+    Pytorch,
 }
 
 /// What is printed as JSON.
@@ -70,6 +86,13 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     }
     let config = config(&args)?;
     let model = models::build_for_training(&config)?;
+    if args.style != Style::Table {
+        let root = modules(&model, &config.model);
+        return show(&match args.style {
+            Style::Pytorch => pytorch(&root),
+            _ => torchinfo(&root, args.batch_size.unwrap_or(1), stdout_columns()),
+        });
+    }
     let summary = summarise(&model);
     let (batch_size, threads) = (config.train.batch_size, threads(config.train.threads));
     let optimizer = optimizer(&config.train);

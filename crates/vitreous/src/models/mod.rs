@@ -4,10 +4,12 @@
 
 pub mod layers;
 pub mod list;
+pub mod modules;
 pub mod reader;
 pub mod sequence_vit;
 pub mod stack;
 pub mod summary;
+pub mod torch_text;
 pub mod transformer;
 pub mod vit;
 
