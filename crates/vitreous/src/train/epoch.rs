@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 use vitreous_engine::{Parameters, StepReport};
 
-use super::examples::StepExamples;
+use super::examples::{StepExamples, changes_of_epoch, order_of_epoch};
 use super::nonfinite::{NonfiniteStep, find, first_tensor};
 use super::position::{Best, LastStep, Mean};
 use super::training::{Context, EpochStart, KeptWeights, Training};
@@ -14,7 +14,6 @@ use super::{EpochTimes, Event, Job, StepEvent, TrainError};
 use crate::checkpoint::TensorFile;
 use crate::config::train::{Keep, OnNonfinite};
 use crate::evaluate::{BATCH, Totals, for_each_logits};
-use crate::random::{Purpose, stream};
 use crate::record::{EpochRow, MetricsLine, Status, Validation, Weights, WeightsHashes};
 
 /// The time of some steps; a line of `timing.jsonl`.
@@ -58,7 +57,7 @@ impl Training {
     pub(super) fn epoch(&mut self, context: &mut Context) -> Result<Status, TrainError> {
         let (clock, before_s) = (Instant::now(), self.position.epoch_s);
         let (seed, epoch) = (self.job.config.train.seed, self.position.results.epochs);
-        let mut order = stream(seed, Purpose::Shuffle).with(epoch).permutation(self.job.train.len());
+        let mut order = order_of_epoch(seed, epoch, self.job.train.len());
         order.truncate(self.job.epoch_images());
         let steps = self.job.steps_per_epoch();
         if self.job.config.train.on_nonfinite == OnNonfinite::Rollback && self.position.index == 0 {
@@ -185,7 +184,7 @@ impl Training {
         let epoch = self.position.results.epochs;
         let Job { config, train: set, .. } = &self.job;
         let images = config.train.step_images().min(order.len() - first);
-        let key = stream(config.train.seed, Purpose::Augment).with(epoch);
+        let key = changes_of_epoch(config.train.seed, epoch);
         let (augment, buffers) = (&self.augment, &self.buffers);
         let set = &**set;
         let examples = StepExamples { set, augment, buffers, epoch, order, first, key };

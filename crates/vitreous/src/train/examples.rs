@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use vitreous_engine::{Examples, Step};
 
+use crate::config::ResolvedConfig;
 use crate::config::train::{OnNonfinite, TrainConfig};
-use crate::data::ImageSet;
 use crate::data::augment::{Augment, Scratch};
+use crate::data::{ImageSet, Normalization};
 use crate::random::{Key, Purpose, stream};
 
 /// The images of a step.
@@ -65,6 +66,55 @@ impl StepExamples<'_> {
     }
 }
 
+/// The order of an epoch's images; epochs count from 0.
+pub fn order_of_epoch(seed: u64, epoch: u64, images: usize) -> Vec<u32> {
+    stream(seed, Purpose::Shuffle).with(epoch).permutation(images)
+}
+
+/// The key of an epoch's changes.
+pub fn changes_of_epoch(seed: u64, epoch: u64) -> Key {
+    stream(seed, Purpose::Augment).with(epoch)
+}
+
+/// The training images as steps get them, but as bytes again.
+pub struct Augmented<'a> {
+    set: &'a dyn ImageSet,
+    seed: u64,
+    normalization: &'a Normalization,
+    augment: Augment,
+    buffers: BufferPool,
+}
+
+impl<'a> Augmented<'a> {
+    /// Those of a training with this config.
+    pub fn new(config: &ResolvedConfig, set: &'a dyn ImageSet, normalization: &'a Normalization) -> Augmented<'a> {
+        let (shape, Normalization { mean, std }) = (set.shape(), normalization);
+        let augment = Augment::new(config.augment.clone(), shape.channels, shape.height, shape.width, mean, std);
+        Augmented { set, seed: config.train.seed, normalization, augment, buffers: BufferPool::default() }
+    }
+
+    /// The images at some places of the split, as an epoch of so many images gets them: none where it leaves one out.
+    pub fn of_epoch(&self, epoch: u64, images: usize, places: &[usize]) -> Vec<Option<Vec<u8>>> {
+        let order = order_of_epoch(self.seed, epoch, self.set.len());
+        let (set, augment, buffers) = (self.set, &self.augment, &self.buffers);
+        let key = changes_of_epoch(self.seed, epoch);
+        let examples = StepExamples { set, augment, buffers, epoch, order: &order, first: 0, key };
+        let Normalization { mean, std } = self.normalization;
+        let area = set.shape().height * set.shape().width;
+        let mut values = vec![0.0; set.shape().len()];
+        let mut bytes_of = |place: &usize| {
+            let example = order.iter().position(|&other| other as usize == *place).filter(|&at| at < images)?;
+            examples.fill(0, example, &mut values);
+            let planes = values.chunks_exact(area).zip(mean.iter().zip(std));
+            let bytes = planes.flat_map(|(plane, (mean, std))| {
+                plane.iter().map(move |value| ((value * std + mean) * 255.0).round().clamp(0.0, 255.0) as u8)
+            });
+            Some(bytes.collect())
+        };
+        places.iter().map(&mut bytes_of).collect()
+    }
+}
+
 /// Room to work on images: as many as threads have worked at once, made when first needed and kept.
 #[derive(Default)]
 pub struct BufferPool {
@@ -91,8 +141,11 @@ impl BufferPool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::Source;
     use crate::config::augment::AugmentSpec;
     use crate::config::data::DataSpec;
+    use crate::config::layers::Layers;
+    use crate::config::model::ImageFacts;
     use crate::config::strips::words;
     use crate::data::strips::Strips;
     use crate::data::{Wanted, inspect, load};
@@ -148,5 +201,39 @@ mod tests {
             }
             assert_eq!(step.targets(17), real);
         }
+    }
+
+    #[test]
+    fn augmented_images_are_those_that_a_training_gets() {
+        let changes = "augment.random_resized_crop={ scale = [0.3, 1.0], ratio = [0.5, 2.0] }";
+        let mut layers = Layers::preset("digits").unwrap();
+        for set in [changes, "augment.horizontal_flip=0.5", "data.limit_train=23", "train.seed=5", "train.batch_size=7"]
+        {
+            layers.set(set, Source::Argument("test".to_string())).unwrap();
+        }
+        let checked = layers.finish().unwrap();
+        let facts = ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
+        let config = checked.resolve(facts).unwrap();
+        let loaded =
+            load(&config.data, &inspect(&config.data).unwrap(), Wanted::TrainAndValidation, 1, &|_, _| ()).unwrap();
+        let split = loaded.train.unwrap();
+        let normalization = Normalization::new(&config.data, &split);
+        let shown = Augmented::new(&config, &split, &normalization);
+        let places: Vec<usize> = (0..split.len()).collect();
+        // What the draws are defined by: the seed, the epoch, and the place in the epoch's order.
+        let augment = Augment::new(config.augment.clone(), 1, 28, 28, &[0.0], &[1.0]);
+        for epoch in [0, 3] {
+            let found = shown.of_epoch(epoch, split.len(), &places);
+            let order = stream(5, Purpose::Shuffle).with(epoch).permutation(split.len());
+            for (at, &place) in order.iter().enumerate() {
+                let key = stream(5, Purpose::Augment).with(epoch).with(at as u64);
+                let mut expected = vec![f32::NAN; 28 * 28];
+                augment.apply(split.pixels(place as usize), key, &mut augment.scratch(), &mut expected);
+                let expected: Vec<u8> = expected.iter().map(|value| (value * 255.0).round() as u8).collect();
+                assert_eq!(found[place as usize].as_ref(), Some(&expected), "epoch {epoch}, image {place}");
+            }
+        }
+        // An epoch that leaves its last images out gets none of them.
+        assert_eq!(shown.of_epoch(0, 20, &places).iter().filter(|image| image.is_none()).count(), 3);
     }
 }

@@ -23,7 +23,7 @@ mod tests;
 
 pub use error::{TrainError, Work};
 pub use event::{EpochTimes, Event, StepEvent};
-pub use examples::{BufferPool, StepExamples};
+pub use examples::{Augmented, BufferPool, StepExamples, changes_of_epoch, order_of_epoch};
 pub use job::{Job, threads};
 pub use memory::{available_memory, check_decoding, check_memory, memory_needed};
 pub use nonfinite::{NonfiniteStep, ROLLBACKS};

@@ -5,8 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::Job;
-use super::examples::{BufferPool, StepExamples};
-use crate::random::{Purpose, stream};
+use super::examples::{BufferPool, StepExamples, changes_of_epoch, order_of_epoch};
 
 /// Most steps that are taken.
 const STEPS_MAX: u64 = 20;
@@ -30,9 +29,9 @@ impl Rehearsal {
     pub fn of(job: &Job) -> Rehearsal {
         let (recipe, mut session, augment) = (&job.config.train, job.session(), job.augment());
         let buffers = BufferPool::default();
-        let mut order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(job.train.len());
+        let mut order = order_of_epoch(recipe.seed, 0, job.train.len());
         order.truncate(job.epoch_images());
-        let key = stream(recipe.seed, Purpose::Augment).with(0);
+        let key = changes_of_epoch(recipe.seed, 0);
         let mut times: Vec<(usize, f64)> = Vec::new();
         let clock = Instant::now();
         for index in 0..STEPS_MAX.min(job.steps_per_epoch()).min(job.steps()) {

@@ -19,7 +19,8 @@ use crate::models;
 use crate::numbers;
 use crate::random::{Purpose, stream};
 use crate::train::{
-    BufferPool, Job, StepExamples, Work, available_memory, check_decoding, check_memory, memory_needed, threads,
+    BufferPool, Job, StepExamples, Work, available_memory, changes_of_epoch, check_decoding, check_memory,
+    memory_needed, order_of_epoch, threads,
 };
 
 /// Steps in a block.
@@ -87,9 +88,9 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
         step(batch, &ready, 0);
     }
     let begin = Instant::now();
-    let order = stream(recipe.seed, Purpose::Shuffle).with(0).permutation(set.len());
+    let order = order_of_epoch(recipe.seed, 0, set.len());
     let (mut epoch_s, mut ready_s) = (begin.elapsed().as_secs_f64(), 0.0);
-    let key = stream(recipe.seed, Purpose::Augment).with(0);
+    let key = changes_of_epoch(recipe.seed, 0);
     let last = job.epoch_images();
     let firsts: Vec<usize> = (0..last).step_by(batch).collect();
     let images = |first: usize| batch.min(last - first);
