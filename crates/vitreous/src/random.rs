@@ -25,6 +25,8 @@ pub enum Purpose {
     Limit = 7,
     /// Which digits are on a strip, and where.
     Strips = 8,
+    /// Which images are shown.
+    Samples = 9,
 }
 
 /// Returns the stream of one purpose under a seed.

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::advice::Context;
+use super::data_show::{self, ShowArgs};
 use super::dry_run::problems_text;
 use super::fetch::{self, FetchArgs};
 use super::reading::watched;
@@ -27,6 +28,8 @@ pub struct Args {
 enum DataVerb {
     /// Shows classes, splits, shape and statistics of a data set
     Info(InfoArgs),
+    /// Shows images as a grid, in the terminal or as a figure: as they are, augmented, or as patches
+    Show(Box<ShowArgs>),
     /// Downloads and verifies a known data set, for train
     Fetch(FetchArgs),
     /// Lists the known data sets
@@ -59,6 +62,7 @@ struct ListArgs {
 pub fn run(args: Args) -> Result<(), CliError> {
     match args.verb {
         DataVerb::Info(args) => info(args),
+        DataVerb::Show(args) => data_show::run(*args),
         DataVerb::Fetch(args) => fetch::run(args),
         DataVerb::List(args) => list(&args),
     }

@@ -36,11 +36,13 @@ mod bench;
 mod class_scores;
 mod compare;
 mod data;
+mod data_show;
 mod dry_run;
 mod error;
 mod evaluate;
 mod fetch;
 mod flags;
+mod half_blocks;
 mod models;
 mod pages;
 mod plot;
@@ -272,7 +274,12 @@ fn json(value: &impl serde::Serialize) -> String {
 /// Writes a result to stdout. All line breaks in it are intended, because names in it went through [`line!`] or a
 /// table. If the reader (such as `head`) stops early, the program ends with success.
 fn show(text: &str) -> Result<(), CliError> {
-    if !write_to_stdout(text)? {
+    show_as_is(&text::visible_lines(text))
+}
+
+/// As [`show`], for text that controls the terminal: nothing in it may come from outside.
+fn show_as_is(text: &str) -> Result<(), CliError> {
+    if !write_as_is(text)? {
         std::process::exit(0);
     }
     Ok(())
@@ -280,8 +287,13 @@ fn show(text: &str) -> Result<(), CliError> {
 
 /// Writes to stdout; returns whether anything still reads it.
 fn write_to_stdout(text: &str) -> Result<bool, CliError> {
+    write_as_is(&text::visible_lines(text))
+}
+
+/// As [`write_to_stdout`], for text that controls the terminal.
+fn write_as_is(text: &str) -> Result<bool, CliError> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text::visible_lines(text).as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => {

@@ -1,7 +1,13 @@
 //! Flags that choose the plots of a command. They change no result, so no run records them.
 
-use crate::plot::{Format, Theme};
+use std::path::Path;
+
+use super::CliError;
+use super::settings::shell_word;
+use crate::plot::style::Style;
+use crate::plot::{Figure, Format, Theme};
 use crate::plots::PlotChoice;
+use crate::record::write_atomically;
 
 /// An environment variable: where it is set, commands make no plots unless they are asked to.
 const NO_PLOTS: &str = "VITREOUS_NO_PLOTS";
@@ -34,6 +40,42 @@ pub enum ThemeArg {
     Light,
     /// For dark pages
     Dark,
+}
+
+impl ThemeArg {
+    /// The style of a figure that a command saves.
+    pub fn style_of(chosen: Option<ThemeArg>) -> &'static Style {
+        if chosen == Some(ThemeArg::Dark) { Theme::Dark.style() } else { Theme::Light.style() }
+    }
+}
+
+/// Checks the name of a figure's file before any work: its ending, and that its folder is there.
+pub fn check_figure(path: &Path) -> Result<(), CliError> {
+    format_of(path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let hint = Some(format!("make it with `mkdir -p {}`", shell_word(folder)));
+        return Err(CliError::user(format!("no folder {} (--output)", folder.display()), hint));
+    }
+    Ok(())
+}
+
+/// The kind of a figure's file, by its ending.
+fn format_of(path: &Path) -> Result<Format, CliError> {
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    ending.parse().map_err(|_| {
+        let hint = Some("use a name that ends in .png, .svg or .pdf".to_string());
+        CliError::user(format!("unknown kind of figure `{}` (--output)", path.display()), hint)
+    })
+}
+
+/// Writes a figure whole.
+pub fn save_figure(figure: &Figure, path: &Path) -> Result<(), CliError> {
+    let large = |reason| {
+        let hint = Some("save it as .svg, or show less".to_string());
+        CliError::user(format!("the figure cannot be drawn: {reason} ({})", path.display()), hint)
+    };
+    Ok(write_atomically(path, &figure.file(format_of(path)?).map_err(large)?)?)
 }
 
 impl PlotArgs {

@@ -106,7 +106,8 @@ pub fn set_flag() -> Source {
     Source::Argument("--set".to_string())
 }
 
-fn is_known(name: &str) -> bool {
+/// Whether a known data set has this name.
+pub fn is_known(name: &str) -> bool {
     DataSpec { name: name.to_string(), ..DataSpec::default() }.is_known_data_set()
 }
 

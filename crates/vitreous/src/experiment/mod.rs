@@ -11,6 +11,7 @@ mod facade;
 mod plotting;
 mod prepare;
 mod run;
+mod samples;
 
 pub use choice::{first_layer, run_base, without_mnist};
 pub use error::ExperimentError;
@@ -20,6 +21,7 @@ pub use facade::{Experiment, Trained};
 pub use plotting::{plot, plot_comparison};
 pub use prepare::{Prepared, fitted_config, inspect, square_facts, unused_files};
 pub use run::{EarlierRun, TrainingRun};
+pub use samples::{CLASSES_MAX, Sample, Samples, SamplesOptions, View, samples};
 
 use crate::train;
 

@@ -3,9 +3,9 @@
 //! Layers are the operations that PyTorch has as modules, or that a model of ours has instead. What PyTorch computes by a
 //! function, such as a sum, is no module; only sums are kept, for drawings. Shapes have PyTorch's order of axes.
 
+use vitreous_engine::Graph;
 use vitreous_engine::graph::{Node, ParameterKind};
 use vitreous_engine::ops::{Activation, Attention, Convolution, Op, Pool};
-use vitreous_engine::Graph;
 
 use super::Model;
 use crate::config::model::ModelConfig;
@@ -150,8 +150,8 @@ impl Module {
         let (queries, width) = (shape[0], shape[shape.len() - 1]);
         self.mult_adds += 2 * (queries * keys * width) as u64;
         let mut settings = format!("num_heads={}, head_dim={}", attention.heads, width / attention.heads);
-        settings += &format!(", scale={}", f64::from(attention.scale * attention.out_scale * 1e6).round() / 1e6);
-        settings += &format!(", dropout={}", attention.dropout.map_or(0.0, |dropout| dropout.rate));
+        settings += &format!(", scale={:?}", (f64::from(attention.scale * attention.out_scale) * 1e6).round() / 1e6);
+        settings += &format!(", dropout={:?}", attention.dropout.map_or(0.0, |dropout| dropout.rate));
         if attention.causal {
             settings += ", causal=True";
         }
@@ -171,7 +171,6 @@ impl Module {
         let has = |name: &str| self.children.iter().any(|child| child.name == name);
         let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let are_numbered = self.children.iter().all(|child| is_number(&child.name));
-        let capital = |name: &str| name[..1].to_uppercase() + &name[1..];
         let class = match self.name.as_str() {
             "layers" | "residual" | "shortcut" => "Sequential",
             _ if are_numbered => "ModuleList",
@@ -183,7 +182,7 @@ impl Module {
             _ if has("residual") => "Residual",
             _ if has("q") => "AttentionHead",
             "" => "",
-            name => return capital(name),
+            name => return crate::numbers::capital(name),
         };
         class.to_string()
     }

@@ -96,9 +96,10 @@ fn settings(root: &Module) -> String {
 }
 
 fn tensors(root: &Module) -> String {
-    let (params, tensors) = root.flat().iter().fold((0, 0), |(params, tensors), (_, module)| {
-        (params + module.params, tensors + module.tensors)
-    });
+    let (params, tensors) = root
+        .flat()
+        .iter()
+        .fold((0, 0), |(params, tensors), (_, module)| (params + module.params, tensors + module.tensors));
     format!("Parameter tensors: {tensors}, with {} values", numbers::count(params))
 }
 
@@ -137,4 +138,79 @@ fn repr(module: &Module) -> String {
         at += equal;
     }
     format!("{}(\n  {}\n)", module.class, lines.join("\n  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::modules::modules;
+    use super::*;
+    use crate::config::model::{ImageFacts, ModelSpec};
+
+    fn tree(toml: &str, image_size: usize) -> Module {
+        let spec: ModelSpec = toml::from_str(toml).expect("a good table");
+        let facts = ImageFacts { image_size, channels: 1, num_classes: 10 };
+        let config = spec.with_facts(facts).expect("it fits");
+        modules(&crate::models::build(&config, 0.0).expect("a checked config"), &config)
+    }
+
+    #[test]
+    fn the_numbers_of_torchinfos_own_example_come_out() {
+        let root = tree(
+            "kind = 'stack'\nlayers = ['conv 10 k5 p0', 'maxpool 2', 'relu', 'conv 20 k5 p0', 'maxpool 2', 'relu',
+             'flatten', 'linear 50', 'relu', 'linear classes']",
+            28,
+        );
+        let text = torchinfo(&root, 7, None);
+        // From the README of torchinfo, for a batch of 7; kernels are from its column of that name.
+        let expected = [
+            "│    └─Conv2d (0): 2-1                   [7, 1, 28, 28]            [7, 10, 24, 24]           260                       [5, 5]                    1,048,320",
+            "│    └─MaxPool2d (1): 2-2                [7, 10, 24, 24]           [7, 10, 12, 12]           --                        2                         --",
+            "│    └─Conv2d (3): 2-4                   [7, 10, 12, 12]           [7, 20, 8, 8]             5,020                     [5, 5]                    2,248,960",
+            "│    └─Linear (7): 2-8                   [7, 320]                  [7, 50]                   16,050                    --                        112,350",
+            "│    └─Linear (9): 2-10                  [7, 50]                   [7, 10]                   510                       --                        3,570",
+            "Total params: 21,840",
+            "Trainable params: 21,840",
+            "Non-trainable params: 0",
+            "Total mult-adds (M): 3.41",
+            "Input size (MB): 0.02",
+            "Forward/backward pass size (MB): 0.40",
+            "Params size (MB): 0.09",
+            "Estimated Total Size (MB): 0.51",
+            "1 x Conv2d(10, 20, kernel_size=(5, 5), stride=(1, 1))",
+            "Parameter tensors: 8, with 21,840 values",
+        ];
+        for line in expected {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert_eq!(text.lines().next(), Some("=".repeat(5 * 25 + 40).as_str()));
+        let narrow = torchinfo(&root, 7, Some(120));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 130), "{narrow}");
+    }
+
+    #[test]
+    fn equal_blocks_are_printed_once_and_shared_norms_counted_once() {
+        let text = "patch_size = 4\nembed_dim = 12\nnum_heads = 3\ndepth = 3\nblock = 'norm-activation'\ndropout = 0.1";
+        let expected = "  (blocks): ModuleList(
+    (0-2): 3 x EncoderBlock(
+      (norm1): LayerNorm((12,), eps=1e-05, elementwise_affine=True)
+      (norm1_act): GELU(approximate='none')
+      (attn): Attention(
+        num_heads=3, head_dim=4, scale=0.5, dropout=0.1
+        (qkv): Linear(in_features=12, out_features=36, bias=True)
+        (proj): Linear(in_features=12, out_features=12, bias=True)
+      )
+";
+        let root = tree(text, 8);
+        let printed = pytorch(&root);
+        assert!(printed.contains(expected), "{printed}");
+        // Five tokens: what a head computes for each pair of them, twice.
+        let attention = root.flat().into_iter().find(|(_, module)| module.name == "attn").expect("there is one").1;
+        assert_eq!(attention.mult_adds, 2 * 5 * 5 * 12);
+        let shared = tree(&text.replace("norm-activation", "shared-norm"), 8);
+        assert_eq!(torchinfo(&shared, 1, None).matches("(recursive)").count(), 3);
+        // Sums are there for drawings, and know where their connection starts.
+        let block = &root.children.iter().find(|child| child.name == "blocks").expect("there is one").children[0];
+        let sums = block.children.iter().filter(|child| child.kind == Kind::Sum).map(|sum| sum.skips);
+        assert_eq!(sums.collect::<Vec<_>>(), [Some(0), Some(4)]);
+    }
 }

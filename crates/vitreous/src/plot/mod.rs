@@ -6,6 +6,7 @@
 //!
 //! Nothing here knows the engine, a model or a run folder.
 
+pub mod architecture;
 pub mod calibration;
 pub mod confusion;
 pub mod curves;

@@ -11,7 +11,8 @@ const SIDE_MAX: usize = 256;
 /// A picture in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
-    /// `[channels, height, width]`; three channels are red, green and blue, of others the first is shown in gray.
+    /// `[channels, height, width]`; three channels are red, green and blue, of others the first is shown in gray. A
+    /// picture without pixels leaves its place empty.
     pub pixels: Vec<u8>,
     /// Channels, height and width.
     pub shape: [usize; 3],
@@ -103,6 +104,9 @@ pub fn grid(grid: &Grid, style: &'static Style) -> Option<Figure> {
         {
             let how = Text::new(style.ink).at(Anchor::End).within(names);
             canvas.text([left - 12.0, y + grid.side / 2.0 + 4.0], name, &how);
+        }
+        if picture.pixels.is_empty() {
+            continue;
         }
         let place = picture.inside(Rect { x, y, width, height: grid.side });
         canvas.picture(place, &picture.png(), &lines.join(", "));

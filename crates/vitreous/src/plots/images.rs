@@ -90,29 +90,37 @@ pub fn last_part(name: &str) -> String {
 
 /// Some images, and the tokens that a model with patches makes of them: tokens, how many are in a row, and a sentence.
 pub fn patches(set: &dyn ImageSet, model: &ModelConfig, class_names: &[String]) -> Option<(Vec<Cut>, usize, String)> {
+    let shape = set.shape();
+    let most = if shape.width > 2 * shape.height { 3 } else { CUTS };
+    let (mut cuts, mut how) = (Vec::new(), None);
+    for index in first_of_each_class(set, class_names.len(), most) {
+        let image = picture(set, index);
+        let (tokens, across, below) = tokens_of(&image, model)?;
+        cuts.push(Cut { name: name_of(&set.answer(index), class_names), tokens, image });
+        how = Some((across, below));
+    }
+    how.map(|(across, below)| (cuts, across, below))
+}
+
+/// The tokens that a model with patches makes of an image, how many are in a row, and a sentence about them.
+pub fn tokens_of(image: &Picture, model: &ModelConfig) -> Option<(Vec<Picture>, usize, String)> {
     let (patch, is_flat) = match model {
         ModelConfig::Vit(vit) => (vit.spec().patch_size, vit.spec().patching == Patching::Flat),
         ModelConfig::SequenceVit(vit) => (vit.spec().patch_size, false),
         ModelConfig::Reader(reader) => (reader.spec().patch_size, false),
         ModelConfig::Stack(_) => return None,
     };
-    let shape = set.shape();
-    let (rows, columns) = (shape.height / patch, shape.width / patch);
-    let cut = |index: usize| {
-        let image = picture(set, index);
-        let tokens = (0..rows * columns).map(|token| match is_flat {
-            true => flat_token(&image, token, patch),
-            false => square_token(&image, [token / columns, token % columns], patch),
-        });
-        Cut { name: name_of(&set.answer(index), class_names), tokens: tokens.collect(), image }
-    };
-    let most = if shape.width > 2 * shape.height { 3 } else { CUTS };
-    let cuts = first_of_each_class(set, class_names.len(), most).into_iter().map(cut).collect();
+    let [channels, height, width] = image.shape;
+    let (rows, columns) = (height / patch, width / patch);
+    let tokens = (0..rows * columns).map(|token| match is_flat {
+        true => flat_token(image, token, patch),
+        false => square_token(image, [token / columns, token % columns], patch),
+    });
     let (below, across) = match is_flat {
-        true => (flat_sentence(shape.channels * patch * patch), (shape.width / patch / 4).max(1)),
+        true => (flat_sentence(channels * patch * patch), (width / patch / 4).max(1)),
         false => (format!("patches of {patch} x {patch} pixels, {rows} rows of {columns}"), columns),
     };
-    Some((cuts, across, below))
+    Some((tokens.collect(), across, below))
 }
 
 fn flat_sentence(bytes: usize) -> String {
@@ -131,11 +139,20 @@ fn square_token(image: &Picture, [row, column]: [usize; 2], patch: usize) -> Pic
     Picture { pixels: pixels.collect(), shape: [channels, patch, patch] }
 }
 
-/// The values of a token of patching "flat": so many that follow each other in the image.
+/// The values of a token of patching "flat": so many that follow each other in the image, red ones in red, and so on.
 fn flat_token(image: &Picture, token: usize, patch: usize) -> Picture {
-    let values = image.shape[0] * patch * patch;
-    let pixels = image.pixels[token * values..(token + 1) * values].to_vec();
-    Picture { pixels, shape: [1, 1, values] }
+    let [channels, height, width] = image.shape;
+    let values = channels * patch * patch;
+    let first = token * values;
+    let held = &image.pixels[first..first + values];
+    if channels != 3 {
+        return Picture { pixels: held.to_vec(), shape: [1, 1, values] };
+    }
+    let of_channel = |channel: usize| {
+        let is_own = move |i: usize| (first + i) / (height * width) == channel;
+        held.iter().enumerate().map(move |(i, &value)| if is_own(i) { value } else { 0 })
+    };
+    Picture { pixels: (0..3).flat_map(of_channel).collect(), shape: [3, 1, values] }
 }
 
 #[cfg(test)]
@@ -148,6 +165,9 @@ mod tests {
         let image = Picture { pixels: (0..32).collect(), shape: [2, 4, 4] };
         assert_eq!(square_token(&image, [1, 0], 2).pixels, [8, 9, 12, 13, 24, 25, 28, 29]);
         assert_eq!(flat_token(&image, 1, 2).pixels, [8, 9, 10, 11, 12, 13, 14, 15]);
+        // Three channels of two rows of two: the first token has the red values, the second green ones.
+        let colored = Picture { pixels: (1..=12).collect(), shape: [3, 2, 2] };
+        assert_eq!(flat_token(&colored, 1, 1).pixels, [4, 0, 0, 0, 5, 6, 0, 0, 0]);
     }
 
     #[test]

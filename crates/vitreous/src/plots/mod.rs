@@ -3,8 +3,9 @@
 //! [`crate::plot`] draws; here is decided what of. The training's plots are drawn by a thread of their own
 //! ([`TrainingPlots`]): they never delay a training, and never make one fail.
 
+pub mod architecture;
 mod evaluation;
-mod images;
+pub mod images;
 mod training;
 
 use std::fmt::Display;

@@ -7,6 +7,7 @@
 
 mod common;
 mod compare;
+mod data_show;
 mod decoding;
 mod evaluate;
 mod examples;
