@@ -75,7 +75,9 @@ pub fn save_figure(figure: &Figure, path: &Path) -> Result<(), CliError> {
         let hint = Some("save it as .svg, or show less".to_string());
         CliError::user(format!("the figure cannot be drawn: {reason} ({})", path.display()), hint)
     };
-    Ok(write_atomically(path, &figure.file(format_of(path)?).map_err(large)?)?)
+    let bytes = figure.file(format_of(path)?).map_err(large)?;
+    let other = || Some("choose another file with --output".to_string());
+    write_atomically(path, &bytes).map_err(|error| CliError::user(error.to_string(), other()))
 }
 
 impl PlotArgs {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use vitreous_engine::{Memory, training_memory};
 
+use super::plots::{ThemeArg, check_figure, save_figure};
 use super::presets::preset_of;
 use super::screen::{indented, stdout_columns};
 use super::settings::{SettingsArgs, as_written, image_facts, set_flag};
@@ -17,6 +18,7 @@ use crate::models::modules::modules;
 use crate::models::summary::{FOOT, Summary, summarise};
 use crate::models::torch_text::{pytorch, torchinfo};
 use crate::numbers;
+use crate::plots::architecture::architecture;
 use crate::record::Run;
 use crate::train::{optimizer, threads};
 
@@ -43,6 +45,12 @@ pub struct Args {
     /// How to show the layers
     #[arg(long, value_name = "STYLE", default_value = "table", conflicts_with = "json")]
     style: Style,
+    /// Draw the architecture: a file that ends in .svg, .png or .pdf
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Colors of the drawing [default: light]
+    #[arg(long, value_name = "NAME", requires = "output")]
+    plot_theme: Option<ThemeArg>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -81,13 +89,19 @@ struct MemoryBytes {
 
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<(), CliError> {
+    args.output.as_deref().map_or(Ok(()), check_figure)?;
     if let Some(start) = args.start.take() {
         args.settings.preset = Some(preset_of(start)?);
     }
     let config = config(&args)?;
     let model = models::build_for_training(&config)?;
+    let root = modules(&model, &config.model);
+    if let Some(path) = &args.output {
+        let drawing = architecture(&root, &args.settings.name());
+        let figure = drawing.figure(ThemeArg::style_of(args.plot_theme));
+        save_figure(&figure.ok_or_else(|| CliError::failure("the model has no layers to draw", None))?, path)?;
+    }
     if args.style != Style::Table {
-        let root = modules(&model, &config.model);
         return show(&match args.style {
             Style::Pytorch => pytorch(&root),
             _ => torchinfo(&root, args.batch_size.unwrap_or(1), stdout_columns()),
@@ -151,4 +165,46 @@ fn memory_line(memory: &Memory, batch_size: usize, threads: usize) -> String {
         parts.join(", ")
     );
     indented(&text, FOOT)
+}
+
+#[cfg(test)]
+mod tests {
+    use vitreous_engine::graph::ParameterKind;
+    use vitreous_engine::ops::{self, Op};
+
+    use super::*;
+    use crate::config::presets;
+
+    #[test]
+    fn all_styles_count_the_same_for_every_preset() {
+        for preset in presets::names() {
+            let settings = SettingsArgs { preset: Some(preset.to_string()), ..SettingsArgs::default() };
+            let checked = settings.checked(&[]).unwrap();
+            let config = checked.resolve(image_facts(&checked).unwrap().0).unwrap();
+            let model = models::build_for_training(&config).unwrap();
+            let (root, graph) = (modules(&model, &config.model), &model.graph);
+            assert_eq!(root.all_params(), summarise(&model).params, "{preset}");
+            let tensors = graph.parameters().iter().filter(|param| param.kind == ParameterKind::Trained).count();
+            assert_eq!(root.flat().iter().map(|(_, part)| part.tensors).sum::<usize>(), tensors, "{preset}");
+            // The floating-point operations but for those that are not multiply-adds.
+            let of_node = |node: &vitreous_engine::graph::Node| {
+                let (flops, rows) = (ops::cost(graph, node).flops, node.shape.rows() as u64);
+                let sizes = node.params.iter().map(|&id| graph.parameter(id).shape.len() as u64);
+                match &node.op {
+                    Op::Linear | Op::Conv2d(_) | Op::PerHeadLinear { .. } => {
+                        (flops + sizes.skip(1).sum::<u64>() * rows) / 2
+                    }
+                    Op::Attention(attention) => (flops - 6 * attention.heads as u64 * rows * rows) / 2,
+                    Op::Attend(attention) => {
+                        let keys = graph.node(node.inputs[1]).shape.rows() as u64;
+                        (flops - 6 * attention.heads as u64 * rows * keys) / 2
+                    }
+                    Op::LayerNorm { .. } | Op::GroupNorm { .. } | Op::BatchNorm { .. } => sizes.take(2).sum(),
+                    _ => 0,
+                }
+            };
+            let expected = graph.nodes().iter().map(of_node).sum::<u64>();
+            assert_eq!(root.flat().iter().map(|(_, part)| part.mult_adds).sum::<u64>(), expected, "{preset}");
+        }
+    }
 }

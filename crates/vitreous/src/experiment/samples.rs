@@ -195,7 +195,7 @@ impl Samples {
     pub fn columns(&self) -> usize {
         let is_wide = self.images.first().is_some_and(|sample| sample.picture.aspect() > 2.0);
         let square = (self.images.len() as f64).sqrt().ceil() as usize;
-        if is_wide { square.clamp(1, 3) } else { square.clamp(1, 10) }
+        if is_wide { square.clamp(1, 3) } else { square.clamp(1, 20) }
     }
 
     /// Draws them; none where there is no image.

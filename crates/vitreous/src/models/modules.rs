@@ -1,7 +1,7 @@
 //! A model as a tree of modules with PyTorch's names, as torchinfo and `print(model)` show one.
 //!
 //! Layers are the operations that PyTorch has as modules, or that a model of ours has instead. What PyTorch computes by a
-//! function, such as a sum, is no module; only sums are kept, for drawings. Shapes have PyTorch's order of axes.
+//! function, such as a sum, has no module; only sums are kept, for drawings. Shapes have PyTorch's order of axes.
 
 use vitreous_engine::Graph;
 use vitreous_engine::graph::{Node, ParameterKind};

@@ -125,7 +125,7 @@ fn drawn(model: &Architecture, style: &'static Style) -> Option<Figure> {
         let x = 20.0 + (WIDTH + BETWEEN) * number as f64;
         let middle = x + WIDTH / 2.0;
         if input.is_empty() {
-            // The column before goes on here.
+            // The column before continues here.
             let [from, y] = ends[number - 1];
             let turn = x - BETWEEN / 2.0;
             let points = [
@@ -207,7 +207,7 @@ fn sequence(canvas: &mut Canvas, parts: &[Part], room: Rect, readers: &mut Vec<P
                 canvas.marker(super::svg::Marker::Ring, [middle, center], 8.5, style.axis);
                 canvas.line([middle - 4.5, center], [middle + 4.5, center], plus);
                 canvas.line([middle, center - 4.5], [middle, center + 4.5], plus);
-                let how = Text::new(style.soft).size(TICK).within(place.width / 2.0 - 20.0);
+                let how = Text::new(style.soft).size(TICK).within(room.width / 2.0 - 20.0);
                 canvas.text([middle + 16.0, center + TICK * 0.36], &part.detail, &how);
             }
             Look::Frame => frame(canvas, part, place, readers),
@@ -306,8 +306,8 @@ mod tests {
         assert!(figure.svg().contains("× 6") && !figure.svg().contains("<Layer>") && !figure.svg().contains("NaN"));
         let width = |figure: &Figure| figure.svg().split('"').nth(3).unwrap().parse::<f64>().unwrap();
         assert_eq!(width(&figure), 440.0);
-        let long = model(vec![part(Look::Weights, Vec::new()); 40], None).unwrap();
-        assert_eq!(width(&long), 440.0 + 2.0 * 456.0 - 456.0);
+        let long = model(vec![part(Look::Weights, Vec::new()); 30], None).unwrap();
+        assert_eq!(width(&long), 896.0);
         let two = model(vec![block.clone(), block], Some((1, "words".to_string()))).unwrap();
         assert_eq!(width(&two), 896.0);
         assert_eq!(model(Vec::new(), None), None);

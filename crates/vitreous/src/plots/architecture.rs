@@ -9,7 +9,7 @@ pub fn architecture(root: &Module, name: &str) -> Architecture {
     let place = |name: &str| root.children.iter().position(|child| child.name == name);
     let second = place("decoder").and_then(|decoder| {
         let start = [place("words"), place("cls_token")].into_iter().flatten().find(|start| *start < decoder)?;
-        let input = if root.children[start].name == "words" { "the digits before" } else { "" };
+        let input = if root.children[start].name == "words" { "the digits so far" } else { "" };
         // Without a start of its own, the second column starts with its token.
         Some((start, if input.is_empty() { "query".to_string() } else { input.to_string() }))
     });
@@ -18,7 +18,7 @@ pub fn architecture(root: &Module, name: &str) -> Architecture {
     Architecture {
         title: format!("{} {name}", root.class),
         below: format!(
-            "{} parameters in {}; at the right of a box the shape of its result",
+            "{} parameters in {}; shapes of results at the right",
             numbers::count(root.all_params()),
             numbers::counted(tensors, "tensor")
         ),
@@ -71,7 +71,7 @@ fn part(module: &Module) -> Part {
             drawn.parts = named("residual").map_or(Vec::new(), |body| parts_of(&body.children));
             let words = named("shortcut").map(|body| parts_of(&body.children)).unwrap_or_default();
             let words: Vec<String> = words.iter().map(|part| format!("{} {}", part.title, part.detail)).collect();
-            let detail = if words.is_empty() { String::new() } else { format!("shortcut: {}", words.join(", ")) };
+            let detail = if words.is_empty() { String::new() } else { format!("shortcut {}", words.join(", ")) };
             let sum = module.children.iter().find(|child| child.kind == Kind::Sum);
             drawn.parts.extend(sum.map(|sum| Part { skips: Some(0), detail, ..part(sum) }));
             drawn.detail = params(module.all_params());
@@ -229,7 +229,7 @@ mod tests {
             [
                 " Conv2d 3 → 6, 5×5, stride 2, padding 2 x1 6 × 4 × 4",
                 " ReLU  x1 6 × 4 × 4",
-                " Sum shortcut: Conv2d 3 → 6, 1×1, stride 2 x1 6 × 4 × 4",
+                " Sum shortcut Conv2d 3 → 6, 1×1, stride 2 x1 6 × 4 × 4",
             ]
         );
         let model = drawn("patch_size = 4\nembed_dim = 12\nnum_heads = 3\ndepth = 2\ndecoder = true\npooling = 'cls'");
