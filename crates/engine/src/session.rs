@@ -65,6 +65,9 @@ pub struct Step<'a> {
     /// more pass over the gradient, unless clipping takes it anyway. A step whose loss is not finite always leaves
     /// everything as it was, statistics included.
     pub only_finite: bool,
+    /// Whether the norm of each parameter's gradient is measured, see [`Session::gradient_norms`](crate::Session). It
+    /// takes a pass over the gradient and changes no result.
+    pub gradient_norms: bool,
 }
 
 impl<'a> Step<'a> {
@@ -72,7 +75,17 @@ impl<'a> Step<'a> {
     pub fn new(images: usize, examples: &'a dyn Examples, learning_rate: f64) -> Self {
         let dropout = Key::new(0);
         let micro_batches = NonZeroUsize::MIN;
-        Step { images, examples, learning_rate, dropout, first: 0, targets: None, micro_batches, only_finite: false }
+        Step {
+            images,
+            examples,
+            learning_rate,
+            dropout,
+            first: 0,
+            targets: None,
+            micro_batches,
+            only_finite: false,
+            gradient_norms: false,
+        }
     }
 
     /// The divisor of the sum of the losses.

@@ -207,6 +207,15 @@ impl Session {
         StepReport { loss, gradient_norm }
     }
 
+    /// The L2 norms of the parameters' gradients, before clipping, in the last step that asked for them
+    /// ([`Step::gradient_norms`]), in the order of [`Graph::parameters`]; 0 for statistics. Empty if none did.
+    ///
+    /// # Panics
+    /// When training was not started.
+    pub fn gradient_norms(&self) -> &[f64] {
+        &self.training.as_ref().expect("training was started").norms
+    }
+
     /// Copies the optimizer state.
     ///
     /// # Panics

@@ -56,6 +56,8 @@ pub(super) struct Training {
     room_pointers: Vec<Shared<f32>>,
     /// Sum of squares of each block of the gradient, then of each late piece.
     squares: Vec<f64>,
+    /// Norm of each parameter's gradient in the last step that asked for it.
+    pub norms: Vec<f64>,
     pub outputs: Vec<Vec<f32>>,
     pub output_pointers: Vec<Shared<f32>>,
 }
@@ -92,6 +94,7 @@ impl Training {
             merges: Vec::with_capacity(64),
             pending: Vec::with_capacity(64),
             squares: vec![0.0; blocks.len() + late.pieces.len()],
+            norms: Vec::new(),
             blocks,
             matrices,
             statistics,
@@ -183,10 +186,12 @@ impl Training {
             self.updates += 1;
             let update = Update::new(self.optimizer, self.updates, step.learning_rate, 1.0);
             self.last_phase(pool, isa, parameters, step, Last::SumsAndUpdate(&update));
+            self.measure(step, parameters.layout());
             self.update_matrices(pool, isa, parameters, &update);
             return self.squares.iter().sum::<f64>().sqrt();
         }
         let norm = self.finish_sums(pool, isa, parameters, step);
+        self.measure(step, parameters.layout());
         if norm.is_finite() || !step.only_finite {
             // PyTorch's clip_grad_norm_ adds the same small number.
             let factor = clip.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
@@ -196,6 +201,28 @@ impl Training {
             self.update_matrices(pool, isa, parameters, &update);
         }
         norm
+    }
+
+    /// Measures the norm of each parameter's gradient, if the step asks for it: before matrices are updated, which overwrites
+    /// theirs. Late gradients may be gone already; their squares were summed piece by piece.
+    fn measure(&mut self, step: &Step, layout: &Layout) {
+        if !step.gradient_norms {
+            return;
+        }
+        let total = self.total();
+        let square = |value: &f32| f64::from(*value) * f64::from(*value);
+        let own = |index| total[layout.padded(index)].iter().map(square).sum();
+        let is_late = |index: usize| {
+            let range = layout.padded(index);
+            self.late.pieces.iter().any(|piece| range.contains(&piece.block.range.start))
+        };
+        let mut squares: Vec<f64> =
+            (0..layout.count()).map(|index| if is_late(index) { 0.0 } else { own(index) }).collect();
+        for (piece, sum) in self.late.pieces.iter().zip(&self.squares[self.blocks.len()..]) {
+            let param = gradient_of(&self.compiled.program.calls[piece.call]).map(|(param, ..)| param);
+            squares[param.expect("a late call has a parameter")] += sum;
+        }
+        self.norms = squares.into_iter().map(f64::sqrt).collect();
     }
 
     /// Pointers to the moments, null for those that the rule does not have, and to the average.

@@ -314,3 +314,54 @@ fn muon_gives_the_golden_weights() {
     // Newton-Schulz multiplies rounding errors in small singular values by up to 3.4445^5 = 485.
     check_golden(Muon::default(), include_str!("../golden/muon.txt"), 2e-5);
 }
+
+#[test]
+fn the_norm_of_each_gradient_is_that_of_the_step_and_measuring_it_changes_no_bit() {
+    let wide = WideRule { min_values: 300, min_values_per_activation: 0, min_fraction: 0.0 };
+    let optimizers: [Optimizer; 3] = [
+        Adam::default().into(),
+        Optimizer { clip: Some(0.1), average: Some(Average { decay: 0.9 }), ..Lion::default().into() },
+        Muon::default().into(),
+    ];
+    let ways = [(1, WideRule::default()), (3, wide)];
+    for (optimizer, (threads, rule)) in optimizers.into_iter().flat_map(|one| ways.map(|way| (one, way))) {
+        let (graph, loss) = network().expect("the shapes fit");
+        let session = || {
+            let parameters = Parameters::initialize(&graph, Key::new(3));
+            let mut session = Session::new(graph.clone(), parameters, threads).expect("a model");
+            session.set_wide_rule(rule);
+            session.start_training(loss, &[], optimizer);
+            session
+        };
+        let (mut measured, mut plain) = (session(), session());
+        for _ in 0..STEPS {
+            let step = Step::new(IMAGES, &fill, 0.01);
+            let mut apart = session();
+            apart.restore(plain.parameters(), &plain.optimizer_state());
+            let (gradient, _) = apart.gradients(&step);
+            let report = measured.train_step(&Step { gradient_norms: true, ..step });
+            assert_eq!(report, plain.train_step(&Step::new(IMAGES, &fill, 0.01)), "{optimizer:?}, {rule:?}");
+            let norms = measured.gradient_norms();
+            for (param, &norm) in graph.parameters().iter().zip(norms) {
+                let values = gradient.get(graph.find_parameter(&param.name).expect("its own"));
+                let expected = values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+                let same = (norm - expected).abs() <= 1e-6 * expected;
+                assert!(same, "{optimizer:?}, {rule:?}, {}: {norm}, not {expected}", param.name);
+            }
+            let all = norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
+            assert!((all / report.gradient_norm - 1.0).abs() < 1e-6, "{all}, not {}", report.gradient_norm);
+        }
+        assert!(plain.gradient_norms().is_empty());
+        let [a, b] = [&measured, &plain].map(|session| {
+            let moments = session.optimizer_state().moments;
+            [session.parameters()].into_iter().chain(&moments).map(|set| flat_kept(&graph, set)).collect::<Vec<_>>()
+        });
+        assert!(a == b, "{optimizer:?}, {rule:?}");
+    }
+}
+
+/// As [`flat`], of parameters of which some may have no values.
+fn flat_kept(graph: &Graph, parameters: &Parameters) -> Vec<u32> {
+    let ids = graph.parameters().iter().map(|param| graph.find_parameter(&param.name).expect("its own"));
+    ids.flat_map(|id| parameters.get(id).iter().map(|x| x.to_bits()).collect::<Vec<_>>()).collect()
+}
