@@ -67,6 +67,7 @@ pub mod record;
 
 pub mod checkpoint;
 pub mod fetch;
+pub mod tensorboard;
 
 pub mod evaluate;
 

@@ -22,7 +22,7 @@ const fn flag(key: &'static str) -> Flag {
     Flag { key, short: None, alias: None }
 }
 
-const FLAGS: [Flag; 30] = [
+const FLAGS: [Flag; 31] = [
     flag("train.epochs"),
     flag("train.max_steps"),
     Flag { short: Some('b'), ..flag("train.batch_size") },
@@ -45,6 +45,7 @@ const FLAGS: [Flag; 30] = [
     flag("train.seed"),
     Flag { short: Some('j'), ..flag("train.threads") },
     flag("train.log_interval"),
+    flag("train.tensorboard"),
     flag("data.val_fraction"),
     flag("data.limit_train"),
     Flag { alias: Some("img-size"), ..flag("data.image_size") },

@@ -14,8 +14,8 @@ pub type FlatConfig = BTreeMap<String, Value>;
 /// The key of the seed, by which alone runs of one row differ.
 pub const SEED: &str = "train.seed";
 
-/// Keys without effect on a run's results: the folder of its images, its log interval, its threads.
-const OUTSIDE: [&str; 3] = ["data.dir", "train.threads", "train.log_interval"];
+/// Keys without effect on a run's results: the folder of its images, its log interval, its threads, its event file.
+pub const OUTSIDE: [&str; 4] = ["data.dir", "train.threads", "train.log_interval", "train.tensorboard"];
 
 /// Keys of the model that follow from its data.
 const OF_THE_DATA: [&str; 3] = ["model.image_size", "model.channels", "model.num_classes"];

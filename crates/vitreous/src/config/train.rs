@@ -72,6 +72,8 @@ config_table! {
         threads: usize = 0, range Range::Whole(0, THREADS_MAX as u64);
         /// Steps between two lines of `metrics.jsonl`. Each line has the means over these steps.
         log_interval: u64 = 100, range Range::Whole(1, WHOLE_MAX);
+        /// Write an event file for TensorBoard into the run folder. It changes nothing that the run computes.
+        tensorboard: Option<bool> = None, example true;
     }
 }
 

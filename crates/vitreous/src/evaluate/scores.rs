@@ -112,14 +112,17 @@ impl From<&EvaluationRecord> for Accuracy {
 }
 
 impl Totals {
-    /// Adds an image with this correct answer.
+    /// Adds an image with this correct answer, and returns the class that the model predicts, if it is a classifier.
     ///
     /// # Shapes
     /// - `logits`: `[num_classes]`, or of a strip `[positions, words]`, after the correct words
-    pub fn add(&mut self, logits: &[f32], answer: &Answer) {
+    pub fn add(&mut self, logits: &[f32], answer: &Answer) -> Option<usize> {
         match answer {
-            Answer::Class(label) => _ = self.add_class(logits, *label),
-            Answer::Digits(digits) => self.add_words(logits, digits),
+            Answer::Class(label) => Some(self.add_class(logits, *label).class),
+            Answer::Digits(digits) => {
+                self.add_words(logits, digits);
+                None
+            }
         }
     }
 

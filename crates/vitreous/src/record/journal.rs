@@ -191,7 +191,7 @@ impl Journal {
         let mut first = Ok(());
         // All are tried: if one file cannot be written, the others may still be.
         for lines in all {
-            let done = work(lines).map_err(|error| RecordError::write(&lines.path, &error));
+            let done = work(lines).map_err(|error| lines.error(&error));
             first = first.and(done);
         }
         first
@@ -204,31 +204,50 @@ fn starts_with(folder: &Folder, name: &str, text: &str) -> bool {
     folder.open_file(name).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == text.as_bytes()
 }
 
-/// A file to which lines are added.
-struct Lines {
+/// A file to which lines, or other pieces, are added.
+pub(crate) struct Lines {
     path: PathBuf,
     file: File,
     /// Bytes that it has.
     len: u64,
     /// Bytes that it will have.
     end: u64,
-    waiting: String,
+    waiting: Vec<u8>,
 }
 
 impl Lines {
-    fn open(folder: &Folder, name: &str, len: u64) -> Result<Lines, RecordError> {
+    /// Opens a file, to add to it after `len` bytes.
+    ///
+    /// # Errors
+    /// When it is shorter, or cannot be opened.
+    pub fn open(folder: &Folder, name: &str, len: u64) -> Result<Lines, RecordError> {
         let path = folder.path().join(name);
         let file = folder.open_or_create(name).map_err(|error| RecordError::write(&path, &error))?;
         let found = file.metadata().map_err(|error| RecordError::read(&path, &error))?.len();
         if found < len {
             return Err(RecordError::Short { path, found, expected: len });
         }
-        Ok(Lines { path, file, len, end: len, waiting: String::new() })
+        Ok(Lines { path, file, len, end: len, waiting: Vec::new() })
     }
 
     fn add(&mut self, line: &str) {
-        self.waiting.push_str(line);
-        self.end += line.len() as u64;
+        self.add_bytes(line.as_bytes());
+    }
+
+    /// Adds a piece, which waits until [`Lines::write`].
+    pub fn add_bytes(&mut self, bytes: &[u8]) {
+        self.waiting.extend_from_slice(bytes);
+        self.end += bytes.len() as u64;
+    }
+
+    /// Bytes that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Returns an error about the file.
+    pub fn error(&self, error: &io::Error) -> RecordError {
+        RecordError::write(&self.path, error)
     }
 
     fn add_json(&mut self, line: &impl Serialize) {
@@ -237,20 +256,28 @@ impl Lines {
         self.add(&text);
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// When it cannot be written; it waits for the next time.
+    pub fn write(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
         // An attempt that was given up half-way is written over.
         self.file.seek(SeekFrom::Start(self.len))?;
         faults::check(&self.path)?;
-        self.file.write_all(self.waiting.as_bytes())?;
+        self.file.write_all(&self.waiting)?;
         self.len = self.end;
         self.waiting.clear();
         Ok(())
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    /// Brings it to the disk.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn sync(&mut self) -> io::Result<()> {
         faults::check(&self.path)?;
         self.file.sync_data()
     }

@@ -2,7 +2,8 @@
 //!
 //! `runs/<name>/{config.toml, manifest.json, metrics.jsonl, timing.jsonl, results.csv, ledger.csv, plots/, state/,
 //! weights/{best,last}.safetensors}`.
-//! Clocks are read into `timing.jsonl` and the manifest only: everything else is equal bit for bit between equal runs.
+//! Clocks are read into `timing.jsonl`, the manifest and TensorBoard's event file only: everything else is equal bit for
+//! bit between equal runs.
 
 mod claim;
 mod error;
@@ -26,6 +27,7 @@ pub use faults::Faults;
 pub use files::{Output, replace_file, sha256_of, sha256_of_bytes, write_atomically};
 pub(crate) use files::{sha256_of_file, sync_folder};
 pub use folder::Folder;
+pub(crate) use journal::Lines;
 pub use journal::{EpochRow, Journal, JournalLengths, MetricsLine, Validation, WeightsHashes};
 pub use leftovers::was_begun;
 pub use listing::{ListedRun, find_runs, remove_checkpoints};
@@ -34,4 +36,4 @@ pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Man
 pub use place::{Place, base_name, is_name};
 pub(crate) use run::STATE;
 pub use run::{NamedRun, PLOTS, Run, Weights, find_run, is_run};
-pub use time::now_utc;
+pub use time::{now_utc, seconds_of};
