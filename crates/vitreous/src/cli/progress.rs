@@ -155,6 +155,10 @@ impl TrainProgress {
             }
             Event::WritesRecovered => self.say("all waiting writes are done"),
             Event::NoPlots(error) => self.say(&format!("warning: {error}; the training continues without plots")),
+            Event::CannotWriteEvents(error) => self.say(&format!(
+                "warning: {error}; TensorBoard may not show the whole run, but the training continues \
+                 (`vitreous export tensorboard RUN` adds what is missing, when it has ended)"
+            )),
         }
     }
 

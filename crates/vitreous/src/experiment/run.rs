@@ -246,7 +246,7 @@ impl EarlierRun {
             allowed.push(change);
         }
         // These do not change a run, but they are noted.
-        for key in ["data.dir", "train.log_interval"] {
+        for key in ["data.dir", "train.log_interval", "train.tensorboard"] {
             if before.get(key) != now.get(key) {
                 allowed.push(became(key, before.get(key), now.get(key)));
             }

@@ -15,6 +15,7 @@ use crate::checkpoint::TensorFile;
 use crate::config::train::{Keep, OnNonfinite};
 use crate::evaluate::{BATCH, Totals, for_each_logits};
 use crate::record::{EpochRow, MetricsLine, Status, Validation, Weights, WeightsHashes};
+use crate::tensorboard::Line;
 
 /// The time of some steps; a line of `timing.jsonl`.
 #[derive(Serialize)]
@@ -160,6 +161,9 @@ impl Training {
         let save_s = clock.elapsed().as_secs_f64();
         context.writer.timing(&EpochTiming { epoch, step, train_s, validation_s, save_s });
         context.writer.epoch(&row, hashes);
+        if let Some(board) = &mut self.board {
+            board.hand_in_epoch(&row, &parameters, &context.writer);
+        }
         let is_cut = !is_whole && !best && self.job.config.train.keep == Keep::Best;
         let times = EpochTimes { train_s, validation_s, save_s };
         (context.listen)(Event::Epoch { row: &row, best, is_cut, times });
@@ -188,7 +192,11 @@ impl Training {
         let (augment, buffers) = (&self.augment, &self.buffers);
         let set = &**set;
         let examples = StepExamples { set, augment, buffers, epoch, order, first, key };
-        let what = examples.step(&config.train, images, lr);
+        let mut what = examples.step(&config.train, images, lr);
+        let number = self.position.results.steps + 1;
+        // The last step of a run ends a line too.
+        let ends_line = number.is_multiple_of(config.train.log_interval) || number == self.job.steps();
+        what.gradient_norms = self.board.is_some() && ends_line;
         let targets = what.targets.map_or(images, |targets| targets as usize);
         let StepReport { loss, gradient_norm } = self.session.train_step(&what);
         self.position.results.steps += 1;
@@ -227,6 +235,9 @@ impl Training {
             let images_per_s = position.since_line.images / context.line.elapsed().as_secs_f64();
             context.writer.timing(&StepTiming { step, epoch, seconds, images_per_s });
         }
+        if let Some(board) = self.board.as_mut().filter(|_| what.gradient_norms) {
+            board.measure(step, &self.session);
+        }
         if logged {
             let [loss, _] = position.since_line.values();
             self.hand_in_line(context);
@@ -246,11 +257,13 @@ impl Training {
 
     /// Validates, if there is a validation split.
     fn validate(&mut self, context: &mut Context) -> Option<Validation> {
-        let Training { job, session, augment, .. } = self;
+        let Training { job, session, augment, board, .. } = self;
         let set = job.validation.as_deref()?;
         let mut totals = Totals::default();
         let mut look = |i: usize, logits: &[f32]| {
-            totals.add(logits, &set.answer(i));
+            let answer = set.answer(i);
+            let class = totals.add(logits, &answer);
+            board.iter_mut().for_each(|board| board.count(&answer, class));
             if (i + 1).is_multiple_of(BATCH) {
                 (context.listen)(Event::Validated { done: i + 1, total: set.len() });
             }
@@ -314,6 +327,9 @@ impl Training {
         let ([loss, accuracy], LastStep { step, epoch, lr, gradient_norm }) = (mean.values(), position.last);
         let (spikes, skipped) = (std::mem::take(&mut position.spikes), std::mem::take(&mut position.skipped));
         context.writer.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr, spikes, skipped });
+        if let Some(board) = &mut self.board {
+            board.hand_in_line(Line { step, epoch, loss, accuracy, lr, gradient_norm }, &context.writer);
+        }
     }
 
     /// Hands in the weights of the lowest training loss, when they were not yet. A run that ends before its first line

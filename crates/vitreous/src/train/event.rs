@@ -43,6 +43,8 @@ pub enum Event<'a> {
     WritesRecovered,
     /// The plots of the run cannot be written; the training does without them.
     NoPlots(&'a RecordError),
+    /// The event file for TensorBoard cannot be written; the training does not depend on it.
+    CannotWriteEvents(&'a RecordError),
 }
 
 /// Wall-clock times of an epoch, in seconds.

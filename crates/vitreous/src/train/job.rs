@@ -218,8 +218,8 @@ impl Job {
         // The folder of the images and the number of threads do not belong to the model: `photos` equals `a/photos/`.
         let name = Path::new(&data.name).file_name().map(|name| name.to_string_lossy().into_owned());
         let data = DataSpec { dir: None, name: name.unwrap_or(data.name), ..data };
-        // Neither does the step at which it stopped: a resumed run equals one that never stopped.
-        let train = TrainSpec { threads: 0, max_steps: None, ..(*train).clone() };
+        // Neither do the step at which it stopped (a resumed run equals one that never stopped) and its event file.
+        let train = TrainSpec { threads: 0, max_steps: None, tensorboard: None, ..(*train).clone() };
         let config = Config { data, augment, model: model.spec(), train };
         Metadata {
             class_names: self.data.class_names.clone(),

@@ -4,6 +4,7 @@
 //! A run is a function of config, seed and data. What happens outside (a signal, a limit of steps) decides only where
 //! it ends.
 
+mod board;
 mod epoch;
 mod error;
 mod event;
@@ -21,6 +22,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use board::{confusion, graph_nodes, weights};
 pub use error::{TrainError, Work};
 pub use event::{EpochTimes, Event, StepEvent};
 pub use examples::{Augmented, BufferPool, StepExamples, changes_of_epoch, order_of_epoch};

@@ -77,6 +77,7 @@ impl Training {
         self.lowest = None;
         let NonfiniteStep { step, epoch, .. } = bad_step;
         context.writer.metrics(&RollbackLine { step, epoch, rollback: rollbacks, lr_factor });
+        context.writer.events_go_back(self.position.results.steps);
         (context.listen)(Event::RolledBack { step: &bad_step, rollbacks, lr_factor });
         Ok(())
     }

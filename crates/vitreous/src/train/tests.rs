@@ -13,6 +13,7 @@ use crate::config::model::ImageFacts;
 use crate::data::{Wanted, inspect, load};
 use crate::models;
 use crate::record::{Faults, Place, RecordError, Run, Status, Weights};
+use crate::tensorboard;
 
 /// What equal runs have in common.
 const FILES: [&str; 5] =
@@ -28,9 +29,15 @@ fn job_of_steps(keep: &str, steps: u64) -> Job {
     let settings =
         ["data.limit_train=43", "data.val_fraction=0.002", "model.embed_dim=8", "model.depth=1", "train.batch_size=13"];
     let keep = format!("train.keep={keep}");
-    for setting in
-        settings.iter().chain(&["train.epochs=2", "train.warmup_epochs=1", "train.log_interval=3", keep.as_str()])
-    {
+    // With an event file for TensorBoard, and without.
+    let events = if keep.ends_with("best") { "train.tensorboard=true" } else { "train.tensorboard=" };
+    for setting in settings.iter().chain(&[
+        "train.epochs=2",
+        "train.warmup_epochs=1",
+        "train.log_interval=3",
+        keep.as_str(),
+        events,
+    ]) {
         layers.set(setting, Source::Default).unwrap();
     }
     layers
@@ -70,6 +77,17 @@ fn files(run: &Run) -> Vec<Option<Vec<u8>>> {
     FILES.iter().map(|file| fs::read(run.folder().join(file)).ok()).collect()
 }
 
+/// What the event file has, if there is one: series and steps.
+fn points(run: &Run) -> Vec<(String, i64)> {
+    let mut points = Vec::new();
+    tensorboard::read(run.files(), |_, event| {
+        points.extend(tensorboard::tags(&event).map(|tag| (tag.to_string(), event.step)));
+        Ok(())
+    })
+    .unwrap();
+    points
+}
+
 /// Lets each write of a run fail once, in a run of its own.
 fn check_each_write(keep: &str) {
     let out = tempfile::tempdir().unwrap();
@@ -84,6 +102,7 @@ fn check_each_write(keep: &str) {
         let (outcome, warnings) = train(&mut run, job);
         assert_eq!(outcome.map(|outcome| outcome.status), Ok(Status::Finished), "write {number} fails");
         assert!(files(&run) == files(&whole), "write {number} fails");
+        assert_eq!(points(&run), points(&whole), "write {number} fails");
         let Found { state, refused } = find_state(run.files());
         assert_eq!((state.map(|state| state.step()), refused), (Some(8), Vec::new()), "write {number} fails");
         assert_eq!(run.manifest().status, Status::Finished);
@@ -126,6 +145,10 @@ fn a_disk_that_stays_full_ends_in_an_error_and_the_last_state_goes_on() {
         // There is room again.
         assert_eq!(train(&mut run, job("best")).0.map(|outcome| outcome.status), Ok(Status::Finished));
         assert!(files(&run) == files(&whole), "from write {number} on");
+        let [mut found, mut expected] = [points(&run), points(&whole)];
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "from write {number} on");
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use vitreous_engine::{Graph, Isa, OptimizerState, Parameters, Session};
 
+use super::board::Board;
 use super::examples::BufferPool;
 use super::nonfinite::first_tensor;
 use super::position::{Bounds, Position};
@@ -28,6 +29,8 @@ pub struct Training {
     pub(super) lowest: Option<KeptWeights>,
     /// The start of the current epoch, for roll-backs.
     pub(super) start: Option<EpochStart>,
+    /// What TensorBoard shows of the run, if it is to.
+    pub(super) board: Option<Board>,
     graph: Arc<Graph>,
     /// Lengths of the growing files in the checkpoint that this resumes from.
     journal: Option<JournalLengths>,
@@ -189,7 +192,17 @@ impl Context<'_> {
             Some(WriteStatus::Recovered) => (self.listen)(Event::WritesRecovered),
             None => {}
         }
+        self.report_events();
         Ok(())
+    }
+}
+
+impl Context<'_> {
+    /// Reports to the listener that the event file cannot be written, once.
+    fn report_events(&mut self) {
+        if let Some(error) = self.writer.take_events_error() {
+            (self.listen)(Event::CannotWriteEvents(&error));
+        }
     }
 }
 
@@ -205,7 +218,7 @@ impl Training {
     /// When that thread cannot be started.
     pub fn new(job: Job) -> Result<Self, TrainError> {
         let writer_thread = Some(WriterThread::start()?);
-        let (session, augment) = (job.session(), job.augment());
+        let (session, augment, board) = (job.session(), job.augment(), Board::of(&job));
         Ok(Training {
             metadata: job.metadata(),
             graph: Arc::new(job.model.graph.clone()),
@@ -216,6 +229,7 @@ impl Training {
             position: Position::start(),
             lowest: None,
             start: None,
+            board,
             journal: None,
             writer_thread,
         })
@@ -296,8 +310,9 @@ impl Training {
     ) -> Result<Status, TrainError> {
         let now = Instant::now();
         let thread = self.writer_thread.take().map_or_else(WriterThread::start, Ok)?;
+        let head = self.board.as_ref().map(|_| Board::head(&self.job));
         let mut context = Context {
-            writer: CheckpointWriter::start(thread, run, self.journal.as_ref())?,
+            writer: CheckpointWriter::start(thread, run, self.journal.as_ref(), head)?,
             started,
             clock: (now, self.position.results.seconds),
             line: now,
@@ -313,10 +328,15 @@ impl Training {
         // The steps after the last line, which `hand_in_lowest` has seen. They come after the last checkpoint, so a resumed
         // run cuts them off.
         self.hand_in_line(&context);
+        if self.board.is_some() {
+            let ended = ended.as_ref().map_err(|_| ()).copied();
+            Board::hand_in_end(ended, self.position.results.steps, &context.writer);
+        }
         self.position.results.seconds = context.seconds();
         let reported = context.report_write_status();
         // After an error too: what was handed in before it is right.
         let kept = context.writer.finish();
+        context.report_events();
         let status = ended?;
         reported?;
         kept?;

@@ -15,11 +15,15 @@ use vitreous_engine::{Graph, Parameters};
 
 use super::TrainError;
 use crate::checkpoint::{BestWeights, State, TensorFile};
-use crate::record::{EpochRow, Journal, JournalLengths, RecordError, Run, Weights, WeightsHashes};
+use crate::record::{EpochRow, Folder, Journal, JournalLengths, RecordError, Run, Weights, WeightsHashes, seconds_of};
 use crate::system_errors;
+use crate::tensorboard::{Event, EventFile, History, Stamp};
 
 /// Time until a failed write is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// Events that may wait for a disk that does not take the start of their file.
+const EARLY_MAX: usize = 10_000;
 
 /// Pauses before the last attempts, at the end of a run.
 const LAST_ATTEMPTS: [Duration; 4] =
@@ -44,6 +48,8 @@ struct Queue {
     has_state: bool,
     is_over: bool,
     status: Option<WriteStatus>,
+    /// Why the event file cannot be written, the first time.
+    events_error: Option<RecordError>,
 }
 
 /// Whether writing works, when that has changed.
@@ -60,6 +66,10 @@ enum Item {
     Timing(Box<RawValue>),
     Weights(Weights, TensorFile),
     State(StateParts),
+    /// Makes events for TensorBoard.
+    Events(Box<dyn FnOnce() -> Vec<Event> + Send>),
+    /// Events of later steps are void.
+    EventsGoBack(u64),
 }
 
 /// The content of a checkpoint, without the lengths of growing files.
@@ -96,7 +106,8 @@ impl WriterThread {
 }
 
 impl CheckpointWriter {
-    /// Starts to write into a run folder: after the given lengths, or from the start.
+    /// Starts to write into a run folder: after the given lengths, or from the start. With the events that an event file
+    /// starts with, one is written for TensorBoard.
     ///
     /// # Errors
     /// When the growing files cannot be opened.
@@ -104,6 +115,7 @@ impl CheckpointWriter {
         thread: WriterThread,
         run: &Run,
         lengths: Option<&JournalLengths>,
+        events: Option<Vec<Event>>,
     ) -> Result<CheckpointWriter, RecordError> {
         let journal = match lengths {
             Some(lengths) => Journal::goes_on(run.files(), lengths)?,
@@ -111,7 +123,8 @@ impl CheckpointWriter {
         };
         let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
         let on_disk = BestWeights::of(run.files())?;
-        let writer = FileWriter { run: run.clone(), journal, on_disk, best: None, last: None, state: None };
+        let events = events.map(|head| Events::new(run, head, lengths.is_some()));
+        let writer = FileWriter { run: run.clone(), journal, on_disk, best: None, last: None, state: None, events };
         thread.begin.send((writer, shared.clone())).expect("the thread waits for it");
         Ok(CheckpointWriter { shared, writer: Some(thread.handle) })
     }
@@ -129,6 +142,21 @@ impl CheckpointWriter {
     /// Queues a line for `timing.jsonl`.
     pub fn timing(&self, line: &impl Serialize) {
         self.put(Item::Timing(to_raw_value(line).expect("a line is plain numbers and texts")));
+    }
+
+    /// Queues events for TensorBoard, which the writer makes.
+    pub fn events(&self, make: impl FnOnce() -> Vec<Event> + Send + 'static) {
+        self.put(Item::Events(Box::new(make)));
+    }
+
+    /// Queues that the events of steps after this one are void.
+    pub fn events_go_back(&self, step: u64) {
+        self.put(Item::EventsGoBack(step));
+    }
+
+    /// Returns why the event file cannot be written, once.
+    pub fn take_events_error(&self) -> Option<RecordError> {
+        self.shared.queue().events_error.take()
     }
 
     /// Queues weights.
@@ -164,7 +192,7 @@ impl CheckpointWriter {
     ///
     /// # Errors
     /// When something could not be written, after several attempts.
-    pub fn finish(mut self) -> Result<(), RecordError> {
+    pub fn finish(&mut self) -> Result<(), RecordError> {
         self.end()
     }
 
@@ -204,6 +232,73 @@ struct FileWriter {
     best: Option<TensorFile>,
     last: Option<TensorFile>,
     state: Option<WaitingState>,
+    events: Option<Events>,
+}
+
+/// The event file for TensorBoard. Nothing depends on it: an error is a warning.
+struct Events {
+    /// Absent until its start could be written, and after an error that leaves no file to add to.
+    file: Option<EventFile>,
+    /// How the file starts, until it has: with these events, and after these records of a run that is resumed.
+    start: Option<(Vec<Event>, Option<History>)>,
+    /// Events that wait for the start.
+    early: Vec<Event>,
+    /// The first error, until it is reported.
+    error: Option<RecordError>,
+    has_failed: bool,
+}
+
+impl Events {
+    fn new(run: &Run, head: Vec<Event>, is_resumed: bool) -> Events {
+        let started = || seconds_of(&run.manifest().started).map_or(0.0, |seconds| seconds as f64);
+        let history = is_resumed.then(|| History::read(run.files(), started()));
+        Events { file: None, start: Some((head, history)), early: Vec::new(), error: None, has_failed: false }
+    }
+
+    fn fail(&mut self, error: RecordError) {
+        if !std::mem::replace(&mut self.has_failed, true) {
+            self.error = Some(error);
+        }
+    }
+
+    fn add(&mut self, events: Vec<Event>) {
+        match &mut self.file {
+            Some(file) => events.iter().for_each(|event| file.add(event)),
+            None if self.start.is_some() && self.early.len() < EARLY_MAX => self.early.extend(events),
+            None => {}
+        }
+    }
+
+    /// Makes the events of steps after this one void.
+    fn go_back(&mut self, step: u64) {
+        self.early.retain(|event| event.step <= step as i64);
+        if let Some(Err(error)) = self.file.as_mut().map(|file| file.go_back(Stamp::now(step).time, step)) {
+            self.file = None;
+            self.fail(error);
+        }
+    }
+
+    /// Writes what waits; with `lasts` it is on the disk before the checkpoint that comes after it.
+    fn write(&mut self, folder: &Folder, lasts: bool) {
+        if let Some((head, history)) = &self.start {
+            let Stamp { time, .. } = Stamp::now(0);
+            let file = match history {
+                Some(history) => EventFile::resume(folder, time, head, history),
+                None => EventFile::start(folder, time, head),
+            };
+            match file {
+                Ok(mut file) => {
+                    std::mem::take(&mut self.early).iter().for_each(|event| file.add(event));
+                    (self.file, self.start) = (Some(file), None);
+                }
+                Err(error) => self.fail(error),
+            }
+        }
+        let written = self.file.as_mut().map(|file| if lasts { file.sync() } else { file.write() });
+        if let Some(Err(error)) = written {
+            self.fail(error);
+        }
+    }
 }
 
 /// A checkpoint that waits to be written.
@@ -232,11 +327,16 @@ impl FileWriter {
             drop(queue);
             items.into_iter().for_each(|item| self.take(item));
             if is_over {
-                return self.finish();
+                let finished = self.finish();
+                shared.queue().events_error = self.events.and_then(|events| events.error);
+                return finished;
             }
             let is_time = again.is_none_or(|time| Instant::now() >= time);
             let written = is_time.then(|| self.write(false));
             let mut queue = shared.queue();
+            if let Some(error) = self.events.as_mut().and_then(|events| events.error.take()) {
+                queue.events_error = Some(error);
+            }
             // A checkpoint may have been queued meanwhile.
             queue.has_state = queue.items.iter().any(|item| matches!(item, Item::State(_)));
             match written {
@@ -259,6 +359,12 @@ impl FileWriter {
             Item::Epoch(row, hashes) => self.journal.epoch(&row, &hashes),
             Item::Metrics(line) => self.journal.metrics(&line),
             Item::Timing(line) => self.journal.timing(&line),
+            Item::Events(make) => {
+                if let Some(events) = &mut self.events {
+                    events.add(make());
+                }
+            }
+            Item::EventsGoBack(step) => self.events.iter_mut().for_each(|events| events.go_back(step)),
             Item::Weights(Weights::Best, file) => self.best = Some(file),
             Item::Weights(Weights::Last, file) => self.last = Some(file),
             Item::State(parts) => {
@@ -283,6 +389,9 @@ impl FileWriter {
             file.save_in(self.run.files(), &Run::weights_file(Weights::Last))?;
             self.last = None;
         }
+        if let Some(events) = &mut self.events {
+            events.write(self.run.files(), matters);
+        }
         lines?;
         if matters {
             self.journal.sync()?;
@@ -298,7 +407,12 @@ impl FileWriter {
     }
 
     fn finish(&mut self) -> Result<(), RecordError> {
-        persist(|| self.write(true))
+        let written = persist(|| self.write(true));
+        // Once more what could not be written, if anything.
+        if let Some(events) = &mut self.events {
+            events.write(self.run.files(), false);
+        }
+        written
     }
 }
 
