@@ -40,6 +40,7 @@ mod data_show;
 mod dry_run;
 mod error;
 mod evaluate;
+mod export;
 mod fetch;
 mod flags;
 mod half_blocks;
@@ -89,7 +90,7 @@ Exit status:
   130  interrupted (Ctrl-C, SIGTERM, SIGUSR1) after saving a checkpoint";
 
 /// Names that other programs use for these commands.
-const OTHER_NAMES: [(&str, &str); 27] = [
+const OTHER_NAMES: [(&str, &str); 28] = [
     ("benchmark", "bench"),
     ("classify", "predict"),
     ("clean", "runs clean"),
@@ -112,6 +113,7 @@ const OTHER_NAMES: [(&str, &str); 27] = [
     ("search", "sweep"),
     ("show", "summary"),
     ("start", "train"),
+    ("tensorboard", "export tensorboard"),
     ("test", "evaluate"),
     ("tune", "sweep"),
     ("val", "evaluate"),
@@ -139,6 +141,7 @@ enum Verb {
     Plot(plot::Args),
     Sweep(Box<sweep::Args>),
     Runs(runs::Args),
+    Export(export::Args),
     Presets(presets::Args),
     Models(models::Args),
     Sweeps(sweeps::Args),
@@ -252,6 +255,7 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Compare(args) => compare::run(args)?,
         Verb::Plot(args) => plot::run(args)?,
         Verb::Runs(args) => runs::run(args)?,
+        Verb::Export(args) => export::run(args)?,
         Verb::Presets(args) => presets::run(args)?,
         Verb::Models(args) => models::run(args)?,
         Verb::Sweeps(args) => sweeps::run(args)?,

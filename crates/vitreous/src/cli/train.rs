@@ -13,6 +13,7 @@ use signal_hook::flag;
 use vitreous_engine::Average;
 
 use super::advice::Context;
+use super::export::viewer;
 use super::flags::Flags;
 use super::plots::PlotArgs;
 use super::presets::preset_of;
@@ -142,6 +143,10 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
         return dry_run::run(&job, &preflight, &notes, args.json).map(|()| ExitCode::SUCCESS);
     }
     preflight.problems().iter().for_each(|problem| say!("note: {}", context.problem(problem)));
+    if job.config().train.tensorboard == Some(true) {
+        let runs = earlier.as_ref().map_or(Some(args.out.as_path()), |earlier| earlier.run().folder().parent());
+        say!("watch it: {}", viewer(runs.unwrap_or(Path::new("."))));
+    }
 
     let mut progress = TrainProgress::start(
         &job,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vitreous_engine::{Examples, Inference, Memory, Session, inference_memory};
+use vitreous_engine::{Examples, Graph, Inference, Memory, Parameters, Session, inference_memory};
 
 use super::reading::{Reader, Reading, ReadingTally};
 use super::{Answers, ClassMap, EvaluateError, Prediction, Reached, Tally, Verdict};
@@ -63,6 +63,16 @@ impl Classifier {
     /// The config the model was trained with.
     pub fn config(&self) -> &ResolvedConfig {
         &self.config
+    }
+
+    /// The model's graph.
+    pub fn graph(&self) -> &Graph {
+        self.session.graph()
+    }
+
+    /// The model's parameters.
+    pub fn parameters(&self) -> &Parameters {
+        self.session.parameters()
     }
 
     /// The header of the weights file.
@@ -303,7 +313,6 @@ mod tests {
     use crate::data::Normalization;
     use crate::random::{Purpose, stream};
     use std::sync::Arc;
-    use vitreous_engine::Parameters;
 
     fn spec() -> VitSpec {
         let sizes = VitSpec { patch_size: 5, embed_dim: 14, depth: 1, num_heads: 2, ..VitSpec::default() };

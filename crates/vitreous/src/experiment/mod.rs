@@ -7,6 +7,7 @@
 mod choice;
 mod error;
 mod evaluation;
+mod export;
 mod facade;
 mod plotting;
 mod prepare;
@@ -16,6 +17,7 @@ mod samples;
 pub use choice::{first_layer, run_base, without_mnist};
 pub use error::ExperimentError;
 pub use evaluation::{EvaluateOptions, Evaluated, evaluate, load_weights, machine};
+pub use export::{Exported, export_tensorboard};
 pub(crate) use facade::unicode;
 pub use facade::{Experiment, Trained};
 pub use plotting::{plot, plot_comparison};

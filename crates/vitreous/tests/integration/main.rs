@@ -39,6 +39,7 @@ mod runs;
 mod splits;
 mod sweep;
 mod sweep_ranking;
+mod tensorboard;
 #[cfg(unix)]
 mod terminal;
 mod tidy;
