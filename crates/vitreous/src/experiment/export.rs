@@ -168,7 +168,7 @@ fn evaluations(run: &Run, history: &History, kept: &Kept) -> Vec<Event> {
             let tag = format!("confusion_matrix/{name}");
             if let Reached::Classes(scores) = &report.reached
                 && !kept.series.contains(&(tag.clone(), report.step))
-                && let Some(picture) = confusion(&scores.confusion)
+                && let Some(picture) = confusion(&scores.confusion, &split.to_string())
             {
                 events.push(image(stamp, &tag, &picture));
             }
