@@ -144,7 +144,9 @@ pub enum Verb {
     Compare,
     Sweep,
     Runs,
+    Summary,
     Fetch,
+    Show,
 }
 
 /// An argument of the program that is not a config key.
@@ -164,6 +166,7 @@ pub enum Argument {
     Out,
     Preset,
     Resume,
+    Run,
     Seeds,
     Set,
     SetEach,
@@ -214,6 +217,7 @@ impl Argument {
             Argument::Out => "out",
             Argument::Preset => "preset",
             Argument::Resume => "resume",
+            Argument::Run => "run",
             Argument::Seeds => "seeds",
             Argument::Set => "set",
             Argument::SetEach => "set-each",
@@ -235,7 +239,9 @@ impl Verb {
             Verb::Compare => "compare",
             Verb::Sweep => "sweep",
             Verb::Runs => "runs",
+            Verb::Summary => "summary",
             Verb::Fetch => "data fetch",
+            Verb::Show => "data show",
         }
     }
 }

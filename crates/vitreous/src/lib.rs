@@ -59,6 +59,7 @@ pub mod plot;
 pub(crate) mod regular;
 
 pub mod config;
+pub mod report;
 
 pub mod data;
 pub mod models;

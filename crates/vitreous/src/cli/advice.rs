@@ -174,8 +174,8 @@ pub fn asks_for_json(words: impl Iterator<Item = OsString>) -> bool {
     words.iter().any(|word| word == "--json" || word == "--format=json") || words.windows(2).any(is_format)
 }
 
-/// A command as a shell takes it.
-fn shell(Command { verb, operands, options }: &Command) -> String {
+/// Writes a command as a shell takes it.
+pub fn shell(Command { verb, operands, options }: &Command) -> String {
     let context = Context::of(*verb, false);
     let words = operands.iter().map(word).chain(options.iter().filter_map(|part| context.word(part, None)));
     format!("vitreous {}", [verb.name().to_string()].into_iter().chain(words).collect::<Vec<_>>().join(" "))

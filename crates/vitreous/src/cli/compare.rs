@@ -87,22 +87,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let by = Measure::from(args.by);
     let format = if args.json { Format::Json } else { args.format };
     let is_json = format == Format::Json;
-    // What is not found is left out of the table, with the reason.
-    let found = |run: &PathBuf| run_folder(run, Path::new(RUNS)).unwrap_or_else(|_| run.clone());
-    let (runs, left_out) = read(&folders(&args.runs.iter().map(found).collect::<Vec<_>>()), by);
-    if runs.is_empty() {
-        left_out.iter().filter(|_| !is_json).for_each(|left| say!("{}", line(left)));
-        let what = if left_out.len() == 1 {
-            "this is not".to_string()
-        } else {
-            format!("none of {} folders is", left_out.len())
-        };
-        let hint = "name folders that `vitreous train` made, such as runs/*";
-        let cause = |left: LeftOut| (left.folder.display().to_string(), CliError::user(left.reason, None));
-        let error = CliError::user(format!("{what} a run that can be compared"), Some(hint.to_string()));
-        return Err(error.because_of(left_out.into_iter().map(cause).collect()));
-    }
-    let mut comparison = Comparison::new(runs, left_out, !args.each, by);
+    let mut comparison = comparison(&args.runs, by, !args.each, is_json)?;
     comparison.hold_against(args.against.as_deref().map_or(Against::Best, Against::Named))?;
     // Programs get the order of the arguments.
     let best_first = matches!(format, Format::Terminal | Format::Markdown).then(|| by.flag().to_string());
@@ -115,6 +100,26 @@ pub fn run(args: Args) -> Result<(), CliError> {
         say!("{} written to {}", numbers::counted(made.len(), "plot"), folder.display());
     }
     Ok(())
+}
+
+/// Reads runs and puts them side by side; with `group`, those that differ only in the seed are one row.
+pub fn comparison(given: &[PathBuf], by: Measure, group: bool, is_json: bool) -> Result<Comparison, CliError> {
+    // What is not found is left out of the table, with the reason.
+    let found = |run: &PathBuf| run_folder(run, Path::new(RUNS)).unwrap_or_else(|_| run.clone());
+    let (runs, left_out) = read(&folders(&given.iter().map(found).collect::<Vec<_>>()), by);
+    if runs.is_empty() {
+        left_out.iter().filter(|_| !is_json).for_each(|left| say!("{}", line(left)));
+        let what = if left_out.len() == 1 {
+            "this is not".to_string()
+        } else {
+            format!("none of {} folders is", left_out.len())
+        };
+        let hint = "name folders that `vitreous train` made, such as runs/*";
+        let cause = |left: LeftOut| (left.folder.display().to_string(), CliError::user(left.reason, None));
+        let error = CliError::user(format!("{what} a run that can be compared"), Some(hint.to_string()));
+        return Err(error.because_of(left_out.into_iter().map(cause).collect()));
+    }
+    Ok(Comparison::new(runs, left_out, group, by))
 }
 
 /// Prints a comparison for a verb; what the format cannot contain goes to stderr.

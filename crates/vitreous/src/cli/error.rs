@@ -37,6 +37,11 @@ impl CliError {
         CliError { causes, ..self }
     }
 
+    /// The same with another hint.
+    pub fn with_hint(self, suggestion: Suggestion) -> Self {
+        CliError { suggestion: Some(suggestion), ..self }
+    }
+
     /// Prints the error and returns the exit status.
     pub fn report(&self, context: &Context) -> ExitCode {
         if context.json {

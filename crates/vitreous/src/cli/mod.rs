@@ -54,6 +54,7 @@ mod progress;
 mod reading;
 #[cfg(test)]
 mod reference;
+mod report;
 mod runs;
 mod screen;
 mod settings;
@@ -139,6 +140,7 @@ enum Verb {
     Predict(predict::Args),
     Compare(compare::Args),
     Plot(plot::Args),
+    Report(report::Args),
     Sweep(Box<sweep::Args>),
     Runs(runs::Args),
     Export(export::Args),
@@ -254,6 +256,7 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Predict(args) => predict::run(args)?,
         Verb::Compare(args) => compare::run(args)?,
         Verb::Plot(args) => plot::run(args)?,
+        Verb::Report(args) => report::run(args)?,
         Verb::Runs(args) => runs::run(args)?,
         Verb::Export(args) => export::run(args)?,
         Verb::Presets(args) => presets::run(args)?,

@@ -93,7 +93,7 @@ fn table_number(key: &str) -> usize {
 }
 
 /// The settings of a config.
-pub(super) fn flat(config: &Config) -> FlatConfig {
+pub fn flat(config: &Config) -> FlatConfig {
     fn add(table: Table, prefix: &str, settings: &mut FlatConfig) {
         for (key, value) in table {
             match value {

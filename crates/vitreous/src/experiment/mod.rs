@@ -11,6 +11,7 @@ mod export;
 mod facade;
 mod plotting;
 mod prepare;
+mod reporting;
 mod run;
 mod samples;
 
@@ -22,6 +23,7 @@ pub(crate) use facade::unicode;
 pub use facade::{Experiment, Trained};
 pub use plotting::{plot, plot_comparison};
 pub use prepare::{Prepared, fitted_config, inspect, square_facts, unused_files};
+pub use reporting::{Words, bundled, report, report_comparison};
 pub use run::{EarlierRun, TrainingRun};
 pub use samples::{CLASSES_MAX, Sample, Samples, SamplesOptions, View, samples};
 

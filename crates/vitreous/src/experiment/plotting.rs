@@ -11,6 +11,7 @@ use crate::evaluate::Report;
 use crate::numbers;
 use crate::plot::curves::{RUNS, curves_of_runs};
 use crate::plot::settings::{Setting, scatter, settings};
+use crate::plot::{Figure, Theme};
 use crate::plots::{PlotChoice, draw_evaluation, draw_training, record_and_marks};
 use crate::record::{RecordError, Run, write_atomically};
 
@@ -51,6 +52,22 @@ pub fn plot_comparison(
     folder: &Path,
     choice: &PlotChoice,
 ) -> Result<Vec<PathBuf>, RecordError> {
+    std::fs::create_dir_all(folder).map_err(|error| RecordError::write(folder, &error))?;
+    let mut files = Vec::new();
+    for (name, figure) in comparison_figures(comparison, choice.theme) {
+        for &format in &choice.formats {
+            let path = folder.join(format!("{name}.{format}"));
+            // A figure that is too large to be drawn as pixels is still there as SVG.
+            let Ok(bytes) = figure.file(format) else { continue };
+            write_atomically(&path, &bytes)?;
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// The plots of a comparison, with their names.
+pub fn comparison_figures(comparison: &Comparison, theme: Theme) -> Vec<(&'static str, Figure)> {
     let measure = comparison.ranked_by;
     // Accuracies of other images say nothing of these.
     let images = comparison.rows.first().map(|row| measure.images(&row.settings));
@@ -82,7 +99,7 @@ pub fn plot_comparison(
     };
     let records = rows.iter().take(RUNS).filter_map(|row| record_and_marks(row.folders.first()?, &name(row)).ok());
     let records: Vec<_> = records.collect();
-    let style = choice.theme.style();
+    let style = theme.style();
     let several = |count: usize| title(&format!("of {}", numbers::counted(count, "setting")));
     let figures = [
         ("curves", curves_of_runs(&records, style)),
@@ -90,16 +107,5 @@ pub fn plot_comparison(
         ("accuracy-parameters", scatter(&parameters, [&title("against parameters"), below, "Parameters"], style)),
         ("accuracy-time", scatter(&times, [&title("against training time"), below, "Training time (s)"], style)),
     ];
-    std::fs::create_dir_all(folder).map_err(|error| RecordError::write(folder, &error))?;
-    let mut files = Vec::new();
-    for (name, figure) in figures.into_iter().filter_map(|(name, figure)| Some((name, figure?))) {
-        for &format in &choice.formats {
-            let path = folder.join(format!("{name}.{format}"));
-            // A figure that is too large to be drawn as pixels is still there as SVG.
-            let Ok(bytes) = figure.file(format) else { continue };
-            write_atomically(&path, &bytes)?;
-            files.push(path);
-        }
-    }
-    Ok(files)
+    figures.into_iter().filter_map(|(name, figure)| Some((name, figure?))).collect()
 }

@@ -125,7 +125,7 @@ impl Record {
 
 impl Marks {
     /// How many steps are one unit of the horizontal axis.
-    fn steps_per_unit(&self, record: &Record) -> Option<f64> {
+    pub fn steps_per_unit(&self, record: &Record) -> Option<f64> {
         let known = self.steps_per_epoch.map(|steps| steps as f64);
         known.or_else(|| record.epochs.first().map(|first| first.step / first.epoch)).filter(|steps| *steps > 0.0)
     }

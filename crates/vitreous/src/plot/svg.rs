@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::font;
-use super::style::{FAMILY, LABEL, Style};
+use super::style::{DARK, FAMILY, LABEL, LIGHT, Style, Theme};
 use crate::text::visible;
 
 /// A figure under way. The origin is the upper left corner; lengths are in pixels.
@@ -323,6 +323,47 @@ impl Figure {
     pub fn svg(&self) -> &str {
         &self.svg
     }
+
+    /// A figure that was saved by [`Figure::svg`] and may have been changed since: it is only fit to be drawn as pixels.
+    pub fn from_file(svg: &str) -> Figure {
+        Figure { svg: svg.to_string() }
+    }
+
+    /// What it shows in words: its title and its description.
+    pub fn alt(&self) -> String {
+        let inside = |tag: &str| {
+            let start = self.svg.find(&format!("<{tag}>"))? + tag.len() + 2;
+            let length = self.svg[start..].find(&format!("</{tag}>"))?;
+            Some(unescaped(&self.svg[start..start + length]))
+        };
+        ["title", "desc"].into_iter().filter_map(inside).collect::<Vec<_>>().join(". ")
+    }
+
+    /// The same in another theme: the colors of lines and texts are replaced, pictures stay as they are.
+    pub fn in_theme(&self, theme: Theme) -> Figure {
+        let colors = |style: &'static Style| {
+            let Style { page, ink, soft, axis, grid, series, .. } = style;
+            [*page, *ink, *soft, *axis, *grid].into_iter().chain(*series)
+        };
+        let is_dark = self.svg.contains(&format!("fill=\"{}\"", DARK.page));
+        let (from, to) = (if is_dark { &DARK } else { &LIGHT }, theme.style());
+        let mut pieces = self.svg.split("\"#");
+        let mut svg = pieces.next().unwrap_or_default().to_string();
+        for piece in pieces {
+            let color = piece.get(..6).unwrap_or_default();
+            let known = colors(from).zip(colors(to)).find(|(known, _)| &known[1..] == color);
+            svg.push_str("\"#");
+            svg.push_str(known.map_or(color, |(_, new)| &new[1..]));
+            svg.push_str(&piece[color.len()..]);
+        }
+        Figure { svg }
+    }
+}
+
+/// Markup as plain text: the opposite of [`escaped`].
+fn unescaped(text: &str) -> String {
+    let pairs = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    pairs.iter().fold(text.to_string(), |text, (from, to)| text.replace(from, to))
 }
 
 /// Attributes of a stroke, with a blank before them.
@@ -358,7 +399,7 @@ pub fn escaped(text: &str) -> String {
 }
 
 /// Bytes in base64, for pictures inside a figure.
-fn base64(bytes: &[u8]) -> String {
+pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {
@@ -409,6 +450,19 @@ mod tests {
         assert!(figure.svg().matches("&lt;img src=x onerror=&quot;a&quot;&gt;&amp;&#39;").count() >= 6);
         // Shortened texts have the whole one as a tooltip.
         assert!(figure.svg().contains("…") && figure.svg().contains("<title>&lt;img"));
+    }
+
+    #[test]
+    fn a_figure_has_words_and_changes_its_theme() {
+        let mut canvas = Canvas::new(&LIGHT, [9.0, 9.0], "<a> & \"b\"", "d");
+        canvas.text([0.0, 0.0], "#1c2530", &Text::new(LIGHT.ink));
+        canvas.rect(Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 }, "#123456");
+        let light = canvas.finish();
+        let dark = light.in_theme(Theme::Dark);
+        assert_eq!(light.alt(), "<a> & \"b\". d");
+        assert!(dark.svg().contains(&format!("fill=\"{}\">#1c2530</text>", DARK.ink)), "{}", dark.svg());
+        assert!(dark.svg().contains("\"#123456\"") && dark.svg().contains(DARK.page));
+        assert_eq!((dark.in_theme(Theme::Light), light.in_theme(Theme::Light)), (light.clone(), light));
     }
 
     #[test]

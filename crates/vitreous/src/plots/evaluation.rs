@@ -4,12 +4,13 @@ use super::images::{last_part, name_of, picture};
 use super::{Files, PlotChoice};
 use crate::data::{Answer, ImageSet, SplitName};
 use crate::evaluate::reading::digits_text;
-use crate::evaluate::{Answers, Reached, Report, Scores, wilson_interval};
+use crate::evaluate::{Answers, CalibrationBin, Reached, Report, Scores, wilson_interval};
 use crate::numbers;
 use crate::plot::calibration::{Bin, calibration};
 use crate::plot::confusion::{Outcome, confusion};
 use crate::plot::per_class::{ClassRow, per_class};
 use crate::plot::pictures::{Grid, Labelled, grid};
+use crate::plot::{Figure, Theme};
 use crate::record::{RecordError, Run};
 
 /// Mistakes that are shown.
@@ -28,41 +29,52 @@ pub fn draw_evaluation(
     choice: &PlotChoice,
 ) -> Result<Vec<String>, RecordError> {
     let mut files = Files::open(run, choice)?;
-    let data = last_part(&report.data);
-    let split = if report.split == SplitName::All { String::new() } else { format!("{} ", report.split) };
-    let of = |count: u64, what: &str| format!("{} {split}{what} of {data}", numbers::count(count));
-    let images = match &report.reached {
-        Reached::Classes(scores) => of(scores.images, "images"),
-        Reached::Reading(scores) => of(scores.strips, "strips"),
-    };
-    if let Reached::Classes(scores) = &report.reached {
-        files.write(format!("confusion-{name}"), |style| confusion(&outcome(scores, images.clone()), style))?;
-        files.write(format!("per-class-{name}"), |style| per_class(&class_rows(scores), &images, style))?;
-        if let Some(found) = &scores.calibration {
-            let bins: Vec<Bin> = found
-                .bins
-                .iter()
-                .map(|bin| Bin {
-                    from: bin.from,
-                    to: bin.to,
-                    images: bin.images,
-                    confidence: bin.confidence.unwrap_or(0.0),
-                    accuracy: bin.accuracy.unwrap_or(0.0),
-                })
-                .collect();
-            let error = found.expected_calibration_error;
-            files.write(format!("calibration-{name}"), |style| calibration(&bins, error, &images, style))?;
-        }
+    for (what, figure) in evaluation_figures(report, choice.theme) {
+        files.write(format!("{what}-{name}"), |_| Some(figure))?;
     }
     if let Some((answers, set)) = seen {
         let names = match &report.reached {
             Reached::Classes(scores) => scores.confusion.names(),
             Reached::Reading(_) => &[],
         };
-        let mistakes = mistakes(answers, set, names, &images);
+        let mistakes = mistakes(answers, set, names, &images_of(report));
         files.write(format!("mistakes-{name}"), |style| grid(&mistakes, style))?;
     }
     Ok(files.written)
+}
+
+/// The plots that follow from a report alone, with their names.
+pub fn evaluation_figures(report: &Report, theme: Theme) -> Vec<(&'static str, Figure)> {
+    let Reached::Classes(scores) = &report.reached else { return Vec::new() };
+    let (style, images) = (theme.style(), images_of(report));
+    let calibration = scores.calibration.as_ref().and_then(|found| {
+        let bin = |bin: &CalibrationBin| Bin {
+            from: bin.from,
+            to: bin.to,
+            images: bin.images,
+            confidence: bin.confidence.unwrap_or(0.0),
+            accuracy: bin.accuracy.unwrap_or(0.0),
+        };
+        let bins: Vec<Bin> = found.bins.iter().map(bin).collect();
+        calibration(&bins, found.expected_calibration_error, &images, style)
+    });
+    let figures = [
+        ("confusion", confusion(&outcome(scores, images.clone()), style)),
+        ("per-class", per_class(&class_rows(scores), &images, style)),
+        ("calibration", calibration),
+    ];
+    figures.into_iter().filter_map(|(name, figure)| Some((name, figure?))).collect()
+}
+
+/// Which images were evaluated, in words.
+fn images_of(report: &Report) -> String {
+    let data = last_part(&report.data);
+    let split = if report.split == SplitName::All { String::new() } else { format!("{} ", report.split) };
+    let of = |count: u64, what: &str| format!("{} {split}{what} of {data}", numbers::count(count));
+    match &report.reached {
+        Reached::Classes(scores) => of(scores.images, "images"),
+        Reached::Reading(scores) => of(scores.strips, "strips"),
+    }
 }
 
 fn outcome(scores: &Scores, images: String) -> Outcome {

@@ -10,8 +10,8 @@ mod training;
 
 use std::fmt::Display;
 
-pub use evaluation::draw_evaluation;
-pub use training::{TrainingPlots, draw_training, record_and_marks};
+pub use evaluation::{draw_evaluation, evaluation_figures};
+pub use training::{TrainingPlots, draw_training, positions, record_and_marks, recorded};
 
 use crate::plot::{Figure, Format, Theme};
 use crate::record::{PLOTS, RecordError, Run};

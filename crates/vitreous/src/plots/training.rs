@@ -20,6 +20,7 @@ use crate::numbers;
 use crate::plot::curves::{Epoch, Marks, Record, curves};
 use crate::plot::pictures::grid;
 use crate::plot::tokens;
+use crate::plot::{Figure, Theme};
 use crate::record::{EpochRow, RecordError, Run, Weights};
 
 /// Figures are drawn again only after so many times the time that drawing took: so they take under 1 % of a run's time.
@@ -74,30 +75,26 @@ impl TrainingPlots {
         let work = move || {
             let (facts, run, choice) = own;
             let mut files = Files::open(&run, &choice)?;
-            let begun = files.write("samples", |style| grid(&pictures, style)).and_then(|()| {
-                let Some((cuts, columns, below)) = &cuts else { return Ok(()) };
-                files.write("patches", |style| tokens::patches(cuts, *columns, below, style))
-            });
+            files.write("samples", |style| grid(&pictures, style))?;
+            if let Some((cuts, columns, below)) = &cuts {
+                files.write("patches", |style| tokens::patches(cuts, *columns, below, style))?;
+            }
             drop((pictures, cuts));
-            let begun = begun.and_then(|()| draw_positions(&mut files, &facts, 0));
+            draw_positions(&mut files, &facts, 0)?;
             let mut rest = Instant::now();
             while let Ok(first) = receiver.recv() {
                 // Only the newest matter.
                 let rows = receiver.try_iter().last().unwrap_or(first);
                 if Instant::now() >= rest {
-                    let clock = Instant::now();
-                    let drawn = draw_curves(&mut files, &facts, &rows);
-                    if facts.has_learned_positions() {
-                        drawn.and_then(|()| draw_positions(&mut files, &facts, WEIGHTS_MAX)).ok();
-                    }
-                    // What could not be written is written after a later epoch, or at the end.
-                    rest = Instant::now() + REST * clock.elapsed().max(Duration::from_micros(1));
+                    let begun = Instant::now();
+                    draw_curves(&mut files, &facts, &rows)?;
+                    draw_positions(&mut files, &facts, WEIGHTS_MAX)?;
+                    rest = Instant::now() + REST * begun.elapsed().max(Duration::from_micros(1));
                 }
             }
-            // The training has ended, and all its records are written.
-            begun.and(draw_end(&mut files, &facts))
+            Ok(())
         };
-        // Where the system starts no thread, all is drawn at the end.
+        // Without a thread, all is drawn at the end.
         let handle = thread::Builder::new().name("plots".to_string()).spawn(work).ok();
         let thread = handle.map(|handle| (sender, handle));
         TrainingPlots { facts, run: run.clone(), choice, thread, rows: Vec::new() }
@@ -118,24 +115,19 @@ impl TrainingPlots {
     ///
     /// # Errors
     /// When they cannot be written, now or before.
-    pub fn finish(self) -> Result<(), RecordError> {
-        match self.thread {
+    pub fn finish(mut self) -> Result<(), RecordError> {
+        let drawn = match self.thread.take() {
             Some((sender, handle)) => {
                 drop(sender);
                 // A panic of that thread has printed its message; the training is done all the same.
                 handle.join().unwrap_or(Ok(()))
             }
-            None => draw_end(&mut Files::open(&self.run, &self.choice)?, &self.facts),
-        }
-    }
-}
-
-impl Facts {
-    fn has_learned_positions(&self) -> bool {
-        match &self.model {
-            Some(ModelConfig::Vit(vit)) => vit.spec().position == Position::Learned,
-            model => matches!(model, Some(ModelConfig::SequenceVit(_))),
-        }
+            None => Ok(()),
+        };
+        drawn?;
+        let mut files = Files::open(&self.run, &self.choice)?;
+        draw_curves(&mut files, &self.facts, &[])?;
+        draw_positions(&mut files, &self.facts, u64::MAX)
     }
 }
 
@@ -151,12 +143,9 @@ pub fn draw_training(
 ) -> Result<Vec<String>, RecordError> {
     let facts = Facts { model, keep, steps_per_epoch: None };
     let mut files = Files::open(run, choice)?;
-    draw_end(&mut files, &facts).map(|()| files.written)
-}
-
-fn draw_end(files: &mut Files, facts: &Facts) -> Result<(), RecordError> {
-    draw_curves(files, facts, &[])?;
-    draw_positions(files, facts, u64::MAX)
+    draw_curves(&mut files, &facts, &[])?;
+    draw_positions(&mut files, &facts, u64::MAX)?;
+    Ok(files.written)
 }
 
 /// What a run recorded of its training.
@@ -178,9 +167,17 @@ fn record_of(run: &Run) -> Result<Record, RecordError> {
 /// # Errors
 /// When it is not a run.
 pub fn record_and_marks(folder: &Path, name: &str) -> Result<(Record, Marks), RecordError> {
-    let run = Run::open(folder)?;
-    let record = record_of(&run)?;
-    let marks = Marks { name: name.to_string(), ..marks(&run, &record, Keep::Last, None) };
+    let (record, marks) = recorded(&Run::open(folder)?, Keep::Last)?;
+    Ok((record, Marks { name: name.to_string(), ..marks }))
+}
+
+/// What a run recorded, and what is marked in its curves: the best epoch only where it keeps the best weights.
+///
+/// # Errors
+/// When its folder cannot be read.
+pub fn recorded(run: &Run, keep: Keep) -> Result<(Record, Marks), RecordError> {
+    let record = record_of(run)?;
+    let marks = marks(run, &record, keep, None);
     Ok((record, marks))
 }
 
@@ -213,8 +210,16 @@ fn marks(run: &Run, record: &Record, keep: Keep, steps_per_epoch: Option<u64>) -
 
 /// Draws the positions of a model that has any; learned ones from a weights file of at most so many bytes.
 fn draw_positions(files: &mut Files, facts: &Facts, most: u64) -> Result<(), RecordError> {
+    let Some(figure) = facts.model.as_ref().and_then(|model| positions(files.run, model, most, files.choice.theme))
+    else {
+        return Ok(());
+    };
+    files.write("positions", |_| Some(figure))
+}
+
+/// The positions of a model that has any, in a theme; learned ones from a weights file of at most so many bytes.
+pub fn positions(run: &Run, model: &ModelConfig, most: u64, theme: Theme) -> Option<Figure> {
     let fixed = |tokens: usize, width: usize, values: Vec<f32>| (tokens, width, values, "fixed sine and cosine");
-    let Some(model) = &facts.model else { return Ok(()) };
     let (width, known) = match model {
         ModelConfig::Vit(vit) => {
             let (tokens, width) = (vit.tokens(), vit.spec().embed_dim);
@@ -226,7 +231,7 @@ fn draw_positions(files: &mut Files, facts: &Facts, most: u64) -> Result<(), Rec
                     (width, Some((tokens, width, values, "fixed sine and cosine of column and row")))
                 }
                 Position::Learned => (width, None),
-                Position::None => return Ok(()),
+                Position::None => return None,
             }
         }
         ModelConfig::Reader(reader) => {
@@ -234,17 +239,17 @@ fn draw_positions(files: &mut Files, facts: &Facts, most: u64) -> Result<(), Rec
             (width, Some(fixed(tokens, width, sine_cosine(tokens, width))))
         }
         ModelConfig::SequenceVit(vit) => (vit.spec().embed_dim, None),
-        ModelConfig::Stack(_) => return Ok(()),
+        ModelConfig::Stack(_) => return None,
     };
     let (tokens, width, values, how) = match known {
         Some(known) => known,
         None => {
-            let Some(values) = learned_positions(files.run, most) else { return Ok(()) };
+            let values = learned_positions(run, most)?;
             (values.len() / width.max(1), width, values, "learned, after the last epoch")
         }
     };
     let below = format!("{how}: {}, {}", numbers::counted(tokens, "token"), numbers::counted(width, "dimension"));
-    files.write("positions", |style| tokens::positions(&values, width, &below, style))
+    tokens::positions(&values, width, &below, theme.style())
 }
 
 fn learned_positions(run: &Run, most: u64) -> Option<Vec<f32>> {

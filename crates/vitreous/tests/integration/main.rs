@@ -31,6 +31,7 @@ mod plots;
 mod preflight;
 mod reading;
 mod recipes;
+mod report;
 mod restart;
 mod resume;
 #[cfg(unix)]

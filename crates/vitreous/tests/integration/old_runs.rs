@@ -1,4 +1,4 @@
-//! Run folders of earlier versions: the present program measures the same accuracy, and continues to the same weights.
+//! Run folders of earlier versions: the present program reports on them, measures the same accuracy, and continues to the same weights.
 //!
 //! `../old_runs/make_old_runs.py` made them; the folder's name is the commit of the program that trained them.
 
@@ -66,6 +66,8 @@ fn runs_of_earlier_versions_are_evaluated_and_resumed_to_the_same_weights() {
         let what = old.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display();
         let folder = Folder::new();
         copy(&old, &folder.path("runs/old"));
+        said(folder.root(), &["report", "runs/old"]);
+        assert!(folder.text("runs/old/report.html").contains(">Repeat it<"), "{what}");
         let expected: Value = serde_json::from_slice(&folder.read("runs/old/expected.json")).unwrap();
         let found = json(folder.root(), &["evaluate", "runs/old", "--split=val"]);
         for (name, value) in expected["measured"].as_object().unwrap() {
