@@ -89,7 +89,7 @@ struct Shown<'a> {
 
 fn count(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (1..=COUNT_MAX).contains(number));
-    number.ok_or_else(|| format!("invalid number: use 1 to {COUNT_MAX}"))
+    number.ok_or_else(|| format!("use 1 to {COUNT_MAX}"))
 }
 
 /// Runs the command.

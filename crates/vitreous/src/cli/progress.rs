@@ -154,7 +154,7 @@ impl TrainProgress {
                 self.say(&format!("warning: {error}; the training continues, and the write is tried again"))
             }
             Event::WritesRecovered => self.say("all waiting writes are done"),
-            Event::NoPlots(error) => self.say(&format!("warning: {error}; the training continues without plots")),
+            Event::NoPlots(error) => self.say(&format!("warning: {error}; some plots of the run are missing or old")),
             Event::CannotWriteEvents(error) => self.say(&format!(
                 "warning: {error}; TensorBoard may not show the whole run, but the training continues \
                  (`vitreous export tensorboard RUN` adds what is missing, when it has ended)"

@@ -14,6 +14,9 @@ use crate::tensorboard::{
 };
 use crate::train::{confusion, graph_nodes, weights};
 
+/// Hyperparameters that TensorBoard's table shows without a click.
+const FIRST_MAX: usize = 5;
+
 /// An event file that was written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exported {
@@ -40,7 +43,8 @@ pub fn export_tensorboard(
     if first.iter().any(|key| key.starts_with("model.")) {
         first.push("model".to_string());
     }
-    let first = Some(first.as_slice()).filter(|first| !first.is_empty());
+    // Of more, the page would show the first five in the order of the alphabet.
+    let first = Some(first.as_slice()).filter(|first| (1..=FIRST_MAX).contains(&first.len()));
     folders.iter().map(|folder| (folder.clone(), export(folder, output, first))).collect()
 }
 
@@ -91,7 +95,8 @@ fn export(folder: &Path, output: Option<&Path>, first: Option<&[String]>) -> Res
     if !kept.has("samples/") {
         missing.push("sample images".to_string());
     }
-    if !kept.has("weights/") {
+    let has_all = kept.series.iter().filter(|(series, _)| series == "weights/").count() > 1 || history.rows.len() < 2;
+    if !has_all {
         missing.push("the histograms of the weights before the last epoch".to_string());
     }
     // In the order in which a later export finds them.
@@ -168,7 +173,7 @@ fn evaluations(run: &Run, history: &History, kept: &Kept) -> Vec<Event> {
             let tag = format!("confusion_matrix/{name}");
             if let Reached::Classes(scores) = &report.reached
                 && !kept.series.contains(&(tag.clone(), report.step))
-                && let Some(picture) = confusion(&scores.confusion)
+                && let Some(picture) = confusion(&scores.confusion, &split.to_string())
             {
                 events.push(image(stamp, &tag, &picture));
             }

@@ -134,7 +134,7 @@ pub fn samples(
                     sample.others.extend(pixels.map(|pixels| Picture { pixels, shape }));
                 }
             }
-            about = ": at the left as it is, then as training gets it in epoch 1, 2 and so on".to_string();
+            about = ", and as training gets them in each epoch".to_string();
         }
         (View::Tokens, _) => {
             let config = checked.resolve(square_facts(&facts)?)?;

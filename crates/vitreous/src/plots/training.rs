@@ -75,26 +75,30 @@ impl TrainingPlots {
         let work = move || {
             let (facts, run, choice) = own;
             let mut files = Files::open(&run, &choice)?;
-            files.write("samples", |style| grid(&pictures, style))?;
-            if let Some((cuts, columns, below)) = &cuts {
-                files.write("patches", |style| tokens::patches(cuts, *columns, below, style))?;
-            }
+            let begun = files.write("samples", |style| grid(&pictures, style)).and_then(|()| {
+                let Some((cuts, columns, below)) = &cuts else { return Ok(()) };
+                files.write("patches", |style| tokens::patches(cuts, *columns, below, style))
+            });
             drop((pictures, cuts));
-            draw_positions(&mut files, &facts, 0)?;
+            let begun = begun.and_then(|()| draw_positions(&mut files, &facts, 0));
             let mut rest = Instant::now();
             while let Ok(first) = receiver.recv() {
                 // Only the newest matter.
                 let rows = receiver.try_iter().last().unwrap_or(first);
                 if Instant::now() >= rest {
-                    let begun = Instant::now();
-                    draw_curves(&mut files, &facts, &rows)?;
-                    draw_positions(&mut files, &facts, WEIGHTS_MAX)?;
-                    rest = Instant::now() + REST * begun.elapsed().max(Duration::from_micros(1));
+                    let clock = Instant::now();
+                    let drawn = draw_curves(&mut files, &facts, &rows);
+                    if facts.has_learned_positions() {
+                        drawn.and_then(|()| draw_positions(&mut files, &facts, WEIGHTS_MAX)).ok();
+                    }
+                    // What could not be written is written after a later epoch, or at the end.
+                    rest = Instant::now() + REST * clock.elapsed().max(Duration::from_micros(1));
                 }
             }
-            Ok(())
+            // The training has ended, and all its records are written.
+            begun.and(draw_end(&mut files, &facts))
         };
-        // Without a thread, all is drawn at the end.
+        // Where the system starts no thread, all is drawn at the end.
         let handle = thread::Builder::new().name("plots".to_string()).spawn(work).ok();
         let thread = handle.map(|handle| (sender, handle));
         TrainingPlots { facts, run: run.clone(), choice, thread, rows: Vec::new() }
@@ -115,19 +119,24 @@ impl TrainingPlots {
     ///
     /// # Errors
     /// When they cannot be written, now or before.
-    pub fn finish(mut self) -> Result<(), RecordError> {
-        let drawn = match self.thread.take() {
+    pub fn finish(self) -> Result<(), RecordError> {
+        match self.thread {
             Some((sender, handle)) => {
                 drop(sender);
                 // A panic of that thread has printed its message; the training is done all the same.
                 handle.join().unwrap_or(Ok(()))
             }
-            None => Ok(()),
-        };
-        drawn?;
-        let mut files = Files::open(&self.run, &self.choice)?;
-        draw_curves(&mut files, &self.facts, &[])?;
-        draw_positions(&mut files, &self.facts, u64::MAX)
+            None => draw_end(&mut Files::open(&self.run, &self.choice)?, &self.facts),
+        }
+    }
+}
+
+impl Facts {
+    fn has_learned_positions(&self) -> bool {
+        match &self.model {
+            Some(ModelConfig::Vit(vit)) => vit.spec().position == Position::Learned,
+            model => matches!(model, Some(ModelConfig::SequenceVit(_))),
+        }
     }
 }
 
@@ -143,9 +152,12 @@ pub fn draw_training(
 ) -> Result<Vec<String>, RecordError> {
     let facts = Facts { model, keep, steps_per_epoch: None };
     let mut files = Files::open(run, choice)?;
-    draw_curves(&mut files, &facts, &[])?;
-    draw_positions(&mut files, &facts, u64::MAX)?;
-    Ok(files.written)
+    draw_end(&mut files, &facts).map(|()| files.written)
+}
+
+fn draw_end(files: &mut Files, facts: &Facts) -> Result<(), RecordError> {
+    draw_curves(files, facts, &[])?;
+    draw_positions(files, facts, u64::MAX)
 }
 
 /// What a run recorded of its training.

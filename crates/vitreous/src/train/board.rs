@@ -10,7 +10,10 @@ use super::writer::CheckpointWriter;
 use crate::config::difference::flat_config;
 use crate::config::model::Task;
 use crate::data::{Answer, ImageShape};
-use crate::evaluate::ConfusionMatrix;
+use crate::evaluate::{Accuracy, ConfusionMatrix};
+use crate::numbers;
+use crate::plot::confusion::Outcome;
+use crate::plot::{self, Theme};
 use crate::record::{EpochRow, Status};
 use crate::tensorboard::{
     Event, GraphNode, Line, Picture, Row, Stamp, VALIDATION_MATRIX, end, graph, histograms, hyperparameters,
@@ -112,7 +115,7 @@ impl Board {
         }
         let (graph, parameters) = (self.graph.clone(), parameters.clone());
         writer.events(move || {
-            let matrix = matrix.filter(|matrix| matrix.total() > 0).and_then(|matrix| confusion(&matrix));
+            let matrix = matrix.and_then(|matrix| confusion(&matrix, "validation"));
             let matrix = matrix.map(|picture| image(stamp, VALIDATION_MATRIX, &picture));
             [own.event(stamp), weights(stamp, &graph, &parameters)].into_iter().chain(matrix).collect()
         });
@@ -130,9 +133,20 @@ impl Board {
     }
 }
 
-/// The picture of a confusion matrix, unless it has too many classes.
-pub fn confusion(matrix: &ConfusionMatrix) -> Option<Picture> {
-    Picture::of_confusion(matrix.names().len(), |label, prediction| matrix.count(label, prediction))
+/// The picture of a confusion matrix of images of this kind, if there are any.
+pub fn confusion(matrix: &ConfusionMatrix, split: &str) -> Option<Picture> {
+    let (images, names) = (matrix.total(), matrix.names().to_vec());
+    let right: u64 = (0..names.len()).map(|class| matrix.count(class, class)).sum();
+    let accuracy = Accuracy { value: right as f64 / images as f64, images };
+    let outcome = Outcome {
+        names,
+        cells: matrix.cells().collect(),
+        images: format!("{} {split} images", numbers::count(images)),
+        accuracy: accuracy.value,
+        interval: accuracy.interval(),
+    };
+    let figure = if images > 0 { plot::confusion::confusion(&outcome, Theme::Light.style()) } else { None };
+    Picture::of_figure(&figure?)
 }
 
 /// The histograms of all trained parameters.

@@ -41,7 +41,7 @@ pub enum Event<'a> {
     CannotWrite(&'a RecordError),
     /// Everything that waited is written.
     WritesRecovered,
-    /// The plots of the run cannot be written; the training does without them.
+    /// The plots of the run cannot be written; it is complete in all other respects.
     NoPlots(&'a RecordError),
     /// The event file for TensorBoard cannot be written; the training does not depend on it.
     CannotWriteEvents(&'a RecordError),

@@ -52,6 +52,19 @@ fn names_of_classes_are_text_and_every_size_of_image_is_shown() {
 }
 
 #[test]
+fn a_model_is_drawn_and_printed_as_other_programs_do() {
+    let folder = Folder::new();
+    let text = said(folder.root(), &["summary", "mnist-vit", "--style=pytorch", "--output=model.svg"]);
+    assert!(text.starts_with("VisionTransformer(\n  (patch_embed): PatchEmbed(\n"), "{text}");
+    let svg = folder.text("model.svg");
+    assert!(svg.contains("× 3</text>") && svg.contains("4 heads of 16, dropout 0.1"), "{svg}");
+    let of_64 = said(folder.root(), &["summary", "mnist-vit", "--style=torchinfo", "--batch-size=64"]);
+    assert!(of_64.contains("├─Linear (head): 1-8") && of_64.contains("[64, 10]"), "{of_64}");
+    let refused = refused(folder.root(), &["summary", "mnist-vit", "--output=model"]);
+    assert!(refused.starts_with("error: unknown kind of figure `model` (--output)"), "{refused}");
+}
+
+#[test]
 fn what_cannot_be_shown_is_refused_with_a_way_out() {
     let folder = Folder::new();
     write_photos(&folder);
@@ -72,7 +85,7 @@ fn what_cannot_be_shown_is_refused_with_a_way_out() {
             "images of the validation split are not augmented",
         ),
         (&["photos-cnn", "--patches", "--output=x.svg"], "a model of kind stack reads no patches (--patches)"),
-        (&["digits", "--count=0", "--output=x.svg"], "invalid number: use 1 to 400"),
+        (&["digits", "--count=0", "--output=x.svg"], "error: invalid value `0`: use 1 to 400 (--count)"),
     ];
     for (arguments, expected) in refusals {
         let text = refused(folder.root(), &[&["data", "show"], arguments].concat());

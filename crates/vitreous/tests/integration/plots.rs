@@ -82,7 +82,7 @@ fn plots_that_cannot_be_written_are_one_warning() {
     let output = vitreous(folder.root(), &resume);
     let stderr = text(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    assert_eq!(stderr.matches("the training continues without plots").count(), 1, "{stderr}");
+    assert_eq!(stderr.matches("; some plots of the run are missing or old").count(), 1, "{stderr}");
     let output = vitreous(folder.root(), &["evaluate", "runs/run", "--split=val", "--plot-formats=svg"]);
     let stderr = text(&output.stderr);
     assert!(output.status.success() && stderr.contains("; the evaluation has no plots"), "{stderr}");

@@ -1,6 +1,6 @@
 """Reads the event files of runs with TensorBoard's own readers: the Python one, and the server that the web page uses.
 
-Usage: tensorboard.py RUNS, a folder with the runs that `.ci/run tensorboard` trains. Prints what was read; the first
+Usage: read_events.py RUNS, a folder with the runs that `.ci/run tensorboard` trains. Prints what was read; the first
 thing that is wrong ends it with an error.
 """
 
