@@ -146,10 +146,12 @@ pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<F
         let last = last?;
         let accuracy = if last.val_acc.is_finite() { last.val_acc } else { last.train_acc };
         let what = if last.val_acc.is_finite() { "validation" } else { "training" };
-        Some(format!("epoch {}: {what} accuracy {}", last.epoch, percent(accuracy)))
+        // A row that was cut off has none.
+        accuracy.is_finite().then(|| format!("epoch {}: {what} accuracy {}", last.epoch, percent(accuracy)))
     });
     let steps = numbers::count(record.last_step() as u64);
-    let below = fact.unwrap_or_else(|| format!("{steps} steps, no epoch was completed"));
+    let below =
+        fact.unwrap_or_else(|| format!("{steps} steps{}", if epochs == 0 { ", no epoch was completed" } else { "" }));
     let description = format!(
         "Loss, accuracy and learning rate of the run {} over {}; {below}.",
         marks.name,
