@@ -42,3 +42,14 @@ fn script_data(value: &Value) -> Value {
     let escaped = json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
     Value::from_safe_string(escaped)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_of_the_script_cannot_end_its_element() {
+        let written = script_data(&Value::from("</script><!--\u{2028}"));
+        assert_eq!(written.to_string(), "\"\\u003c/script>\\u003c!--\\u2028\"");
+    }
+}
