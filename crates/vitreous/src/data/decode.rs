@@ -27,6 +27,9 @@ use crate::{regular, system_errors};
 /// Maximum size of an image file, in bytes.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 29;
 
+/// The formats that are read; the image crate may have more for other crates.
+const FORMATS: [ImageFormat; 4] = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp];
+
 /// Pixels along each side that are checked for colors.
 const COLOR_SAMPLE: u32 = 64;
 
@@ -71,7 +74,7 @@ fn decode(bytes: Vec<u8>, shape: ImageShape, resize: Resize) -> Result<Decoded, 
         return Err("the file is empty".to_string());
     }
     let format = image::guess_format(&bytes).ok();
-    let Some(format) = format.filter(ImageFormat::reading_enabled) else {
+    let Some(format) = format.filter(|format| FORMATS.contains(format)) else {
         return Err("not a JPEG, PNG, WebP or BMP file".to_string());
     };
     let (picture, orientation) = decode_whole(bytes, format)?;
