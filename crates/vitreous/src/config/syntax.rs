@@ -16,10 +16,12 @@ pub(super) fn syntax_error(text: &str, error: &toml::de::Error, source: &Source,
     let before: Vec<&str> = text.lines().take(number).collect();
     let table = before.iter().rev().find_map(|line| line.trim().strip_prefix('[')?.split(']').next());
     let is_toml = |text: &str| toml::from_str::<Table>(text).is_ok();
+    let is_twice =
+        is_toml(line) && is_toml(&before.join("\n")) && !is_toml(&[&before[..], &[line]].concat().join("\n"));
     let new = Suggestion::new;
     let (message, suggestion) = match plain.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
         // As a line it is valid, and so is the text before it: only together they are not.
-        _ if is_toml(line) && is_toml(&before.join("\n")) => {
+        _ if is_twice => {
             let what = plain.split('=').next().unwrap_or_default().trim();
             (format!("`{what}` is written twice"), new().text("keep one of them"))
         }

@@ -188,7 +188,7 @@ fn parallel_sweep_runs_equal_single_runs_bit_for_bit() {
         "{analysis}"
     );
     assert!(
-        analysis.contains("There is only one seed, ") && analysis.contains("2 runs shared the machine at a time, "),
+        analysis.contains("Each setting has one seed, ") && analysis.contains("2 runs shared the machine at a time, "),
         "{analysis}"
     );
 
