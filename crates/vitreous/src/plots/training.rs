@@ -1,7 +1,7 @@
 //! The plots of a training, drawn after its epochs by a thread of their own.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
@@ -26,8 +26,8 @@ use crate::record::{EpochRow, RecordError, Run, Weights};
 /// Figures are drawn again only after so many times the time that drawing took: so they take under 1 % of a run's time.
 const REST: u32 = 100;
 
-/// Largest `results.csv` that is read, in bytes.
-const RESULTS_MAX: u64 = 256 << 20;
+/// Most bytes that are read of `results.csv`, and of `metrics.jsonl`.
+const RECORD_MAX: u64 = 256 << 20;
 
 /// Largest weights file whose learned positions are drawn after an epoch, in bytes; of larger ones they are drawn at
 /// the end.
@@ -165,11 +165,12 @@ fn draw_end(files: &mut Files, facts: &Facts) -> Result<(), RecordError> {
 /// # Errors
 /// When `results.csv` cannot be read; a run that has none has recorded nothing.
 fn record_of(run: &Run) -> Result<Record, RecordError> {
-    let results = match run.files().read_text("results.csv", RESULTS_MAX) {
+    let results = match run.files().read_text("results.csv", RECORD_MAX) {
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         read => read.map_err(|error| RecordError::read(&run.folder().join("results.csv"), &error))?,
     };
-    let metrics = run.files().open_file("metrics.jsonl").map(|file: File| BufReader::new(file).lines());
+    let metrics =
+        run.files().open_file("metrics.jsonl").map(|file: File| BufReader::new(file.take(RECORD_MAX)).lines());
     let metrics = metrics.into_iter().flatten().map_while(Result::ok);
     Ok(Record::read(&results, metrics))
 }

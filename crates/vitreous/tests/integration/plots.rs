@@ -88,6 +88,19 @@ fn plots_that_cannot_be_written_are_one_warning() {
     assert!(output.status.success() && stderr.contains("; the evaluation has no plots"), "{stderr}");
 }
 
+/// A sparse file without line ends is not read as one line of 16 GB.
+#[test]
+fn damaged_metrics_take_little_memory() {
+    let folder = Folder::new();
+    said(folder.root(), &[&SMALL[..], &["--name=run"]].concat());
+    let metrics = std::fs::File::options().write(true).open(folder.path("runs/run/metrics.jsonl")).unwrap();
+    metrics.set_len(1 << 34).unwrap();
+    let plot = format!("ulimit -v 3000000; exec '{}' plot run --plot-formats=svg", env!("CARGO_BIN_EXE_vitreous"));
+    let output = std::process::Command::new("sh").args(["-c", &plot]).current_dir(folder.root()).output().unwrap();
+    assert!(output.status.success(), "{}", text_of(&output));
+    assert!(files(&folder, "runs/run/plots").contains(&"curves.svg".to_string()));
+}
+
 #[test]
 fn comparisons_and_sweeps_have_plots_of_all_runs() {
     let folder = Folder::new();
