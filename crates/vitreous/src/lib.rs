@@ -79,6 +79,8 @@ pub mod predict;
 
 pub mod compare;
 
+pub mod timing;
+
 pub mod experiment;
 
 pub mod sweep;

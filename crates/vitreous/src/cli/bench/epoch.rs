@@ -11,13 +11,13 @@ use vitreous_engine::{Examples, Step};
 
 use super::super::reading::watched;
 use super::super::{CliError, json, show};
-use super::{Noise, STEPS_MIN};
 use crate::config::CheckedConfig;
 use crate::data::{self, Wanted};
 use crate::experiment::{Event, inspect, square_facts};
 use crate::models;
 use crate::numbers;
 use crate::random::{Purpose, stream};
+use crate::timing::{RandomImages, STEPS_MIN};
 use crate::train::{
     BufferPool, Job, StepExamples, Work, available_memory, changes_of_epoch, check_decoding, check_memory,
     memory_needed, order_of_epoch, threads,
@@ -60,7 +60,7 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     Job::check_batch(&config, facts.train)?;
     let model = models::build_for_training(&config)?;
     let (memory, images) = memory_needed(&config, &model, &facts);
-    let needed = (memory, images + Noise::bytes(&model, config.train.step_images()));
+    let needed = (memory, images + RandomImages::bytes(&model, config.train.step_images()));
     let threads = threads(config.train.threads);
     let (decoding, available) = (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory(threads));
     check_decoding(images, decoding, available)?;
@@ -83,7 +83,8 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
         begin.elapsed().as_secs_f64()
     };
 
-    let (augment, ready, buffers) = (job.augment(), Noise::new(model, batch), BufferPool::default());
+    let (augment, ready, buffers) =
+        (job.augment(), RandomImages::new(model, batch, recipe.seed), BufferPool::default());
     for _ in 0..STEPS_MIN {
         step(batch, &ready, 0);
     }

@@ -1,7 +1,5 @@
 //! `vitreous bench`: times a training step or an inference on random images in memory, and the work on data in an epoch
 //! (`epoch.rs`).
-//!
-//! A timed step has every part: zero gradients, forward, loss, backward, the config's optimizer, and reading the loss.
 
 mod epoch;
 
@@ -9,24 +7,13 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use vitreous_engine::{Examples, Parameters, Session, Step, inference_memory, training_memory};
 
 use super::settings::{SettingsArgs, image_facts};
 use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
-use crate::models::{self, Model, summary};
+use crate::models::summary;
 use crate::numbers;
-use crate::random::{Key, Purpose, stream};
-use crate::train::{Work, available_memory, check_memory, optimizer, threads};
-
-/// Untimed warm-up steps, and the minimum number of timed steps.
-const STEPS_MIN: usize = 3;
-
-/// Learning rate of timed steps.
-const LEARNING_RATE: f64 = 1e-4;
-
-/// Seed of images, labels and weights.
-const SEED: u64 = 42;
+use crate::timing::{STEPS_MIN, StepTimer, quantile};
 
 /// Measures how long training steps and inference take
 #[derive(clap::Args)]
@@ -110,44 +97,19 @@ pub fn run(args: Args) -> Result<(), CliError> {
 
 fn measure(what: What, name: String, config: &ResolvedConfig, length: Duration) -> Result<Timing, CliError> {
     let batch = config.train.batch_size;
-    let model = models::build_for_training(config)?;
-    let threads = threads(config.train.threads);
-    let mut memory = match what {
-        What::Step => training_memory(&model.graph, model.loss, &[], &optimizer(&config.train), batch, threads),
-        _ => inference_memory(&model.graph, &[model.logits], batch, threads),
-    };
-    memory.activations += Noise::bytes(&model, batch);
-    check_memory(Work::Training, (memory, 0), false, available_memory(threads))?;
-    let parameters = Parameters::initialize(&model.graph, stream(SEED, Purpose::Initialize));
-    let summary = summary::summarise(&model);
-    let mut session = Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
-    let noise = Noise::new(&model, batch);
-    let times = match what {
-        What::Step => {
-            session.start_training(model.loss, &[], optimizer(&config.train));
-            let dropout = stream(SEED, Purpose::Dropout);
-            let mut first = 0;
-            times(length, || {
-                let step = Step { dropout, first, ..Step::new(batch, &noise, LEARNING_RATE) };
-                let report = session.train_step(&step);
-                first += batch as u64;
-                std::hint::black_box(report.loss);
-            })
-        }
-        _ => times(length, || {
-            std::hint::black_box(session.infer(&[model.logits], batch, &noise));
-        }),
-    };
+    let mut timer = if what == What::Step { StepTimer::training(config) } else { StepTimer::inference(config) }?;
+    let times = times(length, || timer.step());
+    let summary = summary::summarise(timer.model());
     let flops = summary.flops_forward + if what == What::Step { summary.flops_backward } else { 0 };
     let ms = quantile(&times, 0.5);
     Ok(Timing {
         bench: what,
         model: name,
         batch,
-        params: model.graph.parameter_count(),
-        threads: session.threads(),
+        params: timer.model().graph.parameter_count(),
+        threads: timer.session().threads(),
         precision: "f32",
-        instruction_set: session.isa().name(),
+        instruction_set: timer.session().isa().name(),
         steps: times.len(),
         ms,
         ms_min: times[0],
@@ -172,11 +134,6 @@ fn times(length: Duration, mut work: impl FnMut()) -> Vec<f64> {
     times
 }
 
-/// Returns a quantile of sorted values.
-fn quantile(sorted: &[f64], part: f64) -> f64 {
-    sorted[((sorted.len() - 1) as f64 * part).round() as usize]
-}
-
 fn text(timing: &Timing) -> String {
     let Timing { model, batch, params, threads, instruction_set, steps, ms, ms_min, ms_p10, ms_max, .. } = timing;
     let what = if timing.bench == What::Step { "training step" } else { "inference" };
@@ -190,50 +147,9 @@ fn text(timing: &Timing) -> String {
     )
 }
 
-/// A batch of random images with labels, or token sequences.
-struct Noise {
-    pixels: Vec<f32>,
-    labels: Vec<f32>,
-}
-
-impl Noise {
-    /// Size of a batch's images, in bytes.
-    fn bytes(model: &Model, batch: usize) -> u64 {
-        (batch * model.graph.node(model.image).shape.len() * size_of::<f32>()) as u64
-    }
-
-    fn new(model: &Model, batch: usize) -> Noise {
-        let len = model.graph.node(model.image).shape.len();
-        let classes = model.graph.node(model.logits).shape.features() as u64;
-        let answers = batch * model.graph.node(model.label).shape.len();
-        let key = Key::new(SEED);
-        let (pixels, labels) = (key.with(0), key.with(1));
-        Noise {
-            pixels: (0..(batch * len) as u64).map(|i| pixels.normal(i) as f32).collect(),
-            labels: (0..answers as u64).map(|i| labels.below(i, classes) as f32).collect(),
-        }
-    }
-}
-
-impl Examples for Noise {
-    fn fill(&self, input: usize, example: usize, values: &mut [f32]) {
-        match input {
-            0 => values.copy_from_slice(&self.pixels[example * values.len()..][..values.len()]),
-            _ => values.copy_from_slice(&self.labels[example * values.len()..][..values.len()]),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_are_values_that_were_measured() {
-        let sorted: Vec<f64> = (0..11).map(f64::from).collect();
-        assert_eq!([0.0, 0.1, 0.5, 1.0].map(|part| quantile(&sorted, part)), [0.0, 1.0, 5.0, 10.0]);
-        assert_eq!(quantile(&[7.0], 0.5), 7.0);
-    }
 
     #[test]
     fn at_least_three_are_timed_after_three_that_are_not() {
