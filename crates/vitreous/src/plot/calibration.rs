@@ -32,9 +32,9 @@ pub fn calibration(bins: &[Bin], error: f64, images: &str, style: &'static Style
     };
     let (confidence, accuracy) = (mean(|bin| bin.confidence), mean(|bin| bin.accuracy));
     let verdict = match confidence - accuracy {
-        gap if gap.abs() < 0.005 => "as sure as it is right".to_string(),
-        gap if gap > 0.0 => format!("too sure by {:.1} points on average", gap * 100.0),
-        gap => format!("less sure than right by {:.1} points on average", -gap * 100.0),
+        gap if gap.abs() < 0.005 => "neither over- nor underconfident on average".to_string(),
+        gap if gap > 0.0 => format!("overconfident by {:.1} points on average", gap * 100.0),
+        gap => format!("underconfident by {:.1} points on average", -gap * 100.0),
     };
     let error = numbers::percent(error);
     let title = format!("Calibration: expected calibration error {error}");
@@ -68,7 +68,7 @@ pub fn calibration(bins: &[Bin], error: f64, images: &str, style: &'static Style
 
     let counts = Rect { x: panel.x, y: 470.0, width: panel.width, height: 66.0 };
     let most = bins.iter().map(|bin| bin.images).max().unwrap_or(1) as f64 / total as f64 * 100.0;
-    let share = Scale::exact([0.0, most * 1.05], [counts.bottom(), counts.y], 2);
+    let share = Scale::exact([0.0, most * 1.05], [counts.bottom(), counts.y], 3);
     frame::vertical_axis(&mut canvas, counts, &share);
     for bin in bins.iter().filter(|bin| bin.images > 0) {
         let (from, to) = (x.at(bin.from * 100.0) + 0.75, x.at(bin.to * 100.0) - 0.75);
@@ -80,13 +80,22 @@ pub fn calibration(bins: &[Bin], error: f64, images: &str, style: &'static Style
     frame::label_below(&mut canvas, counts, "Probability of the answer (%)");
 
     let at = panel.right() + 22.0;
-    let entries = [(right, "accuracy"), (wrong, "mean probability"), (style.soft, "perfect")];
-    for (i, (color, words)) in entries.into_iter().enumerate() {
+    let entries = ["accuracy", "mean probability", "perfect", "overconfident", "underconfident"];
+    for (i, words) in entries.into_iter().enumerate() {
         let y = panel.y + 12.0 + 20.0 * i as f64;
+        let sample = Rect { x: at, y: y - 10.0, width: 14.0, height: 11.0 };
+        let corners = [
+            [sample.x, sample.y],
+            [sample.right(), sample.y],
+            [sample.right(), sample.bottom()],
+            [sample.x, sample.bottom()],
+        ];
         match i {
-            0 => canvas.rect(Rect { x: at, y: y - 10.0, width: 14.0, height: 11.0 }, color),
-            1 => canvas.line([at, y - 4.0], [at + 14.0, y - 4.0], Stroke::new(color, 2.0)),
-            _ => canvas.line([at, y - 4.0], [at + 14.0, y - 4.0], diagonal),
+            0 => canvas.rect(sample, right),
+            1 => canvas.line([at, y - 4.0], [at + 14.0, y - 4.0], Stroke::new(wrong, 2.0)),
+            2 => canvas.line([at, y - 4.0], [at + 14.0, y - 4.0], diagonal),
+            3 => canvas.area(&corners, wrong, 0.3),
+            _ => canvas.area(&corners, right, 0.5),
         }
         canvas.text([at + 20.0, y], words, &Text::new(style.soft).size(TICK).at(Anchor::Start));
     }

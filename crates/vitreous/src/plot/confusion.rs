@@ -76,7 +76,7 @@ impl Outcome {
     }
 }
 
-/// Draws the matrix: numbers where there is room for them, and colors for the share of a row.
+/// Draws the matrix: numbers where there is room for them, and colors for the share of the true class.
 pub fn confusion(outcome: &Outcome, style: &'static Style) -> Option<Figure> {
     let shown = outcome.shown();
     let classes = shown.names.len();
@@ -129,13 +129,15 @@ pub fn confusion(outcome: &Outcome, style: &'static Style) -> Option<Figure> {
             style.shade(share(&shown, label, prediction).sqrt())
         };
         let pixels: Vec<u8> = (0..classes * classes).flat_map(shade).collect();
-        canvas.picture(matrix, &png(&pixels, [classes as u32; 2], true), "the matrix, color by share of the row");
+        canvas.picture(matrix, &png(&pixels, [classes as u32; 2], true), "the matrix, color by share of the true class");
     }
     canvas.outline(matrix, Stroke::new(style.axis, 1.0));
     let bar = Rect { x: matrix.right() + 16.0, y: top, width: 12.0, height: side.clamp(90.0, 240.0) };
     let ticks = [0.0, 0.01, 0.1, 0.25, 0.5, 1.0].map(|share: f64| (share.sqrt(), format!("{} %", share * 100.0)));
     color_bar(&mut canvas, bar, |part| style.shade(part), &ticks);
-    canvas.text([bar.x, bar.y - 10.0], "of the row", &Text::new(style.soft).size(TICK));
+    for (words, above) in [("share of", 23.0), ("true class", 10.0)] {
+        canvas.text([bar.x, bar.y - above], words, &Text::new(style.soft).size(TICK));
+    }
     if has_list {
         let x = bar.x + 76.0;
         canvas.text([x, top - 10.0], "Most often confused", &Text::new(style.ink).size(TICK).bold());
@@ -214,8 +216,13 @@ fn row(canvas: &mut Canvas, shown: &Shown, label: usize, (matrix, cell): (Rect, 
         let x = matrix.x + prediction as f64 * cell;
         let share = share(shown, label, prediction);
         let color = style.shade(share.sqrt());
-        let percent =
-            if share < 0.0995 { format!("{:.1} %", share * 100.0) } else { format!("{:.0} %", share * 100.0) };
+        // "100 %" is said of all images only.
+        let has_decimal = share < 0.0995 || (0.995..1.0).contains(&share);
+        let percent = if has_decimal {
+            format!("{:.1} %", (share * 1000.0).min(if share < 1.0 { 999.0 } else { 1000.0 }).round() / 10.0)
+        } else {
+            format!("{:.0} %", share * 100.0)
+        };
         let [from, to] = [shown.names[label], shown.names[prediction]];
         canvas.begin(&format!("{from} → {to}: {} of {} ({percent})", numbers::count(count), numbers::count(support)));
         let side = cell - inner;
@@ -256,6 +263,10 @@ mod tests {
         let figure = confusion(&pets, &LIGHT).unwrap();
         super::super::tests::compare("confusion", &figure);
         assert_ne!(confusion(&pets, &DARK), Some(figure));
+        // Nearly all is not all.
+        let nearly = outcome(2, |class| class.to_string(), vec![(0, 0, 9996), (0, 1, 4), (1, 1, 30)]);
+        let figure = confusion(&nearly, &LIGHT).unwrap();
+        assert_eq!(["99.9 %", "0.0 %", "100 %"].map(|text| figure.svg().contains(&format!(">{text}<"))), [true; 3]);
     }
 
     #[test]

@@ -28,12 +28,14 @@ pub struct ClassRow {
     pub f1: Option<f64>,
 }
 
-/// Draws the classes by decreasing F1; none without classes.
+/// Draws the classes by decreasing F1, those without images last; none without classes.
 pub fn per_class(rows: &[ClassRow], images: &str, style: &'static Style) -> Option<Figure> {
     const ROW: f64 = 22.0;
     let mut order: Vec<&ClassRow> = rows.iter().collect();
-    order.sort_by(|a, b| b.f1.unwrap_or(-1.0).total_cmp(&a.f1.unwrap_or(-1.0)));
-    let shown = &order[order.len().saturating_sub(CLASSES)..];
+    // Those without images are the first to be left out.
+    order.sort_by(|a, b| b.f1.unwrap_or(2.0).total_cmp(&a.f1.unwrap_or(2.0)));
+    let mut shown = order.split_off(order.len().saturating_sub(CLASSES));
+    shown.sort_by_key(|row| row.f1.is_none());
     let scored: Vec<f64> =
         shown.iter().flat_map(|row| [row.precision, row.recall.map(|_| row.interval[0])]).flatten().collect();
     let worst = scored.iter().copied().fold(f64::INFINITY, f64::min);
@@ -44,15 +46,16 @@ pub fn per_class(rows: &[ClassRow], images: &str, style: &'static Style) -> Opti
     let left = 20.0 + names + 12.0;
     let height = ROW * shown.len() as f64;
     let panel = Rect { x: left, y: 104.0, width: 400.0, height };
-    let lowest =
-        shown.last().filter(|row| row.f1.is_some()).or_else(|| shown.iter().rev().find(|row| row.f1.is_some()))?;
+    let lowest = shown.iter().rev().find(|row| row.f1.is_some())?;
+    let ties = rows.iter().filter(|row| row.f1 == lowest.f1).count();
+    let which = if ties > 1 { numbers::counted(ties, "class") } else { lowest.name.clone() };
     let only = match rows.len() {
         all if all > shown.len() => {
             format!("the {} of {} classes with the lowest F1; ", shown.len(), numbers::count(all as u64))
         }
         _ => String::new(),
     };
-    let below = format!("{only}{images}; lowest F1: {} ({})", lowest.name, percent(lowest.f1.unwrap_or(0.0)));
+    let below = format!("{only}{images}; lowest F1: {which} ({})", percent(lowest.f1.unwrap_or(0.0)));
     let size = [panel.right() + 90.0, panel.bottom() + 56.0];
     let said: Vec<String> =
         shown.iter().map(|row| format!("{} {}", row.name, row.f1.map_or("none".to_string(), percent))).collect();
@@ -136,6 +139,9 @@ mod tests {
         assert!(figure(2).unwrap().svg().contains("&lt;b&gt;") && !figure(2).unwrap().svg().contains("<b>"));
         assert!(figure(22).unwrap().svg().contains(">no images</text>"));
         assert!(figure(50).unwrap().svg().contains("the 40 of 50 classes"));
+        // All with images are shown, also where most classes have none.
+        let many = figure(90).unwrap();
+        assert_eq!((many.svg().matches(">no images</text>").count(), many.svg().contains(">c19</text>")), (20, true));
         assert_eq!(figure(0), None);
     }
 }

@@ -94,8 +94,9 @@ pub fn grid(grid: &Grid, style: &'static Style) -> Option<Figure> {
     let left = 20.0 + if names > 0.0 { names + 12.0 } else { 0.0 };
     let top = if grid.below.is_empty() { 42.0 } else { 62.0 };
     let size = [(left + across * columns as f64 + 6.0).max(360.0), top + down * rows as f64 + 4.0];
-    let said: Vec<String> = grid.pictures.iter().take(30).map(|one| one.lines.join(", ")).collect();
-    let mut canvas = Canvas::new(style, size, &grid.title, &format!("{} Pictures: {}.", grid.below, said.join("; ")));
+    let words = grid.pictures.iter().map(|one| one.lines.join(", ")).filter(|words| !words.is_empty());
+    let said: Vec<String> = words.chain(grid.row_names.clone()).take(30).collect();
+    let mut canvas = Canvas::new(style, size, &grid.title, &format!("{}. Pictures: {}.", grid.below, said.join("; ")));
     canvas.heading(20.0, &grid.below);
     for (i, Labelled { picture, lines }) in grid.pictures.iter().enumerate() {
         let [x, y] = [left + across * (i % columns) as f64, top + down * (i / columns) as f64];

@@ -8,6 +8,9 @@ const MARGIN: f64 = 0.04;
 /// Largest divided by smallest value from which an axis that may be logarithmic is.
 const LOG_FROM: f64 = 20.0;
 
+/// Values beyond these have no place on a logarithmic axis: no loss is as small or as large, only damaged files are.
+const LOG_ENDS: [f64; 2] = [1e-30, 1e30];
+
 /// A straight or logarithmic axis.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scale {
@@ -34,8 +37,9 @@ impl Scale {
         let high = if high > low { high } else { low + 1.0 };
         let step = nice_step((high - low) / numbers.max(1) as f64);
         let first = (low / step - 1e-9).ceil();
+        // No axis has more than 100 numbers, also where its ends are so close that a step is lost in rounding.
         let ticks =
-            (0..).map(|i| (first + f64::from(i)) * step).take_while(|tick| *tick <= high + step * 1e-9).collect();
+            (0..100).map(|i| (first + f64::from(i)) * step).take_while(|tick| *tick <= high + step * 1e-9).collect();
         Scale { low, high, is_log: false, start, end, ticks, step }
     }
 
@@ -50,11 +54,12 @@ impl Scale {
 
     /// As [`Scale::around`], logarithmic where positive values differ by more than a factor of 20.
     pub fn log_if_wide([low, high]: [f64; 2], pixels: [f64; 2], numbers: usize) -> Scale {
-        if low <= 0.0 || high / low < LOG_FROM {
+        if low <= 0.0 || high / low < LOG_FROM || low >= LOG_ENDS[1] {
             let from_zero = if low >= 0.0 && low < high / 2.0 { 0.0 } else { low };
             let scale = Scale::around([low, high], pixels, numbers);
             return if from_zero == 0.0 { Scale::exact([0.0, scale.high], pixels, numbers) } else { scale };
         }
+        let [low, high] = [low, high].map(|end| end.clamp(LOG_ENDS[0], LOG_ENDS[1]));
         let factor = (high / low).powf(MARGIN);
         let (low, high) = (low / factor, high * factor);
         let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
@@ -71,14 +76,14 @@ impl Scale {
         Scale { low, high, is_log: true, start, end, ticks, step: 0.0 }
     }
 
-    /// Where a value is; NaN where it has no place.
+    /// Where a value is, at an end of the axis if it lies beyond it; NaN where it has no place.
     pub fn at(&self, value: f64) -> f64 {
         let part = match self.is_log {
             true if value <= 0.0 => return f64::NAN,
             true => (value / self.low).ln() / (self.high / self.low).ln(),
             false => (value - self.low) / (self.high - self.low),
         };
-        self.start + part * (self.end - self.start)
+        self.start + part.clamp(0.0, 1.0) * (self.end - self.start)
     }
 
     /// The numbers along the axis, each with its text.
@@ -174,7 +179,10 @@ mod tests {
         assert!(wide.at(0.0).is_nan());
         assert!(!of(0.5, 3.0).is_log() && !of(0.0, 3.0).is_log());
         assert_eq!((of(0.5, 3.0).at(0.0), of(2.9, 3.0).at(2.95).round()), (100.0, 50.0));
-        assert!(of(1e-9, 1e9).ticks().len() <= 6);
+        for ends in [[1e-9, 1e9], [1e-300, 1e300], [5e-324, f64::MAX], [-f64::MAX, f64::MAX], [1e16, 1e16 + 2.0]] {
+            assert!(of(ends[0], ends[1]).ticks().len() <= 6, "{ends:?}");
+        }
+        assert_eq!((wide.at(1e-300), wide.at(1e300)), (100.0, 0.0));
         let shown = [0.0, 3e-5, 0.25, -7.5, 300.0, 9999.0, 20_000.0, 1.5e6, 2e9, 3e13].map(short);
         assert_eq!(shown, ["0", "3e−5", "0.25", "−7.5", "300", "9999", "20k", "1.5M", "2G", "3e13"]);
     }

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::font;
-use super::style::{DARK, FAMILY, LABEL, LIGHT, Style, Theme};
+use super::style::{DARK, FAMILY, LABEL, LIGHT, Style, TITLE, Theme};
 use crate::text::visible;
 
 /// A figure under way. The origin is the upper left corner; lengths are in pixels.
@@ -277,11 +277,17 @@ impl Canvas {
 
     /// Writes the title and a line below it at the top left.
     pub fn heading(&mut self, left: f64, below: &str) {
-        let (style, room) = (self.style, self.width - 2.0 * left);
+        let (style, room) = (self.style, self.width - left - 20.0);
         let title = self.title.clone();
-        self.text([left, 24.0], &title, &Text::new(style.ink).size(super::style::TITLE).bold().within(room));
+        // A sentence is rather smaller than cut.
+        let fitting = |text: &str, size: f64, is_bold: bool| {
+            (size * room / font::width(text, size, is_bold)).clamp(size * 0.75, size)
+        };
+        let size = fitting(&title, TITLE, true);
+        self.text([left, 24.0], &title, &Text::new(style.ink).size(size).bold().within(room));
         if !below.is_empty() {
-            self.text([left, 43.0], below, &Text::new(style.soft).within(room));
+            let size = fitting(below, LABEL, false);
+            self.text([left, 43.0], below, &Text::new(style.soft).size(size).within(room));
         }
     }
 
@@ -374,10 +380,14 @@ fn attributes(Stroke { color, width, dash, opacity }: Stroke) -> String {
 }
 
 /// Writes a length with at most two decimals; equal on all machines, because the rest is rounded away.
+///
+/// # Panics
+/// In debug builds, when it is not finite: a place that is not known must not be drawn.
 pub fn number(x: f64) -> String {
+    debug_assert!(x.is_finite(), "a length of {x}");
     let text = format!("{x:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" || !x.is_finite() { "0".to_string() } else { text.to_string() }
+    if text == "-0" { "0".to_string() } else { text.to_string() }
 }
 
 /// Escapes what XML reads as markup, and replaces what it does not allow.
@@ -420,8 +430,8 @@ mod tests {
 
     #[test]
     fn numbers_have_two_decimals_at_most() {
-        let written = [0.0, -0.001, 1.0, 10.0, 0.126, -2.5, 1e6, f64::NAN].map(number);
-        assert_eq!(written, ["0", "0", "1", "10", "0.13", "-2.5", "1000000", "0"].map(str::to_string));
+        let written = [0.0, -0.001, 1.0, 10.0, 0.126, -2.5, 1e6].map(number);
+        assert_eq!(written, ["0", "0", "1", "10", "0.13", "-2.5", "1000000"].map(str::to_string));
     }
 
     #[test]

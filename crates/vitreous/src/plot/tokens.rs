@@ -105,7 +105,8 @@ pub fn positions(values: &[f32], width: usize, below: &str, style: &'static Styl
     frame::label_above(&mut canvas, panel, "Position (token)");
     frame::label_below(&mut canvas, panel, "Dimension");
     let bar = Rect { x: panel.right() + 16.0, y: panel.y, width: 12.0, height: panel.height.min(200.0) };
-    let ticks = [-1.0, -0.5, 0.0, 0.5, 1.0].map(|part| ((part + 1.0) / 2.0, short(part * most)));
+    let range = Scale::exact([-most, most], [0.0, 1.0], 4);
+    let ticks: Vec<(f64, String)> = range.ticks().into_iter().map(|(value, text)| (range.at(value), text)).collect();
     color_bar(&mut canvas, bar, |part| style.signed(part * 2.0 - 1.0), &ticks);
     Some(canvas.finish())
 }

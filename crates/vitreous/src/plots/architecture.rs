@@ -18,7 +18,7 @@ pub fn architecture(root: &Module, name: &str) -> Architecture {
     Architecture {
         title: format!("{} {name}", root.class),
         below: format!(
-            "{} parameters in {}; shapes of results at the right",
+            "{} parameters in {}; output shapes at the right",
             numbers::count(root.all_params()),
             numbers::counted(tensors, "tensor")
         ),
