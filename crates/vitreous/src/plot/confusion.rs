@@ -129,7 +129,11 @@ pub fn confusion(outcome: &Outcome, style: &'static Style) -> Option<Figure> {
             style.shade(share(&shown, label, prediction).sqrt())
         };
         let pixels: Vec<u8> = (0..classes * classes).flat_map(shade).collect();
-        canvas.picture(matrix, &png(&pixels, [classes as u32; 2], true), "the matrix, color by share of the true class");
+        canvas.picture(
+            matrix,
+            &png(&pixels, [classes as u32; 2], true),
+            "the matrix, color by share of the true class",
+        );
     }
     canvas.outline(matrix, Stroke::new(style.axis, 1.0));
     let bar = Rect { x: matrix.right() + 16.0, y: top, width: 12.0, height: side.clamp(90.0, 240.0) };
