@@ -122,14 +122,12 @@ mod tests {
     use crate::train::TrainError;
 
     #[test]
-    fn a_disk_that_fills_up_while_training_is_no_bad_input() {
-        let full = RecordError::Write {
-            path: "runs/a".into(),
-            kind: std::io::ErrorKind::StorageFull,
-            reason: "no space is left".to_string(),
-        };
-        assert_eq!(CliError::from(full.clone()).status(), 2);
+    fn a_disk_that_is_full_is_no_bad_input() {
+        let error = |kind| RecordError::Write { path: "runs/a".into(), kind, reason: String::new() };
+        let full = error(std::io::ErrorKind::StorageFull);
+        assert_eq!(CliError::from(full.clone()).status(), 1);
         assert_eq!(CliError::from(TrainError::Record(full)).status(), 1);
+        assert_eq!(CliError::from(error(std::io::ErrorKind::PermissionDenied)).status(), 2);
     }
 
     #[test]

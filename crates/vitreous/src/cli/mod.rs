@@ -45,6 +45,7 @@ mod fetch;
 mod flags;
 mod half_blocks;
 mod models;
+mod output;
 mod pages;
 mod plot;
 mod plots;

@@ -1,13 +1,13 @@
 //! Flags that choose the plots of a command. They change no result, so no run records them.
 
+use std::io::Write;
 use std::path::Path;
 
 use super::CliError;
-use super::settings::shell_word;
+use super::output::{check_output, write_output};
 use crate::plot::style::Style;
 use crate::plot::{Figure, Format, Theme};
 use crate::plots::PlotChoice;
-use crate::record::write_atomically;
 
 /// An environment variable: where it is set, commands make no plots unless they are asked to.
 const NO_PLOTS: &str = "VITREOUS_NO_PLOTS";
@@ -49,24 +49,11 @@ impl ThemeArg {
     }
 }
 
-/// Checks the name of a figure's file before any work: its ending, and that its folder is there.
-pub fn check_figure(path: &Path) -> Result<(), CliError> {
-    format_of(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        let hint = Some(format!("make it with `mkdir -p {}`", shell_word(folder)));
-        return Err(CliError::user(format!("no folder {} (--output)", folder.display()), hint));
-    }
-    Ok(())
-}
-
-/// The kind of a figure's file, by its ending.
-fn format_of(path: &Path) -> Result<Format, CliError> {
+/// Checks the name of a figure's file before any work, and returns the kind of figure that its ending says.
+pub fn check_figure(path: &Path) -> Result<Format, CliError> {
+    check_output(path, "--output", &["png", "svg", "pdf"])?;
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    ending.parse().map_err(|_| {
-        let hint = Some("use a name that ends in .png, .svg or .pdf".to_string());
-        CliError::user(format!("unknown kind of figure `{}` (--output)", path.display()), hint)
-    })
+    Ok(ending.parse().expect("the ending was checked"))
 }
 
 /// Writes a figure whole.
@@ -75,9 +62,8 @@ pub fn save_figure(figure: &Figure, path: &Path) -> Result<(), CliError> {
         let hint = Some("save it as .svg, or show less".to_string());
         CliError::user(format!("the figure cannot be drawn: {reason} ({})", path.display()), hint)
     };
-    let bytes = figure.file(format_of(path)?).map_err(large)?;
-    let other = || Some("choose another file with --output".to_string());
-    write_atomically(path, &bytes).map_err(|error| CliError::user(error.to_string(), other()))
+    let bytes = figure.file(check_figure(path)?).map_err(large)?;
+    Ok(write_output(path, |file| file.write_all(&bytes))?)
 }
 
 impl PlotArgs {

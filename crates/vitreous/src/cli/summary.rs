@@ -1,6 +1,6 @@
 //! `vitreous summary`: the layers of a model, and the memory that training takes. No data file is needed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use vitreous_engine::{Memory, training_memory};
@@ -19,7 +19,7 @@ use crate::models::summary::{FOOT, Summary, summarise};
 use crate::models::torch_text::{pytorch, torchinfo};
 use crate::numbers;
 use crate::plots::architecture::architecture;
-use crate::record::Run;
+use crate::record::{Run, is_run};
 use crate::train::{optimizer, threads};
 
 /// Images of timm's named sizes: ImageNet's.
@@ -28,8 +28,8 @@ const NAMED_MODEL_IMAGES: ImageFacts = ImageFacts { image_size: 224, channels: 3
 /// Shows a model's layers with their shapes, parameters and floating-point operations
 #[derive(clap::Args)]
 pub struct Args {
-    /// Show the model of this preset, such as mnist-vit (the same as --preset)
-    #[arg(value_name = "PRESET", conflicts_with_all = ["preset", "run"])]
+    /// Show the model of this preset, such as mnist-vit, or of the run in this folder
+    #[arg(value_name = "PRESET|RUN", conflicts_with_all = ["preset", "run"])]
     start: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,
@@ -89,9 +89,12 @@ struct MemoryBytes {
 
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<(), CliError> {
-    args.output.as_deref().map_or(Ok(()), check_figure)?;
+    args.output.as_deref().map(check_figure).transpose()?;
     if let Some(start) = args.start.take() {
-        args.settings.preset = Some(preset_of(start)?);
+        match is_run(Path::new(&start)) {
+            true => args.run = Some(start.into()),
+            false => args.settings.preset = Some(preset_of(start)?),
+        }
     }
     let config = config(&args)?;
     let model = models::build_for_training(&config)?;
@@ -100,6 +103,9 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
         let drawing = architecture(&root, &args.settings.name());
         let figure = drawing.figure(ThemeArg::style_of(args.plot_theme));
         save_figure(&figure.ok_or_else(|| CliError::failure("the model has no layers to draw", None))?, path)?;
+        if args.style == Style::Table && !args.json {
+            return show(&line!("{}: architecture of {}", path.display(), args.settings.name()));
+        }
     }
     if args.style != Style::Table {
         return show(&match args.style {

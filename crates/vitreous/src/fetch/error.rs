@@ -115,7 +115,7 @@ impl Explain for FetchError {
             FetchError::Changed { .. } => new().text("start again when no other program writes to it"),
             FetchError::Write { .. } | FetchError::Record(_) => {
                 let other = new().text("choose another folder with").key("data.dir");
-                other.or().text("make room in this one")
+                other.or().text("make room there, or let this user write there")
             }
             FetchError::Read { .. } => return None,
         })

@@ -235,8 +235,12 @@ impl Explain for RecordError {
             RecordError::Write { kind: io::ErrorKind::FileTooLarge, .. } => new().text(RAISE_FILE_SIZE),
             RecordError::Write { kind, .. } => {
                 let other = new().text("choose another folder with").argument(Argument::Out);
-                let is_locked = matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
-                other.or().text(if is_locked { "make this one writable" } else { "make room in this one" })
+                other.or().text(match kind {
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "let this user write there",
+                    io::ErrorKind::NotFound => "make the folder first",
+                    io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "move that file away",
+                    _ => "make room on that disk",
+                })
             }
             RecordError::Read { .. } => return None,
             RecordError::Short { .. } => {
@@ -281,7 +285,15 @@ impl Explain for RecordError {
     }
 
     fn fault(&self) -> Fault {
-        if self.is_final() { Fault::Work } else { Fault::Input }
+        let is_full = |kind: &io::ErrorKind| {
+            use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+            matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
+        };
+        match self {
+            RecordError::Write { kind, .. } if is_full(kind) => Fault::Work,
+            _ if self.is_final() => Fault::Work,
+            _ => Fault::Input,
+        }
     }
 }
 

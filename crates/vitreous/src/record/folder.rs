@@ -83,6 +83,10 @@ impl Folder {
             write(&mut output)?;
             let output = output.into_inner()?;
             faults::check(&self.path.join(&temporary))?;
+            // Who may read a file is decided by whom it belongs to; where that cannot be kept, the file is still right.
+            if let Some(before) = std::fs::symlink_metadata(self.path.join(name)).ok().filter(|facts| facts.is_file()) {
+                let _ = output.file.set_permissions(before.permissions());
+            }
             output.file.sync_all()?;
             self.rename(&temporary, name)?;
             self.sync(inside)?;

@@ -61,7 +61,7 @@ fn a_model_is_drawn_and_printed_as_other_programs_do() {
     let of_64 = said(folder.root(), &["summary", "mnist-vit", "--style=torchinfo", "--batch-size=64"]);
     assert!(of_64.contains("├─Linear (head): 1-8") && of_64.contains("[64, 10]"), "{of_64}");
     let refused = refused(folder.root(), &["summary", "mnist-vit", "--output=model"]);
-    assert!(refused.starts_with("error: unknown kind of figure `model` (--output)"), "{refused}");
+    assert!(refused.starts_with("error: invalid file name `model` (--output)"), "{refused}");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn what_cannot_be_shown_is_refused_with_a_way_out() {
         ),
         (
             &["digits", "--output=x.jpg"],
-            "unknown kind of figure `x.jpg` (--output)\nhint: use a name that ends in .png, .svg or .pdf",
+            "invalid file name `x.jpg` (--output)\nhint: use a name that ends in .png, .svg or .pdf",
         ),
         (&["digits", "--output=none/x.svg"], "no folder none (--output)\nhint: make it with `mkdir -p none`"),
         (&["photos", "--split=test", "--output=x.svg"], "photos/ has no test split"),

@@ -371,7 +371,7 @@ fn a_taken_name_and_a_file_in_the_way_are_refused() {
     assert_eq!(
         text,
         "error: cannot write: a file is in the way (file)\n\
-         hint: choose another folder with --out, or make room in this one\n"
+         hint: choose another folder with --out, or move that file away\n"
     );
 }
 
@@ -398,7 +398,7 @@ fn an_unwritable_folder_is_refused() {
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
         "error: cannot write: permission denied (locked/runs)\n\
-         hint: choose another folder with --out, or make this one writable\n"
+         hint: choose another folder with --out, or let this user write there\n"
     );
 }
 
