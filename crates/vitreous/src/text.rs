@@ -25,7 +25,7 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
 
 /// As [`visible`], for one cell or line of Markdown.
 pub fn markdown(text: &str) -> String {
-    visible(text).replace('|', "\\|")
+    visible(text).replace('|', "\\|").replace('<', "&lt;")
 }
 
 /// Escapes every character of a JSON text that cannot be seen, as JSON does: the values stay the same.
@@ -131,7 +131,7 @@ mod tests {
             assert_eq!(visible(text), text);
         }
         assert_eq!(visible_lines("a\nb\r\x1b\n"), "a\nb\\r\\u{1b}\n");
-        assert_eq!(markdown("a|b\nc"), "a\\|b\\nc");
+        assert_eq!(markdown("a|b\nc<d>"), "a\\|b\\nc&lt;d>");
     }
 
     #[test]
