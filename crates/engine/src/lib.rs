@@ -9,11 +9,13 @@ pub mod autodiff;
 mod cpu;
 pub mod graph;
 pub mod ops;
+pub mod profile;
 pub mod random;
 pub mod reference;
 mod session;
 
 pub use cpu::optimizer::*;
+pub use cpu::roof::Roof;
 pub use cpu::{Inference, Isa, Parameters, Session, inference_memory, training_memory};
 pub use graph::{Graph, GraphError, Init, NodeId, ParamId, ParameterKind, Shape};
 pub use random::Key;

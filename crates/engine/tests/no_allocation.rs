@@ -1,10 +1,12 @@
 //! A training step allocates nothing once its memory is there. The only test of its binary: it counts for all threads.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, AttentionOptions, Convolution, LinearInit, Pool};
+use vitreous_engine::profile::Clock;
 use vitreous_engine::random::Key;
 use vitreous_engine::{Adam, Muon, Optimizer, Parameters, Session, Step, WideRule};
 
@@ -28,6 +30,15 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
         unsafe { System.dealloc(start, layout) }
+    }
+}
+
+/// A clock that stands still.
+struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> u64 {
+        0
     }
 }
 
@@ -99,15 +110,22 @@ fn a_step_allocates_nothing_after_two_of_each_size() {
         }
     };
     let some_are_wide = WideRule { min_values: 300, min_values_per_activation: 0, min_fraction: 0.0 };
-    let ways = [1, 2].into_iter().flat_map(|threads| [WideRule::default(), some_are_wide].map(|rule| (threads, rule)));
+    let ways = [1, 2].into_iter().flat_map(|threads| {
+        [WideRule::default(), some_are_wide]
+            .into_iter()
+            .flat_map(move |rule| [false, true].map(|is_timed| (threads, rule, is_timed)))
+    });
     let clipped = Optimizer { clip: Some(1.0), ..Adam::default().into() };
     let builds = [(model as fn() -> _, clipped), (network, clipped), (model, Muon::default().into())];
-    for ((threads, rule), (build, optimizer)) in ways.flat_map(|way| builds.map(|build| (way, build))) {
+    for ((threads, rule, is_timed), (build, optimizer)) in ways.flat_map(|way| builds.map(|build| (way, build))) {
         let (graph, loss, correct) = build().expect("the shapes fit");
         let parameters = Parameters::initialize(&graph, Key::new(1));
         let mut session = Session::new(graph, parameters, threads).expect("a model");
         session.set_wide_rule(rule);
         session.start_training(loss, &[correct], optimizer);
+        if is_timed {
+            session.set_clock(Some(Arc::new(Stopped)));
+        }
         // 65 images make 16 parts, of which one is greater than the others; 23 are the rest of an epoch.
         let mut step = |images, only_finite| {
             session.train_step(&Step { only_finite, ..Step::new(images, &examples, 1e-3) });
@@ -120,6 +138,6 @@ fn a_step_allocates_nothing_after_two_of_each_size() {
             step(images, only_finite);
         }
         let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
-        assert_eq!(count, 0, "allocations of four steps on {threads} threads, {rule:?}");
+        assert_eq!(count, 0, "allocations of four steps on {threads} threads, {rule:?}, timed: {is_timed}");
     }
 }

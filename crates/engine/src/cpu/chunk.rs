@@ -11,9 +11,11 @@ use super::dropout::Mask;
 use super::parameters::Layout;
 use super::plan::Place;
 use super::program::{Addend, Call, Factor, LayerNormGrad, Param, Product, Slot};
+use super::recorder::Track;
 use super::region::Region;
 use super::simd::LANES;
 use super::{Isa, activation, dropout, elementwise, layer_norm, linear, scalar};
+use crate::profile::Work;
 use crate::random::Key;
 use crate::session::Examples;
 
@@ -48,6 +50,7 @@ pub(super) struct Chunk<'a> {
     pub continues: bool,
     pub outputs: &'a [super::memory::Shared<f32>],
     pub keys: &'a mut [[u32; 2]],
+    pub track: Track<'a>,
 }
 
 impl Chunk<'_> {
@@ -65,9 +68,13 @@ impl Chunk<'_> {
                 self.keys[i * images + image] = dropout.dropout.keys(self.dropout.with(place));
             }
         }
-        for call in &self.compiled.program.calls[region.calls.clone()] {
+        if !self.compiled.program.dropouts.is_empty() {
+            self.track.end(Work::Keys);
+        }
+        for number in region.calls.clone() {
             // SAFETY: the planner gave each slot room for the chunk; what a call may overwrite it says itself.
-            unsafe { self.call(call) };
+            unsafe { self.call(&self.compiled.program.calls[number]) };
+            self.track.end(Work::Call(number as u32));
         }
     }
 

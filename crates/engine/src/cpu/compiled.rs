@@ -18,6 +18,7 @@ const MOST_NUMBERS: usize = 32 << 20;
 
 /// A program ready to run.
 pub(super) struct Compiled {
+    pub isa: Isa,
     pub program: Program,
     pub regions: Vec<Region>,
     /// Whether some call sees the whole batch.
@@ -58,7 +59,18 @@ impl Compiled {
         let chunk = chunk(graph.parameter_count() - cut, one.len + one.batch_len);
         let plan = Plan::default();
         let packed_len = packed_len_so_far;
-        Compiled { plan, program, regions, divided, packed_offsets, packed_len, gradient_starts, gradient_len, chunk }
+        Compiled {
+            isa,
+            plan,
+            program,
+            regions,
+            divided,
+            packed_offsets,
+            packed_len,
+            gradient_starts,
+            gradient_len,
+            chunk,
+        }
     }
 
     /// Number of chunks for this many images, all of nearly the same size.

@@ -9,10 +9,12 @@ mod inference;
 mod tests;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use super::Isa;
 use super::compiled::Compiled;
 use super::convolution;
+use super::facts::facts;
 use super::late::Late;
 use super::linear::{Pack, pack};
 use super::lower::Mode;
@@ -21,11 +23,13 @@ use super::optimizer::Optimizer;
 use super::parameters::{Layout, Parameters};
 use super::plan::{Capacity, all, sum};
 use super::pool::Pool;
+use super::recorder::{Recorder, Recorders};
 use super::run::{Run, Worker};
 use super::split::{buffers_needed, merge, parts, parts_of, share};
 use super::training::Training;
 use crate::autodiff;
 use crate::graph::{Graph, NodeId, ParamId};
+use crate::profile::{Clock, ProgramFacts, Slice, Work};
 use crate::session::{Memory, OptimizerState, SessionError, Step, StepReport, WideRule};
 
 pub use inference::Inference;
@@ -40,6 +44,9 @@ pub struct Session {
     /// The program whose weights are packed, as long as the parameters have not changed.
     packed_for: Option<ProgramId>,
     workers: Vec<Worker>,
+    /// One for each thread once there was a clock: their memory is kept.
+    recorders: Vec<Recorder>,
+    is_recording: bool,
     training: Option<Training>,
     inference: Vec<(Vec<NodeId>, Compiled)>,
     wide: WideRule,
@@ -130,6 +137,8 @@ impl Session {
             packed: Buffer::new(0),
             packed_for: None,
             workers: (0..threads).map(|_| worker()).collect(),
+            recorders: Vec::new(),
+            is_recording: false,
             training: None,
             inference: Vec::new(),
             wide: WideRule::default(),
@@ -167,6 +176,37 @@ impl Session {
         self.wide = rule;
     }
 
+    /// Records what each thread works on in the next steps and inferences, by the given clock, until it is `None`.
+    /// Results do not depend on it.
+    pub fn set_clock(&mut self, clock: Option<Arc<dyn Clock>>) {
+        self.is_recording = clock.is_some();
+        let Some(clock) = clock else { return };
+        self.recorders.resize_with(self.pool.threads(), || Recorder::new(Arc::clone(&clock)));
+        self.recorders.iter_mut().for_each(|recorder| recorder.set_clock(&clock));
+    }
+
+    /// What was recorded of the last step or inference, for each thread in the order of time; nothing without a clock.
+    pub fn recorded(&self) -> impl Iterator<Item = &[Slice]> {
+        let recording = if self.is_recording { &self.recorders[..] } else { &[] };
+        recording.iter().map(Recorder::slices)
+    }
+
+    /// The calls and values of a step, once it was taken.
+    ///
+    /// # Panics
+    /// When training was not started.
+    pub fn training_facts(&self) -> ProgramFacts {
+        let training = self.training.as_ref().expect("training was started");
+        let graph = autodiff::differentiate(&self.graph, training.loss);
+        facts(&training.compiled, &graph.graph, &graph.gradient_of, self.pool.threads(), self.isa)
+    }
+
+    /// The calls and values of the last inference of these nodes, if there was one.
+    pub fn inference_facts(&self, nodes: &[NodeId]) -> Option<ProgramFacts> {
+        let (_, compiled) = self.inference.iter().find(|(of, _)| of == nodes)?;
+        Some(facts(compiled, &self.graph, &[], self.pool.threads(), self.isa))
+    }
+
     /// Prepares training: each step reduces `loss`; `metrics` are nodes whose values can be read after each step.
     ///
     /// # Panics
@@ -178,7 +218,7 @@ impl Session {
         let outputs: Vec<NodeId> = [loss].iter().chain(metrics).copied().collect();
         let compiled = Compiled::new(&training_graph.graph, &outputs, Mode::Train, self.isa, &self.wide);
         let layout = self.parameters.layout();
-        let mut training = Training::new(compiled, outputs.len(), optimizer.into(), &self.graph, layout);
+        let mut training = Training::new(compiled, loss, outputs.len(), optimizer.into(), &self.graph, layout);
         if let Some(average) = training.average_buffer() {
             average.as_mut_slice().copy_from_slice(self.parameters.buffer().as_slice());
         }
@@ -196,9 +236,10 @@ impl Session {
         self.accumulate_gradients(step, true);
         self.packed_for = None;
         let training = self.training.as_mut().expect("training was started");
+        let recorders = Recorders::new(&mut self.recorders, self.is_recording);
         let loss = total(&training.outputs[0][..step.images]) / step.divisor();
         let gradient_norm = match loss.is_finite() {
-            true => training.update(&mut self.pool, self.isa, &mut self.parameters, step),
+            true => training.update(&mut self.pool, recorders, &mut self.parameters, step),
             false => f64::NAN,
         };
         if !loss.is_finite() || step.only_finite && !gradient_norm.is_finite() {
@@ -259,7 +300,12 @@ impl Session {
         self.accumulate_gradients(step, false);
         let training = self.training.as_mut().expect("training was started");
         let mut gradient = Parameters::zeros(&self.graph);
-        training.finish_sums(&mut self.pool, self.isa, &mut self.parameters, step);
+        training.finish_sums(
+            &mut self.pool,
+            Recorders::new(&mut self.recorders, self.is_recording),
+            &mut self.parameters,
+            step,
+        );
         gradient.buffer_mut().as_mut_slice().copy_from_slice(training.total());
         (gradient, total(&training.outputs[0][..step.images]) / step.divisor())
     }
@@ -272,6 +318,27 @@ impl Session {
         compiled.fit(capacity(compiled, images, step.micro_batches));
         training.fit(images, threads, threads * buffers_per_thread(parts(images), threads));
         self.fit_workers(ProgramId::Training);
+    }
+
+    /// Forgets what was recorded, and makes room for what a step or inference of so many images records.
+    fn clear_recorders(&mut self, id: ProgramId, images: usize) {
+        if !self.is_recording {
+            return;
+        }
+        let (compiled, threads) = (self.compiled(id), self.pool.threads());
+        let (calls, regions) = (compiled.program.calls.len(), compiled.regions.len());
+        let room = match id {
+            ProgramId::Inference(_) => compiled.chunks(images).max(threads) * (calls + 1),
+            ProgramId::Training => {
+                let count = parts(images);
+                let own = (0..threads).map(|thread| parts_of(count, threads, thread).len()).max().unwrap_or(0);
+                let chunks = compiled.chunks(images.div_ceil(count));
+                let updates = self.training.as_ref().map_or(0, Training::slices);
+                own * chunks * (calls + regions) + own * regions + 3 * regions + updates
+            }
+        };
+        // Packing and the waits of thread 0.
+        self.recorders.iter_mut().for_each(|recorder| recorder.clear(room + 8));
     }
 
     fn compiled(&self, id: ProgramId) -> &Compiled {
@@ -311,7 +378,7 @@ impl Session {
             ProgramId::Inference(index) => &self.inference[index].1,
         };
         let (isa, layout, threads) = (self.isa, self.parameters.layout(), self.pool.threads());
-        self.pool.run(&|thread| {
+        Recorders::new(&mut self.recorders, self.is_recording).run(&mut self.pool, &|thread, mut track| {
             for (weight, offset) in compiled.program.packed.iter().zip(&compiled.packed_offsets) {
                 let panels = share(compiled.program.panels(weight, isa), threads, thread);
                 // SAFETY: offsets lie inside the buffers, and threads write different panels.
@@ -340,6 +407,7 @@ impl Session {
                     pack(isa, &args);
                 }
             }
+            track.end(Work::Pack);
         });
         self.packed_for = Some(id);
     }
@@ -348,6 +416,7 @@ impl Session {
     fn accumulate_gradients(&mut self, step: &Step, moves_statistics: bool) {
         assert!(step.images > 0, "a step needs images");
         self.fit_training(step);
+        self.clear_recorders(ProgramId::Training, step.images);
         self.pack(ProgramId::Training);
         let training = self.training.as_mut().expect("training was started");
         let (count, threads) = (parts(step.images), self.pool.threads());
@@ -367,23 +436,26 @@ impl Session {
             moves_statistics,
         };
         let workers = Shared::new(self.workers.as_mut_ptr());
+        let recorders = Recorders::new(&mut self.recorders, self.is_recording);
         for region in &training.compiled.regions {
             if region.whole {
-                let call = &training.compiled.program.calls[region.calls.start];
-                self.pool.run(&|thread| {
+                let number = region.calls.start;
+                let call = &training.compiled.program.calls[number];
+                recorders.run(&mut self.pool, &|thread, mut track| {
                     // SAFETY: memory was fitted, and each thread takes the worker of its own number.
                     unsafe { run.whole(call, [thread, threads], (*workers.get().add(thread)).scratch.pointer()) };
+                    track.end(Work::Call(number as u32));
                 });
                 continue;
             }
-            self.pool.run(&|thread| {
+            recorders.run(&mut self.pool, &|thread, mut track| {
                 // SAFETY: each thread takes the worker of its own number, and its own buffers and parts.
                 let worker = unsafe { &mut *workers.get().add(thread) };
                 let buffers = thread * per_thread..(thread + 1) * per_thread;
                 worker.pending.clear();
                 for part in parts_of(count, threads, thread) {
                     // SAFETY: as above; memory was fitted to the step.
-                    unsafe { run.part(region, [part, count], worker, buffers.clone()) };
+                    unsafe { run.part(region, [part, count], worker, buffers.clone(), &mut track) };
                 }
             });
             training.pending.clear();
@@ -398,8 +470,11 @@ impl Session {
             if training.compiled.divided {
                 let merges = &training.merges;
                 if !region.gradients.is_empty() {
-                    // SAFETY: all parts are done, and threads have different numbers.
-                    self.pool.run(&|thread| unsafe { run.finish_region(region, merges, [thread, threads]) });
+                    recorders.run(&mut self.pool, &|thread, mut track| {
+                        // SAFETY: all parts are done, and threads have different numbers.
+                        unsafe { run.finish_region(region, merges, [thread, threads]) };
+                        track.end(Work::Tree);
+                    });
                 }
                 training.merges.clear();
             }

@@ -8,7 +8,7 @@
 //!
 //! What a call for the whole batch needs for itself (a fixed size, and no other call touches it) is scratch memory, too.
 
-use super::program::{Program, Slot};
+use super::program::{Program, Slot, SlotSize};
 use super::region::{Region, region_of_calls};
 
 /// Places start at multiples of this many numbers (a cache line).
@@ -61,15 +61,43 @@ pub(super) struct Plan {
     pub batch_len: usize,
 }
 
-/// The lifetime of a value.
+/// The lifetime of a value, in calls.
 #[derive(Clone, Copy)]
-struct Life {
-    first: usize,
-    last: usize,
+pub(super) struct Life {
+    pub first: usize,
+    pub last: usize,
 }
 
-/// Plans a program's memory.
-pub(super) fn plan(program: &Program, regions: &[Region], capacity: Capacity) -> Plan {
+/// Where values live: for each value the one whose place it takes, its lifetime, and whether it is in the batch arena.
+pub(super) struct Lives {
+    home: Vec<Slot>,
+    lives: Vec<Life>,
+    in_batch: Vec<bool>,
+}
+
+impl Lives {
+    /// The values that have a place of their own in one of the two memories.
+    pub fn roots(&self, batch: bool) -> impl Iterator<Item = (Slot, Life)> {
+        let Lives { home, lives, in_batch } = self;
+        let is_root = move |&slot: &Slot| home[slot] == slot && is_used(lives[slot]) && in_batch[slot] == batch;
+        (0..home.len()).filter(is_root).map(|slot| (slot, lives[slot]))
+    }
+}
+
+fn is_used(life: Life) -> bool {
+    life.first != usize::MAX
+}
+
+/// Numbers that a value takes in a plan for this much.
+pub(super) fn room(size: SlotSize, capacity: Capacity, batch: bool) -> usize {
+    match batch {
+        true => sum(all(size.per_image, capacity.images), all(size.fixed, capacity.micro_batches)),
+        false => sum(all(size.per_image, capacity.chunk), size.fixed),
+    }
+}
+
+/// Finds the lifetimes of a program's values.
+pub(super) fn lives(program: &Program, regions: &[Region]) -> Lives {
     let mut home: Vec<Slot> = (0..program.slots.len()).collect();
     let mut lives = vec![Life { first: usize::MAX, last: 0 }; home.len()];
     let mut seen_whole = vec![false; home.len()];
@@ -81,12 +109,11 @@ pub(super) fn plan(program: &Program, regions: &[Region], capacity: Capacity) ->
         }
     }
     let region_of = region_of_calls(program, regions);
-    let is_used = |lives: &[Life], slot: Slot| lives[slot].first != usize::MAX;
     let in_batch: Vec<bool> = (0..home.len())
         .map(|slot| {
             let Life { first, last } = lives[slot];
             let own = first == last && program.slots[slot].per_image == 0;
-            is_used(&lives, slot) && (region_of[first] != region_of[last] || seen_whole[slot] && !own)
+            is_used(lives[slot]) && (region_of[first] != region_of[last] || seen_whole[slot] && !own)
         })
         .collect();
     // A value that takes another's place prolongs the other's life.
@@ -102,31 +129,27 @@ pub(super) fn plan(program: &Program, regions: &[Region], capacity: Capacity) ->
             }
         }
     }
-    let mut places = vec![Place::Scratch(0); home.len()];
+    Lives { home, lives, in_batch }
+}
+
+/// Plans a program's memory.
+pub(super) fn plan(program: &Program, regions: &[Region], capacity: Capacity) -> Plan {
+    let all = lives(program, regions);
+    let region_of = region_of_calls(program, regions);
+    let mut places = vec![Place::Scratch(0); program.slots.len()];
     let roots = |batch: bool| {
-        let all = 0..home.len();
-        let (home, lives, in_batch) = (&home, &lives, &in_batch);
-        all.filter(move |&slot| home[slot] == slot && is_used(lives, slot) && in_batch[slot] == batch)
+        all.roots(batch).map(move |(slot, life)| (slot, room(program.slots[slot], capacity, batch), life))
     };
-    let scratch: Vec<(Slot, usize, Life)> = roots(false)
-        .map(|slot| {
-            let size = program.slots[slot];
-            (slot, sum(all(size.per_image, capacity.chunk), size.fixed), lives[slot])
-        })
-        .collect();
+    let scratch: Vec<(Slot, usize, Life)> = roots(false).collect();
     let len = place(scratch, |slot, start| places[slot] = Place::Scratch(start));
     let batch: Vec<(Slot, usize, Life)> = roots(true)
-        .map(|slot| {
-            let (size, Life { first, last }) = (program.slots[slot], lives[slot]);
-            let len = sum(all(size.per_image, capacity.images), all(size.fixed, capacity.micro_batches));
-            (slot, len, Life { first: region_of[first], last: region_of[last] })
-        })
+        .map(|(slot, len, Life { first, last })| (slot, len, Life { first: region_of[first], last: region_of[last] }))
         .collect();
     let batch_len = place(batch, |slot, start| {
         places[slot] = Place::Batch { start, per_image: program.slots[slot].per_image };
     });
-    for slot in 0..home.len() {
-        places[slot] = places[home[slot]];
+    for slot in 0..places.len() {
+        places[slot] = places[all.home[slot]];
     }
     Plan { capacity, places, len, batch_len }
 }

@@ -8,6 +8,7 @@ use convolution::ConvolutionCall;
 use super::Isa;
 use super::convolution::Geometry;
 use super::linear::packed_len;
+use crate::graph::NodeId;
 use crate::ops::{Activation, Dropout};
 
 pub(super) use sequence::{Attend, AttendGrad, AttendSizes, PerHeadParamGrad, SequenceCall, Strips, View};
@@ -195,8 +196,8 @@ pub(super) struct ProgramDropout {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Program {
     pub calls: Vec<Call>,
-    /// The names of the nodes that each call covers.
-    pub names: Vec<Vec<String>>,
+    /// The nodes that each call covers, the main one first; a call that only prepares for a node's call has that node.
+    pub covers: Vec<Vec<NodeId>>,
     pub slots: Vec<SlotSize>,
     pub packed: Vec<PackedWeight>,
     pub constants: Vec<std::sync::Arc<[f32]>>,

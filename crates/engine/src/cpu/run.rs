@@ -12,9 +12,11 @@ use super::memory::{Buffer, Shared};
 use super::parameters::Layout;
 use super::plan::Place;
 use super::program::{Call, Slot, Wide};
+use super::recorder::Track;
 use super::region::Region;
 use super::split::{Subtree, free_buffer, merge, share};
 use super::sum::{Sum, sum};
+use crate::profile::Work;
 use crate::session::Step;
 
 /// Columns that are cut from each other at multiples of this many, so that two threads never write to one cache line.
@@ -52,12 +54,20 @@ impl Run<'_> {
     ///
     /// # Safety
     /// Memory was fitted to the step, `buffers` are the thread's own, and no other thread takes the part.
-    pub unsafe fn part(&self, region: &Region, [part, count]: [usize; 2], worker: &mut Worker, buffers: Range<usize>) {
+    pub unsafe fn part(
+        &self,
+        region: &Region,
+        [part, count]: [usize; 2],
+        worker: &mut Worker,
+        buffers: Range<usize>,
+        track: &mut Track,
+    ) {
         let images = share(self.step.images, count, part);
         let buffer = free_buffer(&worker.pending, buffers);
         let chunks = self.compiled.chunks(images.len());
         for chunk in 0..chunks {
             let range = share(images.len(), chunks, chunk);
+            track.place(part, chunk, range.len());
             let mut chunk = Chunk {
                 isa: self.isa,
                 compiled: self.compiled,
@@ -77,6 +87,7 @@ impl Run<'_> {
                 continues: chunk > 0,
                 outputs: self.outputs,
                 keys: &mut worker.keys,
+                track: track.reborrow(),
             };
             // SAFETY: the caller's promise; chunks have different images.
             unsafe { chunk.run(region) };
@@ -92,6 +103,7 @@ impl Run<'_> {
                 }
             }
         });
+        track.end(Work::Tree);
     }
 
     /// The ranges of a part's gradients that a region gives.

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Isa;
 use super::blocks::{Block, blocks};
 use super::compiled::Compiled;
 use super::late::{Late, LatePiece, gradient_of};
@@ -14,15 +13,19 @@ use super::optimizer::{Matrix, Optimizer, Update, Values};
 use super::parameters::{Layout, Parameters};
 use super::plan::all;
 use super::pool::Pool;
+use super::recorder::Recorders;
 use super::run::Run;
 use super::split::{Subtree, share};
 use super::sum::{Sum, sum};
-use crate::graph::{Graph, ParameterKind};
+use crate::graph::{Graph, NodeId, ParameterKind};
+use crate::profile::Work;
 use crate::session::Step;
 
 /// What only training needs.
 pub(super) struct Training {
     pub compiled: Compiled,
+    /// The node that steps reduce.
+    pub loss: NodeId,
     optimizer: Optimizer,
     /// Number of updates so far.
     pub updates: u64,
@@ -64,7 +67,14 @@ pub(super) struct Training {
 
 impl Training {
     /// Starts with moments of zero; the average is for the session to fill.
-    pub fn new(compiled: Compiled, outputs: usize, optimizer: Optimizer, graph: &Graph, layout: &Layout) -> Self {
+    pub fn new(
+        compiled: Compiled,
+        loss: NodeId,
+        outputs: usize,
+        optimizer: Optimizer,
+        graph: &Graph,
+        layout: &Layout,
+    ) -> Self {
         let late_params: Vec<usize> =
             compiled.program.calls.iter().filter_map(gradient_of).map(|(param, ..)| param).collect();
         let matrices = optimizer.matrices(graph);
@@ -102,6 +112,7 @@ impl Training {
             late,
             room: Vec::new(),
             room_pointers: Vec::new(),
+            loss,
             compiled,
         }
     }
@@ -138,6 +149,11 @@ impl Training {
         }
     }
 
+    /// The slices that a thread records in the last phases of a step, at most.
+    pub fn slices(&self) -> usize {
+        4 * (self.blocks.len() + self.late.pieces.len()) + self.matrices.len() + 4
+    }
+
     /// The average of the parameters, where there is one.
     pub fn average_buffer(&mut self) -> Option<&mut Buffer> {
         self.optimizer.average?;
@@ -172,33 +188,39 @@ impl Training {
     }
 
     /// Finishes the sums and computes late gradients, so that the whole gradient is there. Returns its norm.
-    pub fn finish_sums(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step) -> f64 {
-        self.last_phase(pool, isa, parameters, step, Last::Sums);
+    pub fn finish_sums(
+        &mut self,
+        pool: &mut Pool,
+        recorders: Recorders,
+        parameters: &mut Parameters,
+        step: &Step,
+    ) -> f64 {
+        self.last_phase(pool, recorders, parameters, step, Last::Sums);
         // They must not be added again.
         self.merges.clear();
         self.squares.iter().sum::<f64>().sqrt()
     }
 
     /// Updates the parameters, unless the step requires a finite gradient and this one is not. Returns its norm.
-    pub fn update(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step) -> f64 {
+    pub fn update(&mut self, pool: &mut Pool, recorders: Recorders, parameters: &mut Parameters, step: &Step) -> f64 {
         let clip = self.optimizer.clip;
         if clip.is_none() && !step.only_finite {
             self.updates += 1;
             let update = Update::new(self.optimizer, self.updates, step.learning_rate, 1.0);
-            self.last_phase(pool, isa, parameters, step, Last::SumsAndUpdate(&update));
+            self.last_phase(pool, recorders, parameters, step, Last::SumsAndUpdate(&update));
             self.measure(step, parameters.layout());
-            self.update_matrices(pool, isa, parameters, &update);
+            self.update_matrices(pool, recorders, parameters, &update);
             return self.squares.iter().sum::<f64>().sqrt();
         }
-        let norm = self.finish_sums(pool, isa, parameters, step);
+        let norm = self.finish_sums(pool, recorders, parameters, step);
         self.measure(step, parameters.layout());
         if norm.is_finite() || !step.only_finite {
             // PyTorch's clip_grad_norm_ adds the same small number.
             let factor = clip.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
             self.updates += 1;
             let update = Update::new(self.optimizer, self.updates, step.learning_rate, factor);
-            self.last_phase(pool, isa, parameters, step, Last::Update(&update));
-            self.update_matrices(pool, isa, parameters, &update);
+            self.last_phase(pool, recorders, parameters, step, Last::Update(&update));
+            self.update_matrices(pool, recorders, parameters, &update);
         }
         norm
     }
@@ -238,15 +260,16 @@ impl Training {
 
     /// Updates the matrices, whose gradients are there; each is the work of one thread, so that the number of threads does
     /// not show.
-    fn update_matrices(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, update: &Update) {
+    fn update_matrices(&mut self, pool: &mut Pool, recorders: Recorders, parameters: &mut Parameters, update: &Update) {
         if self.matrices.is_empty() {
             return;
         }
         let values = Shared::new(parameters.buffer_mut().pointer());
         let (moments, gradient) = (self.moment_pointers(), self.total_pointer);
         let (matrices, room, layout) = (&self.matrices, &self.room_pointers, parameters.layout());
+        let isa = self.compiled.isa;
         let next = AtomicUsize::new(0);
-        pool.run(&|thread| {
+        recorders.run(pool, &|thread, mut track| {
             while let Some(matrix) = matrices.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let range = layout.padded(matrix.param);
                 let (start, len) = (range.start, range.len());
@@ -257,17 +280,25 @@ impl Training {
                     let to = Values { len, values, gradient, moments: [first, second] };
                     update.apply_to_matrix(isa, matrix, to, average, room[thread].get());
                 }
+                track.end(Work::Update);
             }
         });
     }
 
-    fn last_phase(&mut self, pool: &mut Pool, isa: Isa, parameters: &mut Parameters, step: &Step, last: Last) {
+    fn last_phase(
+        &mut self,
+        pool: &mut Pool,
+        recorders: Recorders,
+        parameters: &mut Parameters,
+        step: &Step,
+        last: Last,
+    ) {
         let values = Shared::new(parameters.buffer_mut().pointer());
         let moments = self.moment_pointers();
         let average = moments[2];
         let squares = Shared::new(self.squares.as_mut_ptr());
         let (merges, blocks, late, room) = (&self.merges, &self.blocks, &self.late, &self.room_pointers);
-        let statistics = &self.statistics;
+        let (statistics, isa) = (&self.statistics, self.compiled.isa);
         let run = Run {
             isa,
             step,
@@ -294,7 +325,7 @@ impl Training {
                 update.apply(isa, block.decay, Values { len, values, gradient, moments: [first, second] }, average);
             }
         };
-        pool.run(&|thread| {
+        recorders.run(pool, &|thread, mut track| {
             for index in share(blocks.len(), threads, thread) {
                 let block = &blocks[index];
                 // SAFETY: threads have different blocks, which lie inside all buffers.
@@ -304,8 +335,10 @@ impl Training {
                     }
                     run.total.get().add(block.range.start)
                 };
+                track.end(Work::Tree);
                 if let Last::Update(how) | Last::SumsAndUpdate(how) = last {
                     update(block, total, how);
+                    track.end(Work::Update);
                 }
             }
             if let Last::Update(how) | Last::SumsAndUpdate(how) = last {
@@ -314,6 +347,7 @@ impl Training {
                     // SAFETY: threads have different statistics, which lie inside all buffers.
                     unsafe { how.move_average(isa, len, values.get().add(start), average.at(start)) };
                 }
+                track.end(Work::Update);
             }
             for index in late.share(threads, thread) {
                 let LatePiece { call, rows, block, .. } = &late.pieces[index];
@@ -333,9 +367,11 @@ impl Training {
                         );
                         let squares = squares.get().add(blocks.len() + index);
                         sum(isa, &Sum { len: block.range.len(), into: to, from: std::ptr::null(), squares });
+                        track.end(Work::Call(*call as u32));
                     }
                     if let Last::Update(how) | Last::SumsAndUpdate(how) = last {
                         update(block, to, how);
+                        track.end(Work::Update);
                     }
                 }
             }

@@ -9,6 +9,7 @@ use crate::cpu::lower::Mode;
 use crate::cpu::memory::Shared;
 use crate::cpu::parameters::Parameters;
 use crate::cpu::plan::{Capacity, all};
+use crate::cpu::recorder::Recorders;
 use crate::cpu::split::share;
 use crate::graph::{Graph, NodeId};
 use crate::random::Key;
@@ -97,7 +98,9 @@ impl Session {
         let chunks = compiled.chunks(images).max(self.pool.threads().min(images));
         compiled.fit(Capacity { chunk: images.div_ceil(chunks), images: 0, micro_batches: 0 });
         self.fit_workers(ProgramId::Inference(index));
+        self.clear_recorders(ProgramId::Inference(index), images);
         self.pack(ProgramId::Inference(index));
+        let recorders = Recorders::new(&mut self.recorders, self.is_recording);
         let pointers: Vec<Shared<f32>> = outputs.iter_mut().map(|out| Shared::new(out.as_mut_ptr())).collect();
         let compiled = &self.inference[index].1;
         let region = &compiled.regions[0];
@@ -105,7 +108,7 @@ impl Session {
         let workers = Shared::new(self.workers.as_mut_ptr());
         let (isa, layout) = (self.isa, self.parameters.layout());
         let (parameters, packed) = (Shared::new(self.parameters.buffer().read().cast_mut()), &self.packed);
-        self.pool.run(&|thread| {
+        recorders.run(&mut self.pool, &|thread, mut track| {
             // SAFETY: each thread takes the worker of its own number.
             let worker = unsafe { &mut *workers.get().add(thread) };
             loop {
@@ -114,6 +117,7 @@ impl Session {
                     return;
                 }
                 let range = share(images, chunks, chunk);
+                track.place(0, chunk, range.len());
                 let mut chunk = Chunk {
                     isa,
                     compiled,
@@ -133,6 +137,7 @@ impl Session {
                     continues: false,
                     outputs: &pointers,
                     keys: &mut worker.keys,
+                    track: track.reborrow(),
                 };
                 // SAFETY: the worker's memory was fitted to the plan, and chunks have different images.
                 unsafe { chunk.run(region) };

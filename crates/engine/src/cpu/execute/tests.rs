@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::autodiff::differentiate;
@@ -12,6 +13,7 @@ use crate::cpu::optimizer::Adam;
 use crate::cpu::program::AttendSizes;
 use crate::graph::{GraphError, Init};
 use crate::ops::{Activation, Attention, AttentionOptions, Convolution, LinearInit, Op, Over, Pool};
+use crate::profile::Pass;
 use crate::random::Key;
 
 /// A network of images with one of each operation that has a gradient, and its loss.
@@ -187,4 +189,161 @@ fn memory_sizes_saturate_instead_of_overflowing() {
     let nothing = |_: usize, _: usize, _: &mut [f32]| {};
     let stepped = catch_unwind(AssertUnwindSafe(|| session.train_step(&Step::new(usize::MAX, &nothing, 0.1))));
     assert!(stepped.is_err(), "no such memory");
+}
+
+/// A clock that shows how often it was read.
+#[derive(Default)]
+struct Counter(AtomicU64);
+
+impl Clock for Counter {
+    fn now(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+/// Inputs that depend on the example.
+fn some(input: usize, example: usize, values: &mut [f32]) {
+    for (i, value) in values.iter_mut().enumerate() {
+        *value = if input == 0 { ((i * 7 + example * 13) % 11) as f32 * 0.1 } else { (example % 5) as f32 };
+    }
+}
+
+#[test]
+fn with_a_clock_each_call_of_each_chunk_is_recorded_and_no_bit_changes() {
+    let (graph, loss) = network().expect("it fits");
+    let wide = WideRule { min_values: 40, min_values_per_activation: 0, min_fraction: 0.0 };
+    for (rule, threads) in [(WideRule::default(), 1), (WideRule::default(), 3), (wide, 2), (wide, 23)] {
+        let train = |clock: Option<Arc<dyn Clock>>| {
+            let mut session =
+                Session::new(graph.clone(), Parameters::initialize(&graph, Key::new(7)), threads).unwrap();
+            session.set_wide_rule(rule);
+            session.start_training(loss, &[], Adam::default());
+            session.set_clock(clock);
+            session.train_step(&Step::new(300, &some, 1e-2));
+            session.train_step(&Step::new(29, &some, 1e-2));
+            session
+        };
+        let (plain, session) = (train(None), train(Some(Arc::new(Counter::default()))));
+        assert_eq!(plain.recorded().count(), 0);
+        let bits = |session: &Session| {
+            session.parameters().buffer().as_slice().iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+        };
+        assert!(bits(&plain) == bits(&session), "{rule:?}, {threads} threads");
+
+        let facts = session.training_facts();
+        let mut images = vec![0; facts.calls.len()];
+        let mut runs = vec![0; facts.calls.len()];
+        for slices in session.recorded() {
+            assert!(slices.windows(2).all(|pair| pair[0].end <= pair[1].start), "one after the other");
+            assert!(slices.iter().all(|slice| slice.start < slice.end));
+            for slice in slices {
+                if let Work::Call(call) = slice.work {
+                    images[call as usize] += slice.images;
+                    runs[call as usize] += 1;
+                }
+            }
+        }
+        for (call, facts) in facts.calls.iter().enumerate() {
+            // 29 images are 4 parts of 2 chunks; a whole call is divided by columns, a late one into pieces.
+            match facts.is_whole {
+                true => assert!(runs[call] > 0 && images[call] == 0, "{facts:?}"),
+                false => assert_eq!((images[call], runs[call]), (29, 8), "{facts:?}"),
+            }
+        }
+        let works: BTreeSet<_> = session
+            .recorded()
+            .flatten()
+            .map(|slice| format!("{:?}", slice.work))
+            .filter(|work| !work.contains('('))
+            .collect();
+        let all = ["Keys", "Pack", "Tree", "Update", "Wait"].map(str::to_string);
+        assert_eq!(works, BTreeSet::from(all));
+        assert!(session.recorded().all(|slices| slices.len() < 100_000));
+    }
+}
+
+#[test]
+fn a_recorded_step_of_many_chunks_has_room_for_all_slices() {
+    let (graph, loss) = network().expect("it fits");
+    for threads in [1, 2] {
+        let mut session = Session::new(graph.clone(), Parameters::initialize(&graph, Key::new(7)), threads).unwrap();
+        session.start_training(loss, &[], Adam::default());
+        session.set_clock(Some(Arc::new(Counter::default())));
+        session.train_step(&Step::new(2500, &some, 1e-2));
+        let last = session.recorded().map(|slices| slices.last().map(|slice| slice.work));
+        let last: Vec<_> = last.collect();
+        // What each thread does last has its place: the update, and the wait of thread 0 for it.
+        assert_eq!(last[0], Some(Work::Wait));
+        assert!(last[1..].iter().all(|work| *work == Some(Work::Update)), "{last:?}");
+        session.infer(&[loss], 1000, &some);
+        assert_eq!(session.recorded().next().unwrap().last().unwrap().work, Work::Wait);
+    }
+}
+
+#[test]
+fn the_facts_of_calls_cover_all_operations_of_the_graph_once() {
+    for model in [network, reader] {
+        let (graph, loss) = model().expect("it fits");
+        for min_values in [usize::MAX, 40] {
+            let rule = WideRule { min_values, min_values_per_activation: 0, min_fraction: 0.0 };
+            let mut session = Session::new(graph.clone(), Parameters::zeros(&graph), 2).unwrap();
+            session.set_wide_rule(rule);
+            session.start_training(loss, &[], Adam::default());
+            let facts = session.training_facts();
+            let training = differentiate(&graph, loss).graph;
+            let flops = |nodes: &[crate::graph::Node]| -> u64 {
+                nodes.iter().map(|node| crate::ops::cost(&training, node).flops).sum()
+            };
+            let (forward, backward) = training.nodes().split_at(graph.nodes().len());
+            let of = |pass| facts.calls.iter().filter(|call| call.pass == pass).map(|call| call.flops).sum::<u64>();
+            // What calls share is rounded down.
+            let near = |a: u64, b: u64| a <= b && b < a + 20;
+            assert!(near(of(Pass::Forward), flops(forward)), "{} {}", of(Pass::Forward), flops(forward));
+            assert!(near(of(Pass::Backward), flops(backward)), "{} {}", of(Pass::Backward), flops(backward));
+            for call in &facts.calls {
+                assert!(
+                    !call.layers.is_empty() && (call.ops.is_empty() || call.bytes + call.bytes_fixed > 0),
+                    "{call:?}"
+                );
+                assert!(call.ops.iter().all(|op| GRADIENTS.contains(op) <= (call.pass == Pass::Backward)), "{call:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_facts_of_a_small_layer_are_those_counted_by_hand() {
+    let mut graph = Graph::new();
+    let (x, label) = (graph.input("x", [3]).unwrap(), graph.input("label", []).unwrap());
+    let y = graph.linear("fc", x, 5, LinearInit::pytorch(3)).unwrap();
+    let y = graph.activation("act", y, Activation::Relu).unwrap();
+    let y = graph.linear("head", y, 7, LinearInit::pytorch(5)).unwrap();
+    let loss = graph.cross_entropy("loss", y, label, 0.0).unwrap();
+    let mut session = Session::new(graph.clone(), Parameters::zeros(&graph), 2).unwrap();
+    session.start_training(loss, &[], Adam::default());
+    session.train_step(&Step::new(13, &some, 0.1));
+    let facts = session.training_facts();
+    let id = |name: &str| graph.find(name).unwrap();
+    let of = |name: &str, pass| {
+        let id = id(name);
+        facts.calls.iter().filter(move |call| call.layers[0] == id && call.pass == pass).collect::<Vec<_>>()
+    };
+    let forward = of("fc", Pass::Forward)[0];
+    assert_eq!(
+        (forward.layers.as_slice(), forward.ops.as_slice()),
+        ([id("fc"), id("act")].as_slice(), ["linear", "relu"].as_slice())
+    );
+    // 15 multiply-adds, 5 additions of a bias, 5 comparisons; 3 values in, 5 out; 20 parameters.
+    assert_eq!((forward.flops, forward.bytes, forward.bytes_fixed), (40, 4 * 8, 4 * 20));
+    let mut backward = of("head", Pass::Backward);
+    backward.sort_by_key(|call| call.bytes_fixed);
+    // The gradient of the input, times the derivative of the activation: 7 and 5 in, 5 out; 35 weights are read.
+    assert_eq!((backward[0].bytes, backward[0].bytes_fixed), (4 * 17, 4 * 35));
+    assert_eq!(backward[0].layers, [id("head"), id("act")]);
+    // The gradients of 35 weights and 7 biases are read and written.
+    assert_eq!((backward[1].bytes, backward[1].bytes_fixed), (4 * 12, 2 * 4 * 42));
+    // Chunks have 4 images at most; each thread stores their hidden values from one pass to the other.
+    let hidden = facts.values.iter().find(|value| facts.calls[value.first].layers[0] == id("fc")).unwrap();
+    assert_eq!((hidden.bytes, hidden.is_batch), (2 * 4 * 5 * 4, false));
+    assert_eq!(facts.calls[hidden.last].layers[0], id("head"));
 }

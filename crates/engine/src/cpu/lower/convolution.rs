@@ -220,8 +220,7 @@ impl Lowering<'_> {
 
     /// Emits a call that must run before the call that computes the node.
     fn emit_before(&mut self, id: NodeId, call: ConvolutionCall) {
-        let name = self.node(id).name.clone();
         self.emit_convolution(call, &[]);
-        self.program.names.last_mut().expect("the call's").push(name);
+        self.program.covers.last_mut().expect("the call's").push(id);
     }
 }

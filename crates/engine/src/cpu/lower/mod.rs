@@ -173,7 +173,7 @@ impl<'a> Lowering<'a> {
         }
         self.meetings += usize::from(call.whole());
         self.program.calls.push(call);
-        self.program.names.push(covers.iter().map(|&id| self.node(id).name.clone()).collect());
+        self.program.covers.push(covers.to_vec());
         self.emit_outputs(covers);
     }
 
@@ -181,6 +181,10 @@ impl<'a> Lowering<'a> {
     fn alias(&mut self, id: NodeId, slot: Slot) {
         self.slot_of[id.index()] = Some(slot);
         self.covered[id.index()] = true;
+        // It belongs to the call that made the value.
+        if let Some(at) = self.program.calls.iter().rposition(|call| call.writes().contains(&slot)) {
+            self.program.covers[at].push(id);
+        }
         self.emit_outputs(&[id]);
     }
 
@@ -192,7 +196,7 @@ impl<'a> Lowering<'a> {
                     let x = self.slot_of[id.index()].expect("an output is never fused away");
                     let len = self.node(id).shape.len();
                     self.program.calls.push(Call::Output { output, x, len });
-                    self.program.names.push(vec![self.node(id).name.clone()]);
+                    self.program.covers.push(vec![id]);
                 }
             }
         }
@@ -240,7 +244,7 @@ impl<'a> Lowering<'a> {
         }
         for param in fresh {
             self.program.calls.push(Call::ClearGradient { param, len: self.graph.parameters()[param].shape.len() });
-            self.program.names.push(vec![self.node(id).name.clone()]);
+            self.program.covers.push(vec![id]);
         }
         false
     }

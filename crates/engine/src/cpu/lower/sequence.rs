@@ -121,9 +121,9 @@ impl Lowering<'_> {
             // The last call covers the node: only then is its value complete.
             let covers = if start == features { vec![id] } else { vec![] };
             self.emit(Call::Sequence(SequenceCall::Strips(strips)), &covers);
-            let last = self.program.names.last_mut().expect("the call just made");
+            let last = self.program.covers.last_mut().expect("the call just made");
             if last.is_empty() {
-                last.push(node.name.clone());
+                last.push(id);
             }
         }
     }
