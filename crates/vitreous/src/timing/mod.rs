@@ -9,10 +9,10 @@ mod random_images;
 
 use std::time::Instant;
 
-use vitreous_engine::{Parameters, Session, Step, inference_memory, training_memory};
+use vitreous_engine::{Memory, Parameters, Session, Step, inference_memory, training_memory};
 
 pub use error::TimingError;
-pub use paired::{Paired, Precision, alternate};
+pub use paired::{Paired, Precision, alternate, median_interval};
 pub use random_images::RandomImages;
 
 use crate::config::ResolvedConfig;
@@ -34,6 +34,7 @@ pub struct StepTimer {
     session: Session,
     model: Model,
     images: RandomImages,
+    memory: Memory,
     batch: usize,
     is_training: bool,
     first: u64,
@@ -48,6 +49,16 @@ impl StepTimer {
         StepTimer::new(config, true)
     }
 
+    /// Prepares training steps of one batch that also augment their images.
+    ///
+    /// # Errors
+    /// As [`StepTimer::training`].
+    pub fn augmented_training(config: &ResolvedConfig) -> Result<StepTimer, TimingError> {
+        let mut timer = StepTimer::new(config, true)?;
+        timer.images.augment(&timer.model, config.augment.clone());
+        Ok(timer)
+    }
+
     /// Prepares the inference of one batch, without dropout.
     ///
     /// # Errors
@@ -60,13 +71,12 @@ impl StepTimer {
         let batch = config.train.batch_size;
         let model = models::build_for_training(config)?;
         let (threads, update) = (threads(config.train.threads), optimizer(&config.train));
-        let mut memory = if is_training {
+        let memory = if is_training {
             training_memory(&model.graph, model.loss, &[], &update, batch, threads)
         } else {
             inference_memory(&model.graph, &[model.logits], batch, threads)
         };
-        memory.activations += RandomImages::bytes(&model, batch);
-        check_memory(Work::Training, (memory, 0), false, available_memory(threads))?;
+        check_memory(Work::Training, (memory, RandomImages::bytes(&model, batch)), false, available_memory(threads))?;
         let parameters = Parameters::initialize(&model.graph, stream(SEED, Purpose::Initialize));
         let mut session =
             Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
@@ -74,7 +84,7 @@ impl StepTimer {
             session.start_training(model.loss, &[], update);
         }
         let images = RandomImages::new(&model, batch, SEED);
-        Ok(StepTimer { session, model, images, batch, is_training, first: 0 })
+        Ok(StepTimer { session, model, images, memory, batch, is_training, first: 0 })
     }
 
     /// The model.
@@ -85,6 +95,11 @@ impl StepTimer {
     /// The session that takes the steps.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
+    }
+
+    /// The memory of the session.
+    pub fn memory(&self) -> Memory {
+        self.memory
     }
 
     /// Images in a step.

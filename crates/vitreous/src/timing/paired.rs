@@ -122,7 +122,7 @@ fn median(values: &[f64]) -> f64 {
 }
 
 /// The interval of a median that misses it in at most `level` of cases; the whole range where there are too few values.
-fn median_interval(values: &[f64], level: f64) -> [f64; 2] {
+pub fn median_interval(values: &[f64], level: f64) -> [f64; 2] {
     let (sorted, n) = (sorted(values), values.len());
     // The probability that at most `outside` of n values are below their median.
     let (mut term, mut below, mut outside) = (0.5f64.powi(i32::try_from(n).unwrap_or(i32::MAX)), 0.0, 0);
