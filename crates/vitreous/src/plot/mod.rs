@@ -14,6 +14,7 @@ pub mod font;
 pub mod frame;
 pub mod per_class;
 pub mod pictures;
+pub mod profile;
 mod render;
 pub mod scale;
 pub mod settings;
