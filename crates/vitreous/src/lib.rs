@@ -81,6 +81,8 @@ pub mod compare;
 
 pub mod timing;
 
+pub mod profile;
+
 pub mod experiment;
 
 pub mod sweep;

@@ -141,6 +141,11 @@ impl Job {
         &*self.train
     }
 
+    /// The validation images, if there are any.
+    pub fn validation_set(&self) -> Option<&dyn ImageSet> {
+        self.validation.as_deref()
+    }
+
     /// The augmentation of training images, which also normalizes all images.
     pub fn augment(&self) -> Augment {
         let (shape, Normalization { mean, std }) = (self.train.shape(), &self.data.normalization);

@@ -1,0 +1,406 @@
+//! Why a layer stays below half of the roof, from its sizes and numbers: a table of rules, the first that applies counts.
+
+use serde::{Deserialize, Serialize};
+use vitreous_engine::ops::{Convolution, Op};
+
+use super::rows::is_product;
+use crate::numbers::counted;
+
+/// Lanes of a vector.
+const LANES: usize = 16;
+
+/// Rows of a product that are computed together.
+const TILE_ROWS: usize = 6;
+
+/// Time of a run below which starting it matters, in microseconds.
+const SHORT_US: f64 = 3.0;
+
+/// Why a layer is slow, and what would be faster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Why.
+    pub why: String,
+    /// What would fit better; empty where nothing would.
+    pub instead: String,
+}
+
+/// A layer below half of the roof.
+pub(super) struct Subject<'a> {
+    pub op: &'a Op,
+    /// Shapes without the batch axis.
+    pub input: &'a [usize],
+    pub output: &'a [usize],
+    /// Maximum number of images of a chunk.
+    pub chunk: usize,
+    /// Columns of a tile of a matrix product.
+    pub tile_columns: usize,
+    /// Floating-point operations per byte, of the layer and where the roof bends.
+    pub intensity: f64,
+    pub ridge: f64,
+    pub microseconds_per_run: f64,
+    /// Part of the roof that it reaches.
+    pub share: f64,
+    /// 10th and 90th percentile of its time, in ms.
+    pub ms: [f64; 2],
+}
+
+/// Ratio of the slow and the fast steps from which on other programs are the reason.
+const VARIES: f64 = 1.6;
+
+type Rule = fn(&Subject) -> Option<Reason>;
+
+/// The rules; what is special comes before what is general.
+const RULES: [Rule; 12] = [
+    disturbed,
+    moves_values,
+    few_channels_per_group,
+    narrow_heads,
+    padding,
+    ragged_columns,
+    few_columns,
+    few_rows,
+    memory_bound_product,
+    short_runs,
+    row_by_row,
+    unknown,
+];
+
+/// The reason of a layer.
+pub(super) fn reason(subject: &Subject) -> Reason {
+    RULES.iter().find_map(|rule| rule(subject)).expect("the last rule always applies")
+}
+
+fn because(why: String, instead: impl Into<String>) -> Option<Reason> {
+    Some(Reason { why, instead: instead.into() })
+}
+
+impl Subject<'_> {
+    /// The convolution, if it is one.
+    fn convolution(&self) -> Option<Convolution> {
+        match self.op {
+            Op::Conv2d(convolution) => Some(*convolution),
+            _ => None,
+        }
+    }
+
+    /// Columns of the product: output features, or output channels of a group.
+    fn columns(&self) -> Option<usize> {
+        let all = *self.output.last().filter(|_| is_product(self.op))?;
+        Some(match self.op {
+            Op::Conv2d(convolution) => all / convolution.groups,
+            Op::PerHeadLinear { heads, count } => all / heads / count,
+            _ => all,
+        })
+    }
+
+    /// Rows of an image in the product.
+    fn rows(&self) -> usize {
+        self.output.iter().rev().skip(1).product()
+    }
+
+    /// What the columns of its product are called.
+    fn columns_are(&self) -> &'static str {
+        if self.convolution().is_some() { "output channel" } else { "output feature" }
+    }
+}
+
+/// Columns that whole vectors have.
+fn whole(columns: usize) -> usize {
+    columns.next_multiple_of(LANES)
+}
+
+/// Times that vary so much say nothing of sizes.
+fn disturbed(subject: &Subject) -> Option<Reason> {
+    let [low, high] = subject.ms;
+    if high < VARIES * low {
+        return None;
+    }
+    because(format!("its time varies between {low:.2} and {high:.2} ms: other programs disturb it"), "")
+}
+
+fn moves_values(subject: &Subject) -> Option<Reason> {
+    let moves = matches!(
+        subject.op,
+        Op::ChannelsLast
+            | Op::ChannelsFirst
+            | Op::Patches { .. }
+            | Op::ConcatFeatures
+            | Op::Reshape
+            | Op::SliceFeatures { .. }
+            | Op::SliceTokens { .. }
+            | Op::SelectToken { .. }
+            | Op::PrependToken
+            | Op::Embedding
+            | Op::TrainedConstant
+    );
+    if !moves {
+        return None;
+    }
+    because("it only moves values, in small pieces".to_string(), "")
+}
+
+fn few_channels_per_group(subject: &Subject) -> Option<Reason> {
+    let convolution = subject.convolution().filter(|convolution| convolution.groups > 1)?;
+    let [input, output] = [subject.input, subject.output].map(|map| map.last().map_or(0, |&c| c / convolution.groups));
+    if output >= LANES {
+        return None;
+    }
+    because(
+        format!(
+            "each of its {} groups has {} and {}: {output} of {LANES} lanes compute",
+            convolution.groups,
+            counted(input, "input channel"),
+            counted(output, "output channel")
+        ),
+        "fewer groups, or a plain convolution, which takes less time than its operations suggest",
+    )
+}
+
+fn narrow_heads(subject: &Subject) -> Option<Reason> {
+    let (Op::Attention(attention) | Op::Attend(attention)) = subject.op else { return None };
+    let (tokens, width) = (subject.rows(), subject.output.last()? / attention.heads);
+    if width < LANES {
+        return because(
+            format!("heads are {width} wide: {width} of {LANES} lanes compute"),
+            format!("fewer heads, each at least {LANES} wide"),
+        );
+    }
+    because(
+        format!("softmax over {tokens} tokens takes exponentials, and heads of {width} make short products"),
+        "fewer tokens (larger patches), or fewer and wider heads",
+    )
+}
+
+fn padding(subject: &Subject) -> Option<Reason> {
+    let Convolution { kernel, stride, padding, .. } = subject.convolution()?;
+    let [height, width, ..] = *subject.input else { return None };
+    let inside = |len: usize, out: usize| -> usize {
+        let taps = (0..out).flat_map(|at| (0..kernel).map(move |tap| at * stride + tap));
+        taps.filter(|at| (padding..padding + len).contains(at)).count()
+    };
+    let (rows, columns) = (subject.output[0], subject.output[1]);
+    let all = rows * columns * kernel * kernel;
+    let outside = 1.0 - (inside(height, rows) * inside(width, columns)) as f64 / all as f64;
+    if outside < 0.2 {
+        return None;
+    }
+    because(
+        format!(
+            "on a {height}x{width} map, {:.0} % of the taps of a {kernel}x{kernel} kernel are padding",
+            outside * 100.0
+        ),
+        "a smaller kernel here, or one pooling less before it",
+    )
+}
+
+fn ragged_columns(subject: &Subject) -> Option<Reason> {
+    let columns = subject.columns()?;
+    let part = columns as f64 / whole(columns) as f64;
+    if part > 0.85 {
+        return None;
+    }
+    because(
+        format!("{} fill {columns} of {} lanes", counted(columns, subject.columns_are()), whole(columns)),
+        format!("a multiple of {LANES}"),
+    )
+}
+
+fn few_columns(subject: &Subject) -> Option<Reason> {
+    let columns = subject.columns()?;
+    if whole(columns) >= subject.tile_columns {
+        return None;
+    }
+    let vectors = whole(columns) / LANES;
+    because(
+        format!(
+            "{} are {} a row; a tile has room for {}, so each number that is read serves fewer products",
+            counted(columns, subject.columns_are()),
+            counted(vectors, "vector"),
+            subject.tile_columns / LANES
+        ),
+        format!("{} or more", counted(subject.tile_columns, subject.columns_are())),
+    )
+}
+
+fn few_rows(subject: &Subject) -> Option<Reason> {
+    let rows = subject.rows() * subject.chunk;
+    if !is_product(subject.op) || rows >= 4 * TILE_ROWS {
+        return None;
+    }
+    because(
+        format!(
+            "a chunk of {} has {}: its weights are read for few products",
+            counted(subject.chunk, "image"),
+            counted(rows, "row")
+        ),
+        "a narrower layer, or a larger batch",
+    )
+}
+
+fn memory_bound_product(subject: &Subject) -> Option<Reason> {
+    if !is_product(subject.op) || subject.intensity >= subject.ridge {
+        return None;
+    }
+    let inner = match subject.convolution() {
+        Some(convolution) => convolution.fan_in(*subject.input.last()?),
+        None => *subject.input.last()?,
+    };
+    because(
+        format!(
+            "each result sums only {} products: {:.1} FLOPs for each byte, and this machine computes {:.0} in the time \
+             that memory takes for one",
+            inner, subject.intensity, subject.ridge
+        ),
+        "more input channels, or a larger kernel with fewer layers",
+    )
+}
+
+fn short_runs(subject: &Subject) -> Option<Reason> {
+    if subject.microseconds_per_run >= SHORT_US {
+        return None;
+    }
+    because(
+        format!("a call takes {:.1} µs, so starting it counts", subject.microseconds_per_run),
+        "fewer and larger layers",
+    )
+}
+
+fn row_by_row(subject: &Subject) -> Option<Reason> {
+    if is_product(subject.op) {
+        return None;
+    }
+    because(
+        format!(
+            "it computes value by value, {:.1} FLOPs for each byte, with sums, roots or exponentials that no \
+             multiply-add unit does",
+            subject.intensity
+        ),
+        "a smaller map or fewer tokens where it stands",
+    )
+}
+
+fn unknown(subject: &Subject) -> Option<Reason> {
+    because(format!("its sizes do not say why it reaches {:.0} % of the roof", subject.share * 100.0), "")
+}
+
+#[cfg(test)]
+mod tests {
+    use vitreous_engine::ops::{Activation, Attention};
+
+    use super::*;
+
+    const PLAIN: Subject = Subject {
+        op: &Op::Linear,
+        input: &[],
+        output: &[],
+        chunk: 8,
+        tile_columns: 64,
+        intensity: 20.0,
+        ridge: 10.0,
+        microseconds_per_run: 50.0,
+        share: 0.3,
+        ms: [1.0, 1.1],
+    };
+
+    fn why(subject: &Subject) -> String {
+        reason(subject).why
+    }
+
+    fn conv(convolution: Convolution, map: [usize; 3], change: impl Fn(&mut Subject)) -> Reason {
+        let Convolution { kernel, stride, padding, out_channels, .. } = convolution;
+        let out = |len: usize| (len + 2 * padding - kernel) / stride + 1;
+        let (op, output) = (Op::Conv2d(convolution), [out(map[0]), out(map[1]), out_channels]);
+        let mut subject = Subject { op: &op, input: &map, output: &output, ..PLAIN };
+        change(&mut subject);
+        reason(&subject)
+    }
+
+    #[test]
+    fn lanes_that_no_channel_fills() {
+        let found = conv(Convolution::new(13, 3), [20, 20, 32], |_| ());
+        assert_eq!(
+            (found.why.as_str(), found.instead.as_str()),
+            ("13 output channels fill 13 of 16 lanes", "a multiple of 16")
+        );
+        // 30 of 32 lanes are enough; then it is the tile that is not filled.
+        let found = conv(Convolution::new(30, 3), [20, 20, 32], |_| ());
+        assert_eq!(
+            found.why,
+            "30 output channels are 2 vectors a row; a tile has room for 4, so each number that is read serves fewer \
+             products"
+        );
+        assert_eq!(found.instead, "64 output channels or more");
+        let narrow = conv(Convolution::new(16, 3), [20, 20, 32], |subject| subject.tile_columns = 16);
+        assert!(narrow.why.starts_with("its sizes do not say"), "a tile of 16 columns is full: {narrow:?}");
+    }
+
+    #[test]
+    fn taps_outside_the_map() {
+        let same = Convolution::new(64, 3).padding(1);
+        assert_eq!(conv(same, [2, 2, 64], |_| ()).why, "on a 2x2 map, 56 % of the taps of a 3x3 kernel are padding");
+        assert_eq!(conv(same, [4, 4, 64], |_| ()).why, "on a 4x4 map, 31 % of the taps of a 3x3 kernel are padding");
+        assert!(!conv(same, [16, 16, 64], |_| ()).why.contains("padding"), "8 % are few");
+    }
+
+    #[test]
+    fn products_of_few_channels_wait_for_memory() {
+        let found = conv(Convolution::new(64, 1), [20, 20, 8], |subject| subject.intensity = 3.55);
+        assert_eq!(
+            found.why,
+            "each result sums only 8 products: 3.5 FLOPs for each byte, and this machine computes 10 in the time that \
+             memory takes for one"
+        );
+        assert_eq!(found.instead, "more input channels, or a larger kernel with fewer layers");
+    }
+
+    #[test]
+    fn groups_of_few_channels_leave_lanes_empty() {
+        let found = conv(Convolution::new(32, 3).groups(32), [20, 20, 32], |_| ());
+        assert_eq!(found.why, "each of its 32 groups has 1 input channel and 1 output channel: 1 of 16 lanes compute");
+        assert!(found.instead.contains("fewer groups"));
+    }
+
+    #[test]
+    fn narrow_heads_and_many_tokens() {
+        let attention = |heads: usize| Op::Attention(Attention::new(heads, 0.5, None));
+        let of = |op: &Op| reason(&Subject { op, input: &[50, 96], output: &[50, 32], ..PLAIN });
+        assert_eq!(of(&attention(8)).why, "heads are 4 wide: 4 of 16 lanes compute");
+        assert_eq!(of(&attention(8)).instead, "fewer heads, each at least 16 wide");
+        assert!(of(&attention(2)).why.starts_with("softmax over 50 tokens"));
+    }
+
+    #[test]
+    fn few_rows_for_the_weights() {
+        let of = |chunk: usize| why(&Subject { input: &[512], output: &[128], chunk, ..PLAIN });
+        assert_eq!(of(8), "a chunk of 8 images has 8 rows: its weights are read for few products");
+        assert!(!of(64).contains("chunk"));
+    }
+
+    #[test]
+    fn what_only_moves_values_or_computes_value_by_value() {
+        let shape = [20, 20, 64];
+        let of = |op: &Op, us: f64| {
+            why(&Subject { op, input: &shape, output: &shape, microseconds_per_run: us, intensity: 0.25, ..PLAIN })
+        };
+        assert_eq!(of(&Op::ChannelsLast, 50.0), "it only moves values, in small pieces");
+        assert_eq!(of(&Op::Activation(Activation::Gelu), 1.25), "a call takes 1.2 µs, so starting it counts");
+        assert_eq!(
+            of(&Op::Activation(Activation::Gelu), 50.0),
+            "it computes value by value, 0.2 FLOPs for each byte, with sums, roots or exponentials that no multiply-add \
+             unit does"
+        );
+    }
+
+    #[test]
+    fn times_that_vary_are_no_property_of_the_layer() {
+        let subject = Subject { input: &[512], output: &[13], ms: [2.0, 7.25], ..PLAIN };
+        assert_eq!(why(&subject), "its time varies between 2.00 and 7.25 ms: other programs disturb it");
+        assert!(!why(&Subject { ms: [2.0, 3.0], ..subject }).contains("varies"));
+    }
+
+    #[test]
+    fn without_a_reason_nothing_is_made_up() {
+        let subject = Subject { input: &[50, 256], output: &[50, 256], ..PLAIN };
+        assert_eq!(why(&subject), "its sizes do not say why it reaches 30 % of the roof");
+    }
+}
