@@ -145,6 +145,7 @@ pub enum Verb {
     Sweep,
     Runs,
     Summary,
+    Profile,
     Fetch,
     Show,
 }
@@ -240,6 +241,7 @@ impl Verb {
             Verb::Sweep => "sweep",
             Verb::Runs => "runs",
             Verb::Summary => "summary",
+            Verb::Profile => "profile",
             Verb::Fetch => "data fetch",
             Verb::Show => "data show",
         }

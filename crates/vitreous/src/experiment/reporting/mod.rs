@@ -1,6 +1,7 @@
 //! What a report says of a run, or of several: read from their folders, nothing is trained or evaluated.
 
 mod curves;
+mod profile;
 mod runs;
 
 use std::path::Path;
@@ -87,10 +88,17 @@ pub struct Words<'a> {
 /// When the run cannot be read.
 pub fn bundled(folder: &Path, below: &str) -> Result<Vec<(String, Packed)>, ExperimentError> {
     let run = Run::open(folder)?;
-    let mut names: Vec<String> =
-        ["config.toml", "manifest.json", "results.csv", "metrics.jsonl", "ledger.csv", "timing.jsonl"]
-            .map(str::to_string)
-            .to_vec();
+    let mut names: Vec<String> = [
+        "config.toml",
+        "manifest.json",
+        "results.csv",
+        "metrics.jsonl",
+        "ledger.csv",
+        "timing.jsonl",
+        crate::profile::FILE,
+    ]
+    .map(str::to_string)
+    .to_vec();
     let inside = |folder: &str| {
         let mut names = run.files().names(folder).unwrap_or_default();
         names.retain(|name| !name.starts_with('.'));
@@ -167,6 +175,7 @@ pub fn report(folder: &Path, words: &Words) -> Result<Report, ExperimentError> {
     }
     sections.push(data(run, known.as_ref().ok(), words));
     sections.push(model(run, known.as_ref().ok(), words));
+    sections.extend(profile::profile(run, words));
     sections.push(origin(run, words));
     let lead = [Some(manifest.data.name.clone()), manifest.model.clone()].into_iter().flatten();
     Ok(Report { title: run.name(), lead: lead.collect::<Vec<_>>().join(", "), program: program(), sections })

@@ -1,0 +1,55 @@
+//! The profile of a run's training step, where `vitreous profile` has saved one.
+
+use super::table;
+use crate::advice::{Argument, Command, Verb};
+use crate::numbers;
+use crate::profile::{FILE, Profile, figures};
+use crate::record::Run;
+use crate::report::{Drawing, Part, Section};
+
+use super::Words;
+
+/// Rows of the table.
+const ROWS: usize = 20;
+
+/// The section, if there is a profile.
+pub(super) fn profile(run: &Run, words: &Words) -> Option<Section> {
+    let path = run.folder().join(FILE);
+    if !path.exists() {
+        return None;
+    }
+    let command = Command::new(Verb::Profile).with(Argument::Run, run.folder());
+    let (title, command) = ("Profile".to_string(), Some((words.command)(&command)));
+    let profile = match Profile::read(&path) {
+        Ok(profile) => profile,
+        Err(error) => {
+            let parts = vec![Part::Warning { text: error.to_string() }];
+            return Some(Section { title, command, parts });
+        }
+    };
+    let text = format!(
+        "A training step of {} took {:.1} ms on {} ({}). The time of a row is that of all threads, divided by their number.",
+        numbers::counted(profile.batch, "image"),
+        profile.step.median,
+        numbers::counted(profile.threads, "thread"),
+        profile.machine
+    );
+    let mut parts = vec![Part::Text { text }];
+    for (number, name) in ["profile", "roofline"].into_iter().enumerate() {
+        let [light, dark] = [crate::plot::Theme::Light, crate::plot::Theme::Dark]
+            .map(|theme| figures(&profile, theme.style())[number].clone());
+        parts.extend(light.map(|light| Part::Figure { drawing: Drawing::of_figures(name, light, dark) }));
+    }
+    let mut rows: Vec<_> = profile.layers.iter().collect();
+    rows.sort_by(|a, b| b.ms.median.total_cmp(&a.ms.median));
+    let rows = rows.into_iter().take(ROWS).map(|row| {
+        let why = row.reason.as_ref().map_or(String::new(), |reason| reason.why.clone());
+        let limit = row.limit.map_or("", |limit| limit.name()).to_string();
+        let roof = row.roof_share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0));
+        let ms = format!("{:.2}", row.ms.median);
+        vec![row.name(), ms, format!("{:.1} %", row.share * 100.0), roof, limit, why]
+    });
+    let columns = ["Layer", "ms", "Share", "Roof", "Limit", "Why"];
+    parts.push(Part::Table(table("The rows that take the longest", &columns, 1, rows.collect())));
+    Some(Section { title, command, parts })
+}
