@@ -149,7 +149,7 @@ pub fn run(mut args: ShowArgs) -> Result<(), CliError> {
     }
     if let Some(path) = &args.output {
         let figure = found.figure(ThemeArg::style_of(args.plot_theme));
-        save_figure(&figure.ok_or_else(|| CliError::failure("there is no image to show", None))?, path)?;
+        save_figure(&figure.ok_or_else(|| CliError::failure("there is no image to show", None))?, path, "--output")?;
     }
     match (args.json, how) {
         (true, _) | (_, None) => {
@@ -176,7 +176,7 @@ enum Destination {
 /// Checks before anything is read that the images can be shown.
 fn destination(args: &ShowArgs) -> Result<Destination, CliError> {
     if let Some(path) = &args.output {
-        check_figure(path)?;
+        check_figure(path, "--output")?;
         return Ok(Destination::File(path.clone()));
     }
     let save = || Some("save a figure with --output samples.png".to_string());

@@ -51,6 +51,7 @@ mod plot;
 mod plots;
 mod predict;
 mod presets;
+mod profile;
 mod progress;
 mod reading;
 #[cfg(test)]
@@ -151,6 +152,7 @@ enum Verb {
     Summary(summary::Args),
     Data(data::Args),
     Bench(bench::Args),
+    Profile(Box<profile::Args>),
     Verify(Box<verify::Args>),
     Completions(pages::CompletionsArgs),
     Man(pages::ManArgs),
@@ -269,6 +271,7 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Data(args) => data::run(args)?,
         Verb::Verify(args) => verify::run(*args)?,
         Verb::Bench(args) => bench::run(args)?,
+        Verb::Profile(args) => profile::run(*args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

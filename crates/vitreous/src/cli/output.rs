@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::CliError;
 use super::settings::shell_word;
-use crate::record::{Output, RecordError, replace_file};
+use crate::record::{Output, RecordError, is_run, replace_file};
 
 /// Checks that a file of one of some kinds can be put at a path, which `flag` gave.
 ///
@@ -33,6 +33,18 @@ pub fn check_output(path: &Path, flag: &str, endings: &[&str]) -> Result<(), Cli
         return refused(format!("{shown} is not a file"), "choose another name".to_string());
     }
     Ok(())
+}
+
+/// As [`check_output`], for JSON: a run has such files, so none is put into its folder.
+pub fn check_json(path: &Path, flag: &str) -> Result<(), CliError> {
+    check_output(path, flag, &["json"])?;
+    match path.parent().filter(|folder| is_run(folder)) {
+        Some(folder) => {
+            let what = format!("{} is a run folder, whose files are the program's own ({flag})", folder.display());
+            Err(CliError::user(what, Some("choose another folder".to_string())))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Writes such a file whole or not at all. A link stays a link: the file that it leads to is replaced.

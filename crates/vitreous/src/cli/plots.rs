@@ -49,20 +49,20 @@ impl ThemeArg {
     }
 }
 
-/// Checks the name of a figure's file before any work, and returns the kind of figure that its ending says.
-pub fn check_figure(path: &Path) -> Result<Format, CliError> {
-    check_output(path, "--output", &["png", "svg", "pdf"])?;
+/// Checks the name of a figure's file, which `flag` gave, before any work; returns the kind that its ending says.
+pub fn check_figure(path: &Path, flag: &str) -> Result<Format, CliError> {
+    check_output(path, flag, &["png", "svg", "pdf"])?;
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     Ok(ending.parse().expect("the ending was checked"))
 }
 
 /// Writes a figure whole.
-pub fn save_figure(figure: &Figure, path: &Path) -> Result<(), CliError> {
+pub fn save_figure(figure: &Figure, path: &Path, flag: &str) -> Result<(), CliError> {
     let large = |reason| {
         let hint = Some("save it as .svg, or show less".to_string());
         CliError::user(format!("the figure cannot be drawn: {reason} ({})", path.display()), hint)
     };
-    let bytes = figure.file(check_figure(path)?).map_err(large)?;
+    let bytes = figure.file(check_figure(path, flag)?).map_err(large)?;
     Ok(write_output(path, |file| file.write_all(&bytes))?)
 }
 

@@ -13,6 +13,7 @@ use crate::config::model::{ImageFacts, ModelSpec};
 use crate::config::{CheckedConfig, presets};
 use crate::data::{self, DataError};
 use crate::experiment::{first_layer, square_facts, unicode};
+use crate::record::Run;
 use crate::text::visible;
 
 /// The environment variable with the folder of data sets, used without `--data-dir`.
@@ -99,6 +100,21 @@ impl SettingsArgs {
         let named = self.preset.clone().or_else(|| self.model.clone()).or_else(file).or_else(folder);
         named.unwrap_or_else(|| presets::DEFAULT.to_string())
     }
+}
+
+/// The config of the run in a folder, with what `--set` and some flags change; as [`SettingsArgs::checked`].
+pub fn run_config(
+    folder: &Path,
+    settings: &SettingsArgs,
+    numbers: &[(&str, Option<usize>, &str)],
+) -> Result<CheckedConfig, CliError> {
+    let mut layers = Layers::new();
+    layers.add_file(&Run::open(folder)?.config_path())?;
+    settings.set.iter().try_for_each(|assignment| layers.set(assignment, set_flag()))?;
+    for &(key, value, flag) in numbers {
+        value.map_or(Ok(()), |value| layers.put(key, i64::try_from(value).unwrap_or(i64::MAX), flag))?;
+    }
+    Ok(layers.finish()?)
 }
 
 /// The source of what `--set` wrote.

@@ -8,10 +8,9 @@ use vitreous_engine::{Memory, training_memory};
 use super::plots::{ThemeArg, check_figure, save_figure};
 use super::presets::preset_of;
 use super::screen::{indented, stdout_columns};
-use super::settings::{SettingsArgs, as_written, image_facts, set_flag};
+use super::settings::{SettingsArgs, as_written, image_facts, run_config};
 use super::{CliError, json, show};
 use crate::config::ResolvedConfig;
-use crate::config::layers::Layers;
 use crate::config::model::ImageFacts;
 use crate::models;
 use crate::models::modules::modules;
@@ -19,7 +18,7 @@ use crate::models::summary::{FOOT, Summary, summarise};
 use crate::models::torch_text::{pytorch, torchinfo};
 use crate::numbers;
 use crate::plots::architecture::architecture;
-use crate::record::{Run, is_run};
+use crate::record::is_run;
 use crate::train::{optimizer, threads};
 
 /// Images of timm's named sizes: ImageNet's.
@@ -89,7 +88,7 @@ struct MemoryBytes {
 
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<(), CliError> {
-    args.output.as_deref().map(check_figure).transpose()?;
+    args.output.as_deref().map(|path| check_figure(path, "--output")).transpose()?;
     if let Some(start) = args.start.take() {
         match is_run(Path::new(&start)) {
             true => args.run = Some(start.into()),
@@ -102,7 +101,8 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     if let Some(path) = &args.output {
         let drawing = architecture(&root, &args.settings.name());
         let figure = drawing.figure(ThemeArg::style_of(args.plot_theme));
-        save_figure(&figure.ok_or_else(|| CliError::failure("the model has no layers to draw", None))?, path)?;
+        let figure = figure.ok_or_else(|| CliError::failure("the model has no layers to draw", None))?;
+        save_figure(&figure, path, "--output")?;
         if args.style == Style::Table && !args.json {
             return show(&line!("{}: architecture of {}", path.display(), args.settings.name()));
         }
@@ -132,13 +132,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
 fn config(args: &Args) -> Result<ResolvedConfig, CliError> {
     let numbers = [("train.batch_size", args.batch_size, "--batch-size"), ("train.threads", args.threads, "--threads")];
     if let Some(folder) = &args.run {
-        let mut layers = Layers::new();
-        layers.add_file(&Run::open(folder)?.config_path())?;
-        args.settings.set.iter().try_for_each(|assignment| layers.set(assignment, set_flag()))?;
-        for (key, value, flag) in numbers {
-            value.map_or(Ok(()), |value| layers.put(key, i64::try_from(value).unwrap_or(i64::MAX), flag))?;
-        }
-        let checked = layers.finish()?;
+        let checked = run_config(folder, &args.settings, &numbers)?;
         return Ok(checked.resolve(image_facts(&checked)?.0)?);
     }
     let checked = args.settings.checked(&numbers)?;

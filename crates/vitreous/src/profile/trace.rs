@@ -36,7 +36,13 @@ pub(super) fn chrome(threads: &[Vec<Slice>], facts: &ProgramFacts, model: &Model
             if part.first().is_some_and(has_images) {
                 slice_of(0, format!("part {}", part[0].part), "part", part, json!({}));
                 for chunk in part.chunk_by(|a, b| a.chunk == b.chunk) {
-                    slice_of(1, format!("chunk {}", chunk[0].chunk), "chunk", chunk, json!({"images": chunk[0].images}));
+                    slice_of(
+                        1,
+                        format!("chunk {}", chunk[0].chunk),
+                        "chunk",
+                        chunk,
+                        json!({"images": chunk[0].images}),
+                    );
                 }
             }
             for slice in part {

@@ -29,6 +29,7 @@ mod old_runs;
 mod photos;
 mod plots;
 mod preflight;
+mod profile;
 mod reading;
 mod recipes;
 mod report;

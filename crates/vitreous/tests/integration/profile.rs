@@ -1,0 +1,141 @@
+//! `profile` end to end: formats, files, `profile diff`, and what is refused.
+
+use serde_json::Value;
+
+use crate::common::{Folder, json, refused, said, text, vitreous};
+
+/// A profile of a small model that takes little time; the roof is measured once for each folder.
+const SMALL: [&str; 7] = [
+    "--set=model.depth=1",
+    "--set=model.embed_dim=16",
+    "--set=model.num_heads=1",
+    "--batch-size=8",
+    "--seconds=0",
+    "--threads=2",
+    "--quiet",
+];
+
+/// Writes a known roof for this machine, so that no test measures it: the machine's name is that of a profile.
+fn with_cache(folder: &Folder, arguments: &[&str]) -> std::process::Output {
+    let mut command = assert_cmd::Command::cargo_bin("vitreous").expect("the program is built");
+    command.current_dir(folder.root()).env("XDG_CACHE_HOME", folder.path("cache")).args(arguments);
+    command.output().expect("the program runs")
+}
+
+fn profile(folder: &Folder, arguments: &[&str]) -> String {
+    let output = with_cache(folder, &[&["profile"][..], arguments, &SMALL].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn a_profile_is_printed_saved_drawn_and_compared() {
+    let folder = Folder::new();
+    let files = ["--output=a.json", "--trace=step.json", "--plot=step.svg"];
+    let all = profile(&folder, &[&["digits", "--by=call"][..], &files].concat());
+    assert!(all.starts_with("digits: ") && all.contains(" ms for one training step of 8 images, median of "), "{all}");
+    for word in [
+        "patch_embed.proj",
+        "head",
+        "optimizer",
+        "waiting at barriers",
+        "sum       ",
+        "profiler  ",
+        "roof      ",
+        "memory    ",
+    ] {
+        assert!(all.contains(word), "{word}: {all}");
+    }
+    let trace: Value = serde_json::from_slice(&folder.read("step.json")).unwrap();
+    assert!(trace["traceEvents"].as_array().unwrap().len() > 50);
+    assert!(folder.text("step.svg").contains("Time by layer"));
+    assert!(folder.text("step-roofline.svg").contains("Layers under the roof"));
+
+    // The roof was kept.
+    let roofs: Value = serde_json::from_slice(&folder.read("cache/vitreous/roof.json")).unwrap();
+    assert!(roofs[0]["roof"]["gflops"].as_f64().unwrap() > 0.1, "{roofs}");
+    assert_eq!(roofs[0]["threads"], 2);
+
+    let rows = profile(&folder, &["digits", "--format=csv", "--sort=order", "--infer"]);
+    let lines: Vec<&str> = rows.lines().collect();
+    assert!(
+        lines[0].starts_with("layer,op,ms,ms_p10") && lines[1].starts_with("patch_embed.patches,patches,"),
+        "{rows}"
+    );
+    assert!(lines.iter().all(|line| line.split(',').count() >= 21), "{rows}");
+    let few = profile(&folder, &["digits", "--format=markdown", "--top=2"]);
+    assert_eq!(few.lines().filter(|line| line.starts_with('|')).count(), 2 + 2 + 1, "{few}");
+    assert!(few.contains(" other rows |"), "{few}");
+    let memory = profile(&folder, &["digits", "--memory"]);
+    assert!(memory.contains("(backward)") && !memory.contains("optimizer"), "{memory}");
+
+    // Two saved profiles, of which the second has a slower layer.
+    let mut slower: Value = serde_json::from_slice(&folder.read("a.json")).unwrap();
+    slower["model"] = "slower".into();
+    for row in slower["layers"].as_array_mut().unwrap().iter_mut().filter(|row| row["names"][0] == "head") {
+        row["ms"] = serde_json::json!({"median": 500.0, "p10": 500.0, "p90": 500.0, "interval": [499.0, 501.0]});
+    }
+    std::fs::write(folder.path("b.json"), slower.to_string()).unwrap();
+    let difference = json(folder.root(), &["profile", "diff", "a.json", "b.json"]);
+    let first = &difference["layers"][0];
+    assert_eq!((&first["name"], &first["is_clear"]), (&"head".into(), &true.into()), "{difference}");
+    let table = said(folder.root(), &["profile", "diff", "a.json", "b.json", "--top=1"]);
+    assert!(table.starts_with("slower takes ") && table.contains("head") && table.contains("yes"), "{table}");
+    slower["machine"]["cpu"] = "Another CPU".into();
+    std::fs::write(folder.path("b.json"), slower.to_string()).unwrap();
+    let error = refused(folder.root(), &["profile", "diff", "a.json", "b.json"]);
+    assert!(error.starts_with("error: profiles of different machines cannot be compared: "), "{error}");
+    assert!(error.contains("Another CPU") && error.contains("hint: times of one machine say little about another"));
+}
+
+#[test]
+fn a_run_is_profiled_into_its_folder_and_its_report_shows_it() {
+    let folder = Folder::new();
+    let train = ["train", "--set=data.limit_train=40", "--epochs=1", "--name=run", "--batch-size=8"];
+    said(folder.root(), &[&train[..], &SMALL[..3]].concat());
+    let output = with_cache(&folder, &["profile", "--run=run", "--seconds=0", "--threads=3"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("run: "), "{}", text(&output.stdout));
+    said(folder.root(), &["report", "run"]);
+    let page = folder.text("runs/run/report.html");
+    assert!(page.contains("Time by layer") && page.contains("Layers under the roof"), "{page}");
+    assert!(page.contains("A training step of 8 images took "));
+
+    // An epoch, with its data.
+    let epoch = with_cache(&folder, &["profile", "--run=run", "--seconds=0", "--epoch", "--json"]);
+    let epoch: Value = serde_json::from_slice(&epoch.stdout).unwrap_or_else(|_| panic!("{}", text(&epoch.stderr)));
+    assert_eq!((&epoch["steps"], &epoch["images"]), (&5.into(), &40.into()), "{epoch}");
+    assert!(
+        ["read_s", "augmentation_s", "steps_s", "validation_s"].iter().all(|key| epoch[key].as_f64().unwrap() > 0.0)
+    );
+
+    std::fs::write(folder.path("runs/run/profile.json"), "{}").unwrap();
+    said(folder.root(), &["report", "run"]);
+    assert!(folder.text("runs/run/report.html").contains("invalid profile: missing field"));
+}
+
+#[test]
+fn what_cannot_be_profiled_is_refused() {
+    let folder = Folder::new();
+    let of = |arguments: &[&str]| refused(folder.root(), &[&["profile"][..], arguments].concat());
+    let error = of(&["digits", "--plot=step.gif"]);
+    assert!(error.starts_with("error: invalid file name `step.gif` (--plot)"), "{error}");
+    let error = of(&["digits", "--trace=step.txt"]);
+    assert!(
+        error.starts_with("error: invalid file name `step.txt` (--trace)\nhint: use a name that ends in .json"),
+        "{error}"
+    );
+    std::fs::create_dir(folder.path("run")).unwrap();
+    std::fs::write(folder.path("run/manifest.json"), "{}").unwrap();
+    let error = of(&["digits", "--output=run/manifest.json"]);
+    assert!(error.starts_with("error: run is a run folder, whose files are the program's own (--output)"), "{error}");
+    let error = of(&["digits", "--seconds=-1"]);
+    assert_eq!(error, "error: invalid time `-1` (--seconds)\nhint: use --seconds 6\n");
+    let error = of(&["diff", "digits", "nothing.json"]);
+    assert!(error.starts_with("error: no profile, run folder or preset `nothing.json`\nhint: "), "{error}");
+    std::fs::write(folder.path("a.json"), "[]").unwrap();
+    let error = of(&["diff", "a.json", "a.json"]);
+    assert!(error.starts_with("error: invalid profile: ") && error.contains("(a.json)"), "{error}");
+    let error = text(&vitreous(folder.root(), &["profile", "--preset=digitz"]).stderr);
+    assert!(error.contains("digits"), "{error}");
+}
