@@ -194,7 +194,7 @@ impl Profile {
     /// Reads a profile.
     ///
     /// # Errors
-    /// When the file cannot be read, or is no profile of this version.
+    /// When the file cannot be read, or is not a profile of this version.
     pub fn read(path: &Path) -> Result<Profile, ProfileError> {
         let bytes = regular::read(path, BYTES_MAX).map_err(|error| RecordError::read(path, &error))?;
         let wrong = |reason: String| ProfileError::File { path: path.to_path_buf(), reason };

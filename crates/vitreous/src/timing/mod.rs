@@ -76,7 +76,8 @@ impl StepTimer {
         } else {
             inference_memory(&model.graph, &[model.logits], batch, threads)
         };
-        check_memory(Work::Training, (memory, RandomImages::bytes(&model, batch)), false, available_memory(threads))?;
+        let activations = memory.activations + RandomImages::bytes(&model, batch);
+        check_memory(Work::Training, (Memory { activations, ..memory }, 0), false, available_memory(threads))?;
         let parameters = Parameters::initialize(&model.graph, stream(SEED, Purpose::Initialize));
         let mut session =
             Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
