@@ -88,6 +88,8 @@ pub mod experiment;
 pub mod sweep;
 pub mod verify;
 
+pub mod advise;
+
 #[doc(hidden)]
 pub mod cli;
 

@@ -32,6 +32,7 @@ macro_rules! line {
 }
 
 mod advice;
+mod advise;
 mod bench;
 mod class_scores;
 mod compare;
@@ -93,7 +94,8 @@ Exit status:
   130  interrupted (Ctrl-C, SIGTERM, SIGUSR1) after saving a checkpoint";
 
 /// Names that other programs use for these commands.
-const OTHER_NAMES: [(&str, &str); 28] = [
+const OTHER_NAMES: [(&str, &str); 31] = [
+    ("architecture", "advise"),
     ("benchmark", "bench"),
     ("classify", "predict"),
     ("clean", "runs clean"),
@@ -105,11 +107,13 @@ const OTHER_NAMES: [(&str, &str); 28] = [
     ("fetch", "data fetch"),
     ("fit", "train"),
     ("grid", "sweep"),
+    ("improve", "advise"),
     ("infer", "predict"),
     ("inference", "predict"),
     ("info", "summary"),
     ("list", "runs"),
     ("ls", "runs"),
+    ("nas", "advise"),
     ("resume", "train --resume RUN"),
     ("run", "train"),
     ("score", "evaluate"),
@@ -153,6 +157,7 @@ enum Verb {
     Data(data::Args),
     Bench(bench::Args),
     Profile(Box<profile::Args>),
+    Advise(Box<advise::Args>),
     Verify(Box<verify::Args>),
     Completions(pages::CompletionsArgs),
     Man(pages::ManArgs),
@@ -255,6 +260,7 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
     match cli.verb {
         Verb::Train(args) => return train::run(args, started),
         Verb::Sweep(args) => return sweep::run(*args),
+        Verb::Advise(args) => return advise::run(*args),
         Verb::Evaluate(args) => evaluate::run(args)?,
         Verb::Predict(args) => predict::run(args)?,
         Verb::Compare(args) => compare::run(args)?,

@@ -80,6 +80,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         out: args.out.clone(),
         jobs: args.jobs,
         evaluate: args.evaluate.iter().map(|&split| split.into()).collect(),
+        is_validated: true,
         test_winner: args.test_winner,
         command: command(),
         plots: args.plots.choice(),

@@ -90,7 +90,7 @@ fn save_every(text: &str) -> Result<SaveEvery, String> {
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub fn time(text: &str) -> Result<Duration, String> {
     durations::parse_duration(text).ok_or_else(|| "invalid time: write it as 30s, 5m, 2h or 1h30m".to_string())
 }
 

@@ -32,6 +32,9 @@ pub struct SweepOptions {
     pub jobs: usize,
     /// Splits on which each run is evaluated, instead of those in the file.
     pub evaluate: Vec<SplitName>,
+    /// Whether each run is evaluated on the validation split, which saves its predictions; its accuracy there is known
+    /// without.
+    pub is_validated: bool,
     /// Whether the winner is evaluated on the test split.
     pub test_winner: bool,
     /// The command, for the manifests and the analysis.
@@ -233,7 +236,7 @@ fn divided(jobs: usize, threads: usize) -> Result<(usize, usize), SweepError> {
     }
 }
 
-/// The splits on which every run is evaluated: always the one that ranks them, never the test split where it could choose.
+/// The splits on which every run is evaluated: never the test split where it could choose.
 fn splits(options: &SweepOptions, file: &SweepFile) -> Result<Vec<SplitName>, SweepError> {
     let given = if options.evaluate.is_empty() { file.evaluate.clone() } else { Some(options.evaluate.clone()) };
     let also = given.unwrap_or(if file.reproduces.is_some() { vec![SplitName::Test] } else { Vec::new() });
@@ -241,7 +244,7 @@ fn splits(options: &SweepOptions, file: &SweepFile) -> Result<Vec<SplitName>, Sw
         return Err(SweepError::TestSplit);
     }
     let also = also.into_iter().filter(|split| *split != SplitName::Validation);
-    Ok([SplitName::Validation].into_iter().chain(also).collect())
+    Ok(options.is_validated.then_some(SplitName::Validation).into_iter().chain(also).collect())
 }
 
 /// Checks that the largest runs fit into memory together; each by itself does.

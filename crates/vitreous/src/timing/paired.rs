@@ -30,7 +30,7 @@ impl Precision {
 }
 
 /// Two kinds of steps, timed in alternation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
     /// Median time of the first kind, in seconds.
     pub first_s: f64,
@@ -42,6 +42,14 @@ pub struct Paired {
     pub interval: [f64; 2],
     /// Pairs of steps.
     pub pairs: usize,
+}
+
+impl Precision {
+    /// The same with at most so many pairs, but at least those of the first look.
+    pub fn within(self, pairs: usize) -> Precision {
+        let count = self.looks.iter().filter(|look| **look <= pairs).count().max(1);
+        Precision { looks: &self.looks[..count], ..self }
+    }
 }
 
 impl Paired {
@@ -200,6 +208,12 @@ mod tests {
         // Times that never vary are as narrow as can be: the first look ends it.
         assert_eq!((paired.pairs, paired.ratio, paired.interval), (7, 1.0, [1.0, 1.0]));
         assert_eq!(*order.borrow(), "abababab".to_string() + "baabbaabbaab");
+    }
+
+    #[test]
+    fn fewer_pairs_leave_the_first_look() {
+        let looks = |pairs| Precision::SIGN.within(pairs).looks;
+        assert_eq!([looks(0), looks(13), looks(14), looks(99)], [&[7][..], &[7], &[7, 14], &[7, 14, 28]]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! environment variable, umask or limit. Set those on the child process instead. A test that needs its own process is a
 //! test program of its own, as `fuzzing` is (its global allocator counts memory); `tidy` lists them.
 
+mod advise;
 mod common;
 mod compare;
 mod data_show;

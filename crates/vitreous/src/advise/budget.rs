@@ -1,0 +1,138 @@
+//! How much training fits into the budget, by the times of steps that were measured.
+
+use super::record::Round;
+use super::{AdviseError, Base, RoundKind};
+
+/// Seeds of a finalist.
+pub const SEEDS: usize = 3;
+
+/// Fewest steps of a run: fewer say nothing.
+pub const STEPS_MIN: usize = 12;
+
+/// The part of the time that the last round takes, where an epoch leaves the choice.
+const FINAL_PART: f64 = 0.5;
+
+/// The most that one epoch may take of it before the budget is called too small.
+const FINAL_PART_MAX: f64 = 0.75;
+
+/// A validation image costs a third of a training image: there is no backward pass.
+const VALIDATION: f64 = 1.0 / 3.0;
+
+/// What a run takes in addition to its steps, in seconds: images are loaded, weights are saved.
+const OVERHEAD_S: f64 = 1.0;
+
+/// What each part of the search still gets, relative to the other parts.
+const SHARES: [(RoundKind, f64); 4] =
+    [(RoundKind::Singles, 0.45), (RoundKind::Again, 0.15), (RoundKind::Several(2), 0.2), (RoundKind::Narrow, 0.2)];
+
+/// Times from which costs follow.
+pub struct Costs {
+    step_s: f64,
+    step_images: f64,
+    train: usize,
+    validation: f64,
+    test: f64,
+    recipe_epochs: usize,
+    overhead_s: f64,
+    pace: f64,
+}
+
+impl Costs {
+    /// By the time of the base's step on all threads; `pace` is what rounds took, as a multiple of what was planned.
+    pub fn new(base: &Base, step_s: f64, jobs: usize, pace: f64) -> Costs {
+        let recipe = &base.config.train;
+        Costs {
+            step_s,
+            step_images: recipe.batch_size as f64,
+            train: base.facts.train,
+            validation: base.facts.validation as f64 * VALIDATION,
+            test: base.facts.test.unwrap_or(0) as f64 * VALIDATION,
+            recipe_epochs: recipe.epochs,
+            overhead_s: OVERHEAD_S / jobs as f64,
+            pace,
+        }
+    }
+
+    /// Seconds of a run whose step takes `ratio` of the base's; with `is_evaluated`, it is validated once more.
+    pub fn run(&self, ratio: f64, images: usize, epochs: usize, is_evaluated: bool) -> f64 {
+        let validations = epochs as f64 + f64::from(u8::from(is_evaluated));
+        let images = images as f64 * epochs as f64 + self.validation * validations;
+        self.pace * (ratio * self.step_s * images / self.step_images + self.overhead_s)
+    }
+
+    /// Seconds of an epoch of the base.
+    pub fn epoch(&self) -> f64 {
+        self.run(1.0, self.train, 1, false)
+    }
+
+    /// Seconds of the last round and of the look at the test split; `ratios` are those of the finalists.
+    pub fn last(&self, ratios: &[f64], epochs: usize) -> f64 {
+        let all = || ratios.iter().copied().chain([1.0]);
+        let runs: f64 = all().map(|ratio| self.run(ratio, self.train, epochs, true)).sum();
+        let test = self.pace * (2.0 * self.step_s * self.test / self.step_images + 2.0 * self.overhead_s);
+        SEEDS as f64 * (runs + test)
+    }
+
+    /// What is reserved for the last round of `left` seconds.
+    ///
+    /// # Errors
+    /// When not even one epoch of the base and one change fits.
+    pub fn reserve(&self, left: f64, budget_s: f64) -> Result<f64, AdviseError> {
+        let two = |epochs| self.last(&[0.85, 0.85], epochs);
+        let fits = |epochs: &usize| two(*epochs) <= FINAL_PART * left;
+        if let Some(epochs) = (1..=self.recipe_epochs).rev().find(fits) {
+            return Ok(two(epochs));
+        }
+        let least = self.last(&[0.85], 1);
+        if least <= FINAL_PART_MAX * left {
+            return Ok(least);
+        }
+        let needed_s = least / FINAL_PART_MAX + (budget_s - left);
+        Err(AdviseError::Budget { budget_s, epoch_s: self.epoch(), needed_s })
+    }
+
+    /// How many of the finalists, of these ratios, and how many epochs fit into the time that is left: the most epochs,
+    /// and with these the most finalists. At least one of each.
+    pub fn finalists(&self, ratios: &[f64], left: f64) -> (usize, usize) {
+        let epochs = |count: usize| {
+            (1..=self.recipe_epochs).rev().find(|&epochs| self.last(&ratios[..count], epochs) <= left).unwrap_or(0)
+        };
+        let counts = 1..=ratios.len().clamp(1, SEEDS);
+        counts.map(|count| (epochs(count), count)).max().map_or((1, 1), |(epochs, count)| (count, epochs.max(1)))
+    }
+
+    /// Images and epochs with which runs of these ratios fill some seconds, and how many of the runs fit at all.
+    pub fn length(&self, ratios: &[f64], seconds: f64) -> (Option<usize>, usize, usize) {
+        let least = (STEPS_MIN as f64 * self.step_images).min(self.train as f64);
+        let fixed = |ratio: f64| self.run(ratio, 0, 1, false);
+        let image = |ratio: f64| self.pace * ratio * self.step_s / self.step_images;
+        // The base runs too.
+        let all = |count: usize| ratios[..count].iter().copied().chain([1.0]);
+        let images = |count: usize| (seconds - all(count).map(fixed).sum::<f64>()) / all(count).map(image).sum::<f64>();
+        let count = (1..=ratios.len()).rev().find(|&count| images(count) >= least).unwrap_or(1.min(ratios.len()));
+        let images = images(count).max(least);
+        match images / self.train as f64 {
+            epochs if epochs >= 1.0 => (None, (epochs as usize).min(self.recipe_epochs), count),
+            _ => (Some(images as usize), 1, count),
+        }
+    }
+
+    /// Seconds that a round gets of those that are left before the last one.
+    pub fn share(kind: RoundKind, left: f64) -> f64 {
+        let place = SHARES.iter().position(|(of, _)| same(*of, kind)).unwrap_or(0);
+        let rest: f64 = SHARES[place..].iter().map(|(_, share)| share).sum();
+        left.max(0.0) * SHARES[place].1 / rest
+    }
+
+    /// What a round should take.
+    pub fn round(&self, round: &Round, ratios: &[f64]) -> f64 {
+        let (images, is_last) = (round.images.unwrap_or(self.train), round.kind == RoundKind::Final);
+        let runs = ratios.iter().copied().chain([1.0]).map(|ratio| self.run(ratio, images, round.epochs, is_last));
+        runs.sum::<f64>() * round.seeds.len() as f64 / self.pace
+    }
+}
+
+/// Whether both are rounds of the same sort.
+fn same(one: RoundKind, other: RoundKind) -> bool {
+    std::mem::discriminant(&one) == std::mem::discriminant(&other)
+}

@@ -1,0 +1,144 @@
+//! The state of a search in one small file: what was timed, and which runs were chosen. What the runs reached is in their
+//! folders.
+//!
+//! A choice is written before its runs start. So a search that was killed makes the same ones, whatever a second timing
+//! would have said.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AdviseError, Scope};
+use crate::record::write_atomically;
+use crate::regular;
+use crate::system_errors::system_error;
+use crate::timing::Paired;
+
+/// The name of the file.
+pub const FILE: &str = "advise.json";
+
+/// Largest file that is read, in bytes.
+const BYTES_MAX: u64 = 16 << 20;
+
+/// What was timed and chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The base's config.
+    pub base: String,
+    /// What was asked for.
+    pub scope: Scope,
+    /// The base timed against itself.
+    pub noise: Option<Paired>,
+    /// Each candidate timed against the base; none where it does not fit into memory.
+    pub times: BTreeMap<String, Option<Paired>>,
+    /// Whether all single edits were timed, as far as the budget allows.
+    pub is_timed: bool,
+    /// The finalists timed against the base, by more steps.
+    pub final_times: BTreeMap<String, Paired>,
+    /// Time that is reserved for the last round, in seconds.
+    pub final_s: f64,
+    /// Rounds of runs, each with what was chosen for it.
+    pub rounds: Vec<Round>,
+    /// What was chosen, before the test split was looked at.
+    pub winner: Option<String>,
+    /// Wall-clock time spent so far, in seconds.
+    pub spent_s: f64,
+}
+
+/// Runs of the base and some candidates, with the same images, seeds and recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// What it is for.
+    pub kind: RoundKind,
+    /// The candidates, without the base.
+    pub candidates: Vec<String>,
+    /// Training images of a run; all where absent.
+    pub images: Option<usize>,
+    /// Epochs of a run, to whose length the learning rate schedule is fitted.
+    pub epochs: usize,
+    /// Seeds of each.
+    pub seeds: Vec<u64>,
+    /// What it should take by the timings, in seconds.
+    pub planned_s: f64,
+    /// What it took, once it has ended.
+    pub took_s: Option<f64>,
+}
+
+/// What a round is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoundKind {
+    /// All single edits, on few images.
+    Singles,
+    /// The best of them again, on more images.
+    Again,
+    /// So many edits together.
+    Several(usize),
+    /// The best of all, on more images.
+    Narrow,
+    /// The finalists, three seeds each.
+    Final,
+}
+
+impl Record {
+    /// Reads the state in a folder, or starts one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is that of another base or another scope.
+    pub fn open(folder: &Path, base: &str, scope: &Scope) -> Result<Record, AdviseError> {
+        let path = folder.join(FILE);
+        if !path.exists() {
+            return Ok(Record {
+                base: base.to_string(),
+                scope: scope.clone(),
+                noise: None,
+                times: BTreeMap::new(),
+                is_timed: false,
+                final_times: BTreeMap::new(),
+                final_s: 0.0,
+                rounds: Vec::new(),
+                winner: None,
+                spent_s: 0.0,
+            });
+        }
+        let text = regular::read_text(&path, BYTES_MAX).map_err(|error| system_error(&error));
+        let record: Record = text
+            .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
+            .map_err(|reason| AdviseError::State { path: path.clone(), reason })?;
+        let other = |what| Err(AdviseError::Other { path: folder.to_path_buf(), what });
+        match (record.base == base, record.scope == *scope) {
+            (false, _) => other("config"),
+            (_, false) => other("scope: rules, parts to keep, limits or goals"),
+            _ => Ok(record),
+        }
+    }
+
+    /// Writes the state.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), AdviseError> {
+        let text = serde_json::to_string_pretty(self).expect("the state is plain numbers and texts");
+        Ok(write_atomically(&folder.join(FILE), text.as_bytes())?)
+    }
+
+    /// What rounds took, as a multiple of what was planned.
+    pub fn pace(&self) -> f64 {
+        let ended = self.rounds.iter().filter_map(|round| Some((round.planned_s, round.took_s?)));
+        let (planned, took) = ended.fold((0.0, 0.0), |(planned, took), (p, t)| (planned + p, took + t));
+        if planned > 0.0 { (took / planned).clamp(0.5, 4.0) } else { 1.0 }
+    }
+}
+
+impl Round {
+    /// The name of its folder, of the round of this place.
+    pub fn folder(&self, at: usize) -> String {
+        if self.kind == RoundKind::Final { "final".to_string() } else { format!("round-{}", at + 1) }
+    }
+
+    /// The name of a run.
+    pub fn run(name: &str, seed: u64) -> String {
+        format!("{name}_seed={seed}")
+    }
+}
