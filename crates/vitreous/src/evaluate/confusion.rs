@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Accuracy;
 use crate::csv;
+use crate::plot::confusion::Outcome;
 use crate::text::{padded, shortened, width};
 
 /// Longest row name, in characters.
@@ -96,6 +98,20 @@ impl ConfusionMatrix {
     /// Number of all images.
     pub fn total(&self) -> u64 {
         self.support.iter().sum()
+    }
+
+    /// What is drawn of it; none without images. `images` says of which images it is.
+    pub fn outcome(&self, images: String) -> Option<Outcome> {
+        let total = self.total();
+        let right: u64 = (0..self.names.len()).map(|class| self.count(class, class)).sum();
+        let accuracy = Accuracy { value: right as f64 / total as f64, images: total };
+        (total > 0).then(|| Outcome {
+            names: self.names.clone(),
+            cells: self.cells().collect(),
+            images,
+            accuracy: accuracy.value,
+            interval: accuracy.interval(),
+        })
     }
 
     /// Returns the most frequent confusions, the most frequent first.

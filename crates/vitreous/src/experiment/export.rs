@@ -9,7 +9,7 @@ use crate::data::SplitName;
 use crate::evaluate::{Reached, Report};
 use crate::record::{Folder, RecordError, Run, Status, seconds_of};
 use crate::tensorboard::{
-    Event, History, Stamp, Subject, VALIDATION_MATRIX, encoded, end, graph, has_events, hyperparameters,
+    Event, Stamp, Subject, TimedHistory, VALIDATION_MATRIX, encoded, end, graph, has_events, hyperparameters,
     hyperparameters_event, image, key, read, replace, scalars, tags,
 };
 use crate::train::{confusion, graph_nodes, weights};
@@ -66,7 +66,7 @@ fn export(folder: &Path, output: Option<&Path>, first: Option<&[String]>) -> Res
     };
     let manifest = run.manifest();
     let started = seconds_of(&manifest.started).unwrap_or(0) as f64;
-    let history = History::read(run.files(), started);
+    let history = TimedHistory::read(run.files(), started);
     let mut missing = Vec::new();
     let mut head = Vec::new();
     match settings(&run) {
@@ -95,7 +95,8 @@ fn export(folder: &Path, output: Option<&Path>, first: Option<&[String]>) -> Res
     if !kept.has("samples/") {
         missing.push("sample images".to_string());
     }
-    let has_all = kept.series.iter().filter(|(series, _)| series == "weights/").count() > 1 || history.rows.len() < 2;
+    let has_all =
+        kept.series.iter().filter(|(series, _)| series == "weights/").count() > 1 || history.history.epochs.len() < 2;
     if !has_all {
         missing.push("the histograms of the weights before the last epoch".to_string());
     }
@@ -135,7 +136,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn take(&mut self, record: Vec<u8>, event: &Event, history: &History) {
+    fn take(&mut self, record: Vec<u8>, event: &Event, history: &TimedHistory) {
         let subject = Subject::of(event);
         if !matches!(subject, Subject::Data | Subject::Line | Subject::Epoch) || !history.has(event) {
             return;
@@ -155,7 +156,7 @@ impl Kept {
 }
 
 /// Accuracy, loss and confusion matrix of the run's evaluations.
-fn evaluations(run: &Run, history: &History, kept: &Kept) -> Vec<Event> {
+fn evaluations(run: &Run, history: &TimedHistory, kept: &Kept) -> Vec<Event> {
     let mut events = Vec::new();
     let names = [(SplitName::Validation, "val"), (SplitName::Test, "test"), (SplitName::Train, "train")];
     for (split, name) in names {

@@ -1,12 +1,9 @@
 //! How a training went: loss, accuracy and learning rate against the epoch, of one run or of several.
 
-use serde::Deserialize;
-
 use super::frame::{self, Look};
 use super::scale::{Scale, range};
 use super::style::{LABEL, Style, TICK};
 use super::svg::{Anchor, Canvas, Figure, MARKERS, Marker, Point, Rect, Stroke, Text};
-use crate::csv;
 use crate::numbers;
 
 /// Most epochs whose points are marked.
@@ -69,49 +66,7 @@ pub struct Marks {
     pub resumed: Vec<u64>,
 }
 
-#[derive(Deserialize)]
-struct WrittenLine {
-    step: u64,
-    #[serde(default)]
-    loss: Option<f64>,
-    #[serde(default)]
-    lr: Option<f64>,
-    #[serde(default)]
-    rollback: Option<u32>,
-}
-
 impl Record {
-    /// Reads the two files of a run, the second line by line. Lines that are not whole are left out, and what a roll-back repeated is read once.
-    pub fn read(results_csv: &str, metrics_jsonl: impl IntoIterator<Item = impl AsRef<str>>) -> Record {
-        let mut record = Record::default();
-        for text in metrics_jsonl {
-            let Ok(line) = serde_json::from_str::<WrittenLine>(text.as_ref()) else { continue };
-            let step = line.step as f64;
-            if line.rollback.is_some() {
-                record.rollbacks.push(step);
-                continue;
-            }
-            while record.lines.last().is_some_and(|last| last.step >= step) {
-                record.lines.pop();
-            }
-            let [loss, lr] = [line.loss, line.lr].map(|value| value.unwrap_or(f64::NAN));
-            record.lines.push(Line { step, loss, lr });
-        }
-        let mut rows = csv::rows(results_csv);
-        let header = rows.next().unwrap_or_default();
-        let column = |name: &str| header.iter().position(|column| column == name);
-        let names = ["epoch", "step", "train_loss", "train_acc", "val_loss", "val_acc", "lr"];
-        let places = names.map(column);
-        for row in rows {
-            let [epoch, step, train_loss, train_acc, val_loss, val_acc, lr] =
-                places.map(|place| place.and_then(|at| row.get(at)?.parse::<f64>().ok()).unwrap_or(f64::NAN));
-            if epoch.is_finite() && step.is_finite() {
-                record.epochs.push(Epoch { epoch, step, train_loss, train_acc, val_loss, val_acc, lr });
-            }
-        }
-        record
-    }
-
     /// Whether nothing was recorded that can be drawn.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.epochs.is_empty()
@@ -184,7 +139,7 @@ pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<F
     let dashed = Stroke { dash: "6 3", ..Stroke::new(own[1], 2.0) };
     let marker = |marker: Marker| (epochs <= MARKED).then_some(marker);
     let looks = [
-        (Look { stroke: pale, marker: None }, "training, per line"),
+        (Look { stroke: pale, marker: None }, "training, per log line"),
         (Look { stroke: solid, marker: marker(MARKERS[0]) }, "training, per epoch"),
         (Look { stroke: dashed, marker: marker(MARKERS[1]) }, "validation"),
     ];
@@ -411,30 +366,17 @@ mod tests {
     use super::super::style::LIGHT;
     use super::*;
 
-    const RESULTS: &str = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n\
-                           1,4,2.0,0.25,1.5,0.5,,0.001\n2,8,NaN,0.5,,,,0.0005\n3,12,0.5,0.75,0.6,0.9,1,0.0001\n";
-    const METRICS: &str = "{\"step\":2,\"epoch\":1,\"loss\":2.5,\"accuracy\":0.1,\"gradient_norm\":1,\"lr\":0.001}\n\
-                           {\"step\":4,\"epoch\":1,\"loss\":null,\"accuracy\":0.1,\"gradient_norm\":1,\"lr\":0.001}\n\
-                           {\"step\":5,\"epoch\":2,\"rollback\":1,\"lr_factor\":0.5}\n\
-                           {\"step\":4,\"epoch\":1,\"loss\":1.5,\"accuracy\":0.2,\"gradient_norm\":1,\"lr\":0.0005}\n\
-                           {\"step\":6,\"epo";
+    fn line(step: u64, loss: f64) -> Line {
+        Line { step: step as f64, loss, lr: 0.001 }
+    }
+
+    fn epoch(epoch: u64, train_loss: f64, val_acc: f64) -> Epoch {
+        let (step, val_loss) = (epoch as f64 * 4.0, 1.5 - val_acc);
+        Epoch { epoch: epoch as f64, step, train_loss, train_acc: 0.5, val_loss, val_acc, lr: 0.001 }
+    }
 
     fn marks() -> Marks {
         Marks { name: "a <b>".into(), steps_per_epoch: Some(4), best: Some((3, 0.9)), resumed: vec![6] }
-    }
-
-    #[test]
-    fn a_run_is_read_from_its_files() {
-        let record = Record::read(RESULTS, METRICS.lines());
-        assert_eq!(
-            record.lines.iter().map(|line| (line.step, line.loss)).collect::<Vec<_>>(),
-            [(2.0, 2.5), (4.0, 1.5)]
-        );
-        assert_eq!(record.rollbacks, [5.0]);
-        assert_eq!(record.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
-        assert!(record.epochs[1].val_acc.is_nan() && record.epochs[1].train_loss.is_nan());
-        assert_eq!((record.epochs[2].val_acc, record.epochs[0].lr), (0.9, 0.001));
-        assert!(Record::read("", [""]).is_empty() && curves(&Record::read("", [""]), &marks(), &LIGHT).is_none());
     }
 
     #[test]
@@ -454,13 +396,21 @@ mod tests {
 
     #[test]
     fn one_epoch_many_epochs_and_no_whole_epoch_have_figures() {
-        let many: String = (1..=10_000).map(|i| format!("{i},{i},{},0.5,1,0.5,,0.1\n", 1.0 / f64::from(i))).collect();
-        let header = RESULTS.lines().next().unwrap();
-        let one = format!("{header}\n1,4,2.0,0.25,,,,0.001\n");
-        for (results, metrics) in [(RESULTS, METRICS), (&one, ""), ("", METRICS), (&format!("{header}\n{many}"), "")] {
-            let figure = curves(&Record::read(results, metrics.lines()), &marks(), &LIGHT).unwrap();
+        let record =
+            |lines: &[Line], epochs: Vec<Epoch>| Record { lines: lines.to_vec(), epochs, rollbacks: vec![5.0] };
+        let lines = [line(2, 2.5), line(4, f64::NAN), line(6, f64::INFINITY)];
+        let some = vec![epoch(1, 2.0, 0.5), epoch(2, f64::NAN, f64::NAN), epoch(3, 0.5, 0.9)];
+        let many = (1..=10_000).map(|i| epoch(i, 1.0 / i as f64, 0.5)).collect();
+        for record in [
+            record(&lines, some),
+            record(&[], vec![epoch(1, 2.0, f64::NAN)]),
+            record(&lines, Vec::new()),
+            record(&[], many),
+        ] {
+            let figure = curves(&record, &marks(), &LIGHT).unwrap();
             assert!(figure.svg().len() < 200_000, "{}", figure.svg().len());
             assert!(!figure.svg().contains("NaN") && !figure.svg().contains("inf") && !figure.svg().contains("<b>"));
         }
+        assert!(curves(&record(&[], Vec::new()), &marks(), &LIGHT).is_none());
     }
 }

@@ -7,9 +7,11 @@ use crate::evaluate::reading::digits_text;
 use crate::evaluate::{Answers, CalibrationBin, Reached, Report, Scores, wilson_interval};
 use crate::numbers;
 use crate::plot::calibration::{Bin, calibration};
-use crate::plot::confusion::{Outcome, confusion};
+use crate::plot::confusion::confusion;
+use crate::plot::font::width;
 use crate::plot::per_class::{ClassRow, per_class};
 use crate::plot::pictures::{Grid, Labelled, grid};
+use crate::plot::style::TICK;
 use crate::plot::{Figure, Theme};
 use crate::record::{RecordError, Run};
 
@@ -59,7 +61,7 @@ pub fn evaluation_figures(report: &Report, theme: Theme) -> Vec<(&'static str, F
         calibration(&bins, found.expected_calibration_error, &images, style)
     });
     let figures = [
-        ("confusion", confusion(&outcome(scores, images.clone()), style)),
+        ("confusion", scores.confusion.outcome(images.clone()).and_then(|outcome| confusion(&outcome, style))),
         ("per-class", per_class(&class_rows(scores), &images, style)),
         ("calibration", calibration),
     ];
@@ -75,12 +77,6 @@ fn images_of(report: &Report) -> String {
         Reached::Classes(scores) => of(scores.images, "images"),
         Reached::Reading(scores) => of(scores.strips, "strips"),
     }
-}
-
-fn outcome(scores: &Scores, images: String) -> Outcome {
-    let cells = scores.confusion.cells().collect();
-    let names = scores.confusion.names().to_vec();
-    Outcome { names, cells, images, accuracy: scores.top1, interval: scores.top1_interval }
 }
 
 fn class_rows(scores: &Scores) -> Vec<ClassRow> {
@@ -117,19 +113,28 @@ fn mistakes(answers: &Answers, set: &dyn ImageSet, class_names: &[String], image
         (Answers::Classes(all), _) => name_of(&Answer::Class(all[index].label), class_names),
         (_, answer) => name_of(&answer, class_names),
     };
-    let labelled = |(index, said, probability): &(usize, String, f64)| Labelled {
-        picture: picture(set, *index),
-        lines: vec![format!("{}, not {said}", truth(*index)), format!("{:.1} % sure", probability * 100.0)],
-    };
     let is_wide = set.shape().width > 2 * set.shape().height;
+    let (columns, side) = if is_wide { (3, 40.0) } else { (5, 96.0) };
+    // One line, unless a name is too long.
+    let line = |index: usize, said: &str| format!("true {}, predicted {said}", truth(index));
+    let has_room = |text: &str| is_wide || width(text, TICK, false) <= side;
+    let is_short = wrong.iter().all(|(index, said, _)| has_room(&line(*index, said)));
+    let labelled = |(index, said, probability): &(usize, String, f64)| {
+        let mut lines = match is_short {
+            true => vec![line(*index, said)],
+            false => vec![format!("true {}", truth(*index)), format!("predicted {said}")],
+        };
+        lines.push(format!("{:.1} % sure", probability * 100.0));
+        Labelled { picture: picture(set, *index), lines }
+    };
     Grid {
         title: match wrong.len() {
             shown if shown < all => format!("The {shown} most confident of {} mistakes", numbers::count(all as u64)),
             _ => numbers::counted(all, "mistake"),
         },
-        below: format!("{images}; below each what it is, and what the model took it for"),
-        columns: if is_wide { 3 } else { 5 },
-        side: if is_wide { 40.0 } else { 96.0 },
+        below: format!("{images}; below each what it is, and what the model predicted"),
+        columns,
+        side,
         row_names: Vec::new(),
         pictures: wrong.iter().map(labelled).collect(),
     }

@@ -1,7 +1,5 @@
 //! The plots of a training, drawn after its epochs by a thread of their own.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
@@ -17,17 +15,14 @@ use crate::data::ImageSet;
 use crate::models::layers::embedding::{sine_cosine, sine_cosine_2d};
 use crate::models::reader;
 use crate::numbers;
-use crate::plot::curves::{Epoch, Marks, Record, curves};
+use crate::plot::curves::{Epoch, Line, Marks, Record, curves};
 use crate::plot::pictures::grid;
 use crate::plot::tokens;
 use crate::plot::{Figure, Theme};
-use crate::record::{EpochRow, RecordError, Run, Weights};
+use crate::record::{EpochRow, History, MetricsLine, RecordError, Run, Weights};
 
 /// Figures are drawn again only after so many times the time that drawing took: so they take under 1 % of a run's time.
 const REST: u32 = 100;
-
-/// Most bytes that are read of `results.csv`, and of `metrics.jsonl`.
-const RECORD_MAX: u64 = 256 << 20;
 
 /// Largest weights file whose learned positions are drawn after an epoch, in bytes; of larger ones they are drawn at
 /// the end.
@@ -160,21 +155,6 @@ fn draw_end(files: &mut Files, facts: &Facts) -> Result<(), RecordError> {
     draw_positions(files, facts, u64::MAX)
 }
 
-/// What a run recorded of its training.
-///
-/// # Errors
-/// When `results.csv` cannot be read; a run that has none has recorded nothing.
-fn record_of(run: &Run) -> Result<Record, RecordError> {
-    let results = match run.files().read_text("results.csv", RECORD_MAX) {
-        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-        read => read.map_err(|error| RecordError::read(&run.folder().join("results.csv"), &error))?,
-    };
-    let metrics =
-        run.files().open_file("metrics.jsonl").map(|file: File| BufReader::new(file.take(RECORD_MAX)).lines());
-    let metrics = metrics.into_iter().flatten().map_while(Result::ok);
-    Ok(Record::read(&results, metrics))
-}
-
 /// What a run recorded, and what is marked in its curves; they have this name.
 ///
 /// # Errors
@@ -189,20 +169,31 @@ pub fn record_and_marks(folder: &Path, name: &str) -> Result<(Record, Marks), Re
 /// # Errors
 /// When its folder cannot be read.
 pub fn recorded(run: &Run, keep: Keep) -> Result<(Record, Marks), RecordError> {
-    let record = record_of(run)?;
+    let record = record_of(&History::read(run.files())?);
     let marks = marks(run, &record, keep, None);
     Ok((record, marks))
 }
 
 fn draw_curves(files: &mut Files, facts: &Facts, rows: &[EpochRow]) -> Result<(), RecordError> {
-    let mut record = record_of(files.run)?;
+    let mut history = History::read(files.run.files())?;
     for row in rows {
-        if record.epochs.last().is_none_or(|last| last.step < row.step as f64) {
-            record.epochs.push(epoch_of(row));
+        if history.epochs.last().is_none_or(|last| last.step < row.step) {
+            history.epochs.push(*row);
         }
     }
+    let record = record_of(&history);
     let marks = marks(files.run, &record, facts.keep, facts.steps_per_epoch);
     files.write("curves", |style| curves(&record, &marks, style))
+}
+
+/// What is drawn of a run's history.
+fn record_of(history: &History) -> Record {
+    let line = |line: &MetricsLine| Line { step: line.step as f64, loss: line.loss, lr: line.lr };
+    Record {
+        lines: history.lines.iter().map(line).collect(),
+        epochs: history.epochs.iter().map(epoch_of).collect(),
+        rollbacks: history.rollbacks.iter().map(|step| *step as f64).collect(),
+    }
 }
 
 fn epoch_of(row: &EpochRow) -> Epoch {

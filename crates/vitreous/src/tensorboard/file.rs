@@ -11,10 +11,10 @@ use std::io::{self, BufReader, Write};
 use prost::Message;
 
 use super::events::{encoded, file_start, tags};
-use super::history::History;
+use super::history::{TimedHistory, epoch_event, line_event};
 use super::messages::{Event, What};
 use super::records;
-use crate::record::{Folder, Lines, RecordError};
+use crate::record::{Folder, History, Lines, RecordError};
 
 /// How the names start: TensorBoard looks for `tfevents`.
 const START: &str = "events.out.tfevents.";
@@ -121,7 +121,7 @@ impl Subject {
     }
 }
 
-impl History {
+impl TimedHistory {
     /// Whether an event is of a step, or an epoch, that the records have.
     pub fn has(&self, event: &Event) -> bool {
         let step = u64::try_from(event.step).unwrap_or(0);
@@ -129,9 +129,10 @@ impl History {
             Subject::File => false,
             Subject::Run | Subject::Data => event.step == 0,
             Subject::Line => self.has_line(step),
-            Subject::Epoch => self.has_row(step),
+            Subject::Epoch => self.has_epoch(step),
             Subject::Evaluation => {
-                self.lines.last().map(|line| line.step).max(self.rows.last().map(|row| row.step)) >= Some(step)
+                let History { lines, epochs, .. } = &self.history;
+                lines.last().map(|line| line.step).max(epochs.last().map(|row| row.step)) >= Some(step)
             }
         }
     }
@@ -139,10 +140,10 @@ impl History {
     /// The events of lines and epochs of which none is in `present`.
     pub fn events_without(&self, present: &HashSet<(Subject, u64)>) -> Vec<Event> {
         let is_missing = |subject, step| !present.contains(&(subject, step));
-        let lines = self.lines.iter().filter(|line| is_missing(Subject::Line, line.step));
-        let rows = self.rows.iter().filter(|row| is_missing(Subject::Epoch, row.step));
-        let lines = lines.map(|line| line.event(self.stamp(line.step)));
-        lines.chain(rows.map(|row| row.event(self.stamp(row.step)))).collect()
+        let lines = self.history.lines.iter().filter(|line| is_missing(Subject::Line, line.step));
+        let rows = self.history.epochs.iter().filter(|row| is_missing(Subject::Epoch, row.step));
+        let lines = lines.map(|line| line_event(line, self.stamp(line.step)));
+        lines.chain(rows.map(|row| epoch_event(row, self.stamp(row.step)))).collect()
     }
 }
 
@@ -167,7 +168,12 @@ impl EventFile {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn resume(folder: &Folder, time: f64, head: &[Event], history: &History) -> Result<EventFile, RecordError> {
+    pub fn resume(
+        folder: &Folder,
+        time: f64,
+        head: &[Event],
+        history: &TimedHistory,
+    ) -> Result<EventFile, RecordError> {
         let had_events = has_events(folder);
         let name = replace(folder, time, |add| {
             if !had_events {

@@ -16,7 +16,7 @@ pub use events::{
     GraphNode, Stamp, encoded, end, graph, histograms, hyperparameters as hyperparameters_event, image, scalars, tags,
 };
 pub use file::{EventFile, Subject, has_events, key, read, replace};
-pub use history::{History, Line, Row};
+pub use history::{TimedHistory, epoch_event, line_event};
 pub use hyperparameters::hyperparameters;
 pub use messages::Event;
 pub use pictures::Picture;

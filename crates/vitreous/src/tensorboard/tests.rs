@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::messages::{SessionLog, What};
 use super::*;
-use crate::record::Folder;
+use crate::record::{EpochRow, Folder, MetricsLine, Validation};
 
 /// All events of the only event file in a folder, whose records are whole up to its last byte.
 pub fn strictly(folder: &Path) -> Vec<Event> {
@@ -33,13 +33,14 @@ pub fn points(folder: &Path) -> Vec<(String, i64)> {
     events.iter().flat_map(|event| tags(event).map(|tag| (tag.to_string(), event.step))).collect()
 }
 
-fn line(step: u64) -> Line {
-    let part = step as f64 / 1000.0;
-    Line { step, epoch: step / 10 + 1, loss: 1.0 - part, accuracy: part, lr: 0.1, gradient_norm: 2.0 }
+fn line(step: u64) -> MetricsLine {
+    let (epoch, accuracy, spikes, skipped) = (step / 10 + 1, step as f64 / 1000.0, Vec::new(), Vec::new());
+    MetricsLine { step, epoch, loss: 1.0 - accuracy, accuracy, lr: 0.1, gradient_norm: 2.0, spikes, skipped }
 }
 
-fn row(step: u64) -> Row {
-    Row { step, train: [0.5, 0.25], validation: Some([0.75, 0.125]) }
+fn row(step: u64) -> EpochRow {
+    let validation = Some(Validation { loss: 0.75, accuracy: 0.125, top5: None });
+    EpochRow { epoch: step / 10, step, train_loss: 0.5, train_acc: 0.25, validation, lr: 0.1 }
 }
 
 fn stamp(step: u64) -> Stamp {
@@ -61,13 +62,7 @@ fn head() -> Vec<Event> {
 /// A folder with records of lines at these steps and epochs at those.
 fn records_of(lines: &[u64], rows: &[u64]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let line = |step: &u64| {
-        let Line { step, epoch, loss, accuracy, lr, gradient_norm } = line(*step);
-        format!(
-            "{{\"step\":{step},\"epoch\":{epoch},\"loss\":{loss},\"accuracy\":{accuracy},\
-             \"gradient_norm\":{gradient_norm},\"lr\":{lr}}}\n"
-        )
-    };
+    let line = |step: &u64| serde_json::to_string(&line(*step)).unwrap() + "\n";
     let row = |step: &u64| format!("{},{step},0.5,0.25,0.75,0.125,,0.1\n", step / 10);
     let titles = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n".to_string();
     fs::write(folder.path().join("metrics.jsonl"), lines.iter().map(line).collect::<String>()).unwrap();
@@ -78,10 +73,10 @@ fn records_of(lines: &[u64], rows: &[u64]) -> TempDir {
 /// Writes what a training does: lines at 5, 10, ... with norms, epochs at 10, 20, ... with histograms.
 fn train(file: &mut EventFile, steps: std::ops::RangeInclusive<u64>) {
     for step in steps.filter(|step| step % 5 == 0) {
-        file.add(&line(step).event(stamp(step)));
+        file.add(&line_event(&line(step), stamp(step)));
         file.add(&scalars(stamp(step), [("weight_gradient_norm/head", 0.5)]));
         if step % 10 == 0 {
-            file.add(&row(step).event(stamp(step)));
+            file.add(&epoch_event(&row(step), stamp(step)));
             file.add(&histograms(stamp(step), [("weights/head".to_string(), [0.25_f32, 0.5].as_slice())]));
         }
     }
@@ -109,12 +104,12 @@ fn a_resumed_file_has_the_events_of_one_that_never_stopped() {
         let name = run.path().join("events.out.tfevents.000001.vitreous");
         let bytes = fs::read(&name).unwrap();
         fs::write(&name, &bytes[..bytes.len() - 3]).unwrap();
-        let mut file = EventFile::resume(&folder, 2e9, &head(), &History::read(&folder, 1e9)).unwrap();
+        let mut file = EventFile::resume(&folder, 2e9, &head(), &TimedHistory::read(&folder, 1e9)).unwrap();
         let at = points(run.path()).iter().map(|(_, step)| *step).max().unwrap();
         assert_eq!(at, lines.iter().chain(rows).max().copied().unwrap_or(0) as i64, "from {from}");
         // Of the epoch that ended with the checkpoint's step, but after it, nothing is left.
         if lines.contains(&10) && rows.is_empty() {
-            file.add(&row(10).event(stamp(10)));
+            file.add(&epoch_event(&row(10), stamp(10)));
             file.add(&histograms(stamp(10), [("weights/head".to_string(), [0.25_f32, 0.5].as_slice())]));
         }
         train(&mut file, from..=40);
@@ -127,7 +122,7 @@ fn a_resumed_file_has_the_events_of_one_that_never_stopped() {
 fn a_file_that_starts_in_the_middle_of_a_run_has_the_scalars_before_it() {
     let run = records_of(&[5, 10, 15], &[10]);
     let folder = Folder::open(run.path()).unwrap();
-    let mut file = EventFile::resume(&folder, 2e9, &head(), &History::read(&folder, 1e9)).unwrap();
+    let mut file = EventFile::resume(&folder, 2e9, &head(), &TimedHistory::read(&folder, 1e9)).unwrap();
     train(&mut file, 16..=20);
     let found = points(run.path());
     let steps = |tag: &str| found.iter().filter(|(found, _)| found == tag).map(|(_, step)| *step).collect::<Vec<_>>();
@@ -151,30 +146,13 @@ fn a_rollback_removes_what_it_makes_void() {
 }
 
 #[test]
-fn the_history_of_a_run_has_each_step_once_and_takes_any_record() {
+fn steps_have_the_times_at_which_they_were_taken() {
     let run = tempfile::tempdir().unwrap();
     let folder = Folder::open(run.path()).unwrap();
-    assert_eq!(History::read(&folder, 7.0).stamp(3), Stamp { step: 3, time: 7.0 });
-    let metrics = "{\"step\":5,\"epoch\":1,\"loss\":null,\"accuracy\":0.5,\"gradient_norm\":1,\"lr\":0.1}\n\
-                   {\"step\":10,\"epoch\":1,\"loss\":2,\"accuracy\":0.5,\"gradient_norm\":1,\"lr\":0.1}\n\
-                   {\"step\":15,\"epoch\":2,\"loss\":3,\"accuracy\":0.5,\"gradient_norm\":1,\"lr\":0.1}\n\
-                   {\"step\":17,\"epoch\":2,\"rollback\":1,\"lr_factor\":0.5}\n\
-                   {\"step\":15,\"epoch\":2,\"loss\":4,\"accuracy\":0.5}\n{\"step\":20,\"epoch\":2,\"loss\":5";
-    fs::write(run.path().join("metrics.jsonl"), metrics).unwrap();
-    // As an earlier version wrote it, without validation, and cut in the last row.
-    fs::write(run.path().join("results.csv"), "epoch,step,train_loss,train_acc\n1,10,NaN,0.5\n2,2").unwrap();
-    fs::write(
-        run.path().join("timing.jsonl"),
-        "{\"step\":1,\"seconds\":2.5}\n{\"step\":10,\"train_s\":1}\n{\"step\":15,\"seconds\":4}\n",
-    )
-    .unwrap();
-    let history = History::read(&folder, 1000.0);
-    let losses: Vec<(u64, f64)> = history.lines.iter().map(|line| (line.step, line.loss)).collect();
-    assert!(losses[0].0 == 5 && losses[0].1.is_nan(), "{losses:?}");
-    assert_eq!(losses[1..], [(10, 2.0), (15, 4.0)]);
-    assert!(history.lines[2].lr.is_nan() && history.has_line(15) && !history.has_line(20));
-    let rows: Vec<(u64, bool)> = history.rows.iter().map(|row| (row.step, row.validation.is_none())).collect();
-    assert_eq!((rows[0], history.rows[0].train[0].is_nan()), ((10, true), true));
+    assert_eq!(TimedHistory::read(&folder, 7.0).stamp(3), Stamp { step: 3, time: 7.0 });
+    let times = "{\"step\":1,\"seconds\":2.5}\n{\"step\":10,\"train_s\":1}\n{\"step\":15,\"seconds\":4}\n";
+    fs::write(run.path().join("timing.jsonl"), times).unwrap();
+    let history = TimedHistory::read(&folder, 1000.0);
     assert_eq!([0, 1, 14, 99].map(|step| history.stamp(step).time), [1000.0, 1002.5, 1002.5, 1004.0]);
 }
 

@@ -10,14 +10,13 @@ use super::writer::CheckpointWriter;
 use crate::config::difference::flat_config;
 use crate::config::model::Task;
 use crate::data::{Answer, ImageShape};
-use crate::evaluate::{Accuracy, ConfusionMatrix};
+use crate::evaluate::ConfusionMatrix;
 use crate::numbers;
-use crate::plot::confusion::Outcome;
 use crate::plot::{self, Theme};
-use crate::record::{EpochRow, Status};
+use crate::record::{EpochRow, MetricsLine, Status};
 use crate::tensorboard::{
-    Event, GraphNode, Line, Picture, Row, Stamp, VALIDATION_MATRIX, end, graph, histograms, hyperparameters,
-    hyperparameters_event, image, scalars,
+    Event, GraphNode, Picture, Stamp, VALIDATION_MATRIX, end, epoch_event, graph, histograms, hyperparameters,
+    hyperparameters_event, image, line_event, scalars,
 };
 
 /// Epochs of a run that have histograms and a confusion matrix, at most and about; TensorBoard shows no more of them.
@@ -86,12 +85,12 @@ impl Board {
     }
 
     /// Hands in a log line, with the norms of its last step if they were measured.
-    pub fn hand_in_line(&mut self, line: Line, writer: &CheckpointWriter) {
+    pub fn hand_in_line(&mut self, line: MetricsLine, writer: &CheckpointWriter) {
         let stamp = Stamp::now(line.step);
         let norms = self.norms.take().filter(|(step, _)| *step == line.step);
         writer.events(move || {
             let norms = norms.map(|(_, norms)| scalars(stamp, norms.iter().map(|(tag, norm)| (tag.as_str(), *norm))));
-            [line.event(stamp)].into_iter().chain(norms).collect()
+            [line_event(&line, stamp)].into_iter().chain(norms).collect()
         });
     }
 
@@ -105,19 +104,18 @@ impl Board {
     /// Hands in an epoch, after which the parameters were these.
     pub fn hand_in_epoch(&mut self, row: &EpochRow, parameters: &Arc<Parameters>, writer: &CheckpointWriter) {
         let stamp = Stamp::now(row.step);
-        let validation = row.validation.map(|found| [found.loss, found.accuracy]);
-        let own = Row { step: row.step, train: [row.train_loss, row.train_acc], validation };
+        let own = epoch_event(row, stamp);
         let names = self.matrix.as_ref().map(|matrix| matrix.names().to_vec());
         let matrix = std::mem::replace(&mut self.matrix, names.map(|names| ConfusionMatrix::new(&names)));
         let [every, last] = self.epochs;
         if !row.epoch.is_multiple_of(every) && row.epoch != 1 && row.epoch != last {
-            return writer.events(move || vec![own.event(stamp)]);
+            return writer.events(move || vec![own]);
         }
         let (graph, parameters) = (self.graph.clone(), parameters.clone());
         writer.events(move || {
             let matrix = matrix.and_then(|matrix| confusion(&matrix, "validation"));
             let matrix = matrix.map(|picture| image(stamp, VALIDATION_MATRIX, &picture));
-            [own.event(stamp), weights(stamp, &graph, &parameters)].into_iter().chain(matrix).collect()
+            [own, weights(stamp, &graph, &parameters)].into_iter().chain(matrix).collect()
         });
     }
 
@@ -135,18 +133,8 @@ impl Board {
 
 /// The picture of a confusion matrix of images of this kind, if there are any.
 pub fn confusion(matrix: &ConfusionMatrix, split: &str) -> Option<Picture> {
-    let (images, names) = (matrix.total(), matrix.names().to_vec());
-    let right: u64 = (0..names.len()).map(|class| matrix.count(class, class)).sum();
-    let accuracy = Accuracy { value: right as f64 / images as f64, images };
-    let outcome = Outcome {
-        names,
-        cells: matrix.cells().collect(),
-        images: format!("{} {split} images", numbers::count(images)),
-        accuracy: accuracy.value,
-        interval: accuracy.interval(),
-    };
-    let figure = if images > 0 { plot::confusion::confusion(&outcome, Theme::Light.style()) } else { None };
-    Picture::of_figure(&figure?)
+    let outcome = matrix.outcome(format!("{} {split} images", numbers::count(matrix.total())))?;
+    Picture::of_figure(&plot::confusion::confusion(&outcome, Theme::Light.style())?)
 }
 
 /// The histograms of all trained parameters.

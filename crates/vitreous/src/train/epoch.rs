@@ -15,7 +15,6 @@ use crate::checkpoint::TensorFile;
 use crate::config::train::{Keep, OnNonfinite};
 use crate::evaluate::{BATCH, Totals, for_each_logits};
 use crate::record::{EpochRow, MetricsLine, Status, Validation, Weights, WeightsHashes};
-use crate::tensorboard::Line;
 
 /// The time of some steps; a line of `timing.jsonl`.
 #[derive(Serialize)]
@@ -326,9 +325,10 @@ impl Training {
         }
         let ([loss, accuracy], LastStep { step, epoch, lr, gradient_norm }) = (mean.values(), position.last);
         let (spikes, skipped) = (std::mem::take(&mut position.spikes), std::mem::take(&mut position.skipped));
-        context.writer.metrics(&MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr, spikes, skipped });
+        let line = MetricsLine { step, epoch, loss, accuracy, gradient_norm, lr, spikes, skipped };
+        context.writer.metrics(&line);
         if let Some(board) = &mut self.board {
-            board.hand_in_line(Line { step, epoch, loss, accuracy, lr, gradient_norm }, &context.writer);
+            board.hand_in_line(line, &context.writer);
         }
     }
 

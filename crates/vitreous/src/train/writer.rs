@@ -17,7 +17,7 @@ use super::TrainError;
 use crate::checkpoint::{BestWeights, State, TensorFile};
 use crate::record::{EpochRow, Folder, Journal, JournalLengths, RecordError, Run, Weights, WeightsHashes, seconds_of};
 use crate::system_errors;
-use crate::tensorboard::{Event, EventFile, History, Stamp};
+use crate::tensorboard::{Event, EventFile, Stamp, TimedHistory};
 
 /// Time until a failed write is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -240,7 +240,7 @@ struct Events {
     /// Absent until its start could be written, and after an error that leaves no file to add to.
     file: Option<EventFile>,
     /// How the file starts, until it has: with these events, and after these records of a run that is resumed.
-    start: Option<(Vec<Event>, Option<History>)>,
+    start: Option<(Vec<Event>, Option<TimedHistory>)>,
     /// Events that wait for the start.
     early: Vec<Event>,
     /// The first error, until it is reported.
@@ -251,7 +251,7 @@ struct Events {
 impl Events {
     fn new(run: &Run, head: Vec<Event>, is_resumed: bool) -> Events {
         let started = || seconds_of(&run.manifest().started).map_or(0.0, |seconds| seconds as f64);
-        let history = is_resumed.then(|| History::read(run.files(), started()));
+        let history = is_resumed.then(|| TimedHistory::read(run.files(), started()));
         Events { file: None, start: Some((head, history)), early: Vec::new(), error: None, has_failed: false }
     }
 
