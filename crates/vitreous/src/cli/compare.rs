@@ -6,9 +6,8 @@ use clap::ValueEnum;
 
 use super::advice::Context;
 use super::plots::FormatArgs;
-use super::runs::RUNS;
+use super::runs::{RUNS, run_folder};
 use super::screen::{sentence, table};
-use super::train::run_folder;
 use super::{CliError, json, show};
 use crate::advice::{Note, Verb};
 use crate::compare::{Against, Comparison, LeftOut, Measure, Sheet, folders, read};

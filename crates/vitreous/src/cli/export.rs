@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::advice::Context;
-use super::runs::RUNS;
+use super::runs::{RUNS, run_folder};
 use super::settings::shell_word;
-use super::train::run_folder;
 use super::{CliError, json, show};
 use crate::compare::folders;
 use crate::experiment::{Exported, export_tensorboard};

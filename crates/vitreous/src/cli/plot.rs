@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::plots::FormatArgs;
-use super::runs::RUNS;
-use super::train::run_folder;
+use super::runs::{RUNS, run_folder};
 use super::{CliError, json, show};
 use crate::experiment::plot;
 

@@ -8,10 +8,9 @@ use serde::Serialize;
 
 use super::advice::Context;
 use super::evaluate::WeightsArg;
-use super::runs::RUNS;
+use super::runs::{RUNS, run_folder};
 use super::settings::shell_word;
 use super::strips;
-use super::train::run_folder;
 use super::{CliError, json, show};
 use crate::advice::Verb;
 use crate::config::model::Task;

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::advice::{Context, shell};
-use super::runs::RUNS;
+use super::runs::{RUNS, run_folder};
 use super::settings::shell_word;
-use super::train::run_folder;
 use super::{CliError, compare, json, show};
 use crate::advice::{Command, Note, Suggestion, Verb};
 use crate::compare::{Against, Measure};

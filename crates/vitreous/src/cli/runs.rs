@@ -1,7 +1,7 @@
 //! `vitreous runs`: lists the runs in a folder with their size on disk; `runs clean` removes checkpoints.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -10,10 +10,19 @@ use super::settings::shell_word;
 use super::{CliError, json, show};
 use crate::data::SplitName;
 use crate::numbers;
-use crate::record::{ListedRun, Status, find_runs, remove_checkpoints};
+use crate::record::{ListedRun, NamedRun, Status, find_run, find_runs, remove_checkpoints};
 
 /// The folder of runs where none is named.
 pub const RUNS: &str = "runs";
+
+/// The folder of the run that is meant, with a note where another run has the same name.
+pub fn run_folder(given: &Path, out: &Path) -> Result<PathBuf, CliError> {
+    let NamedRun { folder, other } = find_run(given, out)?;
+    if let Some(other) = other {
+        say!("note: {} is used; {} is a run too", folder.display(), other.display());
+    }
+    Ok(folder)
+}
 
 /// Lists the runs in a folder with status, accuracy and size on disk; `runs clean` removes old checkpoints
 #[derive(clap::Args)]

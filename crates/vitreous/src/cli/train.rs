@@ -19,6 +19,7 @@ use super::plots::PlotArgs;
 use super::presets::preset_of;
 use super::progress::{TrainProgress, line_steps};
 use super::reading::{noted, watched};
+use super::runs::run_folder;
 use super::screen::sentence;
 use super::settings::{SettingsArgs, shell_word};
 use super::{CliError, EXIT_STATUS, dry_run, json, show, write_to_stdout};
@@ -26,7 +27,7 @@ use crate::advice::Verb;
 use crate::data::ImageShape;
 use crate::evaluate::Accuracy;
 use crate::experiment::{EarlierRun, ExperimentError, Prepared, TrainingRun, machine, run_base, without_mnist};
-use crate::record::{NamedRun, Place, Run, Status, base_name, find_run};
+use crate::record::{Place, Run, Status, base_name};
 use crate::train::{Job, Limits, Outcome, Preflight, SaveEvery};
 use crate::{durations, numbers, system_errors};
 
@@ -220,15 +221,6 @@ fn show_done(run: &Run, has_held_out: bool, as_json: bool) -> Result<ExitCode, C
     let ends = Ends { has_held_out, is_cut: false };
     show(&if as_json { json(&result(run, &outcome)) } else { report(run, &outcome, ends) })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The folder of the run that is meant, with a note where another run has the same name.
-pub fn run_folder(given: &Path, out: &Path) -> Result<PathBuf, CliError> {
-    let NamedRun { folder, other } = find_run(given, out)?;
-    if let Some(other) = other {
-        say!("note: {} is used; {} is a run too", folder.display(), other.display());
-    }
-    Ok(folder)
 }
 
 /// The command line of this process, with invalid Unicode replaced.
