@@ -4,11 +4,11 @@
 //! empty box, never left out.
 
 use std::fmt;
+use std::io::Write;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
+use png::{BitDepth, ColorType, Compression, Encoder, Filter, Writer};
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::{Database, FaceInfo, ID, Source, Stretch, Style};
 use resvg::usvg::{FontResolver, Options, Tree};
@@ -18,6 +18,12 @@ use super::svg::Figure;
 
 /// Pixels of a PNG file for a pixel of the figure: sharp on screens and in print.
 const PNG_SCALE: f32 = 2.0;
+
+/// Rows of pixels that are drawn and compressed at a time, so that a figure of any size takes little memory.
+const STRIP: u32 = 64;
+
+/// Most pixels of a PNG file.
+const PIXELS_MAX: u64 = 1 << 28;
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,11 +82,28 @@ impl Figure {
     pub fn png(&self, scale: f32) -> Result<Vec<u8>, String> {
         let tree = self.tree()?;
         let [width, height] = [tree.size().width(), tree.size().height()].map(|side| (side * scale).round() as u32);
-        let mut pixels = Pixmap::new(width, height).ok_or_else(|| format!("{width}x{height} pixels are too many"))?;
-        resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
-        // The page is opaque, so nothing shines through.
-        let rgb: Vec<u8> = pixels.data().chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-        Ok(png(&rgb, [width, height], true))
+        let too_many = || format!("{width}x{height} pixels are too many");
+        if u64::from(width) * u64::from(height) > PIXELS_MAX {
+            return Err(too_many());
+        }
+        let mut strip = Pixmap::new(width, STRIP.min(height)).ok_or_else(too_many)?;
+        let mut file = Vec::new();
+        let mut writer = writer(&mut file, [width, height], true);
+        let mut rows = writer.stream_writer_with_size(1 << 16).expect(MEMORY);
+        let mut rgb = vec![0; 3 * width as usize];
+        for top in (0..height).step_by(STRIP as usize) {
+            let place = Transform::from_scale(scale, scale).post_translate(0.0, -(top as f32));
+            // The page is opaque, so it covers the strip before, and nothing shines through.
+            resvg::render(&tree, place, &mut strip.as_mut());
+            for row in strip.data().chunks_exact(4 * width as usize).take((height - top) as usize) {
+                let pixels = rgb.chunks_exact_mut(3).zip(row.chunks_exact(4));
+                pixels.for_each(|(rgb, pixel)| rgb.copy_from_slice(&pixel[..3]));
+                rows.write_all(&rgb).expect(MEMORY);
+            }
+        }
+        rows.finish().expect(MEMORY);
+        writer.finish().expect(MEMORY);
+        Ok(file)
     }
 
     fn pdf(&self) -> Result<Vec<u8>, String> {
@@ -133,18 +156,28 @@ fn font_with(c: char, fonts: &Database) -> Option<ID> {
     faces.into_iter().find(has).map(|face| face.id)
 }
 
+const MEMORY: &str = "memory takes all bytes of a picture";
+
 /// Encodes bytes, `[height, width, channels]`, as PNG.
 ///
 /// # Panics
 /// When there are not as many bytes as the size says.
-pub fn png(bytes: &[u8], [width, height]: [u32; 2], is_rgb: bool) -> Vec<u8> {
-    let kind = if is_rgb { ExtendedColorType::Rgb8 } else { ExtendedColorType::L8 };
+pub fn png(bytes: &[u8], size: [u32; 2], is_rgb: bool) -> Vec<u8> {
     let mut file = Vec::new();
-    // Figures have few colors and long even rows, which filters would break up.
-    PngEncoder::new_with_quality(&mut file, CompressionType::Default, FilterType::NoFilter)
-        .write_image(bytes, width, height, kind)
-        .expect("memory takes all bytes of a picture");
+    let mut writer = writer(&mut file, size, is_rgb);
+    writer.write_image_data(bytes).expect(MEMORY);
+    writer.finish().expect(MEMORY);
     file
+}
+
+fn writer(file: &mut Vec<u8>, [width, height]: [u32; 2], is_rgb: bool) -> Writer<&mut Vec<u8>> {
+    let mut encoder = Encoder::new(file, width, height);
+    encoder.set_color(if is_rgb { ColorType::Rgb } else { ColorType::Grayscale });
+    encoder.set_depth(BitDepth::Eight);
+    encoder.set_compression(Compression::Balanced);
+    // Figures have few colors and long even rows, which filters would break up.
+    encoder.set_filter(Filter::NoFilter);
+    encoder.write_header().expect(MEMORY)
 }
 
 #[cfg(test)]
