@@ -34,6 +34,8 @@ pub(super) struct Origins {
     count: usize,
     /// Number of layers, from the first, that are a preset: it was not written for this run.
     preset: usize,
+    /// The preset that the config is made from.
+    pub(super) base: Option<&'static str>,
     /// For each (table, key), the number of the layer that wrote it, and its source.
     written: BTreeMap<(String, String), (usize, Source)>,
 }
@@ -85,6 +87,7 @@ impl Layers {
 
     fn add_text(&mut self, text: &str, source: Source, shown: &str) -> Result<(), ConfigError> {
         let table = toml::from_str(text).map_err(|error| syntax_error(text, &error, &source, shown))?;
+        self.origins.base = self.origins.base.or(presets::base_of(text));
         self.add(table, source)
     }
 

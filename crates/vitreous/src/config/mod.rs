@@ -82,6 +82,8 @@ pub struct ResolvedConfig {
     pub model: model::ModelConfig,
     /// How it is trained.
     pub train: train::TrainConfig,
+    /// The preset that it is made from; nothing follows from it.
+    pub preset: Option<&'static str>,
 }
 
 impl Config {
@@ -166,7 +168,7 @@ impl CheckedConfig {
             self.origins.locate(if is_folder { with_resize(rule, &model, size) } else { rule })
         })?;
         let train = train::TrainConfig::try_from(train).map_err(|rule| self.origins.locate(rule))?;
-        Ok(ResolvedConfig { data, augment, model, train })
+        Ok(ResolvedConfig { data, augment, model, train, preset: self.origins.base })
     }
 }
 
@@ -204,7 +206,7 @@ fn with_resize(rule: RuleError, model: &model::ModelSpec, size: usize) -> RuleEr
 impl ResolvedConfig {
     /// Writes the config as it is saved with a run: every key, with the sizes that the data decides.
     pub fn to_toml(&self) -> String {
-        let ResolvedConfig { data, augment, model, train } = self.clone();
+        let ResolvedConfig { data, augment, model, train, .. } = self.clone();
         Config { data, augment, model: model.spec(), train: (*train).clone() }.to_toml()
     }
 }
@@ -604,12 +606,18 @@ mod tests {
 
     #[test]
     fn the_data_fills_in_what_was_left_out() {
+        // A file that was copied from a preset names it in its first line.
+        let mut copied = Layers::new();
+        copied.add_toml(&presets::text("mnist-vit").unwrap().replace("epochs = ", "epochs = 1"), "my.toml").unwrap();
+        let facts = model::ImageFacts { image_size: 28, channels: 1, num_classes: 10 };
+        assert_eq!(copied.finish().unwrap().resolve(facts).unwrap().preset, Some("mnist-vit"));
         let checked = Layers::preset("mnist-vit").unwrap().finish().unwrap();
         let resolved = checked.resolve(FACTS).unwrap();
         assert_eq!(resolved.model.spec().image_size(), Some(28));
         let mut again = Layers::new();
         again.add_toml(&resolved.to_toml(), "config.toml").unwrap();
-        assert_eq!(again.finish().unwrap().resolve(FACTS).unwrap(), resolved);
+        let read = again.finish().unwrap().resolve(FACTS).unwrap();
+        assert_eq!(read, ResolvedConfig { preset: None, ..resolved });
         let error = layers("[model]\nimage_size = 32").unwrap().finish().unwrap().resolve(FACTS).unwrap_err();
         assert_eq!(error.to_string(), "image_size 32 does not match the data set's 28 (my.toml, [model])");
         let padded = layers("[augment]\ncrop_padding = 28").unwrap().finish().unwrap();

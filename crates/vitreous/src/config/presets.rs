@@ -51,6 +51,12 @@ pub fn text(name: &str) -> Option<&'static str> {
     PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
+/// The preset that a file was made from: it begins with the same line, the preset's command.
+pub fn base_of(text: &str) -> Option<&'static str> {
+    let first = text.lines().next().map(str::trim_end);
+    PRESETS.iter().find(|(_, preset)| preset.lines().next() == first).map(|(name, _)| *name)
+}
+
 /// The facts in the header of a preset's file: comment lines such as `# purpose: ...`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -91,6 +97,8 @@ mod tests {
         for name in names() {
             let checked = Layers::preset(name).and_then(Layers::finish);
             assert!(checked.is_ok(), "{name}: {checked:?}");
+            let edited = text(name).unwrap_or_default().replace("epochs = ", "epochs = 1");
+            assert_eq!(base_of(&edited), Some(name));
             let facts = facts(name).unwrap_or_else(|| panic!("{name}: the header lacks its purpose or parameters"));
             let is_chosen_by_itself = name == DEFAULT || name == FOLDER;
             let command = facts.command.strip_prefix("vitreous train").unwrap_or_else(|| panic!("{name}: {facts:?}"));
@@ -105,6 +113,7 @@ mod tests {
             time: Some("49 s"),
         };
         assert_eq!(facts("digits"), Some(expected));
+        assert_eq!((base_of(""), base_of("[model]\n")), (None, None));
         assert_eq!(facts("vit-lite-7-4").and_then(|facts| facts.reached), None);
     }
 

@@ -16,6 +16,9 @@ pub struct Manifest {
     pub version: String,
     /// The command line.
     pub command: Vec<String>,
+    /// The preset from which its config was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
     /// How far the run is.
     pub status: Status,
     /// When it started, UTC.

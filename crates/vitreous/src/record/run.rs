@@ -286,6 +286,7 @@ pub(super) mod tests {
             format: Manifest::FORMAT,
             version: "1.2.3".to_string(),
             command: vec!["vitreous".to_string(), "train".to_string()],
+            preset: None,
             status: Status::Running,
             started: "2025-03-09T17:04:05Z".to_string(),
             finished: None,

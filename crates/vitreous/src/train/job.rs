@@ -190,6 +190,7 @@ impl Job {
             format: Manifest::FORMAT,
             version: env!("CARGO_PKG_VERSION").to_string(),
             command,
+            preset: self.config.preset.map(str::to_string),
             status: Status::Running,
             started: now_utc(),
             finished: None,
@@ -219,7 +220,7 @@ impl Job {
 
     /// The metadata of weights files.
     pub(super) fn metadata(&self) -> Metadata {
-        let ResolvedConfig { data, augment, model, train } = self.config.clone();
+        let ResolvedConfig { data, augment, model, train, .. } = self.config.clone();
         // The folder of the images and the number of threads do not belong to the model: `photos` equals `a/photos/`.
         let name = Path::new(&data.name).file_name().map(|name| name.to_string_lossy().into_owned());
         let data = DataSpec { dir: None, name: name.unwrap_or(data.name), ..data };

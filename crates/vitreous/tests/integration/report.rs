@@ -33,6 +33,8 @@ fn a_report_has_all_parts_and_runs_nothing_of_the_data() {
     let folder = Folder::new();
     trained(&folder, "--plot-formats=svg");
     let before = text(&folder.read("runs/run/config.toml"));
+    let manifest: serde_json::Value = serde_json::from_slice(&folder.read("runs/run/manifest.json")).unwrap();
+    assert_eq!(manifest["preset"], "photos");
     let missing = said(folder.root(), &["report", "run"]);
     assert!(missing.starts_with("runs/run/report.html ("), "{missing}");
     let page = folder.text("runs/run/report.html");
@@ -67,7 +69,7 @@ fn a_report_has_all_parts_and_runs_nothing_of_the_data() {
     assert!(titles > 20 && !page.contains("<th>"), "{titles}");
     for part in [
         "Row for a write-up",
-        "differ from the preset",
+        "differ from the preset photos",
         "Multiply-adds",
         "Ledger (SHA-256)",
         "vitreous train --data=photos",

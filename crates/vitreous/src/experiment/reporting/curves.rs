@@ -1,8 +1,18 @@
-//! Training curves as the series of a report's charts, thinned to what a screen can show.
+//! What a report says of a training: curves, as series thinned to what a screen can show, and a table of the epochs.
 
-use crate::plot::curves::{Epoch, Marks, RUNS, Record, thinned};
+use super::{Words, command_of, table};
+use crate::advice::{Command, Note, Suggestion};
+use crate::config::train::Keep;
+use crate::experiment::ExperimentError;
+use crate::numbers;
+use crate::plot::curves::{Epoch, Line, Marks, RUNS, Record, curves, thinned};
 use crate::plot::svg::Point;
-use crate::report::{Chart, Series};
+use crate::plots::recorded;
+use crate::record::Run;
+use crate::report::{Chart, Drawing, Part, Section, Series, Table};
+
+/// Most rows of a table of epochs.
+const EPOCHS_MAX: usize = 200;
 
 /// Columns of pixels in which a series keeps its lowest and its highest value.
 const COLUMNS: f64 = 800.0;
@@ -12,26 +22,70 @@ const TRAIN: usize = 0;
 const VALIDATION: usize = 1;
 const EPOCH_MEAN: usize = 3;
 
+/// The curves, and the epochs as a table.
+pub fn training(run: &Run, keep: Keep, words: &Words) -> Result<Section, ExperimentError> {
+    let title = "Training".to_string();
+    let (record, marks) = recorded(run, keep)?;
+    let Some(drawing) = Drawing::made("curves", |theme| curves(&record, &marks, theme.style())) else {
+        let resume = Suggestion::new().text("continue it with").run(Command::resume(run.folder()));
+        let what = Note::new("nothing was recorded of the training yet: no curves").suggest(resume);
+        return Ok(Section { title, command: None, parts: vec![Part::Missing { text: (words.note)(&what) }] });
+    };
+    let mut parts = vec![Part::Curves { charts: charts(&record, &marks), drawing }];
+    let number = |value: f64| if value.is_finite() { format!("{value:.4}") } else { "-".to_string() };
+    let percent = |value: f64| if value.is_finite() { numbers::percent(value) } else { "-".to_string() };
+    let all = record.epochs.len();
+    let every = all.div_ceil(EPOCHS_MAX).max(1);
+    let best = marks.best.map(|(epoch, _)| epoch);
+    let is_shown = |at: usize, epoch: f64| {
+        (at + 1).is_multiple_of(every) || at == 0 || at + 1 == all || Some(epoch as u64) == best
+    };
+    let rows: Vec<Vec<String>> = (record.epochs.iter().enumerate())
+        .filter(|(at, epoch)| is_shown(*at, epoch.epoch))
+        .map(|(_, epoch)| {
+            let mark = if Some(epoch.epoch as u64) == best { " (best)" } else { "" };
+            vec![
+                format!("{}{mark}", epoch.epoch),
+                numbers::count(epoch.step as u64),
+                number(epoch.train_loss),
+                percent(epoch.train_acc),
+                number(epoch.val_loss),
+                percent(epoch.val_acc),
+                numbers::number(epoch.lr),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        let caption = match rows.len() {
+            few if few < all => format!("{few} of {} epochs", numbers::count(all as u64)),
+            _ => "The epochs".to_string(),
+        };
+        let columns = ["Epoch", "Step", "Train loss", "Train accuracy", "Val loss", "Val accuracy", "Learning rate"];
+        parts.push(Part::Table(Table { is_folded: true, ..table(caption, &columns, 1, rows) }));
+    }
+    let command = Some((words.shell)(&command_of(run.manifest())));
+    Ok(Section { title, command, parts })
+}
+
 /// The charts of one run: loss, accuracy, learning rate.
-pub fn charts(record: &Record, marks: &Marks) -> Vec<Chart> {
+fn charts(record: &Record, marks: &Marks) -> Vec<Chart> {
     let per_unit = marks.steps_per_unit(record);
     let across = if per_unit.is_some() { "epoch" } else { "step" };
     let at = |step: f64| step / per_unit.unwrap_or(1.0);
     let epochs = |value: fn(&Epoch) -> f64| record.epochs.iter().map(|epoch| [at(epoch.step), value(epoch)]).collect();
-    let lines = |value: fn(&crate::plot::curves::Line) -> f64| {
-        record.lines.iter().map(|line| [at(line.step), value(line)]).collect::<Vec<Point>>()
-    };
+    let lines =
+        |value: fn(&Line) -> f64| record.lines.iter().map(|line| [at(line.step), value(line)]).collect::<Vec<Point>>();
     let chart = |title: &str, may_be_log, series: Vec<Option<Series>>| {
         let series: Vec<Series> = series.into_iter().flatten().collect();
         (!series.is_empty()).then(|| Chart { title: title.to_string(), across, may_be_log, series })
     };
     let loss = vec![
-        series("train, each line of the log", lines(|line| line.loss), TRAIN, true),
-        series("train, mean of the epoch", epochs(|epoch| epoch.train_loss), EPOCH_MEAN, false),
+        series("training, per log line", lines(|line| line.loss), TRAIN, true),
+        series("training, per epoch", epochs(|epoch| epoch.train_loss), EPOCH_MEAN, false),
         series("validation", epochs(|epoch| epoch.val_loss), VALIDATION, false),
     ];
     let accuracy = vec![
-        series("train, mean of the epoch", epochs(|epoch| epoch.train_acc * 100.0), EPOCH_MEAN, false),
+        series("training, per epoch", epochs(|epoch| epoch.train_acc * 100.0), EPOCH_MEAN, false),
         series("validation", epochs(|epoch| epoch.val_acc * 100.0), VALIDATION, true),
     ];
     let rates = if record.lines.is_empty() { epochs(|epoch| epoch.lr) } else { lines(|line| line.lr) };

@@ -1,0 +1,170 @@
+//! What a report says of a run's results and settings.
+
+use super::{Known, Words, card, evaluate, interval, table};
+use crate::advice::{Note, Suggestion};
+use crate::config::difference::{FlatConfig, changes, flat_config, shown};
+use crate::config::{key, presets};
+use crate::data::SplitName;
+use crate::evaluate::Accuracy;
+use crate::record::{Manifest, Run};
+use crate::report::{Part, Section, Table, facts};
+use crate::{durations, numbers};
+
+/// The keys that a reader of results looks for.
+const MATTER: [&str; 27] = [
+    "data.name",
+    "data.classes",
+    "model.kind",
+    "model.patch_size",
+    "model.embed_dim",
+    "model.depth",
+    "model.num_heads",
+    "model.mlp_ratio",
+    "model.position",
+    "model.activation",
+    "model.pooling",
+    "model.dropout",
+    "model.layers",
+    "train.epochs",
+    "train.max_steps",
+    "train.batch_size",
+    "train.grad_accum_steps",
+    "train.opt",
+    "train.lr",
+    "train.sched",
+    "train.warmup_epochs",
+    "train.weight_decay",
+    "train.clip_grad",
+    "train.smoothing",
+    "train.model_ema_decay",
+    "train.keep",
+    "train.seed",
+];
+
+/// Keys of the model that follow from the data.
+const OF_THE_DATA: [&str; 3] = ["model.image_size", "model.channels", "model.num_classes"];
+
+/// What was requested and what was reached.
+pub fn results(run: &Run, known: Option<&Known>, words: &Words) -> Section {
+    let manifest = run.manifest();
+    let (mut cards, mut parts) = (Vec::new(), Vec::new());
+    let results = manifest.results.as_ref();
+    let test = manifest.evaluation(SplitName::Test);
+    if let Some(test) = test {
+        let accuracy = Accuracy::from(test);
+        let below =
+            format!("{} of {} images, {}", test.weights, numbers::count(test.images), interval(accuracy.interval()));
+        cards.push(card("Test accuracy", numbers::percent(accuracy.value), below.replacen(" of ", " weights, ", 1)));
+    }
+    let best = results.and_then(|results| Some((results.best_val_acc?, results.best_epoch)));
+    let last = results.and_then(|results| Some((results.val_acc?, None)));
+    if let Some((value, epoch)) = best.or(last) {
+        let images = manifest.data.validation as u64;
+        let when = epoch.map_or("after the last epoch".to_string(), |epoch| format!("best, epoch {epoch}"));
+        let below = format!("{when}; {}", interval(Accuracy { value, images }.interval()));
+        cards.push(card("Validation accuracy", numbers::percent(value), below));
+    }
+    cards.push(card("Parameters", numbers::count(manifest.parameters as u64), String::new()));
+    if let Some(results) = results {
+        let machine = &manifest.machine;
+        let below = format!("{} on {}", numbers::counted(machine.threads, "thread"), machine.instruction_set);
+        cards.push(card("Training time", durations::duration(results.seconds), below));
+    }
+    parts.push(Part::Cards { cards });
+
+    let requested = known.map(|known| match known.settings.get("train.max_steps") {
+        Some(steps) => format!("{} epochs, at most {} steps", known.config.train.epochs, shown(Some(steps))),
+        None => numbers::counted(known.config.train.epochs, "epoch"),
+    });
+    let mut rows = vec![vec!["Status".to_string(), manifest.status.to_string()]];
+    rows.extend(requested.map(|requested| vec!["Requested".to_string(), requested]));
+    if let Some(results) = results {
+        let epochs = numbers::counted(usize::try_from(results.epochs).unwrap_or(usize::MAX), "epoch");
+        let mut done = format!("{epochs}, {} steps", numbers::count(results.steps));
+        if results.skipped_steps > 0 {
+            done.push_str(&format!(", {} of them skipped", numbers::count(results.skipped_steps)));
+        }
+        rows.push(vec!["Trained".to_string(), done]);
+        rows.extend(results.train_loss.map(|loss| vec!["Training loss".to_string(), format!("{loss:.4}")]));
+        rows.extend(results.train_acc.map(|acc| {
+            vec![
+                "Training accuracy".to_string(),
+                format!("{} (last epoch, while the weights change)", numbers::percent(acc)),
+            ]
+        }));
+    }
+    rows.push(vec!["Test results seen".to_string(), numbers::count(manifest.test_evaluations)]);
+    parts.push(facts("Requested and reached", rows));
+
+    let train = match (manifest.evaluation(SplitName::Train), results.and_then(|results| results.train_acc)) {
+        (Some(measured), _) => numbers::percent(measured.top1),
+        (None, Some(running)) => format!("~{}", numbers::percent(running)),
+        (None, None) => "-".to_string(),
+    };
+    let of = |key: &str| known.map_or("-".to_string(), |known| known.value(key));
+    let row = vec![
+        manifest.model.clone().unwrap_or_else(|| of("model.kind")),
+        of("model.position"),
+        of("model.activation"),
+        results.map_or("-".to_string(), |results| durations::duration(results.seconds)),
+        train,
+        test.map_or("-".to_string(), |test| numbers::percent(test.top1)),
+    ];
+    let caption = "Row for a write-up (accuracies; ~ is the mean over the last epoch, while the weights change)";
+    parts.push(Part::Table(table(
+        caption,
+        &["model", "position", "activation", "time", "train", "test"],
+        3,
+        vec![row],
+    )));
+    if test.is_none() && manifest.data.test != Some(0) {
+        let what = Note::new("the test accuracy has not been measured")
+            .suggest(Suggestion::new().text("measure it with").run(evaluate(run)));
+        parts.push(Part::Missing { text: (words.note)(&what) });
+    }
+    Section { title: "Results".to_string(), command: None, parts }
+}
+
+/// The settings that matter, and those that differ from the preset.
+pub fn settings(manifest: &Manifest, known: &Known) -> Section {
+    let row = |path: &&str| {
+        let value = known.settings.get(*path)?;
+        let meaning = key(path).map_or(String::new(), |key| first_sentence(key.doc));
+        Some(vec![path.to_string(), shown(Some(value)), meaning])
+    };
+    let rows = MATTER.iter().filter_map(row).collect();
+    let mut parts =
+        vec![Part::Table(table("The settings that matter most", &["Setting", "Value", "Meaning"], 9, rows))];
+    if let Some((name, preset)) = preset(manifest) {
+        let mut found = changes(&preset, &known.settings);
+        found.retain(|(key, before, _)| !(OF_THE_DATA.contains(key) && before.is_none()));
+        if found.is_empty() {
+            parts.push(Part::Text { text: format!("All settings are those of the preset {name}.") });
+        } else {
+            let rows =
+                found.iter().map(|(key, before, now)| vec![key.to_string(), shown(*before), shown(*now)]).collect();
+            let caption = format!("Settings that differ from the preset {name}");
+            parts.push(Part::Table(table(caption, &["Setting", "Preset", "This run"], 9, rows)));
+        }
+    }
+    let all = known.settings.iter().map(|(key, value)| vec![key.clone(), shown(Some(value))]).collect();
+    let all = Table { is_folded: true, ..table("All settings", &["Setting", "Value"], 9, all) };
+    parts.push(Part::Table(all));
+    Section { title: "Settings".to_string(), command: None, parts }
+}
+
+fn first_sentence(text: &str) -> String {
+    text.split(". ").next().unwrap_or(text).trim_end_matches('.').replace('`', "")
+}
+
+/// The preset that a run was started from, and its settings. Earlier versions noted the command line alone.
+fn preset(manifest: &Manifest) -> Option<(&'static str, FlatConfig)> {
+    let known = |word: &str| presets::names().find(|name| *name == word.rsplit('=').next().unwrap_or(word));
+    // A name that follows another argument is that argument's value.
+    let words = manifest.command.windows(2).skip(1);
+    let is_own =
+        |before: &str, word: &str| !before.starts_with('-') || before.ends_with("preset") || word.contains("preset=");
+    let named = || words.filter(|pair| is_own(&pair[0], &pair[1])).find_map(|pair| known(&pair[1]));
+    let name = manifest.preset.as_deref().and_then(known).or_else(named)?;
+    Some((name, flat_config(presets::text(name)?, name).ok()?))
+}
