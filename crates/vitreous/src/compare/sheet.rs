@@ -85,8 +85,8 @@ impl Sheet {
         Sheet { lead: (groups.len() > 1).then_some(lead), sections, notes: all }
     }
 
-    /// Puts a comparison into cells for a screen: accuracies and settings come first, columns that are the same in all rows
-    /// become a note, and accuracies over seeds have no range. Markdown, CSV and JSON have everything.
+    /// Puts a comparison into cells for a screen: accuracies and times come first, then settings; columns that are the same in all
+    /// rows become a note, and accuracies over seeds have no range. Markdown, CSV and JSON have everything.
     pub fn for_screen(comparison: &Comparison) -> Sheet {
         let Sheet { lead, sections, mut notes } = Sheet::new(comparison);
         notes.iter_mut().for_each(|note| note.what = note.what.replace(RANGE, ""));
@@ -167,13 +167,14 @@ impl Section {
             "val acc" if ranked_by == Measure::Validation => 2,
             "test acc" if ranked_by == Measure::Test => 2,
             "val acc" | "test acc" => 3,
-            "train acc" => 5,
-            "training time" => 6,
+            "train acc" => 4,
+            "training time" => 5,
             "weights" => 7,
             "parameters" => 8,
             "FLOPs" => 9,
             "model" => 10,
-            _ => 4,
+            // The settings.
+            _ => 6,
         };
         let Section { title, columns, rows, mut notes, verdicts } = self;
         let mut order: Vec<usize> = (0..columns.len()).collect();
@@ -424,7 +425,7 @@ mod tests {
         let comparison = comparison(vec![several, deep]);
         let Section { columns, rows, notes, .. } = section(Sheet::for_screen(&comparison));
         let titles: Vec<&str> = columns.iter().map(|column| column.title.as_str()).collect();
-        assert_eq!(titles, ["run", "seeds", "test acc", "val acc", "lr", "train acc", "training time", "parameters"]);
+        assert_eq!(titles, ["run", "seeds", "test acc", "val acc", "train acc", "training time", "lr", "parameters"]);
         assert_eq!(rows[0][..4], ["a", "2", "30.00 ± 7.07 %", "37.50 % of 1 run"]);
         assert_eq!(notes[0].what, "the same in all rows: FLOPs 2.5 MFLOP, model ViT 2 blocks, 3 heads, width 6");
         assert_eq!(section(Sheet::new(&comparison)).columns.len(), 10, "Markdown has them all");
@@ -589,10 +590,10 @@ accuracies on different data cannot be compared: each data set is ranked by itse
 
 **data: mnist**
 
-| run | test acc | val acc | lr | train acc | training time |
+| run | test acc | val acc | train acc | training time | lr |
 | --- | ---: | ---: | ---: | ---: | ---: |
-| b | 25.00 % | 37.50 % | 0.5 | 50.00 % | 1 min 15 s |
-| c | 25.00 % | 37.50 % | 0.25 | 50.00 % | 1 min 15 s |
+| b | 25.00 % | 37.50 % | 50.00 % | 1 min 15 s | 0.5 |
+| c | 25.00 % | 37.50 % | 50.00 % | 1 min 15 s | 0.25 |
 
 - the same in all rows: parameters 106,122, FLOPs 2.5 MFLOP, model ViT 2 blocks, 3 heads, width 6
 

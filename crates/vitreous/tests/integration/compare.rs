@@ -39,14 +39,14 @@ fn real_runs_are_compared_in_every_format() {
     let text = said(folder, &["compare", "runs"]);
     let lines: Vec<Vec<&str>> =
         text.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
-    let head = ["run", "seeds", "val acc", "test acc", "lr", "max_steps", "train acc", "training time"];
+    let head = ["run", "seeds", "val acc", "test acc", "train acc", "training time", "lr", "max_steps"];
     assert_eq!(lines[0], head, "{text}");
     let row = |name: &str| lines.iter().find(|line| line.first() == Some(&name)).expect(name);
     let high = row("high");
-    assert_eq!((high[1], &high[4..6]), ("2", &["0.003", "-"][..]), "{text}");
-    assert!(high[3].ends_with(" % of 1 run") && high[6].ends_with(" % of 1 run"), "{text}");
-    assert_eq!((row("low")[3], &row("low")[4..6]), ("-", &["1e-5", "-"][..]), "{text}");
-    assert!(row("low")[6].starts_with('~') && row("stopped")[5] == "2", "{text}");
+    assert_eq!((high[1], &high[6..8]), ("2", &["0.003", "-"][..]), "{text}");
+    assert!(high[3].ends_with(" % of 1 run") && high[4].ends_with(" % of 1 run"), "{text}");
+    assert_eq!((row("low")[3], &row("low")[6..8]), ("-", &["1e-5", "-"][..]), "{text}");
+    assert!(row("low")[4].starts_with('~') && row("stopped")[7] == "2", "{text}");
     let accuracies: Vec<f64> =
         lines[1..4].iter().map(|line| line[2].split(' ').next().unwrap().parse().unwrap()).collect();
     assert!(accuracies.is_sorted_by(|a, b| a >= b), "the best comes first: {text}");
