@@ -28,6 +28,10 @@
     });
   };
 
+  // Epochs and steps are whole, unless the view is narrower than a few.
+  const decades = (from, to) => Array.from({ length: to - from }, (_, i) => [1, 2, 5].map((digit) => Number(`${digit}e${from + i}`))).flat();
+  const distances = (_, axis, min, max) => decades(max - min > 3 ? 0 : -9, 10);
+
   const written = (value) => {
     if (value === null || value === undefined) return "–";
     const size = Math.abs(value);
@@ -66,6 +70,7 @@
     move("←", "Earlier", (min, max) => { const by = Math.min((max - min) / 4, min - first); return { min: min - by, max: max - by }; });
     move("→", "Later", (min, max) => { const by = Math.min((max - min) / 4, end - max); return { min: min + by, max: max + by }; });
     move("Reset", "Show everything", () => ({ min: first, max: end }));
+    const everything = () => { plots[0].setScale("x", { min: first, max: end }); return null; };
     make("p", place, { className: "what", textContent: "Point at a curve to read its values; drag across to zoom, double-click to see everything." });
     const boxes = charts.map((chart) => {
       make("h3", place, { textContent: chart.title });
@@ -99,9 +104,10 @@
         const axis = { stroke: colors.soft, grid: { stroke: colors.grid }, ticks: { stroke: colors.grid } };
         const plot = new uPlot({
           width: boxes[at].clientWidth || 600, height: 240,
-          cursor: { sync: { key: "curves" }, drag: { x: true, y: false } },
+          // Charts start at different places: each by itself would show another range.
+          cursor: { sync: { key: "curves" }, drag: { x: true, y: false }, bind: { dblclick: () => () => everything() } },
           scales: { x: { time: false }, y: { distr: useLog ? 3 : 1 } },
-          axes: [{ ...axis, label: chart.across, labelSize: 24 }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : written(tick))) }],
+          axes: [{ ...axis, label: chart.across, labelSize: 24, incrs: distances }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : written(tick))) }],
           series: [{ label: chart.across, value: (_, value) => written(value) }, ...lines],
           hooks: { setScale: [(one, key) => {
             if (key !== "x" || isBusy) return;
