@@ -5,8 +5,8 @@ use super::render::png;
 use super::style::{LABEL, Style, TICK};
 use super::svg::{Anchor, Canvas, Figure, Rect, Stroke, Text};
 
-/// Most pixels of a side of a picture in a figure; larger ones are reduced.
-const SIDE_MAX: usize = 256;
+/// Pixels of a picture for a pixel of the figure, at most: PNG files show no more.
+const PIXELS_MAX: f64 = 2.0;
 
 /// A picture in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,11 +45,12 @@ pub struct Grid {
 }
 
 impl Picture {
-    /// The picture as PNG, reduced to a size that a figure can show.
-    pub fn png(&self) -> Vec<u8> {
+    /// The picture as PNG, reduced to what a figure can show at a place.
+    pub fn png(&self, place: Rect) -> Vec<u8> {
         let [channels, height, width] = self.shape;
         let shown = if channels == 3 { 3 } else { 1 };
-        let by = height.max(width).div_ceil(SIDE_MAX).max(1);
+        let excess = (height as f64 / place.height).max(width as f64 / place.width) / PIXELS_MAX;
+        let by = (excess.ceil() as usize).max(1);
         let (rows, columns) = (height / by, width / by);
         let (rows, columns) = (rows.max(1), columns.max(1));
         let mut bytes = Vec::with_capacity(rows * columns * shown);
@@ -110,7 +111,7 @@ pub fn grid(grid: &Grid, style: &'static Style) -> Option<Figure> {
             continue;
         }
         let place = picture.inside(Rect { x, y, width, height: grid.side });
-        canvas.picture(place, &picture.png(), &lines.join(", "));
+        canvas.picture(place, &picture.png(place), &lines.join(", "));
         canvas.outline(place, Stroke::new(style.grid, 1.0));
         for (number, line) in lines.iter().enumerate() {
             let color = if number == 0 { style.ink } else { style.soft };
@@ -146,13 +147,17 @@ mod tests {
     #[test]
     fn a_large_picture_is_reduced_by_means_and_a_small_one_kept() {
         let small = Picture { pixels: vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], shape: [3, 2, 2] };
-        let read = image::load_from_memory(&small.png()).unwrap().to_rgb8();
+        let square = |side: f64| Rect { x: 0.0, y: 0.0, width: side, height: side };
+        let read = image::load_from_memory(&small.png(square(1.0))).unwrap().to_rgb8();
         assert_eq!(read.into_raw(), [1, 5, 9, 2, 6, 10, 3, 7, 11, 4, 8, 12]);
         let large = Picture {
             pixels: (0..512 * 512).map(|i| if i % 2 == 0 { 10 } else { 21 }).collect(),
             shape: [1, 512, 512],
         };
-        let read = image::load_from_memory(&large.png()).unwrap().to_luma8();
+        let read = image::load_from_memory(&large.png(square(128.0))).unwrap().to_luma8();
         assert_eq!((read.dimensions(), read.into_raw()[77]), ((256, 256), 16));
+        // Never fewer pixels than the place has, and at most twice as many.
+        let read = image::load_from_memory(&large.png(square(100.0))).unwrap().to_luma8();
+        assert_eq!(read.dimensions(), (170, 170));
     }
 }

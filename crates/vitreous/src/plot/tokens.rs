@@ -49,7 +49,7 @@ pub fn patches(cuts: &[Cut], columns: usize, below: &str, style: &'static Style)
         let middle = y + grid_height.max(image_height) / 2.0;
         let place =
             cut.image.inside(Rect { x, y: middle - image_height / 2.0, width: image_width, height: image_height });
-        canvas.picture(place, &cut.image.png(), &cut.name);
+        canvas.picture(place, &cut.image.png(place), &cut.name);
         canvas.outline(place, Stroke::new(style.grid, 1.0));
         let how = Text::new(style.ink).size(TICK).at(Anchor::Middle).within(image_width);
         canvas.text([place.x + place.width / 2.0, place.bottom() + 16.0], &cut.name, &how);
@@ -63,7 +63,7 @@ pub fn patches(cuts: &[Cut], columns: usize, below: &str, style: &'static Style)
                 width: token_width,
                 height: token_height,
             };
-            canvas.picture(place, &token.png(), &format!("token {}", number + 1));
+            canvas.picture(place, &token.png(place), &format!("token {}", number + 1));
         }
     }
     Some(canvas.finish())

@@ -132,7 +132,7 @@ fn mistakes(answers: &Answers, set: &dyn ImageSet, class_names: &[String], image
             shown if shown < all => format!("The {shown} most confident of {} mistakes", numbers::count(all as u64)),
             _ => numbers::counted(all, "mistake"),
         },
-        below: format!("{images}; below each what it is, and what the model predicted"),
+        below: format!("{images}; below each its true class, the predicted one, and how sure the model was"),
         columns,
         side,
         row_names: Vec::new(),

@@ -53,6 +53,7 @@ fn without_locks_one_process_per_folder_and_dead_ones_are_replaced() {
         assert!(!folder.path("runs/a/.lock.held").exists(), "a run that has ended holds nothing");
         let mut first = Command::new(env!("CARGO_BIN_EXE_vitreous"))
             .current_dir(folder.root())
+            .env("VITREOUS_NO_PLOTS", "1")
             .args(["train", "--resume=runs/a", "--set=train.max_steps=", "--save-every=9"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())

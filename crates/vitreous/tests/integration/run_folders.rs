@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 fn start(folder: &Folder, arguments: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vitreous"));
-    command.current_dir(folder.root()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.current_dir(folder.root()).env("VITREOUS_NO_PLOTS", "1").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }
 
@@ -201,9 +201,9 @@ fn a_fifo_or_sparse_file_in_place_of_a_run_file_is_an_error() {
     let files = files.iter().chain(&["evaluation/test/predictions.csv"]).chain(&FILES).map(|file| file.to_string());
     let commands = [
         &["compare", "runs/a", "runs/a"][..],
-        &["evaluate", "runs/a"],
+        &["evaluate", "runs/a", "--plot-formats=svg"],
         &["predict", "picture.png", "--run=runs/a"],
-        &["train", "--resume=runs/a", "--max-steps=10"],
+        &["train", "--resume=runs/a", "--max-steps=10", "--plot-formats=svg"],
         &["sweep", "--name=runs", "--out=.", "--set-each=train.lr=1e-3", "--list"],
     ];
     image::GrayImage::from_pixel(28, 28, image::Luma([0])).save(folder.path("picture.png")).unwrap();

@@ -332,6 +332,7 @@ fn an_interrupted_sweep_resumes() {
     fs::write(folder.join("s.toml"), file).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_vitreous"))
         .current_dir(folder)
+        .env("VITREOUS_NO_PLOTS", "1")
         .args(["sweep", "s.toml"])
         .args(SMALL)
         .stdout(Stdio::piped())
@@ -393,6 +394,7 @@ fn a_sweep_sees_what_another_process_did_before_releasing_it() {
     claim.lock().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_vitreous"))
         .current_dir(folder)
+        .env("VITREOUS_NO_PLOTS", "1")
         .args(["sweep", "--seeds=1,2", "--name=s"])
         .args(SMALL)
         .stdout(Stdio::null())

@@ -439,6 +439,7 @@ fn training_continues_without_stdout_and_stops_without_stderr() {
     let train = |name| {
         Command::new(env!("CARGO_BIN_EXE_vitreous"))
             .current_dir(folder.root())
+            .env("VITREOUS_NO_PLOTS", "1")
             .args([&["train", "--epochs", "2", "--name", name][..], &SMALL].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
