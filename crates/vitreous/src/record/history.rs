@@ -129,7 +129,7 @@ mod tests {
         fs::write(run.path().join("results.csv"), "epoch,step,train_loss,train_acc\n1,10,0.5,0.25\n2").unwrap();
         let epochs = History::read(&folder).unwrap().epochs;
         assert!(epochs.len() == 1 && epochs[0].step == 10 && epochs[0].lr.is_nan() && epochs[0].validation.is_none());
-        // What is no text is an error, not an empty history.
+        // Bytes that are not text are an error, not an empty history.
         fs::write(run.path().join("results.csv"), [0xff]).unwrap();
         assert!(History::read(&folder).unwrap_err().to_string().contains("results.csv"));
     }
