@@ -30,7 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 fn start(folder: &Folder, arguments: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vitreous"));
-    command.current_dir(folder.root()).env("VITREOUS_NO_PLOTS", "1").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .current_dir(folder.root())
+        .env("VITREOUS_NO_PLOTS", "1")
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command.spawn().unwrap()
 }
 
