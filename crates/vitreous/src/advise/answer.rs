@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::candidates::Distance;
+use super::profiles::Profiles;
 use super::record::{Round, RoundKind};
 use super::search::{BASE, Search};
 use super::{AdviseError, Candidate, Scope};
@@ -47,6 +48,9 @@ pub struct Answer {
     pub tried: Vec<Tried>,
     /// The base timed against itself.
     pub noise: Option<Paired>,
+    /// The slowest layers of the base and the winner, as a section in Markdown.
+    #[serde(skip)]
+    profiles: String,
     /// The base's parameters.
     pub parameters: usize,
     /// Epochs of the finalists' runs, and of the recipe.
@@ -295,8 +299,9 @@ pub fn answer(search: &Search) -> Result<Answer, AdviseError> {
     let recipe_epochs = search.base.config.train.epochs;
     let epochs = [last(search).map_or(0, |(_, round)| round.epochs), recipe_epochs];
     let tried = tried(search, &finalists);
+    let profiles = winner.as_ref().and_then(|name| Profiles::of(search, name));
     let text = match (won, &candidate) {
-        (Some(won), Some(candidate)) => won_text(search, won, candidate, epochs),
+        (Some(won), Some(candidate)) => won_text(search, (won, candidate), epochs, profiles.as_ref()),
         _ => nearest_text(search, &tried),
     };
     Ok(Answer {
@@ -306,6 +311,7 @@ pub fn answer(search: &Search) -> Result<Answer, AdviseError> {
         finalists,
         tried,
         noise: search.record.noise,
+        profiles: profiles.map_or_else(String::new, |profiles| profiles.markdown()),
         parameters: search.hood.parameters(),
         epochs,
         spent_s: search.spent_s(),
@@ -334,7 +340,12 @@ pub fn saved(ratio: f64) -> String {
     if part >= 0.0 { format!("{part:.1} % less") } else { format!("{:.1} % more", -part) }
 }
 
-fn won_text(search: &Search, won: &Finalist, candidate: &Candidate, [epochs, recipe]: [usize; 2]) -> String {
+fn won_text(
+    search: &Search,
+    (won, candidate): (&Finalist, &Candidate),
+    [epochs, recipe]: [usize; 2],
+    profiles: Option<&Profiles>,
+) -> String {
     let Finalist { time, accuracy: [own, base], difference, .. } = won;
     let ms = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
     let mut text = format!("Change {}. ", won.what);
@@ -394,6 +405,7 @@ fn won_text(search: &Search, won: &Finalist, candidate: &Candidate, [epochs, rec
         numbers::count(before as u64),
         candidate.why()
     ));
+    text.push_str(&profiles.map_or_else(String::new, Profiles::sentence));
     text.push_str(if won.is_proven() {
         "Both gains are larger than chance explains"
     } else {
@@ -535,6 +547,7 @@ impl Answer {
         }
         page.push_str("All choices were made by the validation split.\n\n");
         page.push_str(&finalists_table(&self.finalists));
+        page.push_str(&self.profiles);
         page.push_str(
             "## Everything that was tried\n\nStep time is against the base. Accuracy is that of the validation split less the \
              base's with the same images, in points; with few images, it is noisy. Parameters are those that a change adds or \

@@ -14,6 +14,7 @@ mod base;
 mod budget;
 mod candidates;
 mod error;
+mod profiles;
 mod record;
 mod rules;
 mod search;
@@ -34,6 +35,7 @@ pub use rules::{RULES, Rule};
 pub use search::{AdviseEvent, AdviseListener, Advised, advise};
 
 use crate::config::ResolvedConfig;
+use crate::profile::{self, Profile, Profiler};
 use crate::timing::{StepTimer, TimingError};
 
 /// What may be changed, and what counts as a gain.
@@ -97,6 +99,9 @@ pub trait Machine: Sync {
 
     /// Seconds since the search began.
     fn now(&self) -> f64;
+
+    /// Profiles of two configs, which have these names; none where the machine cannot make them.
+    fn profiles(&self, configs: [(&str, &ResolvedConfig); 2]) -> Option<[Profile; 2]>;
 }
 
 /// This machine.
@@ -123,5 +128,13 @@ impl Machine for ThisMachine {
 
     fn now(&self) -> f64 {
         self.0.elapsed().as_secs_f64()
+    }
+
+    fn profiles(&self, configs: [(&str, &ResolvedConfig); 2]) -> Option<[Profile; 2]> {
+        let options = |name: &str| profile::Options { name: name.to_string(), ..profile::Options::default() };
+        let profilers = configs.map(|(name, config)| Profiler::new(config, options(name)).ok());
+        let [Some(mut base), Some(mut own)] = profilers else { return None };
+        profile::alternate(&mut [&mut base, &mut own]);
+        Some([base.profile(), own.profile()])
     }
 }

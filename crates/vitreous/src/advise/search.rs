@@ -116,7 +116,7 @@ pub struct Search<'a> {
     pub(super) scope: &'a Scope,
     pub(super) options: &'a AdviseOptions,
     pub(super) record: Record,
-    machine: &'a dyn Machine,
+    pub(super) machine: &'a dyn Machine,
     stop: &'a AtomicBool,
     listener: AdviseListener<'a>,
     claim: Claim,

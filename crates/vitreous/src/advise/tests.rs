@@ -8,6 +8,7 @@ use super::*;
 use crate::advice::Explain;
 use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, Layer, ModelConfig, ModelSpec, PlacedKind, WrittenLayer};
+use crate::profile::Profile;
 use crate::random::Key;
 use crate::record::Run;
 use crate::sweep::SweepEvent;
@@ -63,6 +64,10 @@ impl Machine for Injected {
 
     fn now(&self) -> f64 {
         0.0
+    }
+
+    fn profiles(&self, _: [(&str, &ResolvedConfig); 2]) -> Option<[Profile; 2]> {
+        None
     }
 }
 
