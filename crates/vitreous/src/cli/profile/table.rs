@@ -5,8 +5,9 @@ use crate::layout::{self, markdown_table};
 use crate::profile::{Profile, Row, What};
 use crate::{csv, numbers};
 
-/// Columns of a terminal in which all figures have room.
+/// Columns of a terminal in which most figures have room, and in which all have.
 const WIDE: usize = 118;
+const WIDEST: usize = 124;
 
 /// Columns before the sentences below the table.
 const FOOT: usize = 10;
@@ -18,22 +19,23 @@ const COST: f64 = 0.03;
 /// A row's part of the step below which its reason is not printed.
 const WORTH: f64 = 0.01;
 
-/// A column: its title, whether it has room in a narrow terminal, and a row's cell.
-type Column = (&'static str, bool, fn(&Row) -> String);
+/// A column: its title, the columns of a terminal that has room for it, and a row's cell.
+type Column = (&'static str, usize, fn(&Row) -> String);
 
-const COLUMNS: [Column; 12] = [
-    ("layer", true, Row::name),
-    ("ms", true, |row| ms(row.ms.median)),
-    ("spread", false, |row| format!("{}-{}", ms(row.ms.p10), ms(row.ms.p90))),
-    ("share", true, |row| format!("{:.1} %", row.share * 100.0)),
-    ("forward", true, |row| layer(row, ms(row.forward_ms))),
-    ("backward", true, |row| layer(row, ms(row.backward_ms))),
-    ("FLOPs", false, |row| layer(row, count(row.flops))),
-    ("GFLOP/s", true, |row| layer(row, format!("{:.1}", row.gflops))),
-    ("bytes", false, |row| layer(row, count(row.bytes))),
-    ("FLOP/B", false, |row| layer(row, format!("{:.1}", row.intensity))),
-    ("roof", true, |row| row.roof_share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0))),
-    ("limit", true, |row| row.limit.map_or("", |limit| limit.name()).to_string()),
+const COLUMNS: [Column; 13] = [
+    ("layer", 0, Row::name),
+    ("operation", WIDEST, |row| row.op.clone()),
+    ("ms", 0, |row| ms(row.ms.median)),
+    ("spread", WIDE, |row| format!("{}-{}", ms(row.ms.p10), ms(row.ms.p90))),
+    ("share", 0, |row| format!("{:.1} %", row.share * 100.0)),
+    ("forward", 0, |row| layer(row, ms(row.forward_ms))),
+    ("backward", 0, |row| layer(row, ms(row.backward_ms))),
+    ("FLOPs", WIDE, |row| layer(row, count(row.flops))),
+    ("GFLOP/s", 0, |row| layer(row, format!("{:.1}", row.gflops))),
+    ("bytes", WIDE, |row| layer(row, count(row.bytes))),
+    ("FLOP/B", WIDE, |row| layer(row, format!("{:.1}", row.intensity))),
+    ("roof", 0, |row| row.roof_share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0))),
+    ("limit", 0, |row| row.limit.map_or("", |limit| limit.name()).to_string()),
 ];
 
 /// Milliseconds with three digits or so.
@@ -64,8 +66,9 @@ fn count(n: u64) -> String {
 }
 
 /// The rows with their titles; of more than `top`, the others are one row.
-fn cells(rows: &[Row], top: Option<usize>, is_wide: bool) -> (Vec<Vec<String>>, Vec<Align>) {
-    let columns: Vec<&Column> = COLUMNS.iter().filter(|(_, is_narrow, _)| is_wide || *is_narrow).collect();
+fn cells(rows: &[Row], top: Option<usize>, width: Option<usize>) -> (Vec<Vec<String>>, Vec<Align>) {
+    let columns: Vec<&Column> =
+        COLUMNS.iter().filter(|(_, from, _)| width.is_none_or(|width| width >= *from)).collect();
     let mut shown: Vec<Row> = rows.to_vec();
     if let Some(top) = top.filter(|top| *top < rows.len()) {
         shown.truncate(top);
@@ -75,7 +78,7 @@ fn cells(rows: &[Row], top: Option<usize>, is_wide: bool) -> (Vec<Vec<String>>, 
     let body = shown.iter().map(|row| columns.iter().map(|(.., cell)| cell(row)).collect());
     let align = |(title, ..): &&Column| match *title {
         "layer" => Align::Wrap,
-        "limit" => Align::Left,
+        "operation" | "limit" => Align::Left,
         _ => Align::Right,
     };
     ([titles].into_iter().chain(body).collect(), columns.iter().map(align).collect())
@@ -94,8 +97,7 @@ fn rest(rows: &[Row]) -> Row {
 /// The profile for people.
 pub fn text(profile: &Profile, rows: &[Row], top: Option<usize>) -> String {
     let columns = stdout_columns();
-    let is_wide = columns.is_none_or(|columns| columns >= WIDE);
-    let (cells, align) = cells(rows, top, is_wide);
+    let (cells, align) = cells(rows, top, columns);
     let table = layout::table(&cells, &align, columns);
     let shown = &rows[..top.unwrap_or(rows.len()).min(rows.len())];
     format!("{}\n{table}\n{}{}", sentence(&heading(profile)), feet(profile), reasons(shown))
@@ -103,7 +105,7 @@ pub fn text(profile: &Profile, rows: &[Row], top: Option<usize>) -> String {
 
 /// The profile for documents.
 pub fn markdown(profile: &Profile, rows: &[Row], top: Option<usize>) -> String {
-    let (cells, align) = cells(rows, top, true);
+    let (cells, align) = cells(rows, top, None);
     format!("{}\n\n{}", heading(profile), markdown_table(&cells, &align))
 }
 
