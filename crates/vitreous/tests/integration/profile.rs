@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::common::{Folder, json, refused, said, text, vitreous};
 
-/// A profile of a small model that takes little time; the roof is measured once for each folder.
+/// A small model, and little time.
 const SMALL: [&str; 7] = [
     "--set=model.depth=1",
     "--set=model.embed_dim=16",
@@ -15,7 +15,7 @@ const SMALL: [&str; 7] = [
     "--quiet",
 ];
 
-/// Writes a known roof for this machine, so that no test measures it: the machine's name is that of a profile.
+/// Runs the program with a cache folder of its own, in which the roof is kept once it is measured.
 fn with_cache(folder: &Folder, arguments: &[&str]) -> std::process::Output {
     let mut command = assert_cmd::Command::cargo_bin("vitreous").expect("the program is built");
     command.current_dir(folder.root()).env("XDG_CACHE_HOME", folder.path("cache")).args(arguments);
@@ -68,6 +68,15 @@ fn a_profile_is_printed_saved_drawn_and_compared() {
     assert!(few.contains(" other rows |"), "{few}");
     let memory = profile(&folder, &["digits", "--memory"]);
     assert!(memory.contains("(backward)") && !memory.contains("optimizer"), "{memory}");
+
+    // Two presets, profiled in turn.
+    let how = ["profile", "diff", "digits", "digits", "--batch-size=4", "--seconds=0", "--threads=2", "--json"];
+    let output = with_cache(&folder, &how);
+    let same: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    assert_eq!(same["models"], serde_json::json!(["digits", "digits"]));
+    assert!(same["layers"].as_array().unwrap().iter().all(|layer| layer["ops"][0] == layer["ops"][1]), "{same}");
+    let [low, high] = [0, 1].map(|end| same["interval"][end].as_f64().unwrap());
+    assert!(low <= same["ratio"].as_f64().unwrap() && same["ratio"].as_f64().unwrap() <= high, "{same}");
 
     // Two saved profiles, of which the second has a slower layer.
     let mut slower: Value = serde_json::from_slice(&folder.read("a.json")).unwrap();
@@ -129,6 +138,8 @@ fn what_cannot_be_profiled_is_refused() {
     std::fs::write(folder.path("run/manifest.json"), "{}").unwrap();
     let error = of(&["digits", "--output=run/manifest.json"]);
     assert!(error.starts_with("error: run is a run folder, whose files are the program's own (--output)"), "{error}");
+    let error = of(&["diff", "digits", "run"]);
+    assert_eq!(error, "error: the folder has no profile (run)\nhint: make one with `vitreous profile --run run`\n");
     let error = of(&["digits", "--seconds=-1"]);
     assert_eq!(error, "error: invalid time `-1` (--seconds)\nhint: use --seconds 6\n");
     let error = of(&["diff", "digits", "nothing.json"]);

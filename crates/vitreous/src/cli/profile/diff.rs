@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::presets::is_preset;
 use super::super::screen::{Align, sentence, table};
-use super::super::settings::SettingsArgs;
+use super::super::settings::{SettingsArgs, shell_word};
 use super::super::{CliError, json, show};
 use super::{MeasureArgs, facts_of};
 use crate::numbers;
@@ -57,7 +57,11 @@ fn side(name: &str) -> Result<Side, CliError> {
     let saved = |path: PathBuf| Ok(Side::Saved(Box::new(Profile::read(&path)?)));
     match () {
         () if is_preset(name) => Ok(Side::Preset(name.to_string())),
-        () if path.is_dir() => saved(path.join(FILE)),
+        () if path.join(FILE).is_file() => saved(path.join(FILE)),
+        () if path.is_dir() => {
+            let hint = format!("make one with `vitreous profile --run {}`", shell_word(path));
+            Err(CliError::user(format!("the folder has no profile ({})", path.display()), Some(hint)))
+        }
         () if path.exists() => saved(path.to_path_buf()),
         () => {
             let hint = "`vitreous presets` lists the presets; `vitreous profile --output FILE` saves a profile";

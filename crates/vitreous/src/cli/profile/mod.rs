@@ -193,7 +193,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     if let Some(path) = &own.plot {
         own.draw(&profile, path)?;
     }
-    let mut rows = own.by.rows(&profile);
+    let (by, mut rows) = own.by.rows(&profile);
     own.sort.sort(&mut rows);
     if own.memory {
         rows.retain(|row| row.held_bytes > 0);
@@ -201,10 +201,10 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     }
     match if own.json { Format::Json } else { own.format } {
         Format::Json => show(&json(&profile)),
-        Format::Csv => show(&table::csv(&rows)),
-        Format::Markdown => show(&table::markdown(&profile, &rows, own.top)),
+        Format::Csv => show(&table::csv(by, &rows)),
+        Format::Markdown => show(&table::markdown(&profile, by, &rows, own.top)),
         Format::Text if own.memory => show(&table::memory(&profile, &rows, own.top)),
-        Format::Text => show(&table::text(&profile, &rows, own.top)),
+        Format::Text => show(&table::text(&profile, by, &rows, own.top)),
     }
 }
 
@@ -264,14 +264,14 @@ fn roof_file() -> Option<PathBuf> {
 }
 
 impl By {
-    fn rows(self, profile: &Profile) -> Vec<Row> {
+    /// The title and the rows.
+    fn rows(self, profile: &Profile) -> (&'static str, Vec<Row>) {
         match self {
-            By::Layer => &profile.layers,
-            By::Kind => &profile.kinds,
-            By::Call => &profile.calls,
-            By::Phase => &profile.phases,
+            By::Layer => ("layer", profile.layers.clone()),
+            By::Kind => ("kind", profile.kinds.clone()),
+            By::Call => ("call", profile.calls.clone()),
+            By::Phase => ("phase", profile.phases.clone()),
         }
-        .clone()
     }
 }
 

@@ -66,7 +66,7 @@ fn count(n: u64) -> String {
 }
 
 /// The rows with their titles; of more than `top`, the others are one row.
-fn cells(rows: &[Row], top: Option<usize>, width: Option<usize>) -> (Vec<Vec<String>>, Vec<Align>) {
+fn cells(by: &str, rows: &[Row], top: Option<usize>, width: Option<usize>) -> (Vec<Vec<String>>, Vec<Align>) {
     let columns: Vec<&Column> =
         COLUMNS.iter().filter(|(_, from, _)| width.is_none_or(|width| width >= *from)).collect();
     let mut shown: Vec<Row> = rows.to_vec();
@@ -74,7 +74,7 @@ fn cells(rows: &[Row], top: Option<usize>, width: Option<usize>) -> (Vec<Vec<Str
         shown.truncate(top);
         shown.push(rest(&rows[top..]));
     }
-    let titles = columns.iter().map(|(title, ..)| (*title).to_string()).collect();
+    let titles = columns.iter().map(|(title, ..)| if *title == "layer" { by } else { title }.to_string()).collect();
     let body = shown.iter().map(|row| columns.iter().map(|(.., cell)| cell(row)).collect());
     let align = |(title, ..): &&Column| match *title {
         "layer" => Align::Wrap,
@@ -95,24 +95,24 @@ fn rest(rows: &[Row]) -> Row {
 }
 
 /// The profile for people.
-pub fn text(profile: &Profile, rows: &[Row], top: Option<usize>) -> String {
+pub fn text(profile: &Profile, by: &str, rows: &[Row], top: Option<usize>) -> String {
     let columns = stdout_columns();
-    let (cells, align) = cells(rows, top, columns);
+    let (cells, align) = cells(by, rows, top, columns);
     let table = layout::table(&cells, &align, columns);
     let shown = &rows[..top.unwrap_or(rows.len()).min(rows.len())];
     format!("{}\n{table}\n{}{}", sentence(&heading(profile)), feet(profile), reasons(shown))
 }
 
 /// The profile for documents.
-pub fn markdown(profile: &Profile, rows: &[Row], top: Option<usize>) -> String {
-    let (cells, align) = cells(rows, top, None);
+pub fn markdown(profile: &Profile, by: &str, rows: &[Row], top: Option<usize>) -> String {
+    let (cells, align) = cells(by, rows, top, None);
     format!("{}\n\n{}", heading(profile), markdown_table(&cells, &align))
 }
 
 /// Every figure.
-pub fn csv(rows: &[Row]) -> String {
+pub fn csv(by: &str, rows: &[Row]) -> String {
     let titles = [
-        "layer",
+        by,
         "op",
         "ms",
         "ms_p10",
