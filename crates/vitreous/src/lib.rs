@@ -89,6 +89,7 @@ pub mod sweep;
 pub mod verify;
 
 pub mod advise;
+pub mod slurm;
 
 #[doc(hidden)]
 pub mod cli;

@@ -174,6 +174,28 @@ pub struct Ended {
     pub records: Vec<Option<String>>,
 }
 
+impl Ended {
+    /// Reads what a run has ended with.
+    ///
+    /// # Errors
+    /// When it is not a run, or its weights cannot be read.
+    pub fn of(folder: &Path) -> Result<Ended, VerifyError> {
+        let last = Run::open(folder)?.weights_path(Weights::Last);
+        let sha256 = sha256_of(&last)?;
+        let tensors_sha256 = SavedWeights::read(&last)?.tensors_sha256()?;
+        let records = RECORDS.iter().map(|file| sha256_of(&folder.join(file)).ok()).collect();
+        Ok(Ended { sha256, tensors_sha256, records })
+    }
+
+    /// The files in which another run differs.
+    pub fn differences(&self, other: &Ended) -> Vec<&'static str> {
+        let files = ["weights/last.safetensors"].into_iter().chain(RECORDS);
+        let hashes = |ended: &Ended| [vec![Some(ended.sha256.clone())], ended.records.clone()].concat();
+        let pairs = files.zip(hashes(self).into_iter().zip(hashes(other)));
+        pairs.filter(|(_, (a, b))| a != b).map(|(file, _)| file).collect()
+    }
+}
+
 /// A folder of runs of one config.
 struct Runs<'a> {
     out: &'a Path,
@@ -221,20 +243,12 @@ impl<'a> Runs<'a> {
             let what = last.as_ref().and_then(|last| last["error"]["what"].as_str()).unwrap_or("it was killed");
             return Err(VerifyError::Failed { run: name.to_string(), reason: what.to_string(), log });
         }
-        let folder = self.folder(name);
-        let last = Run::open(&folder)?.weights_path(Weights::Last);
-        let sha256 = sha256_of(&last)?;
-        let tensors_sha256 = SavedWeights::read(&last)?.tensors_sha256()?;
-        let records = RECORDS.iter().map(|file| sha256_of(&folder.join(file)).ok()).collect();
-        Ok(Ended { sha256, tensors_sha256, records })
+        Ended::of(&self.folder(name))
     }
 
     /// Compares two runs.
     fn compare(&self, [one, other]: [&str; 2], [first, second]: [&Ended; 2]) -> Result<(), VerifyError> {
-        let files = ["weights/last.safetensors"].into_iter().chain(RECORDS);
-        let hashes = |ended: &Ended| [vec![Some(ended.sha256.clone())], ended.records.clone()].concat();
-        let pairs = files.zip(hashes(first).into_iter().zip(hashes(second)));
-        let files: Vec<&str> = pairs.filter(|(_, (a, b))| a != b).map(|(file, _)| file).collect();
+        let files = first.differences(second);
         if files.is_empty() {
             return Ok(());
         }

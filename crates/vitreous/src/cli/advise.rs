@@ -68,6 +68,16 @@ pub struct Args {
     settings: SettingsArgs,
 }
 
+/// The name of a search's folder.
+fn name(args: &Args) -> String {
+    args.name.clone().unwrap_or_else(|| format!("{}-advise", base_name(&base(&args.settings))))
+}
+
+/// The folder of a search.
+pub fn folder(args: &Args) -> PathBuf {
+    args.out.join(name(args))
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let machine = ThisMachine::new();
@@ -88,7 +98,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         faster: part(args.faster, "--faster", "15")?,
         better: part(args.better, "--better", "1.5")?,
     };
-    let name = args.name.clone().unwrap_or_else(|| format!("{}-advise", base_name(&base(&args.settings))));
+    let name = name(&args);
     if !is_name(&name) {
         return Err(RecordError::Name { name }.into());
     }

@@ -25,10 +25,10 @@ use crate::record::{RecordError, Weights};
 pub struct Args {
     /// The run: its folder, or its name under runs/
     #[arg(value_name = "RUN", required_unless_present = "named")]
-    run: Option<PathBuf>,
+    pub run: Option<PathBuf>,
     /// The same as RUN
     #[arg(long = "run", id = "named", value_name = "RUN", conflicts_with = "run")]
-    named: Option<PathBuf>,
+    pub named: Option<PathBuf>,
     /// Splits, such as train,val,test [default: test, or val where there is no test split]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     split: Vec<SplitArg>,

@@ -1,4 +1,4 @@
-//! Flags of `train` that set a key of the config. Type, possible values and help come from the description of the key.
+//! Flags that set a key of the config: those of `train`, and those of jobs. Type, possible values and help come from the description of the key.
 //!
 //! A flag has the name of its key; timm's names and short flags, and names of older versions, work too.
 
@@ -22,7 +22,7 @@ const fn flag(key: &'static str) -> Flag {
     Flag { key, short: None, alias: None }
 }
 
-const FLAGS: [Flag; 31] = [
+static FLAGS: [Flag; 31] = [
     flag("train.epochs"),
     flag("train.max_steps"),
     Flag { short: Some('b'), ..flag("train.batch_size") },
@@ -56,6 +56,26 @@ const FLAGS: [Flag; 31] = [
     Flag { alias: Some("hflip"), ..flag("augment.horizontal_flip") },
 ];
 
+/// Flags of the resources of a job.
+static RESOURCES: [Flag; 16] = [
+    Flag { short: Some('p'), ..flag("slurm.partition") },
+    flag("slurm.account"),
+    flag("slurm.qos"),
+    Flag { short: Some('t'), ..flag("slurm.time") },
+    flag("slurm.cpus"),
+    Flag { alias: Some("mem"), ..flag("slurm.memory") },
+    flag("slurm.gres"),
+    flag("slurm.constraint"),
+    flag("slurm.mail"),
+    flag("slurm.requeues"),
+    flag("slurm.signal_seconds"),
+    flag("slurm.parallel"),
+    flag("slurm.scratch"),
+    flag("slurm.container"),
+    flag("slurm.modules"),
+    flag("slurm.extra"),
+];
+
 impl Flag {
     fn name(&self) -> String {
         self.key.split('.').next_back().unwrap_or_default().replace('_', "-")
@@ -66,9 +86,33 @@ impl Flag {
     }
 }
 
+/// A key, its value, and what its flag is called.
+type Given = (&'static str, Value, String);
+
 /// The flags that were given.
 #[derive(Clone, Debug, Default)]
-pub struct Flags(Vec<(&'static str, Value, String)>);
+pub struct Flags(Vec<Given>);
+
+/// The flags of resources that were given.
+#[derive(Clone, Debug, Default)]
+pub struct Resources(Vec<Given>);
+
+impl Resources {
+    /// As [`Flags::values`].
+    pub fn values(&self) -> impl Iterator<Item = (&str, Value, &str)> {
+        self.0.iter().map(|(key, value, flag)| (*key, value.clone(), flag.as_str()))
+    }
+
+    /// How the words of these flags start, each with whether a value follows.
+    pub fn words() -> impl Iterator<Item = (String, bool)> {
+        RESOURCES.iter().flat_map(|flag| {
+            let takes_value = !matches!(flag.described().kind, Kind::Boolean);
+            let long = [Some(flag.name()), flag.alias.map(str::to_string)].into_iter().flatten();
+            let short = flag.short.map(|short| format!("-{short}"));
+            long.map(|name| format!("--{name}")).chain(short).map(move |word| (word, takes_value))
+        })
+    }
+}
 
 impl Flags {
     /// Keys, their values, and what the flags are called.
@@ -77,44 +121,68 @@ impl Flags {
     }
 }
 
-impl clap::Args for Flags {
-    fn augment_args(command: Command) -> Command {
-        command.args(FLAGS.iter().map(|flag| {
-            let key = flag.described();
-            let arg = Arg::new(flag.key).long(flag.name()).help(key.summary().replace('`', "")).help_heading("Recipe");
-            let arg = arg.short(flag.short).aliases(flag.alias);
-            match key.kind {
-                Kind::Boolean => arg.action(ArgAction::SetTrue),
-                Kind::Choice(choices) => arg
-                    .value_name("NAME")
-                    .value_parser(PossibleValuesParser::new(choices.iter().map(|choice| choice.name))),
-                Kind::Whole => arg.value_name("N").allow_hyphen_values(true),
-                _ => arg.value_name("X").allow_hyphen_values(true),
+/// Adds flags to a command.
+fn augment(command: Command, flags: &'static [Flag], heading: &'static str) -> Command {
+    command.args(flags.iter().map(|flag| {
+        let key = flag.described();
+        let arg = Arg::new(flag.key).long(flag.name()).help(key.summary().replace('`', "")).help_heading(heading);
+        let arg = arg.short(flag.short).aliases(flag.alias);
+        match key.kind {
+            Kind::Boolean => arg.action(ArgAction::SetTrue),
+            Kind::Choice(choices) => {
+                arg.value_name("NAME").value_parser(PossibleValuesParser::new(choices.iter().map(|choice| choice.name)))
             }
-        }))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Flags::augment_args(command)
-    }
+            Kind::Whole => arg.value_name("N").allow_hyphen_values(true),
+            Kind::Text => arg.value_name("TEXT").allow_hyphen_values(true),
+            Kind::List(_) => arg.value_name("TEXT").action(ArgAction::Append).allow_hyphen_values(true),
+            _ => arg.value_name("X").allow_hyphen_values(true),
+        }
+    }))
 }
 
-impl FromArgMatches for Flags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let value = |flag: &Flag| match flag.described().kind {
-            Kind::Boolean => matches.get_flag(flag.key).then_some(Value::Boolean(true)),
-            Kind::Choice(_) => matches.get_one::<String>(flag.key).map(|word| Value::String(word.clone())),
-            _ => matches.get_one::<String>(flag.key).map(|text| number(text)),
-        };
-        let given = FLAGS.iter().filter_map(|flag| Some((flag.key, value(flag)?, format!("--{}", flag.name()))));
-        Ok(Flags(given.collect()))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Flags::from_arg_matches(matches)?;
-        Ok(())
-    }
+/// The flags of a list that were given.
+fn given(matches: &ArgMatches, flags: &'static [Flag]) -> Vec<Given> {
+    let text = |flag: &Flag| matches.get_one::<String>(flag.key);
+    let value = |flag: &Flag| match flag.described().kind {
+        Kind::Boolean => matches.get_flag(flag.key).then_some(Value::Boolean(true)),
+        Kind::Choice(_) | Kind::Text => text(flag).map(|word| Value::String(word.clone())),
+        Kind::List(_) => {
+            let values = matches.get_many::<String>(flag.key)?;
+            Some(Value::Array(values.map(|word| Value::String(word.clone())).collect()))
+        }
+        _ => text(flag).map(|text| number(text)),
+    };
+    flags.iter().filter_map(|flag| Some((flag.key, value(flag)?, format!("--{}", flag.name())))).collect()
 }
+
+/// Makes a list of flags the arguments of a command.
+macro_rules! arguments {
+    ($name:ident, $flags:expr, $heading:literal) => {
+        impl clap::Args for $name {
+            fn augment_args(command: Command) -> Command {
+                augment(command, &$flags, $heading)
+            }
+
+            fn augment_args_for_update(command: Command) -> Command {
+                $name::augment_args(command)
+            }
+        }
+
+        impl FromArgMatches for $name {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                Ok($name(given(matches, &$flags)))
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                *self = $name::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+    };
+}
+
+arguments!(Flags, FLAGS, "Recipe");
+arguments!(Resources, RESOURCES, "Job");
 
 /// The long flag of a config key, where a command may have one.
 pub fn of_key(key: &str) -> Option<String> {
@@ -122,7 +190,7 @@ pub fn of_key(key: &str) -> Option<String> {
         "data.name" => Some("data".to_string()),
         "data.dir" => Some("data-dir".to_string()),
         "data.classes" => Some("classes".to_string()),
-        _ => FLAGS.iter().find(|flag| flag.key == key).map(Flag::name),
+        _ => FLAGS.iter().chain(&RESOURCES).find(|flag| flag.key == key).map(Flag::name),
     }
 }
 
@@ -141,6 +209,8 @@ pub fn for_unknown(flag: &str, value: Option<&str>, command: &Command) -> String
     };
     let keys = || {
         let tables = config::TABLES.into_iter().flat_map(|table| ModelKind::ALL.iter().map(move |kind| (table, *kind)));
+        // Those of jobs change nothing in any other command.
+        let tables = tables.filter(|(table, _)| *table != "slurm");
         tables.filter_map(|(table, kind)| config::keys_of(table, kind)).flatten()
     };
     let wanted = word.replace('-', "_");
@@ -177,12 +247,12 @@ mod tests {
 
     #[test]
     fn every_flag_has_a_key_of_its_own_that_exists() {
-        let mut keys: Vec<&str> = FLAGS.iter().map(|flag| flag.key).collect();
+        let mut keys: Vec<&str> = FLAGS.iter().chain(&RESOURCES).map(|flag| flag.key).collect();
         keys.sort_unstable();
         keys.dedup();
-        assert_eq!(keys.len(), FLAGS.len());
+        assert_eq!(keys.len(), FLAGS.len() + RESOURCES.len());
         assert!(keys.into_iter().all(|key| config::key(key).is_some_and(|described| described.path() == key)));
-        command().debug_assert();
+        <Resources as clap::Args>::augment_args(command()).debug_assert();
     }
 
     #[test]

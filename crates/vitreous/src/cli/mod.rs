@@ -1,7 +1,7 @@
 //! The `vitreous` command: the only place that prints, exits and reads the environment.
 //!
 //! Data goes to stdout, progress and messages to stderr. Exit status: 0 for success, 2 for errors the user can
-//! fix, 130 after Ctrl-C, SIGTERM or SIGUSR1 (with a checkpoint saved), 124 after `--max-time`, 1 for anything else.
+//! fix, 130 after Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2 (with a checkpoint saved), 124 after `--max-time`, 1 for anything else.
 
 /// Writes a message to stderr, unless `--quiet` is given.
 macro_rules! say {
@@ -61,6 +61,7 @@ mod report;
 mod runs;
 mod screen;
 mod settings;
+mod slurm;
 mod status;
 mod strips;
 mod summary;
@@ -91,10 +92,10 @@ Exit status:
   1    an error at run time, such as a full disk or a NaN loss
   2    invalid arguments, config or data
   124  stopped by --max-time; `vitreous train --resume RUN` continues
-  130  interrupted (Ctrl-C, SIGTERM, SIGUSR1) after saving a checkpoint";
+  130  interrupted (Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2) after saving a checkpoint";
 
 /// Names that other programs use for these commands.
-const OTHER_NAMES: [(&str, &str); 31] = [
+const OTHER_NAMES: [(&str, &str); 34] = [
     ("architecture", "advise"),
     ("benchmark", "bench"),
     ("classify", "predict"),
@@ -116,9 +117,12 @@ const OTHER_NAMES: [(&str, &str); 31] = [
     ("nas", "advise"),
     ("resume", "train --resume RUN"),
     ("run", "train"),
+    ("sbatch", "slurm train"),
+    ("scancel", "slurm cancel"),
     ("score", "evaluate"),
     ("search", "sweep"),
     ("show", "summary"),
+    ("squeue", "slurm status"),
     ("start", "train"),
     ("tensorboard", "export tensorboard"),
     ("test", "evaluate"),
@@ -159,6 +163,7 @@ enum Verb {
     Profile(Box<profile::Args>),
     Advise(Box<advise::Args>),
     Verify(Box<verify::Args>),
+    Slurm(slurm::Args),
     Completions(pages::CompletionsArgs),
     Man(pages::ManArgs),
 }
@@ -257,6 +262,10 @@ fn unknown_flag(error: &clap::Error) -> Option<CliError> {
 }
 
 fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
+    let allocation = slurm::use_allocation();
+    if matches!(cli.verb, Verb::Train(_) | Verb::Sweep(_) | Verb::Evaluate(_)) {
+        allocation.iter().for_each(|note| say!("note: {note}"));
+    }
     match cli.verb {
         Verb::Train(args) => return train::run(args, started),
         Verb::Sweep(args) => return sweep::run(*args),
@@ -278,6 +287,7 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Verify(args) => verify::run(*args)?,
         Verb::Bench(args) => bench::run(args)?,
         Verb::Profile(args) => profile::run(*args)?,
+        Verb::Slurm(args) => slurm::run(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

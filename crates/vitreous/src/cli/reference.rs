@@ -22,7 +22,7 @@ fn header(title: &str) -> String {
 /// Every key of every table.
 fn config_page() -> String {
     let mut page = header("Config reference");
-    page += "A config has every setting of a run. It is a TOML file with four tables:\n\n";
+    page += "A config has every setting of a run. It is a TOML file of tables:\n\n";
     page += "```toml\n[data]\nname = \"mnist\"\n\n[augment]\nshift = 0.1\n\n[model]\nkind = \"vit\"\ndepth = 6\n\n";
     page += "[train]\nepochs = 20\nlr = 1e-3\n```\n\n";
     page += "A run's config is put together key by key, and later sources win: the preset (`--preset NAME`), the file \
@@ -34,6 +34,10 @@ fn config_page() -> String {
         let about = match table {
             "data" => "Which images, and how they become numbers.",
             "augment" => "Random changes to training images. Validation and test images are never changed.",
+            "slurm" => {
+                "What a job on a cluster needs (see [the guide](cluster.md)). It changes nothing that a run computes, and \
+                 no run saves it. A site file, `~/.config/vitreous/slurm.toml`, has the same keys for all jobs of a user."
+            }
             _ => "How the model is trained.",
         };
         let _ = write!(page, "\n## [{table}]\n\n{about}\n\n");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
@@ -17,15 +17,16 @@ use super::progress::TrainProgress;
 use super::reading::{Bar, watched};
 use super::screen::{Align, table};
 use super::settings::{SettingsArgs, shell_word};
-use super::train::{INTERRUPTED, base, command, watch_signals};
+use super::slurm::note_run;
+use super::train::{INTERRUPTED, base, command, watch_interrupts, watch_warnings};
 use super::{CliError, json, show};
-use crate::advice::Verb;
+use crate::advice::{Source, Verb};
 use crate::config::difference::shown;
 use crate::config::layers::Layers;
 use crate::config::text_file;
 use crate::experiment::{Event, plot_comparison};
 use crate::record::PLOTS;
-use crate::sweep::{self, Ended, State, Sweep, SweepError, SweepEvent, SweepFile, SweepOptions, Variation};
+use crate::sweep::{self, Ended, PlannedRun, State, Sweep, SweepError, SweepEvent, SweepFile, SweepOptions, Variation};
 use crate::train;
 use crate::{durations, numbers};
 
@@ -43,7 +44,7 @@ pub struct Args {
     seeds: Vec<u64>,
     /// Runs side by side; threads are divided among them
     #[arg(long, value_name = "N", default_value_t = 1)]
-    jobs: usize,
+    pub jobs: usize,
     /// Splits on which each run is evaluated, in addition to val, which ranks them; test only if the sweep's file has
     /// `reproduces` [default: the sweep's]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
@@ -59,50 +60,83 @@ pub struct Args {
     out: PathBuf,
     /// Only list the runs, their state and what they change
     #[arg(long)]
-    list: bool,
+    pub list: bool,
+    /// Train one run: the N-th, or the next that no other process trains; for the tasks of a job array
+    #[arg(long, value_name = "N", conflicts_with_all = ["list", "jobs"])]
+    pub task: Option<usize>,
+    /// Train nothing: compare the runs that are finished, and write the analysis
+    #[arg(long, conflicts_with_all = ["list", "task"])]
+    pub conclude: bool,
     /// Print the comparison, or with --list the runs, as JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     #[command(flatten)]
     plots: PlotArgs,
     #[command(flatten)]
-    settings: SettingsArgs,
+    pub settings: SettingsArgs,
     #[command(flatten)]
-    flags: Flags,
+    pub flags: Flags,
 }
 
-/// Runs the command.
-pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    let (file, name) = sweep_file(&args)?;
-    refuse_ignored(&args, &file)?;
+/// The layers from which the first setting of a sweep starts.
+pub fn first_layers(args: &Args) -> Result<Layers, CliError> {
+    let (file, _) = sweep_file(args)?;
+    let first = file.expand()?.into_iter().next().expect("a sweep has settings");
+    let mut layers = start(args, &first)?;
+    for assignment in &first.set {
+        layers.set(assignment, Source::File(format!("run {}", first.name)))?;
+    }
+    Ok(layers)
+}
+
+/// Checks every run of a sweep.
+pub fn plan(args: &Args) -> Result<Sweep, CliError> {
+    let (file, name) = sweep_file(args)?;
+    refuse_ignored(args, &file)?;
     let options = SweepOptions {
-        name: name.clone(),
+        name,
         out: args.out.clone(),
         jobs: args.jobs,
         evaluate: args.evaluate.iter().map(|&split| split.into()).collect(),
         is_validated: true,
         test_winner: args.test_winner,
-        command: command(),
+        // Which process writes the analysis is not a part of how the runs were made.
+        command: command().into_iter().filter(|word| word != "--conclude").collect(),
         plots: args.plots.choice(),
     };
-    let mut sweep = watched(|listener| Sweep::plan(file, options, |variation| start(&args, variation), listener))?;
+    watched(|listener| Sweep::plan(file, options, |variation| start(args, variation), listener))
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    let stop = watch_warnings()?;
+    let mut sweep = plan(&args)?;
+    watch_interrupts(&stop)?;
+    if let Some(task) = args.task {
+        return run_task(&args, &sweep, task, &stop);
+    }
     if args.list {
         return list(&sweep, args.json).map(|()| ExitCode::SUCCESS);
     }
-    let (stop, notes) = (watch_signals()?, sweep.notes().to_vec());
+    let notes = sweep.notes().to_vec();
     let screen = Screen::new(&sweep);
     let listener = |event: SweepEvent| screen.show(event);
     let claimed = sweep.claim::<CliError>(&stop, &listener)?;
-    say_what(&name, claimed.sweep());
+    say_what(claimed.sweep());
     notes.iter().for_each(|note| say!("note: {note}"));
-    let failed: Vec<(String, CliError)> = claimed.train().into_iter().map(|(run, error)| (run, error.into())).collect();
+    let failed = if args.conclude { Vec::new() } else { claimed.train() };
+    let failed: Vec<(String, CliError)> = failed.into_iter().map(|(run, error)| (run, error.into())).collect();
     // Reported first: the next steps may fail for the same reason, such as a full disk.
     for (run, error) in failed.iter().filter(|_| !args.json) {
         say!("run {run}:");
         error.report(&Context::of(Verb::Sweep, false));
     }
     let runs = claimed.sweep().runs();
-    let done = runs.iter().filter(|run| run.is_done()).count();
+    let open: Vec<&str> = runs.iter().filter(|run| !run.is_done()).map(PlannedRun::name).collect();
+    let done = runs.len() - open.len();
+    if args.conclude && !open.is_empty() {
+        say!("note: {} of {} runs are not finished and are left out: {}", open.len(), runs.len(), open.join(", "));
+    }
     let interrupted = |what: &str, then: &str| {
         show(&if args.json {
             json(&serde_json::json!({ "interrupted": true, "done": done, "runs": runs.len() }))
@@ -234,7 +268,38 @@ fn list(sweep: &Sweep, as_json: bool) -> Result<(), CliError> {
     show(&if as_json { object() } else { table(&rows, &[Align::Left; 3]) })
 }
 
-fn say_what(name: &str, sweep: &Sweep) {
+/// Trains one run next to other processes, which train the others.
+fn run_task(args: &Args, sweep: &Sweep, task: usize, stop: &AtomicBool) -> Result<ExitCode, CliError> {
+    let runs = sweep.runs().len();
+    if !(1..=runs).contains(&task) {
+        let hint = format!("use 1 to {runs}");
+        return Err(CliError::user(
+            format!("invalid task {task}: the sweep has {} (--task)", numbers::counted(runs, "run")),
+            Some(hint),
+        ));
+    }
+    let screen = Screen::new(sweep);
+    let listener = |event: SweepEvent| {
+        if let SweepEvent::Started { run, .. } = event {
+            note_run(sweep.folder(), run);
+        }
+        screen.show(event);
+    };
+    sweep.notes().iter().for_each(|note| say!("note: {note}"));
+    let trained = sweep.join(stop, &listener).train_next::<CliError>(task - 1)?.map(str::to_string);
+    let interrupted = stop.load(Ordering::Relaxed);
+    let text = match (args.json, &trained) {
+        (true, _) => json(&serde_json::json!({ "run": trained, "interrupted": interrupted })),
+        (false, Some(run)) if interrupted => line!("interrupted: {run} is resumed by the same command"),
+        (false, Some(run)) => line!("{run} is done"),
+        (false, None) => "every run is done, has failed, or is trained by another process\n".to_string(),
+    };
+    show(&text)?;
+    Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+fn say_what(sweep: &Sweep) {
+    let name = sweep.folder().file_name().unwrap_or_default().display();
     let done = sweep.runs().iter().filter(|run| run.state() == State::Done).count();
     let before = if done > 0 { format!(", {done} of them done before") } else { String::new() };
     let [jobs, threads] = sweep.jobs();

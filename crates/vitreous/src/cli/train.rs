@@ -41,7 +41,7 @@ const TIME_UP: u8 = 124;
 pub const SAVE_EVERY: SaveEvery = SaveEvery::Time(Duration::from_secs(300));
 
 /// The value of `--resume` for a run that may not exist yet.
-const AUTO: &str = "auto";
+pub const AUTO: &str = "auto";
 
 /// Trains a model and saves it in a run folder; without arguments, a small model on built-in digits
 ///
@@ -53,23 +53,23 @@ const AUTO: &str = "auto";
 pub struct Args {
     /// The preset to start from, such as mnist-vit (the same as --preset)
     #[arg(value_name = "PRESET", conflicts_with = "preset")]
-    start: Option<String>,
+    pub start: Option<String>,
     #[command(flatten)]
-    settings: SettingsArgs,
+    pub settings: SettingsArgs,
     #[command(flatten)]
-    flags: Flags,
+    pub flags: Flags,
     /// Name of the run, which must be new [default: the preset's or the data's, with the next free number]
     #[arg(long, value_name = "NAME")]
-    name: Option<String>,
+    pub name: Option<String>,
     /// Folder for runs
     #[arg(long, value_name = "DIR", default_value = "runs")]
-    out: PathBuf,
+    pub out: PathBuf,
     /// Check everything, time a few steps, and write nothing
     #[arg(long, conflicts_with = "resume")]
-    dry_run: bool,
+    pub dry_run: bool,
     /// Resume a run from its last checkpoint, bit for bit; auto resumes the run of this name or, if there is none, starts it
     #[arg(long, value_name = "RUN|auto")]
-    resume: Option<String>,
+    pub resume: Option<String>,
     /// Save a checkpoint this often, in time (30s, 5m, 1h) or steps (500), and after each epoch [default: 5m]
     #[arg(long, value_name = "TIME|STEPS", value_parser = save_every)]
     save_every: Option<SaveEvery>,
@@ -80,7 +80,7 @@ pub struct Args {
     plots: PlotArgs,
     /// Print the result as one JSON object
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 fn save_every(text: &str) -> Result<SaveEvery, String> {
@@ -97,6 +97,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
 
 /// Runs the command; `started` is when the program did.
 pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
+    let stop = watch_warnings()?;
     if let Some(start) = args.start.clone() {
         args.settings.preset = Some(preset_of(start)?);
     }
@@ -154,7 +155,7 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
         earlier.as_ref().map_or(0, EarlierRun::step),
         line_steps(&args.settings, &args.flags, &job),
     );
-    let stop = watch_signals()?;
+    watch_interrupts(&stop)?;
     let mut training = match (earlier, place) {
         (Some(earlier), _) => {
             let (training, notes) = earlier.resume(job, command())?;
@@ -257,22 +258,37 @@ struct Ends {
     is_cut: bool,
 }
 
-/// The first SIGINT, SIGTERM or SIGUSR1 (which schedulers send before the time limit) stops the training after its
-/// checkpoint is saved; a second SIGINT or SIGTERM ends the program at once.
+/// Catches all of these signals: they stop the work after what can be resumed is saved.
 pub fn watch_signals() -> Result<Arc<AtomicBool>, CliError> {
+    let stop = watch_warnings()?;
+    watch_interrupts(&stop)?;
+    Ok(stop)
+}
+
+/// Catches SIGUSR1 and SIGUSR2, which schedulers send before the time limit. That may be before the images are loaded, when
+/// Ctrl-C still ends the program at once.
+pub fn watch_warnings() -> Result<Arc<AtomicBool>, CliError> {
     let stop = Arc::new(AtomicBool::new(false));
-    let failed = |error: io::Error| {
-        CliError::failure(format!("cannot watch for Ctrl-C: {}", system_errors::system_error(&error)), None)
-    };
+    #[cfg(unix)]
+    for signal in [signal_hook::consts::SIGUSR1, signal_hook::consts::SIGUSR2] {
+        flag::register(signal, stop.clone()).map_err(not_watched)?;
+    }
+    Ok(stop)
+}
+
+/// Catches SIGINT and SIGTERM: the first stops the training after its checkpoint is saved, a second one ends the program.
+pub fn watch_interrupts(stop: &Arc<AtomicBool>) -> Result<(), CliError> {
     for signal in [SIGINT, SIGTERM] {
         // In this order: the first signal must not find the flag set by itself.
         flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), stop.clone())
             .and_then(|_| flag::register(signal, stop.clone()))
-            .map_err(failed)?;
+            .map_err(not_watched)?;
     }
-    #[cfg(unix)]
-    flag::register(signal_hook::consts::SIGUSR1, stop.clone()).map_err(failed)?;
-    Ok(stop)
+    Ok(())
+}
+
+fn not_watched(error: io::Error) -> CliError {
+    CliError::failure(format!("cannot watch for Ctrl-C: {}", system_errors::system_error(&error)), None)
 }
 
 fn say_what(job: &Job) {

@@ -21,6 +21,9 @@ use crate::spelling;
 /// Most parts of a key in an assignment; keys of configs have up to three.
 const PARTS_MAX: usize = 8;
 
+/// The table that a site file fills.
+const SLURM: &str = "slurm";
+
 /// A config that is being put together; a later layer wins.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
@@ -83,6 +86,33 @@ impl Layers {
     /// When it is not TOML, or has an unknown key or a value of the wrong type.
     pub fn add_toml(&mut self, text: &str, source: &str) -> Result<(), ConfigError> {
         self.add_text(text, Source::File(source.to_string()), source)
+    }
+
+    /// Adds a site file: the keys of `[slurm]` for all jobs of a user. Every other layer comes before it.
+    ///
+    /// # Errors
+    /// As [`Layers::add_file`].
+    pub fn add_site(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let shown = path.display().to_string();
+        let text = text_file::read(path).map_err(|error| ConfigError::Read {
+            path: shown.clone(),
+            reason: error.reason,
+            suggestion: error.hint.map(|hint| Suggestion::new().text(hint)),
+        })?;
+        let source = Source::File(shown.clone());
+        let table: Table = toml::from_str(&text).map_err(|error| syntax_error(&text, &error, &source, &shown))?;
+        // With or without the table's name.
+        let table = match table.get(SLURM) {
+            Some(Value::Table(inner)) if table.len() == 1 => inner.clone(),
+            _ => table,
+        };
+        let of_slurm = |table: Table| Table::from_iter([(SLURM.to_string(), Value::Table(table))]);
+        // All of it is checked, not only what is used.
+        let mut site = Layers::new();
+        site.add(of_slurm(table.clone()), source.clone())?;
+        site.finish()?;
+        let unwritten = table.into_iter().filter(|(key, _)| !self.origins.has(SLURM, key)).collect();
+        self.add(of_slurm(unwritten), source)
     }
 
     fn add_text(&mut self, text: &str, source: Source, shown: &str) -> Result<(), ConfigError> {

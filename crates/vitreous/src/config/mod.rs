@@ -1,4 +1,4 @@
-//! What a run does, as written in TOML and flags: a [`Config`] of four tables, checked before anything is opened.
+//! What a run does, as written in TOML and flags: a [`Config`] of tables, checked before anything is opened.
 //!
 //! [`Layers`](layers::Layers) puts one together from a preset, a file and flags. [`CheckedConfig`] obeys every rule that
 //! needs no data. [`ResolvedConfig`] agrees with the data too: it trains, and is saved with the run. `schema.rs` describes
@@ -14,6 +14,7 @@ pub mod model;
 pub mod optimizer;
 pub mod presets;
 pub mod schema;
+pub mod slurm;
 pub mod strips;
 mod syntax;
 pub mod text_file;
@@ -29,7 +30,7 @@ use layers::Origins;
 use schema::Key;
 
 /// Tables of a config, in the order in which they are written.
-pub const TABLES: [&str; 4] = ["data", "augment", "model", "train"];
+pub const TABLES: [&str; 5] = ["data", "augment", "model", "train", "slurm"];
 
 /// Returns the keys of a table; those of `model` depend on its kind.
 pub fn keys_of(table: &str, kind: model::ModelKind) -> Option<Vec<&'static Key>> {
@@ -38,6 +39,7 @@ pub fn keys_of(table: &str, kind: model::ModelKind) -> Option<Vec<&'static Key>>
         "augment" => augment::AugmentSpec::KEYS.iter().collect(),
         "model" => [&model::ModelKind::KEY].into_iter().chain(kind.keys()).collect(),
         "train" => train::TrainSpec::KEYS.iter().collect(),
+        "slurm" => slurm::SlurmSpec::KEYS.iter().collect(),
         _ => return None,
     })
 }
@@ -61,6 +63,9 @@ pub struct Config {
     pub model: model::ModelSpec,
     /// How it is trained.
     pub train: train::TrainSpec,
+    /// What a job on a cluster needs. It is not written with a run, because it changes nothing that the run computes.
+    #[serde(skip_serializing)]
+    pub slurm: slurm::SlurmSpec,
 }
 
 /// A config whose tables are each valid by themselves; no data was opened for that.
@@ -100,6 +105,7 @@ impl CheckedConfig {
         config.augment.check_ranges().map_err(|rule| origins.locate(rule))?;
         config.model.check().map_err(|rule| origins.locate(rule))?;
         config.train.check().map_err(|rule| origins.locate(rule))?;
+        config.slurm.check().map_err(|rule| origins.locate(rule))?;
         Ok(CheckedConfig { config, origins, notes })
     }
 
@@ -160,7 +166,7 @@ impl CheckedConfig {
     /// # Errors
     /// When the config contradicts the data, or breaks a rule now that all sizes are known.
     pub fn resolve(&self, facts: model::ImageFacts) -> Result<ResolvedConfig, ConfigError> {
-        let Config { data, augment, model, train } = self.config.clone();
+        let Config { data, augment, model, train, .. } = self.config.clone();
         let size = facts.image_size;
         augment.check_size(size, size).map_err(|rule| self.origins.locate(rule))?;
         let model = model.with_facts(facts).map_err(|rule| {
@@ -207,7 +213,7 @@ impl ResolvedConfig {
     /// Writes the config as it is saved with a run: every key, with the sizes that the data decides.
     pub fn to_toml(&self) -> String {
         let ResolvedConfig { data, augment, model, train, .. } = self.clone();
-        Config { data, augment, model: model.spec(), train: (*train).clone() }.to_toml()
+        Config { data, augment, model: model.spec(), train: (*train).clone(), ..Config::default() }.to_toml()
     }
 }
 
@@ -289,7 +295,7 @@ mod tests {
         assert_eq!(text, "unknown key `depth` (my.toml)");
         assert_eq!(hint, "`depth` belongs to [model]");
         let [_, hint] = refused("quux = 3");
-        assert_eq!(hint, "a key is in one of the tables data, augment, model, train");
+        assert_eq!(hint, "a key is in one of the tables data, augment, model, train, slurm");
         let [_, hint] = refused("[augment]\nzebra = 3");
         assert!(hint.starts_with("the keys of [augment] are horizontal_flip, "), "{hint}");
     }

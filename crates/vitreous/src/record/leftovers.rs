@@ -7,7 +7,7 @@ use std::path::Path;
 use super::claim::{CHANGE, CLAIM, Claim};
 use super::files::is_temporary;
 use super::lock::HELD;
-use super::run::{CONFIG, WEIGHTS};
+use super::run::{CONFIG, SLURM, WEIGHTS};
 use super::{Folder, RecordError};
 
 /// Whether a file is one by which processes exclude each other.
@@ -16,14 +16,16 @@ fn is_lock(name: &str) -> bool {
 }
 
 /// Whether a folder has only files that a run writes before its manifest: the run was killed then, and the folder may
-/// be removed. An empty folder counts, a link to a folder does not: no run makes one.
+/// be removed. An empty folder counts, and one with a job that is to start the run; a link to a folder does not: no run
+/// makes one.
 pub fn was_begun(folder: &Path) -> bool {
     let names = |folder: &Path| -> Option<Vec<String>> {
         let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
         Some(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
     };
     let Some(found) = names(folder).filter(|_| !folder.is_symlink()) else { return false };
-    let is_early = |name: &String| [WEIGHTS, CONFIG].contains(&name.as_str()) || is_lock(name) || is_temporary(name);
+    let is_early =
+        |name: &String| [WEIGHTS, CONFIG, SLURM].contains(&name.as_str()) || is_lock(name) || is_temporary(name);
     // The weights folder is created before the config, so a config without one was not written by this program.
     let needs_weights = found.iter().any(|name| name == CONFIG || name == WEIGHTS);
     let has_no_weights = names(&folder.join(WEIGHTS)).map_or(!needs_weights, |names| names.is_empty());
@@ -48,16 +50,17 @@ pub(super) fn remove_begun(out: &Folder, name: &str) -> Result<(), RecordError> 
     Ok(())
 }
 
-/// Removes a folder that has only files that a run writes before its manifest. If another folder has replaced it, that
-/// one is not removed, unless it is empty.
+/// Removes a folder that has only files that a run writes before its manifest; with a job in it, only these files. If
+/// another folder has replaced it, that one is not removed, unless it is empty.
 pub(super) fn remove(out: &Folder, name: &str, folder: &Folder) -> io::Result<()> {
     // The config goes first: if this process is killed too, a config without weights must not be left.
     let _ = folder.remove(CONFIG);
     let _ = folder.remove_folder(WEIGHTS);
-    for name in folder.names("")?.iter().filter(|name| is_lock(name) || is_temporary(name)) {
+    let names = folder.names("")?;
+    for name in names.iter().filter(|name| is_lock(name) || is_temporary(name)) {
         let _ = folder.remove(name);
     }
-    out.remove_folder(name)
+    if names.iter().any(|name| name == SLURM) { Ok(()) } else { out.remove_folder(name) }
 }
 
 #[cfg(test)]
@@ -110,6 +113,21 @@ mod tests {
         fs::remove_file(folder.join("manifest.json")).unwrap();
         remove_begun().unwrap();
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_job_that_is_to_start_a_run_stays_in_its_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("run");
+        fs::create_dir_all(folder.join("slurm")).unwrap();
+        fs::write(folder.join("slurm/job.sh"), "#!").unwrap();
+        fs::create_dir(folder.join("weights")).unwrap();
+        assert!(was_begun(&folder), "the job was killed before its run had a manifest");
+        let run = super::super::run::tests::create(root.path(), Some("run")).unwrap();
+        assert_eq!(fs::read_to_string(run.folder().join("slurm/job.sh")).unwrap(), "#!");
+        assert!(!was_begun(&folder));
+        let again = super::super::run::tests::create(root.path(), Some("run")).unwrap_err();
+        assert!(matches!(again, RecordError::Exists { .. }));
     }
 
     #[test]

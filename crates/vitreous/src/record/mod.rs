@@ -1,7 +1,7 @@
 //! The run folder: config, records and results of a run. Each file is written whole or not at all.
 //!
-//! `runs/<name>/{config.toml, manifest.json, metrics.jsonl, timing.jsonl, results.csv, ledger.csv, plots/, state/,
-//! weights/{best,last}.safetensors}`.
+//! `runs/<name>/{config.toml, manifest.json, metrics.jsonl, timing.jsonl, results.csv, ledger.csv, plots/, slurm/,
+//! state/, weights/{best,last}.safetensors}`.
 //! Clocks are read into `timing.jsonl`, the manifest and TensorBoard's event file only: everything else is equal bit for
 //! bit between equal runs.
 
@@ -37,5 +37,5 @@ pub use lock::Holder;
 pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Piece, Results, Status};
 pub use place::{Place, base_name, is_name};
 pub(crate) use run::STATE;
-pub use run::{NamedRun, PLOTS, Run, Weights, find_run, is_run};
+pub use run::{NamedRun, PLOTS, Run, SLURM, Weights, find_run, is_run};
 pub use time::{now_utc, seconds_of};

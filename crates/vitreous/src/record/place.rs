@@ -93,6 +93,10 @@ impl Place {
             match out.make_new_folder(&name) {
                 Ok(()) => return Ok(name),
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(out.error(&name, &error)),
+                // The job that is to start this run made it.
+                Err(_) if matches!(self.name, RunName::Given(_)) && was_begun(&self.out.join(&name)) => {
+                    return Ok(name);
+                }
                 Err(_) if matches!(self.name, RunName::Given(_)) => return Err(exists(&name, self.out.join(&name))),
                 Err(_) => {}
             }

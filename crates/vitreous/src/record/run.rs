@@ -19,6 +19,9 @@ pub(super) const WEIGHTS: &str = "weights";
 /// The folder of a run's plots, and of those of a sweep.
 pub const PLOTS: &str = "plots";
 
+/// The folder of a run's jobs on a cluster: their scripts and logs. It may be there before the run.
+pub const SLURM: &str = "slurm";
+
 /// The folder of a run's checkpoints.
 pub(crate) const STATE: &str = "state";
 

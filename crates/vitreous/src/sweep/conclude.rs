@@ -79,7 +79,7 @@ impl ClaimedSweep<'_> {
             reproduces: self.sweep.file.reproduces.as_deref(),
             tested: &tested,
         };
-        let (text, folder) = (analysis(&settings, &context), self.claim.folder());
+        let (text, folder) = (analysis(&settings, &context), self.folder()?);
         let path = folder.path().join(ANALYSIS);
         let before = regular::read_text(&path, ANALYSIS_MAX).ok().filter(|before| *before != text);
         if let Some(before) = &before {

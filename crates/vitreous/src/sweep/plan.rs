@@ -18,8 +18,8 @@ use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::{Facts, SplitName};
 use crate::experiment::{ExperimentError, Listener, Prepared, fitted_config};
 use crate::plots::PlotChoice;
-use crate::record::{RecordError, Run, is_name};
-use crate::train::{TrainError, Work, available_memory, check_memory, threads};
+use crate::record::{RecordError, Run, Status, is_name};
+use crate::train::{TrainError, Work, available_memory, check_memory, peak_bytes, threads};
 
 /// Options of a sweep that are not in its file.
 #[derive(Clone, Debug)]
@@ -52,6 +52,7 @@ pub struct Sweep {
     pub(super) runs: Vec<PlannedRun>,
     notes: Vec<String>,
     pub(super) threads: usize,
+    memory_needed: u64,
 }
 
 /// One run of a sweep.
@@ -155,8 +156,9 @@ impl Sweep {
             check_same_images::<E>(&runs)?;
         }
         let (jobs, threads) = shares.expect("a sweep has settings");
+        let memory_needed = needs.iter().map(|needed| peak_bytes(*needed)).max().unwrap_or(0);
         check_side_by_side(needs, jobs, available_memory(jobs * threads)).map_err(ExperimentError::from)?;
-        Ok(Sweep { file, options, folder, variations, runs, notes, threads })
+        Ok(Sweep { file, options, folder, variations, runs, notes, threads, memory_needed })
     }
 
     /// The folder of the sweep.
@@ -172,6 +174,11 @@ impl Sweep {
     /// Adjusted values, and what is unusual.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The memory that the largest of the runs that are not done needs by itself, in bytes.
+    pub fn memory_needed(&self) -> u64 {
+        self.memory_needed
     }
 
     /// Runs side by side, and the threads of each.
@@ -207,16 +214,26 @@ impl PlannedRun {
         Run::open(&self.folder).is_ok_and(|run| run.manifest().status.is_finished())
     }
 
+    /// Whether it ended with an error the last time.
+    pub(super) fn has_failed(&self) -> bool {
+        Run::open(&self.folder).is_ok_and(|run| run.manifest().status == Status::Failed)
+    }
+
+    /// Finds out how far it is, and remembers it.
+    pub(super) fn look<E: From<ExperimentError> + From<SweepError>>(&mut self) -> Result<(), E> {
+        self.state = self.state_now::<E>()?;
+        Ok(())
+    }
+
     /// Finds out how far it is. A default or preset batch size is reduced twice: to the number of listed images and,
     /// when some cannot be decoded, to the number of the others.
-    pub(super) fn look<E: From<ExperimentError> + From<SweepError>>(&mut self) -> Result<(), E> {
+    pub(super) fn state_now<E: From<ExperimentError> + From<SweepError>>(&self) -> Result<State, E> {
         let config = match Run::open(&self.folder) {
             Ok(run) => fitted_config(&self.checked, &self.config, &run),
             Err(_) => self.config.clone(),
         };
         let wanted = flat_config(&config.to_toml(), "config.toml").map_err(ExperimentError::from)?;
-        self.state = state_of(&self.folder, &wanted)?;
-        Ok(())
+        Ok(state_of(&self.folder, &wanted)?)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{PlannedRun, State, Sweep, SweepError};
 use crate::data::SplitName;
 use crate::experiment::{self, EarlierRun, EvaluateOptions, ExperimentError, Prepared, TrainingRun, evaluate};
 use crate::parallel::on_threads;
-use crate::record::{Claim, Place, RecordError, Run, Status};
+use crate::record::{Claim, Folder, Place, RecordError, Run, Status};
 use crate::train::{Job, Limits, Outcome, SaveEvery};
 
 /// How often a run saves a checkpoint.
@@ -76,10 +76,11 @@ pub enum SweepEvent<'a> {
 /// Receives the events of a sweep, from several threads.
 pub type SweepListener<'a> = &'a (dyn Fn(SweepEvent) + Sync);
 
-/// A sweep whose folder this process has claimed.
+/// A sweep whose runs this process may train: all of them, or in turns with other processes.
 pub struct ClaimedSweep<'a> {
     pub(super) sweep: &'a Sweep,
-    pub(super) claim: Claim,
+    /// The claim on the folder; absent where other processes train here too, and each claims its run alone.
+    claim: Option<Claim>,
     pub(super) stop: &'a AtomicBool,
     pub(super) listener: SweepListener<'a>,
 }
@@ -103,7 +104,12 @@ impl Sweep {
         // Again: another process may have trained here until now, or have made a run of its name.
         check_no_run(&self.folder)?;
         self.runs.iter_mut().try_for_each(PlannedRun::look::<E>)?;
-        Ok(ClaimedSweep { sweep: self, claim, stop, listener })
+        Ok(ClaimedSweep { sweep: self, claim: Some(claim), stop, listener })
+    }
+
+    /// Joins other processes that train runs of the sweep, such as the tasks of a job array.
+    pub fn join<'a>(&'a self, stop: &'a AtomicBool, listener: SweepListener<'a>) -> ClaimedSweep<'a> {
+        ClaimedSweep { sweep: self, claim: None, stop, listener }
     }
 }
 
@@ -130,7 +136,57 @@ impl ClaimedSweep<'_> {
     /// # Errors
     /// When it was moved or deleted.
     pub fn check(&self) -> Result<(), ExperimentError> {
-        Ok(self.claim.check()?)
+        Ok(self.claim.as_ref().map_or(Ok(()), Claim::check)?)
+    }
+
+    /// Trains and evaluates one run: the one at the place `first`, or the next that is open. A run is open if it is not
+    /// done and no other process trains it; one that failed is tried again only as the first. Returns the run's name, if
+    /// there was one.
+    ///
+    /// # Errors
+    /// When the run fails, or a run's folder holds something else.
+    pub fn train_next<E: From<ExperimentError> + From<SweepError>>(&self, first: usize) -> Result<Option<&str>, E> {
+        let runs = &self.sweep.runs;
+        for index in (first..runs.len()).chain(0..first.min(runs.len())) {
+            let run = &runs[index];
+            let state = run.state_now::<E>()?;
+            let has_failed = index != first && run.has_failed();
+            if self.is_stopped() || has_failed || (state == State::Done && self.is_evaluated(run)?) {
+                continue;
+            }
+            match self.take(index, run, state) {
+                Err(error) if is_taken(&error) => {}
+                Err(error) => {
+                    (self.listener)(SweepEvent::Failed { run: &run.name });
+                    return Err(error.into());
+                }
+                Ok(()) => return Ok(Some(&run.name)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`ClaimedSweep::finish`], but one process at a time evaluates a run.
+    fn take(&self, index: usize, run: &PlannedRun, state: State) -> Result<(), ExperimentError> {
+        let _evaluating = (state == State::Done).then(|| Claim::of(&run.folder)).transpose()?;
+        self.finish(index, run, state)
+    }
+
+    /// Whether a run that is done was evaluated on all its splits.
+    fn is_evaluated(&self, run: &PlannedRun) -> Result<bool, ExperimentError> {
+        let found = Run::open(&run.folder)?;
+        let (weights, _) = found.find_weights(None)?;
+        Ok(run.splits.iter().all(|&split| found.manifest().evaluation_of(split, weights).is_some()))
+    }
+
+    /// The folder of the sweep, to write into.
+    pub(super) fn folder(&self) -> Result<Folder, ExperimentError> {
+        match &self.claim {
+            Some(claim) => Ok(claim.folder().clone()),
+            None => {
+                Ok(Folder::open(&self.sweep.folder).map_err(|error| RecordError::write(&self.sweep.folder, &error))?)
+            }
+        }
     }
 
     fn take_turns(&self, next: &AtomicUsize, failed: &Mutex<Vec<FailedRun>>) {
@@ -138,7 +194,7 @@ impl ClaimedSweep<'_> {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(run) = self.sweep.runs.get(index) else { break };
             // If the sweep's folder was moved, runs would be created in a new one.
-            if let Err(error) = self.check().and_then(|()| self.finish(index, run)) {
+            if let Err(error) = self.check().and_then(|()| self.finish(index, run, run.state)) {
                 (self.listener)(SweepEvent::Failed { run: &run.name });
                 failed.lock().expect("no thread panics with the lock").push((run.name.clone(), error));
             }
@@ -146,11 +202,12 @@ impl ClaimedSweep<'_> {
     }
 
     /// Trains and evaluates a run, as far as that is not done.
-    fn finish(&self, index: usize, run: &PlannedRun) -> Result<(), ExperimentError> {
+    fn finish(&self, index: usize, run: &PlannedRun, state: State) -> Result<(), ExperimentError> {
         let started = Instant::now();
-        if run.state != State::Done {
+        if state != State::Done {
+            let earlier = (state == State::Begun).then(|| EarlierRun::open(&run.folder)).transpose()?;
             (self.listener)(SweepEvent::Started { index, run: &run.name });
-            if self.train_run(run, started)?.status == Status::Interrupted {
+            if self.train_run(run, earlier, started)?.status == Status::Interrupted {
                 return Ok(());
             }
         }
@@ -190,9 +247,13 @@ impl ClaimedSweep<'_> {
     }
 
     /// Trains a run from its start, or from its last checkpoint.
-    fn train_run(&self, run: &PlannedRun, started: Instant) -> Result<Outcome, ExperimentError> {
+    fn train_run(
+        &self,
+        run: &PlannedRun,
+        earlier: Option<EarlierRun>,
+        started: Instant,
+    ) -> Result<Outcome, ExperimentError> {
         let out = run.folder.parent().unwrap_or(Path::new("."));
-        let earlier = (run.state == State::Begun).then(|| EarlierRun::open(&run.folder)).transpose()?;
         let listener = |event: experiment::Event| self.tell(run, event);
         let note = |text: &str| self.tell(run, experiment::Event::Note(text));
         let job = Prepared::new(&run.checked, &listener)?.load(&listener)?;
@@ -221,4 +282,9 @@ impl ClaimedSweep<'_> {
         (self.listener)(SweepEvent::Trained { run: &run.name });
         Ok(outcome?)
     }
+}
+
+/// Whether an error says that another process has a run.
+fn is_taken(error: &ExperimentError) -> bool {
+    matches!(error, ExperimentError::Record(RecordError::Busy { .. } | RecordError::Exists { .. }))
 }

@@ -27,7 +27,7 @@ pub fn hyperparameters(settings: &FlatConfig, model: &str, first: Option<&[Strin
     }];
     let tables = TABLES.into_iter().flat_map(|table| ModelKind::ALL.iter().map(move |kind| (table, *kind)));
     let keys = tables.filter_map(|(table, kind)| keys_of(table, kind)).flatten().flat_map(inner);
-    for key in keys.filter(|key| !OUTSIDE.contains(&key.path().as_str())) {
+    for key in keys.filter(|key| key.table != "slurm" && !OUTSIDE.contains(&key.path().as_str())) {
         let name = key.path();
         if all.iter().any(|one| one.name == name) {
             continue;

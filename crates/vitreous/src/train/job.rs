@@ -1,6 +1,7 @@
 //! A job: a training with its config checked and its data loaded, before it starts and before anything is written.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vitreous_engine::{Isa, Parameters, Session};
 
@@ -226,7 +227,7 @@ impl Job {
         let data = DataSpec { dir: None, name: name.unwrap_or(data.name), ..data };
         // Neither do the step at which it stopped (a resumed run equals one that never stopped) and its event file.
         let train = TrainSpec { threads: 0, max_steps: None, tensorboard: None, ..(*train).clone() };
-        let config = Config { data, augment, model: model.spec(), train };
+        let config = Config { data, augment, model: model.spec(), train, ..Config::default() };
         Metadata {
             class_names: self.data.class_names.clone(),
             normalization: self.data.normalization.clone(),
@@ -237,9 +238,19 @@ impl Job {
     }
 }
 
-/// Returns the number of threads; 0 means one per processor.
+/// The most processors that [`threads`] counts; set once, when the program starts.
+static PROCESSORS_MAX: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Limits the processors that count, as the allocation of a scheduler does; numbers of threads that are asked for stay.
+pub fn limit_processors(processors: usize) {
+    PROCESSORS_MAX.store(processors.max(1), Ordering::Relaxed);
+}
+
+/// Returns the number of threads; 0 means one per processor: of those that the system lets this process use (its affinity,
+/// its control group), and of those allocated to it ([`limit_processors`]).
 pub fn threads(asked: usize) -> usize {
-    if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, usize::from) }
+    let visible = || std::thread::available_parallelism().map_or(1, usize::from);
+    if asked > 0 { asked } else { visible().min(PROCESSORS_MAX.load(Ordering::Relaxed)) }
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ mod resume;
 #[cfg(unix)]
 mod run_folders;
 mod runs;
+#[cfg(unix)]
+mod slurm;
 mod splits;
 mod sweep;
 mod sweep_ranking;

@@ -183,6 +183,7 @@ fn signals_and_the_time_limit_end_a_run_with_a_checkpoint() {
         ("INT", 130, "interrupted after step "),
         ("TERM", 130, "interrupted after step "),
         ("USR1", 130, "interrupted "),
+        ("USR2", 130, "interrupted "),
     ] {
         let folder = Folder::new();
         let child = start(&folder, &[]);

@@ -210,7 +210,9 @@ fn only_the_command_line_names_flags() {
     let all = sources();
     let outside = all
         .iter()
-        .filter(|source| source.is_under("crates/vitreous/src/") && !source.is_under("crates/vitreous/src/cli/"));
+        .filter(|source| source.is_under("crates/vitreous/src/") && !source.is_under("crates/vitreous/src/cli/"))
+        // A batch script has the flags of other programs.
+        .filter(|source| source.path != "crates/vitreous/src/slurm/script.rs");
     let is_flag = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase());
     let names_flag = |line: &str| line.match_indices("--").any(|(at, dashes)| is_flag(&line[at + dashes.len()..]));
     let mut broken = Vec::new();

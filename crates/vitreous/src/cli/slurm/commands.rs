@@ -1,0 +1,127 @@
+//! Slurm's own commands: starts them, and reads their output.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::process::Command;
+
+use crate::cli::CliError;
+use crate::slurm::{Queue, SACCT_FORMAT, SQUEUE_FORMAT, Version, parse_sacct, parse_squeue};
+use crate::system_errors::system_error;
+
+/// Job numbers in one call of `sacct`: a command line has a maximum length.
+const JOBS_OF_A_CALL: usize = 500;
+
+/// The output of a command that succeeded, and what it wrote to stderr.
+pub struct Output {
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Why a command of Slurm gave no result.
+pub enum Refused {
+    /// It is not installed.
+    Missing,
+    /// It failed, and wrote this to stderr.
+    Failed(String),
+}
+
+/// Runs a command of Slurm.
+pub fn call(program: &str, arguments: &[&str]) -> Result<Output, Refused> {
+    // Times of all commands are written in one way, and their messages in English.
+    let output = Command::new(program).args(arguments).env("SLURM_TIME_FORMAT", "standard").env("LC_ALL", "C").output();
+    match output {
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Refused::Missing),
+        Err(error) => Err(Refused::Failed(system_error(&error))),
+        Ok(output) => {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+            if output.status.success() { Ok(Output { stdout, stderr }) } else { Err(Refused::Failed(stderr)) }
+        }
+    }
+}
+
+/// The lines of a command's messages, without the command's name.
+pub fn messages<'a>(program: &str, stderr: &'a str) -> Vec<&'a str> {
+    let start = format!("{program}: ");
+    let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.map(|line| line.strip_prefix(&start).unwrap_or(line)).collect()
+}
+
+/// The error for a command that is needed.
+pub fn needed(program: &str, refused: Refused) -> CliError {
+    match refused {
+        Refused::Missing => {
+            let hint = "use a login node of the cluster; `vitreous slurm train --dry-run` prints the script, and --simulate \
+                        rehearses it without Slurm";
+            CliError::user(format!("Slurm is not installed here: there is no `{program}`"), Some(hint.to_string()))
+        }
+        Refused::Failed(stderr) => {
+            let messages = messages(program, &stderr);
+            let what = if messages.is_empty() { "it says nothing about why".to_string() } else { messages.join("; ") };
+            CliError::failure(format!("{program} failed: {}", what.trim_start_matches("error: ")), None)
+        }
+    }
+}
+
+/// What a cluster says of itself: `ClusterName`, `MaxArraySize`. Empty where it cannot be asked.
+pub struct Cluster(BTreeMap<String, String>);
+
+impl Cluster {
+    pub fn ask() -> Cluster {
+        let text = call("scontrol", &["show", "config"]).map_or_else(|_| String::new(), |output| output.stdout);
+        let pair =
+            |line: &str| line.split_once('=').map(|(key, value)| (key.trim().to_string(), value.trim().to_string()));
+        Cluster(text.lines().filter_map(pair).collect())
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        self.0.get("ClusterName").map(String::as_str)
+    }
+
+    /// The number below which the numbers of an array's tasks are; Slurm's default where it is unknown.
+    pub fn max_array_size(&self) -> usize {
+        self.0.get("MaxArraySize").and_then(|size| size.parse().ok()).unwrap_or(1001)
+    }
+}
+
+/// The partitions, where they can be listed.
+pub fn partitions() -> Option<Vec<String>> {
+    let output = call("sinfo", &["--noheader", "--format=%R"]).ok()?;
+    Some(output.stdout.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).collect())
+}
+
+/// What `squeue` knows of this user's jobs.
+pub fn queue() -> Result<Queue, Refused> {
+    let version = call("squeue", &["--version"])?.stdout;
+    let user = format!("--user={}", user_number());
+    // Those that have just ended too: many clusters keep no accounts.
+    if Version::parse(&version).is_some_and(|version| version >= Version::JSON)
+        && let Ok(output) = call("squeue", &[&user, "--states=all", "--json"])
+        && output.stdout.trim_start().starts_with('{')
+    {
+        return Ok(parse_squeue(&output.stdout));
+    }
+    let format = format!("--format={SQUEUE_FORMAT}");
+    Ok(parse_squeue(&call("squeue", &[&user, "--states=all", "--noheader", "--array", &format])?.stdout))
+}
+
+/// What `sacct` knows of jobs. Many clusters keep no accounts: then it is nothing.
+pub fn accounts(jobs: &[String]) -> Queue {
+    let format = format!("--format={SACCT_FORMAT}");
+    let of = |jobs: &[String]| {
+        let jobs = format!("--jobs={}", jobs.join(","));
+        let arguments = ["--noheader", "--parsable2", "--allocations", &format, &jobs];
+        call("sacct", &arguments).map_or_else(|_| Queue::new(), |output| parse_sacct(&output.stdout))
+    };
+    jobs.chunks(JOBS_OF_A_CALL).flat_map(of).collect()
+}
+
+#[cfg(unix)]
+fn user_number() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+#[cfg(not(unix))]
+fn user_number() -> u32 {
+    0
+}

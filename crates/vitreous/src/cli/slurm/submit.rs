@@ -1,0 +1,295 @@
+//! `vitreous slurm train|sweep|evaluate|verify`: writes the scripts and submits them.
+
+use std::path::Path;
+
+use super::commands::{Cluster, Refused, call, messages, needed, partitions};
+use super::job::{Job, Wanted, arguments, cpus, here, job_name, memory, staged};
+use crate::advice::Suggestion;
+use crate::cli::presets::preset_of;
+use crate::cli::reading::watched;
+use crate::cli::runs::run_folder;
+use crate::cli::settings::{SettingsArgs, shell_word};
+use crate::cli::train::{AUTO, base};
+use crate::cli::{CliError, json, show};
+use crate::cli::{sweep as sweeps, train as trains};
+use crate::config::CheckedConfig;
+use crate::config::layers::Layers;
+use crate::config::slurm::SlurmSpec;
+use crate::experiment::{ExperimentError, Prepared, without_mnist};
+use crate::numbers;
+use crate::record::{Place, Run, base_name, is_run, now_utc};
+use crate::slurm::{Array, JobFolder, SubmittedJob, changed_by_cluster, limit_text};
+use crate::train::{TrainError, peak_bytes};
+
+/// A training with its resources, checked as far as that is possible before it is queued.
+pub struct Planned {
+    pub checked: CheckedConfig,
+    pub cpus: usize,
+    pub memory: (u64, String),
+    /// The start of its run's name.
+    pub base: String,
+}
+
+/// Checks a training, and predicts its memory.
+pub fn plan(wanted: &Wanted, args: &trains::Args) -> Result<Planned, CliError> {
+    let mut settings: SettingsArgs = args.settings.clone();
+    if let Some(start) = args.start.clone() {
+        settings.preset = Some(preset_of(start)?);
+    }
+    if let Some(run) = args.resume.as_ref().filter(|resume| *resume != AUTO) {
+        settings.config = Some(Run::open(&run_folder(Path::new(run), &args.out)?)?.config_path());
+    }
+    let mut layers = wanted.layers(settings.layers(args.flags.values())?)?;
+    without_mnist(&mut layers, settings.data_dir.is_some())?.iter().for_each(|note| say!("note: {note}"));
+    let checked = layers.clone().finish()?;
+    let cpus = cpus(&checked);
+    let needed = needed_memory(layers, cpus)?;
+    let base = base_name(&base(&settings));
+    Ok(Planned { cpus, memory: memory(&checked.config().slurm, Some(needed)), checked, base })
+}
+
+/// The memory that a run needs on so many threads. This machine need not have as much.
+fn needed_memory(mut layers: Layers, cpus: usize) -> Result<u64, CliError> {
+    layers.put("train.threads", cpus as i64, "--cpus")?;
+    let checked = layers.finish()?;
+    match watched(|listener| Prepared::new(&checked, listener)) {
+        Ok(prepared) => Ok(peak_bytes(prepared.needed)),
+        Err(ExperimentError::Train(TrainError::Memory { needed, .. })) => Ok(needed),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Submits a training.
+pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
+    let Planned { checked, cpus, memory, base } = plan(wanted, args)?;
+    let spec = &checked.config().slurm;
+    let mut words = arguments("train")?;
+    let owner = match args.resume.as_deref() {
+        Some(run) if run != AUTO => run_folder(Path::new(run), &args.out)?,
+        resume => {
+            let name = match (&args.name, resume) {
+                (Some(name), _) => name.clone(),
+                (None, Some(_)) => base,
+                (None, None) => free_name(&args.out, &base),
+            };
+            let owner = args.out.join(&name);
+            if resume.is_none() || !is_run(&owner) {
+                Place::choose(&args.out, Some(&name), &name)?;
+            }
+            if args.name.is_none() {
+                words.splice(0..0, ["--name".to_string(), name]);
+            }
+            if resume.is_none() {
+                words.splice(0..0, ["--resume".to_string(), AUTO.to_string()]);
+            }
+            owner
+        }
+    };
+    words.insert(0, "train".to_string());
+    let staged = if spec.scratch { staged(&checked.config().data)? } else { None };
+    let file = "train.sh".to_string();
+    let job = Job { name: job_name(&owner), file, arguments: words, resumes: true, array: None, staged, memory, cpus };
+    let folder = JobFolder::of(&owner);
+    if args.dry_run {
+        return show(&job.script(spec, folder.path())?);
+    }
+    let submitted = Submission::new(spec, &folder)?.submit(&job, "train", Vec::new(), &[])?;
+    finish(&folder, &[submitted], args.json)
+}
+
+/// The first of `base`, `base-2`, ... that no folder has.
+fn free_name(out: &Path, base: &str) -> String {
+    let names = std::iter::once(base.to_string()).chain((2..).map(|number| format!("{base}-{number}")));
+    names.into_iter().find(|name| !out.join(name).exists()).expect("some number is free")
+}
+
+/// Submits a sweep: an array for the runs that are not done, and a job for the table.
+pub fn sweep(wanted: &Wanted, args: &sweeps::Args, is_dry: bool) -> Result<(), CliError> {
+    let own = [
+        ("--jobs", args.jobs > 1),
+        ("--list", args.list),
+        ("--task", args.task.is_some()),
+        ("--conclude", args.conclude),
+    ];
+    if let Some((flag, _)) = own.into_iter().find(|(_, given)| *given) {
+        let hint = format!("leave out {flag}; --parallel N limits the runs that are trained at the same time");
+        return Err(CliError::user(format!("{flag} cannot be used: each run is a task of a job array"), Some(hint)));
+    }
+    let checked = wanted.layers(sweeps::first_layers(args)?)?.finish()?;
+    let (spec, cpus) = (&checked.config().slurm, cpus(&checked));
+    let plan = sweeps::plan(args)?;
+    plan.notes().iter().for_each(|note| say!("note: {note}"));
+    let open: Vec<usize> = (1..).zip(plan.runs()).filter(|(_, run)| !run.is_done()).map(|(number, _)| number).collect();
+    let words: Vec<String> = std::iter::once("sweep".to_string()).chain(arguments("sweep")?).collect();
+    let staged = if spec.scratch { staged(&checked.config().data)? } else { None };
+    let (folder, name) = (JobFolder::of(plan.folder()), job_name(plan.folder()));
+    // Where Slurm cannot be asked, such as for a script that is only printed, its own default holds.
+    let arrays = Array::divide(&open, spec.parallel, Cluster::ask().max_array_size());
+    let mut jobs: Vec<Job> = Vec::new();
+    for (number, array) in (1..).zip(arrays) {
+        jobs.push(Job {
+            name: name.clone(),
+            file: if number == 1 { "sweep.sh".to_string() } else { format!("sweep-{number}.sh") },
+            arguments: words.clone(),
+            resumes: true,
+            array: Some(array),
+            staged: staged.clone(),
+            memory: memory(spec, Some(plan.memory_needed())),
+            cpus,
+        });
+    }
+    let table = Job {
+        name: name.clone(),
+        file: "table.sh".to_string(),
+        arguments: [&words[..], &["--conclude".to_string()]].concat(),
+        resumes: false,
+        array: None,
+        staged: None,
+        memory: memory(spec, None),
+        cpus,
+    };
+    if is_dry {
+        let scripts =
+            jobs.iter().chain([&table]).map(|job| job.script(spec, folder.path())).collect::<Result<Vec<_>, _>>()?;
+        return show(&scripts.join("\n"));
+    }
+    let submission = Submission::new(spec, &folder)?;
+    let mut submitted: Vec<SubmittedJob> = Vec::new();
+    for job in &jobs {
+        let array = job.array.as_ref().expect("each has one");
+        let task = |task: &usize| (*task, plan.runs()[task + array.offset - 1].name().to_string());
+        let tasks = array.tasks.iter().map(task).collect();
+        // One after the other, so that no more tasks run at a time than one array allows.
+        let before: Vec<String> = submitted.last().map(|job| job.job.clone()).into_iter().collect();
+        submitted.push(submission.submit(job, "sweep", tasks, &before)?);
+    }
+    let all: Vec<String> = submitted.iter().map(|job| job.job.clone()).collect();
+    submitted.push(submission.submit(&table, "table", Vec::new(), &all)?);
+    if open.is_empty() {
+        say!("note: all runs are done; only the table is made");
+    }
+    finish(&folder, &submitted, args.json)
+}
+
+/// Submits another command. Its script is in the folder of `owner`; `resumes` says whether the same command continues it.
+pub fn other(wanted: &Wanted, verb: &str, owner: &Path, resumes: bool, is_dry: bool) -> Result<(), CliError> {
+    let checked = wanted.layers(Layers::new())?.finish()?;
+    let spec = &checked.config().slurm;
+    let words = std::iter::once(verb.to_string()).chain(arguments(verb)?).collect();
+    let job = Job {
+        name: job_name(owner),
+        file: format!("{verb}.sh"),
+        arguments: words,
+        resumes,
+        array: None,
+        staged: None,
+        memory: memory(spec, None),
+        cpus: cpus(&checked),
+    };
+    let folder = JobFolder::of(owner);
+    if is_dry {
+        return show(&job.script(spec, folder.path())?);
+    }
+    let submitted = Submission::new(spec, &folder)?.submit(&job, verb, Vec::new(), &[])?;
+    finish(&folder, &[submitted], false)
+}
+
+/// Submits jobs of one run or sweep.
+struct Submission<'a> {
+    spec: &'a SlurmSpec,
+    folder: &'a JobFolder,
+    cluster: Option<String>,
+}
+
+impl<'a> Submission<'a> {
+    /// Checks that Slurm is there, and has the partition.
+    fn new(spec: &'a SlurmSpec, folder: &'a JobFolder) -> Result<Submission<'a>, CliError> {
+        call("sbatch", &["--version"]).map_err(|refused| needed("sbatch", refused))?;
+        let known = partitions();
+        if let (Some(wanted), Some(known)) = (&spec.partition, &known)
+            && let Some(unknown) = wanted.split(',').find(|wanted| !known.iter().any(|known| known == wanted))
+        {
+            let suggestion = Suggestion::nearest(unknown, known.iter().map(String::as_str), "the partitions are");
+            return Err(CliError::user(format!("unknown partition `{unknown}`"), None).with_hint(suggestion));
+        }
+        folder.create()?;
+        Ok(Submission { spec, folder, cluster: Cluster::ask().name().map(str::to_string) })
+    }
+
+    /// Writes a job's script, submits it, and keeps a record of it. It starts when the jobs `after` have ended.
+    fn submit(
+        &self,
+        job: &Job,
+        verb: &str,
+        tasks: Vec<(usize, String)>,
+        after: &[String],
+    ) -> Result<SubmittedJob, CliError> {
+        self.folder.write(&job.file, &job.script(self.spec, self.folder.path())?)?;
+        // Whole: a path that starts with a dash would be an option.
+        let script = here()?.join(self.folder.path()).join(&job.file);
+        let script = script.to_string_lossy();
+        let dependency = format!("--dependency=afterany:{}", after.join(":"));
+        let mut words = vec!["--parsable"];
+        if !after.is_empty() {
+            words.push(&dependency);
+        }
+        words.push(&script);
+        let output = call("sbatch", &words).map_err(|refused| match refused {
+            Refused::Missing => needed("sbatch", refused),
+            Refused::Failed(stderr) => {
+                let hint =
+                    format!("the script is {}; `sinfo` lists partitions and limits", shell_word(Path::new(&*script)));
+                let messages = messages("sbatch", &stderr);
+                let why: Vec<&str> = messages.iter().map(|line| line.trim_start_matches("error: ")).collect();
+                CliError::user(format!("sbatch refused the job: {}", why.join("; ")), Some(hint))
+            }
+        })?;
+        for message in messages("sbatch", &output.stderr) {
+            say!("note: sbatch: {message}");
+        }
+        // `12` or `12;cluster`; a site may print more before it.
+        let answer = output.stdout.lines().rev().find(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+        let Some((id, cluster)) = answer.map(|line| line.trim().split_once(';').unwrap_or((line.trim(), ""))) else {
+            let hint = "`squeue` shows whether the job was accepted".to_string();
+            return Err(CliError::failure(
+                format!("sbatch printed no job number: {}", output.stdout.trim()),
+                Some(hint),
+            ));
+        };
+        let cluster = if cluster.is_empty() { self.cluster.clone() } else { Some(cluster.to_string()) };
+        let (id, name, verb) = (id.to_string(), job.name.clone(), verb.to_string());
+        let submitted = SubmittedJob { job: id, cluster, name, verb, submitted: now_utc(), tasks };
+        self.folder.add(&submitted)?;
+        self.tell_changes(job, &submitted.job);
+        Ok(submitted)
+    }
+
+    /// Notes what a plugin of the cluster has changed of the job.
+    fn tell_changes(&self, job: &Job, id: &str) {
+        let Ok(listed) = call("squeue", &["--noheader", &format!("--jobs={id}"), "--format=%P|%l|%C"]) else { return };
+        let limit = self.spec.limit().map(limit_text);
+        let asked = (self.spec.partition.as_deref(), limit.as_deref(), job.cpus);
+        for change in changed_by_cluster(asked, &listed.stdout) {
+            say!("note: the cluster changed job {id}: {change}");
+        }
+    }
+}
+
+/// Reports what was submitted.
+fn finish(folder: &JobFolder, submitted: &[SubmittedJob], as_json: bool) -> Result<(), CliError> {
+    if as_json {
+        return show(&json(&serde_json::json!({ "folder": folder.owner().to_string_lossy(), "jobs": submitted })));
+    }
+    let describe = |job: &SubmittedJob| match (job.tasks.len(), job.verb.as_str()) {
+        (0, "table") => line!("job {}: the table, when all runs have ended", job.job),
+        (0, verb) => line!("job {}: {verb}, {}", job.job, folder.owner().display()),
+        (tasks, _) => line!("job {}: {} of {}", job.job, numbers::counted(tasks, "run"), folder.owner().display()),
+    };
+    let owner = shell_word(folder.owner());
+    show(
+        &(submitted.iter().map(describe).collect::<String>()
+            + &line!("scripts and logs are in {}", folder.path().display())
+            + &line!("next: vitreous slurm status {owner}")
+            + &line!("      vitreous slurm logs -f {owner}")),
+    )
+}

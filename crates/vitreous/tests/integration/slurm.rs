@@ -1,0 +1,314 @@
+//! `vitreous slurm` with small stand-ins for Slurm's commands, and the tasks of a job array without locks.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+
+use crate::common::{Folder, json, refused, text, vitreous};
+
+/// A training of a moment.
+const SMALL: [&str; 5] =
+    ["--limit-train=97", "--batch-size=13", "--set=data.val_fraction=0.05", "--set=model.depth=1", "--epochs=2"];
+
+/// A folder with stand-ins for Slurm's commands in `bin/`, and links to what they and the scripts use. Each notes its
+/// arguments in `calls`.
+fn cluster(commands: &[(&str, &str)]) -> Folder {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("bin")).unwrap();
+    for tool in ["bash", "cat", "cp", "date", "dirname", "hostname", "mkdir", "rm", "sh"] {
+        let path = std::env::var_os("PATH").unwrap();
+        let found = std::env::split_paths(&path).map(|folder| folder.join(tool)).find(|path| path.is_file()).unwrap();
+        std::os::unix::fs::symlink(found, folder.path("bin").join(tool)).unwrap();
+    }
+    for (name, script) in commands {
+        let path = folder.path("bin").join(name);
+        let text = format!("#!/bin/sh\necho {name} \"$*\" >> \"{}\"\n{script}\n", folder.path("calls").display());
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    folder
+}
+
+/// Accepts every job, as number 7, 8, ...
+const SBATCH: (&str, &str) = (
+    "sbatch",
+    "[ \"$1\" = --version ] && exit; n=$(cat count 2> /dev/null || echo 7); echo $((n + 1)) > count; echo \"$n;local\"",
+);
+const SINFO: (&str, &str) = ("sinfo", "echo cpu; echo gpu");
+const SCONTROL: (&str, &str) = ("scontrol", "echo 'ClusterName = local'; echo 'MaxArraySize = 3'");
+
+/// Runs the program with nothing but these in its `PATH`, since a real Slurm may be installed, and without a site file.
+fn slurm(folder: &Folder, arguments: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("vitreous").unwrap();
+    command
+        .current_dir(folder.root())
+        .env("PATH", folder.path("bin"))
+        .env("HOME", folder.root())
+        .env_remove("XDG_CONFIG_HOME");
+    command.env_remove("VITREOUS_DATA_DIR").env("VITREOUS_NO_PLOTS", "1").arg("slurm").args(arguments);
+    command.output().unwrap()
+}
+
+fn succeeds(folder: &Folder, arguments: &[&str]) -> [String; 2] {
+    let output = slurm(folder, arguments);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    [stdout, stderr]
+}
+
+fn fails(folder: &Folder, status: i32, arguments: &[&str]) -> String {
+    let output = slurm(folder, arguments);
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stderr)
+}
+
+/// The lines of a script between the options and the end.
+fn line_with<'a>(script: &'a str, start: &str) -> &'a str {
+    script.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {script}"))
+}
+
+#[test]
+fn a_training_is_submitted_once_with_its_resources_and_its_run_can_start_in_the_same_folder() {
+    let folder = cluster(&[SBATCH, SINFO, SCONTROL, ("squeue", "echo 'gpu|1:00:00|2'")]);
+    fs::create_dir_all(folder.path(".config/vitreous")).unwrap();
+    fs::write(folder.path(".config/vitreous/slurm.toml"), "partition = 'gpu'\ntime = '1h'\naccount = 'site'\n")
+        .unwrap();
+    fs::write(folder.path("my.toml"), "[slurm]\ncpus = 2\ntime = '2h'\n").unwrap();
+    let arguments = [&["train", "--config=my.toml", "-p", "cpu", "--name", "my run"][..], &SMALL].concat();
+    let [stdout, stderr] = succeeds(&folder, &arguments);
+    assert!(stdout.starts_with("job 7: train, runs/my run\n"), "{stdout}");
+    assert_eq!(
+        stderr,
+        "note: the cluster changed job 7: partition cpu, now gpu\n\
+         note: the cluster changed job 7: time limit 02:00:00, now 1:00:00\n"
+    );
+    let script = folder.text("runs/my run/slurm/train.sh");
+    // The flag comes before the config, and the config before the site file.
+    for option in ["--partition=\"cpu\"", "--time=02:00:00", "--account=\"site\"", "--cpus-per-task=2"] {
+        line_with(&script, &format!("#SBATCH {option}"));
+    }
+    let srun = line_with(&script, "srun ");
+    let words = "train --resume auto --config=my.toml --name 'my run' --limit-train=97 --batch-size=13 \
+                 --set=data.val_fraction=0.05 --set=model.depth=1 --epochs=2";
+    assert!(srun.ends_with(words), "{srun}");
+    assert!(folder.text("calls").contains("/runs/my run/slurm/train.sh\n"), "{}", folder.text("calls"));
+    // The script does what it says, with a stand-in for srun.
+    let folder_of_run = folder.path("runs/my run");
+    let run = ["train", "--resume=auto", "--name=my run", "--config=my.toml"];
+    assert!(vitreous(folder.root(), &[&run[..], &SMALL].concat()).status.success());
+    assert!(folder_of_run.join("weights/last.safetensors").is_file() && folder_of_run.join("slurm/train.sh").is_file());
+    assert!(!folder.text("runs/my run/config.toml").contains("slurm"), "the run is what it would be without a cluster");
+    // A run of that name exists now.
+    let stderr = fails(&folder, 2, &arguments);
+    assert!(stderr.starts_with("error: a run named `my run` exists"), "{stderr}");
+    let [row] = &rows(&folder)[..] else { panic!() };
+    assert_eq!([&row["run"], &row["job"], &row["state"]], ["runs/my run", "7", "ended"]);
+    assert_eq!(row["epochs"], serde_json::json!([2, 2]));
+}
+
+fn rows(folder: &Folder) -> Vec<serde_json::Value> {
+    let [stdout, _] = succeeds(folder, &["status", "--json"]);
+    serde_json::from_str::<serde_json::Value>(&stdout).unwrap()["jobs"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_sweep_becomes_arrays_in_a_row_and_its_tasks_share_the_runs() {
+    let folder = cluster(&[SBATCH, SINFO, SCONTROL, ("squeue", ""), ("scancel", "")]);
+    let sweep = ["--set-each=train.lr=1e-3,2e-3,3e-3", "--name=lr", "--threads=1"];
+    let sweep = [&sweep[..], &SMALL].concat();
+    let [stdout, _] = succeeds(&folder, &[&["sweep", "--parallel=2"][..], &sweep].concat());
+    // Two tasks fit into an array whose size is below 3.
+    assert!(stdout.starts_with("job 7: 2 runs of runs/lr\njob 8: 1 run of runs/lr\njob 9: the table, "), "{stdout}");
+    let calls = folder.text("calls");
+    assert!(calls.contains("sbatch --parsable --dependency=afterany:7 "), "{calls}");
+    assert!(calls.contains("sbatch --parsable --dependency=afterany:7:8 "), "{calls}");
+    let second = folder.text("runs/lr/slurm/sweep-2.sh");
+    line_with(&second, "#SBATCH --array=1%2");
+    assert!(line_with(&second, "srun ").ends_with(" --task $((SLURM_ARRAY_TASK_ID + 2))"), "{second}");
+    assert!(folder.text("runs/lr/slurm/table.sh").contains(" --conclude\n"));
+
+    // The second task first: it trains the second run; a second call finds that done, and takes the next one.
+    let mut started = Vec::new();
+    for task in ["2", "2", "1", "3"] {
+        let run = vitreous_task(&folder, &sweep, task);
+        started.push(run["run"].as_str().unwrap_or("-").to_string());
+    }
+    assert_eq!(started, ["lr=2e-3", "lr=3e-3", "lr=1e-3", "-"]);
+    let rows = rows(&folder);
+    let known: Vec<_> = rows.iter().map(|row| (row["run"].as_str().unwrap(), row["job"].as_str().unwrap())).collect();
+    let expected =
+        [("runs/lr/lr=1e-3", "7_1"), ("runs/lr/lr=2e-3", "7_2"), ("runs/lr/lr=3e-3", "8_1"), ("runs/lr/(table)", "9")];
+    assert_eq!(known, expected);
+    assert_eq!(folder.text("runs/lr/slurm/7_2.run"), "lr=3e-3");
+    let concluded = json(folder.root(), &[&["sweep", "--conclude"][..], &sweep].concat());
+    assert_eq!(concluded["rows"].as_array().unwrap().len(), 3);
+    assert!(!folder.text("runs/lr/analysis.md").contains("--conclude"));
+    // Nothing is left but the table.
+    let [stdout, stderr] = succeeds(&folder, &[&["sweep"][..], &sweep].concat());
+    assert!(stdout.starts_with("job 10: the table, ") && stderr.contains("all runs are done"), "{stdout}{stderr}");
+}
+
+/// Runs a task as task 2 of array 7.
+fn vitreous_task(folder: &Folder, sweep: &[&str], task: &str) -> serde_json::Value {
+    let mut command = Command::cargo_bin("vitreous").unwrap();
+    command
+        .current_dir(folder.root())
+        .env("VITREOUS_NO_PLOTS", "1")
+        .args(["sweep", "--json", "--task", task])
+        .args(sweep);
+    command.env("SLURM_ARRAY_JOB_ID", "7").env("SLURM_ARRAY_TASK_ID", task);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_script_requeues_at_its_limit_and_passes_other_statuses_on() {
+    // The program is replaced by one that ends with the status in a file.
+    let folder = cluster(&[
+        ("srun", "exit $(cat status)"),
+        ("squeue", "echo ${STATE:-RUNNING}"),
+        ("scontrol", "[ \"$1\" = show ] && exit; exit ${SCONTROL:-0}"),
+    ]);
+    let [script, _] = succeeds(&folder, &["train", "--requeues=2", "--name=a", "--dry-run", "--cpus=1"]);
+    assert!(!folder.path("runs").exists(), "a dry run writes nothing");
+    fs::create_dir_all(folder.path("runs/a/slurm")).unwrap();
+    fs::write(folder.path("job.sh"), &script).unwrap();
+    let run = |status: &str, variables: &[(&str, &str)]| {
+        fs::write(folder.path("status"), status).unwrap();
+        fs::write(folder.path("calls"), "").unwrap();
+        let mut command = Command::new("bash");
+        command.current_dir(folder.root()).env("PATH", folder.path("bin")).arg("job.sh").env("SLURM_JOB_ID", "7");
+        command.env("SLURM_CPUS_PER_TASK", "1").env_remove("SLURM_RESTART_COUNT").envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        let requeued = folder.text("calls").contains("scontrol requeue 7\n");
+        (output.status.code().unwrap(), requeued, text(&output.stdout))
+    };
+    for status in ["0", "1", "2", "137"] {
+        let (code, requeued, _) = run(status, &[]);
+        assert_eq!((code.to_string().as_str(), requeued), (status, false));
+    }
+    let (code, requeued, stdout) = run("124", &[("SLURM_RESTART_COUNT", "1")]);
+    assert_eq!((code, requeued), (0, true));
+    assert!(stdout.contains("requeue 2 of at most 2, "), "{stdout}");
+    let (code, requeued, stdout) = run("130", &[("SLURM_RESTART_COUNT", "2")]);
+    assert_eq!((code, requeued), (130, false));
+    assert!(stdout.contains("error: the run is not finished after 2 requeues (slurm.requeues 2)\nhint: "), "{stdout}");
+    // Where Slurm does not count, a file does.
+    fs::remove_file(folder.path("runs/a/slurm/7.requeues")).unwrap();
+    let counted: Vec<bool> = (0..3).map(|_| run("130", &[]).1).collect();
+    assert_eq!(counted, [true, true, false]);
+    // Of a cancelled job, nothing comes back.
+    assert!(!run("130", &[("STATE", "CANCELLED"), ("SLURM_RESTART_COUNT", "0")]).1);
+    assert_eq!(run("130", &[("SCONTROL", "1"), ("SLURM_RESTART_COUNT", "0")]).0, 130);
+}
+
+#[test]
+fn what_slurm_refuses_or_lacks_is_explained() {
+    let none = cluster(&[]);
+    let stderr = fails(&none, 2, &["train", "--name=a"]);
+    assert!(
+        stderr.starts_with("error: Slurm is not installed here: there is no `sbatch`\nhint: use a login node"),
+        "{stderr}"
+    );
+    assert!(!none.path("runs").exists());
+    let partition = ["train", "--name=a", "--partition=gpus"];
+    let folder = cluster(&[("sbatch", "[ \"$1\" = --version ] || { echo 'sbatch: error: no' >&2; exit 1; }"), SINFO]);
+    assert_eq!(fails(&folder, 2, &partition), "error: unknown partition `gpus`\nhint: did you mean `gpu`?\n");
+    let stderr = fails(&folder, 2, &["train", "--name=a"]);
+    assert!(stderr.starts_with("error: sbatch refused the job: no\nhint: the script is "), "{stderr}");
+    let folder = cluster(&[("sbatch", "echo 'sbatch: warning: odd' >&2; echo Welcome; echo 7"), SINFO]);
+    let [stdout, stderr] = succeeds(&folder, &["train", "--name=a"]);
+    assert!(stdout.starts_with("job 7: ") && stderr == "note: sbatch: warning: odd\n", "{stdout}{stderr}");
+    fs::write(folder.path("site.toml"), "partion = 'cpu'\n").unwrap();
+    let stderr = fails(&folder, 2, &["train", "--site=site.toml", "--dry-run"]);
+    assert_eq!(stderr, "error: unknown key `partion` (site.toml, [slurm])\nhint: did you mean partition?\n");
+    let stderr = fails(&folder, 2, &["train", "--time=2m", "--dry-run"]);
+    assert!(stderr.starts_with("error: time \"2m\" is too short: "), "{stderr}");
+    let stderr = fails(&folder, 2, &["cancel", "b"]);
+    assert!(stderr.starts_with("error: Slurm is not installed here: there is no `scancel`"), "{stderr}");
+    let stderr = fails(&folder, 2, &["logs", "b"]);
+    assert!(stderr.starts_with("error: no job of b\n"), "{stderr}");
+}
+
+#[test]
+fn jobs_of_another_cluster_are_not_mixed_up_and_waiting_ones_are_cancelled_by_the_name_of_their_run() {
+    let queue = ("squeue", "[ \"$1\" = --version ] && echo slurm 20.11.9 || echo '7|PENDING|Priority|a'");
+    let folder = cluster(&[SBATCH, SINFO, SCONTROL, queue, ("scancel", "")]);
+    succeeds(&folder, &["train", "--name=a"]);
+    let state = || rows(&folder).iter().map(|row| format!("{} {}", row["state"], row["reason"])).collect::<Vec<_>>();
+    assert_eq!(state(), [r#""pending" "Priority""#]);
+    let [stdout, _] = succeeds(&folder, &["cancel", "a"]);
+    assert_eq!(stdout, "cancelled: job 7, runs/a\n");
+    assert!(folder.text("calls").ends_with("scancel 7\n"), "{}", folder.text("calls"));
+    fs::write(folder.path("runs/a/slurm/7.log"), "one\ntwo\n").unwrap();
+    let [stdout, _] = succeeds(&folder, &["logs", "a"]);
+    assert_eq!(stdout, "one\ntwo\n");
+    let jobs = folder.text("runs/a/slurm/jobs.jsonl").replace("\"local\"", "\"other\"");
+    fs::write(folder.path("runs/a/slurm/jobs.jsonl"), jobs).unwrap();
+    assert_eq!(state(), [r#""unknown" "on cluster other""#]);
+}
+
+#[test]
+fn a_chain_of_jobs_is_rehearsed_without_slurm() {
+    let folder = cluster(&[]);
+    let arguments = ["train", "--simulate=3", "--name=a", "--cpus=1", "--time=10m", "--json"];
+    let [stdout, stderr] = succeeds(&folder, &[&arguments[..], &SMALL, &["--set=model.embed_dim=16"]].concat());
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let count = |how: &str| found["rehearsed"][how].as_u64().unwrap();
+    assert!(count("warned") + count("killed") + count("requeued") <= 3, "{stdout}");
+    assert_eq!(
+        (&found["budget"]["save_fits"], &found["budget"]["requeues"]),
+        (&true.into(), &0.into()),
+        "{stdout}{stderr}"
+    );
+    assert_eq!(fs::read_dir(folder.path("runs")).unwrap().count(), 0, "equal runs are removed");
+    let stderr = refused(folder.root(), &["slurm", "train", "--simulate", "--dry-run"]);
+    assert!(stderr.starts_with("error: "), "{stderr}");
+}
+
+#[test]
+fn names_that_a_shell_would_expand_reach_the_program_as_they_are() {
+    let folder = cluster(&[("srun", "shift 2; for word; do echo \"[$word]\"; done")]);
+    let hostile = "a $(touch pwned) `touch pwned` 'x' \"y\" ; * # &";
+    fs::create_dir(folder.path(hostile)).unwrap();
+    fs::write(folder.path(hostile).join("my.toml"), "").unwrap();
+    let config = format!("{hostile}/my.toml");
+    let [script, _] = succeeds(&folder, &["train", "--dry-run", "--name=a", "--out", hostile, "--config", &config]);
+    fs::write(folder.path("job.sh"), &script).unwrap();
+    fs::create_dir_all(folder.path(hostile).join("a/slurm")).unwrap();
+    let mut bash = Command::new("bash");
+    bash.current_dir(folder.root())
+        .env("PATH", folder.path("bin"))
+        .arg("job.sh")
+        .env("SLURM_JOB_ID", "7")
+        .env("SLURM_CPUS_PER_TASK", "1");
+    let stdout = text(&bash.output().unwrap().stdout);
+    let words = ["train", "--resume", "auto", "--name=a", "--out", hostile, "--config", &config];
+    let expected: String = words.iter().map(|word| format!("[{word}]\n")).collect();
+    assert!(stdout.ends_with(&expected), "{stdout}");
+    assert!(!folder.path("pwned").exists() && !Path::new("pwned").exists());
+    let line = line_with(&script, "#SBATCH --output=");
+    assert!(line.contains(r#"\"y\" ; * # &/a/slurm/%j.log""#), "{line}");
+}
+
+#[test]
+fn an_allocation_that_is_smaller_than_the_machine_limits_the_threads() {
+    let folder = Folder::new();
+    let mut command = Command::cargo_bin("vitreous").unwrap();
+    command
+        .current_dir(folder.root())
+        .env("SLURM_JOB_ID", "7")
+        .env("SLURM_CPUS_PER_TASK", "1")
+        .env("VITREOUS_NO_PLOTS", "1");
+    let output = command.args(["train", "--name=a", "--max-steps=1"]).args(SMALL).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(folder.manifest("a")["machine"]["threads"], 1);
+    let visible = std::thread::available_parallelism().unwrap().get();
+    let note =
+        format!("note: Slurm allocated 1 processor, the system shows {visible} processors: the default is 1 thread\n");
+    assert_eq!(text(&output.stderr).starts_with(&note), visible > 1, "{}", text(&output.stderr));
+}
