@@ -121,6 +121,11 @@ impl Roof {
         self.gflops / self.gbytes_per_s
     }
 
+    /// The higher of two roofs.
+    pub fn or_higher(self, other: Roof) -> Roof {
+        Roof { gflops: self.gflops.max(other.gflops), gbytes_per_s: self.gbytes_per_s.max(other.gbytes_per_s) }
+    }
+
     fn is_plausible(&self) -> bool {
         [self.gflops, self.gbytes_per_s].iter().all(|value| value.is_finite() && *value > 0.0)
     }

@@ -59,11 +59,11 @@ fn config(preset: &str, facts: ImageFacts, set: &[&str]) -> ResolvedConfig {
 }
 
 /// A profiler after one pair of steps. The roof is given, because measuring it takes a second.
-fn profiler(config: &ResolvedConfig, infer: bool) -> (Profiler, tempfile::TempDir) {
+fn profiler(config: &ResolvedConfig, infer: bool, gflops: f64) -> (Profiler, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("roof.json");
     let machine = serde_json::to_value(Machine::this()).unwrap();
-    let roof = serde_json::json!({"gflops": 100.0, "gbytes_per_s": 10.0});
+    let roof = serde_json::json!({"gflops": gflops, "gbytes_per_s": 1e3});
     let known = [1, 2, 3].map(|threads| serde_json::json!({"machine": machine, "threads": threads, "roof": roof}));
     std::fs::write(&file, serde_json::to_vec(&known).unwrap()).unwrap();
     let options = Options { infer, roof_file: Some(file), time: Duration::ZERO, ..Options::default() };
@@ -86,9 +86,12 @@ fn the_rows_of_each_view_add_up_for_a_preset_of_each_kind() {
         let (threads_key, batch) = (format!("train.threads={threads}"), "train.batch_size=5");
         let set: Vec<&str> = set.iter().copied().chain([threads_key.as_str(), batch]).collect();
         let config = config(preset, facts, &set);
-        let (mut profiler, _folder) = profiler(&config, infer);
+        // More than any machine does, or so little that the roof must be wrong.
+        let known = if infer { 1e-3 } else { 1e5 };
+        let (mut profiler, _folder) = profiler(&config, infer, known);
         profiler.pair();
         let profile = profiler.profile();
+        assert_eq!(profile.roof.gflops == known, !infer, "{preset}: a roof below the layers is measured again");
         // One pair: the median is that of one step, so all views have exactly its time.
         let total = |rows: &[Row]| rows.iter().map(|row| row.ms.median).sum::<f64>();
         let step = profile.step.median * (1.0 + profile.cost.median);
@@ -163,7 +166,7 @@ fn check_trace(text: &str, threads: usize, preset: &str) {
 fn a_planted_slow_layer_is_named_first_and_its_reason_too() {
     let layers = "model.layers=[\"conv 4\", \"relu\", \"maxpool 2\", \"conv 29 k7 p3\", \"relu\", \"globalpool\", \"linear 10\"]";
     let config = config("cifar-cnn4", COLOR, &[layers, "train.batch_size=8", "train.threads=1"]);
-    let (mut profiler, _folder) = profiler(&config, false);
+    let (mut profiler, _folder) = profiler(&config, false, 1e5);
     // Seven, because other tests run at the same time.
     (0..7).for_each(|_| profiler.pair());
     let profile = profiler.profile();
