@@ -66,7 +66,8 @@ pub fn memory(spec: &SlurmSpec, predicted: Option<u64>) -> (u64, String) {
     }
 }
 
-/// The words behind `vitreous slurm VERB`, without those for this command itself.
+/// The words behind `vitreous slurm VERB`, without those for this command itself. The JSON is that of the submission: a
+/// job's log is for people.
 pub fn arguments(verb: &str) -> Result<Vec<String>, CliError> {
     let words: Vec<_> = std::env::args_os().collect();
     let start =
@@ -86,7 +87,10 @@ pub fn arguments(verb: &str) -> Result<Vec<String>, CliError> {
 /// Leaves out the flags of resources, each with its value.
 fn without_own(words: Vec<String>) -> Vec<String> {
     let own: Vec<(String, bool)> = Resources::words()
-        .chain([("--site".to_string(), true), ("--dry-run".to_string(), false), ("--simulate".to_string(), false)])
+        .chain(
+            [("--site", true), ("--dry-run", false), ("--simulate", false), ("--json", false)]
+                .map(|(word, takes_value)| (word.to_string(), takes_value)),
+        )
         .collect();
     let mut left = Vec::new();
     let mut words = words.into_iter();
@@ -203,7 +207,7 @@ mod tests {
     #[test]
     fn only_the_words_for_the_job_are_left_out() {
         let left = |line: &str| without_own(line.split(' ').map(str::to_string).collect()).join(" ");
-        let line = "-p cpu --preset digits --time=2h --epochs 3 --mem 4G --scratch --name a --extra #SBATCH=x --dry-run -t5m -j 2";
+        let line = "-p cpu --preset digits --time=2h --epochs 3 --mem 4G --scratch --name a --json --extra #SBATCH=x --dry-run -t5m -j 2";
         assert_eq!(left(line), "--preset digits --epochs 3 --name a -j 2");
         assert_eq!(left("--simulate=20 --max-time 2h --set slurm.time=2h"), "--max-time 2h --set slurm.time=2h");
         // It starts like one of them.

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::commands::{Cluster, Refused, call, messages, needed, partitions};
 use super::job::{Job, Wanted, arguments, cpus, here, job_name, memory, staged};
 use crate::advice::Suggestion;
+use crate::cli::advice::asks_for_json;
 use crate::cli::presets::preset_of;
 use crate::cli::reading::watched;
 use crate::cli::runs::run_folder;
@@ -94,7 +95,7 @@ pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
         return show(&job.script(spec, folder.path())?);
     }
     let submitted = Submission::new(spec, &folder)?.submit(&job, "train", Vec::new(), &[])?;
-    finish(&folder, &[submitted], args.json)
+    finish(&folder, &[submitted])
 }
 
 /// The first of `base`, `base-2`, ... that no folder has.
@@ -168,7 +169,7 @@ pub fn sweep(wanted: &Wanted, args: &sweeps::Args, is_dry: bool) -> Result<(), C
     if open.is_empty() {
         say!("note: all runs are done; only the table is made");
     }
-    finish(&folder, &submitted, args.json)
+    finish(&folder, &submitted)
 }
 
 /// Submits another command. Its script is in the folder of `owner`; `resumes` says whether the same command continues it.
@@ -191,7 +192,7 @@ pub fn other(wanted: &Wanted, verb: &str, owner: &Path, resumes: bool, is_dry: b
         return show(&job.script(spec, folder.path())?);
     }
     let submitted = Submission::new(spec, &folder)?.submit(&job, verb, Vec::new(), &[])?;
-    finish(&folder, &[submitted], false)
+    finish(&folder, &[submitted])
 }
 
 /// Submits jobs of one run or sweep.
@@ -276,8 +277,8 @@ impl<'a> Submission<'a> {
 }
 
 /// Reports what was submitted.
-fn finish(folder: &JobFolder, submitted: &[SubmittedJob], as_json: bool) -> Result<(), CliError> {
-    if as_json {
+fn finish(folder: &JobFolder, submitted: &[SubmittedJob]) -> Result<(), CliError> {
+    if asks_for_json(std::env::args_os()) {
         return show(&json(&serde_json::json!({ "folder": folder.owner().to_string_lossy(), "jobs": submitted })));
     }
     let describe = |job: &SubmittedJob| match (job.tasks.len(), job.verb.as_str()) {
