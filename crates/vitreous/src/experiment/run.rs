@@ -66,7 +66,7 @@ impl TrainingRun {
         let TrainingRun { run, training, plots } = self;
         let Some(choice) = plots.take() else { return training.run(run, started, limits, listen) };
         let job = training.job();
-        let mut plots = TrainingPlots::start(choice, run, job.config(), job.steps_per_epoch(), job.train_set());
+        let mut plots = TrainingPlots::start(choice, run, job.config(), job.train_set());
         let outcome = training.run(run, started, limits, &mut |event| {
             if let Event::Epoch { row, .. } = event {
                 plots.epoch(row);

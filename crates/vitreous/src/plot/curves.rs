@@ -59,9 +59,9 @@ pub struct Marks {
     /// The run's name.
     pub name: String,
     /// Steps in an epoch, where that is known.
-    pub steps_per_epoch: Option<u64>,
-    /// The epoch with the best validation accuracy, and that accuracy.
-    pub best: Option<(u64, f64)>,
+    pub steps_per_epoch: Option<f64>,
+    /// The epoch whose weights were kept as the best.
+    pub best: Option<Epoch>,
     /// Steps after which the run was resumed.
     pub resumed: Vec<u64>,
 }
@@ -78,24 +78,16 @@ impl Record {
     }
 }
 
-impl Marks {
-    /// How many steps are one unit of the horizontal axis.
-    pub fn steps_per_unit(&self, record: &Record) -> Option<f64> {
-        let known = self.steps_per_epoch.map(|steps| steps as f64);
-        known.or_else(|| record.epochs.first().map(|first| first.step / first.epoch)).filter(|steps| *steps > 0.0)
-    }
-}
-
 /// Draws the curves of one run; none where nothing is recorded.
 pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<Figure> {
     if record.is_empty() {
         return None;
     }
-    let per_unit = marks.steps_per_unit(record);
+    let per_unit = marks.steps_per_epoch;
     let x_of = |step: f64| step / per_unit.unwrap_or(1.0);
     let epochs = record.epochs.len();
     let best =
-        marks.best.map(|(epoch, accuracy)| format!("best epoch {epoch}: validation accuracy {}", percent(accuracy)));
+        marks.best.map(|best| format!("best epoch {}: validation accuracy {}", best.epoch, percent(best.val_acc)));
     let last = record.epochs.last();
     let fact = best.or_else(|| {
         let last = last?;
@@ -174,8 +166,8 @@ pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<F
         frame::legend(&mut canvas, right, panel[i].y - 10.0, &with_values(all, looks), room - 150.0);
     }
     draw(&mut canvas, &rates, (&x, &rate_y), Look { stroke: Stroke::new(style.soft, 1.6), marker: None });
-    if let Some((epoch, value)) = marks.best.filter(|_| per_unit.is_some()) {
-        let place = [x.at(epoch as f64), accuracy_y.at(value * 100.0)];
+    if let Some(best) = marks.best {
+        let place = [x.at(x_of(best.step)), accuracy_y.at(best.val_acc * 100.0)];
         canvas.marker(Marker::Ring, place, 5.5, own[1]);
         canvas.marker(Marker::Square, place, 2.6, own[1]);
     }
@@ -248,8 +240,8 @@ fn marks_of(
     x_of: impl Fn(f64) -> f64,
 ) {
     let style = canvas.style();
-    if let Some((epoch, _)) = marks.best.filter(|_| marks.steps_per_unit(record).is_some()) {
-        let at = x.at(epoch as f64);
+    if let Some(best) = marks.best {
+        let at = x.at(x_of(best.step));
         canvas.line([at, panel.y], [at, panel.bottom()], Stroke { dash: "2 3", ..Stroke::new(style.axis, 1.2) });
     }
     for &step in &marks.resumed {
@@ -304,10 +296,9 @@ pub fn curves_of_runs(runs: &[(Record, Marks)], style: &'static Style) -> Option
         &format!("Training of {}", numbers::counted(shown.len(), "run")),
         &description,
     );
-    let by_epoch = shown.iter().all(|(record, marks)| marks.steps_per_unit(record).is_some());
-    let x_of = |(record, marks): &(Record, Marks), step: f64| {
-        if by_epoch { step / marks.steps_per_unit(record).unwrap_or(1.0) } else { step }
-    };
+    let by_epoch = shown.iter().all(|(_, marks)| marks.steps_per_epoch.is_some());
+    let x_of =
+        |(_, marks): &(Record, Marks), step: f64| step / marks.steps_per_epoch.filter(|_| by_epoch).unwrap_or(1.0);
     let points = |run: &(Record, Marks), validation: fn(&Epoch) -> f64, training: fn(&Epoch) -> f64| -> Vec<Point> {
         let has_validation = run.0.epochs.iter().any(|epoch| validation(epoch).is_finite());
         let value = if has_validation { validation } else { training };
@@ -376,7 +367,7 @@ mod tests {
     }
 
     fn marks() -> Marks {
-        Marks { name: "a <b>".into(), steps_per_epoch: Some(4), best: Some((3, 0.9)), resumed: vec![6] }
+        Marks { name: "a <b>".into(), steps_per_epoch: Some(4.0), best: Some(epoch(3, 0.5, 0.9)), resumed: vec![6] }
     }
 
     #[test]

@@ -33,7 +33,6 @@ const WEIGHTS_MAX: u64 = 32 << 20;
 struct Facts {
     model: Option<ModelConfig>,
     keep: Keep,
-    steps_per_epoch: Option<u64>,
 }
 
 /// The thread that draws, and what it ends with.
@@ -50,19 +49,9 @@ pub struct TrainingPlots {
 
 impl TrainingPlots {
     /// Draws what does not change in a training (images, fixed positions) on a new thread, and waits there for epochs.
-    pub fn start(
-        choice: PlotChoice,
-        run: &Run,
-        config: &ResolvedConfig,
-        steps_per_epoch: u64,
-        set: &dyn ImageSet,
-    ) -> TrainingPlots {
+    pub fn start(choice: PlotChoice, run: &Run, config: &ResolvedConfig, set: &dyn ImageSet) -> TrainingPlots {
         let class_names = &run.manifest().data.class_names;
-        let facts = Facts {
-            model: Some(config.model.clone()),
-            keep: config.train.keep,
-            steps_per_epoch: Some(steps_per_epoch),
-        };
+        let facts = Facts { model: Some(config.model.clone()), keep: config.train.keep };
         let pictures = samples(set, &config.data, class_names);
         let cuts = patches(set, &config.model, class_names);
         let (sender, receiver) = mpsc::channel::<Vec<EpochRow>>();
@@ -145,7 +134,7 @@ pub fn draw_training(
     keep: Keep,
     choice: &PlotChoice,
 ) -> Result<Vec<String>, RecordError> {
-    let facts = Facts { model, keep, steps_per_epoch: None };
+    let facts = Facts { model, keep };
     let mut files = Files::open(run, choice)?;
     draw_end(&mut files, &facts).map(|()| files.written)
 }
@@ -170,7 +159,7 @@ pub fn record_and_marks(folder: &Path, name: &str) -> Result<(Record, Marks), Re
 /// When its folder cannot be read.
 pub fn recorded(run: &Run, keep: Keep) -> Result<(Record, Marks), RecordError> {
     let record = record_of(&History::read(run.files())?);
-    let marks = marks(run, &record, keep, None);
+    let marks = marks(run, &record, keep);
     Ok((record, marks))
 }
 
@@ -182,7 +171,7 @@ fn draw_curves(files: &mut Files, facts: &Facts, rows: &[EpochRow]) -> Result<()
         }
     }
     let record = record_of(&history);
-    let marks = marks(files.run, &record, facts.keep, facts.steps_per_epoch);
+    let marks = marks(files.run, &record, facts.keep);
     files.write("curves", |style| curves(&record, &marks, style))
 }
 
@@ -203,12 +192,21 @@ fn epoch_of(row: &EpochRow) -> Epoch {
 }
 
 /// What is marked in a run's curves.
-fn marks(run: &Run, record: &Record, keep: Keep, steps_per_epoch: Option<u64>) -> Marks {
+fn marks(run: &Run, record: &Record, keep: Keep) -> Marks {
+    let manifest = run.manifest();
+    // An earlier version did not note it: where an epoch was completed, the first row is of a whole one.
+    let has_whole = manifest.results.as_ref().is_none_or(|results| results.epochs > 0);
+    let first = record.epochs.first().filter(|_| has_whole);
+    let steps_per_epoch = manifest.steps_per_epoch.map(|steps| steps as f64);
+    let steps_per_epoch = steps_per_epoch.or_else(|| first.map(|first| first.step / first.epoch));
+    let steps_per_epoch = steps_per_epoch.filter(|steps| *steps > 0.0);
+    // As a training chooses it: an epoch that was cut off counts only where there is no other.
+    let is_whole = |epoch: &Epoch| steps_per_epoch.is_none_or(|steps| epoch.step % steps == 0.0);
     let is_better = |a: &Epoch, b: &Epoch| a.val_acc > b.val_acc || (a.val_acc == b.val_acc && a.val_loss < b.val_loss);
     let measured = record.epochs.iter().filter(|epoch| epoch.val_acc.is_finite());
-    let best = measured.reduce(|best, epoch| if is_better(epoch, best) { epoch } else { best });
-    let best = best.filter(|_| keep == Keep::Best).map(|best| (best.epoch as u64, best.val_acc));
-    let resumed = run.manifest().resumed.iter().map(|piece| piece.from_step).filter(|step| *step > 0).collect();
+    let best = measured.reduce(|best, epoch| if is_whole(epoch) && is_better(epoch, best) { epoch } else { best });
+    let best = best.filter(|_| keep == Keep::Best).copied();
+    let resumed = manifest.resumed.iter().map(|piece| piece.from_step).filter(|step| *step > 0).collect();
     Marks { name: run.name(), steps_per_epoch, best, resumed }
 }
 

@@ -35,6 +35,9 @@ pub struct Manifest {
     /// Floating-point operations of one image.
     #[serde(default)]
     pub flops: Option<FlopsRecord>,
+    /// Optimizer steps of an epoch; absent where an earlier version started the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps_per_epoch: Option<u64>,
     /// The images.
     pub data: DataRecord,
     /// Where it ran.

@@ -297,6 +297,7 @@ pub(super) mod tests {
             model: None,
             parameters: 11,
             flops: None,
+            steps_per_epoch: None,
             data: DataRecord {
                 name: "photos".to_string(),
                 fingerprint: "ab".to_string(),

@@ -199,6 +199,7 @@ impl Job {
             model: Some(self.config.model.describe()),
             parameters: self.model.graph.parameter_count(),
             flops: Some(FlopsRecord { forward: summary.flops_forward, backward: summary.flops_backward }),
+            steps_per_epoch: Some(self.steps_per_epoch()),
             data: DataRecord { pixels: PixelRanges::of(&*self.train), ..self.data.clone() },
             machine: self.machine(),
             resumed: Vec::new(),

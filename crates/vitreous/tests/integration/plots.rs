@@ -88,6 +88,34 @@ fn plots_that_cannot_be_written_are_one_warning() {
     assert!(output.status.success() && stderr.contains("; the evaluation has no plots"), "{stderr}");
 }
 
+#[test]
+fn a_run_that_was_cut_has_the_epochs_and_the_best_one_of_its_training() {
+    let folder = Folder::new();
+    // An epoch has 8 steps.
+    said(folder.root(), &[&SMALL[..], &["--name=short", "--max-steps=5"]].concat());
+    said(folder.root(), &[&SMALL[..], &["--name=long", "--max-steps=12"]].concat());
+    let before = folder.text("runs/short/plots/curves.svg");
+    said(folder.root(), &["plot", "short", "long", "--plot-formats=svg"]);
+    assert!(folder.text("runs/short/plots/curves.svg") == before, "it is another one when it is made again");
+    // The epoch that was cut off counts only where there is no other, however good it was.
+    assert!(before.contains(">best epoch 1:"), "{before}");
+    let rows = folder.text("runs/long/results.csv");
+    let rows: Vec<Vec<&str>> = rows.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!((rows.len(), rows[2][1], rows[0][5]), (3, "12", "val_acc"));
+    let cut = [&rows[2][..5], &["1.0"], &rows[2][6..]].concat();
+    std::fs::write(
+        folder.path("runs/long/results.csv"),
+        [&rows[0], &rows[1], &cut].map(|row| row.join(",") + "\n").concat(),
+    )
+    .unwrap();
+    said(folder.root(), &["plot", "long", "--plot-formats=svg"]);
+    let curves = folder.text("runs/long/plots/curves.svg");
+    assert!(curves.contains(">best epoch 1:") && !curves.contains("best epoch 2"), "{curves}");
+    said(folder.root(), &["report", "long"]);
+    let page = folder.text("runs/long/report.html");
+    assert!(page.contains("1 (best)") && !page.contains("2 (best)"));
+}
+
 /// A sparse file without line ends is not read as one line of 16 GB.
 #[test]
 fn damaged_metrics_take_little_memory() {

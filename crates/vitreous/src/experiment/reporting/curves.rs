@@ -36,14 +36,12 @@ pub fn training(run: &Run, keep: Keep, words: &Words) -> Result<Section, Experim
     let percent = |value: f64| if value.is_finite() { numbers::percent(value) } else { "-".to_string() };
     let all = record.epochs.len();
     let every = all.div_ceil(EPOCHS_MAX).max(1);
-    let best = marks.best.map(|(epoch, _)| epoch);
-    let is_shown = |at: usize, epoch: f64| {
-        (at + 1).is_multiple_of(every) || at == 0 || at + 1 == all || Some(epoch as u64) == best
-    };
+    let best = |epoch: &Epoch| marks.best.is_some_and(|best| best.step == epoch.step);
+    let is_shown = |at: usize, epoch: &Epoch| (at + 1).is_multiple_of(every) || at == 0 || at + 1 == all || best(epoch);
     let rows: Vec<Vec<String>> = (record.epochs.iter().enumerate())
-        .filter(|(at, epoch)| is_shown(*at, epoch.epoch))
+        .filter(|(at, epoch)| is_shown(*at, epoch))
         .map(|(_, epoch)| {
-            let mark = if Some(epoch.epoch as u64) == best { " (best)" } else { "" };
+            let mark = if best(epoch) { " (best)" } else { "" };
             vec![
                 format!("{}{mark}", epoch.epoch),
                 numbers::count(epoch.step as u64),
@@ -69,7 +67,7 @@ pub fn training(run: &Run, keep: Keep, words: &Words) -> Result<Section, Experim
 
 /// The charts of one run: loss, accuracy, learning rate.
 fn charts(record: &Record, marks: &Marks) -> Vec<Chart> {
-    let per_unit = marks.steps_per_unit(record);
+    let per_unit = marks.steps_per_epoch;
     let across = if per_unit.is_some() { "epoch" } else { "step" };
     let at = |step: f64| step / per_unit.unwrap_or(1.0);
     let epochs = |value: fn(&Epoch) -> f64| record.epochs.iter().map(|epoch| [at(epoch.step), value(epoch)]).collect();
@@ -100,10 +98,10 @@ fn charts(record: &Record, marks: &Marks) -> Vec<Chart> {
 /// The charts of several runs: validation loss and accuracy, those of training where a run has no validation.
 pub fn charts_of_runs(runs: &[(Record, Marks)]) -> Vec<Chart> {
     let shown = &runs[..runs.len().min(RUNS)];
-    let by_epoch = shown.iter().all(|(record, marks)| marks.steps_per_unit(record).is_some());
+    let by_epoch = shown.iter().all(|(_, marks)| marks.steps_per_epoch.is_some());
     let chart = |title: &str, may_be_log, validation: fn(&Epoch) -> f64, training: fn(&Epoch) -> f64| {
         let of_run = |(look, (record, marks)): (usize, &(Record, Marks))| {
-            let per_unit = marks.steps_per_unit(record).filter(|_| by_epoch).unwrap_or(1.0);
+            let per_unit = marks.steps_per_epoch.filter(|_| by_epoch).unwrap_or(1.0);
             let has_validation = record.epochs.iter().any(|epoch| validation(epoch).is_finite());
             let value = if has_validation { validation } else { training };
             let points = record.epochs.iter().map(|epoch| [epoch.step / per_unit, value(epoch)]).collect();
