@@ -19,6 +19,9 @@ const COLUMN_NAME_MAX: usize = 7;
 /// because 10,000 classes make 100 million cells.
 pub const DENSE_CLASSES_MAX: usize = 300;
 
+/// Most images of a matrix: fractions of them are exact up to here.
+const IMAGES_MAX: u64 = 1 << 53;
+
 /// Counts of images by true and predicted class. Stores only the cells that are not 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Written", try_from = "Written")]
@@ -197,12 +200,17 @@ impl TryFrom<Written> for ConfusionMatrix {
 
     fn try_from(written: Written) -> Result<ConfusionMatrix, String> {
         let mut matrix = ConfusionMatrix::new(&written.classes);
+        let mut total = 0_u64;
         let rows = written.rows.into_iter().flatten().enumerate();
         let rows =
             rows.flat_map(|(label, row)| (0..).zip(row).map(move |(prediction, count)| (label, prediction, count)));
         for (label, prediction, images) in rows.chain(written.cells.into_iter().flatten()) {
             if label.max(prediction) >= written.classes.len() {
                 return Err(format!("a count of class {} among {}", label.max(prediction), written.classes.len()));
+            }
+            total = total.saturating_add(images);
+            if total > IMAGES_MAX {
+                return Err("more images than can be counted".to_string());
             }
             matrix.add(label, prediction, images);
         }
@@ -236,6 +244,21 @@ mod tests {
         let pets = pets();
         assert_eq!((pets.count(0, 1), pets.count(1, 0)), (2, 5));
         assert_eq!((pets.support(1), pets.predicted(1), pets.total()), (13, 12, 1148));
+    }
+
+    #[test]
+    fn counts_that_no_images_can_have_are_refused() {
+        let read = |rows: &str| {
+            let json = format!("{{\"classes\":[\"cat\",\"dog\"],\"rows\":{rows}}}");
+            serde_json::from_str::<ConfusionMatrix>(&json)
+                .map(|matrix| matrix.total())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(read("[[13,2],[5,7]]"), Ok(27));
+        for rows in ["[[18446744073709551615,0],[1,0]]", "[[9007199254740992,1]]"] {
+            assert_eq!(read(rows), Err("more images than can be counted".to_string()));
+        }
+        assert_eq!(read("[[1,2,3]]"), Err("a count of class 2 among 2".to_string()));
     }
 
     #[test]

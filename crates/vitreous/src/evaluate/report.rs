@@ -3,13 +3,14 @@
 //! the run's `evaluation/<split>-of-<data>-<eight digits of their fingerprint>/`, and `-last` behind either for the last
 //! weights of a run that has kept best ones. A later evaluation of the same images by the same weights takes its place.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::confusion::DENSE_CLASSES_MAX;
 use super::reading::{Reading, ReadingScores, readings_csv};
-use super::{Prediction, Scores, predictions_csv};
+use super::{ClassScores, Prediction, Scores, predictions_csv};
 use crate::data::SplitName;
 use crate::record::{EvaluationRecord, RecordError, Run, Weights, base_name};
 use crate::{numbers, regular};
@@ -124,10 +125,53 @@ impl Report {
         folders.into_iter().filter_map(|folder| Some((folder.clone(), Report::earlier(&folder)?)))
     }
 
+    /// As [`Report::kept`], of all splits, with the names of the folders; a report that is damaged is an error.
+    pub fn all_kept(run: &Path) -> impl Iterator<Item = Result<(String, Report), RecordError>> {
+        let folders = [SplitName::Test, SplitName::Validation, SplitName::Train]
+            .into_iter()
+            .flat_map(|split| [false, true].map(|has_best| Report::folder(run, split, None, has_best)));
+        folders.filter_map(|folder| {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Report::read(&folder).map(|read| read.map(|report| (name, report)))
+        })
+    }
+
     /// Reads the report of an earlier evaluation, if it is readable.
     pub fn earlier(folder: &Path) -> Option<Report> {
-        let text = regular::read_text(&folder.join("report.json"), REPORT_MAX).ok()?;
-        serde_json::from_str(&text).ok()
+        Report::read(folder)?.ok()
+    }
+
+    /// Reads the report of an earlier evaluation, if there is one.
+    fn read(folder: &Path) -> Option<Result<Report, RecordError>> {
+        let path = folder.join("report.json");
+        let damaged = |reason: String| RecordError::Evaluation { path: path.clone(), reason };
+        Some(match regular::read_text(&path, REPORT_MAX) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            Err(error) => Err(RecordError::read(&path, &error)),
+            Ok(text) => serde_json::from_str(&text)
+                .map_err(|error| match error.is_data() {
+                    true => damaged("these are not the values of an evaluation".to_string()),
+                    false => damaged(error.to_string()),
+                })
+                .and_then(|report: Report| report.check().map_or(Ok(report), |reason| Err(damaged(reason)))),
+        })
+    }
+
+    /// Says what cannot be in a report that this program wrote.
+    fn check(&self) -> Option<String> {
+        let accuracy = self.reached.accuracy();
+        if !(0.0..=1.0).contains(&accuracy) {
+            return Some(format!("an accuracy of {accuracy}"));
+        }
+        let Reached::Classes(scores) = &self.reached else { return None };
+        let Scores { classes, confusion, .. } = scores;
+        if classes.len() != confusion.names().len() {
+            return Some(format!("{} classes in a matrix of {}", classes.len(), confusion.names().len()));
+        }
+        let differs = |(class, one): &(usize, &ClassScores)| one.support != confusion.support(*class);
+        let (class, one) = classes.iter().enumerate().find(differs)?;
+        let (said, counted) = (one.support, confusion.support(class));
+        Some(format!("{said} images of class `{}`, {counted} in the confusion matrix", one.name))
     }
 
     /// Returns the record of it for the run's manifest; the hash is that of the weights file.

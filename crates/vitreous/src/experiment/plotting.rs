@@ -6,7 +6,6 @@ use super::ExperimentError;
 use crate::compare::{Comparison, Row};
 use crate::config::layers::Layers;
 use crate::config::model::ImageFacts;
-use crate::data::SplitName;
 use crate::evaluate::Report;
 use crate::numbers;
 use crate::plot::curves::{RUNS, curves_of_runs};
@@ -33,11 +32,9 @@ pub fn plot(folder: &Path, choice: &PlotChoice) -> Result<Vec<String>, Experimen
         _ => None,
     };
     let mut files = draw_training(&run, model, config.train.keep, choice)?;
-    for split in [SplitName::Train, SplitName::Validation, SplitName::Test] {
-        for (folder, report) in Report::kept(run.folder(), split) {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            files.extend(draw_evaluation(&run, &name, &report, None, choice)?);
-        }
+    for found in Report::all_kept(run.folder()) {
+        let (name, report) = found?;
+        files.extend(draw_evaluation(&run, &name, &report, None, choice)?);
     }
     Ok(files)
 }

@@ -85,7 +85,7 @@ fn class_rows(scores: &Scores) -> Vec<ClassRow> {
         images: one.support,
         precision: one.precision,
         recall: one.recall,
-        interval: wilson_interval(scores.confusion.count(class, class), one.support),
+        interval: wilson_interval(scores.confusion.count(class, class), scores.confusion.support(class)),
         f1: one.f1,
     };
     scores.classes.iter().enumerate().map(row).collect()

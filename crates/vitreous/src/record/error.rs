@@ -120,6 +120,14 @@ pub enum RecordError {
         /// The parser's message.
         reason: String,
     },
+    /// The saved results of an evaluation are damaged.
+    #[error("the saved evaluation is damaged: {reason} ({})", path.display())]
+    Evaluation {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A manifest of a later version.
     #[error("the run was made by the later version {version}: its manifest has format {format} ({})", path.display())]
     Later {
@@ -214,6 +222,7 @@ impl Explain for RecordError {
             | RecordError::Unclaimed { path }
             | RecordError::NoRun { path, .. }
             | RecordError::Manifest { path, .. }
+            | RecordError::Evaluation { path, .. }
             | RecordError::Later { path, .. }
             | RecordError::LostBest { path, .. }
             | RecordError::NoWeights { path, .. } => Place::Path(path.clone()),
@@ -266,6 +275,7 @@ impl Explain for RecordError {
                 new().text("list the runs with").run(Command::new(Verb::Runs))
             }
             RecordError::Manifest { .. } => new().text("the file was changed by hand or by another version"),
+            RecordError::Evaluation { .. } => new().text("evaluate the run again"),
             RecordError::Later { version, .. } => new().text(format!("use version {version} or later")),
             RecordError::LostBest { has_last: true, .. } => {
                 new().text("restore the file").or().with(Argument::Weights, "last")
