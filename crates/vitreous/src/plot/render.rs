@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use png::{BitDepth, ColorType, Compression, Encoder, Filter, Writer};
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::{Database, FaceInfo, ID, Source, Stretch, Style};
-use resvg::usvg::{FontResolver, Options, Tree};
+use resvg::usvg::{FontResolver, ImageHrefResolver, Options, Tree};
 
 use super::font;
 use super::svg::Figure;
@@ -23,7 +23,7 @@ const PNG_SCALE: f32 = 2.0;
 const STRIP: u32 = 64;
 
 /// Most pixels of a PNG file.
-const PIXELS_MAX: u64 = 1 << 28;
+const PIXELS_MAX: u64 = 1 << 26;
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,7 +116,11 @@ impl Figure {
         let select_fallback = Box::new(|c: char, _: &[ID], fonts: &mut Arc<Database>| font_with(c, fonts));
         let font_resolver = FontResolver { select_font: FontResolver::default_font_selector(), select_fallback };
         let font_family = "Inter".to_string();
-        let options = Options { fontdb: fontdb.clone(), font_family, font_resolver, ..Options::default() };
+        // A figure from a file may have been changed: it shows pictures that it contains, and opens no other file.
+        let resolve_string = Box::new(|_: &str, _: &Options| None);
+        let image_href_resolver = ImageHrefResolver { resolve_string, ..ImageHrefResolver::default() };
+        let options =
+            Options { fontdb: fontdb.clone(), font_family, font_resolver, image_href_resolver, ..Options::default() };
         Tree::from_str(self.svg(), &options).map_err(|error| error.to_string())
     }
 }
@@ -202,6 +206,23 @@ mod tests {
             assert!(ink(text) > 10, "{text}: {}", ink(text));
         }
         assert_eq!(ink(" "), 0);
+    }
+
+    #[test]
+    fn a_figure_from_a_file_shows_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret.png");
+        let black = png(&[0; 4], [2, 2], false);
+        std::fs::write(&path, &black).unwrap();
+        let inside = format!("data:image/png;base64,{}", super::super::svg::base64(&black));
+        let first = |href: &str| {
+            let svg = format!(
+                "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"4\" height=\"4\"><rect width=\"4\" height=\"4\" \
+                 fill=\"#fff\"/><image width=\"4\" height=\"4\" href=\"{href}\"/></svg>"
+            );
+            image::load_from_memory(&Figure::from_file(&svg).png(1.0).unwrap()).unwrap().to_luma8()[(1, 1)].0[0]
+        };
+        assert_eq!((first(&inside), first(path.to_str().unwrap())), (0, 255));
     }
 
     #[test]
