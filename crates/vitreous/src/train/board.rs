@@ -2,6 +2,8 @@
 //! for it, and changes nothing that the training computes.
 
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
 
 use vitreous_engine::{Graph, ParamId, ParameterKind, Parameters, Session};
 
@@ -36,6 +38,30 @@ pub(super) struct Board {
     norms: Option<(u64, Vec<(String, f64)>)>,
     /// Of the validation split, where the model is a classifier.
     matrix: Option<ConfusionMatrix>,
+    drawing: Option<Drawing>,
+}
+
+/// A thread that draws confusion matrices: steps and checkpoints do not wait for it, and a panic there ends no training.
+struct Drawing {
+    sender: Sender<(Stamp, ConfusionMatrix)>,
+    handle: JoinHandle<()>,
+}
+
+impl Drawing {
+    /// Starts it; where the system starts no thread, the event file has no confusion matrices.
+    fn start(writer: &CheckpointWriter) -> Option<Drawing> {
+        let (sender, receiver) = mpsc::channel::<(Stamp, ConfusionMatrix)>();
+        let queue = writer.event_queue();
+        let work = move || {
+            for (stamp, matrix) in receiver {
+                if let Some(picture) = confusion(&matrix, "validation") {
+                    queue.put(move || vec![image(stamp, VALIDATION_MATRIX, &picture)]);
+                }
+            }
+        };
+        let handle = thread::Builder::new().name("confusion".to_string()).spawn(work).ok()?;
+        Some(Drawing { sender, handle })
+    }
 }
 
 impl Board {
@@ -48,7 +74,7 @@ impl Board {
         let epochs = job.config.train.epochs;
         let matrix = (job.config.model.task() == Task::Classify).then(|| ConfusionMatrix::new(&job.data().class_names));
         let epochs = [epochs.div_ceil(PICTURES), epochs].map(|epochs| epochs as u64);
-        Some(Board { layers: layers(&graph), graph, epochs, norms: None, matrix })
+        Some(Board { layers: layers(&graph), graph, epochs, norms: None, matrix, drawing: None })
     }
 
     /// What is known before the first step.
@@ -112,15 +138,20 @@ impl Board {
             return writer.events(move || vec![own]);
         }
         let (graph, parameters) = (self.graph.clone(), parameters.clone());
-        writer.events(move || {
-            let matrix = matrix.and_then(|matrix| confusion(&matrix, "validation"));
-            let matrix = matrix.map(|picture| image(stamp, VALIDATION_MATRIX, &picture));
-            [own, weights(stamp, &graph, &parameters)].into_iter().chain(matrix).collect()
-        });
+        writer.events(move || vec![own, weights(stamp, &graph, &parameters)]);
+        if let Some(matrix) = matrix {
+            self.drawing = self.drawing.take().or_else(|| Drawing::start(writer));
+            // A thread that has ended has printed its panic.
+            self.drawing.iter().for_each(|drawing| drop(drawing.sender.send((stamp, matrix.clone()))));
+        }
     }
 
-    /// Hands in how the run ended; one that was interrupted has not.
-    pub fn hand_in_end(ended: Result<Status, ()>, step: u64, writer: &CheckpointWriter) {
+    /// Hands in what is still drawn, and how the run ended; one that was interrupted has not.
+    pub fn hand_in_end(&mut self, ended: Result<Status, ()>, step: u64, writer: &CheckpointWriter) {
+        if let Some(Drawing { sender, handle }) = self.drawing.take() {
+            drop(sender);
+            let _ = handle.join();
+        }
         let is_success = match ended {
             Ok(status) if status.is_finished() => true,
             Err(()) => false,

@@ -85,6 +85,8 @@ fn points(run: &Run) -> Vec<(String, i64)> {
         Ok(())
     })
     .unwrap();
+    // Confusion matrices come when they are drawn.
+    points.sort();
     points
 }
 

@@ -328,9 +328,9 @@ impl Training {
         // The steps after the last line, which `hand_in_lowest` has seen. They come after the last checkpoint, so a resumed
         // run cuts them off.
         self.hand_in_line(&context);
-        if self.board.is_some() {
+        if let Some(board) = &mut self.board {
             let ended = ended.as_ref().map_err(|_| ()).copied();
-            Board::hand_in_end(ended, self.position.results.steps, &context.writer);
+            board.hand_in_end(ended, self.position.results.steps, &context.writer);
         }
         self.position.results.seconds = context.seconds();
         let reported = context.report_write_status();

@@ -146,7 +146,12 @@ impl CheckpointWriter {
 
     /// Queues events for TensorBoard, which the writer makes.
     pub fn events(&self, make: impl FnOnce() -> Vec<Event> + Send + 'static) {
-        self.put(Item::Events(Box::new(make)));
+        self.event_queue().put(make);
+    }
+
+    /// Where another thread can queue events too.
+    pub fn event_queue(&self) -> EventQueue {
+        EventQueue(self.shared.clone())
     }
 
     /// Queues that the events of steps after this one are void.
@@ -204,8 +209,17 @@ impl CheckpointWriter {
     }
 
     fn put(&self, item: Item) {
-        self.shared.queue().items.push(item);
-        self.shared.changed.notify_all();
+        self.shared.put(item);
+    }
+}
+
+/// Queues events for TensorBoard.
+pub struct EventQueue(Arc<Shared>);
+
+impl EventQueue {
+    /// Queues events, which the writer makes.
+    pub fn put(&self, make: impl FnOnce() -> Vec<Event> + Send + 'static) {
+        self.0.put(Item::Events(Box::new(make)));
     }
 }
 
@@ -217,6 +231,11 @@ impl Drop for CheckpointWriter {
 }
 
 impl Shared {
+    fn put(&self, item: Item) {
+        self.queue().items.push(item);
+        self.changed.notify_all();
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().expect("no thread panics with the lock")
     }
