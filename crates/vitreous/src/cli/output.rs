@@ -23,10 +23,11 @@ pub fn check_output(path: &Path, flag: &str, endings: &[&str]) -> Result<(), Cli
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return refused(
-            format!("no folder {}", folder.display()),
-            format!("make it with `mkdir -p {}`", shell_word(folder)),
-        );
+        let shown = folder.display();
+        return match folder.exists() {
+            true => refused(format!("{shown} is not a folder"), "choose another name".to_string()),
+            false => refused(format!("no folder {shown}"), format!("make it with `mkdir -p {}`", shell_word(folder))),
+        };
     }
     // A device or a pipe would be replaced by a file.
     if fs::metadata(path).is_ok_and(|facts| !facts.is_file()) {

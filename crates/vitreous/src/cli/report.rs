@@ -1,11 +1,13 @@
 //! `vitreous report`: what is known of runs, as files to hand in.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::advice::{Context, shell};
+use super::output::{check_output, write_output};
 use super::runs::{RUNS, run_folder};
 use super::settings::shell_word;
 use super::{CliError, compare, json, show};
@@ -13,7 +15,7 @@ use crate::advice::{Command, Note, Suggestion, Verb};
 use crate::compare::{Against, Measure};
 use crate::experiment::{Words, bundled, report, report_comparison};
 use crate::numbers;
-use crate::record::{RecordError, is_run, replace_file, write_atomically};
+use crate::record::{RecordError, is_run};
 use crate::report::{Packed, bundle, html, notebook};
 
 /// Writes a report of runs as one HTML file that needs no network
@@ -54,6 +56,12 @@ struct Written {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     let folders = args.runs.iter().map(|run| run_folder(run, Path::new(RUNS))).collect::<Result<Vec<PathBuf>, _>>()?;
+    let output = args.output.clone().unwrap_or_else(|| match folders.as_slice() {
+        [folder] if is_run(folder) => folder.join("report.html"),
+        _ => PathBuf::from("report.html"),
+    });
+    let cells_at = args.notebook.then(|| output.with_extension("ipynb"));
+    check_names(&args, &output, cells_at.as_deref())?;
     let context = Context::of(Verb::Train, args.json);
     let words = Words {
         note: &|note: &Note| context.note(note),
@@ -70,21 +78,16 @@ pub fn run(args: Args) -> Result<(), CliError> {
             (report_comparison(&comparison, several, &words), runs)
         }
     };
-    let output = args.output.clone().unwrap_or_else(|| match folders.as_slice() {
-        [folder] if is_run(folder) => folder.join("report.html"),
-        _ => PathBuf::from("report.html"),
-    });
-    let elsewhere = |error: RecordError| {
-        let hint = Suggestion::new().text("write it to another place with --output FILE");
-        if args.output.is_none() { CliError::from(error).with_hint(hint) } else { error.into() }
+    let elsewhere = |flag: &str| {
+        let hint = Suggestion::new().text(format!("make room, or write it to another place with {flag} FILE"));
+        move |error: RecordError| CliError::from(error).with_hint(hint)
     };
     let page = html(&report);
-    write_atomically(&output, page.as_bytes()).map_err(elsewhere)?;
-    let mut written = vec![output.clone()];
-    let cells = args.notebook.then(|| notebook(&report));
-    if let Some(cells) = &cells {
-        let path = output.with_extension("ipynb");
-        write_atomically(&path, cells.as_bytes()).map_err(elsewhere)?;
+    write_output(&output, |file| file.write_all(page.as_bytes())).map_err(elsewhere("--output"))?;
+    let mut written = vec![output];
+    let cells = cells_at.is_some().then(|| notebook(&report));
+    if let (Some(cells), Some(path)) = (&cells, cells_at) {
+        write_output(&path, |file| file.write_all(cells.as_bytes())).map_err(elsewhere("--output"))?;
         written.push(path);
     }
     if let Some(path) = &args.bundle {
@@ -100,7 +103,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
                 names.into_iter().find(|name| taken.insert(name.clone())).expect("there are more numbers than runs");
             files.extend(bundled(folder, &format!("{name}/"))?);
         }
-        replace_file(path, |file| bundle(file, files))?;
+        write_output(path, |file| bundle(file, files)).map_err(elsewhere("--bundle"))?;
         written.push(path.clone());
     }
     let size = |path: PathBuf| Written { bytes: std::fs::metadata(&path).map_or(0, |facts| facts.len()), path };
@@ -110,4 +113,17 @@ pub fn run(args: Args) -> Result<(), CliError> {
     }
     let lines = written.iter().map(|one| line!("{} ({})", one.path.display(), numbers::bytes(one.bytes)));
     show(&lines.collect::<String>())
+}
+
+/// Checks where the files are to be put, before any work. No two of them are one: their names end differently.
+fn check_names(args: &Args, output: &Path, notebook: Option<&Path>) -> Result<(), CliError> {
+    let is_pdf = output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("pdf"));
+    check_output(output, "--output", &["html"]).map_err(|error| match is_pdf {
+        true => error.with_hint(
+            Suggestion::new().text("use a name that ends in .html: a browser prints the report as a PDF file"),
+        ),
+        false => error,
+    })?;
+    notebook.map_or(Ok(()), |path| check_output(path, "--notebook", &["ipynb"]))?;
+    args.bundle.as_deref().map_or(Ok(()), |path| check_output(path, "--bundle", &["zip"]))
 }

@@ -1,7 +1,7 @@
 //! An archive with a report and the files behind it. Equal files give equal bytes: entries have no time.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Cursor, ErrorKind, Read, Write};
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -10,8 +10,8 @@ use zip::{CompressionMethod, ZipWriter};
 pub enum Packed {
     /// Its bytes.
     Bytes(Vec<u8>),
-    /// An open file.
-    File(File),
+    /// A file that is opened when it is packed: a process may have few open at a time. Without it, nothing is packed.
+    File(Box<dyn FnOnce() -> io::Result<File>>),
 }
 
 /// Writes an archive of files with their names, with `/` between folders.
@@ -22,11 +22,15 @@ pub fn bundle(writer: impl Write, files: Vec<(String, Packed)>) -> io::Result<()
     let mut archive = ZipWriter::new_stream(writer);
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).unix_permissions(0o644);
     for (name, file) in files {
+        let mut from: Box<dyn Read> = match file {
+            Packed::Bytes(bytes) => Box::new(Cursor::new(bytes)),
+            Packed::File(open) => match open() {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => Box::new(opened?),
+            },
+        };
         archive.start_file(name, options)?;
-        match file {
-            Packed::Bytes(bytes) => archive.write_all(&bytes)?,
-            Packed::File(mut file) => io::copy(&mut file, &mut archive).map(|_| ())?,
-        }
+        io::copy(&mut from, &mut archive)?;
     }
     archive.finish()?.flush()
 }

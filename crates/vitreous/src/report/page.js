@@ -30,7 +30,7 @@
 
   // Epochs and steps are whole, unless the view is narrower than a few.
   const decades = (from, to) => Array.from({ length: to - from }, (_, i) => [1, 2, 5].map((digit) => Number(`${digit}e${from + i}`))).flat();
-  const distances = (_, axis, min, max) => decades(max - min > 3 ? 0 : -9, 10);
+  const distances = (_, axis, min, max) => decades(max - min > 3 ? 0 : -9, 19);
 
   const written = (value) => {
     if (value === null || value === undefined) return "–";
@@ -57,12 +57,15 @@
       one.title = label;
       one.addEventListener("click", () => {
         const { min, max } = plots[0].scales.x;
-        plots[0].setScale("x", change(min, max));
+        const next = change(min, max);
+        if (next.max - next.min > (end - first) * 1e-4) plots[0].setScale("x", next);
       });
     };
     const ends = () => {
       const all = charts.flatMap((chart) => chart.series.flatMap((series) => series.x));
-      return all.reduce(([low, high], x) => [Math.min(low, x), Math.max(high, x)], [Infinity, -Infinity]);
+      const [low, high] = all.reduce(([low, high], x) => [Math.min(low, x), Math.max(high, x)], [Infinity, -Infinity]);
+      // One place has room around it: an axis without a length has no numbers.
+      return low === high ? [low - 0.5, high + 0.5] : [low, high];
     };
     const [first, end] = ends();
     move("+", "Zoom in", (min, max) => ({ min: min + (max - min) / 4, max: max - (max - min) / 4 }));

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::common::{Folder, json, picture, refused, said, text, vitreous};
+use crate::common::{Folder, json, picture, refused, said, text};
 
 /// A name of a class that would run as a script where it was taken for markup.
 const EVIL: &str = "<img src=x onerror=alert(1)>";
@@ -164,12 +164,45 @@ fn runs_without_records_and_several_runs_have_reports() {
         assert!(archive.file_names().any(|file| file.unwrap() == name), "{name}");
     }
 
+    // Names of files are checked before any work, and no file of a run is replaced.
     assert!(refused(folder.root(), &["report", "gone"]).contains("gone"));
-    // The folder of the output cannot be written: a file is in its place.
-    let output = vitreous(folder.root(), &["report", "run", "--output=runs/run/config.toml/report.html"]);
-    assert!(
-        !output.status.success() && text(&output.stderr).contains("config.toml/report.html"),
-        "{}",
-        text(&output.stderr)
-    );
+    let manifest = folder.read("runs/run/manifest.json");
+    for (files, error) in [
+        (
+            &["--output=a.pdf"][..],
+            "error: invalid file name `a.pdf` (--output)\nhint: use a name that ends in .html: a browser prints the \
+             report as a PDF file\n",
+        ),
+        (
+            &["--output=runs/run/manifest.json"],
+            "error: invalid file name `runs/run/manifest.json` (--output)\nhint: use a name that ends in .html\n",
+        ),
+        (
+            &["--output=b.html", "--bundle=b.html"],
+            "error: invalid file name `b.html` (--bundle)\nhint: use a name that ends in .zip\n",
+        ),
+        (
+            &["--output=b.html", "--bundle=none/b.zip"],
+            "error: no folder none (--bundle)\nhint: make it with `mkdir -p none`\n",
+        ),
+        (
+            &["--output=runs/run/config.toml/b.html"],
+            "error: runs/run/config.toml is not a folder (--output)\nhint: choose another name\n",
+        ),
+    ] {
+        assert_eq!(refused(folder.root(), &[&["report", "run"], files].concat()), error);
+    }
+    assert!(!folder.path("b.html").exists() && folder.read("runs/run/manifest.json") == manifest);
+
+    // A damaged evaluation is one error, and a remark in the report.
+    said(folder.root(), &["evaluate", "run", "--split=val", "--no-plots"]);
+    let mut report: serde_json::Value =
+        serde_json::from_slice(&folder.read("runs/run/evaluation/val/report.json")).unwrap();
+    report["confusion"]["rows"][0][0] = u64::MAX.into();
+    std::fs::write(folder.path("runs/run/evaluation/val/report.json"), report.to_string()).unwrap();
+    let error = refused(folder.root(), &["plot", "run", "--plot-formats=svg"]);
+    let start = "error: the saved evaluation is damaged: these are not the values of an evaluation";
+    assert!(error.starts_with(start) && error.ends_with("hint: evaluate the run again\n"), "{error}");
+    said(folder.root(), &["report", "run"]);
+    assert!(folder.text("runs/run/report.html").contains("the saved evaluation is damaged"));
 }

@@ -22,7 +22,6 @@ use crate::config::layers::Layers;
 use crate::config::model::ImageFacts;
 use crate::config::train::Keep;
 use crate::config::{Config, ResolvedConfig};
-use crate::data::SplitName;
 use crate::evaluate::Report as Evaluation;
 use crate::numbers;
 use crate::record::{Manifest, PLOTS, Piece, Run, sha256_of};
@@ -69,8 +68,11 @@ pub fn bundled(folder: &Path, below: &str) -> Result<Vec<(String, Packed)>, Expe
     names.extend(inside(PLOTS));
     names.extend(run.find_weights(None).map(|(weights, _)| Run::weights_file(weights)));
     // Which of the files a run has depends on how far it is.
-    let open = |name: String| Some((format!("{below}{name}"), Packed::File(run.files().open_file(&name).ok()?)));
-    Ok(names.into_iter().filter_map(open).collect())
+    let file = |name: String| {
+        let (place, files) = (format!("{below}{name}"), run.files().clone());
+        (place, Packed::File(Box::new(move || files.open_file(&name))))
+    };
+    Ok(names.into_iter().map(file).collect())
 }
 
 /// What is known of a run's config.
@@ -110,11 +112,6 @@ pub fn report(folder: &Path, words: &Words) -> Result<Report, ExperimentError> {
     let run = &Run::open(folder)?;
     let known = Known::of(run);
     let manifest = run.manifest();
-    let evaluations: Vec<(String, Evaluation)> = [SplitName::Test, SplitName::Validation, SplitName::Train]
-        .into_iter()
-        .flat_map(|split| Evaluation::kept(run.folder(), split))
-        .map(|(folder, report)| (folder.file_name().unwrap_or_default().to_string_lossy().into_owned(), report))
-        .collect();
     let mut sections = vec![results(run, known.as_ref().ok(), words)];
     match &known {
         Ok(known) => sections.push(settings(manifest, known)),
@@ -124,10 +121,18 @@ pub fn report(folder: &Path, words: &Words) -> Result<Report, ExperimentError> {
         }
     }
     sections.push(training(run, known.as_ref().map_or(Keep::Last, |known| known.config.train.keep), words)?);
-    for (name, report) in &evaluations {
-        sections.push(evaluation(run, name, report, words));
+    let before = sections.len();
+    for found in Evaluation::all_kept(run.folder()) {
+        sections.push(match found {
+            Ok((name, report)) => evaluation(run, &name, &report, words),
+            Err(error) => {
+                let note = Note::new(error.to_string()).suggest(Suggestion::new().run(evaluate(run)));
+                let parts = vec![Part::Warning { text: (words.note)(&note) }];
+                Section { title: "Evaluation".into(), command: None, parts }
+            }
+        });
     }
-    if evaluations.is_empty() {
+    if sections.len() == before {
         let what = Note::new("this run has not been evaluated: no confusion matrix, mistakes or calibration")
             .suggest(Suggestion::new().text("make them with").run(evaluate(run)));
         let parts = vec![Part::Missing { text: (words.note)(&what) }];
