@@ -22,6 +22,9 @@ pub const BASE: &str = "base";
 /// The base timed against itself may differ by this much; with more, a gain of the size that is looked for is lost.
 const NOISE_MAX: f64 = 0.1;
 
+/// The part of the budget in which the base is timed against itself.
+const NOISE: f64 = 0.03;
+
 /// The part of the budget in which single edits are timed, and after which those that are left are not.
 const TIMING: f64 = 0.12;
 const TIMING_MAX: f64 = 0.25;
@@ -232,7 +235,10 @@ impl Search<'_> {
             (self.listener)(AdviseEvent::Timing { name: BASE, done: 0, total: 0 });
             let [mut first, mut second] =
                 [self.machine.steps(&self.base.config)?, self.machine.steps(&self.base.config)?];
-            let noise = alternate(&mut first, &mut second, Precision::RATIO);
+            // The first step is slower, because its memory was never touched before.
+            let step_s = f64::min(first(), first());
+            let pairs = NOISE * self.budget_s() / (2.0 * step_s);
+            let noise = alternate(&mut first, &mut second, Precision::RATIO.within(pairs as usize));
             noise.check_noise(NOISE_MAX)?;
             self.record.noise = Some(noise);
         }
