@@ -98,7 +98,8 @@ impl Costs {
             (1..=self.recipe_epochs).rev().find(|&epochs| self.last(&ratios[..count], epochs) <= left).unwrap_or(0)
         };
         let counts = 1..=ratios.len().clamp(1, SEEDS);
-        counts.map(|count| (epochs(count), count)).max().map_or((1, 1), |(epochs, count)| (count, epochs.max(1)))
+        let best = counts.map(|count| (epochs(count), count)).max().filter(|(epochs, _)| *epochs > 0);
+        best.map_or((1, 1), |(epochs, count)| (count, epochs))
     }
 
     /// Images and epochs with which runs of these ratios fill some seconds, and how many of the runs fit at all.
@@ -135,4 +136,66 @@ impl Costs {
 /// Whether both are rounds of the same sort.
 fn same(one: RoundKind, other: RoundKind) -> bool {
     std::mem::discriminant(&one) == std::mem::discriminant(&other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four convolutions on CIFAR-10: 100 ms for a step of 128 of 45,000 images, ten epochs, two jobs.
+    const COSTS: Costs = Costs {
+        step_s: 0.1,
+        step_images: 128.0,
+        train: 45_000,
+        validation: 5_000.0 / 3.0,
+        test: 10_000.0 / 3.0,
+        recipe_epochs: 10,
+        overhead_s: 0.5,
+        pace: 1.0,
+    };
+
+    #[test]
+    fn half_of_the_time_is_reserved_for_the_finalists() {
+        // An epoch is 35.16 s of steps, 1.30 s of validation, and 0.5 s.
+        assert!((COSTS.epoch() - 36.96).abs() < 0.01);
+        // Three seeds of the base and two changes: 209 s for each seed of 2 epochs, 307 s of 3, which are more than 840 s.
+        let reserved = COSTS.reserve(1680.0, 1800.0).unwrap();
+        assert!(
+            (reserved - COSTS.last(&[0.85, 0.85], 2)).abs() < 1e-9 && (600.0..650.0).contains(&reserved),
+            "{reserved}"
+        );
+        // With more time, the whole recipe; with less, one change; with too little, an error with what it takes.
+        assert!((COSTS.reserve(1e6, 1e6).unwrap() - COSTS.last(&[0.85, 0.85], 10)).abs() < 1e-9);
+        assert!((COSTS.reserve(400.0, 500.0).unwrap() - COSTS.last(&[0.85], 1)).abs() < 1e-9);
+        let Err(AdviseError::Budget { needed_s, .. }) = COSTS.reserve(200.0, 300.0) else { panic!("it does not fit") };
+        assert!(COSTS.reserve(needed_s - 99.0, needed_s).is_ok() && COSTS.reserve(needed_s - 101.0, needed_s).is_err());
+    }
+
+    #[test]
+    fn the_most_epochs_that_fit_are_chosen_and_with_these_the_most_finalists() {
+        let ratios = [0.8, 0.8, 0.8];
+        assert_eq!(COSTS.finalists(&ratios, 630.0), (1, 3));
+        assert_eq!(COSTS.finalists(&ratios, 860.0), (1, 4));
+        assert_eq!(COSTS.finalists(&ratios, 1e6), (3, 10));
+        assert_eq!(COSTS.finalists(&ratios, 5.0), (1, 1));
+    }
+
+    #[test]
+    fn a_round_fills_its_time_with_images_or_leaves_out_runs() {
+        let ratios = [1.0; 50];
+        // 51 runs with 1.8 s of validation and overhead each leave 383 s for 9,612 images each.
+        let (images, epochs, count) = COSTS.length(&ratios, 475.0);
+        assert!(
+            images.is_some_and(|images| (9_500..9_700).contains(&images)) && (epochs, count) == (1, 50),
+            "{images:?}"
+        );
+        // At least 12 steps, 1.2 s: in 20 s there is room for the base and five others.
+        let (images, epochs, count) = COSTS.length(&ratios, 20.0);
+        assert!(
+            images.is_some_and(|images| (1_950..1_970).contains(&images)) && (epochs, count) == (1, 5),
+            "{images:?}"
+        );
+        assert_eq!(COSTS.length(&ratios[..1], 200.0), (None, 2, 1));
+        assert_eq!(COSTS.length(&ratios[..1], 1e6), (None, 10, 1));
+    }
 }

@@ -254,7 +254,7 @@ impl Search<'_> {
 
     /// Times candidates that were not timed yet, up to a part of the budget. Returns whether it came to its end.
     fn time_all(&mut self, names: &[String], part: f64) -> Result<bool, AdviseError> {
-        let mut base = None;
+        let (mut base, until) = (None, self.spent_s() + part * self.budget_s());
         let pairs = TIMING * self.budget_s() / (2.0 * self.step_s() * names.len().max(1) as f64);
         let precision = Precision::SIGN.within(pairs as usize);
         for (done, name) in names.iter().enumerate() {
@@ -264,7 +264,7 @@ impl Search<'_> {
             if self.record.times.contains_key(name) {
                 continue;
             }
-            if self.spent_s() > part * self.budget_s() {
+            if self.spent_s() > until {
                 break;
             }
             (self.listener)(AdviseEvent::Timing { name, done, total: names.len() });
