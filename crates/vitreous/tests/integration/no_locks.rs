@@ -83,6 +83,32 @@ fn signal(child: &Child, name: &str) {
 }
 
 #[test]
+fn without_locks_tasks_that_start_together_train_different_runs() {
+    without_locks(|| {
+        let folder = Folder::new();
+        let task = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_vitreous"));
+            command.current_dir(folder.root()).env("VITREOUS_NO_PLOTS", "1").args(["sweep", "--task=1", "--json"]);
+            command.args(["--set-each=train.lr=1e-3,2e-3", "--name=lr", "--set=train.max_steps=3"]);
+            command.args(&SMALL[2..7]).stdout(Stdio::piped()).spawn().unwrap()
+        };
+        // Both want the first run.
+        let tasks = [task(), task()];
+        let mut runs = tasks.map(|task| {
+            let output = task.wait_with_output().unwrap();
+            let ended: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            ended["run"].as_str().unwrap().to_string()
+        });
+        runs.sort();
+        assert_eq!(runs, ["lr=1e-3", "lr=2e-3"]);
+        for run in runs {
+            let manifest = folder.manifest(&format!("lr/{run}"));
+            assert_eq!((&manifest["status"], manifest.get("resumed")), (&"max-steps".into(), None), "{run}");
+        }
+    });
+}
+
+#[test]
 fn without_locks_data_can_be_fetched() {
     with_noise(|set, gz| {
         without_locks(|| {
