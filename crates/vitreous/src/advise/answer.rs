@@ -623,7 +623,6 @@ fn pareto(answer: &Answer, search: &Search) -> Option<crate::plot::Figure> {
         name,
         accuracy,
         interval: runs.map(|spread| [spread.min, spread.max]),
-        runs: Vec::new(),
         cost: Some(time_s * 1e3),
     };
     let mut points = vec![point(BASE.to_string(), search.step_s(), base.mean, Some(base))];

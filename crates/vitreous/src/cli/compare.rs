@@ -83,6 +83,10 @@ pub enum Format {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
+    if args.plots.is_none() && args.how.is_given() {
+        let hint = Some("add --plots FOLDER".to_string());
+        return Err(CliError::user("no plots are made (--plot-formats, --plot-theme)", hint));
+    }
     let by = Measure::from(args.by);
     let format = if args.json { Format::Json } else { args.format };
     let is_json = format == Format::Json;

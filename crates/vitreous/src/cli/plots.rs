@@ -33,6 +33,13 @@ pub struct FormatArgs {
     plot_theme: Option<ThemeArg>,
 }
 
+impl FormatArgs {
+    /// Whether any of the flags was given.
+    pub fn is_given(&self) -> bool {
+        !self.plot_formats.is_empty() || self.plot_theme.is_some()
+    }
+}
+
 /// Colors for a kind of page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ThemeArg {

@@ -18,7 +18,7 @@ pub const SEED: &str = "train.seed";
 pub const OUTSIDE: [&str; 4] = ["data.dir", "train.threads", "train.log_interval", "train.tensorboard"];
 
 /// Keys of the model that follow from its data.
-const OF_THE_DATA: [&str; 3] = ["model.image_size", "model.channels", "model.num_classes"];
+pub const OF_THE_DATA: [&str; 3] = ["model.image_size", "model.channels", "model.num_classes"];
 
 /// Reads the settings in a config file's text; `source` is what errors call it.
 ///

@@ -8,7 +8,7 @@ use crate::config::layers::Layers;
 use crate::config::model::ImageFacts;
 use crate::evaluate::Report;
 use crate::numbers;
-use crate::plot::curves::{RUNS, curves_of_runs};
+use crate::plot::curves::{Marks, RUNS, Record, curves_of_runs};
 use crate::plot::settings::{Setting, scatter, settings};
 use crate::plot::{Figure, Theme};
 use crate::plots::{PlotChoice, draw_evaluation, draw_training, record_and_marks};
@@ -51,7 +51,8 @@ pub fn plot_comparison(
 ) -> Result<Vec<PathBuf>, RecordError> {
     std::fs::create_dir_all(folder).map_err(|error| RecordError::write(folder, &error))?;
     let mut files = Vec::new();
-    for (name, figure) in comparison_figures(comparison, choice.theme) {
+    let records = comparison_records(comparison);
+    for (name, figure) in comparison_figures(comparison, &records, choice.theme) {
         for &format in &choice.formats {
             let path = folder.join(format!("{name}.{format}"));
             // A figure that is too large to be drawn as pixels is still there as SVG.
@@ -63,13 +64,36 @@ pub fn plot_comparison(
     Ok(files)
 }
 
-/// The plots of a comparison, with their names.
-pub fn comparison_figures(comparison: &Comparison, theme: Theme) -> Vec<(&'static str, Figure)> {
+/// The rows that are drawn, and how many are left out: accuracies of other images say nothing of these.
+fn drawn(comparison: &Comparison) -> (Vec<&Row>, usize) {
     let measure = comparison.ranked_by;
-    // Accuracies of other images say nothing of these.
-    let images = comparison.rows.first().map(|row| measure.images(&row.settings));
-    let alike = comparison.rows.iter().filter(|row| Some(measure.images(&row.settings)) == images);
-    let rows: Vec<&Row> = alike.filter(|row| measure.of(row).is_some()).collect();
+    let measured: Vec<&Row> = comparison.rows.iter().filter(|row| measure.of(row).is_some()).collect();
+    let images = measured.first().map(|row| measure.images(&row.settings));
+    let alike = measured.iter().copied().filter(|row| Some(measure.images(&row.settings)) == images);
+    let alike: Vec<&Row> = alike.collect();
+    let left_out = measured.len() - alike.len();
+    (alike, left_out)
+}
+
+/// What the runs of a comparison recorded whose curves are drawn; of several seeds, the first.
+pub fn comparison_records(comparison: &Comparison) -> Vec<(Record, Marks)> {
+    let name = |row: &Row| match row.seeds[..] {
+        [first, _, ..] => format!("{} (seed {first})", row.name),
+        _ => row.name.clone(),
+    };
+    let (rows, _) = drawn(comparison);
+    let records = rows.iter().filter_map(|row| record_and_marks(row.folders.first()?, &name(row)).ok());
+    records.filter(|(record, _)| !record.is_empty()).take(RUNS).collect()
+}
+
+/// The plots of a comparison and of what its runs recorded, with their names.
+pub fn comparison_figures(
+    comparison: &Comparison,
+    records: &[(Record, Marks)],
+    theme: Theme,
+) -> Vec<(&'static str, Figure)> {
+    let measure = comparison.ranked_by;
+    let (rows, left_out) = drawn(comparison);
     let of_cost = |cost: &dyn Fn(&Row) -> Option<f64>| -> Vec<Setting> {
         let setting = |row: &&Row| {
             let accuracy = measure.of(row)?;
@@ -78,7 +102,6 @@ pub fn comparison_figures(comparison: &Comparison, theme: Theme) -> Vec<(&'stati
                 name: if accuracy.n > 1 { format!("{} ({} runs)", row.name, accuracy.n) } else { row.name.clone() },
                 accuracy: accuracy.mean,
                 interval: several.or(measure.interval(row)),
-                runs: several.map_or(Vec::new(), Vec::from),
                 cost: cost(row),
             })
         };
@@ -88,18 +111,19 @@ pub fn comparison_figures(comparison: &Comparison, theme: Theme) -> Vec<(&'stati
     let times = of_cost(&|row| Some(row.seconds?.mean));
     let split = measure.split();
     let title = |what: &str| format!("{} accuracy {what}", numbers::capital(&split.to_string()));
-    let below = "lines are 95 % intervals; of several runs, from the lowest to the highest";
-    // Of several seeds, the first.
-    let name = |row: &Row| match row.seeds[..] {
-        [first, _, ..] => format!("{} (seed {first})", row.name),
-        _ => row.name.clone(),
-    };
-    let records = rows.iter().take(RUNS).filter_map(|row| record_and_marks(row.folders.first()?, &name(row)).ok());
-    let records: Vec<_> = records.collect();
+    let mut below = "lines are 95 % intervals".to_string();
+    if rows.iter().any(|row| row.folders.len() > 1) {
+        below.push_str("; of several runs, from the lowest to the highest");
+    }
+    if left_out > 0 {
+        let left_out = numbers::counted(left_out, "setting");
+        below.push_str(&format!("; {left_out} with other images left out"));
+    }
+    let below = below.as_str();
     let style = theme.style();
     let several = |count: usize| title(&format!("of {}", numbers::counted(count, "setting")));
     let figures = [
-        ("curves", curves_of_runs(&records, style)),
+        ("curves", curves_of_runs(records, style)),
         ("settings", settings(&parameters, &several(parameters.len()), below, style)),
         ("accuracy-parameters", scatter(&parameters, [&title("against parameters"), below, "Parameters"], style)),
         ("accuracy-time", scatter(&times, [&title("against training time"), below, "Training time (s)"], style)),

@@ -4,7 +4,7 @@ use super::frame::{self, Look};
 use super::scale::{Scale, range};
 use super::style::{LABEL, Style, TICK};
 use super::svg::{Anchor, Canvas, Figure, MARKERS, Marker, Point, Rect, Stroke, Text};
-use crate::numbers;
+use crate::numbers::{self, percent};
 
 /// Most epochs whose points are marked.
 const MARKED: usize = 40;
@@ -96,13 +96,12 @@ pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<F
         // A row that was cut off has none.
         accuracy.is_finite().then(|| format!("epoch {}: {what} accuracy {}", last.epoch, percent(accuracy)))
     });
-    let steps = numbers::count(record.last_step() as u64);
-    let below =
-        fact.unwrap_or_else(|| format!("{steps} steps{}", if epochs == 0 { ", no epoch was completed" } else { "" }));
+    let steps = numbers::counted(record.last_step() as usize, "step");
+    let below = fact.unwrap_or_else(|| format!("{steps}{}", if epochs == 0 { ", no epoch was completed" } else { "" }));
     let description = format!(
         "Loss, accuracy and learning rate of the run {} over {}; {below}.",
         marks.name,
-        if epochs > 0 { numbers::counted(epochs, "epoch") } else { format!("{steps} steps") },
+        if epochs > 0 { numbers::counted(epochs, "epoch") } else { steps.clone() },
     );
     let mut canvas = Canvas::new(style, [660.0, 634.0], &format!("Training of {}", marks.name), &description);
 
@@ -201,6 +200,14 @@ fn draw(canvas: &mut Canvas, points: &[Point], (x, y): (&Scale, &Scale), look: L
     canvas.curve(&thinned(&places), look.stroke);
     if let Some(marker) = look.marker.filter(|_| points.len() <= MARKED) {
         places.iter().for_each(|&place| canvas.marker(marker, place, 3.2, look.stroke.color));
+    } else {
+        // A line needs two points: one without neighbors is marked.
+        let has_value = |at: Option<usize>| at.and_then(|at| places.get(at)).is_some_and(|place| place[1].is_finite());
+        for (at, &place) in places.iter().enumerate() {
+            if has_value(Some(at)) && !has_value(at.checked_sub(1)) && !has_value(Some(at + 1)) {
+                canvas.marker(Marker::Dot, place, 2.4, look.stroke.color);
+            }
+        }
     }
 }
 
@@ -293,7 +300,11 @@ pub fn curves_of_runs(runs: &[(Record, Marks)], style: &'static Style) -> Option
     let mut canvas = Canvas::new(
         style,
         [660.0, 520.0],
-        &format!("Training of {}", numbers::counted(shown.len(), "run")),
+        &format!(
+            "{} of {}",
+            if validated(shown) > 0 { "Validation" } else { "Training" },
+            numbers::counted(shown.len(), "run")
+        ),
         &description,
     );
     let by_epoch = shown.iter().all(|(_, marks)| marks.steps_per_epoch.is_some());
@@ -336,20 +347,23 @@ pub fn curves_of_runs(runs: &[(Record, Marks)], style: &'static Style) -> Option
             frame::label_below(&mut canvas, panel, if by_epoch { "epoch" } else { "step" });
         }
     }
-    let validated = shown.iter().filter(|run| run.0.epochs.iter().any(|epoch| epoch.val_acc.is_finite())).count();
-    let note = match validated {
-        0 => "on the training images, while the weights change",
-        some if some == shown.len() => "on the validation images",
-        _ => "on the validation images; training where a run has none",
-    };
     let how = Text::new(style.soft).size(LABEL).at(Anchor::End).within(420.0);
-    canvas.text([640.0, first - 10.0], note, &how);
+    canvas.text([640.0, first - 10.0], images_of_runs(shown), &how);
     Some(canvas.finish())
 }
 
-/// A fraction as a percentage.
-pub fn percent(fraction: f64) -> String {
-    numbers::percent(fraction)
+/// How many of some runs have validation results.
+fn validated(runs: &[&(Record, Marks)]) -> usize {
+    runs.iter().filter(|run| run.0.epochs.iter().any(|epoch| epoch.val_acc.is_finite())).count()
+}
+
+/// Of which images the curves of several runs are.
+pub fn images_of_runs(runs: &[&(Record, Marks)]) -> &'static str {
+    match validated(runs) {
+        0 => "on the training images, while the weights change",
+        some if some == runs.len() => "on the validation images",
+        _ => "on the validation images; training where a run has none",
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Precision, recall and F1 of each class.
 
-use super::curves::percent;
 use super::frame::{self, Look};
 use super::scale::Scale;
 use super::style::{LABEL, Style, TICK};
 use super::svg::{Anchor, Canvas, Figure, Marker, Rect, Stroke, Text};
 use super::{font, svg};
-use crate::numbers;
+use crate::numbers::{self, percent};
 
 /// Most classes; of more, those with the lowest F1 are shown.
 const CLASSES: usize = 40;

@@ -1,11 +1,10 @@
 //! Several runs at a glance: accuracies with their intervals, and accuracy against what it costs.
 
-use super::curves::percent;
 use super::scale::{Scale, range};
 use super::style::{LABEL, Style, TICK};
 use super::svg::{Anchor, Canvas, Figure, Marker, Point, Rect, Stroke, Text};
 use super::{font, frame};
-use crate::numbers;
+use crate::numbers::{self, percent};
 
 /// Most rows of a figure.
 const ROWS: usize = 40;
@@ -19,8 +18,6 @@ pub struct Setting {
     pub accuracy: f64,
     /// Its 95 % interval, where there is one.
     pub interval: Option<[f64; 2]>,
-    /// The accuracies of its runs, if there are several.
-    pub runs: Vec<f64>,
     /// What it costs, where that is known: parameters, or time.
     pub cost: Option<f64>,
 }
@@ -29,8 +26,7 @@ pub struct Setting {
 pub fn settings(settings: &[Setting], title: &str, below: &str, style: &'static Style) -> Option<Figure> {
     const ROW: f64 = 26.0;
     let shown = &settings[..settings.len().min(ROWS)];
-    let ends =
-        shown.iter().flat_map(|one| one.interval.into_iter().flatten().chain([one.accuracy]).chain(one.runs.clone()));
+    let ends = shown.iter().flat_map(|one| one.interval.into_iter().flatten().chain([one.accuracy]));
     let [low, high] = range(ends)?.map(|part| part * 100.0);
     let room = ((high - low) * 0.06).max(0.5);
     let names = shown.iter().map(|one| font::width(&one.name, LABEL, false)).fold(0.0, f64::max).min(230.0);
@@ -60,9 +56,6 @@ pub fn settings(settings: &[Setting], title: &str, below: &str, style: &'static 
             for end in [from, to] {
                 canvas.line([end, middle - 4.0], [end, middle + 4.0], Stroke::new(style.series[0], 1.5));
             }
-        }
-        for run in &one.runs {
-            canvas.marker(Marker::Ring, [at(*run), middle], 3.0, style.axis);
         }
         canvas.marker(Marker::Dot, [at(one.accuracy), middle], 4.5, style.series[0]);
         let how = Text::new(style.ink).size(TICK).at(Anchor::End);
@@ -138,8 +131,7 @@ mod tests {
     fn setting(i: usize) -> Setting {
         let accuracy = 0.5 + i as f64 / 1000.0;
         let interval = (!i.is_multiple_of(3)).then_some([accuracy - 0.05, accuracy + 0.05]);
-        let runs = if i.is_multiple_of(2) { vec![accuracy; 3] } else { Vec::new() };
-        Setting { name: format!("<{i}>"), accuracy, interval, runs, cost: (i > 0).then_some(10f64.powi(i as i32 % 7)) }
+        Setting { name: format!("<{i}>"), accuracy, interval, cost: (i > 0).then_some(10f64.powi(i as i32 % 7)) }
     }
 
     #[test]

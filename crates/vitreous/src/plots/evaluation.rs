@@ -1,6 +1,6 @@
 //! The plots of an evaluation: confusion matrix, mistakes, calibration, scores of each class.
 
-use super::images::{last_part, name_of, picture};
+use super::images::{NAME_MAX, last_part, name_of, picture};
 use super::{Files, PlotChoice};
 use crate::data::{Answer, ImageSet, SplitName};
 use crate::evaluate::reading::digits_text;
@@ -14,6 +14,7 @@ use crate::plot::pictures::{Grid, Labelled, grid};
 use crate::plot::style::TICK;
 use crate::plot::{Figure, Theme};
 use crate::record::{RecordError, Run};
+use crate::text::shortened;
 
 /// Mistakes that are shown.
 const MISTAKES: usize = 20;
@@ -31,8 +32,10 @@ pub fn draw_evaluation(
     choice: &PlotChoice,
 ) -> Result<Vec<String>, RecordError> {
     let mut files = Files::open(run, choice)?;
-    for (what, figure) in evaluation_figures(report, choice.theme) {
-        files.write(format!("{what}-{name}"), |_| Some(figure))?;
+    let figures = evaluation_figures(report, choice.theme);
+    for what in ["confusion", "per-class", "calibration"] {
+        let figure = figures.iter().find(|(found, _)| *found == what).map(|(_, figure)| figure.clone());
+        files.write(format!("{what}-{name}"), |_| figure)?;
     }
     if let Some((answers, set)) = seen {
         let names = match &report.reached {
@@ -70,7 +73,7 @@ pub fn evaluation_figures(report: &Report, theme: Theme) -> Vec<(&'static str, F
 
 /// Which images were evaluated, in words.
 fn images_of(report: &Report) -> String {
-    let data = last_part(&report.data);
+    let data = shortened(&last_part(&report.data), NAME_MAX);
     let split = if report.split == SplitName::All { String::new() } else { format!("{} ", report.split) };
     let of = |count: u64, what: &str| format!("{} {split}{what} of {data}", numbers::count(count));
     match &report.reached {

@@ -7,6 +7,7 @@ use crate::evaluate::reading::digits_text;
 use crate::numbers;
 use crate::plot::pictures::{Grid, Labelled, Picture};
 use crate::plot::tokens::Cut;
+use crate::text::shortened;
 
 /// Pictures of a grid of samples.
 const SAMPLES: usize = 24;
@@ -79,8 +80,11 @@ pub fn samples(set: &dyn ImageSet, data: &DataSpec, class_names: &[String]) -> G
 
 /// The name of a data set, without the folders above it: a plot names no paths.
 pub fn name_of_data(data: &DataSpec) -> String {
-    last_part(&data.name)
+    shortened(&last_part(&data.name), NAME_MAX)
 }
+
+/// Longest name of a data set in the title of a figure, in columns: what follows it is still to be seen.
+pub const NAME_MAX: usize = 24;
 
 /// What follows the last slash of a name.
 pub fn last_part(name: &str) -> String {

@@ -1,7 +1,7 @@
 //! Figures of a run: what is drawn of its records, its images and its weights, and the files in its folder `plots/`.
 //!
 //! [`crate::plot`] draws; here is decided what of. The training's plots are drawn by a thread of their own
-//! ([`TrainingPlots`]): they never delay a training, and never make one fail.
+//! ([`TrainingPlots`]): steps do not wait for them, and no training fails because of them.
 
 pub mod architecture;
 mod evaluation;
@@ -48,15 +48,22 @@ impl<'a> Files<'a> {
         Ok(Files { run, choice, written: Vec::new() })
     }
 
-    /// Draws a plot and writes its files; there may be nothing to draw.
+    /// Draws a plot and writes its files. Where there is nothing to draw, those of an earlier one are removed.
     fn write(
         &mut self,
         name: impl Display,
         draw: impl FnOnce(&'static crate::plot::style::Style) -> Option<Figure>,
     ) -> Result<(), RecordError> {
-        let Some(figure) = draw(self.choice.theme.style()) else { return Ok(()) };
+        let file_of = |format: Format| format!("{PLOTS}/{name}.{format}");
+        let Some(figure) = draw(self.choice.theme.style()) else {
+            for format in [Format::Svg, Format::Png, Format::Pdf] {
+                // Mostly there is none.
+                let _ = self.run.files().remove(&file_of(format));
+            }
+            return Ok(());
+        };
         for &format in &self.choice.formats {
-            let file = format!("{PLOTS}/{name}.{format}");
+            let file = file_of(format);
             // A plot that is too large to be drawn as pixels is still there as SVG.
             let Ok(bytes) = figure.file(format) else { continue };
             self.run.files().write(&file, &bytes)?;

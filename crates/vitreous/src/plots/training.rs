@@ -188,6 +188,9 @@ fn record_of(history: &History) -> Record {
 fn epoch_of(row: &EpochRow) -> Epoch {
     let EpochRow { epoch, step, train_loss, train_acc, validation, lr } = *row;
     let [val_loss, val_acc] = validation.map_or([f64::NAN; 2], |found| [found.loss, found.accuracy]);
+    // An accuracy that cannot be is that of a damaged record.
+    let [train_acc, val_acc] =
+        [train_acc, val_acc].map(|part| if (0.0..=1.0).contains(&part) { part } else { f64::NAN });
     Epoch { epoch: epoch as f64, step: step as f64, train_loss, train_acc, val_loss, val_acc, lr }
 }
 

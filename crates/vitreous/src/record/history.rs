@@ -69,9 +69,9 @@ impl History {
 
 /// The lines of a file that are whole; the last may be incomplete after a power cut.
 pub fn json_lines<T: DeserializeOwned>(folder: &Folder, name: &str) -> impl Iterator<Item = T> {
-    let lines = folder.open_file(name).map(|file| BufReader::new(file.take(RECORD_MAX)).lines());
+    let lines = folder.open_file(name).map(|file| BufReader::new(file.take(RECORD_MAX)).split(b'\n'));
     let lines = lines.into_iter().flatten().map_while(Result::ok);
-    lines.filter_map(|line| serde_json::from_str(&line).ok())
+    lines.filter_map(|line| serde_json::from_slice(&line).ok())
 }
 
 fn epochs(results: &str) -> Vec<EpochRow> {
@@ -91,7 +91,15 @@ fn epochs(results: &str) -> Vec<EpochRow> {
             lr: number("lr"),
         })
     };
-    rows.filter_map(epoch).collect()
+    let mut epochs: Vec<EpochRow> = Vec::new();
+    for row in rows.filter_map(epoch) {
+        // Of two rows of an epoch, the later one holds. One that was cut off within its step has no place.
+        epochs.pop_if(|earlier| earlier.epoch == row.epoch);
+        if epochs.last().is_none_or(|earlier| earlier.step < row.step) {
+            epochs.push(row);
+        }
+    }
+    epochs
 }
 
 #[cfg(test)]
@@ -110,9 +118,11 @@ mod tests {
                        {\"step\":15,\"epoch\":2,\"loss\":3,\"accuracy\":0.5,\"gradient_norm\":1,\"lr\":0.1}\n\
                        {\"step\":17,\"epoch\":2,\"rollback\":1,\"lr_factor\":0.5}\n\
                        {\"step\":15,\"epoch\":2,\"loss\":4,\"accuracy\":0.5,\"skipped\":[13]}\n{\"step\":20,\"epo";
+        // A line that is not text is skipped.
+        let metrics = [b"\xff\n", metrics.as_bytes()].concat();
         fs::write(run.path().join("metrics.jsonl"), metrics).unwrap();
         let results = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n\
-                       1,4,2.0,0.25,1.5,0.5,,0.001\n2,8,NaN,0.5,,,,0.0005\n3,12,0.5,0.75,0.6,0.9,1,0.0001\n4,1";
+                       1,4,9.0,0.25,1.5,0.5,,0.001\n1,4,2.0,0.25,1.5,0.5,,0.001\n2,8,NaN,0.5,,,,0.0005\n3,12,0.5,0.75,0.6,0.9,1,0.0001\n4,1";
         fs::write(run.path().join("results.csv"), results).unwrap();
         let History { lines, epochs, rollbacks } = History::read(&folder).unwrap();
         let losses: Vec<(u64, f64)> = lines.iter().map(|line| (line.step, line.loss)).collect();
@@ -121,10 +131,10 @@ mod tests {
         assert!(lines[2].lr.is_nan() && lines[2].skipped == [13]);
         let validation = |loss, accuracy, top5| Some(Validation { loss, accuracy, top5 });
         assert_eq!(
-            epochs.iter().map(|row| (row.epoch, row.step, row.validation)).collect::<Vec<_>>()[..3],
+            epochs.iter().map(|row| (row.epoch, row.step, row.validation)).collect::<Vec<_>>(),
             [(1, 4, validation(1.5, 0.5, None)), (2, 8, None), (3, 12, validation(0.6, 0.9, Some(1.0)))]
         );
-        assert!(epochs[1].train_loss.is_nan() && (epochs[2].train_acc, epochs[0].lr) == (0.75, 0.001));
+        assert!(epochs[1].train_loss.is_nan() && (epochs[0].train_loss, epochs[2].train_acc) == (2.0, 0.75));
         // As an earlier version wrote it, without validation.
         fs::write(run.path().join("results.csv"), "epoch,step,train_loss,train_acc\n1,10,0.5,0.25\n2").unwrap();
         let epochs = History::read(&folder).unwrap().epochs;

@@ -38,6 +38,9 @@
     return size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(3) : String(Number(value.toPrecision(5)));
   };
 
+  // On paper nothing can be unfolded.
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => { details.open = true; }));
+
   document.querySelectorAll(".curves").forEach((place) => {
     const { charts, looks } = JSON.parse(place.querySelector(".data").textContent);
     let plots = [], isBusy = false;
@@ -79,7 +82,8 @@
       make("h3", place, { textContent: chart.title });
       const box = make("div", place);
       box.setAttribute("role", "img");
-      box.setAttribute("aria-label", `${chart.title} of ${chart.series.map((series) => series.name).join(", ")}; the table below has the values`);
+      const values = place.closest("section").querySelector("table") ? "; the table below has the values" : "";
+      box.setAttribute("aria-label", `${chart.title} of ${chart.series.map((series) => series.name).join(", ")}${values}`);
       return box;
     });
 

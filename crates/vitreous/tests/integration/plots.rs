@@ -1,6 +1,6 @@
 //! Plots in run folders: which there are, that equal runs have equal ones, and that they never make a command fail.
 
-use crate::common::{Folder, json, said, text, vitreous};
+use crate::common::{Folder, json, refused, said, text, vitreous};
 
 /// A training of well under a second; SVG alone, because pictures take longer to draw than it.
 const SMALL: [&str; 8] = [
@@ -114,6 +114,14 @@ fn a_run_that_was_cut_has_the_epochs_and_the_best_one_of_its_training() {
     said(folder.root(), &["report", "long"]);
     let page = folder.text("runs/long/report.html");
     assert!(page.contains("1 (best)") && !page.contains("2 (best)"));
+    // The status is that of `runs`, and a number has its unit in the same line.
+    assert!(page.contains("step limit") && page.contains("95&nbsp;% interval"));
+    // Of a run without records no curves of earlier ones stay.
+    for file in ["results.csv", "metrics.jsonl"] {
+        std::fs::write(folder.path(&format!("runs/long/{file}")), "").unwrap();
+    }
+    said(folder.root(), &["plot", "long", "--plot-formats=svg"]);
+    assert!(!folder.path("runs/long/plots/curves.svg").exists());
 }
 
 /// A sparse file without line ends is not read as one line of 16 GB.
@@ -145,6 +153,10 @@ fn comparisons_and_sweeps_have_plots_of_all_runs() {
     let output = vitreous(folder.root(), &["compare", "runs/s", "--plots=out/here", "--plot-formats=svg"]);
     assert!(output.status.success() && !text_of(&output).contains("left out"), "{}", text_of(&output));
     assert_eq!(files(&folder, "out/here"), names);
+    assert_eq!(
+        refused(folder.root(), &["compare", "runs/s", "--plot-formats=svg"]),
+        "error: no plots are made (--plot-formats, --plot-theme)\nhint: add --plots FOLDER\n"
+    );
     // What it took is not the same, the rest is.
     for name in ["accuracy-parameters.svg", "curves.svg", "settings.svg"] {
         let [one, other] = ["runs/s/plots", "out/here"].map(|inside| folder.text(&format!("{inside}/{name}")));

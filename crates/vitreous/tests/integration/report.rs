@@ -145,7 +145,8 @@ fn runs_without_records_and_several_runs_have_reports() {
         said(folder.root(), &["report", name]);
     }
     let page = folder.text("runs/empty/report.html");
-    assert!(page.contains("nothing was recorded of the training yet") && elements(&page, "h2").len() == 7);
+    assert!(page.contains("the records of the training are missing or damaged") && elements(&page, "h2").len() == 7);
+    assert!(!page.contains("--resume"));
     // JSON has no NaN: in the charts they are gaps.
     let page = folder.text("runs/nan/report.html");
     let charts: serde_json::Value = serde_json::from_str(elements(&page, "script")[0]).unwrap();
@@ -155,6 +156,13 @@ fn runs_without_records_and_several_runs_have_reports() {
     said(folder.root(), &["report", "runs/run", "runs/empty", "runs/nan", "--bundle=all.zip"]);
     let page = folder.text("report.html");
     let found: Vec<&str> = elements(&page, "h2");
+    // The charts show the runs of the figure, with its words.
+    let charts: serde_json::Value = serde_json::from_str(elements(&page, "script")[0]).unwrap();
+    let chart = &charts["charts"][0];
+    assert_eq!(chart["title"], "Loss on the validation images; training where a run has none");
+    for series in chart["series"].as_array().unwrap() {
+        assert!(page.contains(&format!(">{}</text>", series["name"].as_str().unwrap())), "{series}");
+    }
     assert!(
         found.len() >= 2 && found[0].contains("Comparison") && found.last().unwrap().contains("Figures"),
         "{found:?}"

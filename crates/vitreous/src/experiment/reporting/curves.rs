@@ -5,7 +5,7 @@ use crate::advice::{Command, Note, Suggestion};
 use crate::config::train::Keep;
 use crate::experiment::ExperimentError;
 use crate::numbers;
-use crate::plot::curves::{Epoch, Line, Marks, RUNS, Record, curves, thinned};
+use crate::plot::curves::{Epoch, Line, Marks, RUNS, Record, curves, images_of_runs, thinned};
 use crate::plot::svg::Point;
 use crate::plots::recorded;
 use crate::record::Run;
@@ -27,8 +27,11 @@ pub fn training(run: &Run, keep: Keep, words: &Words) -> Result<Section, Experim
     let title = "Training".to_string();
     let (record, marks) = recorded(run, keep)?;
     let Some(drawing) = Drawing::made("curves", |theme| curves(&record, &marks, theme.style())) else {
-        let resume = Suggestion::new().text("continue it with").run(Command::resume(run.folder()));
-        let what = Note::new("nothing was recorded of the training yet: no curves").suggest(resume);
+        let what = match run.manifest().status.is_finished() {
+            true => Note::new("the records of the training are missing or damaged: no curves"),
+            false => Note::new("nothing was recorded of the training yet: no curves")
+                .suggest(Suggestion::new().text("continue it with").run(Command::resume(run.folder()))),
+        };
         return Ok(Section { title, command: None, parts: vec![Part::Missing { text: (words.note)(&what) }] });
     };
     let mut parts = vec![Part::Curves { charts: charts(&record, &marks), drawing }];
@@ -61,7 +64,7 @@ pub fn training(run: &Run, keep: Keep, words: &Words) -> Result<Section, Experim
         let columns = ["Epoch", "Step", "Train loss", "Train accuracy", "Val loss", "Val accuracy", "Learning rate"];
         parts.push(Part::Table(Table { is_folded: true, ..table(caption, &columns, 1, rows) }));
     }
-    let command = Some((words.shell)(&command_of(run.manifest())));
+    let command = command_of(run.manifest()).map(|command| (words.shell)(&command));
     Ok(Section { title, command, parts })
 }
 
@@ -109,11 +112,12 @@ pub fn charts_of_runs(runs: &[(Record, Marks)]) -> Vec<Chart> {
         };
         let series: Vec<Series> = shown.iter().enumerate().filter_map(of_run).collect();
         let across = if by_epoch { "epoch" } else { "step" };
-        (!series.is_empty()).then(|| Chart { title: title.to_string(), across, may_be_log, series })
+        let title = format!("{title} {}", images_of_runs(&shown.iter().collect::<Vec<_>>()));
+        (!series.is_empty()).then_some(Chart { title, across, may_be_log, series })
     };
     let charts = [
-        chart("Validation loss", true, |epoch| epoch.val_loss, |epoch| epoch.train_loss),
-        chart("Validation accuracy (%)", false, |epoch| epoch.val_acc * 100.0, |epoch| epoch.train_acc * 100.0),
+        chart("Loss", true, |epoch| epoch.val_loss, |epoch| epoch.train_loss),
+        chart("Accuracy (%)", false, |epoch| epoch.val_acc * 100.0, |epoch| epoch.train_acc * 100.0),
     ];
     charts.into_iter().flatten().collect()
 }

@@ -1,7 +1,7 @@
 //! What a report says of an evaluation: figures, mistakes and scores.
 
 use super::{Words, card, evaluate, interval, picture, table};
-use crate::advice::{Argument, Note, Suggestion};
+use crate::advice::{Argument, Command, Note, Suggestion};
 use crate::data::SplitName;
 use crate::evaluate::{ClassScores, Reached, Report as Evaluation, Scores};
 use crate::numbers;
@@ -17,6 +17,13 @@ pub fn evaluation(run: &Run, name: &str, report: &Evaluation, words: &Words) -> 
         true => format!("Evaluation: {split} images, last weights"),
         false => format!("Evaluation: {split} images"),
     };
+    let mut command = evaluate(run);
+    if report.split != SplitName::Test {
+        command = command.with(Argument::Split, if split == "validation" { "val" } else { split.as_str() });
+    }
+    if name.ends_with("-last") {
+        command = command.with(Argument::Weights, "last");
+    }
     let mut parts = Vec::new();
     let loss = format!("loss {:.4}", report.reached.loss());
     match &report.reached {
@@ -50,22 +57,19 @@ pub fn evaluation(run: &Run, name: &str, report: &Evaluation, words: &Words) -> 
     if let Reached::Classes(scores) = &report.reached {
         parts.push(Part::Table(class_table(scores)));
         if scores.calibration.is_none() {
-            parts.push(again(run, "an earlier version evaluated this run: no calibration", words));
+            parts.push(again(&command, "an earlier version evaluated this run: no calibration", words));
         }
     }
     match picture(run, &format!("mistakes-{name}"), "The most confident mistakes") {
+        _ if report.reached.accuracy() == 1.0 => parts.push(Part::Text { text: "There are no mistakes.".to_string() }),
         Some(drawing) => parts.push(Part::Figure { drawing }),
-        None => parts.push(again(run, "no picture of the mistakes was made", words)),
-    }
-    let mut command = evaluate(run);
-    if report.split != SplitName::Test {
-        command = command.with(Argument::Split, if split == "validation" { "val" } else { split.as_str() });
+        None => parts.push(again(&command, "no picture of the mistakes was made", words)),
     }
     Section { title, command: Some((words.command)(&command)), parts }
 }
 
-fn again(run: &Run, what: &str, words: &Words) -> Part {
-    let note = Note::new(what).suggest(Suggestion::new().text("make it with").run(evaluate(run)));
+fn again(command: &Command, what: &str, words: &Words) -> Part {
+    let note = Note::new(what).suggest(Suggestion::new().text("make it with").run(command.clone()));
     Part::Missing { text: (words.note)(&note) }
 }
 

@@ -218,13 +218,15 @@ fn origin(run: &Run, words: &Words) -> Section {
         parts.push(Part::Table(table("Resumed", &["Started", "From step", "Version", "Changed settings"], 9, rows)));
     }
     let what = "The command that made it; equal config, data and version give equal weights, bit for bit:".to_string();
-    parts.push(Part::Command { what, command: (words.shell)(&command_of(manifest)) });
+    // A run of the library has none.
+    parts.extend(command_of(manifest).map(|command| Part::Command { what, command: (words.shell)(&command) }));
     let again = Command::new(Verb::Train).with(Argument::Config, run.config_path().as_path());
     parts.push(Part::Command { what: "The same from its config:".to_string(), command: (words.command)(&again) });
     Section { title: "Repeat it".to_string(), command: None, parts }
 }
 
-/// The words that started a run, with the program's plain name.
-fn command_of(manifest: &Manifest) -> Vec<String> {
-    std::iter::once("vitreous".to_string()).chain(manifest.command.iter().skip(1).cloned()).collect()
+/// The words that started a run, with the program's plain name; none where the library did.
+fn command_of(manifest: &Manifest) -> Option<Vec<String>> {
+    let words = std::iter::once("vitreous".to_string()).chain(manifest.command.iter().skip(1).cloned()).collect();
+    (!manifest.command.is_empty()).then_some(words)
 }

@@ -2,11 +2,11 @@
 
 use super::{Known, Words, card, evaluate, interval, table};
 use crate::advice::{Note, Suggestion};
-use crate::config::difference::{FlatConfig, changes, flat_config, shown};
+use crate::config::difference::{FlatConfig, OF_THE_DATA, changes, flat_config, shown};
 use crate::config::{key, presets};
 use crate::data::SplitName;
 use crate::evaluate::Accuracy;
-use crate::record::{Manifest, Run};
+use crate::record::{ListedRun, Manifest, Run};
 use crate::report::{Part, Section, Table, facts};
 use crate::{durations, numbers};
 
@@ -41,9 +41,6 @@ const MATTER: [&str; 27] = [
     "train.seed",
 ];
 
-/// Keys of the model that follow from the data.
-const OF_THE_DATA: [&str; 3] = ["model.image_size", "model.channels", "model.num_classes"];
-
 /// What was requested and what was reached.
 pub fn results(run: &Run, known: Option<&Known>, words: &Words) -> Section {
     let manifest = run.manifest();
@@ -52,9 +49,13 @@ pub fn results(run: &Run, known: Option<&Known>, words: &Words) -> Section {
     let test = manifest.evaluation(SplitName::Test);
     if let Some(test) = test {
         let accuracy = Accuracy::from(test);
-        let below =
-            format!("{} of {} images, {}", test.weights, numbers::count(test.images), interval(accuracy.interval()));
-        cards.push(card("Test accuracy", numbers::percent(accuracy.value), below.replacen(" of ", " weights, ", 1)));
+        let below = format!(
+            "{} weights, {} images, {}",
+            test.weights,
+            numbers::count(test.images),
+            interval(accuracy.interval())
+        );
+        cards.push(card("Test accuracy", numbers::percent(accuracy.value), below));
     }
     let best = results.and_then(|results| Some((results.best_val_acc?, results.best_epoch)));
     let last = results.and_then(|results| Some((results.val_acc?, None)));
@@ -73,10 +74,14 @@ pub fn results(run: &Run, known: Option<&Known>, words: &Words) -> Section {
     parts.push(Part::Cards { cards });
 
     let requested = known.map(|known| match known.settings.get("train.max_steps") {
-        Some(steps) => format!("{} epochs, at most {} steps", known.config.train.epochs, shown(Some(steps))),
+        Some(steps) => {
+            let epochs = numbers::counted(known.config.train.epochs, "epoch");
+            format!("{epochs}, at most {} steps", shown(Some(steps)))
+        }
         None => numbers::counted(known.config.train.epochs, "epoch"),
     });
-    let mut rows = vec![vec!["Status".to_string(), manifest.status.to_string()]];
+    let status = ListedRun::read(run.folder()).map_or(manifest.status.to_string(), |listed| listed.status());
+    let mut rows = vec![vec!["Status".to_string(), status]];
     rows.extend(requested.map(|requested| vec!["Requested".to_string(), requested]));
     if let Some(results) = results {
         let epochs = numbers::counted(usize::try_from(results.epochs).unwrap_or(usize::MAX), "epoch");
@@ -93,7 +98,7 @@ pub fn results(run: &Run, known: Option<&Known>, words: &Words) -> Section {
             ]
         }));
     }
-    rows.push(vec!["Test results seen".to_string(), numbers::count(manifest.test_evaluations)]);
+    rows.push(vec!["Different test results seen".to_string(), numbers::count(manifest.test_evaluations)]);
     parts.push(facts("Requested and reached", rows));
 
     let train = match (manifest.evaluation(SplitName::Train), results.and_then(|results| results.train_acc)) {
@@ -110,7 +115,10 @@ pub fn results(run: &Run, known: Option<&Known>, words: &Words) -> Section {
         train,
         test.map_or("-".to_string(), |test| numbers::percent(test.top1)),
     ];
-    let caption = "Row for a write-up (accuracies; ~ is the mean over the last epoch, while the weights change)";
+    let caption = match row[4].starts_with('~') {
+        true => "Row for a write-up (accuracies; ~ is the mean over the last epoch, while the weights change)",
+        false => "Row for a write-up (accuracies)",
+    };
     parts.push(Part::Table(table(
         caption,
         &["model", "position", "activation", "time", "train", "test"],
@@ -129,7 +137,7 @@ pub fn results(run: &Run, known: Option<&Known>, words: &Words) -> Section {
 pub fn settings(manifest: &Manifest, known: &Known) -> Section {
     let row = |path: &&str| {
         let value = known.settings.get(*path)?;
-        let meaning = key(path).map_or(String::new(), |key| first_sentence(key.doc));
+        let meaning = key(path).map_or(String::new(), |key| key.summary().replace('`', ""));
         Some(vec![path.to_string(), shown(Some(value)), meaning])
     };
     let rows = MATTER.iter().filter_map(row).collect();
@@ -153,18 +161,45 @@ pub fn settings(manifest: &Manifest, known: &Known) -> Section {
     Section { title: "Settings".to_string(), command: None, parts }
 }
 
-fn first_sentence(text: &str) -> String {
-    text.split(". ").next().unwrap_or(text).trim_end_matches('.').replace('`', "")
-}
-
 /// The preset that a run was started from, and its settings. Earlier versions noted the command line alone.
 fn preset(manifest: &Manifest) -> Option<(&'static str, FlatConfig)> {
-    let known = |word: &str| presets::names().find(|name| *name == word.rsplit('=').next().unwrap_or(word));
-    // A name that follows another argument is that argument's value.
-    let words = manifest.command.windows(2).skip(1);
-    let is_own =
-        |before: &str, word: &str| !before.starts_with('-') || before.ends_with("preset") || word.contains("preset=");
-    let named = || words.filter(|pair| is_own(&pair[0], &pair[1])).find_map(|pair| known(&pair[1]));
-    let name = manifest.preset.as_deref().and_then(known).or_else(named)?;
+    let noted = manifest.preset.as_deref().and_then(known);
+    let name = noted.or_else(|| preset_of(&manifest.command))?;
     Some((name, flat_config(presets::text(name)?, name).ok()?))
+}
+
+fn known(word: &str) -> Option<&'static str> {
+    presets::names().find(|name| *name == word)
+}
+
+/// The preset that a command line names.
+fn preset_of(command: &[String]) -> Option<&'static str> {
+    // A word that follows another flag may be that flag's value.
+    let named = |pair: &[String]| {
+        let [before, word] = [pair[0].as_str(), pair[1].as_str()];
+        let is_own = before.ends_with("-preset") || !before.starts_with('-') || before.contains('=');
+        let value = word.split_once("preset=").filter(|(flag, _)| flag.chars().all(|c| c == '-'));
+        known(value.map(|(_, value)| value).or(is_own.then_some(word))?)
+    };
+    command.windows(2).skip(1).find_map(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preset_is_the_operand_or_the_value_of_its_flag() {
+        let of = |line: &str| preset_of(&line.split(' ').map(str::to_string).collect::<Vec<_>>());
+        for (line, preset) in [
+            ("vitreous train mnist-vit", Some("mnist-vit")),
+            ("vitreous train --name=digits --preset=mnist-vit", Some("mnist-vit")),
+            ("vitreous train --epochs=2 mnist-vit", Some("mnist-vit")),
+            ("vitreous train --name digits --preset mnist-vit", Some("mnist-vit")),
+            ("vitreous train --name digits", None),
+            ("vitreous train --data=digits", None),
+        ] {
+            assert_eq!(of(line), preset, "{line}");
+        }
+    }
 }

@@ -6,10 +6,9 @@ use super::curves::charts_of_runs;
 use super::{Words, program, table};
 use crate::advice::{Command, Note, Verb};
 use crate::compare::{Comparison, LeftOut, Sheet};
-use crate::experiment::plotting::comparison_figures;
+use crate::experiment::plotting::{comparison_figures, comparison_records};
 use crate::numbers;
 use crate::plot::Theme;
-use crate::plots::record_and_marks;
 use crate::report::{Drawing, Part, Report, Section, Table};
 
 /// Collects the report of a comparison; `given` are the folders that were named.
@@ -43,16 +42,14 @@ pub fn report_comparison(comparison: &Comparison, given: &[PathBuf], words: &Wor
     if !verdicts.is_empty() {
         sections.push(Section { title: "Differences".to_string(), command: None, parts: verdicts });
     }
-    let dark = comparison_figures(comparison, Theme::Dark);
+    let records = comparison_records(comparison);
+    let dark = comparison_figures(comparison, &records, Theme::Dark);
     let mut parts = Vec::new();
-    for (name, light) in comparison_figures(comparison, Theme::Light) {
+    for (name, light) in comparison_figures(comparison, &records, Theme::Light) {
         let dark = dark.iter().find(|(other, _)| *other == name).map(|(_, figure)| figure.clone());
         let drawing = Drawing::of_figures(name, light, dark);
         if name == "curves" {
-            let records =
-                comparison.rows.iter().filter_map(|row| record_and_marks(row.folders.first()?, &row.name).ok());
-            let charts = charts_of_runs(&records.collect::<Vec<_>>());
-            parts.push(Part::Curves { charts, drawing });
+            parts.push(Part::Curves { charts: charts_of_runs(&records), drawing });
         } else {
             parts.push(Part::Figure { drawing });
         }
