@@ -1,5 +1,6 @@
 //! What a session records of its work while it is given a clock, and the facts that this is read with.
 
+pub use crate::cpu::{LANES, TILE_ROWS};
 use crate::graph::NodeId;
 
 /// A clock that threads share. The engine has none of its own.
@@ -34,7 +35,7 @@ pub struct Slice {
     pub part: u32,
     /// Number of the chunk in the part, or 0.
     pub chunk: u32,
-    /// Images of the chunk; all images of the step in a call for the whole batch.
+    /// Images of the chunk; 0 where all images of the step are computed together, see [`CallFacts::is_whole`].
     pub images: u32,
     /// When it began, as [`Clock::now`] says.
     pub start: u64,
@@ -67,9 +68,10 @@ pub struct CallFacts {
     pub is_copy: bool,
     /// Floating-point operations for one image; a multiply-add is two.
     pub flops: u64,
-    /// Bytes of activations that it reads and writes for one image.
+    /// Bytes of activations that it reads and writes for one image; scratch memory of the call alone is not among them.
     pub bytes: u64,
-    /// Bytes of parameters and their gradients that it reads and writes each time it runs, for any number of images.
+    /// Bytes that it reads and writes each time it runs, for any number of images: parameters and their gradients, and the
+    /// statistics of the batch.
     pub bytes_fixed: u64,
 }
 

@@ -191,6 +191,11 @@ impl Session {
         recording.iter().map(Recorder::slices)
     }
 
+    /// Slices of the last step or inference that are missing in [`Session::recorded`], because there was no room for them.
+    pub fn dropped(&self) -> usize {
+        self.recorders.iter().map(Recorder::dropped).sum()
+    }
+
     /// The calls and values of a step, once it was taken.
     ///
     /// # Panics

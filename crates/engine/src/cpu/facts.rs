@@ -6,7 +6,8 @@ use super::Isa;
 use super::compiled::Compiled;
 use super::plan::{all, lives, room, sum};
 use super::program::convolution::{BatchNormPart, ConvolutionCall};
-use super::program::{Call, Wide};
+use super::program::sequence::{SequenceCall, Strips};
+use super::program::{Call, Program, Slot, Wide};
 use crate::graph::{Graph, Node, NodeId};
 use crate::ops::{self, Op};
 use crate::profile::{CallFacts, Pass, ProgramFacts, ValueFacts};
@@ -28,15 +29,17 @@ pub(super) fn facts(
     let mut sharing = vec![0; graph.nodes().len()];
     let computing = program.calls.iter().zip(&program.covers).filter(|(call, _)| computes(call));
     computing.flat_map(|(_, covers)| covers).for_each(|id| sharing[id.0] += 1);
+    // Values that only one call touches are its scratch memory; the others go from call to call.
+    let mut uses = vec![0; program.slots.len()];
+    program.calls.iter().flat_map(slots).for_each(|slot| uses[slot] += 1);
     let calls = program.calls.iter().zip(&program.covers).map(|(call, covers)| {
         let own: Vec<&Node> = covers.iter().filter(|_| computes(call)).map(|&id| graph.node(id)).collect();
         let share = |of: &dyn Fn(&Node) -> u64| -> u64 {
             let pairs = own.iter().zip(covers);
             pairs.map(|(node, id)| of(node) / sharing[id.0]).sum()
         };
-        let mut slots: Vec<usize> = call.reads().into_iter().chain(call.writes()).collect();
-        slots.sort_unstable();
-        slots.dedup();
+        let slots: Vec<Slot> = slots(call).into_iter().filter(|&slot| uses[slot] > 1).collect();
+        let numbers = |of: &dyn Fn(Slot) -> usize| slots.iter().map(|&slot| of(slot) as u64 * NUMBER).sum::<u64>();
         let mut layers = Vec::with_capacity(covers.len());
         for layer in covers.iter().map(layer) {
             if !layers.contains(&layer) {
@@ -50,8 +53,8 @@ pub(super) fn facts(
             is_whole: call.whole(),
             is_copy: matches!(call, Call::Input { .. } | Call::Output { .. }),
             flops: share(&|node| ops::cost(graph, node).flops),
-            bytes: slots.iter().map(|&slot| program.slots[slot].per_image as u64 * NUMBER).sum(),
-            bytes_fixed: share(&|node| parameter_bytes(graph, node)),
+            bytes: numbers(&|slot| touched(program, call, slot)),
+            bytes_fixed: share(&|node| parameter_bytes(graph, node)) + numbers(&|slot| program.slots[slot].fixed),
         }
     });
     let capacity = compiled.plan.capacity;
@@ -70,6 +73,27 @@ pub(super) fn facts(
         batch_bytes: compiled.plan.batch_len as u64 * NUMBER,
         chunk: capacity.chunk,
         tile_columns: isa.panel(),
+    }
+}
+
+/// The values that a call reads or writes, each once.
+fn slots(call: &Call) -> Vec<Slot> {
+    let mut slots: Vec<Slot> = call.reads().into_iter().chain(call.writes()).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    slots
+}
+
+/// Numbers of a value that a call reads or writes for each image: some calls touch a few rows or columns of it.
+fn touched(program: &Program, call: &Call, slot: Slot) -> usize {
+    match *call {
+        Call::SelectToken { x, size: [_, features], .. } if slot == x => features,
+        Call::Sequence(SequenceCall::Strips(Strips { x, out, rows, len, clear, .. }))
+            if slot == x || slot == out && !clear =>
+        {
+            rows * len
+        }
+        _ => program.slots[slot].per_image,
     }
 }
 

@@ -49,6 +49,8 @@ mod training;
 
 pub use execute::{Inference, Session, inference_memory, training_memory};
 pub use parameters::Parameters;
+pub use simd::LANES;
+pub use tile::TILE_ROWS;
 
 /// An instruction set that the kernels were compiled for. A [`Session`] takes only those that the processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

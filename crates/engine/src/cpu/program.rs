@@ -1,7 +1,7 @@
 //! A lowered graph: the kernel calls in their order, and the slots of their values.
 
 pub(super) mod convolution;
-mod sequence;
+pub(super) mod sequence;
 
 use convolution::ConvolutionCall;
 

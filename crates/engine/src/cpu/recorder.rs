@@ -12,6 +12,8 @@ use crate::profile::{Clock, Slice, Work};
 pub(super) struct Recorder {
     clock: Arc<dyn Clock>,
     slices: Vec<Slice>,
+    /// Slices for which there was no room.
+    dropped: usize,
     /// When the current slice began.
     start: u64,
     part: u32,
@@ -21,7 +23,7 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Recorder { clock, slices: Vec::new(), start: 0, part: 0, chunk: 0, images: 0 }
+        Recorder { clock, slices: Vec::new(), dropped: 0, start: 0, part: 0, chunk: 0, images: 0 }
     }
 
     pub fn set_clock(&mut self, clock: &Arc<dyn Clock>) {
@@ -32,9 +34,14 @@ impl Recorder {
         &self.slices
     }
 
+    pub fn dropped(&self) -> usize {
+        self.dropped
+    }
+
     /// Forgets all slices, and makes room for so many.
     pub fn clear(&mut self, room: usize) {
         self.slices.clear();
+        self.dropped = 0;
         self.slices.reserve_exact(room);
     }
 }
@@ -80,6 +87,8 @@ impl Recorder {
         // A step allocates nothing, whatever happens.
         if self.slices.len() < self.slices.capacity() {
             self.slices.push(Slice { work, part, chunk, images, start, end });
+        } else {
+            self.dropped += 1;
         }
         self.start = end;
     }
@@ -105,5 +114,29 @@ impl Recorders {
         });
         // SAFETY: all threads are done.
         Track(unsafe { self.0.get().as_mut() }).end(Work::Wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> u64 {
+            7
+        }
+    }
+
+    #[test]
+    fn slices_without_room_are_counted() {
+        let mut recorder = Recorder::new(Arc::new(Still));
+        recorder.clear(4);
+        let room = recorder.slices.capacity();
+        (0..room + 3).for_each(|_| recorder.end(Work::Tree));
+        assert_eq!((recorder.slices().len(), recorder.dropped()), (room, 3));
+        recorder.clear(4);
+        assert_eq!((recorder.slices().len(), recorder.dropped()), (0, 0));
     }
 }

@@ -7,7 +7,7 @@
 use super::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 
 /// Rows of a full tile.
-pub(super) const TILE_ROWS: usize = 6;
+pub const TILE_ROWS: usize = 6;
 
 /// A matrix that is read number by number.
 #[derive(Clone, Copy)]

@@ -13,7 +13,7 @@ use crate::cpu::optimizer::Adam;
 use crate::cpu::program::AttendSizes;
 use crate::graph::{GraphError, Init};
 use crate::ops::{Activation, Attention, AttentionOptions, Convolution, LinearInit, Op, Over, Pool};
-use crate::profile::Pass;
+use crate::profile::{CallFacts, Pass};
 use crate::random::Key;
 
 /// A network of images with one of each operation that has a gradient, and its loss.
@@ -275,7 +275,9 @@ fn a_recorded_step_of_many_chunks_has_room_for_all_slices() {
         // What each thread does last has its place: the update, and the wait of thread 0 for it.
         assert_eq!(last[0], Some(Work::Wait));
         assert!(last[1..].iter().all(|work| *work == Some(Work::Update)), "{last:?}");
+        assert_eq!(session.dropped(), 0);
         session.infer(&[loss], 1000, &some);
+        assert_eq!(session.dropped(), 0);
         assert_eq!(session.recorded().next().unwrap().last().unwrap().work, Work::Wait);
     }
 }
@@ -346,4 +348,28 @@ fn the_facts_of_a_small_layer_are_those_counted_by_hand() {
     let hidden = facts.values.iter().find(|value| facts.calls[value.first].layers[0] == id("fc")).unwrap();
     assert_eq!((hidden.bytes, hidden.is_batch), (2 * 4 * 5 * 4, false));
     assert_eq!(facts.calls[hidden.last].layers[0], id("head"));
+}
+
+#[test]
+fn bytes_are_those_that_a_call_touches_without_its_own_scratch_memory() {
+    let (graph, loss) = network().expect("it fits");
+    let mut session = Session::new(graph.clone(), Parameters::zeros(&graph), 2).unwrap();
+    session.start_training(loss, &[], Adam::default());
+    session.train_step(&Step::new(13, &some, 0.1));
+    let facts = session.training_facts();
+    let of = |name: &str, is_it: &dyn Fn(&CallFacts) -> bool| {
+        let id = graph.find(name).unwrap();
+        let call = facts.calls.iter().find(|call| call.layers[0] == id && is_it(call)).unwrap();
+        [call.bytes / 4, call.bytes_fixed / 4]
+    };
+    let forward = |call: &CallFacts| call.pass == Pass::Forward;
+    // One of 5 tokens of 9 features is read, and written; its gradient writes all tokens.
+    assert_eq!(of("first", &forward), [9 + 9, 0]);
+    assert_eq!(of("first", &|call| call.pass == Pass::Backward), [9 + 5 * 9, 0]);
+    // 3 of 5 tokens of 6 features.
+    assert_eq!(of("some", &forward), [18 + 18, 0]);
+    // Of 6 channels: two sums of each image, then mean and variance of the batch.
+    assert_eq!(of("batch", &|call| call.is_whole && call.pass == Pass::Forward), [12, 12]);
+    // Pixels of both maps; what the kernel has for itself is in the cache. 6 x 6 x 9 weights and 6 biases.
+    assert_eq!(of("conv2", &|call| call.ops == ["conv2d_param_grad"]), [2 * 16 * 6, 2 * 330]);
 }

@@ -16,7 +16,7 @@ pub(super) mod portable;
 use super::Isa;
 
 /// Number of lanes.
-pub(super) const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// The operations of one instruction set. Lane numbers run from 0 to 15; masks choose lanes.
 pub(super) trait Simd: Copy {
