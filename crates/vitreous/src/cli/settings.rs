@@ -102,12 +102,27 @@ impl SettingsArgs {
     }
 }
 
-/// The config of the run in a folder, with what `--set` and some flags change; as [`SettingsArgs::checked`].
+/// The config of the run in a folder, with what `--set` and some flags change; as [`SettingsArgs::checked`]. Flags that
+/// choose another config are errors.
 pub fn run_config(
     folder: &Path,
     settings: &SettingsArgs,
     numbers: &[(&str, Option<usize>, &str)],
 ) -> Result<CheckedConfig, CliError> {
+    let SettingsArgs { preset, config, model, data, classes, data_dir, set: _ } = settings;
+    let others = [
+        ("--preset", preset.is_some()),
+        ("--config", config.is_some()),
+        ("--model", model.is_some()),
+        ("--data", data.is_some()),
+        ("--classes", classes.is_some()),
+        ("--data-dir", data_dir.is_some()),
+    ];
+    if let Some((flag, _)) = others.into_iter().find(|(_, is_given)| *is_given) {
+        let error = format!("{flag} cannot be used with a run folder, which has a config ({})", folder.display());
+        let hint = format!("leave out {flag}, or change keys of that config with --set, such as --set train.threads=1");
+        return Err(CliError::user(error, Some(hint)));
+    }
     let mut layers = Layers::new();
     layers.add_file(&Run::open(folder)?.config_path())?;
     settings.set.iter().try_for_each(|assignment| layers.set(assignment, set_flag()))?;
