@@ -134,7 +134,6 @@ impl Machine for ThisMachine {
         let options = |name: &str| profile::Options { name: name.to_string(), ..profile::Options::default() };
         let profilers = configs.map(|(name, config)| Profiler::new(config, options(name)).ok());
         let [Some(mut base), Some(mut own)] = profilers else { return None };
-        profile::alternate(&mut [&mut base, &mut own]);
-        Some([base.profile(), own.profile()])
+        Some(profile::alternate([&mut base, &mut own]))
     }
 }

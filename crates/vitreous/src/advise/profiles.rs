@@ -67,7 +67,7 @@ impl Profiles {
 
 /// The times of each kind of operation, before and after, the largest change first.
 fn changes(base: &[Row], own: &[Row]) -> Vec<(String, [f64; 2])> {
-    let ms = |rows: &[Row], name: &str| rows.iter().filter(|row| row.name() == name).map(|row| row.ms.median).sum();
+    let ms = |rows: &[Row], name: &str| rows.iter().filter(|row| row.name() == name).map(|row| row.ms.mean).sum();
     let mut names: Vec<String> = base.iter().chain(own).map(Row::name).collect();
     names.sort_unstable();
     names.dedup();
@@ -83,10 +83,10 @@ fn changes(base: &[Row], own: &[Row]) -> Vec<(String, [f64; 2])> {
 
 fn slowest(rows: &[Row]) -> Vec<[String; 4]> {
     let mut rows: Vec<&Row> = rows.iter().collect();
-    rows.sort_by(|a, b| b.ms.median.total_cmp(&a.ms.median));
+    rows.sort_by(|a, b| b.ms.mean.total_cmp(&a.ms.mean));
     let cells = |row: &&Row| {
         let limit = row.limit.map_or("", |limit| limit.name());
-        [row.name(), format!("{:.2}", row.ms.median), format!("{:.1} %", row.share * 100.0), limit.to_string()]
+        [row.name(), format!("{:.2}", row.ms.mean), format!("{:.1} %", row.share * 100.0), limit.to_string()]
     };
     rows.iter().take(LAYERS).map(cells).collect()
 }
@@ -98,9 +98,9 @@ mod tests {
 
     #[test]
     fn the_largest_change_comes_first_and_what_only_one_has_counts_from_nothing() {
-        let row = |name: &str, median: f64| Row {
+        let row = |name: &str, mean: f64| Row {
             names: vec![name.to_string()],
-            ms: Spread { median, ..Spread::default() },
+            ms: Spread { mean, ..Spread::default() },
             ..Row::default()
         };
         let base = [row("conv", 70.0), row("pool", 5.0), row("relu", 3.0)];

@@ -36,7 +36,7 @@ impl EpochProfile {
         let steps = job.steps_per_epoch();
         // A step may take several batches of the profiled size.
         let recipe = &job.config().train;
-        let step_s = profile.step.median / 1e3 * recipe.step_images() as f64 / recipe.batch_size as f64;
+        let step_s = profile.step.mean / 1e3 * recipe.step_images() as f64 / recipe.batch_size as f64;
         let is_augmentation = |row: &&Row| row.names.first().is_some_and(|name| name == OTHER[0]);
         let share = profile.layers.iter().find(is_augmentation).map_or(0.0, |row| row.share);
         let all_s = step_s * job.epoch_images() as f64 / recipe.step_images() as f64;

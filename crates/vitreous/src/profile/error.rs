@@ -28,6 +28,9 @@ pub enum ProfileError {
     /// Two profiles cannot be compared.
     #[error("a training step ({training}) and an inference ({inference}) cannot be compared")]
     Kinds { training: String, inference: String },
+    /// An early version wrote it.
+    #[error("the profile has no times of single steps ({model})")]
+    NoSteps { model: String },
 }
 
 impl Explain for ProfileError {
@@ -35,7 +38,9 @@ impl Explain for ProfileError {
         match self {
             ProfileError::Timing(error) => error.suggestion(),
             ProfileError::Record(error) => error.suggestion(),
-            ProfileError::File { .. } => Some(Suggestion::new().text("profile the run or the preset again")),
+            ProfileError::File { .. } | ProfileError::NoSteps { .. } => {
+                Some(Suggestion::new().text("profile the run or the preset again"))
+            }
             ProfileError::Machines { .. } => {
                 Some(Suggestion::new().text("times of one machine say little about another: profile both on this one"))
             }

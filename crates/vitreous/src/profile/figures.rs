@@ -16,12 +16,12 @@ pub fn figures(profile: &Profile, style: &'static Style) -> [Option<Figure>; 2] 
         "{}: a {what} of {} takes {:.1} ms on {}",
         profile.model,
         numbers::counted(profile.batch, "image"),
-        profile.step.median,
+        profile.step.mean,
         numbers::counted(profile.threads, "thread")
     );
     let bar = |row: &Row| TimeBar {
         name: row.name(),
-        ms: if row.is_layer() { [row.forward_ms, row.backward_ms, 0.0] } else { [0.0, 0.0, row.ms.median] },
+        ms: if row.is_layer() { [row.forward_ms, row.backward_ms, 0.0] } else { [0.0, 0.0, row.ms.mean] },
         note: row.limit.map_or("", |limit| limit.name()).to_string(),
     };
     let point =

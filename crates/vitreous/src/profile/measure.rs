@@ -1,5 +1,6 @@
 //! Takes steps with and without the profiler in turn, and adds up what threads recorded.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,11 +9,12 @@ use vitreous_engine::ops::Op;
 use vitreous_engine::profile::{Clock, Pass, ProgramFacts, Slice, Work};
 
 use super::memory::MemoryProfile;
-use super::rows::{Grouping, spread};
-use super::{Machine, Profile, ProfileError, Roof, Row, VERSION, What, trace};
+use super::rows::{Grouping, middle, spread};
+use super::{Cost, Machine, Profile, ProfileError, Roof, Row, Spread, VERSION, What, trace};
+use crate::compare::LEVEL;
 use crate::config::ResolvedConfig;
 use crate::models::Model;
-use crate::timing::{STEPS_MIN, StepTimer};
+use crate::timing::{STEPS_MIN, StepTimer, median, median_interval};
 
 /// How to profile.
 #[derive(Clone, Debug)]
@@ -36,7 +38,7 @@ impl Default for Options {
     }
 }
 
-/// Minimum number of pairs of steps.
+/// Minimum number of pairs of steps; too few for an interval, but the slowest presets take a second for a step.
 const PAIRS_MIN: usize = 3;
 
 /// Maximum number of pairs of steps: more make no figure better.
@@ -57,6 +59,10 @@ pub(super) const OTHER: [&str; 8] = [
     "between phases",
 ];
 const AUGMENTATION: usize = 0;
+const PACKING: usize = 1;
+const KEYS: usize = 2;
+const TREE: usize = 3;
+const UPDATE: usize = 4;
 const WAITING: usize = 5;
 const IDLE: usize = 6;
 const BETWEEN: usize = 7;
@@ -68,6 +74,13 @@ pub(super) struct Sample {
     pub calls: Vec<f64>,
     /// Of what belongs to no layer.
     pub other: [f64; OTHER.len()],
+}
+
+impl Sample {
+    /// The whole step.
+    pub fn total(&self) -> f64 {
+        self.calls.iter().chain(&self.other).sum()
+    }
 }
 
 /// The clock that the engine is given.
@@ -83,6 +96,7 @@ impl Clock for Steady {
 pub struct Profiler {
     options: Options,
     timer: StepTimer,
+    threads: usize,
     clock: Arc<Steady>,
     facts: ProgramFacts,
     samples: Vec<Sample>,
@@ -91,7 +105,7 @@ pub struct Profiler {
     /// Steps with and without the profiler, in ms.
     pairs: Vec<[f64; 2]>,
     last: Vec<Vec<Slice>>,
-    roof: Roof,
+    dropped: usize,
 }
 
 impl Profiler {
@@ -104,7 +118,6 @@ impl Profiler {
             if options.infer { StepTimer::inference(config)? } else { StepTimer::augmented_training(config)? };
         (1..STEPS_MIN).for_each(|_| timer.step());
         let threads = timer.session().threads();
-        let roof = Roof::find(threads, options.roof_file.as_deref(), options.measure_roof);
         let clock = Arc::new(Steady(Instant::now()));
         timer.session().set_clock(Some(clock.clone()));
         timer.step();
@@ -114,11 +127,11 @@ impl Profiler {
             false => timer.session().training_facts(),
         };
         let (samples, runs, pairs, last) = (Vec::new(), vec![0; facts.calls.len()], Vec::new(), Vec::new());
-        Ok(Profiler { options, timer, clock, facts, samples, runs, pairs, last, roof })
+        Ok(Profiler { options, timer, threads, clock, facts, samples, runs, pairs, last, dropped: 0 })
     }
 
     /// Takes a step without the profiler and one with it.
-    pub fn pair(&mut self) {
+    fn pair(&mut self) {
         let mut times = [0.0; 2];
         // Whichever comes second may gain or lose by it, so they take turns.
         for with in if self.pairs.len().is_multiple_of(2) { [false, true] } else { [true, false] } {
@@ -139,64 +152,65 @@ impl Profiler {
             let is_input = inputs(self.timer.model(), &self.facts);
             self.samples.push(sample(&slices, wall, &is_input));
             self.runs = runs(&slices, &self.facts);
+            self.dropped += self.timer.session().dropped();
             self.last = slices;
         }
         wall as f64 / 1e6
     }
 
-    /// Number of pairs so far.
-    pub fn pairs(&self) -> usize {
-        self.pairs.len()
-    }
-
     /// The last step with the profiler as a trace.
     pub fn trace(&self) -> String {
-        trace::chrome(&self.last, &self.facts, self.timer.model(), &self.options.name)
+        trace::chrome(&self.last, &self.facts, self.timer.model(), self.timer.batch(), &self.options.name)
+    }
+
+    fn grouping(&self, roof: Roof) -> Grouping<'_> {
+        let totals: Vec<f64> = self.samples.iter().map(Sample::total).collect();
+        Grouping {
+            model: self.timer.model(),
+            facts: &self.facts,
+            samples: &self.samples,
+            middle: middle(&totals).map(|step| &self.samples[step]).collect(),
+            runs: &self.runs,
+            roof,
+            batch: self.timer.batch(),
+            threads: self.threads,
+        }
+    }
+
+    /// Whether a call is faster than the machine can be: a known roof may have been measured while other programs ran. A
+    /// convolution may seem faster, because taps in the padding count; a linear layer cannot.
+    fn is_above(&self, roof: Roof) -> bool {
+        let is_above = |row: &Row| row.op.starts_with("linear") && row.gflops > ABOVE * roof.gflops;
+        self.grouping(roof).calls().iter().any(is_above)
     }
 
     /// The profile of all pairs so far.
-    ///
-    /// # Panics
-    /// When there is no pair.
-    pub fn profile(&mut self) -> Profile {
-        let (threads, batch) = (self.timer.session().threads(), self.timer.batch());
-        let (memory, model) = (self.timer.memory(), self.timer.model());
-        let mut grouping = Grouping {
-            model,
-            facts: &self.facts,
-            samples: &self.samples,
-            runs: &self.runs,
-            roof: self.roof,
-            batch: batch as u64,
-        };
-        // A known roof may have been measured while other programs ran. A convolution may seem faster than the machine,
-        // because taps in the padding count, a linear layer cannot.
-        let is_above = |row: &Row| row.op.starts_with("linear") && row.gflops > ABOVE * self.roof.gflops;
-        if grouping.calls().iter().any(is_above) {
-            self.roof = Roof::find(threads, self.options.roof_file.as_deref(), true).or_higher(self.roof);
-            grouping.roof = self.roof;
-        }
+    fn profile(&self, roof: Roof) -> Profile {
+        let (model, grouping) = (self.timer.model(), self.grouping(roof));
         let layers = grouping.layers();
-        let plain: Vec<f64> = self.pairs.iter().map(|[plain, _]| *plain).collect();
+        let steps_ms: Vec<f64> = self.pairs.iter().map(|[plain, _]| *plain).collect();
         let costs: Vec<f64> = self.pairs.iter().map(|[plain, with]| with / plain - 1.0).collect();
+        let mean = spread(middle(&steps_ms).map(|step| steps_ms[step])).mean;
         Profile {
             version: VERSION,
             what: if self.options.infer { What::Inference } else { What::TrainingStep },
             model: self.options.name.clone(),
             machine: Machine::this(),
-            threads,
-            batch,
+            threads: self.threads,
+            batch: self.timer.batch(),
             chunk: self.facts.chunk,
             params: model.graph.parameter_count(),
             pairs: self.pairs.len(),
-            step: spread(&plain),
-            cost: spread(&costs),
-            sum_ms: layers.iter().map(|row| row.ms.median).sum(),
-            roof: self.roof,
+            step: Spread { mean, ..spread(steps_ms.iter().copied()) },
+            steps_ms,
+            cost: Cost { median: median(&costs), interval: median_interval(&costs, LEVEL) },
+            dropped: self.dropped,
+            sum_ms: layers.iter().map(|row| row.ms.mean).sum(),
+            roof,
             kinds: grouping.kinds(),
             calls: grouping.calls(),
             phases: grouping.phases(),
-            memory: MemoryProfile::new(&memory, &self.facts, |call| grouping.place(call)),
+            memory: MemoryProfile::new(&self.timer.memory(), &self.facts, |call| grouping.place(call)),
             layers,
         }
     }
@@ -207,17 +221,30 @@ impl Profiler {
 /// # Errors
 /// As [`Profiler::new`].
 pub fn measure(config: &ResolvedConfig, options: Options) -> Result<Profile, ProfileError> {
-    let mut profiler = Profiler::new(config, options)?;
-    alternate(&mut [&mut profiler]);
-    Ok(profiler.profile())
+    let [profile] = alternate([&mut Profiler::new(config, options)?]);
+    Ok(profile)
 }
 
-/// Takes pairs of steps of some models in turn, until the time of the first one's options is over.
-pub fn alternate(profilers: &mut [&mut Profiler]) {
+/// Takes pairs of steps of some models in turn, until the time of the first one's options is over, and returns their
+/// profiles. Those with equally many threads have the same roof.
+pub fn alternate<const N: usize>(mut profilers: [&mut Profiler; N]) -> [Profile; N] {
     let (begin, time) = (Instant::now(), profilers[0].options.time);
-    while profilers[0].pairs() < PAIRS_MIN || begin.elapsed() < time && profilers[0].pairs() < PAIRS_MAX {
+    for pair in 0..PAIRS_MAX {
+        if pair >= PAIRS_MIN && begin.elapsed() >= time {
+            break;
+        }
         profilers.iter_mut().for_each(|profiler| profiler.pair());
     }
+    let mut roofs: BTreeMap<usize, Roof> = BTreeMap::new();
+    for profiler in &profilers {
+        let Options { roof_file, measure_roof, .. } = &profiler.options;
+        let find = |again: bool| Roof::find(profiler.threads, roof_file.as_deref(), again);
+        let roof = roofs.entry(profiler.threads).or_insert_with(|| find(*measure_roof));
+        if profiler.is_above(*roof) {
+            *roof = find(true).or_higher(*roof);
+        }
+    }
+    profilers.map(|profiler| profiler.profile(roofs[&profiler.threads]))
 }
 
 /// Whether each call makes the model's input.
@@ -246,10 +273,10 @@ pub(super) fn sample(slices: &[Vec<Slice>], wall: u64, is_input: &[bool]) -> Sam
                     }
                     AUGMENTATION
                 }
-                Work::Pack => 1,
-                Work::Keys => 2,
-                Work::Tree => 3,
-                Work::Update => 4,
+                Work::Pack => PACKING,
+                Work::Keys => KEYS,
+                Work::Tree => TREE,
+                Work::Update => UPDATE,
                 Work::Wait => WAITING,
             };
             sample.other[other] += ms(time);

@@ -1,9 +1,10 @@
 //! Where the time of a training step or an inference goes: by layer, by kind of operation, by call and by phase, measured on
 //! this machine and set against what the machine can do at most.
 //!
-//! Steps with and without a profiler alternate, which gives the profiler's cost and checks that the rows add up. The time of
-//! a row is the time that all threads together spend on it, divided by the number of threads: so all rows, with waiting and
-//! idle threads among them, make up the time that passes.
+//! Steps with and without a profiler alternate, which gives the profiler's cost. The time of a row in a step is the time
+//! that all threads together spend on it, divided by the number of threads: so all rows, with waiting and idle threads
+//! among them, make up the time that passes. All rows and their sum are means over the same steps, the middle half by
+//! time, so they also add up on a busy machine, which medians of each row would not.
 
 mod difference;
 mod epoch;
@@ -41,6 +42,9 @@ const BYTES_MAX: u64 = 64 << 20;
 /// Version of the file.
 const VERSION: u32 = 1;
 
+/// Ratio of the 90th and the 10th percentile from which on times vary a lot.
+const WIDE: f64 = 1.6;
+
 /// The file of a profile in a run folder.
 pub const FILE: &str = "profile.json";
 
@@ -75,11 +79,17 @@ pub struct Profile {
     pub params: usize,
     /// Pairs of steps, with and without the profiler.
     pub pairs: usize,
-    /// A step without the profiler.
+    /// Steps without the profiler, in ms: the mean of the middle half, and percentiles of all.
     pub step: Spread,
-    /// A step with the profiler, divided by the step without it before: 0.01 is 1 % slower.
-    pub cost: Spread,
-    /// The sum of the rows, in ms.
+    /// The steps without the profiler one by one, in ms.
+    #[serde(default)]
+    pub steps_ms: Vec<f64>,
+    /// How much slower the profiler makes a step.
+    pub cost: Cost,
+    /// Pieces of work that were not recorded, because there was no room for them; they count as waiting.
+    #[serde(default)]
+    pub dropped: usize,
+    /// The sum of the rows, in ms: the mean of the steps with the profiler, of their middle half.
     pub sum_ms: f64,
     /// What the machine can do at most.
     pub roof: Roof,
@@ -95,17 +105,32 @@ pub struct Profile {
     pub memory: MemoryProfile,
 }
 
-/// The median of some measurements, and how they spread.
+/// The mean of some measurements, and how they spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The median.
-    pub median: f64,
+    /// The mean.
+    #[serde(alias = "median")]
+    pub mean: f64,
     /// The 10th percentile.
     pub p10: f64,
     /// The 90th percentile.
     pub p90: f64,
-    /// The 95 % interval of the median.
-    pub interval: [f64; 2],
+}
+
+impl Spread {
+    /// Whether slow measurements take much longer than fast ones.
+    pub fn is_wide(&self) -> bool {
+        self.p90 >= WIDE * self.p10
+    }
+}
+
+/// The time of a step with the profiler divided by that of the one next to it without, minus 1: 0.01 is 1 % slower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// The median over the pairs.
+    pub median: f64,
+    /// Its 95 % interval; none with fewer than 6 pairs.
+    pub interval: Option<[f64; 2]>,
 }
 
 /// A row of a profile. All amounts are for one step.
@@ -115,8 +140,11 @@ pub struct Row {
     pub names: Vec<String>,
     /// The operation; empty for what belongs to no layer.
     pub op: String,
-    /// Its time in ms.
+    /// Its time in ms, in the middle half of the steps.
     pub ms: Spread,
+    /// Its time in each step, in ms; only rows by layer have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps_ms: Vec<f64>,
     /// Part of that in the forward pass.
     pub forward_ms: f64,
     /// Part of that in the backward pass.
@@ -188,7 +216,7 @@ impl Row {
 impl Profile {
     /// How far the sum of the rows is from the step without the profiler: 0.01 is 1 % more.
     pub fn sum_error(&self) -> f64 {
-        self.sum_ms / self.step.median - 1.0
+        self.sum_ms / self.step.mean - 1.0
     }
 
     /// Reads a profile.

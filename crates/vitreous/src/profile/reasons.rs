@@ -2,15 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use vitreous_engine::ops::{Convolution, Op};
+use vitreous_engine::profile::{LANES, TILE_ROWS};
 
+use super::Spread;
 use super::rows::is_product;
 use crate::numbers::counted;
-
-/// Lanes of a vector.
-const LANES: usize = 16;
-
-/// Rows of a product that are computed together.
-const TILE_ROWS: usize = 6;
 
 /// Time of a run below which starting it matters, in microseconds.
 const SHORT_US: f64 = 3.0;
@@ -30,38 +26,39 @@ pub(super) struct Subject<'a> {
     /// Shapes without the batch axis.
     pub input: &'a [usize],
     pub output: &'a [usize],
-    /// Maximum number of images of a chunk.
+    /// Maximum number of images that are computed together.
     pub chunk: usize,
     /// Columns of a tile of a matrix product.
     pub tile_columns: usize,
     /// Floating-point operations per byte, of the layer and where the roof bends.
     pub intensity: f64,
     pub ridge: f64,
+    /// Part of its bytes that are read and written in each run, for any number of images.
+    pub fixed: f64,
     pub microseconds_per_run: f64,
     /// Part of the roof that it reaches.
     pub share: f64,
-    /// 10th and 90th percentile of its time, in ms.
-    pub ms: [f64; 2],
+    pub ms: Spread,
+    pub part_of_step: f64,
 }
 
-/// Ratio of the slow and the fast steps from which on other programs are the reason.
-const VARIES: f64 = 1.6;
+/// Part of a step below which it does not matter whether times vary.
+const SMALL: f64 = 0.01;
 
 type Rule = fn(&Subject) -> Option<Reason>;
 
 /// The rules; what is special comes before what is general.
-const RULES: [Rule; 12] = [
-    disturbed,
+const RULES: [Rule; 11] = [
     moves_values,
     few_channels_per_group,
     narrow_heads,
-    padding,
     ragged_columns,
     few_columns,
     few_rows,
     memory_bound_product,
     short_runs,
     row_by_row,
+    varies,
     unknown,
 ];
 
@@ -107,15 +104,6 @@ impl Subject<'_> {
 /// Columns that whole vectors have.
 fn whole(columns: usize) -> usize {
     columns.next_multiple_of(LANES)
-}
-
-/// Times that vary so much say nothing of sizes.
-fn disturbed(subject: &Subject) -> Option<Reason> {
-    let [low, high] = subject.ms;
-    if high < VARIES * low {
-        return None;
-    }
-    because(format!("its time varies between {low:.2} and {high:.2} ms: other programs disturb it"), "")
 }
 
 fn moves_values(subject: &Subject) -> Option<Reason> {
@@ -171,28 +159,6 @@ fn narrow_heads(subject: &Subject) -> Option<Reason> {
     )
 }
 
-fn padding(subject: &Subject) -> Option<Reason> {
-    let Convolution { kernel, stride, padding, .. } = subject.convolution()?;
-    let [height, width, ..] = *subject.input else { return None };
-    let inside = |len: usize, out: usize| -> usize {
-        let taps = (0..out).flat_map(|at| (0..kernel).map(move |tap| at * stride + tap));
-        taps.filter(|at| (padding..padding + len).contains(at)).count()
-    };
-    let (rows, columns) = (subject.output[0], subject.output[1]);
-    let all = rows * columns * kernel * kernel;
-    let outside = 1.0 - (inside(height, rows) * inside(width, columns)) as f64 / all as f64;
-    if outside < 0.2 {
-        return None;
-    }
-    because(
-        format!(
-            "on a {height}x{width} map, {:.0} % of the taps of a {kernel}x{kernel} kernel are padding",
-            outside * 100.0
-        ),
-        "a smaller kernel here, or one pooling less before it",
-    )
-}
-
 fn ragged_columns(subject: &Subject) -> Option<Reason> {
     let columns = subject.columns()?;
     let part = columns as f64 / whole(columns) as f64;
@@ -224,15 +190,19 @@ fn few_columns(subject: &Subject) -> Option<Reason> {
 
 fn few_rows(subject: &Subject) -> Option<Reason> {
     let rows = subject.rows() * subject.chunk;
-    if !is_product(subject.op) || rows >= 4 * TILE_ROWS {
+    let waits_for_weights = subject.intensity < subject.ridge && subject.fixed > 0.5;
+    if !is_product(subject.op) || rows >= 4 * TILE_ROWS && !waits_for_weights {
         return None;
     }
+    let (images, rows) = (counted(subject.chunk, "image"), counted(rows, "row"));
     because(
-        format!(
-            "a chunk of {} has {}: its weights are read for few products",
-            counted(subject.chunk, "image"),
-            counted(rows, "row")
-        ),
+        match waits_for_weights {
+            true => format!(
+                "{:.0} % of its bytes are weights and their gradients, read again for each {images} ({rows})",
+                subject.fixed * 100.0
+            ),
+            false => format!("{images} at a time have {rows}: its weights are read for few products"),
+        },
         "a narrower layer, or a larger batch",
     )
 }
@@ -279,6 +249,14 @@ fn row_by_row(subject: &Subject) -> Option<Reason> {
     )
 }
 
+fn varies(subject: &Subject) -> Option<Reason> {
+    if subject.part_of_step < SMALL || !subject.ms.is_wide() {
+        return None;
+    }
+    let Spread { p10, p90, .. } = subject.ms;
+    because(format!("its time varies between {p10:.2} and {p90:.2} ms from step to step"), "")
+}
+
 fn unknown(subject: &Subject) -> Option<Reason> {
     because(format!("its sizes do not say why it reaches {:.0} % of the roof", subject.share * 100.0), "")
 }
@@ -297,9 +275,11 @@ mod tests {
         tile_columns: 64,
         intensity: 20.0,
         ridge: 10.0,
+        fixed: 0.1,
         microseconds_per_run: 50.0,
         share: 0.3,
-        ms: [1.0, 1.1],
+        ms: Spread { mean: 1.0, p10: 1.0, p90: 1.1 },
+        part_of_step: 0.2,
     };
 
     fn why(subject: &Subject) -> String {
@@ -335,14 +315,6 @@ mod tests {
     }
 
     #[test]
-    fn taps_outside_the_map() {
-        let same = Convolution::new(64, 3).padding(1);
-        assert_eq!(conv(same, [2, 2, 64], |_| ()).why, "on a 2x2 map, 56 % of the taps of a 3x3 kernel are padding");
-        assert_eq!(conv(same, [4, 4, 64], |_| ()).why, "on a 4x4 map, 31 % of the taps of a 3x3 kernel are padding");
-        assert!(!conv(same, [16, 16, 64], |_| ()).why.contains("padding"), "8 % are few");
-    }
-
-    #[test]
     fn products_of_few_channels_wait_for_memory() {
         let found = conv(Convolution::new(64, 1), [20, 20, 8], |subject| subject.intensity = 3.55);
         assert_eq!(
@@ -372,8 +344,16 @@ mod tests {
     #[test]
     fn few_rows_for_the_weights() {
         let of = |chunk: usize| why(&Subject { input: &[512], output: &[128], chunk, ..PLAIN });
-        assert_eq!(of(8), "a chunk of 8 images has 8 rows: its weights are read for few products");
-        assert!(!of(64).contains("chunk"));
+        assert_eq!(of(8), "8 images at a time have 8 rows: its weights are read for few products");
+        assert!(of(64).starts_with("its sizes do not say"), "{}", of(64));
+        // Most bytes are weights: it is not the inner axis that is short.
+        let wide = Subject { input: &[512], output: &[128], chunk: 64, intensity: 7.0, fixed: 0.875, ..PLAIN };
+        assert_eq!(
+            why(&wide),
+            "88 % of its bytes are weights and their gradients, read again for each 64 images (64 rows)"
+        );
+        assert_eq!(reason(&wide).instead, "a narrower layer, or a larger batch");
+        assert!(why(&Subject { fixed: 0.4, ..wide }).starts_with("each result sums only 512 products"));
     }
 
     #[test]
@@ -392,10 +372,14 @@ mod tests {
     }
 
     #[test]
-    fn times_that_vary_are_no_property_of_the_layer() {
-        let subject = Subject { input: &[512], output: &[13], ms: [2.0, 7.25], ..PLAIN };
-        assert_eq!(why(&subject), "its time varies between 2.00 and 7.25 ms: other programs disturb it");
-        assert!(!why(&Subject { ms: [2.0, 3.0], ..subject }).contains("varies"));
+    fn times_that_vary_are_a_reason_where_sizes_give_none() {
+        let ms = Spread { mean: 4.0, p10: 2.0, p90: 7.25 };
+        let full = Subject { input: &[50, 256], output: &[50, 256], ms, ..PLAIN };
+        assert_eq!(why(&full), "its time varies between 2.00 and 7.25 ms from step to step");
+        assert!(why(&Subject { output: &[50, 13], ..full }).starts_with("13 output features fill 13 of 16 lanes"));
+        for steady in [Subject { ms: Spread { p90: 3.0, ..ms }, ..full }, Subject { part_of_step: 0.005, ..full }] {
+            assert!(why(&steady).starts_with("its sizes do not say"), "{}", why(&steady));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Trace Event Format, <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
 
 use serde_json::{Value, json};
-use vitreous_engine::profile::{Pass, ProgramFacts, Slice, Work};
+use vitreous_engine::profile::{CallFacts, Pass, ProgramFacts, Slice, Work};
 
 use super::memory::in_use;
 use crate::models::Model;
@@ -15,7 +15,13 @@ use crate::models::Model;
 const SHORTER: [f64; 3] = [0.000_5, 0.001, 0.002];
 
 /// Writes a step.
-pub(super) fn chrome(threads: &[Vec<Slice>], facts: &ProgramFacts, model: &Model, title: &str) -> String {
+pub(super) fn chrome(threads: &[Vec<Slice>], facts: &ProgramFacts, model: &Model, batch: usize, title: &str) -> String {
+    let mut pieces = vec![0; facts.calls.len()];
+    for slice in threads.iter().flatten() {
+        if let Work::Call(call) = slice.work {
+            pieces[call as usize] += 1;
+        }
+    }
     let origin = threads.iter().filter_map(|slices| slices.first()).map(|slice| slice.start).min().unwrap_or(0);
     // Microseconds.
     let at = |time: u64| (time - origin) as f64 / 1e3;
@@ -46,7 +52,7 @@ pub(super) fn chrome(threads: &[Vec<Slice>], facts: &ProgramFacts, model: &Model
                 }
             }
             for slice in part {
-                let (name, kind, args) = described(slice, facts, model);
+                let (name, kind, args) = described(slice, facts, model, batch, &pieces);
                 slice_of(2, name, kind, std::slice::from_ref(slice), args);
             }
         }
@@ -62,25 +68,56 @@ pub(super) fn chrome(threads: &[Vec<Slice>], facts: &ProgramFacts, model: &Model
     json!({"traceEvents": events, "displayTimeUnit": "ms"}).to_string()
 }
 
-/// The name, the kind and the facts of a slice.
-fn described(slice: &Slice, facts: &ProgramFacts, model: &Model) -> (String, &'static str, Value) {
+/// The name, the kind and the facts of a slice, of a step of so many images; calls have so many slices.
+fn described(
+    slice: &Slice,
+    facts: &ProgramFacts,
+    model: &Model,
+    batch: usize,
+    pieces: &[u64],
+) -> (String, &'static str, Value) {
     let plain = |name: &str, kind| (name.to_string(), kind, json!({}));
     match slice.work {
         Work::Call(number) => {
             let call = &facts.calls[number as usize];
             let names: Vec<&str> = call.layers.iter().map(|&id| model.graph.node(id).name.as_str()).collect();
             let kind = if call.pass == Pass::Forward { "forward" } else { "backward" };
-            let images = u64::from(slice.images);
-            let args = json!({
-                "operations": call.ops.join(", "), "flops": call.flops * images,
-                "bytes": call.bytes * images + call.bytes_fixed
-            });
-            (names.join(" + "), kind, args)
+            let [flops, bytes] = amounts(call, u64::from(slice.images), [batch as u64, pieces[number as usize]]);
+            (names.join(" + "), kind, json!({"operations": call.ops.join(", "), "flops": flops, "bytes": bytes}))
         }
         Work::Pack => plain("packing weights", "pack"),
         Work::Keys => plain("dropout keys", "forward"),
         Work::Tree => plain("gradient tree", "tree"),
         Work::Update => plain("optimizer", "update"),
         Work::Wait => plain("waiting", "wait"),
+    }
+}
+
+/// Floating-point operations and bytes of a slice. The slices of a call for the whole batch are pieces of one run.
+fn amounts(call: &CallFacts, images: u64, [batch, pieces]: [u64; 2]) -> [u64; 2] {
+    match call.is_whole {
+        true => [call.flops * batch, call.bytes * batch + call.bytes_fixed].map(|all| all / pieces.max(1)),
+        false => [call.flops * images, call.bytes * images + call.bytes_fixed],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_a_call_for_the_whole_batch_share_its_operations_and_bytes() {
+        let call = |is_whole: bool| CallFacts {
+            layers: Vec::new(),
+            ops: Vec::new(),
+            pass: Pass::Forward,
+            is_whole,
+            is_copy: false,
+            flops: 30,
+            bytes: 7,
+            bytes_fixed: 500,
+        };
+        assert_eq!(amounts(&call(false), 4, [12, 3]), [120, 528]);
+        assert_eq!(amounts(&call(true), 0, [12, 3]), [120, (7 * 12 + 500) / 3]);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use vitreous_engine::{Memory, Parameters, Session, Step, inference_memory, training_memory};
 
 pub use error::TimingError;
-pub use paired::{Paired, Precision, alternate, median_interval};
+pub use paired::{Paired, Precision, alternate, median, median_interval};
 pub use random_images::RandomImages;
 
 use crate::config::ResolvedConfig;

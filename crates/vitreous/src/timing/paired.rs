@@ -81,7 +81,7 @@ impl Paired {
 /// Times two kinds of steps in alternation; each function takes a step and returns its time.
 ///
 /// # Panics
-/// When `precision` has no looks.
+/// When `precision` has no looks, or one with too few pairs for an interval.
 pub fn alternate(first: &mut dyn FnMut() -> f64, second: &mut dyn FnMut() -> f64, precision: Precision) -> Paired {
     for _ in 0..STEPS_MIN {
         first();
@@ -107,7 +107,7 @@ pub fn alternate(first: &mut dyn FnMut() -> f64, second: &mut dyn FnMut() -> f64
             first_s: median(&firsts),
             second_s: median(&seconds),
             ratio: median(&ratios),
-            interval: median_interval(&ratios, LEVEL / precision.looks.len() as f64),
+            interval: median_interval(&ratios, LEVEL / precision.looks.len() as f64).expect("a look has enough pairs"),
             pairs: look,
         };
         last = Some(paired);
@@ -125,12 +125,17 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The median of some values.
+///
+/// # Panics
+/// When there are none.
+pub fn median(values: &[f64]) -> f64 {
     quantile(&sorted(values), 0.5)
 }
 
-/// The interval of a median that misses it in at most `level` of cases; the whole range where there are too few values.
-pub fn median_interval(values: &[f64], level: f64) -> [f64; 2] {
+/// The interval of a median that misses it in at most `level` of cases; none where there are too few values, such as five
+/// at a level of 5 %.
+pub fn median_interval(values: &[f64], level: f64) -> Option<[f64; 2]> {
     let (sorted, n) = (sorted(values), values.len());
     // The probability that at most `outside` of n values are below their median.
     let (mut term, mut below, mut outside) = (0.5f64.powi(i32::try_from(n).unwrap_or(i32::MAX)), 0.0, 0);
@@ -139,8 +144,8 @@ pub fn median_interval(values: &[f64], level: f64) -> [f64; 2] {
         term *= (n - outside) as f64 / (outside + 1) as f64;
         outside += 1;
     }
-    let least = outside.saturating_sub(1);
-    [sorted[least], sorted[n - 1 - least]]
+    let least = outside.checked_sub(1)?;
+    Some([sorted[least], sorted[n - 1 - least]])
 }
 
 #[cfg(test)]
@@ -167,10 +172,12 @@ mod tests {
     fn the_interval_of_a_median_is_that_of_the_tables() {
         let values: Vec<f64> = (1..=20).map(f64::from).collect();
         // Of 20 values, the 6th and the 15th; of 7, at a level of 1/60, the first and the last; of 10, the 2nd and the 9th.
-        assert_eq!(median_interval(&values, 0.05), [6.0, 15.0]);
-        assert_eq!(median_interval(&values[..7], 0.05 / 3.0), [1.0, 7.0]);
-        assert_eq!(median_interval(&values[..10], 0.05), [2.0, 9.0]);
-        assert_eq!(median_interval(&values[..1], 0.05), [1.0, 1.0]);
+        assert_eq!(median_interval(&values, 0.05), Some([6.0, 15.0]));
+        assert_eq!(median_interval(&values[..7], 0.05 / 3.0), Some([1.0, 7.0]));
+        assert_eq!(median_interval(&values[..10], 0.05), Some([2.0, 9.0]));
+        // The first and the last of 5 values miss the median in 6.3 % of cases, those of 6 in 3.1 %.
+        assert_eq!(median_interval(&values[..6], 0.05), Some([1.0, 6.0]));
+        assert_eq!([0, 1, 5].map(|n| median_interval(&values[..n], 0.05)), [None; 3]);
     }
 
     #[test]

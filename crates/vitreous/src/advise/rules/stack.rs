@@ -1,11 +1,10 @@
 //! Edits of stacks: layers one after the other, and inside residual connections.
 
+use vitreous_engine::profile::LANES;
+
 use super::{Change, Edit, Piece};
 use crate::config::model::{Extent, Layer, Placed, PlacedKind, Residual, StackConfig, StackSpec, Window, WrittenLayer};
 use crate::numbers::counted;
-
-/// Numbers in a vector register of the widest kernels.
-const LANES: usize = 16;
 
 /// Fewest positions along a side of a map that is made smaller.
 const SIDE_MIN: usize = 4;

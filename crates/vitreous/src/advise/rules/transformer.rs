@@ -3,12 +3,13 @@
 //! Both kinds of transformers that classify have such tables, so an edit is one for each that has the key.
 
 use toml::{Table, Value};
+use vitreous_engine::profile;
 
 use super::{Change, Edit};
 use crate::config::model::{ModelConfig, ModelSpec, Task};
 
 /// Numbers in a vector register of the widest kernels.
-const LANES: i64 = 16;
+const LANES: i64 = profile::LANES as i64;
 
 /// The keys of a transformer, with their values.
 pub struct Keys {

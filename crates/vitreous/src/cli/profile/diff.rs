@@ -29,6 +29,9 @@ pub struct Args {
     json: bool,
 }
 
+/// Instead of an interval that few steps do not give.
+const FEW: &str = "too few steps for an interval";
+
 /// What is compared.
 enum Side {
     Saved(Box<Profile>),
@@ -37,18 +40,18 @@ enum Side {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<(), CliError> {
-    let (first, second) = match (side(&args.first)?, side(&args.second)?) {
+    let (first, second) = (side(&args.first)?, side(&args.second)?);
+    let in_turn = matches!((&first, &second), (Side::Preset(_), Side::Preset(_)));
+    let (first, second) = match (first, second) {
         (Side::Saved(first), Side::Saved(second)) => (*first, *second),
         (Side::Preset(first), Side::Preset(second)) => {
-            let mut profilers = [profiler(args, first)?, profiler(args, second)?];
-            let [first, second] = &mut profilers;
-            alternate(&mut [first, second]);
-            (first.profile(), second.profile())
+            let [first, second] = alternate([&mut profiler(args, first)?, &mut profiler(args, second)?]);
+            (first, second)
         }
         (Side::Saved(first), Side::Preset(second)) => (*first, one(args, second)?),
         (Side::Preset(first), Side::Saved(second)) => (one(args, first)?, *second),
     };
-    let found = difference(&first, &second)?;
+    let found = difference(&first, &second, in_turn)?;
     show(&if args.json { json(&found) } else { text(&found, args.top) })
 }
 
@@ -77,23 +80,23 @@ fn profiler(args: &Args, preset: String) -> Result<Profiler, CliError> {
 }
 
 fn one(args: &Args, preset: String) -> Result<Profile, CliError> {
-    let mut profiler = profiler(args, preset)?;
-    alternate(&mut [&mut profiler]);
-    Ok(profiler.profile())
+    let [profile] = alternate([&mut profiler(args, preset)?]);
+    Ok(profile)
 }
 
 fn text(found: &Difference, top: Option<usize>) -> String {
     let [first, second] = &found.models;
     let change = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
     let heading = format!(
-        "{second} takes {:.2} ms for a step, {first} {:.2} ms: {} (95 % interval {} to {})",
-        found.steps[1].median,
-        found.steps[0].median,
+        "{second} takes {:.2} ms for a step, {first} {:.2} ms: {} ({})",
+        found.steps[1].mean,
+        found.steps[0].mean,
         change(found.ratio),
-        change(found.interval[0]),
-        change(found.interval[1])
+        found
+            .interval
+            .map_or(FEW.to_string(), |[low, high]| { format!("95 % interval {} to {}", change(low), change(high)) })
     );
-    let titles = ["layer", first, second, "difference", "at least 90 % sure", "clear"].map(str::to_string).to_vec();
+    let titles = ["layer", first, second, "difference", "interval", "clear"].map(str::to_string).to_vec();
     let ms = |ms: Option<f64>| ms.map_or("-".to_string(), |ms| format!("{ms:.2} ms"));
     let row = |layer: &LayerDifference| {
         vec![
@@ -101,18 +104,23 @@ fn text(found: &Difference, top: Option<usize>) -> String {
             ms(layer.ms[0]),
             ms(layer.ms[1]),
             format!("{:+.2} ms", layer.difference_ms),
-            format!("{:+.2} to {:+.2}", layer.interval_ms[0], layer.interval_ms[1]),
+            layer.interval_ms.map_or(FEW.to_string(), |[low, high]| format!("{low:+.2} to {high:+.2}")),
             if layer.is_clear { "yes" } else { "no" }.to_string(),
         ]
     };
     let shown = found.layers.iter().take(top.unwrap_or(found.layers.len()));
     let rows: Vec<Vec<String>> = [titles].into_iter().chain(shown.map(row)).collect();
     let [left, right] = [Align::Wrap, Align::Right];
-    let threads = match found.threads {
-        [first, second] if first != second => {
-            sentence(&format!("Threads differ: {first} and {}.", numbers::counted(second, "thread")))
-        }
-        _ => String::new(),
+    let differ = |what: &str, unit: &str, [first, second]: [usize; 2]| match first == second {
+        true => String::new(),
+        false => sentence(&format!("{what} differ: {first} and {}.", numbers::counted(second, unit))),
     };
-    format!("{}{threads}\n{}", sentence(&heading), table(&rows, &[left, right, right, right, right, Align::Left]))
+    format!(
+        "{}{}{}\n{}\n{}",
+        sentence(&heading),
+        differ("Threads", "thread", found.threads),
+        differ("The steps' batches", "image", found.batches),
+        table(&rows, &[left, right, right, right, right, Align::Left]),
+        sentence("A difference is clear if its interval excludes 0. All intervals together are 95 % sure.")
+    )
 }

@@ -33,7 +33,7 @@ pub fn run(args: &ProfileArgs, name: String, checked: &CheckedConfig) -> Result<
     let read_s = begin.elapsed().as_secs_f64();
     let profile = measure(job.config(), args.how.options(name, false)?)?;
     let epoch = EpochProfile::of(&job, read_s, &profile);
-    let (model, threads, step_ms) = (profile.model, profile.threads, profile.step.median);
+    let (model, threads, step_ms) = (profile.model, profile.threads, profile.step.mean);
     let (cells, align) = (cells(&epoch), [Align::Left, Align::Right, Align::Right, Align::Wrap]);
     match if args.json { Format::Json } else { args.format } {
         Format::Json => show(&json(&Answer { model, threads, step_ms, epoch })),

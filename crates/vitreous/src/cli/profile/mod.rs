@@ -21,6 +21,9 @@ use crate::plots::images::last_part;
 use crate::profile::{FILE, Options, Profile, Profiler, Row, alternate, figures};
 use crate::record::is_run;
 
+/// The key that `--threads` writes.
+const THREADS: &str = "train.threads";
+
 /// The cache folder of all programs.
 const CACHE_HOME: &str = "XDG_CACHE_HOME";
 
@@ -54,7 +57,7 @@ struct ProfileArgs {
     #[arg(long)]
     infer: bool,
     /// Show the time of an epoch instead: augmentation, steps, validation, saving; reads the data
-    #[arg(long, conflicts_with_all = ["infer", "by", "sort", "top", "memory", "trace"])]
+    #[arg(long, conflicts_with_all = ["infer", "by", "sort", "top", "memory", "trace", "plot", "output"])]
     epoch: bool,
     /// What a row of the table is
     #[arg(long, value_name = "NAME", default_value = "layer")]
@@ -65,8 +68,8 @@ struct ProfileArgs {
     /// Show only the first rows, and the sum of the others
     #[arg(long, value_name = "N")]
     top: Option<usize>,
-    /// Also show the memory of each layer: what it stores in the forward pass, and until when
-    #[arg(long)]
+    /// Show the memory of each layer instead: what it stores in the forward pass, and until when; the most first
+    #[arg(long, conflicts_with_all = ["by", "sort"])]
     memory: bool,
     /// Format of the table
     #[arg(long, value_name = "NAME", default_value = "text")]
@@ -178,11 +181,16 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     }
     let config = facts_of(&checked)?;
     let mut profiler = Profiler::new(&config, own.how.options(name, own.infer)?)?;
-    alternate(&mut [&mut profiler]);
-    let profile = profiler.profile();
-    let saved = run.filter(|_| !own.infer).map(|run| run.join(FILE));
-    if let Some(path) = saved {
-        profile.write(&path)?;
+    let [profile] = alternate([&mut profiler]);
+    if let Some(run) = run.filter(|_| !own.infer) {
+        // Threads change no step, only its time.
+        let of_run = run_config(&run, &SettingsArgs::default(), &[(THREADS, Some(profile.threads), "--threads")])?;
+        let mut profiled = checked.config().clone();
+        profiled.train.threads = of_run.config().train.threads;
+        match profiled == *of_run.config() {
+            true => profile.write(&run.join(FILE))?,
+            false => say!("note: the profile is not saved in {}, because it is of another config", run.display()),
+        }
     }
     if let Some(path) = &own.output {
         write_output(path, |file| file.write_all(json(&profile).as_bytes()))?;
@@ -202,8 +210,10 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     match if own.json { Format::Json } else { own.format } {
         Format::Json => show(&json(&profile)),
         Format::Csv => show(&table::csv(by, &rows)),
+        Format::Text | Format::Markdown if own.memory => {
+            show(&table::memory(&profile, &rows, own.top, own.format == Format::Markdown))
+        }
         Format::Markdown => show(&table::markdown(&profile, by, &rows, own.top)),
-        Format::Text if own.memory => show(&table::memory(&profile, &rows, own.top)),
         Format::Text => show(&table::text(&profile, by, &rows, own.top)),
     }
 }
@@ -239,8 +249,7 @@ fn facts_of(checked: &CheckedConfig) -> Result<ResolvedConfig, CliError> {
 impl MeasureArgs {
     /// The name and the config of what is profiled: that of a run's folder, or of the settings.
     fn checked(&self, settings: &SettingsArgs, run: Option<&Path>) -> Result<(String, CheckedConfig), CliError> {
-        let numbers =
-            [("train.batch_size", self.batch_size, "--batch-size"), ("train.threads", self.threads, "--threads")];
+        let numbers = [("train.batch_size", self.batch_size, "--batch-size"), (THREADS, self.threads, "--threads")];
         Ok(match run {
             Some(run) => (last_part(&run.to_string_lossy()), run_config(run, settings, &numbers)?),
             None => (settings.name(), settings.checked(&numbers)?),
@@ -280,7 +289,7 @@ impl Sort {
         let descending = |rows: &mut [Row], of: fn(&Row) -> f64| rows.sort_by(|a, b| of(b).total_cmp(&of(a)));
         match self {
             Sort::Order => {}
-            Sort::Time => descending(rows, |row| row.ms.median),
+            Sort::Time => descending(rows, |row| row.ms.mean),
             Sort::Forward => descending(rows, |row| row.forward_ms),
             Sort::Backward => descending(rows, |row| row.backward_ms),
             Sort::Flops => descending(rows, |row| row.flops as f64),

@@ -2,7 +2,7 @@
 
 use super::super::screen::{Align, indented, sentence, stdout_columns};
 use crate::layout::{self, markdown_table};
-use crate::profile::{Profile, Row, What};
+use crate::profile::{Profile, Row, Spread, What};
 use crate::{csv, numbers};
 
 /// Columns of a terminal in which most figures have room, and in which all have.
@@ -19,13 +19,16 @@ const COST: f64 = 0.03;
 /// A row's part of the step below which its reason is not printed.
 const WORTH: f64 = 0.01;
 
+/// What introduces the reasons.
+const REASONS: &str = "Below half of the roof, and why:";
+
 /// A column: its title, the columns of a terminal that has room for it, and a row's cell.
 type Column = (&'static str, usize, fn(&Row) -> String);
 
 const COLUMNS: [Column; 13] = [
     ("layer", 0, Row::name),
     ("operation", WIDEST, |row| row.op.clone()),
-    ("ms", 0, |row| ms(row.ms.median)),
+    ("ms", 0, |row| ms(row.ms.mean)),
     ("spread", WIDE, |row| format!("{}-{}", ms(row.ms.p10), ms(row.ms.p90))),
     ("share", 0, |row| format!("{:.1} %", row.share * 100.0)),
     ("forward", 0, |row| layer(row, ms(row.forward_ms))),
@@ -88,8 +91,7 @@ fn cells(by: &str, rows: &[Row], top: Option<usize>, width: Option<usize>) -> (V
 fn rest(rows: &[Row]) -> Row {
     let sum = |of: fn(&Row) -> f64| rows.iter().map(of).sum::<f64>();
     let mut rest = Row { names: vec![numbers::counted(rows.len(), "other row")], ..Row::default() };
-    (rest.ms.median, rest.ms.p10, rest.ms.p90) =
-        (sum(|row| row.ms.median), sum(|row| row.ms.p10), sum(|row| row.ms.p90));
+    rest.ms = Spread { mean: sum(|row| row.ms.mean), p10: sum(|row| row.ms.p10), p90: sum(|row| row.ms.p90) };
     rest.share = sum(|row| row.share);
     rest
 }
@@ -99,14 +101,24 @@ pub fn text(profile: &Profile, by: &str, rows: &[Row], top: Option<usize>) -> St
     let columns = stdout_columns();
     let (cells, align) = cells(by, rows, top, columns);
     let table = layout::table(&cells, &align, columns);
-    let shown = &rows[..top.unwrap_or(rows.len()).min(rows.len())];
-    format!("{}\n{table}\n{}{}", sentence(&heading(profile)), feet(profile), reasons(shown))
+    let lines: String = reasons(shown(rows, top)).iter().map(|line| indented(&format!("- {line}"), 2)).collect();
+    let reasons = if lines.is_empty() { lines } else { format!("\n{}{lines}", sentence(REASONS)) };
+    format!("{}\n{table}\n{}{reasons}", sentence(&heading(profile)), foot(&feet(profile)))
 }
 
 /// The profile for documents.
 pub fn markdown(profile: &Profile, by: &str, rows: &[Row], top: Option<usize>) -> String {
     let (cells, align) = cells(by, rows, top, None);
-    format!("{}\n\n{}", heading(profile), markdown_table(&cells, &align))
+    let list = |lines: Vec<String>| lines.iter().map(|line| format!("- {line}\n")).collect::<String>();
+    let feet = list(feet(profile).iter().map(|(name, text)| format!("{name}: {text}")).collect());
+    let lines = list(reasons(shown(rows, top)));
+    let reasons = if lines.is_empty() { lines } else { format!("\n{REASONS}\n\n{lines}") };
+    format!("{}\n\n{}\n{feet}{reasons}", heading(profile), markdown_table(&cells, &align))
+}
+
+/// The first rows.
+fn shown(rows: &[Row], top: Option<usize>) -> &[Row] {
+    &rows[..top.unwrap_or(rows.len()).min(rows.len())]
 }
 
 /// Every figure.
@@ -117,8 +129,6 @@ pub fn csv(by: &str, rows: &[Row]) -> String {
         "ms",
         "ms_p10",
         "ms_p90",
-        "ms_low",
-        "ms_high",
         "forward_ms",
         "backward_ms",
         "share",
@@ -139,11 +149,9 @@ pub fn csv(by: &str, rows: &[Row]) -> String {
         let cells = [
             row.name(),
             row.op.clone(),
-            row.ms.median.to_string(),
+            row.ms.mean.to_string(),
             row.ms.p10.to_string(),
             row.ms.p90.to_string(),
-            row.ms.interval[0].to_string(),
-            row.ms.interval[1].to_string(),
             row.forward_ms.to_string(),
             row.backward_ms.to_string(),
             row.share.to_string(),
@@ -165,14 +173,17 @@ pub fn csv(by: &str, rows: &[Row]) -> String {
 }
 
 /// What each layer stores.
-pub fn memory(profile: &Profile, rows: &[Row], top: Option<usize>) -> String {
+pub fn memory(profile: &Profile, rows: &[Row], top: Option<usize>, is_markdown: bool) -> String {
     let titles = ["layer", "stores", "until"].map(str::to_string).to_vec();
-    let shown = rows.iter().take(top.unwrap_or(rows.len()));
-    let body =
-        shown.map(|row| vec![row.name(), numbers::bytes(row.held_bytes), row.held_until.clone().unwrap_or_default()]);
-    let cells: Vec<Vec<String>> = [titles].into_iter().chain(body).collect();
-    let table = layout::table(&cells, &[Align::Wrap, Align::Right, Align::Left], stdout_columns());
-    format!("{}\n{table}\n{}", sentence(&heading(profile)), memory_foot(profile))
+    let row = |row: &Row| vec![row.name(), numbers::bytes(row.held_bytes), row.held_until.clone().unwrap_or_default()];
+    let cells: Vec<Vec<String>> = [titles].into_iter().chain(shown(rows, top).iter().map(row)).collect();
+    let align = [Align::Wrap, Align::Right, Align::Left];
+    let memory = ("memory", memory_foot(profile));
+    if is_markdown {
+        return format!("{}\n\n{}\n- memory: {}\n", heading(profile), markdown_table(&cells, &align), memory.1);
+    }
+    let table = layout::table(&cells, &align, stdout_columns());
+    format!("{}\n{table}\n{}", sentence(&heading(profile)), foot(&[memory]))
 }
 
 fn heading(profile: &Profile) -> String {
@@ -182,8 +193,8 @@ fn heading(profile: &Profile) -> String {
         What::Inference => "inference",
     };
     format!(
-        "{model}: {} ms for one {what} of {}, median of {pairs} ({} to {}); {}, {}",
-        ms(step.median),
+        "{model}: {} ms for one {what} of {}, mean of the middle half of {pairs} ({} to {}); {}, {}",
+        ms(step.mean),
         numbers::counted(*batch, "image"),
         ms(step.p10),
         ms(step.p90),
@@ -192,37 +203,57 @@ fn heading(profile: &Profile) -> String {
     )
 }
 
-/// What the table rests on.
-fn feet(profile: &Profile) -> String {
+/// What the table rests on: names and texts.
+fn feet(profile: &Profile) -> Vec<(&'static str, String)> {
     let percent = |part: f64| format!("{:.1} %", part * 100.0);
-    let error = profile.sum_error();
+    let (error, cost, step) = (profile.sum_error(), profile.cost, profile.step);
     let verdict = match error.abs() <= SUM_ERROR {
         true => "",
-        false => "; that is more than 2 %: other programs disturb the measurement",
+        false => "; that is more than 2 %: repeat it on a quiet machine",
     };
     let sum = format!(
-        "sum       {} ms, {} {} than the step without profiler{verdict}",
+        "{} ms, {} {} than the step without profiler{verdict}",
         ms(profile.sum_ms),
         percent(error.abs()),
         if error < 0.0 { "less" } else { "more" }
     );
-    let cost = profile.cost;
-    let dear = if cost.interval[0] > COST { "; that is more than 3 %" } else { "" };
+    let interval = match cost.interval {
+        Some([low, high]) => format!("95 % interval {} to {}", percent(low), percent(high)),
+        None => format!("{} are too few for an interval", numbers::counted(profile.pairs, "pair")),
+    };
+    let dear = match cost.interval.unwrap_or([cost.median; 2]) {
+        [low, _] if low > COST => "; that is more than 3 %",
+        [_, high] if high > COST => "; it may be more than 3 %: repeat it on a quiet machine, or with more --seconds",
+        _ => "",
+    };
     let cost = format!(
-        "profiler  makes the step {} {} (95 % interval {} to {}){dear}",
+        "makes the step {} {} ({interval}){dear}",
         percent(cost.median.abs()),
         if cost.median < 0.0 { "faster" } else { "slower" },
-        percent(cost.interval[0]),
-        percent(cost.interval[1])
     );
     let roof = format!(
-        "roof      {:.0} GFLOP/s and {:.1} GB/s on {}: below {:.0} FLOPs per byte, memory limits",
+        "{:.0} GFLOP/s and {:.1} GB/s on {}: below {:.0} FLOPs per byte, memory limits",
         profile.roof.gflops,
         profile.roof.gbytes_per_s,
         numbers::counted(profile.threads, "thread"),
         profile.roof.ridge()
     );
-    [sum, cost, roof].iter().map(|line| indented(line, FOOT)).collect::<String>() + &memory_foot(profile)
+    let mut feet = vec![("sum", sum), ("profiler", cost), ("roof", roof), ("memory", memory_foot(profile))];
+    if step.is_wide() {
+        let (low, high) = (ms(step.p10), ms(step.p90));
+        let text = format!("take between {low} and {high} ms (10th and 90th percentile): repeat it on a quiet machine");
+        feet.insert(0, ("steps", text));
+    }
+    if profile.dropped > 0 {
+        let pieces = numbers::counted(profile.dropped, "piece");
+        feet.push(("missing", format!("{pieces} of work had no room in the profile and count as waiting")));
+    }
+    feet
+}
+
+/// Lines below a table for people.
+fn foot(feet: &[(&str, String)]) -> String {
+    feet.iter().map(|(name, text)| indented(&format!("{name:<FOOT$}{text}"), FOOT)).collect()
 }
 
 fn memory_foot(profile: &Profile) -> String {
@@ -238,18 +269,17 @@ fn memory_foot(profile: &Profile) -> String {
     let parts: Vec<String> = (parts.iter().filter(|(_, bytes)| *bytes > 0))
         .map(|(name, bytes)| format!("{name} {}", numbers::bytes(*bytes)))
         .collect();
-    let text = format!(
-        "memory    {}: {}; most activations at once: {} at {}",
+    format!(
+        "{}: {}; most activations at once: {} at {}",
         numbers::bytes(memory.total),
         parts.join(", "),
         numbers::bytes(memory.peak),
         memory.peak_at
-    );
-    indented(&text, FOOT)
+    )
 }
 
-/// Why layers are far from the roof.
-fn reasons(rows: &[Row]) -> String {
+/// Why layers are far from the roof, a line for each reason.
+fn reasons(rows: &[Row]) -> Vec<String> {
     let mut lines: Vec<(String, Vec<String>)> = Vec::new();
     for row in rows.iter().filter(|row| row.share >= WORTH) {
         let (Some(reason), Some(share)) = (&row.reason, row.roof_share) else { continue };
@@ -260,9 +290,77 @@ fn reasons(rows: &[Row]) -> String {
             None => lines.push((why, vec![name])),
         }
     }
-    if lines.is_empty() {
-        return String::new();
+    lines.iter().map(|(why, names)| format!("{}: {why}", names.join(", "))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Cost, Reason};
+
+    fn row(name: &str, ms: f64) -> Row {
+        Row {
+            names: vec![name.to_string()],
+            op: "conv2d".to_string(),
+            ms: Spread { mean: ms, p10: ms, p90: ms },
+            share: ms / 10.0,
+            roof_share: Some(0.25),
+            reason: Some(Reason { why: format!("{name} is slow"), instead: String::new() }),
+            ..Row::default()
+        }
     }
-    let line = |(why, names): &(String, Vec<String>)| indented(&format!("- {}: {why}", names.join(", ")), 2);
-    format!("\n{}{}", sentence("Below half of the roof, and why:"), lines.iter().map(line).collect::<String>())
+
+    fn profile(interval: Option<[f64; 2]>, p90: f64, dropped: usize) -> Profile {
+        let value = serde_json::json!({
+            "version": 1, "what": "training_step", "model": "m", "threads": 2, "batch": 8, "chunk": 4, "params": 1,
+            "machine": {"cpu": "c", "processors": 2, "instruction_set": "avx2", "os": "linux"}, "pairs": 5,
+            // As the first version wrote it.
+            "step": {"median": 10.0, "p10": 9.5, "p90": p90, "interval": [9.0, 11.0]},
+            "cost": {"median": 0.01, "p10": 0.0, "p90": 0.1, "interval": [0.0, 0.02]},
+            "sum_ms": 10.3, "roof": {"gflops": 100.0, "gbytes_per_s": 10.0},
+            "layers": [], "kinds": [], "calls": [], "phases": [],
+            "memory": {"parameters": 0, "moments": 0, "gradients": 0, "packed": 0, "scratch": 0, "batch": 0, "total": 0,
+                "peak": 0, "peak_at": ""}
+        });
+        let profile: Profile = serde_json::from_value(value).unwrap();
+        Profile { cost: Cost { interval, ..profile.cost }, dropped, ..profile }
+    }
+
+    fn line(profile: &Profile, name: &str) -> Option<String> {
+        feet(profile).into_iter().find(|(found, _)| *found == name).map(|(_, text)| text)
+    }
+
+    #[test]
+    fn the_lines_below_the_table_say_what_is_doubtful() {
+        let quiet = profile(Some([-0.01, 0.02]), 10.5, 0);
+        assert_eq!(
+            line(&quiet, "sum").unwrap(),
+            "10.3 ms, 3.0 % more than the step without profiler; that is more than 2 %: repeat it on a quiet machine"
+        );
+        assert_eq!(line(&quiet, "profiler").unwrap(), "makes the step 1.0 % slower (95 % interval -1.0 % to 2.0 %)");
+        assert_eq!([line(&quiet, "steps"), line(&quiet, "missing")], [None, None]);
+        let of = |interval| line(&profile(interval, 10.5, 0), "profiler").unwrap();
+        assert!(of(Some([-0.01, 0.04])).contains("; it may be more than 3 %: "), "{}", of(Some([-0.01, 0.04])));
+        assert!(of(Some([0.031, 0.04])).ends_with("; that is more than 3 %"));
+        assert_eq!(of(None), "makes the step 1.0 % slower (5 pairs are too few for an interval)");
+        let busy = profile(None, 16.0, 7);
+        assert_eq!(
+            line(&busy, "steps").unwrap(),
+            "take between 9.50 and 16.0 ms (10th and 90th percentile): repeat it on a quiet machine"
+        );
+        assert_eq!(line(&busy, "missing").unwrap(), "7 pieces of work had no room in the profile and count as waiting");
+    }
+
+    #[test]
+    fn the_slowest_layer_and_its_reason_come_first_also_in_markdown() {
+        let mut rows = vec![row("stem", 1.0), row("layers.3", 7.0), row("head", 2.0)];
+        super::super::Sort::Time.sort(&mut rows);
+        let profile = profile(None, 10.5, 0);
+        for text in [text(&profile, "layer", &rows, None), markdown(&profile, "layer", &rows, None)] {
+            let at = |word: &str| text.find(word).unwrap_or_else(|| panic!("{word}: {text}"));
+            assert!(at("layers.3") < at("head") && at("head") < at("stem"), "{text}");
+            assert!(at("- layers.3 (25 %): layers.3 is slow") < at("- head (25 %): head is slow"), "{text}");
+            assert!(text.contains("sum") && text.contains("roof") && text.contains("GFLOP/s and"), "{text}");
+        }
+    }
 }

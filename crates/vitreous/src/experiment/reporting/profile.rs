@@ -3,7 +3,8 @@
 use super::table;
 use crate::advice::{Argument, Command, Verb};
 use crate::numbers;
-use crate::profile::{FILE, Profile, figures};
+use crate::plot::Theme;
+use crate::profile::{FILE, Machine, Profile, figures};
 use crate::record::Run;
 use crate::report::{Drawing, Part, Section};
 
@@ -30,23 +31,30 @@ pub(super) fn profile(run: &Run, words: &Words) -> Option<Section> {
     let text = format!(
         "A training step of {} took {:.1} ms on {} ({}). The time of a row is that of all threads, divided by their number.",
         numbers::counted(profile.batch, "image"),
-        profile.step.median,
+        profile.step.mean,
         numbers::counted(profile.threads, "thread"),
         profile.machine
     );
     let mut parts = vec![Part::Text { text }];
-    for (number, name) in ["profile", "roofline"].into_iter().enumerate() {
-        let [light, dark] = [crate::plot::Theme::Light, crate::plot::Theme::Dark]
-            .map(|theme| figures(&profile, theme.style())[number].clone());
+    if profile.machine != Machine::this() {
+        let text = format!(
+            "The profile was measured on another machine than the one that wrote this report ({}): its times and limits \
+             hold there.",
+            Machine::this()
+        );
+        parts.push(Part::Warning { text });
+    }
+    let [light, dark] = [Theme::Light, Theme::Dark].map(|theme| figures(&profile, theme.style()));
+    for (name, (light, dark)) in ["profile", "roofline"].into_iter().zip(light.into_iter().zip(dark)) {
         parts.extend(light.map(|light| Part::Figure { drawing: Drawing::of_figures(name, light, dark) }));
     }
     let mut rows: Vec<_> = profile.layers.iter().collect();
-    rows.sort_by(|a, b| b.ms.median.total_cmp(&a.ms.median));
+    rows.sort_by(|a, b| b.ms.mean.total_cmp(&a.ms.mean));
     let rows = rows.into_iter().take(ROWS).map(|row| {
         let why = row.reason.as_ref().map_or(String::new(), |reason| reason.why.clone());
         let limit = row.limit.map_or("", |limit| limit.name()).to_string();
         let roof = row.roof_share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0));
-        let ms = format!("{:.2}", row.ms.median);
+        let ms = format!("{:.2}", row.ms.mean);
         vec![row.name(), ms, format!("{:.1} %", row.share * 100.0), roof, limit, why]
     });
     let columns = ["Layer", "ms", "Share", "Roof", "Limit", "Why"];
