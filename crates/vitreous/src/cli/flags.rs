@@ -102,16 +102,6 @@ impl Resources {
     pub fn values(&self) -> impl Iterator<Item = (&str, Value, &str)> {
         self.0.iter().map(|(key, value, flag)| (*key, value.clone(), flag.as_str()))
     }
-
-    /// How the words of these flags start, each with whether a value follows.
-    pub fn words() -> impl Iterator<Item = (String, bool)> {
-        RESOURCES.iter().flat_map(|flag| {
-            let takes_value = !matches!(flag.described().kind, Kind::Boolean);
-            let long = [Some(flag.name()), flag.alias.map(str::to_string)].into_iter().flatten();
-            let short = flag.short.map(|short| format!("-{short}"));
-            long.map(|name| format!("--{name}")).chain(short).map(move |word| (word, takes_value))
-        })
-    }
 }
 
 impl Flags {

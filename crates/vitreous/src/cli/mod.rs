@@ -216,7 +216,7 @@ fn instead_of(word: &str) -> String {
 }
 
 /// The clap command, with help pages that fit the terminal.
-fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     with_negative_numbers(Cli::command().term_width(screen::help_columns()))
 }
 
@@ -263,13 +263,14 @@ fn unknown_flag(error: &clap::Error) -> Option<CliError> {
 
 fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
     let allocation = slurm::use_allocation();
-    if matches!(cli.verb, Verb::Train(_) | Verb::Sweep(_) | Verb::Evaluate(_)) {
+    if matches!(cli.verb, Verb::Train(_) | Verb::Sweep(_) | Verb::Evaluate(_) | Verb::Advise(_) | Verb::Verify(_)) {
         allocation.iter().for_each(|note| say!("note: {note}"));
     }
     match cli.verb {
         Verb::Train(args) => return train::run(args, started),
         Verb::Sweep(args) => return sweep::run(*args),
         Verb::Advise(args) => return advise::run(*args),
+        Verb::Slurm(args) => return slurm::run(args),
         Verb::Evaluate(args) => evaluate::run(args)?,
         Verb::Predict(args) => predict::run(args)?,
         Verb::Compare(args) => compare::run(args)?,
@@ -287,7 +288,6 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Verify(args) => verify::run(*args)?,
         Verb::Bench(args) => bench::run(args)?,
         Verb::Profile(args) => profile::run(*args)?,
-        Verb::Slurm(args) => slurm::run(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

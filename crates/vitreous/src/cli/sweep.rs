@@ -17,7 +17,7 @@ use super::progress::TrainProgress;
 use super::reading::{Bar, watched};
 use super::screen::{Align, table};
 use super::settings::{SettingsArgs, shell_word};
-use super::slurm::note_run;
+use super::slurm::{earlier_run, note_run, wait_for_earlier_start};
 use super::train::{INTERRUPTED, base, command, watch_interrupts, watch_warnings};
 use super::{CliError, json, show};
 use crate::advice::{Source, Verb};
@@ -278,6 +278,11 @@ fn run_task(args: &Args, sweep: &Sweep, task: usize, stop: &AtomicBool) -> Resul
             Some(hint),
         ));
     }
+    // A task that is started again continues the run that it had.
+    let names = || sweep.runs().iter().map(PlannedRun::name);
+    let earlier = earlier_run(sweep.folder()).and_then(|earlier| names().position(|name| name == earlier));
+    let first = earlier.unwrap_or(task - 1);
+    wait_for_earlier_start(&sweep.folder().join(sweep.runs()[first].name()), stop);
     let screen = Screen::new(sweep);
     let listener = |event: SweepEvent| {
         if let SweepEvent::Started { run, .. } = event {
@@ -286,7 +291,7 @@ fn run_task(args: &Args, sweep: &Sweep, task: usize, stop: &AtomicBool) -> Resul
         screen.show(event);
     };
     sweep.notes().iter().for_each(|note| say!("note: {note}"));
-    let trained = sweep.join(stop, &listener).train_next::<CliError>(task - 1)?.map(str::to_string);
+    let trained = sweep.join(stop, &listener).train_next::<CliError>(first)?.map(str::to_string);
     let interrupted = stop.load(Ordering::Relaxed);
     let text = match (args.json, &trained) {
         (true, _) => json(&serde_json::json!({ "run": trained, "interrupted": interrupted })),

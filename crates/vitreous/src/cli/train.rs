@@ -22,6 +22,7 @@ use super::reading::{noted, watched};
 use super::runs::run_folder;
 use super::screen::sentence;
 use super::settings::{SettingsArgs, shell_word};
+use super::slurm::wait_for_earlier_start;
 use super::{CliError, EXIT_STATUS, dry_run, json, show, write_to_stdout};
 use crate::advice::Verb;
 use crate::data::ImageShape;
@@ -101,7 +102,7 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     if let Some(start) = args.start.clone() {
         args.settings.preset = Some(preset_of(start)?);
     }
-    let earlier = args.resume.clone().map(|resume| earlier_run(&mut args, &resume)).transpose()?.flatten();
+    let earlier = args.resume.clone().map(|resume| earlier_run(&mut args, &resume, &stop)).transpose()?.flatten();
     let mut layers = args.settings.layers(args.flags.values())?;
     let built_in = without_mnist(&mut layers, args.settings.data_dir.is_some())?;
     let checked = layers.finish()?;
@@ -193,9 +194,10 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
 }
 
 /// Finds the run to resume; other settings override its config. With `auto` there may be none.
-fn earlier_run(args: &mut Args, resume: &str) -> Result<Option<EarlierRun>, CliError> {
+fn earlier_run(args: &mut Args, resume: &str, stop: &AtomicBool) -> Result<Option<EarlierRun>, CliError> {
     if resume == AUTO {
         let name = args.name.clone().unwrap_or_else(|| base_name(&base(&args.settings)));
+        wait_for_earlier_start(&args.out.join(&name), stop);
         return Ok(EarlierRun::find(&args.out, &name)?);
     }
     let own = &args.settings;
@@ -207,7 +209,9 @@ fn earlier_run(args: &mut Args, resume: &str) -> Result<Option<EarlierRun>, CliE
         let error = format!("{flag} cannot be used with --resume {resume}: the run has its own");
         return Err(CliError::user(error, Some(format!("leave {flag} out, or use --resume {AUTO}"))));
     }
-    let earlier = EarlierRun::open(&run_folder(Path::new(resume), &args.out)?)?;
+    let folder = run_folder(Path::new(resume), &args.out)?;
+    wait_for_earlier_start(&folder, stop);
+    let earlier = EarlierRun::open(&folder)?;
     args.settings.config = Some(earlier.run().config_path());
     Ok(Some(earlier))
 }

@@ -36,7 +36,7 @@ impl Claim {
     }
 
     /// Whether a process trains in a folder now. Nothing is changed there, and nothing waited for.
-    pub(super) fn is_taken(folder: &Folder) -> bool {
+    pub fn is_taken(folder: &Folder) -> bool {
         lock::is_taken(folder, CLAIM)
     }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -20,24 +21,28 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Time that a job has to end after a signal, as Slurm's `KillWait`.
 const KILL_WAIT: Duration = Duration::from_secs(30);
 
+/// The same for processes that cannot refuse.
+const KILLED_WAIT: Duration = Duration::from_secs(5);
+
 /// Part of the training that the jobs before the last take together; the last finishes it.
 const BEFORE_LAST: f64 = 0.6;
 
 /// Part of the kills that come before the training has begun.
 const EARLY: f64 = 0.1;
 
-/// Stands in for `srun`: the process is the job step, whose number is noted, so that it can be signalled alone.
-const SRUN: &str =
-    "#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do shift; done\necho $$ > \"$VITREOUS_STAND_IN/step\"\nexec \"$@\"\n";
+/// Stand-ins for Slurm's commands, as functions of the shell: unlike files in the `PATH`, they come before the real commands
+/// whatever the script does. The job step's process is noted, so that it can be signalled alone; the job is always running.
+const STAND_INS: [(&str, &str); 3] = [
+    (
+        "srun",
+        "while [ \"${1#-}\" != \"$1\" ]; do shift; done; (echo \"$BASHPID\" > \"$VITREOUS_STAND_IN/step\"; exec \"$@\")",
+    ),
+    ("scontrol", "echo \"$@\" > \"$VITREOUS_STAND_IN/scontrol\""),
+    ("squeue", "echo RUNNING"),
+];
 
-/// Stands in for `scontrol requeue JOB`.
-const SCONTROL: &str = "#!/bin/sh\necho \"$@\" > \"$VITREOUS_STAND_IN/scontrol\"\n";
-
-/// Stands in for `squeue`: the job is running.
-const SQUEUE: &str = "#!/bin/sh\necho RUNNING\n";
-
-/// The number of the rehearsed job.
-const JOB: &str = "1";
+/// The number of the rehearsed job, which no real job can have.
+const JOB: &str = "rehearsal";
 
 /// What is rehearsed.
 pub struct Chain<'a> {
@@ -57,8 +62,8 @@ pub struct Chain<'a> {
     pub requeues: u32,
     /// Decides when and how.
     pub seed: u64,
-    /// The `PATH` of this process.
-    pub path: &'a str,
+    /// Ends the rehearsal.
+    pub stop: &'a AtomicBool,
 }
 
 /// Something that happens in a rehearsal.
@@ -89,8 +94,8 @@ pub struct Rehearsed {
     pub killed: u32,
     /// Jobs that were requeued by hand, or preempted.
     pub requeued: u32,
-    /// Longest time from a warning to the end of the job, in seconds.
-    pub save_s_max: f64,
+    /// Longest time from a warning to the end of the job, in seconds; absent where no job was warned.
+    pub save_s_max: Option<f64>,
     /// Longest time from the start of a job to the first step, in seconds.
     pub start_s_max: f64,
     /// SHA-256 of the last weights of both runs.
@@ -110,8 +115,8 @@ enum How {
 /// Whether one save fits into the time limit, and how many requeues a run needs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Budget {
-    /// Whether a checkpoint is saved in the time between the signal and the limit.
-    pub save_fits: bool,
+    /// Whether a checkpoint is saved in the time between the signal and the limit; absent where none was measured.
+    pub save_fits: Option<bool>,
     /// Requeues of the whole run; absent where a job would not get to its first step.
     pub requeues: Option<u64>,
 }
@@ -122,26 +127,35 @@ impl Budget {
     pub fn new(limit_s: f64, [signal_s, early_s]: [f64; 2], run_s: f64, rehearsed: &Rehearsed) -> Budget {
         let useful = limit_s - signal_s - early_s - rehearsed.start_s_max;
         let requeues = (useful > 0.0).then(|| ((run_s / useful).ceil() as u64).saturating_sub(1));
-        Budget { save_fits: rehearsed.save_s_max <= signal_s, requeues }
+        Budget { save_fits: rehearsed.save_s_max.map(|save_s| save_s <= signal_s), requeues }
     }
 }
 
-/// Rehearses a chain of jobs.
+/// Rehearses a chain of jobs. Returns nothing if it was stopped.
 ///
 /// # Errors
 /// When a process cannot be started, the script fails, or the runs differ.
-pub fn rehearse(mut chain: Chain, listener: &dyn Fn(ChainEvent)) -> Result<Rehearsed, SlurmError> {
+pub fn rehearse(mut chain: Chain, listener: &dyn Fn(ChainEvent)) -> Result<Option<Rehearsed>, SlurmError> {
+    let runs = |child: &mut Child| !has_ended(child) && !chain.stop.load(Ordering::Relaxed);
     let clock = Instant::now();
     let log = chain.folder.join("alone.log");
-    let alone = chain.alone.stdin(Stdio::null()).stdout(append(&log)?).stderr(append(&log)?).status();
-    let alone =
-        alone.map_err(|error| SlurmError::Start { what: "the program".to_string(), reason: system_error(&error) })?;
+    let failed = |error| SlurmError::Start { what: "the program".to_string(), reason: system_error(&error) };
+    let alone = chain.alone.stdin(Stdio::null()).stdout(append(&log)?).stderr(append(&log)?).spawn();
+    let mut alone = alone.map_err(failed)?;
+    while runs(&mut alone) {
+        std::thread::sleep(LOOK);
+    }
+    if chain.stop.load(Ordering::Relaxed) {
+        let _ = alone.kill();
+        alone.wait().map_err(failed)?;
+        return Ok(None);
+    }
+    let alone = alone.wait().map_err(failed)?;
     let seconds = clock.elapsed().as_secs_f64();
     if !alone.success() {
         return Err(SlurmError::Failed { status: alone.code().unwrap_or(-1).to_string(), lives: 1, log });
     }
     listener(ChainEvent::Alone { seconds });
-    write_stand_ins(chain.folder)?;
 
     let log = chain.folder.join("job.log");
     let draw = Key::new(chain.seed);
@@ -149,7 +163,7 @@ pub fn rehearse(mut chain: Chain, listener: &dyn Fn(ChainEvent)) -> Result<Rehea
         warned: 0,
         killed: 0,
         requeued: 0,
-        save_s_max: 0.0,
+        save_s_max: None,
         start_s_max: 0.0,
         sha256: String::new(),
         tensors_sha256: String::new(),
@@ -162,6 +176,8 @@ pub fn rehearse(mut chain: Chain, listener: &dyn Fn(ChainEvent)) -> Result<Rehea
         let clock = Instant::now();
         let place = u64::from(restarts) * 3;
         let how = match draw.range(place, 0.0, 3.0) as u32 {
+            // The first, so that a save is measured.
+            _ if restarts == 0 => How::Warned,
             0 => How::Warned,
             1 => How::Killed,
             _ => How::Requeued,
@@ -169,22 +185,27 @@ pub fn rehearse(mut chain: Chain, listener: &dyn Fn(ChainEvent)) -> Result<Rehea
         let is_early = how == How::Killed && draw.range(place + 1, 0.0, 1.0) < EARLY;
         // A signal before the training has begun would end a process that has nothing to save yet.
         let waits = || !is_early && fs::read(chain.run.join("manifest.json")).ok() == manifest;
-        while waits() && !has_ended(&mut job) {
+        while waits() && runs(&mut job) {
             std::thread::sleep(LOOK);
         }
         if !is_early && !has_ended(&mut job) {
             rehearsed.start_s_max = rehearsed.start_s_max.max(clock.elapsed().as_secs_f64());
         }
         let until = Instant::now() + Duration::from_secs_f64(draw.range(place + 2, 0.0, 2.0) * mean);
-        while (restarts == chain.requeues || Instant::now() < until) && !has_ended(&mut job) {
+        while (restarts == chain.requeues || Instant::now() < until) && runs(&mut job) {
             std::thread::sleep(LOOK);
+        }
+        if chain.stop.load(Ordering::Relaxed) {
+            signal(&job, How::Killed, Path::new(""));
+            wait(&mut job, How::Killed)?;
+            return Ok(None);
         }
         let has_ended_itself = has_ended(&mut job);
         let signalled = Instant::now();
         if !has_ended_itself {
             signal(&job, how, &chain.folder.join("step"));
         }
-        let status = wait(&mut job)?;
+        let status = wait(&mut job, how)?;
         let requeued = chain.folder.join("scontrol");
         // The run may have ended just before the signal came.
         if status.success() && !requeued.exists() {
@@ -201,7 +222,8 @@ pub fn rehearse(mut chain: Chain, listener: &dyn Fn(ChainEvent)) -> Result<Rehea
         };
         *count += 1;
         if how == How::Warned {
-            rehearsed.save_s_max = rehearsed.save_s_max.max(signalled.elapsed().as_secs_f64());
+            let seconds = signalled.elapsed().as_secs_f64();
+            rehearsed.save_s_max = Some(rehearsed.save_s_max.map_or(seconds, |most| most.max(seconds)));
         }
         let _ = fs::remove_file(&requeued);
         restarts += 1;
@@ -210,7 +232,7 @@ pub fn rehearse(mut chain: Chain, listener: &dyn Fn(ChainEvent)) -> Result<Rehea
     let differ = |error: VerifyError| SlurmError::Differ { file: error.to_string(), path: chain.folder.to_path_buf() };
     let (one, other) = (Ended::of(chain.alone_run).map_err(differ)?, Ended::of(chain.run).map_err(differ)?);
     match one.differences(&other).as_slice() {
-        [] => Ok(Rehearsed { sha256: other.sha256, tensors_sha256: other.tensors_sha256, ..rehearsed }),
+        [] => Ok(Some(Rehearsed { sha256: other.sha256, tensors_sha256: other.tensors_sha256, ..rehearsed })),
         files => Err(SlurmError::Differ { file: files.join(", "), path: chain.folder.to_path_buf() }),
     }
 }
@@ -224,20 +246,22 @@ fn has_ended(job: &mut Child) -> bool {
     job.try_wait().is_ok_and(|status| status.is_some())
 }
 
-/// Waits until all processes of a job have ended, as Slurm does before it starts the job again.
-fn wait(job: &mut Child) -> Result<ExitStatus, SlurmError> {
+/// Waits until all processes of a job have ended, as Slurm does before it starts the job again. Those that were killed may be
+/// listed for ever, where their status is not collected.
+fn wait(job: &mut Child, how: How) -> Result<ExitStatus, SlurmError> {
     let failed = |error| SlurmError::Start { what: "bash".to_string(), reason: system_error(&error) };
     let status = job.wait().map_err(failed)?;
-    let clock = Instant::now();
-    while has_processes(job) && clock.elapsed() < KILL_WAIT {
-        std::thread::sleep(LOOK);
-    }
-    if has_processes(job) {
-        signal(job, How::Killed, Path::new(""));
-        while has_processes(job) {
+    let end_within = |patience: Duration| {
+        let clock = Instant::now();
+        while has_processes(job) && clock.elapsed() < patience {
             std::thread::sleep(LOOK);
         }
+        !has_processes(job)
+    };
+    if how != How::Killed && !end_within(KILL_WAIT) {
+        signal(job, How::Killed, Path::new(""));
     }
+    end_within(KILLED_WAIT);
     Ok(status)
 }
 
@@ -252,36 +276,15 @@ fn has_processes(_: &Child) -> bool {
     false
 }
 
-/// Writes the stand-ins for Slurm's commands.
-fn write_stand_ins(folder: &Path) -> Result<(), SlurmError> {
-    let bin = folder.join("bin");
-    let failed = |error: std::io::Error| RecordError::write(&bin, &error);
-    fs::create_dir_all(&bin).map_err(failed)?;
-    for (name, text) in [("srun", SRUN), ("scontrol", SCONTROL), ("squeue", SQUEUE)] {
-        let path = bin.join(name);
-        fs::write(&path, text).map_err(failed)?;
-        make_executable(&path).map_err(failed)?;
-    }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn make_executable(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-}
-
-#[cfg(not(unix))]
-fn make_executable(_: &Path) -> std::io::Result<()> {
-    Ok(())
-}
-
 /// Starts the script as a job.
 fn start(chain: &Chain, restarts: u32, log: &Path) -> Result<Child, SlurmError> {
     let _ = fs::remove_file(chain.folder.join("step"));
     let mut bash = Command::new("bash");
     bash.arg(chain.script).stdin(Stdio::null()).stdout(append(log)?).stderr(append(log)?);
-    bash.env("PATH", format!("{}:{}", chain.folder.join("bin").display(), chain.path));
+    for (name, body) in STAND_INS {
+        // As `export -f` writes it.
+        bash.env(format!("BASH_FUNC_{name}%%"), format!("() {{ {body}; }}"));
+    }
     bash.env("VITREOUS_STAND_IN", chain.folder).env("SLURM_JOB_ID", JOB);
     bash.env("SLURM_CPUS_PER_TASK", chain.cpus.to_string());
     // Slurm sets it from the first restart on.
@@ -332,17 +335,19 @@ mod tests {
             warned: 0,
             killed: 0,
             requeued: 0,
-            save_s_max: 7.0,
+            save_s_max: Some(7.0),
             start_s_max: 20.0,
             sha256: String::new(),
             tensors_sha256: String::new(),
         };
         let budget = |limit_s, signal_s, run_s| Budget::new(limit_s, [signal_s, 60.0], run_s, &rehearsed);
         // 3,600 - 120 - 60 - 20 s are useful in each job.
-        assert_eq!(budget(3600.0, 120.0, 3400.0), Budget { save_fits: true, requeues: Some(0) });
-        assert_eq!(budget(3600.0, 120.0, 3401.0), Budget { save_fits: true, requeues: Some(1) });
-        assert_eq!(budget(3600.0, 120.0, 34_000.0), Budget { save_fits: true, requeues: Some(9) });
-        assert_eq!(budget(90.0, 6.0, 100.0), Budget { save_fits: false, requeues: Some(24) });
+        assert_eq!(budget(3600.0, 120.0, 3400.0), Budget { save_fits: Some(true), requeues: Some(0) });
+        assert_eq!(budget(3600.0, 120.0, 3401.0), Budget { save_fits: Some(true), requeues: Some(1) });
+        assert_eq!(budget(3600.0, 120.0, 34_000.0), Budget { save_fits: Some(true), requeues: Some(9) });
+        assert_eq!(budget(90.0, 6.0, 100.0), Budget { save_fits: Some(false), requeues: Some(24) });
         assert_eq!(budget(80.0, 10.0, 100.0).requeues, None);
+        let unknown = Rehearsed { save_s_max: None, ..rehearsed.clone() };
+        assert_eq!(Budget::new(3600.0, [120.0, 60.0], 1.0, &unknown).save_fits, None, "none was measured");
     }
 }

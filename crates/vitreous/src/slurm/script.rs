@@ -57,6 +57,8 @@ pub struct Script<'a> {
     pub name: &'a str,
     /// The command that wrote it.
     pub written_by: &'a str,
+    /// The command that continues what it does.
+    pub again: &'a str,
     /// The file it is written to.
     pub path: &'a Path,
     /// The folder in which it runs.
@@ -247,11 +249,11 @@ impl Script<'_> {
             let logs = self.logs.to_string_lossy();
             let _ = write!(
                 text,
-                "# How often the job was started again. Slurm counts; where it does not, this file does.\n\
+                "# How often the job has requeued itself. Slurm's own count has other restarts too, so a file counts.\n\
                  counted={}/$job.requeues\n\
-                 restarts=${{SLURM_RESTART_COUNT:-$(cat \"$counted\" 2> /dev/null || echo 0)}}\n\
+                 requeued=$(cat \"$counted\" 2> /dev/null || echo 0)\n\
                  requeues={}\n\
-                 echo \"job $job on $(hostname), restart $restarts, $(date)\"\n",
+                 echo \"job $job on $(hostname), restart ${{SLURM_RESTART_COUNT:-0}}, $(date)\"\n",
                 quoted(&logs),
                 spec.requeues,
             );
@@ -263,7 +265,7 @@ impl Script<'_> {
             let _ = write!(
                 text,
                 "\n# The data is read from the node's own disk; the copy is removed at the end.\n\
-                 scratch=${{SLURM_TMPDIR:-${{TMPDIR:-/tmp}}}}/vitreous-$job\n\
+                 scratch=$(mktemp -d \"${{SLURM_TMPDIR:-${{TMPDIR:-/tmp}}}}/vitreous-$job.XXXXXX\") || exit 1\n\
                  trap 'rm -rf \"$scratch\"' EXIT\n\
                  mkdir -p \"$scratch/$(dirname {to})\" && cp -RL {} \"$scratch\"/{to} || exit 1\n",
                 quoted(from),
@@ -296,13 +298,14 @@ impl Script<'_> {
             words.push(format!("{data_argument} \"$scratch\""));
         }
         text.push_str("\n# srun makes a job step, which the signal reaches. Since Slurm 22.05 a step does not inherit --cpus-per-task.\n");
-        let _ = writeln!(text, "{}", words.join(" "));
-        text.push_str("status=$?\n");
+        // Also where a line of the site says `set -e`.
+        let _ = writeln!(text, "status=0\n{} || status=$?", words.join(" "));
         if !resumes {
             text.push_str("\n# The job ends as the program did.\nexit \"$status\"\n");
             return Ok(());
         }
-        text.push_str(REQUEUE);
+        let hint = format!("hint: with a longer time limit or more requeues, it continues: {}", self.again);
+        text.push_str(&REQUEUE.replace("HINT", &quoted(&hint.replace(|c: char| c.is_control(), "?"))));
         Ok(())
     }
 }
@@ -314,16 +317,27 @@ case $status in
   124 | 130) ;;
   *) exit "$status" ;;
 esac
-# A job that was cancelled must not come back.
-[ "$(squeue --noheader --jobs="$job" --format=%T)" = RUNNING ] || exit "$status"
-if [ "$restarts" -ge "$requeues" ]; then
-  echo "error: the run is not finished after $restarts requeues (slurm.requeues $requeues)"
-  echo "hint: submit it again, with a longer time limit or more requeues; it continues from its last checkpoint"
+# A job that was cancelled must not come back. Slurm does not always answer at once; SQUEUE_* variables could hide the job.
+unset "${!SQUEUE_@}"
+for pause in 0 1 4 10; do
+  sleep "$pause"
+  state=$(squeue --noheader --states=all --jobs="$job" --format=%T) && [ -n "$state" ] && break
+done
+case $state in
+  CANCELLED | COMPLETING | TIMEOUT) exit "$status" ;;
+esac
+if ((requeued >= requeues)); then
+  echo "error: the run is not finished after $requeued requeues (slurm.requeues $requeues)"
+  echo HINT
   exit "$status"
 fi
-echo $((restarts + 1)) > "$counted"
-echo "requeue $((restarts + 1)) of at most $requeues, $(date)"
-scontrol requeue "$job" || exit "$status"
+echo $((requeued + 1)) > "$counted" || exit "$status"
+echo "requeue $((requeued + 1)) of at most $requeues, $(date)"
+for pause in 0 5 20; do
+  sleep "$pause"
+  scontrol requeue "$job" && exit 0
+done
+exit "$status"
 "#;
 
 #[cfg(test)]
@@ -335,6 +349,7 @@ mod tests {
         let mut script = Script {
             name: r#"a "b" $(c)"#,
             written_by: "vitreous slurm train",
+            again: "vitreous slurm sweep --name 'a b' -j 2",
             path: Path::new("runs/a b/slurm/train.sh"),
             folder: Path::new("/data/my project"),
             logs: Path::new("/data/my project/runs/100%/slurm"),
@@ -383,8 +398,10 @@ mod tests {
             "export A=1",
             "job=$SLURM_JOB_ID",
             "counted='/data/my project/runs/100%/slurm'/$job.requeues",
+            r#"scratch=$(mktemp -d "${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/vitreous-$job.XXXXXX") || exit 1"#,
             r#"mkdir -p "$scratch/$(dirname photos)" && cp -RL ../all/photos "$scratch"/photos || exit 1"#,
-            r#"srun --cpus-per-task="$SLURM_CPUS_PER_TASK" "$container" exec --bind '/opt/my bin' 'my image.sif' '/opt/my bin/vitreous' train --resume auto --name 'it'\''s $(x)' --data-dir "$scratch""#,
+            r#"srun --cpus-per-task="$SLURM_CPUS_PER_TASK" "$container" exec --bind '/opt/my bin' 'my image.sif' '/opt/my bin/vitreous' train --resume auto --name 'it'\''s $(x)' --data-dir "$scratch" || status=$?"#,
+            r"  echo 'hint: with a longer time limit or more requeues, it continues: vitreous slurm sweep --name '\''a b'\'' -j 2'",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
@@ -416,7 +433,10 @@ mod tests {
         let spec = SlurmSpec::default();
         let array = Array { tasks: vec![1, 2], offset: 5, parallel: None };
         let text = script(&spec, |script| script.array = Some(array)).unwrap();
-        assert!(text.contains(" --task $((SLURM_ARRAY_TASK_ID + 5))\n") && text.contains("/%A_%a.log\"\n"), "{text}");
+        assert!(
+            text.contains(" --task $((SLURM_ARRAY_TASK_ID + 5)) || status=$?\n") && text.contains("/%A_%a.log\"\n"),
+            "{text}"
+        );
         assert!(text.contains("job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\n"), "{text}");
     }
 

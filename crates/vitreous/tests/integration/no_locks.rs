@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
-use crate::common::{Folder, refused, said};
+use crate::common::{Folder, refused, said, signal};
 use crate::mirror::get::*;
 use crate::mirror::{Mirror, file};
 
@@ -76,10 +76,6 @@ fn without_locks_one_process_per_folder_and_dead_ones_are_replaced() {
         signal(&first, "CONT");
         assert_eq!(first.wait().unwrap().code(), Some(1));
     });
-}
-
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
 }
 
 #[test]

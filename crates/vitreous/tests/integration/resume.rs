@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::CommandCargoExt;
 
-use crate::common::{Folder, text, vitreous, write_photos};
+use crate::common::{Folder, signal, text, vitreous, write_photos};
 use vitreous::record::sha256_of_bytes;
 
 /// Files that are equal in equal runs.
@@ -169,11 +169,6 @@ fn wait_for_states(folder: &Folder, count: u64) {
         assert!(start.elapsed() < Duration::from_secs(60), "no state comes");
         sleep(Duration::from_millis(5));
     }
-}
-
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
 #[cfg(unix)]

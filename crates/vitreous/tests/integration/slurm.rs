@@ -7,7 +7,7 @@ use std::process::Output;
 
 use assert_cmd::Command;
 
-use crate::common::{Folder, json, refused, text, vitreous};
+use crate::common::{Folder, json, refused, signal, text, vitreous};
 
 /// A training of a moment.
 const SMALL: [&str; 5] =
@@ -18,7 +18,7 @@ const SMALL: [&str; 5] =
 fn cluster(commands: &[(&str, &str)]) -> Folder {
     let folder = Folder::new();
     fs::create_dir(folder.path("bin")).unwrap();
-    for tool in ["bash", "cat", "cp", "date", "dirname", "hostname", "mkdir", "rm", "sh"] {
+    for tool in ["bash", "cat", "cp", "date", "dirname", "hostname", "mkdir", "mktemp", "rm", "sh", "touch"] {
         let path = std::env::var_os("PATH").unwrap();
         let found = std::env::split_paths(&path).map(|folder| folder.join(tool)).find(|path| path.is_file()).unwrap();
         std::os::unix::fs::symlink(found, folder.path("bin").join(tool)).unwrap();
@@ -93,7 +93,8 @@ fn a_training_is_submitted_once_with_its_resources_and_its_run_can_start_in_the_
     let srun = line_with(&script, "srun ");
     let words = "train --resume auto --config=my.toml --name 'my run' --limit-train=97 --batch-size=13 \
                  --set=data.val_fraction=0.05 --set=model.depth=1 --epochs=2";
-    assert!(srun.ends_with(words), "{srun}");
+    let end = " || status=$?";
+    assert!(srun.ends_with(&format!("{words}{end}")), "{srun}");
     assert!(folder.text("calls").contains("/runs/my run/slurm/train.sh\n"), "{}", folder.text("calls"));
     // The script does what it says, with a stand-in for srun.
     let folder_of_run = folder.path("runs/my run");
@@ -127,8 +128,8 @@ fn a_sweep_becomes_arrays_in_a_row_and_its_tasks_share_the_runs() {
     assert!(calls.contains("sbatch --parsable --dependency=afterany:7:8 "), "{calls}");
     let second = folder.text("runs/lr/slurm/sweep-2.sh");
     line_with(&second, "#SBATCH --array=1%2");
-    assert!(line_with(&second, "srun ").ends_with(" --task $((SLURM_ARRAY_TASK_ID + 2))"), "{second}");
-    assert!(folder.text("runs/lr/slurm/table.sh").contains(" --conclude\n"));
+    assert!(line_with(&second, "srun ").ends_with(" --task $((SLURM_ARRAY_TASK_ID + 2)) || status=$?"), "{second}");
+    assert!(folder.text("runs/lr/slurm/table.sh").contains(" --conclude || status=$?\n"));
 
     // The second task first: it trains the second run; a second call finds that done, and takes the next one.
     let mut started = Vec::new();
@@ -170,10 +171,16 @@ fn a_script_requeues_at_its_limit_and_passes_other_statuses_on() {
     // The program is replaced by one that ends with the status in a file.
     let folder = cluster(&[
         ("srun", "exit $(cat status)"),
-        ("squeue", "echo ${STATE:-RUNNING}"),
+        // It does not answer every time.
+        (
+            "squeue",
+            "[ -z \"$SQUEUE_STATES\" ] || exit; [ -e asked ] || { touch asked; exit 1; }; rm asked; echo ${STATE:-RUNNING}",
+        ),
         ("scontrol", "[ \"$1\" = show ] && exit; exit ${SCONTROL:-0}"),
+        ("sleep", ""),
     ]);
-    let [script, _] = succeeds(&folder, &["train", "--requeues=2", "--name=a", "--dry-run", "--cpus=1"]);
+    let dry_run = ["train", "--requeues=2", "--name=a", "--dry-run", "--cpus=1", "--extra=set -eu"];
+    let [script, _] = succeeds(&folder, &dry_run);
     assert!(!folder.path("runs").exists(), "a dry run writes nothing");
     fs::create_dir_all(folder.path("runs/a/slurm")).unwrap();
     fs::write(folder.path("job.sh"), &script).unwrap();
@@ -191,19 +198,24 @@ fn a_script_requeues_at_its_limit_and_passes_other_statuses_on() {
         let (code, requeued, _) = run(status, &[]);
         assert_eq!((code.to_string().as_str(), requeued), (status, false));
     }
-    let (code, requeued, stdout) = run("124", &[("SLURM_RESTART_COUNT", "1")]);
-    assert_eq!((code, requeued), (0, true));
-    assert!(stdout.contains("requeue 2 of at most 2, "), "{stdout}");
-    let (code, requeued, stdout) = run("130", &[("SLURM_RESTART_COUNT", "2")]);
-    assert_eq!((code, requeued), (130, false));
-    assert!(stdout.contains("error: the run is not finished after 2 requeues (slurm.requeues 2)\nhint: "), "{stdout}");
-    // Where Slurm does not count, a file does.
-    fs::remove_file(folder.path("runs/a/slurm/7.requeues")).unwrap();
-    let counted: Vec<bool> = (0..3).map(|_| run("130", &[]).1).collect();
-    assert_eq!(counted, [true, true, false]);
     // Of a cancelled job, nothing comes back.
-    assert!(!run("130", &[("STATE", "CANCELLED"), ("SLURM_RESTART_COUNT", "0")]).1);
-    assert_eq!(run("130", &[("SCONTROL", "1"), ("SLURM_RESTART_COUNT", "0")]).0, 130);
+    assert_eq!(
+        [run("130", &[("STATE", "CANCELLED")]), run("124", &[("STATE", "COMPLETING")])].map(|found| found.1),
+        [false; 2]
+    );
+    // Restarts by others do not count, and the job does not give up where squeue tells no state.
+    let (code, requeued, stdout) = run("124", &[("SLURM_RESTART_COUNT", "9"), ("SQUEUE_STATES", "PENDING")]);
+    assert_eq!((code, requeued), (0, true), "{stdout}");
+    assert!(stdout.contains(", restart 9, ") && stdout.contains("requeue 1 of at most 2, "), "{stdout}");
+    assert!(run("130", &[("STATE", " ")]).1);
+    let (code, requeued, stdout) = run("130", &[]);
+    assert_eq!((code, requeued), (130, false));
+    let expected = "error: the run is not finished after 2 requeues (slurm.requeues 2)\n\
+                    hint: with a longer time limit or more requeues, it continues: vitreous slurm train --requeues=2 --name=a \
+                    --dry-run --cpus=1 '--extra=set -eu' --resume auto\n";
+    assert!(stdout.ends_with(expected), "{stdout}");
+    fs::remove_file(folder.path("runs/a/slurm/7.requeues")).unwrap();
+    assert_eq!(run("130", &[("SCONTROL", "1")]).0, 130);
 }
 
 #[test]
@@ -254,12 +266,15 @@ fn jobs_of_another_cluster_are_not_mixed_up_and_waiting_ones_are_cancelled_by_th
 
 #[test]
 fn a_chain_of_jobs_is_rehearsed_without_slurm() {
-    let folder = cluster(&[]);
-    let arguments = ["train", "--simulate=3", "--name=a", "--cpus=1", "--time=10m", "--json"];
+    // A real Slurm, which even a line of the site puts first, is never called.
+    let folder = cluster(&[("srun", "exit 1"), ("squeue", ""), ("scontrol", "")]);
+    let extra = format!("--extra=PATH={}:$PATH", folder.path("bin").display());
+    let arguments = ["train", "--simulate=3", "--name=a", "--cpus=1", "--time=10m", "--json", &extra];
     let [stdout, stderr] = succeeds(&folder, &[&arguments[..], &SMALL, &["--set=model.embed_dim=16"]].concat());
+    assert!(!folder.path("calls").exists(), "{}", folder.text("calls"));
     let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     let count = |how: &str| found["rehearsed"][how].as_u64().unwrap();
-    assert!(count("warned") + count("killed") + count("requeued") <= 3, "{stdout}");
+    assert!(count("warned") >= 1 && count("warned") + count("killed") + count("requeued") <= 3, "{stdout}");
     assert_eq!(
         (&found["budget"]["save_fits"], &found["budget"]["requeues"]),
         (&true.into(), &0.into()),
@@ -271,13 +286,70 @@ fn a_chain_of_jobs_is_rehearsed_without_slurm() {
 }
 
 #[test]
+fn a_rehearsal_that_is_interrupted_leaves_no_process_and_no_folder() {
+    let folder = cluster(&[]);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vitreous"));
+    command.current_dir(folder.root()).args(["slurm", "train", "--simulate", "--name=a", "--epochs=100000"]);
+    let mut rehearsal = command.env("VITREOUS_NO_PLOTS", "1").spawn().unwrap();
+    while !folder.path("runs/a-rehearsal/alone/manifest.json").exists() {
+        assert_eq!(rehearsal.try_wait().unwrap(), None);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    signal(&rehearsal, "TERM");
+    assert_eq!(rehearsal.wait().unwrap().code(), Some(130));
+    assert!(!folder.path("runs/a-rehearsal").exists());
+    let of_the_rehearsal = |line: &Vec<u8>| String::from_utf8_lossy(line).contains(&*folder.root().to_string_lossy());
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
+    assert_eq!(processes.filter(of_the_rehearsal).count(), 0);
+}
+
+#[test]
+fn flags_between_the_words_of_the_command_are_not_the_job_s() {
+    let folder = cluster(&[]);
+    let mut command = Command::cargo_bin("vitreous").unwrap();
+    command.current_dir(folder.root()).env("HOME", folder.root());
+    let output =
+        command.args(["-v", "slurm", "-v", "train", "-vpcpu", "--dry-run", "--name", "slurm", "-j1"]).output().unwrap();
+    let script = text(&output.stdout);
+    line_with(&script, "#SBATCH --partition=\"cpu\"");
+    assert!(line_with(&script, "srun ").ends_with(" train --resume auto -v --name slurm -j1 || status=$?"), "{script}");
+}
+
+#[test]
 fn names_that_a_shell_would_expand_reach_the_program_as_they_are() {
-    let folder = cluster(&[("srun", "shift 2; for word; do echo \"[$word]\"; done")]);
+    let folder = cluster(&[("srun", "shift 2; for word; do printf '[%s]\\n' \"$word\"; done")]);
     let hostile = "a $(touch pwned) `touch pwned` 'x' \"y\" ; * # &";
+    // Each alone too: where one is not quoted, another may be the reason for quotes around all.
+    let each = [
+        "a b",
+        "$HOME",
+        "$(touch pwned)",
+        "`touch pwned`",
+        "a'b",
+        "a\"b",
+        "a;b",
+        "*",
+        "a&b",
+        "a|b",
+        "a>pwned",
+        "a<b",
+        "(a)",
+        "{a,b}",
+        "a\\b",
+        "#",
+        "!!",
+        "?",
+        "[a-z]*",
+        "~",
+    ];
+    let each: Vec<String> = each.iter().map(|value| format!("--set=slurm.mail={value}")).collect();
     fs::create_dir(folder.path(hostile)).unwrap();
     fs::write(folder.path(hostile).join("my.toml"), "").unwrap();
     let config = format!("{hostile}/my.toml");
-    let [script, _] = succeeds(&folder, &["train", "--dry-run", "--name=a", "--out", hostile, "--config", &config]);
+    let arguments = ["train", "--name=a", "--out", hostile, "--config", &config];
+    let arguments: Vec<&str> = arguments.into_iter().chain(each.iter().map(String::as_str)).collect();
+    let [script, _] = succeeds(&folder, &[&arguments[..], &["--dry-run"]].concat());
     fs::write(folder.path("job.sh"), &script).unwrap();
     fs::create_dir_all(folder.path(hostile).join("a/slurm")).unwrap();
     let mut bash = Command::new("bash");
@@ -287,7 +359,7 @@ fn names_that_a_shell_would_expand_reach_the_program_as_they_are() {
         .env("SLURM_JOB_ID", "7")
         .env("SLURM_CPUS_PER_TASK", "1");
     let stdout = text(&bash.output().unwrap().stdout);
-    let words = ["train", "--resume", "auto", "--name=a", "--out", hostile, "--config", &config];
+    let words = [&["train", "--resume", "auto"][..], &arguments[1..]].concat();
     let expected: String = words.iter().map(|word| format!("[{word}]\n")).collect();
     assert!(stdout.ends_with(&expected), "{stdout}");
     assert!(!folder.path("pwned").exists() && !Path::new("pwned").exists());

@@ -1,10 +1,20 @@
 //! What Slurm has given to this process, read from its environment.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::numbers::counted;
+use crate::record::{Claim, Folder};
 use crate::slurm::JobFolder;
 use crate::train::{limit_processors, threads};
+
+/// How long the process of a job's earlier start may keep a run.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Time between two looks at it.
+const LOOK: Duration = Duration::from_secs(1);
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -32,9 +42,35 @@ fn disagreement(allocated: usize, visible: usize) -> Option<String> {
 
 /// Notes the run that this task of a job array trains; does nothing outside of one.
 pub fn note_run(sweep: &Path, run: &str) {
-    if let (Some(array), Some(task)) = (variable("SLURM_ARRAY_JOB_ID"), variable("SLURM_ARRAY_TASK_ID")) {
-        JobFolder::of(sweep).note_run(&format!("{array}_{task}"), run);
+    if let Some(task) = task() {
+        JobFolder::of(sweep).note_run(&task, run);
     }
+}
+
+/// In a job that was started again, waits until the process of its earlier start has let go of a run: on a node that has failed
+/// it may still be ending, and a network drive releases the locks of such a node late.
+pub fn wait_for_earlier_start(run: &Path, stop: &AtomicBool) {
+    if variable("SLURM_RESTART_COUNT").is_none() {
+        return;
+    }
+    let is_taken = || Folder::open(run).is_ok_and(|folder| Claim::is_taken(&folder)) && !stop.load(Ordering::Relaxed);
+    let clock = Instant::now();
+    while is_taken() && clock.elapsed() < PATIENCE {
+        if clock.elapsed() < LOOK {
+            say!("waiting for an earlier start of this job, which still has {}", run.display());
+        }
+        sleep(LOOK);
+    }
+}
+
+/// The run that an earlier start of this task of a job array trained last.
+pub fn earlier_run(sweep: &Path) -> Option<String> {
+    JobFolder::of(sweep).run_of(&task()?)
+}
+
+/// The number of this task of a job array, as `squeue` has it.
+fn task() -> Option<String> {
+    Some(format!("{}_{}", variable("SLURM_ARRAY_JOB_ID")?, variable("SLURM_ARRAY_TASK_ID")?))
 }
 
 #[cfg(test)]

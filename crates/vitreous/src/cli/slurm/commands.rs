@@ -11,6 +11,9 @@ use crate::system_errors::system_error;
 /// Job numbers in one call of `sacct`: a command line has a maximum length.
 const JOBS_OF_A_CALL: usize = 500;
 
+/// How the variables start that change what Slurm's commands answer.
+const ASKING: [&str; 4] = ["SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_"];
+
 /// The output of a command that succeeded, and what it wrote to stderr.
 pub struct Output {
     pub stdout: String,
@@ -27,9 +30,23 @@ pub enum Refused {
 
 /// Runs a command of Slurm.
 pub fn call(program: &str, arguments: &[&str]) -> Result<Output, Refused> {
-    // Times of all commands are written in one way, and their messages in English.
-    let output = Command::new(program).args(arguments).env("SLURM_TIME_FORMAT", "standard").env("LC_ALL", "C").output();
-    match output {
+    call_without(&[], program, arguments)
+}
+
+/// Runs a command of Slurm, without some environment variables.
+pub fn call_without(without: &[&str], program: &str, arguments: &[&str]) -> Result<Output, Refused> {
+    let mut command = Command::new(program);
+    // Times of all commands are written in one way, their messages in English, and lists of tasks whole.
+    command.args(arguments).env("SLURM_TIME_FORMAT", "standard").env("LC_ALL", "C").env("SLURM_BITSTR_LEN", "0");
+    // The user's variables for these commands change what they answer.
+    for (name, _) in std::env::vars_os() {
+        if ASKING.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
+            command.env_remove(name);
+        }
+    }
+    // Those for `sbatch` come before the lines of a script.
+    without.iter().for_each(|name| _ = command.env_remove(name));
+    match command.output() {
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Refused::Missing),
         Err(error) => Err(Refused::Failed(system_error(&error))),
         Ok(output) => {
@@ -86,7 +103,7 @@ impl Cluster {
 
 /// The partitions, where they can be listed.
 pub fn partitions() -> Option<Vec<String>> {
-    let output = call("sinfo", &["--noheader", "--format=%R"]).ok()?;
+    let output = call("sinfo", &["--noheader", "--all", "--format=%R"]).ok()?;
     Some(output.stdout.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).collect())
 }
 

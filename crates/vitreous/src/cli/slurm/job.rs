@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::CliError;
 use crate::cli::flags::Resources;
-use crate::cli::train::command;
+use crate::cli::{CliError, command, train};
 use crate::config::layers::Layers;
 use crate::config::slurm::SlurmSpec;
 use crate::config::{CheckedConfig, data::DataSpec};
@@ -18,6 +17,9 @@ const CPUS: usize = 4;
 
 /// Memory of a job of which nothing is predicted, in mebibytes.
 const MEBIBYTES: u64 = 4096;
+
+/// The flags of this command itself, besides those of resources.
+const OWN: [&str; 5] = ["site", "dry_run", "simulate", "json", "quiet"];
 
 /// The longest name that is shown for a job: `squeue` shows few letters.
 const NAME_MAX: usize = 100;
@@ -66,13 +68,15 @@ pub fn memory(spec: &SlurmSpec, predicted: Option<u64>) -> (u64, String) {
     }
 }
 
-/// The words behind `vitreous slurm VERB`, without those for this command itself. The JSON is that of the submission: a
-/// job's log is for people.
+/// The words behind `vitreous slurm VERB`, without those for this command itself. JSON and quiet are those of the submission:
+/// a job's log is for people.
 pub fn arguments(verb: &str) -> Result<Vec<String>, CliError> {
-    let words: Vec<_> = std::env::args_os().collect();
-    let start =
-        words.windows(2).position(|pair| pair[0] == "slurm" && pair[1] == verb).map_or(words.len(), |at| at + 2);
-    let words = words[start..].iter().map(|word| {
+    // Before the two words of the command there are only flags without values.
+    let is_flag = |word: &std::ffi::OsString| word.as_encoded_bytes().starts_with(b"-");
+    let mut words = std::env::args_os().skip(1);
+    let found: Vec<_> = words.by_ref().filter(|word| !is_flag(word)).take(2).collect();
+    assert!(found == ["slurm", verb], "clap has read `slurm {verb}`, not {found:?}");
+    let words = words.map(|word| {
         let hint = || Some("rename it".to_string());
         word.to_str().map(str::to_string).ok_or_else(|| {
             CliError::user(
@@ -81,30 +85,64 @@ pub fn arguments(verb: &str) -> Result<Vec<String>, CliError> {
             )
         })
     });
-    Ok(without_own(words.collect::<Result<_, _>>()?))
+    Ok(without_own(words.collect::<Result<_, _>>()?, verb))
 }
 
-/// Leaves out the flags of resources, each with its value.
-fn without_own(words: Vec<String>) -> Vec<String> {
-    let own: Vec<(String, bool)> = Resources::words()
-        .chain(
-            [("--site", true), ("--dry-run", false), ("--simulate", false), ("--json", false)]
-                .map(|(word, takes_value)| (word.to_string(), takes_value)),
-        )
-        .collect();
+/// Leaves out the flags of this command itself, each with its value.
+fn without_own(words: Vec<String>, verb: &str) -> Vec<String> {
+    let mut whole = command();
+    // Flags that all commands have become known to each.
+    whole.build();
+    let inner = |command: &clap::Command, name: &str| command.find_subcommand(name).cloned();
+    let mut parser = inner(&whole, "slurm").and_then(|slurm| inner(&slurm, verb)).expect("clap has read it");
+    let is_own = |arg: &clap::Arg| arg.get_id().as_str().starts_with("slurm.") || OWN.contains(&arg.get_id().as_str());
+    // Whether the next word is its value, unless that is in the same word.
+    let has_next = |arg: &clap::Arg| {
+        arg.get_num_args().is_some_and(|count| count.min_values() > 0) && !arg.is_require_equals_set()
+    };
     let mut left = Vec::new();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
-        let name = word.split('=').next().unwrap_or_default();
-        let found = own.iter().find(|(own, _)| match own.starts_with("--") {
-            true => own == name,
-            // `-t2h`, `-t=2h`, `-t 2h`; no other short flag starts with these letters.
-            false => word.starts_with(own.as_str()) && !word.starts_with("--"),
-        });
-        match found {
-            None => left.push(word),
-            Some((own, true)) if word == *own => drop(words.next()),
-            Some(_) => {}
+        if word == "--" {
+            left.push(word);
+            left.extend(words);
+            break;
+        }
+        if let Some(long) = word.strip_prefix("--") {
+            let name = long.split('=').next().unwrap_or_default();
+            let is_it = |arg: &&clap::Arg| {
+                arg.get_long() == Some(name) || arg.get_all_aliases().unwrap_or_default().contains(&name)
+            };
+            let arg = parser.get_arguments().find(is_it);
+            let value = arg.filter(|arg| has_next(arg) && !long.contains('=')).and_then(|_| words.next());
+            if !arg.is_some_and(is_own) {
+                left.extend([word].into_iter().chain(value));
+            }
+        } else if let Some(letters) = word.strip_prefix('-').filter(|letters| !letters.is_empty()) {
+            // Several may share a word: `-vp cpu`, `-j2`.
+            let (mut kept, mut value) = (String::from("-"), None);
+            for (at, letter) in letters.char_indices() {
+                let arg = parser.get_arguments().find(|arg| arg.get_short() == Some(letter));
+                let rest = &letters[at + letter.len_utf8()..];
+                let takes_rest = arg.is_none_or(has_next);
+                let next = if takes_rest && arg.is_some() && rest.is_empty() { words.next() } else { None };
+                if !arg.is_some_and(is_own) {
+                    kept.push(letter);
+                    if takes_rest {
+                        kept.push_str(rest);
+                    }
+                    value = next;
+                }
+                if takes_rest {
+                    break;
+                }
+            }
+            if kept.len() > 1 {
+                left.extend([kept].into_iter().chain(value));
+            }
+        } else {
+            parser = inner(&parser, &word).unwrap_or(parser);
+            left.push(word);
         }
     }
     left
@@ -157,6 +195,8 @@ pub struct Job {
     pub file: String,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// What the command that submits it lacks to continue it; empty where the same command does.
+    pub continued: String,
     pub resumes: bool,
     pub array: Option<Array>,
     pub staged: Option<Staged>,
@@ -169,10 +209,12 @@ impl Job {
     pub fn script(&self, spec: &SlurmSpec, slurm: &Path) -> Result<String, CliError> {
         let (here, program) = (here()?, program()?);
         let words: Vec<String> =
-            command().into_iter().skip(1).map(|word| crate::slurm::quoted(&word).into_owned()).collect();
+            train::command().into_iter().skip(1).map(|word| crate::slurm::quoted(&word).into_owned()).collect();
+        let written_by = format!("vitreous {}", words.join(" "));
         let script = Script {
             name: &self.name,
-            written_by: &format!("vitreous {}", words.join(" ")),
+            written_by: &written_by,
+            again: &format!("{written_by}{}", self.continued),
             path: &slurm.join(&self.file),
             folder: &here,
             logs: &here.join(slurm),
@@ -206,11 +248,17 @@ mod tests {
 
     #[test]
     fn only_the_words_for_the_job_are_left_out() {
-        let left = |line: &str| without_own(line.split(' ').map(str::to_string).collect()).join(" ");
+        let left = |line: &str| without_own(line.split(' ').map(str::to_string).collect(), "train").join(" ");
         let line = "-p cpu --preset digits --time=2h --epochs 3 --mem 4G --scratch --name a --json --extra #SBATCH=x --dry-run -t5m -j 2";
         assert_eq!(left(line), "--preset digits --epochs 3 --name a -j 2");
         assert_eq!(left("--simulate=20 --max-time 2h --set slurm.time=2h"), "--max-time 2h --set slurm.time=2h");
-        // It starts like one of them.
+        // It starts like one of them, or is a value.
         assert_eq!(left("--test-winner --partitions x"), "--test-winner --partitions x");
+        assert_eq!(left("--extra --json --name --time=2h digits"), "--name --time=2h digits");
+        // Several in one word.
+        assert_eq!(left("-vp cpu -qpcpu -vqj2 -qj 3 -qvt=2h"), "-v -vj2 -j 3 -v");
+        assert_eq!(left("-- -p cpu"), "-- -p cpu");
+        let left = |line: &str| without_own(line.split(' ').map(str::to_string).collect(), "verify").join(" ");
+        assert_eq!(left("-t 2h threads -j 2 --json --counts 1,2"), "threads -j 2 --counts 1,2");
     }
 }

@@ -7,9 +7,10 @@ mod job;
 mod simulate;
 mod submit;
 
-pub use allocation::{note_run, use_allocation};
+pub use allocation::{earlier_run, note_run, use_allocation, wait_for_earlier_start};
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use super::runs::{RUNS, run_folder};
 use super::{CliError, advise, evaluate, sweep, train, verify};
@@ -27,7 +28,11 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Verb {
     /// Submits a training: a job that requeues itself until the run is finished
-    #[command(mut_arg("dry_run", |arg| arg.help("Print the batch script; write and submit nothing")))]
+    #[command(mut_arg("dry_run", |_| {
+        // Unlike that of `vitreous train`, it goes with --resume.
+        clap::Arg::new("dry_run").long("dry-run").action(clap::ArgAction::SetTrue)
+            .help("Print the batch script; write and submit nothing")
+    }))]
     Train(Box<TrainJob>),
     /// Submits a sweep: a job array with a task for each run, and a job for the table
     Sweep(Box<SweepJob>),
@@ -108,10 +113,10 @@ struct DryRun {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> Result<(), CliError> {
+pub fn run(args: Args) -> Result<ExitCode, CliError> {
     match args.verb {
         Verb::Train(job) => match job.simulate {
-            Some(requeues) => simulate::run(&job.wanted, &job.train, requeues),
+            Some(requeues) => return simulate::run(&job.wanted, &job.train, requeues),
             None => submit::train(&job.wanted, &job.train),
         },
         Verb::Sweep(job) => submit::sweep(&job.wanted, &job.sweep, job.dry.dry_run),
@@ -126,5 +131,6 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Verb::Status(args) => follow::status(&args),
         Verb::Cancel(args) => follow::cancel(&args),
         Verb::Logs(args) => follow::logs(&args),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,14 +1,14 @@
 //! `vitreous slurm train --simulate`: rehearses a job here, without Slurm, and works out whether the time limit is enough.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::job::{Job, Wanted, program};
 use super::submit::{Planned, plan};
 use crate::cli::progress::seconds_in_all;
 use crate::cli::reading::watched;
-use crate::cli::train::Args;
+use crate::cli::train::{Args, INTERRUPTED, watch_signals};
 use crate::cli::{CliError, json, show};
 use crate::config::layers::Layers;
 use crate::config::slurm::EARLY_S;
@@ -17,7 +17,7 @@ use crate::experiment::{Prepared, unicode};
 use crate::numbers;
 use crate::record::RecordError;
 use crate::slurm::{Budget, Chain, ChainEvent, JobFolder, SlurmError, rehearse};
-use crate::train::Rehearsal;
+use crate::train::{Rehearsal, threads};
 
 /// Seconds of training that are rehearsed: of a longer run, only its first steps.
 const SECONDS: f64 = 60.0;
@@ -26,9 +26,15 @@ const SECONDS: f64 = 60.0;
 const STEPS_OF_A_JOB: u64 = 3;
 
 /// Runs the command.
-pub fn run(wanted: &Wanted, args: &Args, requeues: u32) -> Result<(), CliError> {
+pub fn run(wanted: &Wanted, args: &Args, requeues: u32) -> Result<ExitCode, CliError> {
+    let stop = watch_signals()?;
     let Planned { checked, cpus, memory, base } = plan(wanted, args)?;
     let spec = checked.config().slurm.clone();
+    let mut layers = Layers::new();
+    layers.add_toml(&checked.config().to_toml(), "config.toml")?;
+    // As many as the job has, as far as there are as many here.
+    layers.put("train.threads", i64::try_from(cpus.min(threads(0))).unwrap_or(1), "--cpus")?;
+    let checked = layers.clone().finish()?;
     let name = args.name.clone().unwrap_or(base);
     let folder = args.out.join(format!("{name}-rehearsal"));
     if folder.exists() {
@@ -44,8 +50,6 @@ pub fn run(wanted: &Wanted, args: &Args, requeues: u32) -> Result<(), CliError> 
 
     fs::create_dir_all(&folder).map_err(|error| RecordError::write(&folder, &error))?;
     let folder = fs::canonicalize(&folder).map_err(|error| RecordError::write(&folder, &error))?;
-    let mut layers = Layers::new();
-    layers.add_toml(&checked.config().to_toml(), "config.toml")?;
     if steps < all {
         layers.put("train.max_steps", i64::try_from(steps).unwrap_or(i64::MAX), "--simulate")?;
     }
@@ -68,6 +72,7 @@ pub fn run(wanted: &Wanted, args: &Args, requeues: u32) -> Result<(), CliError> 
         name: name.clone(),
         file: "train.sh".to_string(),
         arguments,
+        continued: String::new(),
         resumes: true,
         array: None,
         staged: None,
@@ -87,21 +92,25 @@ pub fn run(wanted: &Wanted, args: &Args, requeues: u32) -> Result<(), CliError> 
         cpus,
         requeues,
         seed: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64),
-        path: &std::env::var("PATH").unwrap_or_default(),
+        stop: &stop,
     };
     let rehearsed = rehearse(chain, &tell)?;
     fs::remove_dir_all(&folder).map_err(|error| RecordError::write(&folder, &error))?;
+    let Some(rehearsed) = rehearsed else {
+        say!("interrupted: nothing of the rehearsal is kept");
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
 
     let signal_s = spec.signal_seconds as f64;
     let budget =
         spec.limit().map(|limit| Budget::new(limit.as_secs_f64(), [signal_s, EARLY_S as f64], seconds, &rehearsed));
     if args.json {
-        return show(&json(&serde_json::json!({ "rehearsed": rehearsed, "seconds": seconds, "budget": budget })));
+        show(&json(&serde_json::json!({ "rehearsed": rehearsed, "seconds": seconds, "budget": budget })))?;
+        return Ok(ExitCode::SUCCESS);
     }
     let jobs = rehearsed.warned + rehearsed.killed + rehearsed.requeued;
     let counts =
         format!("{} warned, {} killed, {} requeued by hand", rehearsed.warned, rehearsed.killed, rehearsed.requeued);
-    let save = duration(rehearsed.save_s_max);
     let mut text =
         line!("equal: after {jobs} requeues ({counts}), the run has the weights and records of an uninterrupted one")
             + &line!("weights/last.safetensors {}", rehearsed.sha256)
@@ -111,14 +120,16 @@ pub fn run(wanted: &Wanted, args: &Args, requeues: u32) -> Result<(), CliError> 
                 duration(seconds),
                 duration(rehearsed.start_s_max)
             );
-    text += &match budget {
-        Some(budget) if budget.save_fits => {
-            line!("one save fits: it took up to {save}, and {signal_s} s are kept for it")
+    let save = rehearsed.save_s_max.map(duration);
+    text += &match (save, budget.and_then(|budget| budget.save_fits)) {
+        (None, _) => {
+            line!("no save was measured: the run ended before a job was warned; use fewer requeues or a longer run")
         }
-        Some(_) => line!(
+        (Some(save), Some(true)) => line!("one save fits: it took up to {save}, and {signal_s} s are kept for it"),
+        (Some(save), Some(false)) => line!(
             "one save does not fit: it took up to {save}, and {signal_s} s are kept for it; use a larger --signal-seconds"
         ),
-        None => line!("one save took up to {save}; with --time, the number of requeues is worked out"),
+        (Some(save), None) => line!("one save took up to {save}; with --time, the number of requeues is worked out"),
     };
     if let (Some(budget), Some(limit)) = (budget, &spec.time) {
         text += &match budget.requeues {
@@ -128,7 +139,8 @@ pub fn run(wanted: &Wanted, args: &Args, requeues: u32) -> Result<(), CliError> 
             None => line!("with --time {limit}, a job ends before its first step; use a longer --time"),
         };
     }
-    show(&text)
+    show(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn tell(event: ChainEvent) {

@@ -19,7 +19,7 @@ use crate::config::slurm::SlurmSpec;
 use crate::experiment::{ExperimentError, Prepared, without_mnist};
 use crate::numbers;
 use crate::record::{Place, Run, base_name, is_run, now_utc};
-use crate::slurm::{Array, JobFolder, SubmittedJob, changed_by_cluster, limit_text};
+use crate::slurm::{Array, JobFolder, SubmittedJob, changed_by_cluster, limit_text, quoted};
 use crate::train::{TrainError, peak_bytes};
 
 /// A training with its resources, checked as far as that is possible before it is queued.
@@ -65,6 +65,7 @@ pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
     let Planned { checked, cpus, memory, base } = plan(wanted, args)?;
     let spec = &checked.config().slurm;
     let mut words = arguments("train")?;
+    let mut continued = String::new();
     let owner = match args.resume.as_deref() {
         Some(run) if run != AUTO => run_folder(Path::new(run), &args.out)?,
         resume => {
@@ -77,7 +78,11 @@ pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
             if resume.is_none() || !is_run(&owner) {
                 Place::choose(&args.out, Some(&name), &name)?;
             }
+            if resume.is_none() {
+                continued = format!(" --resume {AUTO}");
+            }
             if args.name.is_none() {
+                continued += &format!(" --name {}", quoted(&name));
                 words.splice(0..0, ["--name".to_string(), name]);
             }
             if resume.is_none() {
@@ -89,7 +94,8 @@ pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
     words.insert(0, "train".to_string());
     let staged = if spec.scratch { staged(&checked.config().data)? } else { None };
     let file = "train.sh".to_string();
-    let job = Job { name: job_name(&owner), file, arguments: words, resumes: true, array: None, staged, memory, cpus };
+    let (name, arguments) = (job_name(&owner), words);
+    let job = Job { name, file, arguments, continued, resumes: true, array: None, staged, memory, cpus };
     let folder = JobFolder::of(&owner);
     if args.dry_run {
         return show(&job.script(spec, folder.path())?);
@@ -132,6 +138,7 @@ pub fn sweep(wanted: &Wanted, args: &sweeps::Args, is_dry: bool) -> Result<(), C
             name: name.clone(),
             file: if number == 1 { "sweep.sh".to_string() } else { format!("sweep-{number}.sh") },
             arguments: words.clone(),
+            continued: String::new(),
             resumes: true,
             array: Some(array),
             staged: staged.clone(),
@@ -143,6 +150,7 @@ pub fn sweep(wanted: &Wanted, args: &sweeps::Args, is_dry: bool) -> Result<(), C
         name: name.clone(),
         file: "table.sh".to_string(),
         arguments: [&words[..], &["--conclude".to_string()]].concat(),
+        continued: String::new(),
         resumes: false,
         array: None,
         staged: None,
@@ -181,6 +189,7 @@ pub fn other(wanted: &Wanted, verb: &str, owner: &Path, resumes: bool, is_dry: b
         name: job_name(owner),
         file: format!("{verb}.sh"),
         arguments: words,
+        continued: String::new(),
         resumes,
         array: None,
         staged: None,

@@ -37,6 +37,11 @@ pub fn refused(folder: &Path, arguments: &[&str]) -> String {
     stderr
 }
 
+/// Signals a process, such as `TERM`.
+pub fn signal(child: &std::process::Child, name: &str) {
+    assert!(std::process::Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
+}
+
 /// Bytes as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
