@@ -105,6 +105,12 @@ fn the_rows_of_each_view_add_up_for_a_preset_of_each_kind() {
                 assert!((row.forward_ms + row.backward_ms - row.ms.mean).abs() < 1e-6, "{preset}: {row:?}");
             }
         }
+        // Other tests run at the same time, so more pairs may be needed until equal steps take equally long.
+        let mut is_near = || alternate([&mut profiler])[0].sum_error().abs() < 0.1;
+        assert!(
+            profile.sum_error().abs() < 0.1 || (0..12).any(|_| is_near()),
+            "{preset}: not the step without the profiler"
+        );
         // What is recorded is the step, not what is left of it.
         let part =
             |name: &str| profile.phases.iter().filter(|row| row.name() == name).map(|row| row.share).sum::<f64>();

@@ -221,7 +221,7 @@ fn feet(profile: &Profile) -> Vec<(&'static str, String)> {
         Some([low, high]) => format!("95 % interval {} to {}", percent(low), percent(high)),
         None => format!("{} are too few for an interval", numbers::counted(profile.pairs, "pair")),
     };
-    let dear = match cost.interval.unwrap_or([cost.median; 2]) {
+    let dear = match cost.interval.unwrap_or([f64::NEG_INFINITY, cost.median]) {
         [low, _] if low > COST => "; that is more than 3 %",
         [_, high] if high > COST => "; it may be more than 3 %: repeat it on a quiet machine, or with more --seconds",
         _ => "",
