@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::reading::watched;
 use super::screen::{Align, sentence, table};
 use super::settings::SettingsArgs;
-use super::train::{INTERRUPTED, base, command, time, watch_signals};
+use super::train::{INTERRUPTED, base, command, time, watch_interrupts, watch_warnings};
 use super::{CliError, json, show};
 use crate::advise::{
     AdviseEvent, AdviseOptions, Advised, Answer, Base, Candidate, Neighborhood, Round, RoundKind, Scope, ThisMachine,
@@ -80,6 +80,7 @@ pub fn folder(args: &Args) -> PathBuf {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    let stop = watch_warnings()?;
     let machine = ThisMachine::new();
     let part = |value: f64, flag: &str, example: &str| {
         let is_part = value.is_finite() && (0.0..100.0).contains(&value) && value > 0.0;
@@ -116,7 +117,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         return Err(CliError::user(error, Some(format!("use --jobs {}", jobs.clamp(1, most)))));
     }
     let options = AdviseOptions { folder: folder.clone(), budget: args.budget, jobs, command: command() };
-    let stop = watch_signals()?;
+    watch_interrupts(&stop)?;
     say!(
         "advise: {} of {}, {} to find a faster and more accurate one, into {}",
         numbers::counted(hood.singles.len(), "single change"),

@@ -297,6 +297,7 @@ fn run_task(args: &Args, sweep: &Sweep, task: usize, stop: &AtomicBool) -> Resul
         (true, _) => json(&serde_json::json!({ "run": trained, "interrupted": interrupted })),
         (false, Some(run)) if interrupted => line!("interrupted: {run} is resumed by the same command"),
         (false, Some(run)) => line!("{run} is done"),
+        (false, None) if interrupted => "interrupted: no run was started\n".to_string(),
         (false, None) => "every run is done, has failed, or is trained by another process\n".to_string(),
     };
     show(&text)?;

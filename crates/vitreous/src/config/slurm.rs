@@ -152,18 +152,20 @@ pub fn parse_limit(text: &str) -> Option<Duration> {
     (1..31_536_000_000).contains(&seconds).then(|| Duration::from_secs(seconds))
 }
 
-/// Reads an amount of memory as mebibytes; without a unit, Slurm means mebibytes.
+/// Reads an amount of memory as mebibytes; without a unit, Slurm means mebibytes. 0 is all the memory of a node.
 fn parse_mebibytes(text: &str) -> Option<u64> {
-    let text = text.trim().trim_end_matches(['b', 'B', 'i']);
-    let (number, factor) = match text.chars().next_back()?.to_ascii_uppercase() {
-        'M' => (&text[..text.len() - 1], 1.0),
-        'G' => (&text[..text.len() - 1], 1024.0),
-        'T' => (&text[..text.len() - 1], 1024.0 * 1024.0),
-        _ => (text, 1.0),
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let factor = match unit.to_ascii_uppercase().as_str() {
+        "K" | "KB" | "KIB" => 1.0 / 1024.0,
+        "" | "M" | "MB" | "MIB" => 1.0,
+        "G" | "GB" | "GIB" => 1024.0,
+        "T" | "TB" | "TIB" => 1024.0 * 1024.0,
+        _ => return None,
     };
-    let number: f64 = number.parse().ok().filter(|number: &f64| number.is_finite())?;
+    let number: f64 = number.trim().parse().ok()?;
     let mebibytes = (number * factor).ceil();
-    (1.0..1e12).contains(&mebibytes).then_some(mebibytes as u64)
+    (0.0..1e12).contains(&mebibytes).then_some(mebibytes as u64)
 }
 
 #[cfg(test)]
@@ -194,11 +196,20 @@ mod tests {
 
     #[test]
     fn memory_is_read_with_and_without_a_unit() {
-        let cases = [("4G", 4096), ("1.5g", 1536), ("900M", 900), ("900", 900), ("2GiB", 2048), ("0.0001M", 1)];
+        let cases = [
+            ("4G", 4096),
+            ("1.5g", 1536),
+            ("900M", 900),
+            ("900", 900),
+            ("2GiB", 2048),
+            ("0.0001M", 1),
+            ("2048K", 2),
+            ("0", 0),
+        ];
         for (text, mebibytes) in cases {
             assert_eq!(parse_mebibytes(text), Some(mebibytes), "{text}");
         }
-        for text in ["", "G", "0", "-4G", "inf", "4 apples", "1e30T"] {
+        for text in ["", "G", "-4G", "inf", "4 apples", "9999999999999T", "4bbb", "4i", "4b", "4GBB"] {
             assert_eq!(parse_mebibytes(text), None, "{text}");
         }
     }

@@ -49,6 +49,31 @@ impl Prepared {
     /// # Errors
     /// As there.
     pub fn of_inspected(checked: &CheckedConfig, facts: Facts) -> Result<Prepared, ExperimentError> {
+        let (mut prepared, decoding) = Prepared::unchecked(checked, facts)?;
+        let available = available_memory(threads(prepared.config.train.threads));
+        check_decoding(prepared.needed.1, decoding, available)?;
+        check_memory(Work::Training, prepared.needed, prepared.facts.is_folder(), available)?;
+        prepared.decode_first(decoding);
+        Ok(prepared)
+    }
+
+    /// As [`Prepared::new`], for a machine that may have more memory than this one.
+    ///
+    /// # Errors
+    /// As there, except for memory.
+    pub fn elsewhere(checked: &CheckedConfig, listener: Listener) -> Result<Prepared, ExperimentError> {
+        let (mut prepared, decoding) = Prepared::unchecked(checked, inspect(checked, listener)?)?;
+        prepared.decode_first(decoding);
+        Ok(prepared)
+    }
+
+    /// Images are decoded before the engine allocates its memory.
+    fn decode_first(&mut self, decoding: u64) {
+        self.needed.1 += decoding.saturating_sub(self.needed.0.total());
+    }
+
+    /// Makes every check but those of memory. Returns the bytes that decoding needs too.
+    fn unchecked(checked: &CheckedConfig, facts: Facts) -> Result<(Prepared, u64), ExperimentError> {
         let mut config = checked.resolve(square_facts(&facts)?)?;
         let mut notes = checked.notes().to_vec();
         let mut batch_note = checked.fit_batch(&mut config, facts.train);
@@ -59,15 +84,9 @@ impl Prepared {
         notes.extend(facts.no_validation(&config.data));
         Job::check_batch(&config, facts.train)?;
         let model = models::build_for_training(&config)?;
-        let mut needed = memory_needed(&config, &model, &facts);
-        let threads = threads(config.train.threads);
-        let (decoding, available) =
-            (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory(threads));
-        check_decoding(needed.1, decoding, available)?;
-        check_memory(Work::Training, needed, facts.is_folder(), available)?;
-        // Images are decoded before the engine allocates its memory.
-        needed.1 += decoding.saturating_sub(needed.0.total());
-        Ok(Prepared { checked: checked.clone(), facts, config, model, needed, notes, batch_note })
+        let needed = memory_needed(&config, &model, &facts);
+        let decoding = facts.decoding_bytes(Wanted::TrainAndValidation, threads(config.train.threads));
+        Ok((Prepared { checked: checked.clone(), facts, config, model, needed, notes, batch_note }, decoding))
     }
 
     /// Loads the images.

@@ -64,16 +64,21 @@ impl ListedRun {
 
     /// How far it is, in a word or two.
     pub fn status(&self) -> String {
-        match self.manifest.status {
-            _ if self.is_training => "training".to_string(),
-            Status::Running => "killed".to_string(),
-            status => status.to_string(),
-        }
+        status_in_words(self.manifest.status, self.is_training)
     }
 
     /// Whether its checkpoints are of no use but for training it further.
     pub fn is_finished(&self) -> bool {
         self.manifest.status.is_finished() && !self.is_training
+    }
+}
+
+/// How far a run is, in a word or two.
+pub fn status_in_words(status: Status, is_training: bool) -> String {
+    match status {
+        _ if is_training => "training".to_string(),
+        Status::Running => "killed".to_string(),
+        status => status.to_string(),
     }
 }
 

@@ -25,6 +25,9 @@ const LOOK_AT_LEASE: Duration = Duration::from_millis(30);
 const BEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// Most by which the clocks of two machines are taken to differ.
+const CLOCKS: Duration = Duration::from_secs(3600);
+
 /// Age from which a file that cannot be locked counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
@@ -248,10 +251,20 @@ pub(super) fn is_taken(folder: &Folder, name: &str) -> bool {
         Ok(()) => false,
         Err(TryLockError::WouldBlock) => true,
         Err(TryLockError::Error(_)) => {
-            let held = folder.open_file(&format!("{name}{HELD}")).and_then(|file| file.metadata());
-            let written = held.and_then(|file| file.modified());
-            // Clocks differ: a time in the future is that of a server whose clock is ahead.
-            written.is_ok_and(|time| SystemTime::now().duration_since(time).map_or(true, |age| age < SILENCE))
+            let held = format!("{name}{HELD}");
+            let written = folder.open_file(&held).and_then(|file| file.metadata()).and_then(|file| file.modified());
+            let Ok(age) = written.map(|time| SystemTime::now().duration_since(time).unwrap_or_default()) else {
+                return false;
+            };
+            // Clocks differ: a time in the future is that of a server whose clock is ahead. Where this one's is ahead, only
+            // another look shows that the file is rewritten.
+            let text = || folder.read(&held, HOLDER_MAX).ok();
+            let is_rewritten = || {
+                let before = text();
+                thread::sleep(2 * BEAT);
+                before.is_some() && before != text()
+            };
+            age < SILENCE || (age < CLOCKS && is_rewritten())
         }
     }
 }

@@ -32,7 +32,7 @@ pub use history::{History, json_lines};
 pub(crate) use journal::Lines;
 pub use journal::{EpochRow, Journal, JournalLengths, MetricsLine, Validation, WeightsHashes};
 pub use leftovers::was_begun;
-pub use listing::{ListedRun, find_runs, remove_checkpoints};
+pub use listing::{ListedRun, find_runs, remove_checkpoints, status_in_words};
 pub use lock::Holder;
 pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Piece, Results, Status};
 pub use place::{Place, base_name, is_name};

@@ -12,8 +12,8 @@ use crate::record::RecordError;
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum SlurmError {
     /// A name that no script can hold.
-    #[error("{what} `{text}` has control characters, which a batch script cannot hold")]
-    ControlCharacters { what: &'static str, text: String },
+    #[error("{what} `{text}` has {characters}, which a batch script cannot hold there")]
+    Characters { what: &'static str, text: String, characters: &'static str },
     /// A script or the record of a job cannot be written.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -46,7 +46,7 @@ impl Explain for SlurmError {
     fn suggestion(&self) -> Option<Suggestion> {
         let text = |text: String| Some(Suggestion::new().text(text));
         match self {
-            SlurmError::ControlCharacters { .. } => text("rename it".to_string()),
+            SlurmError::Characters { .. } => text("rename it".to_string()),
             SlurmError::Record(error) => error.suggestion(),
             SlurmError::Staging { .. } => Some(Suggestion::new().set("slurm.scratch", false)),
             SlurmError::Exists { path } => Some(Suggestion::new().remove_file(path)),

@@ -77,6 +77,17 @@ impl JobFolder {
         write_atomically(&self.path.join(name), text.as_bytes())
     }
 
+    /// Removes the scripts if no job was ever submitted, and the folders that are empty then.
+    pub fn remove_unused(&self) {
+        if self.path.join(JOBS).exists() {
+            return;
+        }
+        let entries = fs::read_dir(&self.path).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+        // What cannot be removed stays in the way, and is named then.
+        entries.filter(|path| path.extension() == Some("sh".as_ref())).for_each(|path| _ = fs::remove_file(path));
+        let _ = fs::remove_dir(&self.path).and_then(|()| fs::remove_dir(self.owner()));
+    }
+
     /// Adds the record of a job.
     ///
     /// # Errors
@@ -84,6 +95,9 @@ impl JobFolder {
     pub fn add(&self, job: &SubmittedJob) -> Result<(), RecordError> {
         let path = self.path.join(JOBS);
         let line = serde_json::to_string(job).expect("a record is plain text") + "\n";
+        // A record that was cut short must not take this one with it.
+        let is_cut = fs::read(&path).is_ok_and(|text| !text.is_empty() && !text.ends_with(b"\n"));
+        let line = if is_cut { format!("\n{line}") } else { line };
         let file = fs::File::options().create(true).append(true).open(&path);
         file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(|error| RecordError::write(&path, &error))
     }
@@ -152,7 +166,7 @@ mod tests {
             let folder = JobFolder::of(&root.path().join(owner));
             folder.create().unwrap();
             folder.add(&record("7")).unwrap();
-            fs::write(folder.path().join(JOBS), fs::read_to_string(folder.path().join(JOBS)).unwrap() + "{\n").unwrap();
+            fs::write(folder.path().join(JOBS), fs::read_to_string(folder.path().join(JOBS)).unwrap() + "{").unwrap();
             folder.add(&record("11")).unwrap();
         }
         let found = find_jobs(root.path());

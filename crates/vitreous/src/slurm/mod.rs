@@ -22,4 +22,4 @@ pub use queue::{
 pub use quote::{directive, quoted};
 pub use rehearse::{Budget, Chain, ChainEvent, Rehearsed, rehearse};
 pub use script::{Array, Script, Staged, Work, limit_text, memory_mebibytes};
-pub use status::{Row, rows};
+pub use status::{Row, Shown, rows};

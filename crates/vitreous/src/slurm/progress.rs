@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::config::difference::flat_config;
-use crate::record::ListedRun;
+use crate::record::{Claim, Run, status_in_words};
 use crate::regular;
 
 /// Largest `results.csv` and `timing.jsonl` that are read, in bytes.
@@ -38,14 +38,15 @@ struct EpochTime {
 impl Progress {
     /// Reads a run's folder. A run that has not begun has no progress.
     pub fn of(folder: &Path) -> Progress {
-        let Ok(run) = ListedRun::read(folder) else { return Progress::default() };
+        let Ok(run) = Run::open(folder) else { return Progress::default() };
+        let (status, is_training) = (run.manifest().status, Claim::is_taken(run.files()));
         let config = regular::read_text(&folder.join("config.toml"), regular::CONFIG_MAX).unwrap_or_default();
         let all = flat_config(&config, "config.toml").ok().and_then(|keys| keys.get("train.epochs")?.as_integer());
         let all = all.and_then(|epochs| u64::try_from(epochs).ok());
         let results = regular::read_text(&folder.join("results.csv"), RECORDS_MAX).unwrap_or_default();
         // Of a run that is resumed, the manifest says how far it was before.
         let rows = results.lines().skip(1).filter(|line| !line.is_empty()).count() as u64;
-        let is_finished = run.is_finished();
+        let is_finished = status.is_finished() && !is_training;
         let times = regular::read_text(&folder.join("timing.jsonl"), RECORDS_MAX).unwrap_or_default();
         let left_s = all.filter(|_| !is_finished).and_then(|all| {
             let times = times.lines().rev().filter_map(|line| serde_json::from_str::<EpochTime>(line).ok());
@@ -55,7 +56,7 @@ impl Progress {
             mean.is_finite().then(|| mean * all.saturating_sub(rows) as f64)
         });
         Progress {
-            status: Some(run.status()),
+            status: Some(status_in_words(status, is_training)),
             epochs: all.map(|all| [rows.min(all), all]),
             val_acc: best_accuracy(&results),
             left_s,

@@ -1,5 +1,5 @@
-//! What Slurm's commands say about jobs: `squeue` about those that wait, run or have just ended, `sacct` about all. Both are
-//! read as JSON or in the plain formats that exist since 20.11.
+//! What Slurm's commands say about jobs: `squeue` about those that wait, run or have just ended, as JSON or in the plain format
+//! that exists since 20.11; `sacct` about all, in its plain format.
 
 use std::collections::BTreeMap;
 
@@ -81,11 +81,6 @@ impl JobState {
         ];
         active.contains(&self.0.as_str())
     }
-
-    /// Whether it is in a queue.
-    pub fn is_pending(&self) -> bool {
-        self.0 == "PENDING"
-    }
 }
 
 impl std::fmt::Display for JobState {
@@ -116,24 +111,8 @@ pub fn parse_squeue(text: &str) -> Queue {
     text.lines().filter_map(line).flatten().collect()
 }
 
-/// Reads the output of `sacct`, as JSON or with the fields [`SACCT_FORMAT`] between `|`. Of the steps of a job, nothing is
-/// kept.
+/// Reads the output of `sacct` with the fields [`SACCT_FORMAT`] between `|`. Of the steps of a job, nothing is kept.
 pub fn parse_sacct(text: &str) -> Queue {
-    if let Some(jobs) = json_jobs(text) {
-        let jobs = jobs.iter().flat_map(|job| {
-            let state = word(&job["state"]["current"])?;
-            let exit = &job["exit_code"];
-            let status = number(&exit["return_code"]).unwrap_or(0);
-            let signal = &exit["signal"];
-            let signal = number(&signal["id"]).or_else(|| number(&signal["signal_id"])).unwrap_or(0);
-            let reason = ended_by(status, signal);
-            let found = Found { state: JobState::new(&state), reason, name: word(&job["name"]).unwrap_or_default() };
-            let array = number(&job["array"]["job_id"]).filter(|&array| array > 0);
-            let pending = word(&job["array"]["task"]).filter(|tasks| !tasks.is_empty());
-            Some(with_found(ids(number(&job["job_id"])?, array, number(&job["array"]["task_id"]), pending), &found))
-        });
-        return jobs.flatten().collect();
-    }
     let line = |line: &str| {
         let mut parts = line.splitn(4, '|').map(str::trim);
         let (id, state, exit, name) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -302,10 +281,6 @@ mod tests {
             ]
         );
         assert!(plain["3_5"].state.is_active() && !plain["3_1"].state.is_active());
-        // Its JSON has no exit status.
-        let mut json = parse_sacct(include_str!("recorded/sacct-22.05.json"));
-        json.get_mut("2").unwrap().reason = Some("exit status 3".to_string());
-        assert_eq!(json, plain);
         // Steps, and the form of 20.11 for tasks that wait.
         let text = "7|RUNNING|0:0|a\n7.batch|RUNNING|0:0|batch\n7.0|FAILED|1:0|vitreous\n8_[2-3%1]|PENDING|0:0|b\n";
         assert_eq!(shown(&parse_sacct(text)), ["7 running - a", "8_2 pending - b", "8_3 pending - b"]);
@@ -321,10 +296,6 @@ mod tests {
              "array_task_id": {"set": false, "infinite": false, "number": 0}, "array_task_string": "",
              "job_state": ["PENDING", "REQUEUED"], "state_reason": "Priority", "name": "c"}]}"#;
         assert_eq!(shown(&parse_squeue(text)), ["11_7 running - a|b", "13 pending Priority c"]);
-        let text = r#"{"jobs": [{"job_id": 13, "name": "c", "array": {"job_id": 0, "task_id": {"set": false}, "task": ""},
-            "state": {"current": ["FAILED"], "reason": "None"},
-            "exit_code": {"status": ["ERROR"], "return_code": {"set": true, "infinite": false, "number": 2}}}]}"#;
-        assert_eq!(shown(&parse_sacct(text)), ["13 failed exit status 2 c"]);
     }
 
     #[test]

@@ -22,10 +22,8 @@ pub struct Work<'a> {
     pub program: &'a str,
     /// Its arguments, without the number of threads: it follows from the allocation.
     pub arguments: &'a [String],
-    /// The argument before the number of an array's task.
-    pub task_argument: &'a str,
-    /// The argument before the folder of copied data.
-    pub data_argument: &'a str,
+    /// The folder of its data, where that is known.
+    pub reads: Option<&'a Path>,
     /// Whether it ends with a checkpoint when it is signalled: then the job requeues itself.
     pub resumes: bool,
 }
@@ -143,7 +141,8 @@ impl Script<'_> {
     fn head(&self) -> Result<String, SlurmError> {
         let Script { spec, .. } = self;
         let option = |what: &'static str, text: &str| {
-            directive(text).ok_or_else(|| SlurmError::ControlCharacters { what, text: text.to_string() })
+            let characters = "control characters";
+            directive(text).ok_or_else(|| SlurmError::Characters { what, text: text.to_string(), characters })
         };
         let line = |text: &str| text.replace(|c: char| c.is_control(), "?");
         let path = |path: &Path| path.to_string_lossy().into_owned();
@@ -162,6 +161,14 @@ impl Script<'_> {
         add("Paths in the command start here", &[format!("--chdir={}", option("the folder", &path(self.folder))?)]);
         // In the name of a log, `%` starts a replacement.
         let logs = path(self.logs).replace('%', "%%");
+        // With one, Slurm replaces nothing in the name.
+        if logs.contains('\\') {
+            return Err(SlurmError::Characters {
+                what: "the folder",
+                text: path(self.logs),
+                characters: "a backslash",
+            });
+        }
         let (pattern, what) = match &self.array {
             Some(_) => ("%A_%a.log", "the array's and the task's number"),
             None => ("%j.log", "the job's number"),
@@ -193,8 +200,8 @@ impl Script<'_> {
             let seconds = spec.signal_seconds;
             add(
                 &format!(
-                    "{seconds} s before the limit (or up to a minute earlier), Slurm signals the step, not this shell: the \
-                     run saves a checkpoint and ends"
+                    "{seconds} s before the limit (or up to a minute earlier), Slurm signals the job step (the program that \
+                     srun starts), not this shell: the run saves a checkpoint and ends"
                 ),
                 &[format!("--signal=USR1@{seconds}")],
             );
@@ -229,6 +236,11 @@ impl Script<'_> {
 
     fn prepare(&self, text: &mut String) {
         let Script { spec, .. } = self;
+        let folder = quoted(&self.folder.to_string_lossy()).into_owned();
+        let _ = write!(
+            text,
+            "\n# Where the folder is missing, Slurm starts the job in another one.\ncd {folder} || exit 1\n"
+        );
         if !spec.modules.is_empty() {
             text.push_str("\n# Software of the cluster.\n");
             for module in &spec.modules {
@@ -274,28 +286,40 @@ impl Script<'_> {
     }
 
     fn start(&self, text: &mut String) -> Result<(), SlurmError> {
-        let Work { program, arguments, resumes, task_argument, data_argument } = &self.work;
-        let mut words: Vec<String> = vec!["srun --cpus-per-task=\"$SLURM_CPUS_PER_TASK\"".to_string()];
+        let Work { program, arguments, resumes, reads } = &self.work;
+        let mut words: Vec<String> = vec!["srun --export=ALL --cpus-per-task=\"$SLURM_CPUS_PER_TASK\"".to_string()];
         if let Some(image) = &self.spec.container {
-            text.push_str("\n# Apptainer was called Singularity before.\ncontainer=$(command -v apptainer || command -v singularity)\n");
-            let folder =
-                Path::new(program).parent().map_or_else(String::new, |folder| folder.to_string_lossy().into_owned());
-            // `:` and `,` separate the parts of a bind.
-            if folder.contains([':', ',']) {
-                return Err(SlurmError::ControlCharacters { what: "the program's folder", text: folder });
+            text.push_str("\n# Apptainer was called Singularity before.\ncontainer=$(command -v apptainer || command -v singularity) || {\n  \
+                 echo \"error: neither apptainer nor singularity is on the path (slurm.container)\"\n  \
+                 echo \"hint: load its module with slurm.modules\"\n  exit 1\n}\n");
+            words.push("\"$container\" exec".to_string());
+            // What the program is, works in, writes and reads. The folder of logs is in that of the run, and that in another.
+            let (program, out) = (Path::new(program).parent(), self.logs.ancestors().nth(2));
+            let mut folders: Vec<&Path> = [program, Some(self.folder), out, *reads].into_iter().flatten().collect();
+            folders.dedup();
+            for folder in folders {
+                let text = folder.to_string_lossy().into_owned();
+                // They separate the parts of a bind.
+                if text.contains([':', ',']) {
+                    return Err(SlurmError::Characters { what: "the folder", text, characters: "a colon or a comma" });
+                }
+                words.push(format!("--bind {}", quoted(&text)));
             }
-            words.push(format!("\"$container\" exec --bind {} {}", quoted(&folder), quoted(image)));
+            if self.staged.is_some() {
+                words.push("--bind \"$scratch\"".to_string());
+            }
+            words.push(quoted(image).into_owned());
         }
         words.push(quoted(program).into_owned());
         words.extend(arguments.iter().map(|word| quoted(word).into_owned()));
         if let Some(array) = &self.array {
             words.push(match array.offset {
-                0 => format!("{task_argument} \"$SLURM_ARRAY_TASK_ID\""),
-                offset => format!("{task_argument} $((SLURM_ARRAY_TASK_ID + {offset}))"),
+                0 => "--task \"$SLURM_ARRAY_TASK_ID\"".to_string(),
+                offset => format!("--task $((SLURM_ARRAY_TASK_ID + {offset}))"),
             });
         }
         if self.staged.is_some() {
-            words.push(format!("{data_argument} \"$scratch\""));
+            words.push("--data-dir \"$scratch\"".to_string());
         }
         text.push_str("\n# srun makes a job step, which the signal reaches. Since Slurm 22.05 a step does not inherit --cpus-per-task.\n");
         // Also where a line of the site says `set -e`.
@@ -359,8 +383,7 @@ mod tests {
             work: Work {
                 program: "/opt/my bin/vitreous",
                 arguments: &arguments,
-                task_argument: "--task",
-                data_argument: "--data-dir",
+                reads: Some(Path::new("/data/sets")),
                 resumes: true,
             },
             array: None,
@@ -400,7 +423,7 @@ mod tests {
             "counted='/data/my project/runs/100%/slurm'/$job.requeues",
             r#"scratch=$(mktemp -d "${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/vitreous-$job.XXXXXX") || exit 1"#,
             r#"mkdir -p "$scratch/$(dirname photos)" && cp -RL ../all/photos "$scratch"/photos || exit 1"#,
-            r#"srun --cpus-per-task="$SLURM_CPUS_PER_TASK" "$container" exec --bind '/opt/my bin' 'my image.sif' '/opt/my bin/vitreous' train --resume auto --name 'it'\''s $(x)' --data-dir "$scratch" || status=$?"#,
+            r#"srun --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" "$container" exec --bind '/opt/my bin' --bind '/data/my project' --bind '/data/my project/runs' --bind /data/sets --bind "$scratch" 'my image.sif' '/opt/my bin/vitreous' train --resume auto --name 'it'\''s $(x)' --data-dir "$scratch" || status=$?"#,
             r"  echo 'hint: with a longer time limit or more requeues, it continues: vitreous slurm sweep --name '\''a b'\'' -j 2'",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
@@ -416,7 +439,12 @@ mod tests {
     fn a_name_with_a_line_break_is_refused_and_does_not_leave_its_comment() {
         let spec = SlurmSpec::default();
         let error = script(&spec, |script| script.folder = Path::new("a\n#SBATCH --exclusive")).unwrap_err();
-        assert!(matches!(error, SlurmError::ControlCharacters { what: "the folder", .. }));
+        assert!(matches!(error, SlurmError::Characters { what: "the folder", characters: "control characters", .. }));
+        let error = script(&spec, |script| script.logs = Path::new(r"/data/a\b/slurm")).unwrap_err();
+        assert!(matches!(error, SlurmError::Characters { characters: "a backslash", .. }));
+        let spec = SlurmSpec { container: Some("a.sif".to_string()), ..spec };
+        let error = script(&spec, |script| script.folder = Path::new("/data/a:b")).unwrap_err();
+        assert!(matches!(error, SlurmError::Characters { characters: "a colon or a comma", .. }));
         let text = script(&spec, |script| script.written_by = "vitreous slurm train --name 'a\nrm -rf x'").unwrap();
         assert!(text.contains("# Written by: vitreous slurm train --name 'a?rm -rf x'\n"), "{text}");
     }

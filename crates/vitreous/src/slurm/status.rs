@@ -27,22 +27,31 @@ pub struct Row {
     /// Its log.
     #[serde(skip)]
     pub log: PathBuf,
-    /// Where it was submitted.
-    #[serde(skip)]
-    pub cluster: Option<String>,
 }
 
-/// Puts together what is known of the last job of each run. `squeue` comes before `sacct`, which may lag behind; `cluster`
+/// Which jobs of a run are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The last one.
+    Last,
+    /// All, in the order of their submission.
+    All,
+}
+
+/// Puts together what is known of the jobs of each run. `squeue` comes before `sacct`, which may lag behind; `cluster`
 /// is the one that both speak of.
-pub fn rows(folders: &[JobFolder], squeue: &Queue, sacct: &Queue, cluster: Option<&str>) -> Vec<Row> {
-    folders.iter().flat_map(|folder| rows_of(folder, squeue, sacct, cluster)).collect()
+pub fn rows(folders: &[JobFolder], shown: Shown, [squeue, sacct]: [&Queue; 2], cluster: Option<&str>) -> Vec<Row> {
+    folders.iter().flat_map(|folder| rows_of(folder, shown, [squeue, sacct], cluster)).collect()
 }
 
-fn rows_of(folder: &JobFolder, squeue: &Queue, sacct: &Queue, cluster: Option<&str>) -> Vec<Row> {
+fn rows_of(folder: &JobFolder, shown: Shown, [squeue, sacct]: [&Queue; 2], cluster: Option<&str>) -> Vec<Row> {
     let mut last: Vec<(PathBuf, String, SubmittedJob)> = Vec::new();
-    let mut put = |run: PathBuf, id: String, job: &SubmittedJob| match last.iter_mut().find(|(of, ..)| *of == run) {
-        Some(found) => (found.1, found.2) = (id, job.clone()),
-        None => last.push((run, id, job.clone())),
+    let mut put = |run: PathBuf, id: String, job: &SubmittedJob| {
+        let earlier = last.iter_mut().find(|(of, ..)| *of == run).filter(|_| shown == Shown::Last);
+        match earlier {
+            Some(found) => (found.1, found.2) = (id, job.clone()),
+            None => last.push((run, id, job.clone())),
+        }
     };
     for job in folder.jobs() {
         for (task, run) in &job.tasks {
@@ -72,7 +81,7 @@ fn rows_of(folder: &JobFolder, squeue: &Queue, sacct: &Queue, cluster: Option<&s
             (None, None) if progress.status.as_deref() == Some("finished") => ("ended".to_string(), None, false),
             (None, None) => ("unknown".to_string(), Some("no longer listed by Slurm".to_string()), false),
         };
-        Row { run, log: folder.log(&id), job: id, state, reason, progress, is_active, cluster: job.cluster }
+        Row { run, log: folder.log(&id), job: id, state, reason, progress, is_active }
     };
     last.into_iter().map(row).collect()
 }

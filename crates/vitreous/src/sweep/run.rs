@@ -151,7 +151,7 @@ impl ClaimedSweep<'_> {
             let run = &runs[index];
             let state = run.state_now::<E>()?;
             let has_failed = index != first && run.has_failed();
-            if self.is_stopped() || has_failed || (state == State::Done && self.is_evaluated(run)?) {
+            if self.is_stopped() || has_failed || (state == State::Done && self.is_evaluated(run)) {
                 continue;
             }
             match self.take(index, run, state) {
@@ -168,15 +168,24 @@ impl ClaimedSweep<'_> {
 
     /// As [`ClaimedSweep::finish`], but one process at a time evaluates a run.
     fn take(&self, index: usize, run: &PlannedRun, state: State) -> Result<(), ExperimentError> {
-        let _evaluating = (state == State::Done).then(|| Claim::of(&run.folder)).transpose()?;
-        self.finish(index, run, state)
+        let started = Instant::now();
+        if !self.train_open(index, run, state, started)? {
+            return Ok(());
+        }
+        match Claim::of(&run.folder) {
+            Ok(_evaluating) => self.evaluate_all(run, started),
+            // A process that has found it trained evaluates it.
+            Err(RecordError::Busy { .. }) if state != State::Done => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// Whether a run that is done was evaluated on all its splits.
-    fn is_evaluated(&self, run: &PlannedRun) -> Result<bool, ExperimentError> {
-        let found = Run::open(&run.folder)?;
-        let (weights, _) = found.find_weights(None)?;
-        Ok(run.splits.iter().all(|&split| found.manifest().evaluation_of(split, weights).is_some()))
+    /// Whether a run that is done was evaluated on all its splits. One that has lost its weights cannot be any more, which
+    /// must not keep others from being trained.
+    fn is_evaluated(&self, run: &PlannedRun) -> bool {
+        let Ok(found) = Run::open(&run.folder) else { return true };
+        let Ok((weights, _)) = found.find_weights(None) else { return true };
+        run.splits.iter().all(|&split| found.manifest().evaluation_of(split, weights).is_some())
     }
 
     /// The folder of the sweep, to write into.
@@ -204,13 +213,27 @@ impl ClaimedSweep<'_> {
     /// Trains and evaluates a run, as far as that is not done.
     fn finish(&self, index: usize, run: &PlannedRun, state: State) -> Result<(), ExperimentError> {
         let started = Instant::now();
-        if state != State::Done {
-            let earlier = (state == State::Begun).then(|| EarlierRun::open(&run.folder)).transpose()?;
-            (self.listener)(SweepEvent::Started { index, run: &run.name });
-            if self.train_run(run, earlier, started)?.status == Status::Interrupted {
-                return Ok(());
-            }
+        if self.train_open(index, run, state, started)? { self.evaluate_all(run, started) } else { Ok(()) }
+    }
+
+    /// Trains a run that is not done; returns whether it is done then.
+    fn train_open(
+        &self,
+        index: usize,
+        run: &PlannedRun,
+        state: State,
+        started: Instant,
+    ) -> Result<bool, ExperimentError> {
+        if state == State::Done {
+            return Ok(true);
         }
+        let earlier = (state == State::Begun).then(|| EarlierRun::open(&run.folder)).transpose()?;
+        (self.listener)(SweepEvent::Started { index, run: &run.name });
+        Ok(self.train_run(run, earlier, started)?.status != Status::Interrupted)
+    }
+
+    /// Evaluates a run on the splits on which it was not evaluated before.
+    fn evaluate_all(&self, run: &PlannedRun, started: Instant) -> Result<(), ExperimentError> {
         let mut accuracies = Vec::new();
         for &split in &run.splits {
             if self.is_stopped() {
@@ -286,5 +309,6 @@ impl ClaimedSweep<'_> {
 
 /// Whether an error says that another process has a run.
 fn is_taken(error: &ExperimentError) -> bool {
-    matches!(error, ExperimentError::Record(RecordError::Busy { .. } | RecordError::Exists { .. }))
+    let ExperimentError::Record(error) = error else { return false };
+    matches!(error, RecordError::Busy { .. } | RecordError::Changing { .. } | RecordError::Exists { .. })
 }

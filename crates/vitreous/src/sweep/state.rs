@@ -27,9 +27,14 @@ pub fn state_of(folder: &Path, wanted: &FlatConfig) -> Result<State, SweepError>
     if !folder.exists() {
         return Ok(State::New);
     }
-    let run = match Run::open(folder) {
-        Ok(run) => run,
+    let opened = match Run::open(folder) {
         Err(RecordError::NoRun { .. }) if was_begun(folder) => return Ok(State::Again),
+        // Again: another process may have written the manifest meanwhile.
+        Err(RecordError::NoRun { .. }) => Run::open(folder),
+        opened => opened,
+    };
+    let run = match opened {
+        Ok(run) => run,
         Err(RecordError::NoRun { .. }) => return Err(SweepError::InTheWay { path: folder.to_path_buf() }),
         Err(error) => return Err(error.into()),
     };

@@ -212,7 +212,7 @@ fn a_script_requeues_at_its_limit_and_passes_other_statuses_on() {
     assert_eq!((code, requeued), (130, false));
     let expected = "error: the run is not finished after 2 requeues (slurm.requeues 2)\n\
                     hint: with a longer time limit or more requeues, it continues: vitreous slurm train --requeues=2 --name=a \
-                    --dry-run --cpus=1 '--extra=set -eu' --resume auto\n";
+                    --cpus=1 '--extra=set -eu' --resume auto\n";
     assert!(stdout.ends_with(expected), "{stdout}");
     fs::remove_file(folder.path("runs/a/slurm/7.requeues")).unwrap();
     assert_eq!(run("130", &[("SCONTROL", "1")]).0, 130);
@@ -229,9 +229,25 @@ fn what_slurm_refuses_or_lacks_is_explained() {
     assert!(!none.path("runs").exists());
     let partition = ["train", "--name=a", "--partition=gpus"];
     let folder = cluster(&[("sbatch", "[ \"$1\" = --version ] || { echo 'sbatch: error: no' >&2; exit 1; }"), SINFO]);
-    assert_eq!(fails(&folder, 2, &partition), "error: unknown partition `gpus`\nhint: did you mean `gpu`?\n");
+    let refused = "error: sbatch refused the job: no\nhint: ";
+    assert_eq!(fails(&folder, 2, &partition), format!("{refused}did you mean `gpu`?\n"));
     let stderr = fails(&folder, 2, &["train", "--name=a"]);
-    assert!(stderr.starts_with("error: sbatch refused the job: no\nhint: the script is "), "{stderr}");
+    assert_eq!(stderr, format!("{refused}`--dry-run` prints the script; `sinfo` lists partitions and limits\n"));
+    assert!(!folder.path("runs/a").exists(), "the name is free again");
+    // The second array is refused: the first one is named.
+    let one =
+        "[ \"$1\" = --version ] && exit; [ -e once ] && { echo 'sbatch: error: no' >&2; exit 1; }; touch once; echo 7";
+    let folder = cluster(&[("sbatch", one), SINFO, SCONTROL]);
+    let sweep = ["sweep", "--set-each=train.lr=1e-3,2e-3,3e-3", "--name=lr"];
+    let stderr = fails(&folder, 2, &sweep);
+    assert_eq!(stderr, format!("{refused}job 7 was submitted before; `vitreous slurm cancel runs/lr` cancels it\n"));
+    // Variables that would come before a line of the script are not passed on.
+    let folder = cluster(&[("sbatch", "echo \"$SBATCH_PARTITION $SBATCH_QOS $SBATCH_SIGNAL\" >> seen; echo 7"), SINFO]);
+    let mut command = Command::cargo_bin("vitreous").unwrap();
+    command.current_dir(folder.root()).env("PATH", folder.path("bin")).env("HOME", folder.root());
+    command.env("SBATCH_PARTITION", "other").env("SBATCH_QOS", "mine").env("SBATCH_SIGNAL", "KILL");
+    command.args(["slurm", "train", "--name=a", "--partition=cpu"]).assert().success();
+    assert!(folder.text("seen").ends_with("\n mine \n"), "{}", folder.text("seen"));
     let folder = cluster(&[("sbatch", "echo 'sbatch: warning: odd' >&2; echo Welcome; echo 7"), SINFO]);
     let [stdout, stderr] = succeeds(&folder, &["train", "--name=a"]);
     assert!(stdout.starts_with("job 7: ") && stderr == "note: sbatch: warning: odd\n", "{stdout}{stderr}");
@@ -256,6 +272,12 @@ fn jobs_of_another_cluster_are_not_mixed_up_and_waiting_ones_are_cancelled_by_th
     let [stdout, _] = succeeds(&folder, &["cancel", "a"]);
     assert_eq!(stdout, "cancelled: job 7, runs/a\n");
     assert!(folder.text("calls").ends_with("scancel 7\n"), "{}", folder.text("calls"));
+    // An earlier job that still waits is cancelled too.
+    fs::write(folder.path("count"), "8").unwrap();
+    succeeds(&folder, &["train", "--name=a", "--resume=auto"]);
+    assert_eq!(succeeds(&folder, &["cancel", "a"])[0], "cancelled: job 7, runs/a\n");
+    fs::write(folder.path("runs/a/slurm/jobs.jsonl"), folder.text("runs/a/slurm/jobs.jsonl").lines().next().unwrap())
+        .unwrap();
     fs::write(folder.path("runs/a/slurm/7.log"), "one\ntwo\n").unwrap();
     let [stdout, _] = succeeds(&folder, &["logs", "a"]);
     assert_eq!(stdout, "one\ntwo\n");
@@ -281,6 +303,11 @@ fn a_chain_of_jobs_is_rehearsed_without_slurm() {
         "{stdout}{stderr}"
     );
     assert_eq!(fs::read_dir(folder.path("runs")).unwrap().count(), 0, "equal runs are removed");
+    // Each job of this one adds to a record.
+    let extra = "--extra=trap 'echo 1 >> runs/a-rehearsal/requeued/results.csv' EXIT";
+    let other = ["train", "--simulate=1", "--name=a", "--cpus=1", extra];
+    let stderr = fails(&folder, 1, &[&other[..], &SMALL].concat());
+    assert!(stderr.contains("error: the requeued run differs from the uninterrupted one in results.csv ("), "{stderr}");
     let stderr = refused(folder.root(), &["slurm", "train", "--simulate", "--dry-run"]);
     assert!(stderr.starts_with("error: "), "{stderr}");
 }
@@ -318,7 +345,7 @@ fn flags_between_the_words_of_the_command_are_not_the_job_s() {
 
 #[test]
 fn names_that_a_shell_would_expand_reach_the_program_as_they_are() {
-    let folder = cluster(&[("srun", "shift 2; for word; do printf '[%s]\\n' \"$word\"; done")]);
+    let folder = cluster(&[("srun", "shift 3; for word; do printf '[%s]\\n' \"$word\"; done")]);
     let hostile = "a $(touch pwned) `touch pwned` 'x' \"y\" ; * # &";
     // Each alone too: where one is not quoted, another may be the reason for quotes around all.
     let each = [

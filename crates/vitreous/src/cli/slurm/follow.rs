@@ -8,12 +8,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::commands::{Cluster, Refused, accounts, call, messages, needed, queue};
+use crate::cli::advice::Context;
 use crate::cli::runs::RUNS;
 use crate::cli::screen::{Align, stdout_columns, table};
 use crate::cli::{CliError, json, show, show_as_is};
 use crate::durations;
 use crate::numbers;
-use crate::slurm::{Queue, Row, find_jobs, rows};
+use crate::slurm::{Queue, Row, Shown, find_jobs, rows};
 use crate::system_errors::system_error;
 
 /// Time between two looks at a log.
@@ -64,8 +65,8 @@ pub struct LogsArgs {
     out: PathBuf,
 }
 
-/// The last jobs of all runs in some folders.
-fn known_rows(folders: &[PathBuf]) -> (Vec<Row>, Option<Refused>) {
+/// The jobs of all runs in some folders.
+fn known_rows(folders: &[PathBuf], shown: Shown) -> (Vec<Row>, Option<Refused>) {
     let folders: Vec<_> = folders.iter().flat_map(|folder| find_jobs(folder)).collect();
     if folders.is_empty() {
         return (Vec::new(), None);
@@ -75,13 +76,13 @@ fn known_rows(folders: &[PathBuf]) -> (Vec<Row>, Option<Refused>) {
         Err(refused) => (Queue::new(), Some(refused)),
     };
     let cluster = Cluster::ask();
-    let listed = rows(&folders, &squeue, &Queue::new(), cluster.name());
+    let listed = rows(&folders, shown, [&squeue, &Queue::new()], cluster.name());
     let unlisted: Vec<String> =
         listed.iter().filter(|row| !squeue.contains_key(&row.job)).map(|row| row.job.clone()).collect();
     if unlisted.is_empty() || refused.is_some() {
         return (listed, refused);
     }
-    (rows(&folders, &squeue, &accounts(&unlisted), cluster.name()), None)
+    (rows(&folders, shown, [&squeue, &accounts(&unlisted)], cluster.name()), None)
 }
 
 /// Shows the table.
@@ -90,8 +91,13 @@ pub fn status(args: &StatusArgs) -> Result<(), CliError> {
     if let Some(missing) = args.folders.iter().find(|folder| !folder.is_dir()) {
         return Err(CliError::user(format!("no such folder ({})", missing.display()), None));
     }
+    let mut was_active = true;
     loop {
-        let (rows, refused) = known_rows(&folders);
+        let (rows, refused) = known_rows(&folders, Shown::Last);
+        // Where squeue fails once, the last answer holds.
+        let is_active = if refused.is_some() { was_active } else { rows.iter().any(|row| row.is_active) };
+        was_active = is_active;
+        let is_missing = matches!(refused, Some(Refused::Missing));
         if args.json {
             return show(&json(&serde_json::json!({ "jobs": rows })));
         }
@@ -111,7 +117,7 @@ pub fn status(args: &StatusArgs) -> Result<(), CliError> {
             None => {}
         }
         match args.watch {
-            Some(seconds) if rows.iter().any(|row| row.is_active) => sleep(Duration::from_secs(seconds)),
+            Some(seconds) if is_active && !is_missing => sleep(Duration::from_secs(seconds)),
             _ => return Ok(()),
         }
     }
@@ -147,15 +153,16 @@ fn is_meant(row: &Row, target: &Path, out: &Path) -> bool {
     is_job || [target.to_path_buf(), out.join(target)].iter().any(|path| row.run.starts_with(path))
 }
 
-/// The rows that are meant, in all folders where they may be recorded.
-fn meant(targets: &[PathBuf], out: &Path) -> Vec<Row> {
+/// The rows that are meant, in all folders where they may be recorded: those of earlier jobs too, which may still run. The
+/// error is why their states are unknown.
+fn meant(targets: &[PathBuf], out: &Path) -> (Vec<Row>, Option<Refused>) {
     let mut folders = vec![out.to_path_buf()];
     for target in targets.iter().filter(|target| target.is_dir()) {
         // A run of a sweep: the sweep has the record.
         folders.push(target.clone());
         folders.extend(target.parent().filter(|parent| !parent.as_os_str().is_empty()).map(Path::to_path_buf));
     }
-    let (rows, _) = known_rows(&folders);
+    let (rows, refused) = known_rows(&folders, Shown::All);
     let mut found: Vec<Row> = Vec::new();
     for row in rows {
         let is_new = !found.iter().any(|found| found.job == row.job && found.run == row.run);
@@ -163,7 +170,7 @@ fn meant(targets: &[PathBuf], out: &Path) -> Vec<Row> {
             found.push(row);
         }
     }
-    found
+    (found, refused)
 }
 
 /// The error for what has no job.
@@ -175,29 +182,44 @@ fn no_job(target: &Path, what: &str) -> CliError {
 /// Cancels jobs.
 pub fn cancel(args: &CancelArgs) -> Result<(), CliError> {
     call("scancel", &["--version"]).map_err(|refused| needed("scancel", refused))?;
-    let rows = meant(&args.targets, &args.out);
+    let (rows, refused) = meant(&args.targets, &args.out);
+    if let Some(refused) = refused {
+        return Err(needed("squeue", refused));
+    }
     for target in &args.targets {
         if !rows.iter().any(|row| row.is_active && is_meant(row, target, &args.out)) {
             return Err(no_job(target, "waiting or running job"));
         }
     }
+    let mut failed = Vec::new();
+    let mut cancelled: Vec<&str> = Vec::new();
     for row in rows.iter().filter(|row| row.is_active) {
-        call("scancel", &[&row.job]).map_err(|refused| needed("scancel", refused))?;
-        show(&line!("cancelled: job {}, {}", row.job, row.run.display()))?;
+        // A task that has taken another run has a row for each.
+        if cancelled.contains(&row.job.as_str()) {
+            continue;
+        }
+        match call("scancel", &[&row.job]) {
+            Ok(_) => show(&line!("cancelled: job {}, {}", row.job, row.run.display()))?,
+            Err(refused) => failed.push((row.job.clone(), needed("scancel", refused))),
+        }
+        cancelled.push(&row.job);
     }
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let context = Context::new(&clap::ArgMatches::default());
+    for (job, error) in &failed {
+        say!("job {job}: {}", error.text(&context).0);
+    }
+    let jobs: Vec<&str> = failed.iter().map(|(job, _)| job.as_str()).collect();
+    Err(CliError::failure(format!("not cancelled: job {}", jobs.join(", ")), None))
 }
 
 /// Prints the log of a job.
 pub fn logs(args: &LogsArgs) -> Result<(), CliError> {
     let target = std::slice::from_ref(&args.target);
-    let rows = meant(target, &args.out);
-    let Some(row) = rows.first() else { return Err(no_job(&args.target, "job")) };
-    if rows.len() > 1 {
-        let others: Vec<&str> = rows.iter().map(|row| row.job.as_str()).collect();
-        let hint = format!("name one of its jobs: {}", others.join(", "));
-        return Err(CliError::user(format!("{} has {} jobs", args.target.display(), rows.len()), Some(hint)));
-    }
+    let (rows, _) = meant(target, &args.out);
+    let Some(row) = chosen(&rows, &args.target, &args.out) else { return Err(no_job(&args.target, "job")) };
     say!("job {}: {}", row.job, row.log.display());
     let (mut position, mut looks, mut is_active) = (0, 0, row.is_active);
     loop {
@@ -207,10 +229,20 @@ pub fn logs(args: &LogsArgs) -> Result<(), CliError> {
         }
         sleep(LOOK);
         looks += 1;
-        if looks % LOOKS == 0 {
-            is_active = meant(target, &args.out).iter().any(|now| now.job == row.job && now.is_active);
+        // Where squeue fails, the last answer holds.
+        if looks % LOOKS == 0
+            && let (rows, None) = meant(target, &args.out)
+        {
+            is_active = rows.iter().any(|now| now.job == row.job && now.is_active);
         }
     }
+}
+
+/// The job whose log is printed: the last of the run itself, else the last that is active, else the last.
+fn chosen<'a>(rows: &'a [Row], target: &Path, out: &Path) -> Option<&'a Row> {
+    let is_run = |row: &&Row| row.run == target || row.run == out.join(target);
+    let last = |of: &dyn Fn(&&Row) -> bool| rows.iter().rfind(of);
+    last(&is_run).or_else(|| last(&|row| row.is_active)).or_else(|| rows.last())
 }
 
 /// Prints what a log has from some position on; returns its end. While its job waits, there is none.
@@ -228,7 +260,12 @@ fn print_from(log: &Path, position: u64, row: &Row) -> Result<u64, CliError> {
     while position < end {
         file.seek(SeekFrom::Start(position)).map_err(failed)?;
         let mut bytes = Vec::new();
-        position += file.by_ref().take(PIECE).read_to_end(&mut bytes).map_err(failed)? as u64;
+        let read = file.by_ref().take(PIECE).read_to_end(&mut bytes).map_err(failed)? as u64;
+        // It has become shorter meanwhile.
+        if read == 0 {
+            break;
+        }
+        position += read;
         show(&String::from_utf8_lossy(&bytes))?;
     }
     Ok(position)
@@ -248,7 +285,6 @@ mod tests {
             progress: Progress::default(),
             is_active: true,
             log: PathBuf::new(),
-            cluster: None,
         }
     }
 
@@ -257,6 +293,18 @@ mod tests {
         let is = |target: &str| is_meant(&row("runs/lr/a", "12_3"), Path::new(target), Path::new("runs"));
         assert!(["12", "12_3", "runs/lr", "runs/lr/a", "lr", "lr/a"].into_iter().all(is));
         assert!(!["1", "12_4", "3", "runs/l", "a", "digits"].into_iter().any(is));
+    }
+
+    #[test]
+    fn the_log_is_that_of_the_run_s_last_job_or_of_a_job_that_is_active() {
+        let mut rows =
+            [row("runs/a", "7"), row("runs/a", "8"), row("runs/a/(evaluate)", "9"), row("runs/a/(verify)", "10")];
+        rows[3].is_active = false;
+        let job =
+            |rows: &[Row], target: &str| chosen(rows, Path::new(target), Path::new("runs")).map(|row| row.job.clone());
+        assert_eq!([job(&rows, "a"), job(&rows, "runs/a")], [Some("8".to_string()), Some("8".to_string())]);
+        assert_eq!(job(&rows[2..], "runs/a"), Some("9".to_string()));
+        assert_eq!(job(&rows[3..], "runs/a"), Some("10".to_string()));
     }
 
     #[test]

@@ -200,6 +200,8 @@ pub struct Job {
     pub resumes: bool,
     pub array: Option<Array>,
     pub staged: Option<Staged>,
+    /// The folder of its data.
+    pub reads: Option<PathBuf>,
     pub memory: (u64, String),
     pub cpus: usize,
 }
@@ -211,10 +213,12 @@ impl Job {
         let words: Vec<String> =
             train::command().into_iter().skip(1).map(|word| crate::slurm::quoted(&word).into_owned()).collect();
         let written_by = format!("vitreous {}", words.join(" "));
+        let submits = |word: &&String| !["--dry-run", "--json"].contains(&word.as_str());
+        let again: Vec<&str> = words.iter().filter(submits).map(String::as_str).collect();
         let script = Script {
             name: &self.name,
             written_by: &written_by,
-            again: &format!("{written_by}{}", self.continued),
+            again: &format!("vitreous {}{}", again.join(" "), self.continued),
             path: &slurm.join(&self.file),
             folder: &here,
             logs: &here.join(slurm),
@@ -224,8 +228,7 @@ impl Job {
             work: Work {
                 program: &program,
                 arguments: &self.arguments,
-                task_argument: "--task",
-                data_argument: "--data-dir",
+                reads: self.reads.as_deref(),
                 resumes: self.resumes,
             },
             array: self.array.clone(),

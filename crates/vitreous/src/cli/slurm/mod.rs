@@ -28,10 +28,9 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Verb {
     /// Submits a training: a job that requeues itself until the run is finished
-    #[command(mut_arg("dry_run", |_| {
+    #[command(mut_arg("dry_run", |arg| {
         // Unlike that of `vitreous train`, it goes with --resume.
-        clap::Arg::new("dry_run").long("dry-run").action(clap::ArgAction::SetTrue)
-            .help("Print the batch script; write and submit nothing")
+        arg.help("Print the batch script; write and submit nothing").conflicts_with(clap::builder::Resettable::<clap::Id>::Reset)
     }))]
     Train(Box<TrainJob>),
     /// Submits a sweep: a job array with a task for each run, and a job for the table

@@ -76,6 +76,7 @@ pub fn run(wanted: &Wanted, args: &Args, requeues: u32) -> Result<ExitCode, CliE
         resumes: true,
         array: None,
         staged: None,
+        reads: checked.config().data.dir.clone(),
         memory,
         cpus,
     };

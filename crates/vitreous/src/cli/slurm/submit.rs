@@ -1,26 +1,27 @@
 //! `vitreous slurm train|sweep|evaluate|verify`: writes the scripts and submits them.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 
-use super::commands::{Cluster, Refused, call, messages, needed, partitions};
+use super::commands::{Cluster, Refused, call, call_without, messages, needed, partitions};
 use super::job::{Job, Wanted, arguments, cpus, here, job_name, memory, staged};
 use crate::advice::Suggestion;
 use crate::cli::advice::asks_for_json;
 use crate::cli::presets::preset_of;
 use crate::cli::reading::watched;
-use crate::cli::runs::run_folder;
-use crate::cli::settings::{SettingsArgs, shell_word};
+use crate::cli::runs::{RUNS, run_folder};
+use crate::cli::settings::{SettingsArgs, dir_of_environment, shell_word};
 use crate::cli::train::{AUTO, base};
 use crate::cli::{CliError, json, show};
 use crate::cli::{sweep as sweeps, train as trains};
 use crate::config::CheckedConfig;
 use crate::config::layers::Layers;
 use crate::config::slurm::SlurmSpec;
-use crate::experiment::{ExperimentError, Prepared, without_mnist};
+use crate::experiment::{Prepared, unicode, without_mnist};
 use crate::numbers;
 use crate::record::{Place, Run, base_name, is_run, now_utc};
 use crate::slurm::{Array, JobFolder, SubmittedJob, changed_by_cluster, limit_text, quoted};
-use crate::train::{TrainError, peak_bytes};
+use crate::train::peak_bytes;
 
 /// A training with its resources, checked as far as that is possible before it is queued.
 pub struct Planned {
@@ -53,11 +54,7 @@ pub fn plan(wanted: &Wanted, args: &trains::Args) -> Result<Planned, CliError> {
 fn needed_memory(mut layers: Layers, cpus: usize) -> Result<u64, CliError> {
     layers.put("train.threads", cpus as i64, "--cpus")?;
     let checked = layers.finish()?;
-    match watched(|listener| Prepared::new(&checked, listener)) {
-        Ok(prepared) => Ok(peak_bytes(prepared.needed)),
-        Err(ExperimentError::Train(TrainError::Memory { needed, .. })) => Ok(needed),
-        Err(error) => Err(error.into()),
-    }
+    Ok(peak_bytes(watched(|listener| Prepared::elsewhere(&checked, listener))?.needed))
 }
 
 /// Submits a training.
@@ -91,17 +88,33 @@ pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
             owner
         }
     };
-    words.insert(0, "train".to_string());
+    words.splice(0..0, ["train".to_string()].into_iter().chain(dir_of_environment_for(&checked, &args.settings)?));
     let staged = if spec.scratch { staged(&checked.config().data)? } else { None };
     let file = "train.sh".to_string();
     let (name, arguments) = (job_name(&owner), words);
-    let job = Job { name, file, arguments, continued, resumes: true, array: None, staged, memory, cpus };
+    let reads = data_dir(&checked)?;
+    let job = Job { name, file, arguments, continued, resumes: true, array: None, staged, reads, memory, cpus };
     let folder = JobFolder::of(&owner);
     if args.dry_run {
         return show(&job.script(spec, folder.path())?);
     }
     let submitted = Submission::new(spec, &folder)?.submit(&job, "train", Vec::new(), &[])?;
     finish(&folder, &[submitted])
+}
+
+/// The folder of the data, whole.
+fn data_dir(checked: &CheckedConfig) -> Result<Option<PathBuf>, CliError> {
+    checked.config().data.dir.as_ref().map(|dir| Ok(here()?.join(dir))).transpose()
+}
+
+/// The argument for the data's folder where that comes from the environment, which not every job inherits.
+fn dir_of_environment_for(checked: &CheckedConfig, settings: &SettingsArgs) -> Result<Vec<String>, CliError> {
+    match dir_of_environment()
+        .filter(|dir| settings.data_dir.is_none() && checked.config().data.dir.as_ref() == Some(dir))
+    {
+        Some(dir) => Ok(vec!["--data-dir".to_string(), unicode(&dir)?.to_string()]),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// The first of `base`, `base-2`, ... that no folder has.
@@ -127,7 +140,8 @@ pub fn sweep(wanted: &Wanted, args: &sweeps::Args, is_dry: bool) -> Result<(), C
     let plan = sweeps::plan(args)?;
     plan.notes().iter().for_each(|note| say!("note: {note}"));
     let open: Vec<usize> = (1..).zip(plan.runs()).filter(|(_, run)| !run.is_done()).map(|(number, _)| number).collect();
-    let words: Vec<String> = std::iter::once("sweep".to_string()).chain(arguments("sweep")?).collect();
+    let start = ["sweep".to_string()].into_iter().chain(dir_of_environment_for(&checked, &args.settings)?);
+    let words: Vec<String> = start.chain(arguments("sweep")?).collect();
     let staged = if spec.scratch { staged(&checked.config().data)? } else { None };
     let (folder, name) = (JobFolder::of(plan.folder()), job_name(plan.folder()));
     // Where Slurm cannot be asked, such as for a script that is only printed, its own default holds.
@@ -142,6 +156,7 @@ pub fn sweep(wanted: &Wanted, args: &sweeps::Args, is_dry: bool) -> Result<(), C
             resumes: true,
             array: Some(array),
             staged: staged.clone(),
+            reads: data_dir(&checked)?,
             memory: memory(spec, Some(plan.memory_needed())),
             cpus,
         });
@@ -154,6 +169,7 @@ pub fn sweep(wanted: &Wanted, args: &sweeps::Args, is_dry: bool) -> Result<(), C
         resumes: false,
         array: None,
         staged: None,
+        reads: data_dir(&checked)?,
         memory: memory(spec, None),
         cpus,
     };
@@ -184,6 +200,9 @@ pub fn sweep(wanted: &Wanted, args: &sweeps::Args, is_dry: bool) -> Result<(), C
 pub fn other(wanted: &Wanted, verb: &str, owner: &Path, resumes: bool, is_dry: bool) -> Result<(), CliError> {
     let checked = wanted.layers(Layers::new())?.finish()?;
     let spec = &checked.config().slurm;
+    if spec.scratch {
+        say!("note: data is copied to the node's disk for train and sweep only; {verb} reads it where it is");
+    }
     let words = std::iter::once(verb.to_string()).chain(arguments(verb)?).collect();
     let job = Job {
         name: job_name(owner),
@@ -193,6 +212,7 @@ pub fn other(wanted: &Wanted, verb: &str, owner: &Path, resumes: bool, is_dry: b
         resumes,
         array: None,
         staged: None,
+        reads: dir_of_environment(),
         memory: memory(spec, None),
         cpus: cpus(&checked),
     };
@@ -204,26 +224,40 @@ pub fn other(wanted: &Wanted, verb: &str, owner: &Path, resumes: bool, is_dry: b
     finish(&folder, &[submitted])
 }
 
+/// The variables for `sbatch` whose options every script has.
+const ALWAYS_WRITTEN: [&str; 10] = [
+    "SBATCH_ARRAY_INX",
+    "SBATCH_JOB_NAME",
+    "SBATCH_MEM_PER_CPU",
+    "SBATCH_MEM_PER_GPU",
+    "SBATCH_MEM_PER_NODE",
+    "SBATCH_NO_REQUEUE",
+    "SBATCH_OPEN_MODE",
+    "SBATCH_OUTPUT",
+    "SBATCH_REQUEUE",
+    "SBATCH_SIGNAL",
+];
+
 /// Submits jobs of one run or sweep.
 struct Submission<'a> {
     spec: &'a SlurmSpec,
     folder: &'a JobFolder,
     cluster: Option<String>,
+    /// What was submitted until now.
+    submitted: RefCell<Vec<String>>,
 }
 
 impl<'a> Submission<'a> {
-    /// Checks that Slurm is there, and has the partition.
+    /// Checks that Slurm is there.
     fn new(spec: &'a SlurmSpec, folder: &'a JobFolder) -> Result<Submission<'a>, CliError> {
         call("sbatch", &["--version"]).map_err(|refused| needed("sbatch", refused))?;
-        let known = partitions();
-        if let (Some(wanted), Some(known)) = (&spec.partition, &known)
-            && let Some(unknown) = wanted.split(',').find(|wanted| !known.iter().any(|known| known == wanted))
-        {
-            let suggestion = Suggestion::nearest(unknown, known.iter().map(String::as_str), "the partitions are");
-            return Err(CliError::user(format!("unknown partition `{unknown}`"), None).with_hint(suggestion));
-        }
         folder.create()?;
-        Ok(Submission { spec, folder, cluster: Cluster::ask().name().map(str::to_string) })
+        Ok(Submission {
+            spec,
+            folder,
+            cluster: Cluster::ask().name().map(str::to_string),
+            submitted: RefCell::default(),
+        })
     }
 
     /// Writes a job's script, submits it, and keeps a record of it. It starts when the jobs `after` have ended.
@@ -244,15 +278,9 @@ impl<'a> Submission<'a> {
             words.push(&dependency);
         }
         words.push(&script);
-        let output = call("sbatch", &words).map_err(|refused| match refused {
+        let output = call_without(&self.overridden(), "sbatch", &words).map_err(|refused| match refused {
             Refused::Missing => needed("sbatch", refused),
-            Refused::Failed(stderr) => {
-                let hint =
-                    format!("the script is {}; `sinfo` lists partitions and limits", shell_word(Path::new(&*script)));
-                let messages = messages("sbatch", &stderr);
-                let why: Vec<&str> = messages.iter().map(|line| line.trim_start_matches("error: ")).collect();
-                CliError::user(format!("sbatch refused the job: {}", why.join("; ")), Some(hint))
-            }
+            Refused::Failed(stderr) => self.refused(&stderr),
         })?;
         for message in messages("sbatch", &output.stderr) {
             say!("note: sbatch: {message}");
@@ -270,8 +298,51 @@ impl<'a> Submission<'a> {
         let (id, name, verb) = (id.to_string(), job.name.clone(), verb.to_string());
         let submitted = SubmittedJob { job: id, cluster, name, verb, submitted: now_utc(), tasks };
         self.folder.add(&submitted)?;
+        self.submitted.borrow_mut().push(submitted.job.clone());
         self.tell_changes(job, &submitted.job);
         Ok(submitted)
+    }
+
+    /// The variables for `sbatch` that would come before a line of the script.
+    fn overridden(&self) -> Vec<&'static str> {
+        let SlurmSpec { partition, account, qos, time, gres, constraint, .. } = self.spec;
+        let values = [
+            ("SBATCH_PARTITION", partition),
+            ("SBATCH_ACCOUNT", account),
+            ("SBATCH_QOS", qos),
+            ("SBATCH_TIMELIMIT", time),
+            ("SBATCH_GRES", gres),
+            ("SBATCH_CONSTRAINT", constraint),
+        ];
+        let given = values.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name);
+        given.chain(ALWAYS_WRITTEN).collect()
+    }
+
+    /// The error for a job that `sbatch` has refused. Nothing is left of it, so that its name is free again.
+    fn refused(&self, stderr: &str) -> CliError {
+        let messages = messages("sbatch", stderr);
+        let why: Vec<&str> = messages.iter().map(|line| line.trim_start_matches("error: ")).collect();
+        let hint = "`--dry-run` prints the script; `sinfo` lists partitions and limits".to_string();
+        let error = CliError::user(format!("sbatch refused the job: {}", why.join("; ")), Some(hint));
+        let submitted: Vec<String> = self.submitted.borrow().clone();
+        if !submitted.is_empty() {
+            let hint = format!(
+                "{} was submitted before; `vitreous slurm cancel {}` cancels it",
+                submitted.iter().map(|job| format!("job {job}")).collect::<Vec<_>>().join(", "),
+                shell_word(self.folder.owner()),
+            );
+            return error.with_hint(Suggestion::new().text(hint));
+        }
+        self.folder.remove_unused();
+        // Partitions that a user does not see may be open to the account, so that only Slurm knows.
+        let (Some(wanted), Some(known)) = (&self.spec.partition, partitions()) else { return error };
+        match wanted.split(',').find(|wanted| !known.iter().any(|known| known == wanted)) {
+            Some(unknown) => {
+                let known = known.iter().map(String::as_str);
+                error.with_hint(Suggestion::nearest(unknown, known, "the partitions are"))
+            }
+            None => error,
+        }
     }
 
     /// Notes what a plugin of the cluster has changed of the job.
@@ -296,10 +367,20 @@ fn finish(folder: &JobFolder, submitted: &[SubmittedJob]) -> Result<(), CliError
         (tasks, _) => line!("job {}: {} of {}", job.job, numbers::counted(tasks, "run"), folder.owner().display()),
     };
     let owner = shell_word(folder.owner());
+    // The last job of a run is found by the run's name, any other by its number.
+    let log = match submitted.first() {
+        Some(job) if job.verb != "train" => {
+            let task = job.tasks.first().map_or(String::new(), |(task, _)| format!("_{task}"));
+            let out = folder.owner().parent().unwrap_or(Path::new("."));
+            let out = if out == Path::new(RUNS) { String::new() } else { format!(" --out {}", shell_word(out)) };
+            format!("{}{task}{out}", job.job)
+        }
+        _ => owner.clone(),
+    };
     show(
         &(submitted.iter().map(describe).collect::<String>()
             + &line!("scripts and logs are in {}", folder.path().display())
             + &line!("next: vitreous slurm status {owner}")
-            + &line!("      vitreous slurm logs -f {owner}")),
+            + &line!("      vitreous slurm logs -f {log}")),
     )
 }
