@@ -174,14 +174,19 @@ impl EventFile {
         head: &[Event],
         history: &TimedHistory,
     ) -> Result<EventFile, RecordError> {
-        let had_events = has_events(folder);
+        let mut has_samples = false;
+        // A file that cannot be read is written anew.
+        let _ = read(folder, |_, event| {
+            has_samples |= Subject::of(&event) == Subject::Data;
+            Ok(())
+        });
         let name = replace(folder, time, |add| {
-            if !had_events {
-                head.iter().try_for_each(|event| add(&encoded(event)))?;
-            }
+            // What is said of the whole run is new: it may be resumed with other settings.
+            let is_new = |event: &&Event| Subject::of(event) != Subject::Data || !has_samples;
+            head.iter().filter(is_new).try_for_each(|event| add(&encoded(event)))?;
             let mut present = HashSet::new();
             read(folder, |bytes, event| {
-                if !history.has(&event) {
+                if !history.has(&event) || Subject::of(&event) == Subject::Run {
                     return Ok(());
                 }
                 present.extend(key(&event));

@@ -119,6 +119,33 @@ fn a_resumed_file_has_the_events_of_one_that_never_stopped() {
 }
 
 #[test]
+fn a_resumed_file_has_the_new_settings_and_a_damaged_one_its_samples_again() {
+    let run = records_of(&[5, 10], &[10]);
+    let folder = Folder::open(run.path()).unwrap();
+    let with = |epochs: i64| {
+        let settings = std::collections::BTreeMap::from([("train.epochs".to_string(), toml::Value::Integer(epochs))]);
+        [vec![hyperparameters_event(1e9, &hyperparameters(&settings, "vit", None))], head()].concat()
+    };
+    train(&mut EventFile::start(&folder, 1e9, &with(2)).unwrap(), 1..=10);
+    let resume = || EventFile::resume(&folder, 2e9, &with(4), &TimedHistory::read(&folder, 1e9)).map(drop).unwrap();
+    let counted = || {
+        let events = content(run.path());
+        let settings: Vec<Event> =
+            events.iter().filter(|event| tags(event).any(|tag| tag.starts_with("_hparams_"))).cloned().collect();
+        assert_eq!(settings, with(4)[..1]);
+        events.iter().filter(|event| tags(event).any(|tag| tag.starts_with("samples/"))).count()
+    };
+    resume();
+    assert_eq!(counted(), 1);
+    let name = run.path().join("events.out.tfevents.000002.vitreous");
+    let mut bytes = fs::read(&name).unwrap();
+    bytes[3] ^= 1;
+    fs::write(&name, bytes).unwrap();
+    resume();
+    assert_eq!((counted(), points(run.path()).iter().filter(|(tag, _)| tag == "train_loss").count()), (1, 2));
+}
+
+#[test]
 fn a_file_that_starts_in_the_middle_of_a_run_has_the_scalars_before_it() {
     let run = records_of(&[5, 10, 15], &[10]);
     let folder = Folder::open(run.path()).unwrap();
