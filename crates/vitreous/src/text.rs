@@ -23,9 +23,13 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n' || is_visible(c), |out, c| out.extend(c.escape_default()))
 }
 
-/// As [`visible`], for one cell or line of Markdown.
+/// As [`visible`], for one cell or line of Markdown. A `<` that cannot begin markup stays, as in `< 0.0001`.
 pub fn markdown(text: &str) -> String {
-    visible(text).replace('|', "\\|").replace('<', "&lt;")
+    let text = visible(text).replace('|', "\\|");
+    let begins = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphabetic() || "/!?".contains(c));
+    let mut parts = text.split('<');
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |out, part| out + if begins(part) { "&lt;" } else { "<" } + part)
 }
 
 /// Escapes every character of a JSON text that cannot be seen, as JSON does: the values stay the same.
@@ -75,6 +79,18 @@ pub fn shortened(text: &str, most: usize) -> String {
         start.push(c);
     }
     format!("{}{CUT}", start.trim_end())
+}
+
+/// What follows the last slash of a name.
+pub fn last_part(name: &str) -> String {
+    let parts = name.trim_end_matches(['/', '\\']).rsplit(['/', '\\']);
+    parts.into_iter().next().unwrap_or(name).to_string()
+}
+
+/// The name of a data set in a figure's title: without the folders above it, for a figure names no paths, and so short
+/// that what follows it is still to be seen.
+pub fn short_name(name: &str) -> String {
+    shortened(&last_part(name), 24)
 }
 
 /// Adds blanks to a text up to a width in columns, before it or behind it.
@@ -132,6 +148,7 @@ mod tests {
         }
         assert_eq!(visible_lines("a\nb\r\x1b\n"), "a\nb\\r\\u{1b}\n");
         assert_eq!(markdown("a|b\nc<d>"), "a\\|b\\nc&lt;d>");
+        assert_eq!(markdown("< 0.0001</a><!--<?p<"), "< 0.0001&lt;/a>&lt;!--&lt;?p<");
     }
 
     #[test]
@@ -153,6 +170,11 @@ mod tests {
         );
         assert_eq!(shortened("gro\u{308}ßere Dinge", 5), "gro\u{308}ß~");
         assert_eq!(shortened("a\nb", 3), "a\\~");
+    }
+
+    #[test]
+    fn figures_name_no_folders() {
+        assert_eq!(["mnist", "a/b/photos/", "c:\\d\\pets"].map(last_part), ["mnist", "photos", "pets"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::fetch::{self, FetchArgs};
 use super::reading::watched;
 use super::screen::{Align, indented, sentence, table};
 use super::settings::SettingsArgs;
+use super::verbosity::beyond_results;
 use super::{CliError, json, show};
 use crate::data::{self, DataSummary, Normalization, Wanted};
 use crate::data_sets::{DATA_SETS, DataSet, ImageShape};
@@ -109,7 +110,7 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
     let right = Align::Right;
     let table = table(&rows, &[Align::Left, right, right, right, right, Align::Left]);
     let next = ["next: vitreous data fetch NAME", "      vitreous presets --filter NAME"];
-    show(&(table + &next.map(sentence).concat()))
+    show(&(table + &beyond_results(next.map(sentence).concat())))
 }
 
 fn info(mut args: InfoArgs) -> Result<(), CliError> {

@@ -6,11 +6,11 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::class_scores;
-use super::plots::PlotArgs;
+use super::plots::{PlotArgs, plots_of};
 use super::reading::watched;
 use super::runs::{RUNS, run_folder};
 use super::screen::{Align, table};
-use super::settings::dir_of_environment;
+use super::settings::{dir_of_environment, shell_word};
 use super::strips;
 use super::{CliError, json, show};
 use crate::config::train::THREADS_MAX;
@@ -151,12 +151,15 @@ pub fn run(args: Args) -> Result<(), CliError> {
         all if args.json => json(&AllReports { splits: all.iter().map(|one| &one.report).collect() }),
         all => summary(all),
     })?;
+    let own_folder = folder;
     for Done { report, is_own, written, folder, .. } in done {
         if let Err(error) = written {
             let hint = "the printed result was not saved: make the run folder writable, or evaluate a copy of it";
             return Err(CliError::user(error.to_string(), Some(hint.to_string())));
         }
         say!("written to {}", folder.display());
+        let ending = format!("-{}", folder.file_name().unwrap_or_default().to_string_lossy());
+        plots_of(&own_folder, |name| name.ends_with(&ending)).iter().for_each(|plots| say!("{plots}"));
         if report.split == SplitName::Test && is_own && report.test_evaluations > 1 {
             let times = report.test_evaluations;
             say!(
@@ -165,6 +168,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
             );
         }
     }
+    say!("next: vitreous report {}", shell_word(&own_folder));
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::presets::presets_for;
 use super::settings::{dir_of_environment, shell_word};
 use super::status::StatusLine;
+use super::verbosity::beyond_results;
 use super::{CliError, json, show};
 use crate::data_sets::{self, DATA_SETS};
 use crate::fetch::{Event, Fetched, Options, Proxies, Proxy, fetch};
@@ -108,10 +109,10 @@ fn report(fetched: &Fetched, options: &Options, is_dir_given: bool) -> String {
         own if own == name => (own, String::new()),
         other => (other, format!(" --data {name}")),
     };
-    line!("{name}: {what}, in {folder}")
-        + &line!("next: choose a preset, and train it")
+    let next = line!("next: choose a preset, and train it")
         + &line!("  vitreous presets --filter {presets}")
-        + &line!("  vitreous train PRESET{data}{dir}")
+        + &line!("  vitreous train PRESET{data}{dir}");
+    line!("{name}: {what}, in {folder}") + &beyond_results(next)
 }
 
 /// Progress on stderr: a bar on a terminal, otherwise plain lines.

@@ -7,7 +7,8 @@ use super::CliError;
 use super::output::{check_output, write_output};
 use crate::plot::style::Style;
 use crate::plot::{Figure, Format, Theme};
-use crate::plots::PlotChoice;
+use crate::plots::{PlotChoice, plot_names};
+use crate::record::PLOTS;
 
 /// An environment variable: where it is set, commands make no plots unless they are asked to.
 const NO_PLOTS: &str = "VITREOUS_NO_PLOTS";
@@ -50,10 +51,22 @@ pub enum ThemeArg {
 }
 
 impl ThemeArg {
+    /// The theme that is drawn.
+    fn theme_of(chosen: Option<ThemeArg>) -> Theme {
+        if chosen == Some(ThemeArg::Dark) { Theme::Dark } else { Theme::Light }
+    }
+
     /// The style of a figure that a command saves.
     pub fn style_of(chosen: Option<ThemeArg>) -> &'static Style {
-        if chosen == Some(ThemeArg::Dark) { Theme::Dark.style() } else { Theme::Light.style() }
+        ThemeArg::theme_of(chosen).style()
     }
+}
+
+/// Where the plots of a run are, and which: `plots: runs/digits/plots (curves, samples)`; none where it has none of these.
+pub fn plots_of(run: &Path, is_shown: impl Fn(&str) -> bool) -> Option<String> {
+    let mut names = plot_names(run);
+    names.retain(|name| is_shown(name));
+    (!names.is_empty()).then(|| format!("plots: {} ({})", run.join(PLOTS).display(), names.join(", ")))
 }
 
 /// Checks the name of a figure's file, which `flag` gave, before any work; returns the kind that its ending says.
@@ -76,8 +89,7 @@ pub fn save_figure(figure: &Figure, path: &Path, flag: &str) -> Result<(), CliEr
 impl PlotArgs {
     /// The choice; none where no plots are wanted.
     pub fn choice(&self) -> Option<PlotChoice> {
-        let is_asked = !self.how.plot_formats.is_empty() || self.how.plot_theme.is_some();
-        let is_off = self.no_plots || (!is_asked && std::env::var_os(NO_PLOTS).is_some());
+        let is_off = self.no_plots || (!self.how.is_given() && std::env::var_os(NO_PLOTS).is_some());
         (!is_off).then(|| self.how.choice())
     }
 }
@@ -88,7 +100,7 @@ impl FormatArgs {
         let mut formats = self.plot_formats.clone();
         formats.sort_unstable();
         formats.dedup();
-        let theme = if self.plot_theme == Some(ThemeArg::Dark) { Theme::Dark } else { Theme::Light };
+        let theme = ThemeArg::theme_of(self.plot_theme);
         let default = PlotChoice { theme, ..PlotChoice::default() };
         if formats.is_empty() { default } else { PlotChoice { formats, ..default } }
     }

@@ -15,7 +15,7 @@ use vitreous_engine::Average;
 use super::advice::Context;
 use super::export::viewer;
 use super::flags::Flags;
-use super::plots::PlotArgs;
+use super::plots::{PlotArgs, plots_of};
 use super::presets::preset_of;
 use super::progress::{TrainProgress, line_steps};
 use super::reading::{noted, watched};
@@ -23,6 +23,7 @@ use super::runs::run_folder;
 use super::screen::sentence;
 use super::settings::{SettingsArgs, shell_word};
 use super::slurm::wait_for_earlier_start;
+use super::verbosity::beyond_results;
 use super::{CliError, EXIT_STATUS, dry_run, json, show, write_to_stdout};
 use crate::advice::Verb;
 use crate::data::ImageShape;
@@ -323,7 +324,7 @@ fn say_what(job: &Job) {
     }
 }
 
-/// The result, the run folder, and the next commands.
+/// The result, the run folder with its plots, and the next commands.
 fn report(run: &Run, outcome: &Outcome, ends: Ends) -> String {
     let (results, data, folder) = (&outcome.results, &run.manifest().data, run.folder().display());
     let word = shell_word(run.folder());
@@ -356,17 +357,21 @@ fn report(run: &Run, outcome: &Outcome, ends: Ends) -> String {
     };
     let next = match outcome.status {
         Status::Interrupted | Status::MaxTime => line!("next: vitreous train --resume {word}"),
-        _ if !ends.has_held_out => line!("next: vitreous predict IMAGE --run {word}"),
-        _ => line!("next: vitreous evaluate {word}") + &line!("      vitreous predict IMAGE --run {word}"),
+        _ => {
+            let predict = format!("vitreous predict IMAGE --run {word}");
+            let evaluate = ends.has_held_out.then(|| format!("vitreous evaluate {word}"));
+            let all: Vec<String> = evaluate.into_iter().chain([predict, format!("vitreous report {word}")]).collect();
+            line!("next: {}", all[0]) + &all[1..].iter().map(|next| line!("      {next}")).collect::<String>()
+        }
     };
+    let plots = plots_of(run.folder(), |_| true).map_or(String::new(), |plots| line!("{plots}"));
     let cut = match ends.is_cut {
         true => sentence("the last epoch is incomplete: only complete epochs can be the best"),
         false => String::new(),
     };
     sentence(&format!("{how}{reached}, in {}{kept}", durations::duration(results.seconds)))
         + &cut
-        + &line!("config, records and weights are in {folder}")
-        + &next
+        + &beyond_results(line!("config, records and weights are in {folder}") + &plots + &next)
 }
 
 /// The result as JSON.

@@ -44,6 +44,11 @@ impl VerbosityArgs {
     }
 }
 
+/// What is printed of a text beyond the results, such as the next commands: nothing where only results are wanted.
+pub fn beyond_results(text: String) -> String {
+    if verbosity() == Verbosity::Quiet { String::new() } else { text }
+}
+
 /// Returns how much is printed.
 pub fn verbosity() -> Verbosity {
     CHOSEN.get().copied().unwrap_or(Verbosity::Normal)

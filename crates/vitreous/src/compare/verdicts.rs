@@ -201,7 +201,7 @@ Test accuracy against the best, a: 75.00 % (95 % interval 50.00 % to 87.50 %)
 | --- | ---: | --- | ---: | --- |
 | b | -1.25 points | within noise | 1.00 | of 10,000 images, correct only in b: 100, only in a: 225 |
 | e | -20.00 points | more than noise | 0.0432 | seeds: 95 % interval -30.00 to -1.25 points (not adjusted) |
-| c\\|d | -25.00 points | more than noise | &lt; 0.0001 | of 10,000 images, correct only in c\\|d: 7, only in a: 2,507 |
+| c\\|d | -25.00 points | more than noise | < 0.0001 | of 10,000 images, correct only in c\\|d: 7, only in a: 2,507 |
 | f | -25.00 points | unknown | - | not measured |
 
 - more than noise: adjusted p below 0.05. p is adjusted because the best was chosen from 5 rows, which are 10 pairs \

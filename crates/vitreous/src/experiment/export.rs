@@ -174,7 +174,7 @@ fn evaluations(run: &Run, history: &TimedHistory, kept: &Kept) -> Vec<Event> {
             let tag = format!("confusion_matrix/{name}");
             if let Reached::Classes(scores) = &report.reached
                 && !kept.series.contains(&(tag.clone(), report.step))
-                && let Some(picture) = confusion(&scores.confusion, &split.to_string())
+                && let Some(picture) = confusion(&scores.confusion, &split.to_string(), &report.data)
             {
                 events.push(image(stamp, &tag, &picture));
             }

@@ -8,8 +8,9 @@ use crate::plot::Figure;
 use crate::plot::pictures::{Grid, Labelled, Picture, grid};
 use crate::plot::style::Style;
 use crate::plot::tokens::{self, Cut};
-use crate::plots::images::{last_part, name_of, picture, tokens_of};
+use crate::plots::images::{name_of, picture, tokens_of};
 use crate::random::{Purpose, stream};
+use crate::text::last_part;
 use crate::train::{Augmented, Job, threads};
 
 /// Most classes that have a row.

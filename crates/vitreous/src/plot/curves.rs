@@ -9,6 +9,9 @@ use crate::numbers::{self, percent};
 /// Most epochs whose points are marked.
 const MARKED: usize = 40;
 
+/// What the training's series of epochs is.
+pub const OF_EPOCHS: &str = "training, per epoch";
+
 /// Most runs that differ in color, dash and marker.
 pub const RUNS: usize = 6;
 
@@ -66,10 +69,29 @@ pub struct Marks {
     pub resumed: Vec<u64>,
 }
 
+impl Epoch {
+    /// The step in its middle, where its means belong; its last one where its first is unknown.
+    pub fn middle(&self, steps_per_epoch: Option<f64>) -> f64 {
+        let first = steps_per_epoch.map_or(self.step, |steps| (self.epoch - 1.0) * steps);
+        (first.clamp(0.0, self.step.max(0.0)) + self.step) / 2.0
+    }
+}
+
 impl Record {
     /// Whether nothing was recorded that can be drawn.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.epochs.is_empty()
+    }
+
+    /// What a line of the training is, in words: a loss is the mean of the steps since the line before.
+    pub fn of_lines(&self) -> String {
+        let starts = std::iter::once(0.0).chain(self.lines.iter().map(|line| line.step));
+        let mut steps: Vec<f64> = self.lines.iter().zip(starts).map(|(line, start)| line.step - start).collect();
+        steps.sort_by(f64::total_cmp);
+        match steps.get(steps.len() / 2) {
+            Some(&some) if some > 1.0 => format!("training, mean of {} steps", numbers::count(some as u64)),
+            _ => "training, each step".to_string(),
+        }
     }
 
     fn last_step(&self) -> f64 {
@@ -105,7 +127,7 @@ pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<F
     );
     let mut canvas = Canvas::new(style, [660.0, 634.0], &format!("Training of {}", marks.name), &description);
 
-    let (losses, accuracies, rates) = series(record, x_of);
+    let (losses, accuracies, rates) = series(record, per_unit);
     let values = |all: &[Vec<Point>]| range(all.iter().flatten().map(|point| point[1]));
     let loss = values(&losses).unwrap_or([0.0, 1.0]);
     let accuracy = values(&accuracies).unwrap_or([0.0, 100.0]);
@@ -113,7 +135,7 @@ pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<F
     let panels = [(92.0, 200.0), (338.0, 160.0), (544.0, 40.0)];
     let [loss_y, rate_y] = [
         Scale::log_if_wide(loss, [panels[0].0 + panels[0].1, panels[0].0], 5),
-        Scale::exact([0.0, rate[1].max(f64::MIN_POSITIVE)], [panels[2].0 + panels[2].1, panels[2].0], 2),
+        Scale::up_to(rate[1], [panels[2].0 + panels[2].1, panels[2].0]),
     ];
     let accuracy_y = percent_scale(accuracy, [panels[1].0 + panels[1].1, panels[1].0]);
     let left = frame::room_for(&[&loss_y, &accuracy_y, &rate_y]).max(40.0) + 10.0;
@@ -129,9 +151,10 @@ pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<F
     let pale = Stroke { width: 1.0, opacity: 0.45, ..solid };
     let dashed = Stroke { dash: "6 3", ..Stroke::new(own[1], 2.0) };
     let marker = |marker: Marker| (epochs <= MARKED).then_some(marker);
+    let of_lines = record.of_lines();
     let looks = [
-        (Look { stroke: pale, marker: None }, "training, per log line"),
-        (Look { stroke: solid, marker: marker(MARKERS[0]) }, "training, per epoch"),
+        (Look { stroke: pale, marker: None }, of_lines.as_str()),
+        (Look { stroke: solid, marker: marker(MARKERS[0]) }, OF_EPOCHS),
         (Look { stroke: dashed, marker: marker(MARKERS[1]) }, "validation"),
     ];
     let scale_name = if loss_y.is_log() { ", logarithmic" } else { "" };
@@ -147,11 +170,6 @@ pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<F
         frame::label_above(&mut canvas, panel[i], label);
     }
     let room = right - left;
-    let with_values =
-        |all: &[Vec<Point>], looks: &[(Look<'static>, &'static str)]| -> Vec<(Look<'static>, &'static str)> {
-            let has_values = |points: &&Vec<Point>| points.iter().any(|point| point[1].is_finite());
-            all.iter().zip(looks).filter(|(points, _)| has_values(points)).map(|(_, look)| *look).collect()
-        };
     for (i, (all, looks)) in [(&losses, &looks[..]), (&accuracies, &looks[1..])].into_iter().enumerate() {
         for (points, (look, _)) in all.iter().zip(looks) {
             draw(&mut canvas, points, (&x, axes[i].0), *look);
@@ -176,15 +194,25 @@ pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<F
 }
 
 /// The points of all series: losses (of lines, of epochs, of the validation), accuracies, learning rates.
-fn series(record: &Record, x_of: impl Fn(f64) -> f64) -> (Vec<Vec<Point>>, Vec<Vec<Point>>, Vec<Point>) {
+fn series(record: &Record, per_unit: Option<f64>) -> (Vec<Vec<Point>>, Vec<Vec<Point>>, Vec<Point>) {
+    let x_of = |step: f64| step / per_unit.unwrap_or(1.0);
     let lines = |value: fn(&Line) -> f64| record.lines.iter().map(|line| [x_of(line.step), value(line)]).collect();
     let epochs =
         |value: fn(&Epoch) -> f64| record.epochs.iter().map(|epoch| [x_of(epoch.step), value(epoch)]).collect();
-    let losses = vec![lines(|line| line.loss), epochs(|epoch| epoch.train_loss), epochs(|epoch| epoch.val_loss)];
-    let accuracies = vec![epochs(|epoch| epoch.train_acc * 100.0), epochs(|epoch| epoch.val_acc * 100.0)];
+    let means = |value: fn(&Epoch) -> f64| {
+        record.epochs.iter().map(|epoch| [x_of(epoch.middle(per_unit)), value(epoch)]).collect()
+    };
+    let losses = vec![lines(|line| line.loss), means(|epoch| epoch.train_loss), epochs(|epoch| epoch.val_loss)];
+    let accuracies = vec![means(|epoch| epoch.train_acc * 100.0), epochs(|epoch| epoch.val_acc * 100.0)];
     let rates: Vec<Point> = lines(|line| line.lr);
     let rates = if rates.len() > 1 { rates } else { epochs(|epoch| epoch.lr) };
     (losses, accuracies, rates)
+}
+
+/// The entries of a legend whose series have values.
+fn with_values<'a>(all: &[Vec<Point>], looks: &[(Look<'static>, &'a str)]) -> Vec<(Look<'static>, &'a str)> {
+    let has_values = |points: &&Vec<Point>| points.iter().any(|point| point[1].is_finite());
+    all.iter().zip(looks).filter(|(points, _)| has_values(points)).map(|(_, look)| *look).collect()
 }
 
 /// An axis for accuracies in percent: no longer than to 100, and never so short that noise looks like progress.
@@ -397,6 +425,21 @@ mod tests {
         with_gap[70_000][1] = f64::NAN;
         assert_eq!(thinned(&with_gap).iter().filter(|point| point[1].is_nan()).count(), 1);
         assert_eq!(thinned(&points[..3]), points[..3]);
+    }
+
+    #[test]
+    fn a_run_that_was_cut_is_drawn_as_it_was_looked_at() {
+        // Epochs of 4 steps, of which the third ended after 2.
+        let cut = Epoch { step: 10.0, ..epoch(3, 0.5, 0.8) };
+        let epochs = vec![epoch(1, 2.0, 0.5), epoch(2, 1.0, 0.7), cut];
+        let lines = [2, 4, 6, 8, 10].map(|step| line(step, 5.0 / step as f64));
+        let record = Record { lines: lines.to_vec(), epochs, rollbacks: Vec::new() };
+        let marks = Marks { best: Some(record.epochs[1]), ..marks() };
+        super::super::tests::compare("curves", &curves(&record, &marks, &LIGHT).unwrap());
+        assert_eq!(record.of_lines(), "training, mean of 2 steps");
+        assert_eq!(Record { lines: vec![line(1, 2.0), line(2, 1.0)], ..record }.of_lines(), "training, each step");
+        let middles = |epoch: Epoch| [Some(4.0), None].map(|steps| epoch.middle(steps));
+        assert_eq!((middles(epoch(1, 2.0, 0.5)), middles(cut)), ([2.0, 4.0], [9.0, 10.0]));
     }
 
     #[test]

@@ -43,6 +43,12 @@ impl Scale {
         Scale { low, high, is_log: false, start, end, ticks, step }
     }
 
+    /// An axis from 0 to a little beyond a largest value, with the numbers of both.
+    pub fn up_to(most: f64, pixels: [f64; 2]) -> Scale {
+        let most = if most > 0.0 { most } else { 1.0 };
+        Scale { ticks: vec![0.0, most], step: 0.0, ..Scale::exact([0.0, most * (1.0 + 2.0 * MARGIN)], pixels, 1) }
+    }
+
     /// An axis for values in a range: a little longer than it.
     pub fn around([low, high]: [f64; 2], pixels: [f64; 2], numbers: usize) -> Scale {
         let room = match high - low {
@@ -89,9 +95,9 @@ impl Scale {
     /// The numbers along the axis, each with its text.
     pub fn ticks(&self) -> Vec<(f64, String)> {
         let largest = self.ticks.iter().fold(0.0, |most: f64, tick| most.max(tick.abs()));
-        let text = |tick: f64| match self.is_log {
-            true => short(tick),
-            false => fixed(tick, self.step, largest),
+        let text = |tick: f64| match tick {
+            _ if self.step == 0.0 => short(tick),
+            _ => fixed(tick, self.step, largest),
         };
         self.ticks.iter().map(|&tick| (tick, text(tick))).collect()
     }

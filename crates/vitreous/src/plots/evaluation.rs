@@ -1,6 +1,6 @@
 //! The plots of an evaluation: confusion matrix, mistakes, calibration, scores of each class.
 
-use super::images::{NAME_MAX, last_part, name_of, picture};
+use super::images::{name_of, picture};
 use super::{Files, PlotChoice};
 use crate::data::{Answer, ImageSet, SplitName};
 use crate::evaluate::reading::digits_text;
@@ -14,7 +14,7 @@ use crate::plot::pictures::{Grid, Labelled, grid};
 use crate::plot::style::TICK;
 use crate::plot::{Figure, Theme};
 use crate::record::{RecordError, Run};
-use crate::text::shortened;
+use crate::text::{last_part, short_name};
 
 /// Mistakes that are shown.
 const MISTAKES: usize = 20;
@@ -42,7 +42,7 @@ pub fn draw_evaluation(
             Reached::Classes(scores) => scores.confusion.names(),
             Reached::Reading(_) => &[],
         };
-        let mistakes = mistakes(answers, set, names, &images_of(report));
+        let mistakes = mistakes(answers, set, names, report);
         files.write(format!("mistakes-{name}"), |style| grid(&mistakes, style))?;
     }
     Ok(files.written)
@@ -73,7 +73,7 @@ pub fn evaluation_figures(report: &Report, theme: Theme) -> Vec<(&'static str, F
 
 /// Which images were evaluated, in words.
 fn images_of(report: &Report) -> String {
-    let data = shortened(&last_part(&report.data), NAME_MAX);
+    let data = short_name(&report.data);
     let split = if report.split == SplitName::All { String::new() } else { format!("{} ", report.split) };
     let of = |count: u64, what: &str| format!("{} {split}{what} of {data}", numbers::count(count));
     match &report.reached {
@@ -95,7 +95,8 @@ fn class_rows(scores: &Scores) -> Vec<ClassRow> {
 }
 
 /// The wrong answers with the highest probabilities.
-fn mistakes(answers: &Answers, set: &dyn ImageSet, class_names: &[String], images: &str) -> Grid {
+fn mistakes(answers: &Answers, set: &dyn ImageSet, class_names: &[String], report: &Report) -> Grid {
+    let (images, split) = (images_of(report), report.split);
     // Image, what the model said, and how sure it was.
     let mut wrong: Vec<(usize, String, f64)> = match answers {
         Answers::Classes(all) => {
@@ -128,6 +129,9 @@ fn mistakes(answers: &Answers, set: &dyn ImageSet, class_names: &[String], image
             false => vec![format!("true {}", truth(*index)), format!("predicted {said}")],
         };
         lines.push(format!("{:.1} % sure", probability * 100.0));
+        // Only a file's name has a place.
+        let name = set.split().map_or_else(|| format!("{split}/{index}"), |split| split.image_name(*index));
+        lines.push(if has_room(&name) { name } else { last_part(&name) });
         Labelled { picture: picture(set, *index), lines }
     };
     Grid {
@@ -135,7 +139,7 @@ fn mistakes(answers: &Answers, set: &dyn ImageSet, class_names: &[String], image
             shown if shown < all => format!("The {shown} most confident of {} mistakes", numbers::count(all as u64)),
             _ => numbers::counted(all, "mistake"),
         },
-        below: format!("{images}; below each its true class, the predicted one, and how sure the model was"),
+        below: format!("{images}; below each: true and predicted class, how sure the model was, and the image"),
         columns,
         side,
         row_names: Vec::new(),

@@ -7,7 +7,7 @@ use crate::evaluate::reading::digits_text;
 use crate::numbers;
 use crate::plot::pictures::{Grid, Labelled, Picture};
 use crate::plot::tokens::Cut;
-use crate::text::shortened;
+use crate::text::short_name;
 
 /// Pictures of a grid of samples.
 const SAMPLES: usize = 24;
@@ -63,7 +63,7 @@ pub fn samples(set: &dyn ImageSet, data: &DataSpec, class_names: &[String]) -> G
     let full = [6, 5, 8, 7, 4].into_iter().find(|columns| chosen.len().is_multiple_of(*columns));
     let columns = if shape.width > 2 * shape.height { 3 } else { full.unwrap_or(6) };
     Grid {
-        title: format!("Training images of {}", name_of_data(data)),
+        title: format!("Training images of {}", short_name(&data.name)),
         below: format!(
             "{} of {}, {} x {} pixels, without augmentation",
             chosen.len(),
@@ -76,20 +76,6 @@ pub fn samples(set: &dyn ImageSet, data: &DataSpec, class_names: &[String]) -> G
         row_names: Vec::new(),
         pictures: chosen.into_iter().map(labelled).collect(),
     }
-}
-
-/// The name of a data set, without the folders above it: a plot names no paths.
-pub fn name_of_data(data: &DataSpec) -> String {
-    shortened(&last_part(&data.name), NAME_MAX)
-}
-
-/// Longest name of a data set in the title of a figure, in columns: what follows it is still to be seen.
-pub const NAME_MAX: usize = 24;
-
-/// What follows the last slash of a name.
-pub fn last_part(name: &str) -> String {
-    let parts = name.trim_end_matches(['/', '\\']).rsplit(['/', '\\']);
-    parts.into_iter().next().unwrap_or(name).to_string()
 }
 
 /// Some images, and the tokens that a model with patches makes of them: tokens, how many are in a row, and a sentence.
@@ -172,10 +158,5 @@ mod tests {
         // Three channels of two rows of two: the first token has the red values, the second green ones.
         let colored = Picture { pixels: (1..=12).collect(), shape: [3, 2, 2] };
         assert_eq!(flat_token(&colored, 1, 1).pixels, [4, 0, 0, 0, 5, 6, 0, 0, 0]);
-    }
-
-    #[test]
-    fn figures_name_no_folders() {
-        assert_eq!(["mnist", "a/b/photos/", "c:\\d\\pets"].map(last_part), ["mnist", "photos", "pets"]);
     }
 }

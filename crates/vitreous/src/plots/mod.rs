@@ -1,7 +1,8 @@
 //! Figures of a run: what is drawn of its records, its images and its weights, and the files in its folder `plots/`.
 //!
 //! [`crate::plot`] draws; here is decided what of. The training's plots are drawn by a thread of their own
-//! ([`TrainingPlots`]): steps do not wait for them, and no training fails because of them.
+//! ([`TrainingPlots`]): steps do not wait for them, and no training fails because of them. A training begins when the
+//! samples are chosen, and ends when the last plots are drawn.
 
 pub mod architecture;
 mod evaluation;
@@ -9,6 +10,7 @@ pub mod images;
 mod training;
 
 use std::fmt::Display;
+use std::path::Path;
 
 pub use evaluation::{draw_evaluation, evaluation_figures};
 pub use training::{TrainingPlots, draw_training, positions, record_and_marks, recorded};
@@ -29,6 +31,16 @@ impl Default for PlotChoice {
     fn default() -> Self {
         PlotChoice { formats: vec![Format::Svg, Format::Png], theme: Theme::Light }
     }
+}
+
+/// The names of the plots in a run's folder, each once, in the order of the alphabet.
+pub fn plot_names(run: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(run.join(PLOTS)).into_iter().flatten().filter_map(Result::ok);
+    let names = files.filter_map(|file| Some(file.file_name().to_str()?.rsplit_once('.')?.0.to_string()));
+    let mut names: Vec<String> = names.filter(|name| !name.is_empty() && !name.starts_with('.')).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Writes plots into the folder of a run.

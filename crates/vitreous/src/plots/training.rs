@@ -224,37 +224,37 @@ fn draw_positions(files: &mut Files, facts: &Facts, most: u64) -> Result<(), Rec
 
 /// The positions of a model that has any, in a theme; learned ones from a weights file of at most so many bytes.
 pub fn positions(run: &Run, model: &ModelConfig, most: u64, theme: Theme) -> Option<Figure> {
-    let fixed = |tokens: usize, width: usize, values: Vec<f32>| (tokens, width, values, "fixed sine and cosine");
-    let (width, known) = match model {
+    let (tokens, width, known) = match model {
         ModelConfig::Vit(vit) => {
             let (tokens, width) = (vit.tokens(), vit.spec().embed_dim);
             let before = usize::from(vit.spec().encodes_class_token());
             match vit.spec().position {
-                Position::SineCosine => (width, Some(fixed(tokens, width, sine_cosine(tokens, width)))),
+                Position::SineCosine => (tokens, width, Some((sine_cosine(tokens, width), "fixed sine and cosine"))),
                 Position::SineCosine2d => {
                     let values = sine_cosine_2d(vit.grid(), width, before);
-                    (width, Some((tokens, width, values, "fixed sine and cosine of column and row")))
+                    (tokens, width, Some((values, "fixed sine and cosine of column and row")))
                 }
-                Position::Learned => (width, None),
+                Position::Learned => (tokens, width, None),
                 Position::None => return None,
             }
         }
         ModelConfig::Reader(reader) => {
             let (tokens, width) = (reader::tokens(reader), reader.spec().embed_dim);
-            (width, Some(fixed(tokens, width, sine_cosine(tokens, width))))
+            (tokens, width, Some((sine_cosine(tokens, width), "fixed sine and cosine")))
         }
-        ModelConfig::SequenceVit(vit) => (vit.spec().embed_dim, None),
+        ModelConfig::SequenceVit(vit) => (vit.tokens(), vit.spec().embed_dim, None),
         ModelConfig::Stack(_) => return None,
     };
-    let (tokens, width, values, how) = match known {
+    let (values, how) = match known {
         Some(known) => known,
-        None => {
-            let values = learned_positions(run, most)?;
-            (values.len() / width.max(1), width, values, "learned, after the last epoch")
-        }
+        None => (learned_positions(run, most)?, "learned, after the last epoch"),
     };
-    let below = format!("{how}: {}, {}", numbers::counted(tokens, "token"), numbers::counted(width, "dimension"));
-    tokens::positions(&values, width, &below, theme.style())
+    // A table may have more rows than there are tokens: those are as they were drawn at the start, and mean nothing.
+    let rows = values.len() / width.max(1);
+    let unused = if rows > tokens { format!(", {tokens} used") } else { String::new() };
+    let below =
+        format!("{how}: {}{unused}, {}", numbers::counted(rows, "position"), numbers::counted(width, "dimension"));
+    tokens::positions(&values[..values.len().min(tokens * width)], width, &below, theme.style())
 }
 
 fn learned_positions(run: &Run, most: u64) -> Option<Vec<f32>> {

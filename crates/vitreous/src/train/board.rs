@@ -20,6 +20,7 @@ use crate::tensorboard::{
     Event, GraphNode, Picture, Stamp, VALIDATION_MATRIX, end, epoch_event, graph, histograms, hyperparameters,
     hyperparameters_event, image, line_event, scalars,
 };
+use crate::text::short_name;
 
 /// Epochs of a run that have histograms and a confusion matrix, at most and about; TensorBoard shows no more of them.
 const PICTURES: usize = 50;
@@ -38,6 +39,8 @@ pub(super) struct Board {
     norms: Option<(u64, Vec<(String, f64)>)>,
     /// Of the validation split, where the model is a classifier.
     matrix: Option<ConfusionMatrix>,
+    /// The name of the data set.
+    data: String,
     drawing: Option<Drawing>,
 }
 
@@ -49,12 +52,12 @@ struct Drawing {
 
 impl Drawing {
     /// Starts it; where the system starts no thread, the event file has no confusion matrices.
-    fn start(writer: &CheckpointWriter) -> Option<Drawing> {
+    fn start(writer: &CheckpointWriter, data: String) -> Option<Drawing> {
         let (sender, receiver) = mpsc::channel::<(Stamp, ConfusionMatrix)>();
         let queue = writer.event_queue();
         let work = move || {
             for (stamp, matrix) in receiver {
-                if let Some(picture) = confusion(&matrix, "validation") {
+                if let Some(picture) = confusion(&matrix, "validation", &data) {
                     queue.put(move || vec![image(stamp, VALIDATION_MATRIX, &picture)]);
                 }
             }
@@ -74,7 +77,15 @@ impl Board {
         let epochs = job.config.train.epochs;
         let matrix = (job.config.model.task() == Task::Classify).then(|| ConfusionMatrix::new(&job.data().class_names));
         let epochs = [epochs.div_ceil(PICTURES), epochs].map(|epochs| epochs as u64);
-        Some(Board { layers: layers(&graph), graph, epochs, norms: None, matrix, drawing: None })
+        Some(Board {
+            layers: layers(&graph),
+            graph,
+            epochs,
+            norms: None,
+            matrix,
+            data: job.data().name.clone(),
+            drawing: None,
+        })
     }
 
     /// What is known before the first step.
@@ -140,7 +151,7 @@ impl Board {
         let (graph, parameters) = (self.graph.clone(), parameters.clone());
         writer.events(move || vec![own, weights(stamp, &graph, &parameters)]);
         if let Some(matrix) = matrix {
-            self.drawing = self.drawing.take().or_else(|| Drawing::start(writer));
+            self.drawing = self.drawing.take().or_else(|| Drawing::start(writer, self.data.clone()));
             // A thread that has ended has printed its panic.
             self.drawing.iter().for_each(|drawing| drop(drawing.sender.send((stamp, matrix.clone()))));
         }
@@ -163,8 +174,9 @@ impl Board {
 }
 
 /// The picture of a confusion matrix of images of this kind, if there are any.
-pub fn confusion(matrix: &ConfusionMatrix, split: &str) -> Option<Picture> {
-    let outcome = matrix.outcome(format!("{} {split} images", numbers::count(matrix.total())))?;
+pub fn confusion(matrix: &ConfusionMatrix, split: &str, data: &str) -> Option<Picture> {
+    let outcome =
+        matrix.outcome(format!("{} {split} images of {}", numbers::count(matrix.total()), short_name(data)))?;
     Picture::of_figure(&plot::confusion::confusion(&outcome, Theme::Light.style())?)
 }
 

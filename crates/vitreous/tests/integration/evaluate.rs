@@ -207,7 +207,8 @@ fn other_data_is_evaluated_on_the_classes_of_the_run() {
     let train = ["train", "--data=colors", "--classes=red,blue", "--batch-size=5", "--set=model.patch_size=4"];
     // Without a validation split, nothing is left to evaluate it on.
     let trained = said(folder, &[train.as_slice(), &small, &["--val-fraction=0"]].concat());
-    assert!(trained.ends_with("in runs/colors\nnext: vitreous predict IMAGE --run runs/colors\n"), "{trained}");
+    let next = "next: vitreous predict IMAGE --run runs/colors\n      vitreous report runs/colors\n";
+    assert!(trained.ends_with(&format!("in runs/colors\n{next}")), "{trained}");
     pictures(folder, "others/train", &COLORS, 2);
     pictures(folder, "others/test", &COLORS, 7);
     let report = json(folder, &["evaluate", "runs/colors", "--data=others"]);

@@ -14,6 +14,8 @@ const SMALL: [&str; 8] = [
     "--plot-formats=svg",
 ];
 
+const LEARNED: [&str; 2] = ["--set=model.position=learned", "--set=model.num_positions=65"];
+
 fn files(folder: &Folder, inside: &str) -> Vec<String> {
     let entries = std::fs::read_dir(folder.path(inside))
         .map(|entries| entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<String>>());
@@ -25,9 +27,14 @@ fn files(folder: &Folder, inside: &str) -> Vec<String> {
 #[test]
 fn training_and_evaluation_leave_their_plots_and_equal_runs_equal_ones() {
     let folder = Folder::new();
-    for out in ["--out=a", "--out=b"] {
-        said(folder.root(), &[&SMALL[..], &["--name=run", out]].concat());
-        said(folder.root(), &["evaluate", &format!("{}/run", &out[6..]), "--split=val", "--plot-formats=svg"]);
+    for out in ["a", "b"] {
+        let trained = said(folder.root(), &[&SMALL[..], &["--name=run", "--out", out]].concat());
+        let plots = format!("\nplots: {out}/run/plots (curves, patches, positions, samples)\nnext: ");
+        assert!(trained.contains(&plots), "{trained}");
+        let evaluate = ["evaluate", &format!("{out}/run"), "--split=val", "--plot-formats=svg"];
+        let stderr = text(&vitreous(folder.root(), &evaluate).stderr);
+        let plots = format!("\nplots: {out}/run/plots (calibration-val, confusion-val, mistakes-val, per-class-val)\n");
+        assert!(stderr.ends_with(&format!("{plots}next: vitreous report {out}/run\n")), "{stderr}");
     }
     let names = ["calibration-val", "confusion-val", "curves", "mistakes-val", "patches", "per-class-val", "positions"];
     let mut expected: Vec<String> = names.iter().chain(&["samples"]).map(|name| format!("{name}.svg")).collect();
@@ -39,7 +46,13 @@ fn training_and_evaluation_leave_their_plots_and_equal_runs_equal_ones() {
         assert!(one == other, "{name} differs between equal runs");
         assert!(!one.contains("/run"), "{name} names a folder");
     }
-    assert!(folder.text("a/run/plots/curves.svg").contains(">best epoch "));
+    let curves = folder.text("a/run/plots/curves.svg");
+    assert!(curves.contains(">best epoch ") && curves.contains(">training, per epoch<"), "{curves}");
+    // The image can be found again.
+    let mistakes = folder.text("a/run/plots/mistakes-val.svg");
+    let first = mistakes.split(">digits/").nth(1).and_then(|rest| rest.split('<').next()).expect("an image");
+    let predictions = folder.text("a/run/evaluation/val/predictions.csv");
+    assert!(predictions.contains(&format!("digits/{first},")), "{first}");
 
     // What is made later equals what was made then, and the run itself is as without plots.
     let made = json(folder.root(), &["plot", "b/run", "--plot-formats=svg"]);
@@ -92,10 +105,16 @@ fn plots_that_cannot_be_written_are_one_warning() {
 fn a_run_that_was_cut_has_the_epochs_and_the_best_one_of_its_training() {
     let folder = Folder::new();
     // An epoch has 8 steps.
-    said(folder.root(), &[&SMALL[..], &["--name=short", "--max-steps=5"]].concat());
+    said(folder.root(), &[&SMALL[..], &["--name=short", "--max-steps=5"], &LEARNED[..]].concat());
     said(folder.root(), &[&SMALL[..], &["--name=long", "--max-steps=12"]].concat());
     let before = folder.text("runs/short/plots/curves.svg");
-    said(folder.root(), &["plot", "short", "long", "--plot-formats=svg"]);
+    let again = text(&vitreous(folder.root(), &["plot", "short", "long", "--plot-formats=svg"]).stderr);
+    let note =
+        "note: runs/long/plots: not made again: patches, samples, for which train and evaluate read the images\n";
+    assert!(again.ends_with(note), "{again}");
+    // Rows of the table that no token has are not drawn.
+    let positions = folder.text("runs/short/plots/positions.svg");
+    assert!(positions.contains(">learned, after the last epoch: 65 positions, 49 used, 16 dimensions<"), "{positions}");
     assert!(folder.text("runs/short/plots/curves.svg") == before, "it is another one when it is made again");
     // The epoch that was cut off counts only where there is no other, however good it was.
     assert!(before.contains(">best epoch 1:"), "{before}");

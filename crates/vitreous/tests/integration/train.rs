@@ -306,13 +306,18 @@ fn the_next_steps_can_be_pasted() {
     let said = folder.train(&["--max-steps", "1", "--name", "my run"]);
     assert!(said.contains("next: vitreous evaluate 'runs/my run'\n"), "{said}");
     assert!(said.contains("      vitreous predict IMAGE --run 'runs/my run'\n"), "{said}");
+    assert!(said.ends_with("      vitreous report 'runs/my run'\n"), "{said}");
 }
 
 #[test]
 fn quiet_prints_only_errors_to_stderr_and_verbose_prints_details() {
     let folder = Folder::new();
     let run = |args: &[&str]| crate::common::text(&crate::common::vitreous(folder.root(), args).stderr);
-    assert_eq!(run(&["train", "-q", "--max-steps=1", "--epochs=1"]), "");
+    let quiet = crate::common::vitreous(folder.root(), &["train", "-q", "--max-steps=1", "--epochs=1"]);
+    assert_eq!(crate::common::text(&quiet.stderr), "");
+    // The result alone, without where it is and what can be done with it.
+    let result = crate::common::text(&quiet.stdout);
+    assert!(result.starts_with("stopped after step 1 ") && !result.contains("runs/"), "{result}");
     assert_ne!(run(&["train", "--max-steps=1", "--epochs=1"]), "");
     assert_eq!(run(&["train", "-q", "--max-steps=2", "--set=train.log_interval=1"]), "");
     let error = run(&["train", "--quiet", "--lr=0"]);

@@ -17,9 +17,9 @@ use super::runs::{RUNS, run_folder};
 use super::settings::{SettingsArgs, image_facts, run_config};
 use super::{CliError, json, show};
 use crate::config::{CheckedConfig, ResolvedConfig};
-use crate::plots::images::last_part;
 use crate::profile::{FILE, Options, Profile, Profiler, Row, alternate, figures};
 use crate::record::is_run;
+use crate::text::last_part;
 
 /// The key that `--threads` writes.
 const THREADS: &str = "train.threads";

@@ -12,6 +12,7 @@ use crate::cli::reading::watched;
 use crate::cli::runs::{RUNS, run_folder};
 use crate::cli::settings::{SettingsArgs, dir_of_environment, shell_word};
 use crate::cli::train::{AUTO, base};
+use crate::cli::verbosity::beyond_results;
 use crate::cli::{CliError, json, show};
 use crate::cli::{sweep as sweeps, train as trains};
 use crate::config::CheckedConfig;
@@ -379,8 +380,10 @@ fn finish(folder: &JobFolder, submitted: &[SubmittedJob]) -> Result<(), CliError
     };
     show(
         &(submitted.iter().map(describe).collect::<String>()
-            + &line!("scripts and logs are in {}", folder.path().display())
-            + &line!("next: vitreous slurm status {owner}")
-            + &line!("      vitreous slurm logs -f {log}")),
+            + &beyond_results(
+                line!("scripts and logs are in {}", folder.path().display())
+                    + &line!("next: vitreous slurm status {owner}")
+                    + &line!("      vitreous slurm logs -f {log}"),
+            )),
     )
 }

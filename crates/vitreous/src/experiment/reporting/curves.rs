@@ -5,7 +5,7 @@ use crate::advice::{Command, Note, Suggestion};
 use crate::config::train::Keep;
 use crate::experiment::ExperimentError;
 use crate::numbers;
-use crate::plot::curves::{Epoch, Line, Marks, RUNS, Record, curves, images_of_runs, thinned};
+use crate::plot::curves::{Epoch, Line, Marks, OF_EPOCHS, RUNS, Record, curves, images_of_runs, thinned};
 use crate::plot::svg::Point;
 use crate::plots::recorded;
 use crate::record::Run;
@@ -74,6 +74,9 @@ fn charts(record: &Record, marks: &Marks) -> Vec<Chart> {
     let across = if per_unit.is_some() { "epoch" } else { "step" };
     let at = |step: f64| step / per_unit.unwrap_or(1.0);
     let epochs = |value: fn(&Epoch) -> f64| record.epochs.iter().map(|epoch| [at(epoch.step), value(epoch)]).collect();
+    let means = |value: fn(&Epoch) -> f64| {
+        record.epochs.iter().map(|epoch| [at(epoch.middle(per_unit)), value(epoch)]).collect()
+    };
     let lines =
         |value: fn(&Line) -> f64| record.lines.iter().map(|line| [at(line.step), value(line)]).collect::<Vec<Point>>();
     let chart = |title: &str, may_be_log, series: Vec<Option<Series>>| {
@@ -81,12 +84,12 @@ fn charts(record: &Record, marks: &Marks) -> Vec<Chart> {
         (!series.is_empty()).then(|| Chart { title: title.to_string(), across, may_be_log, series })
     };
     let loss = vec![
-        series("training, per log line", lines(|line| line.loss), TRAIN, true),
-        series("training, per epoch", epochs(|epoch| epoch.train_loss), EPOCH_MEAN, false),
+        series(&record.of_lines(), lines(|line| line.loss), TRAIN, true),
+        series(OF_EPOCHS, means(|epoch| epoch.train_loss), EPOCH_MEAN, false),
         series("validation", epochs(|epoch| epoch.val_loss), VALIDATION, false),
     ];
     let accuracy = vec![
-        series("training, per epoch", epochs(|epoch| epoch.train_acc * 100.0), EPOCH_MEAN, false),
+        series(OF_EPOCHS, means(|epoch| epoch.train_acc * 100.0), EPOCH_MEAN, false),
         series("validation", epochs(|epoch| epoch.val_acc * 100.0), VALIDATION, true),
     ];
     let rates = if record.lines.is_empty() { epochs(|epoch| epoch.lr) } else { lines(|line| line.lr) };

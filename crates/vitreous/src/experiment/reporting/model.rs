@@ -94,8 +94,8 @@ pub fn model(run: &Run, known: Option<&Known>, words: &Words) -> Section {
     }
     let all = [root.all_params(), mult_adds].map(numbers::count);
     rows.push(vec!["Total".into(), String::new(), String::new(), all[0].clone(), all[1].clone()]);
-    let caption =
-        "Layers; shapes are without the batch, multiply-adds are those of one image, as torchinfo counts them";
+    let caption = "Layers; shapes are without the batch, multiply-adds are those of one image: torchinfo's, but for linear layers, \
+         attention and embeddings (docs/models.md)";
     let columns = ["Layer", "Module", "Output shape", "Parameters", "Multiply-adds"];
     let drawn = Drawing::made("architecture", |theme| architecture(&root, &run.name()).figure(theme.style()));
     let mut parts: Vec<Part> = drawn.into_iter().map(|drawing| Part::Figure { drawing }).collect();
