@@ -145,7 +145,7 @@ pub struct Tried {
     pub ratio: Option<f64>,
     /// The interval of that.
     pub interval: Option<[f64; 2]>,
-    /// Its validation accuracy less the base's, in its last round.
+    /// Its validation accuracy less the base's, in the round with the most images.
     pub gain: Option<f64>,
     /// Images that it saw in that round.
     pub images: Option<usize>,
@@ -476,7 +476,8 @@ fn tried(search: &Search, finalists: &[Finalist]) -> Vec<Tried> {
             (_, Some(_), _) if gain.is_none() => "its training failed".to_string(),
             (_, Some((at, _)), _) => format!("left after round {}", at + 1),
         };
-        let images = seen.map(|(_, round)| round.images.unwrap_or(search.base.facts.train) * round.epochs);
+        let seen = rounds.iter().filter(|round| round.candidates.contains(&name));
+        let images = seen.map(|round| search.images_of(round)).max();
         Some(Tried {
             what: candidate.what(),
             why: candidate.why(),

@@ -97,7 +97,7 @@ pub enum Advised {
 pub struct Estimate {
     /// Its step's time divided by the base's.
     pub ratio: f64,
-    /// Its validation accuracy less the base's, in the latest round of both.
+    /// Its validation accuracy less the base's, in the round of both with the most images.
     pub gain: f64,
 }
 
@@ -313,8 +313,15 @@ impl Search<'_> {
             if self.is_stopped() {
                 return Ok(None);
             }
-            if !candidates.is_empty() {
-                return Ok(Some(self.round(kind, candidates)));
+            if candidates.is_empty() {
+                continue;
+            }
+            let round = self.round(kind, candidates);
+            // With no more images than before, it would tell nothing new of the same candidates.
+            let is_again = matches!(kind, RoundKind::Again | RoundKind::Narrow);
+            let before = self.record.rounds.iter().map(|round| self.images_of(round)).max();
+            if !is_again || Some(self.images_of(&round)) > before {
+                return Ok(Some(round));
             }
         }
         Ok(None)
@@ -414,6 +421,8 @@ impl Search<'_> {
             return Ok(Vec::new());
         }
         let mut base: Option<Box<dyn FnMut() -> f64>> = None;
+        let pairs = NOISE * self.budget_s() / (2.0 * self.step_s() * best.len().max(1) as f64);
+        let precision = Precision::RATIO.within(pairs as usize);
         for (done, name) in best.iter().enumerate() {
             if self.record.final_times.contains_key(name) || self.is_stopped() {
                 continue;
@@ -422,7 +431,7 @@ impl Search<'_> {
             if base.is_none() {
                 base = Some(self.machine.steps(&self.base.config)?);
             }
-            if let Some(time) = self.pair(name, base.as_mut().expect("it was made"), Precision::RATIO)? {
+            if let Some(time) = self.pair(name, base.as_mut().expect("it was made"), precision)? {
                 self.record.final_times.insert(name.clone(), time);
                 self.save()?;
             }
@@ -473,10 +482,19 @@ impl Search<'_> {
         found
     }
 
-    /// What is known of each candidate that was trained: its accuracy in the last round in which it took part.
+    /// Images that a run of a round sees.
+    pub(super) fn images_of(&self, round: &Round) -> usize {
+        round.images.unwrap_or(self.base.facts.train) * round.epochs
+    }
+
+    /// What is known of each candidate that was trained: its accuracy in the round in which it saw the most images, of
+    /// equal ones the last.
     pub(super) fn estimates(&self) -> BTreeMap<String, Estimate> {
         let mut estimates = BTreeMap::new();
-        for (at, round) in self.record.rounds.iter().enumerate().filter(|(_, round)| round.took_s.is_some()) {
+        let ended = self.record.rounds.iter().enumerate().filter(|(_, round)| round.took_s.is_some());
+        let mut ended: Vec<(usize, &Round)> = ended.collect();
+        ended.sort_by_key(|(_, round)| self.images_of(round));
+        for (at, round) in ended {
             let accuracy = |name: &str| {
                 let found = round.seeds.iter().filter_map(|seed| self.accuracy(at, name, *seed));
                 let found: Vec<f64> = found.collect();
