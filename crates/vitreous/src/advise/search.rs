@@ -43,7 +43,7 @@ const IN_COMMON: usize = 4;
 const NARROW: usize = 4;
 
 /// The part of the budget after which no run of the last round continues, so that the budget is kept.
-const DEADLINE: f64 = 1.08;
+const DEADLINE: f64 = 1.03;
 
 /// Something that happens in a search.
 pub enum AdviseEvent<'a> {
