@@ -62,7 +62,7 @@ impl Base {
     }
 
     /// The layers of a run: a candidate or the base, shortened to some epochs of some images, with this seed. The
-    /// schedule of the learning rate is fitted to its length.
+    /// schedule of the learning rate is fitted to its length, and so is a maximum number of steps.
     ///
     /// # Errors
     /// None for a candidate that was checked.
@@ -86,6 +86,10 @@ impl Base {
         layers.put("train.warmup_epochs", recipe.warmup_epochs * part, SOURCE)?;
         layers.put("train.decay_epochs", recipe.decay_epochs * part, SOURCE)?;
         layers.put("train.seed", i64::try_from(seed).unwrap_or(i64::MAX), SOURCE)?;
+        if let Some(steps) = recipe.max_steps {
+            let part = part * images.map_or(1.0, |images| images as f64 / self.facts.train as f64).min(1.0);
+            layers.put("train.max_steps", ((steps as f64 * part).ceil() as i64).max(1), SOURCE)?;
+        }
         if let Some(images) = images {
             layers.put("data.limit_train", whole(images), SOURCE)?;
         }

@@ -165,7 +165,7 @@ fn parts(config: &ModelConfig) -> Vec<String> {
 }
 
 /// What tells one model from another: not how its layers are written, but what they are.
-fn identity(config: &ModelConfig) -> String {
+pub(super) fn identity(config: &ModelConfig) -> String {
     fn add(placed: &[Placed], text: &mut String) {
         for layer in placed {
             match &layer.kind {

@@ -12,6 +12,7 @@ use crate::experiment::ExperimentError;
 use crate::record::RecordError;
 use crate::sweep::SweepError;
 use crate::timing::TimingError;
+use crate::train::{TrainError, Work};
 
 /// Why no advice can be given.
 #[derive(Debug, Error)]
@@ -62,6 +63,12 @@ impl From<ConfigError> for AdviseError {
 }
 
 impl AdviseError {
+    /// Whether runs that each fit into memory do not fit together.
+    pub(super) fn is_side_by_side(&self) -> bool {
+        let AdviseError::Experiment(ExperimentError::Train(error)) = self else { return false };
+        matches!(error, TrainError::Memory { work: Work::SideBySide, .. })
+    }
+
     /// The error of another module that this one is.
     fn inner(&self) -> Option<&dyn Explain> {
         match self {

@@ -89,9 +89,9 @@ pub struct AdviseOptions {
     pub command: Vec<String>,
 }
 
-/// What a search asks of the machine: timed steps, and the time. Tests have one of their own.
-pub trait Machine: Sync {
-    /// A function that takes a training step of a config and returns its time, in seconds.
+/// What measures for a search: timed steps, the time, and profiles. Tests have one of their own.
+pub trait Stopwatch: Sync {
+    /// A function that takes a training step of a config, with its augmentation, and returns its time, in seconds.
     ///
     /// # Errors
     /// When there is too little memory.
@@ -104,25 +104,25 @@ pub trait Machine: Sync {
     fn profiles(&self, configs: [(&str, &ResolvedConfig); 2]) -> Option<[Profile; 2]>;
 }
 
-/// This machine.
-pub struct ThisMachine(Instant);
+/// The clock of this machine.
+pub struct Clock(Instant);
 
-impl ThisMachine {
+impl Clock {
     /// The search begins now.
     pub fn new() -> Self {
-        ThisMachine(Instant::now())
+        Clock(Instant::now())
     }
 }
 
-impl Default for ThisMachine {
+impl Default for Clock {
     fn default() -> Self {
-        ThisMachine::new()
+        Clock::new()
     }
 }
 
-impl Machine for ThisMachine {
+impl Stopwatch for Clock {
     fn steps(&self, config: &ResolvedConfig) -> Result<Box<dyn FnMut() -> f64>, TimingError> {
-        let mut timer = StepTimer::training(config)?;
+        let mut timer = StepTimer::augmented_training(config)?;
         Ok(Box::new(move || timer.time()))
     }
 

@@ -27,7 +27,7 @@ impl Profiles {
         }
         let candidate = search.find(winner)?;
         let profiles =
-            search.machine.profiles([("base", &search.base.config), (winner, &search.base.timed(&candidate))])?;
+            search.stopwatch.profiles([("base", &search.base.config), (winner, &search.base.timed(&candidate))])?;
         for (profile, file) in profiles.iter().zip(FILES) {
             // They are only shown: the answer is complete without the files.
             let _ = profile.write(&search.options.folder.join::<&Path>(file.as_ref()));

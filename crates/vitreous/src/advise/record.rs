@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{AdviseError, Scope};
+use crate::profile::Machine;
 use crate::record::write_atomically;
 use crate::regular;
 use crate::system_errors::system_error;
@@ -28,13 +29,19 @@ pub struct Record {
     pub base: String,
     /// What was asked for.
     pub scope: Scope,
+    /// Where it was timed, and with how many threads; unknown in files of earlier versions.
+    #[serde(default)]
+    pub machine: Option<(Machine, usize)>,
     /// The base timed against itself.
     pub noise: Option<Paired>,
     /// Each candidate timed against the base; none where it does not fit into memory.
     pub times: BTreeMap<String, Option<Paired>>,
     /// Whether all single edits were timed, as far as the budget allows.
     pub is_timed: bool,
-    /// The finalists timed against the base, by more steps.
+    /// The best of a round, which are timed again for the next one, of this kind; none at other times.
+    #[serde(default)]
+    pub best: Option<(RoundKind, Vec<String>)>,
+    /// The best of a round timed again; in the end, the finalists.
     pub final_times: BTreeMap<String, Paired>,
     /// Time that is reserved for the last round, in seconds.
     pub final_s: f64,
@@ -61,6 +68,9 @@ pub struct Round {
     pub seeds: Vec<u64>,
     /// What it should take by the timings, in seconds.
     pub planned_s: f64,
+    /// What it took so far, all starts together, in seconds.
+    #[serde(default)]
+    pub spent_s: f64,
     /// What it took, once it has ended.
     pub took_s: Option<f64>,
 }
@@ -85,16 +95,18 @@ impl Record {
     /// Reads the state in a folder, or starts one.
     ///
     /// # Errors
-    /// When it cannot be read, or is that of another base or another scope.
-    pub fn open(folder: &Path, base: &str, scope: &Scope) -> Result<Record, AdviseError> {
+    /// When it cannot be read, or is that of another base, another scope, or another machine.
+    pub fn open(folder: &Path, base: &str, scope: &Scope, machine: (Machine, usize)) -> Result<Record, AdviseError> {
         let path = folder.join(FILE);
         if !path.exists() {
             return Ok(Record {
                 base: base.to_string(),
                 scope: scope.clone(),
+                machine: Some(machine),
                 noise: None,
                 times: BTreeMap::new(),
                 is_timed: false,
+                best: None,
                 final_times: BTreeMap::new(),
                 final_s: 0.0,
                 rounds: Vec::new(),
@@ -110,6 +122,10 @@ impl Record {
         match (record.base == base, record.scope == *scope) {
             (false, _) => other("config"),
             (_, false) => other("scope: rules, parts to keep, limits or goals"),
+            // Times, and how much training fits into the budget, hold there alone.
+            _ if record.machine.as_ref().is_some_and(|known| *known != machine) => {
+                other("machine or number of threads, whose times do not hold here")
+            }
             _ => Ok(record),
         }
     }

@@ -1,36 +1,37 @@
 //! The search: timings, then rounds of runs of which fewer and fewer candidates are left, then the finalists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::answer::{self, Answer};
 use super::budget::{Costs, SEEDS};
+use super::candidates::identity;
 use super::record::{Record, Round, RoundKind};
-use super::{AdviseError, AdviseOptions, Base, Candidate, Machine, Neighborhood, Scope};
+use super::{AdviseError, AdviseOptions, Base, Candidate, Neighborhood, Scope, Stopwatch};
 use crate::config::layers::Layers;
 use crate::data::SplitName;
 use crate::experiment::{self, EvaluateOptions, ExperimentError, evaluate};
-use crate::record::{Claim, RecordError, Run};
+use crate::profile;
+use crate::record::{Claim, RecordError, Run, Status};
 use crate::sweep::{RunEntry, Sweep, SweepEvent, SweepFile, SweepOptions, Variation};
 use crate::timing::{Paired, Precision, TimingError, alternate};
+use crate::train::threads;
 
 /// The name of the base's runs.
 pub const BASE: &str = "base";
 
-/// The base timed against itself may differ by this much; with more, a gain of the size that is looked for is lost.
+/// The base timed against itself may differ by this much, or by half of the time that is to be saved; with more, a gain of
+/// that size is lost.
 const NOISE_MAX: f64 = 0.1;
 
-/// The part of the budget in which the base is timed against itself.
+/// The part of the budget in which the base is timed against itself, and in which the best are timed again.
 const NOISE: f64 = 0.03;
 
 /// The part of the budget in which single edits are timed, and after which those that are left are not.
 const TIMING: f64 = 0.12;
 const TIMING_MAX: f64 = 0.25;
-
-/// A single edit whose step takes longer is trained only where another edit makes up for it.
-const SLOW: f64 = 1.5;
 
 /// Single edits that are trained again.
 const AGAIN: usize = 8;
@@ -77,7 +78,7 @@ pub enum AdviseEvent<'a> {
         /// The winner.
         name: &'a str,
     },
-    /// The budget is used up before all runs of the last round have ended.
+    /// The time of a round is used up before all its runs have ended.
     BudgetUsed,
 }
 
@@ -119,7 +120,7 @@ pub struct Search<'a> {
     pub(super) scope: &'a Scope,
     pub(super) options: &'a AdviseOptions,
     pub(super) record: Record,
-    pub(super) machine: &'a dyn Machine,
+    pub(super) stopwatch: &'a dyn Stopwatch,
     stop: &'a AtomicBool,
     listener: AdviseListener<'a>,
     claim: Claim,
@@ -136,15 +137,16 @@ pub fn advise<'a>(
     hood: &'a Neighborhood,
     scope: &'a Scope,
     options: &'a AdviseOptions,
-    machine: &'a dyn Machine,
+    stopwatch: &'a dyn Stopwatch,
     (stop, listener): (&'a AtomicBool, AdviseListener<'a>),
 ) -> Result<Advised, AdviseError> {
     let folder = &options.folder;
     std::fs::create_dir_all(folder).map_err(|error| RecordError::write(folder, &error))?;
     let claim = Claim::of(folder)?;
-    let record = Record::open(folder, &base.text(), scope)?;
+    let timed_on = (profile::Machine::this(), threads(base.config.train.threads));
+    let record = Record::open(folder, &base.text(), scope, timed_on)?;
     let earlier_s = record.spent_s;
-    let mut search = Search { base, hood, scope, options, record, machine, stop, listener, claim, earlier_s };
+    let mut search = Search { base, hood, scope, options, record, stopwatch, stop, listener, claim, earlier_s };
     if !search.run()? {
         search.save()?;
         return Ok(Advised::Stopped);
@@ -175,6 +177,7 @@ impl Search<'_> {
                 None => match self.next_round()? {
                     Some(round) => {
                         self.record.rounds.push(round);
+                        self.record.best = None;
                         self.save()?;
                         self.record.rounds.len() - 1
                     }
@@ -184,6 +187,10 @@ impl Search<'_> {
             };
             if !self.run_round(at)? {
                 return Ok(false);
+            }
+            if self.record.rounds[at].took_s.is_none() {
+                // Its time was too short for any answer; a larger budget continues it.
+                break;
             }
         }
         self.test_winner()
@@ -195,7 +202,7 @@ impl Search<'_> {
 
     /// Time that was spent, by this start and the earlier ones.
     pub(super) fn spent_s(&self) -> f64 {
-        self.earlier_s + self.machine.now()
+        self.earlier_s + self.stopwatch.now()
     }
 
     fn is_stopped(&self) -> bool {
@@ -234,12 +241,12 @@ impl Search<'_> {
         if self.record.noise.is_none() {
             (self.listener)(AdviseEvent::Timing { name: BASE, done: 0, total: 0 });
             let [mut first, mut second] =
-                [self.machine.steps(&self.base.config)?, self.machine.steps(&self.base.config)?];
+                [self.stopwatch.steps(&self.base.config)?, self.stopwatch.steps(&self.base.config)?];
             // The first step is slower, because its memory was never touched before.
             let step_s = f64::min(first(), first());
             let pairs = NOISE * self.budget_s() / (2.0 * step_s);
             let noise = alternate(&mut first, &mut second, Precision::RATIO.within(pairs as usize));
-            noise.check_noise(NOISE_MAX)?;
+            noise.check_noise(NOISE_MAX.min(self.scope.faster / 2.0))?;
             self.record.noise = Some(noise);
         }
         if !self.record.is_timed {
@@ -269,7 +276,7 @@ impl Search<'_> {
             }
             (self.listener)(AdviseEvent::Timing { name, done, total: names.len() });
             if base.is_none() {
-                base = Some(self.machine.steps(&self.base.config)?);
+                base = Some(self.stopwatch.steps(&self.base.config)?);
             }
             let time = self.pair(name, base.as_mut().expect("it was made"), precision)?;
             self.record.times.insert(name.clone(), time);
@@ -285,7 +292,7 @@ impl Search<'_> {
         precision: Precision,
     ) -> Result<Option<Paired>, AdviseError> {
         let Some(candidate) = self.find(name) else { return Ok(None) };
-        match self.machine.steps(&self.base.timed(&candidate)) {
+        match self.stopwatch.steps(&self.base.timed(&candidate)) {
             Ok(mut steps) => Ok(Some(alternate(base, &mut steps, precision))),
             // The others may still fit into memory.
             Err(TimingError::Train(_)) => Ok(None),
@@ -303,7 +310,15 @@ impl Search<'_> {
             .collect();
         let done = self.record.rounds.last().map(|round| round.kind);
         let from = kinds.iter().position(|kind| Some(*kind) == done).map_or(0, |at| at + 1);
+        // An earlier start has chosen the kind, and what is timed for it.
+        let chosen = self.record.best.as_ref().map(|(kind, _)| *kind);
+        let from = kinds.iter().position(|kind| Some(*kind) == chosen).unwrap_or(from);
         for &kind in &kinds[from..] {
+            // The first round has the reserved part of the budget still before it; the others may have used up the rest.
+            let is_late = !matches!(kind, RoundKind::Singles | RoundKind::Final) && self.spent_s() >= self.end_s(kind);
+            if is_late {
+                continue;
+            }
             let candidates = match kind {
                 RoundKind::Singles => self.worth_training(),
                 RoundKind::Again => self.best_singles(),
@@ -334,36 +349,35 @@ impl Search<'_> {
         let left = self.budget_s() - self.spent_s();
         let seed = self.base.config.train.seed;
         let (images, epochs, count, seeds) = if kind == RoundKind::Final {
+            // Other seeds than those that chose the finalists.
             let (count, epochs) = costs.finalists(&ratios, left);
-            (None, epochs, count, (0..SEEDS as u64).map(|next| seed.wrapping_add(next) % (1 << 62)).collect())
+            (None, epochs, count, (0..SEEDS as u64).map(|next| seed.wrapping_add(1 + next) % (1 << 62)).collect())
         } else {
             let (images, epochs, count) =
                 costs.length(&ratios, Costs::share(kind, left - self.record.final_s * self.record.pace()));
             (images, epochs, count, vec![seed])
         };
         candidates.truncate(count);
-        let mut round = Round { kind, candidates, images, epochs, seeds, planned_s: 0.0, took_s: None };
+        let mut round = Round { kind, candidates, images, epochs, seeds, planned_s: 0.0, spent_s: 0.0, took_s: None };
         round.planned_s = costs.round(&round, &ratios[..count]);
         round
     }
 
-    /// Single edits that may be faster, or as accurate sooner, or that another edit can make up for.
+    /// Single edits that may be faster, and slower ones with which another edit may still save the time that is asked for.
     fn worth_training(&self) -> Vec<String> {
         let singles: Vec<(&Candidate, Paired)> =
             self.hood.singles.iter().filter_map(|one| Some((one, self.time(&one.name)?))).collect();
-        let has_partner = |one: &Candidate, ratio: f64| {
-            self.scope.max_edits > 1
-                && singles
-                    .iter()
-                    .any(|(other, time)| time.ratio * ratio < 1.0 && other.edits[0].goes_with(&one.edits[0]))
+        let partner = |one: &Candidate| {
+            let partners = singles.iter().filter(|(other, _)| other.edits[0].goes_with(&one.edits[0]));
+            partners.map(|(_, time)| time.ratio).min_by(f64::total_cmp).filter(|_| self.scope.max_edits > 1)
         };
-        let is_worth = |(one, time): &&(&Candidate, Paired)| time.interval[0] <= SLOW || has_partner(one, time.ratio);
+        let is_worth = |(one, time): &&(&Candidate, Paired)| is_worth(time, partner(one), self.scope);
         in_turn(singles.iter().filter(is_worth).map(|(one, _)| *one))
     }
 
     /// The single edits that do best, alone or as the parts of a pair; none where few were tried.
     fn best_singles(&self) -> Vec<String> {
-        let estimates = self.estimates();
+        let estimates = self.latest();
         if estimates.len() <= AGAIN {
             return Vec::new();
         }
@@ -381,24 +395,32 @@ impl Search<'_> {
     /// Candidates of so many edits that should meet both goals, and the best of fewer edits; none where a single edit does
     /// both.
     fn best_of_several(&mut self, edits: usize) -> Result<Vec<String>, AdviseError> {
-        let estimates = self.estimates();
+        let latest = self.latest();
         let deviation = self.accuracy_deviation();
         let is_met = |one: &Estimate| self.scope.is_met(one.ratio, one.gain - deviation);
         let is_single = |name: &String| !name.contains('+');
         // What learns fast in part of an epoch may fall behind later.
         let is_long = self.record.rounds.last().is_some_and(|round| round.images.is_none());
-        if is_long && estimates.iter().any(|(name, one)| is_single(name) && is_met(one)) {
+        if is_long && latest.iter().any(|(name, one)| is_single(name) && is_met(one)) {
             return Ok(Vec::new());
         }
         let mut chosen: Vec<String> = Vec::new();
         let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+        // Edits that come to the same model are tried once, in whatever order they are made.
+        let trained = self.record.rounds.iter().flat_map(|round| &round.candidates);
+        let mut seen: BTreeSet<String> = trained.filter_map(|name| Some(identity(&self.find(name)?.config))).collect();
+        // Single edits that were dropped before the last round of them do not come back as parts.
+        let is_singles = |round: &Round| matches!(round.kind, RoundKind::Singles | RoundKind::Again);
+        let from = self.record.rounds.iter().rposition(is_singles).unwrap_or(0);
+        let estimates = self.estimates_from(from);
         for (parts, predicted) in self.combinations(&estimates, edits) {
             if chosen.len() == SEVERAL || predicted.score(self.scope) <= 0.0 {
                 break;
             }
             let is_fresh = parts.iter().all(|part| uses.get(part).is_none_or(|uses| *uses < IN_COMMON));
             let name = parts.join("+");
-            if is_fresh && self.find(&name).is_some() {
+            let Some(candidate) = self.find(&name) else { continue };
+            if is_fresh && seen.insert(identity(&candidate.config)) {
                 parts.into_iter().for_each(|part| *uses.entry(part).or_default() += 1);
                 chosen.push(name);
             }
@@ -408,36 +430,50 @@ impl Search<'_> {
         }
         chosen.retain(|name| self.time(name).is_some_and(|time| !time.is_slower() && time.ratio < 1.0));
         if !chosen.is_empty() {
-            chosen.extend(self.ranked(&estimates).into_iter().take(2));
+            chosen.extend(self.ranked(&latest).into_iter().take(2));
         }
         Ok(chosen)
     }
 
-    /// The best candidates that are faster, however many edits they have, timed by more steps.
+    /// The best candidates of the last round, however many edits they have, timed again. They are written down before, so
+    /// that no timing decides which are timed. The times of the finalists prove: they are new, and each has its share of
+    /// the level.
     fn best_of_all(&mut self, kind: RoundKind) -> Result<Vec<String>, AdviseError> {
-        let most = if kind == RoundKind::Final { SEEDS } else { NARROW };
-        let best: Vec<String> = self.ranked(&self.estimates()).into_iter().take(most).collect();
-        if kind == RoundKind::Narrow && best.len() < 2 {
-            return Ok(Vec::new());
+        if self.record.best.as_ref().is_none_or(|(of, _)| *of != kind) {
+            let most = if kind == RoundKind::Final { SEEDS } else { NARROW };
+            let best: Vec<String> = self.ranked(&self.latest()).into_iter().take(most).collect();
+            if best.is_empty() || kind == RoundKind::Narrow && best.len() < 2 {
+                return Ok(Vec::new());
+            }
+            let earlier = std::mem::take(&mut self.record.final_times);
+            self.record.times.extend(earlier.into_iter().map(|(name, time)| (name, Some(time))));
+            self.record.best = Some((kind, best));
+            self.save()?;
         }
+        let best = self.record.best.clone().map_or_else(Vec::new, |(_, best)| best);
+        let pairs = NOISE * self.budget_s() / (2.0 * self.step_s() * best.len() as f64);
+        let shares = if kind == RoundKind::Final { best.len() } else { 1 };
+        let precision = Precision::RATIO.within(pairs as usize).shared_by(shares);
         let mut base: Option<Box<dyn FnMut() -> f64>> = None;
-        let pairs = NOISE * self.budget_s() / (2.0 * self.step_s() * best.len().max(1) as f64);
-        let precision = Precision::RATIO.within(pairs as usize);
         for (done, name) in best.iter().enumerate() {
-            if self.record.final_times.contains_key(name) || self.is_stopped() {
+            if self.is_stopped() {
+                return Ok(Vec::new());
+            }
+            if self.record.final_times.contains_key(name) {
                 continue;
             }
             (self.listener)(AdviseEvent::Timing { name, done, total: best.len() });
             if base.is_none() {
-                base = Some(self.machine.steps(&self.base.config)?);
+                base = Some(self.stopwatch.steps(&self.base.config)?);
             }
             if let Some(time) = self.pair(name, base.as_mut().expect("it was made"), precision)? {
                 self.record.final_times.insert(name.clone(), time);
                 self.save()?;
             }
         }
+        self.record.best = None;
         // By the better timing.
-        let again = self.ranked(&self.estimates());
+        let again = self.ranked(&self.latest());
         Ok(again.into_iter().filter(|name| best.contains(name)).collect())
     }
 
@@ -490,9 +526,20 @@ impl Search<'_> {
     /// What is known of each candidate that was trained: its accuracy in the round in which it saw the most images, of
     /// equal ones the last.
     pub(super) fn estimates(&self) -> BTreeMap<String, Estimate> {
+        self.estimates_from(0)
+    }
+
+    /// What is known of the candidates of the last round. Accuracies of rounds with other numbers of images cannot be
+    /// ranked together: a candidate that was dropped would keep a lucky value.
+    fn latest(&self) -> BTreeMap<String, Estimate> {
+        self.estimates_from(self.record.rounds.len().saturating_sub(1))
+    }
+
+    /// The same of the rounds from a place on.
+    fn estimates_from(&self, from: usize) -> BTreeMap<String, Estimate> {
         let mut estimates = BTreeMap::new();
         let ended = self.record.rounds.iter().enumerate().filter(|(_, round)| round.took_s.is_some());
-        let mut ended: Vec<(usize, &Round)> = ended.collect();
+        let mut ended: Vec<(usize, &Round)> = ended.filter(|(at, _)| *at >= from).collect();
         ended.sort_by_key(|(_, round)| self.images_of(round));
         for (at, round) in ended {
             let accuracy = |name: &str| {
@@ -526,7 +573,32 @@ impl Search<'_> {
         results.best_val_acc.or(results.val_acc)
     }
 
-    /// Trains the runs of a round. Returns whether it came to its end.
+    /// The candidates of a round that can be compared, and the seeds that they and the base have. A candidate of which a run
+    /// failed is left out, and so is one without a finished run.
+    pub(super) fn complete(&self, at: usize) -> (Vec<String>, Vec<u64>) {
+        let round = &self.record.rounds[at];
+        let has_failed = |name: &str, seed: u64| {
+            Run::open(&self.run_folder(at, name, seed)).is_ok_and(|run| run.manifest().status == Status::Failed)
+        };
+        let is_known = |name: &&String| {
+            round.seeds.iter().any(|seed| self.accuracy(at, name, *seed).is_some())
+                && !round.seeds.iter().any(|seed| has_failed(name, *seed))
+        };
+        let names: Vec<String> = round.candidates.iter().filter(is_known).cloned().collect();
+        let has_all = |seed: &&u64| {
+            let mut all = names.iter().map(String::as_str).chain([BASE]);
+            !names.is_empty() && all.all(|name| self.accuracy(at, name, **seed).is_some())
+        };
+        let seeds = round.seeds.iter().filter(has_all).copied().collect();
+        (names, seeds)
+    }
+
+    /// The time at which a round ends at the latest: those before the last leave it what is reserved for it.
+    fn end_s(&self, kind: RoundKind) -> f64 {
+        if kind == RoundKind::Final { self.budget_s() * DEADLINE } else { self.budget_s() - self.record.final_s }
+    }
+
+    /// Trains the runs of a round, until its time is used up. Returns whether it was not to stop.
     fn run_round(&mut self, at: usize) -> Result<bool, AdviseError> {
         let round = self.record.rounds[at].clone();
         (self.listener)(AdviseEvent::Round {
@@ -534,17 +606,17 @@ impl Search<'_> {
             round: &round,
             seconds: round.planned_s * self.record.pace(),
         });
-        let begin = self.machine.now();
+        let begin = self.stopwatch.now() - round.spent_s;
         let all = || [BASE.to_string()].into_iter().chain(round.candidates.iter().cloned());
         let entries = round.seeds.iter().flat_map(|seed| all().map(|name| Round::run(&name, *seed)));
         let file = SweepFile {
             run: entries.map(|name| RunEntry { name, ..RunEntry::default() }).collect(),
             ..SweepFile::default()
         };
-        let options = SweepOptions {
+        let options = |jobs: usize| SweepOptions {
             name: round.folder(at),
             out: self.options.folder.clone(),
-            jobs: self.options.jobs,
+            jobs,
             evaluate: Vec::new(),
             is_validated: round.kind == RoundKind::Final,
             test_winner: false,
@@ -557,18 +629,28 @@ impl Search<'_> {
             let seed = seed.parse().expect("the names are made here");
             Ok(self.base.run(candidate.as_ref(), (round.images, round.epochs), seed)?)
         };
-        let mut sweep = Sweep::plan(file, options, start, &|_: experiment::Event| ())?;
-        let halt = AtomicBool::new(self.is_stopped());
-        let deadline = self.budget_s() * DEADLINE - self.earlier_s;
+        let mut jobs = self.options.jobs;
+        let mut sweep = loop {
+            match Sweep::plan(file.clone(), options(jobs), start, &|_: experiment::Event| ()) {
+                Ok(sweep) => break sweep,
+                // Each fits into memory by itself.
+                Err(error) if error.is_side_by_side() && jobs > 1 => jobs -= 1,
+                Err(error) => return Err(error),
+            }
+        };
+        let end = self.end_s(round.kind) - self.earlier_s;
+        let is_late = || self.stopwatch.now() > end;
+        let halt = AtomicBool::new(self.is_stopped() || is_late());
         let snapshot = Mutex::new(self.record.clone());
         let listener = |event: SweepEvent| {
-            let now = self.machine.now();
-            if self.is_stopped() || (round.kind == RoundKind::Final && now > deadline) {
+            let now = self.stopwatch.now();
+            if self.is_stopped() || now > end {
                 halt.store(true, Ordering::Relaxed);
             }
             if let SweepEvent::Trained { .. } = event {
                 let mut record = snapshot.lock().expect("no thread panics with the lock");
                 record.spent_s = self.earlier_s + now;
+                record.rounds[at].spent_s = now - begin;
                 // A time that cannot be written does not stop the search.
                 let _ = record.save(&self.options.folder);
             }
@@ -583,13 +665,17 @@ impl Search<'_> {
         {
             return Err(AdviseError::Base(Box::new(error)));
         }
+        self.record.rounds[at].spent_s = self.stopwatch.now() - begin;
         if self.is_stopped() {
             return Ok(false);
         }
-        if halt.load(Ordering::Relaxed) {
+        let is_cut = halt.load(Ordering::Relaxed);
+        if is_cut {
             (self.listener)(AdviseEvent::BudgetUsed);
         }
-        self.record.rounds[at].took_s = Some(self.machine.now() - begin);
+        if !is_cut || !self.complete(at).1.is_empty() {
+            self.record.rounds[at].took_s = Some(self.record.rounds[at].spent_s);
+        }
         self.save()?;
         Ok(true)
     }
@@ -632,6 +718,11 @@ impl Search<'_> {
     }
 }
 
+/// Whether an edit may be faster, or can be with the fastest edit that goes with it.
+fn is_worth(time: &Paired, partner: Option<f64>, scope: &Scope) -> bool {
+    !time.is_slower() || partner.is_some_and(|ratio| time.ratio * ratio <= 1.0 - scope.faster)
+}
+
 /// The names of single edits, the first of each rule in front, then the second ones: should not all fit, each rule has a
 /// part of those that do.
 fn in_turn<'a>(singles: impl Iterator<Item = &'a Candidate>) -> Vec<String> {
@@ -644,4 +735,18 @@ fn in_turn<'a>(singles: impl Iterator<Item = &'a Candidate>) -> Vec<String> {
     }
     numbered.sort_by_key(|(number, _)| *number);
     numbered.into_iter().map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slower_edit_is_trained_only_where_another_one_makes_up_for_it() {
+        let time = |ratio: f64| Paired { ratio, interval: [ratio - 0.01, ratio + 0.01], ..Paired::default() };
+        let is_worth = |ratio: f64, partner: Option<f64>| is_worth(&time(ratio), partner, &Scope::default());
+        assert_eq!([0.8, 1.0, 1.1].map(|ratio| is_worth(ratio, None)), [true, true, false]);
+        // 15 % less time: 1.2 times 0.7, but not 0.72.
+        assert_eq!([0.7, 0.72].map(|partner| is_worth(1.2, Some(partner))), [true, false]);
+    }
 }

@@ -13,8 +13,7 @@ use super::settings::SettingsArgs;
 use super::train::{INTERRUPTED, base, command, time, watch_interrupts, watch_warnings};
 use super::{CliError, json, show};
 use crate::advise::{
-    AdviseEvent, AdviseOptions, Advised, Answer, Base, Candidate, Neighborhood, Round, RoundKind, Scope, ThisMachine,
-    advise,
+    AdviseEvent, AdviseOptions, Advised, Answer, Base, Candidate, Clock, Neighborhood, Round, RoundKind, Scope, advise,
 };
 use crate::config::layers::Layers;
 use crate::record::{RecordError, base_name, is_name};
@@ -81,7 +80,7 @@ pub fn folder(args: &Args) -> PathBuf {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let stop = watch_warnings()?;
-    let machine = ThisMachine::new();
+    let clock = Clock::new();
     let part = |value: f64, flag: &str, example: &str| {
         let is_part = value.is_finite() && (0.0..100.0).contains(&value) && value > 0.0;
         let hint = || Some(format!("use {flag} {example}"));
@@ -128,7 +127,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     base.notes.iter().for_each(|note| say!("note: {note}"));
     let screen = Screen::default();
     let listener = |event: AdviseEvent| screen.show(event);
-    match advise(&base, &hood, &scope, &options, &machine, (&stop, &listener))? {
+    match advise(&base, &hood, &scope, &options, &clock, (&stop, &listener))? {
         Advised::Stopped => {
             debug_assert!(stop.load(Ordering::Relaxed), "only a signal stops a search");
             let text = "interrupted: the same command continues the search\n".to_string();
@@ -169,13 +168,10 @@ fn list(hood: &Neighborhood, as_json: bool) -> Result<(), CliError> {
 
 fn text(answer: &Answer) -> String {
     let (mut rows, align) = answer.table();
-    let trained = rows.iter().skip(1).filter(|row| row[5] != "-").count();
+    // Those that saw the most images come first.
+    let trained = answer.tried.iter().filter(|one| one.images.is_some()).count();
     let more = rows.len() - 1 - trained;
-    let mut at = 0;
-    rows.retain(|row| {
-        at += 1;
-        at == 1 || row[5] != "-"
-    });
+    rows.truncate(1 + trained);
     let mut text = sentence(&answer.text);
     if trained > 0 {
         text.push('\n');
@@ -251,7 +247,7 @@ impl Screen {
                 say!("the test split is evaluated for {name} and the base, and for no other change");
             }
             AdviseEvent::BudgetUsed => {
-                say!("the budget is used up: runs that have not ended are left out of the answer");
+                say!("the time for this round is used up: runs that have not ended are left out");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! How far a difference may be noise: between means over seeds, and between two models on the same images.
 //!
 //! # Source
-//! Seeds: Student's t interval for two samples of one variance (pooled), as in any textbook of statistics; its
+//! Seeds: Student's t interval for two samples of one variance (pooled), or for pairs, as in any textbook; its
 //! distribution for whole degrees of freedom is in Abramowitz and Stegun 1964, 26.7.3 and 26.7.4. Images: McNemar 1947,
 //! in the mid-p version, which needs no rule for few and for many images (Fagerland, Lydersen and Laake 2013, BMC
 //! Medical Research Methodology 13:91). Several comparisons at once: Holm 1979, Scandinavian Journal of Statistics 6:65.
@@ -25,7 +25,7 @@ pub struct Difference {
 /// How far means of so few seeds wander by themselves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SeedSpread {
-    /// Standard deviation over the seeds of a setting, pooled over both.
+    /// Standard deviation over the seeds: of a setting, pooled over both, or of the differences of pairs.
     pub sd: f64,
     /// 95 % interval of the difference.
     pub interval: [f64; 2],
@@ -41,13 +41,25 @@ impl Difference {
         let freedom = first.n + second.n - 2;
         let seeds = (freedom > 0).then(|| {
             let sd = (squares / freedom as f64).sqrt();
-            let error = sd * (1.0 / first.n as f64 + 1.0 / second.n as f64).sqrt();
-            let half = student_quantile(freedom) * error;
-            // Runs that all reach the same differ by nothing, or by what no seed explains.
-            let p = if mean == 0.0 { 1.0 } else { student_p(mean / error, freedom) };
-            SeedSpread { sd, interval: [mean - half, mean + half], p }
+            SeedSpread::new(mean, sd, sd * (1.0 / first.n as f64 + 1.0 / second.n as f64).sqrt(), freedom)
         });
         Difference { mean, seeds }
+    }
+
+    /// Compares two settings whose runs have the same seeds, by the second less the first of each seed: what a seed does to
+    /// both does not count. Nothing is made of no seeds.
+    pub fn paired(differences: &[f64]) -> Option<Difference> {
+        let Spread { n, mean, sd, .. } = Spread::of(differences)?;
+        Some(Difference { mean, seeds: sd.map(|sd| SeedSpread::new(mean, sd, sd / (n as f64).sqrt(), n - 1)) })
+    }
+}
+
+impl SeedSpread {
+    fn new(mean: f64, sd: f64, error: f64, freedom: usize) -> SeedSpread {
+        let half = student_quantile(freedom) * error;
+        // Runs that all reach the same differ by nothing, or by what no seed explains.
+        let p = if mean == 0.0 { 1.0 } else { student_p(mean / error, freedom) };
+        SeedSpread { sd, interval: [mean - half, mean + half], p }
     }
 }
 
@@ -140,6 +152,18 @@ mod tests {
         let nearer = Difference::of(&first, &Spread::of(&[2.0, 3.0, 5.0]).unwrap());
         assert!(nearer.seeds.unwrap().p > LEVEL);
         assert_eq!(Difference::of(&second, &first).seeds.unwrap().p, seeds.p);
+    }
+
+    #[test]
+    fn pairs_of_the_same_seeds_are_compared_by_their_differences() {
+        // 1, 2 and 3: mean 2, standard deviation 1, so t is 2 sqrt(3) with two degrees of freedom: p is 1 - t / sqrt(2 + t^2).
+        let difference = Difference::paired(&[1.0, 2.0, 3.0]).unwrap();
+        let (seeds, t) = (difference.seeds.unwrap(), 12f64.sqrt());
+        assert!((difference.mean, seeds.sd) == (2.0, 1.0) && (seeds.p - (1.0 - t / 14f64.sqrt())).abs() < 1e-12);
+        // 4.303 / sqrt(3) on either side.
+        assert!((seeds.interval[0] + 0.4843).abs() < 1e-3 && (seeds.interval[1] - 4.4843).abs() < 1e-3, "{seeds:?}");
+        assert_eq!(Difference::paired(&[0.25]), Some(Difference { mean: 0.25, seeds: None }));
+        assert_eq!(Difference::paired(&[]), None);
     }
 
     #[test]

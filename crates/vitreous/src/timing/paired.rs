@@ -20,13 +20,15 @@ pub struct Precision {
     pub narrow: f64,
     /// Whether an interval without 1 ends the timing.
     pub sign_is_enough: bool,
+    /// The part of cases in which an interval may miss the ratio, all looks together.
+    pub level: f64,
 }
 
 impl Precision {
     /// Finds out which of two is faster, soon.
-    pub const SIGN: Precision = Precision { looks: &[7, 14, 28], narrow: 0.02, sign_is_enough: true };
+    pub const SIGN: Precision = Precision { looks: &[7, 14, 28], narrow: 0.02, sign_is_enough: true, level: LEVEL };
     /// Measures by how much.
-    pub const RATIO: Precision = Precision { looks: &[16, 32, 64], narrow: 0.02, sign_is_enough: false };
+    pub const RATIO: Precision = Precision { looks: &[16, 32, 64], narrow: 0.02, sign_is_enough: false, level: LEVEL };
 }
 
 /// Two kinds of steps, timed in alternation.
@@ -50,6 +52,11 @@ impl Precision {
         let count = self.looks.iter().filter(|look| **look <= pairs).count().max(1);
         Precision { looks: &self.looks[..count], ..self }
     }
+
+    /// The same for so many comparisons, each with its share of the level (Bonferroni).
+    pub fn shared_by(self, comparisons: usize) -> Precision {
+        Precision { level: self.level / comparisons.max(1) as f64, ..self }
+    }
 }
 
 impl Paired {
@@ -63,6 +70,12 @@ impl Paired {
         self.interval[0] > 1.0
     }
 
+    /// By how much the second kind may differ from the first, as a part of it, by the end of the interval that is farther
+    /// from 1; of a kind of steps timed against itself, how noisy timings are.
+    pub fn noise(&self) -> f64 {
+        f64::max(self.interval[1] - 1.0, 1.0 / self.interval[0] - 1.0).max(0.0)
+    }
+
     /// Half the width of the interval, as a part of the ratio.
     pub fn spread(&self) -> f64 {
         (self.interval[1] / self.interval[0]).sqrt() - 1.0
@@ -73,7 +86,7 @@ impl Paired {
     /// # Errors
     /// When the interval is wider than `limit` on either side of 1.
     pub fn check_noise(&self, limit: f64) -> Result<(), TimingError> {
-        let spread = f64::max(self.interval[1] - 1.0, 1.0 / self.interval[0] - 1.0).max(0.0);
+        let spread = self.noise();
         if spread <= limit { Ok(()) } else { Err(TimingError::Noisy { spread, limit }) }
     }
 }
@@ -107,7 +120,8 @@ pub fn alternate(first: &mut dyn FnMut() -> f64, second: &mut dyn FnMut() -> f64
             first_s: median(&firsts),
             second_s: median(&seconds),
             ratio: median(&ratios),
-            interval: median_interval(&ratios, LEVEL / precision.looks.len() as f64).expect("a look has enough pairs"),
+            interval: median_interval(&ratios, precision.level / precision.looks.len() as f64)
+                .expect("a look has enough pairs"),
             pairs: look,
         };
         last = Some(paired);
@@ -190,6 +204,26 @@ mod tests {
             let found = (0..200).filter(different).count();
             assert!(found <= 10, "{found} of 200 at a level of 5 %");
         }
+    }
+
+    #[test]
+    fn comparisons_share_the_level() {
+        // At a level of 0.05 / 3 looks, the 4th of 16 values; at a third of it, the 3rd.
+        let mut draw = 0.0;
+        let mut rising = || {
+            draw += 1.0;
+            draw
+        };
+        let looks = Precision { looks: &[16], narrow: 0.0, ..Precision::RATIO };
+        let alone = alternate(&mut || 1.0, &mut rising, looks).interval;
+        draw = 0.0;
+        let mut rising = || {
+            draw += 1.0;
+            draw
+        };
+        let shared = alternate(&mut || 1.0, &mut rising, looks.shared_by(3)).interval;
+        // Three steps warm up. The 4th and the 13th of 16 at 5 %, the 3rd and the 14th at 1.7 %.
+        assert_eq!([alone, shared], [[7.0, 16.0], [6.0, 17.0]]);
     }
 
     #[test]

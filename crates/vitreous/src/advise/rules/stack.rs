@@ -261,7 +261,7 @@ pub fn head(stack: &Stack) -> Vec<Edit> {
         |item: &Item| item.layer() == Some(Layer::Flatten) && side(item.placed.input).is_some_and(|side| side > 1);
     let edit = |item: &Item| {
         Edit::new(
-            format!("{}: flatten, linear -> globalpool, linear", item.name()),
+            item.becomes("globalpool"),
             vec![Change::Replace(item.name(), vec![Piece::Line("globalpool".to_string())])],
         )
     };
@@ -321,15 +321,13 @@ pub fn attention(stack: &Stack) -> Vec<Edit> {
         let is_attention = |item: &Item| matches!(item.layer(), Some(Layer::Attention { .. }));
         for (at, item) in list.iter().enumerate().filter(|(_, item)| is_attention(item)) {
             edits.push(Edit::new(format!("{}: {} dropped", item.name(), item.line), vec![Change::Remove(item.name())]));
-            if let Some(pool) = list[at..].iter().find(|item| item.is_pool()) {
-                let what = format!(
-                    "{}: {} moved to a smaller map, after {} ({})",
-                    item.name(),
-                    item.line,
-                    pool.name(),
-                    pool.line
-                );
-                edits.push(Edit::new(what, vec![Change::Move(item.name(), pool.name())]));
+            // Behind the first layer that makes the map smaller, and behind the norm and activation of a convolution.
+            let is_smaller = |later: &usize| list[*later].side().is_some_and(|side| Some(side) < item.side());
+            if let Some(later) = (at + 1..list.len()).find(is_smaller) {
+                let place = &list[end_of_block(list, later) - 1];
+                let (own, after) = (item.name(), place.name());
+                let what = format!("{own}: {} moved to a smaller map, after {after} ({})", item.line, place.line);
+                edits.push(Edit::new(what, vec![Change::Move(own, after)]));
             }
         }
     }

@@ -116,7 +116,7 @@ pub fn tokens(keys: &Keys) -> Vec<Edit> {
 
 pub fn attention(keys: &Keys) -> Vec<Edit> {
     let scale = keys.choices("attention_scale", ["head_dim"]);
-    [keys.choices("attention", ["multi-head"]), scale, keys.choices("attention_form", ["einsum", "loop"])].concat()
+    [keys.choices("attention", ["multi-head"]), scale].concat()
 }
 
 pub fn qkv_bias(keys: &Keys) -> Vec<Edit> {
