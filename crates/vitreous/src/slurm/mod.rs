@@ -2,7 +2,7 @@
 //! rehearsal without Slurm.
 //!
 //! A [`Script`] is text that a person can read and submit by hand. [`SubmittedJob`]s are noted in the folder `slurm/` of a
-//! run or sweep. [`queue`] reads the output of `squeue` and `sacct`; [`rows`] puts jobs and run folders together.
+//! run or sweep. `queue.rs` reads the output of `squeue` and `sacct`; [`rows`] puts jobs and run folders together.
 
 mod error;
 mod jobs;
