@@ -76,7 +76,8 @@ fn digits_train_and_evaluate_and_test_evaluations_are_counted() {
     let output = vitreous(folder, &["evaluate", "d", "--weights=last"]);
     let expected = "written to runs/d/evaluation/test-last\n\
                     note: the test split was evaluated 2 times, each time with other weights, images or options: an \
-                    accuracy that guided a choice between them is too high on average\n";
+                    accuracy that guided a choice between them is too high on average\n\
+                    next: vitreous report runs/d\n";
     assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
     assert_eq!(manifest(folder, "d")["test_evaluations"], 2);
 
@@ -223,7 +224,7 @@ fn changed_images_and_missing_splits_are_reported() {
     let run = colors();
     let folder = run.path();
     let stderr = |arguments: &[&str]| String::from_utf8(vitreous(folder, arguments).stderr).unwrap();
-    let written = "written to runs/colors/evaluation/val\n";
+    let written = "written to runs/colors/evaluation/val\nnext: vitreous report runs/colors\n";
     assert_eq!(stderr(&["evaluate", "runs/colors", "--split=val"]), written);
     assert_eq!(json(folder, &["evaluate", "runs/colors", "--split=val"]).get("note"), None);
     picture(&folder.join("colors/val/red/new.png"), [200, 0, 0]);

@@ -120,7 +120,8 @@ fn grown_data_never_validates_on_training_images() {
         (names, crate::common::text(&output.stderr))
     };
     let (before, said_before) = validation();
-    assert_eq!(said_before, "written to runs/r/evaluation/val\n");
+    let written = "written to runs/r/evaluation/val\nnext: vitreous report runs/r\n";
+    assert_eq!(said_before, written);
     assert_eq!(before.len() as u64, manifest(folder, "r")["data"]["validation"].as_u64().unwrap());
     for (name, color) in COLORS {
         picture(&folder.join("base").join(name).join("0_new.png"), color.map(|value| value / 2));
@@ -134,7 +135,7 @@ fn grown_data_never_validates_on_training_images() {
         "note: the data has changed since the run was trained: none of these {images} validation images is a file that \
          was used for training\n"
     );
-    assert_eq!(said_after, format!("{note}written to runs/r/evaluation/val\n"));
+    assert_eq!(said_after, format!("{note}{written}"));
 
     // The same images at another place are known.
     fs::rename(folder.join("base"), folder.join("moved")).unwrap();
