@@ -157,7 +157,7 @@ pub fn curves(record: &Record, marks: &Marks, style: &'static Style) -> Option<F
         (Look { stroke: solid, marker: marker(MARKERS[0]) }, OF_EPOCHS),
         (Look { stroke: dashed, marker: marker(MARKERS[1]) }, "validation"),
     ];
-    let scale_name = if loss_y.is_log() { ", logarithmic" } else { "" };
+    let scale_name = if loss_y.is_log() { ", log" } else { "" };
     let axes = [
         (&loss_y, format!("Loss (cross-entropy{scale_name})")),
         (&accuracy_y, "Accuracy (%)".to_string()),
@@ -361,7 +361,7 @@ pub fn curves_of_runs(runs: &[(Record, Marks)], style: &'static Style) -> Option
     let left = frame::room_for(&[&y[0], &y[1]]).max(40.0) + 10.0;
     canvas.heading(left, &below);
     let x = Scale::exact([0.0, most], [left, 640.0], 10.min(most.ceil() as usize));
-    let labels = [format!("Loss{}", if y[0].is_log() { " (logarithmic)" } else { "" }), "Accuracy (%)".to_string()];
+    let labels = [format!("Loss{}", if y[0].is_log() { " (log)" } else { "" }), "Accuracy (%)".to_string()];
     for (i, all) in [&losses, &accuracies].into_iter().enumerate() {
         let panel = Rect { x: left, y: panels[i].0, width: 640.0 - left, height };
         frame::vertical_axis(&mut canvas, panel, &y[i]);
