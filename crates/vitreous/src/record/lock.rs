@@ -25,9 +25,6 @@ const LOOK_AT_LEASE: Duration = Duration::from_millis(30);
 const BEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Most by which the clocks of two machines are taken to differ.
-const CLOCKS: Duration = Duration::from_secs(3600);
-
 /// Age from which a file that cannot be locked counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
@@ -243,8 +240,12 @@ fn take_away(folder: &Folder, name: &str, text: &[u8]) -> io::Result<()> {
     folder.remove(&aside)
 }
 
-/// Whether a process holds a lock now; where files cannot be locked, whether its second file was written lately.
+/// Whether a process holds a lock now; where files cannot be locked, whether its second file is rewritten.
 pub(super) fn is_taken(folder: &Folder, name: &str) -> bool {
+    is_taken_by(folder, name, [BEAT, SILENCE])
+}
+
+fn is_taken_by(folder: &Folder, name: &str, [beat, silence]: [Duration; 2]) -> bool {
     // Some network drives lock only files that may be written to.
     let Ok(file) = folder.open_to_lock(name).or_else(|_| folder.open_file(name)) else { return false };
     match try_lock(&file, folder.path()) {
@@ -253,18 +254,18 @@ pub(super) fn is_taken(folder: &Folder, name: &str) -> bool {
         Err(TryLockError::Error(_)) => {
             let held = format!("{name}{HELD}");
             let written = folder.open_file(&held).and_then(|file| file.metadata()).and_then(|file| file.modified());
-            let Ok(age) = written.map(|time| SystemTime::now().duration_since(time).unwrap_or_default()) else {
-                return false;
-            };
-            // Clocks differ: a time in the future is that of a server whose clock is ahead. Where this one's is ahead, only
-            // another look shows that the file is rewritten.
+            let Ok(written) = written else { return false };
+            // The time is that of another machine's clock, which may be ahead or behind. So it only shortens the wait: of what
+            // is neither new nor very old, another look shows whether it is rewritten.
+            let now = SystemTime::now();
+            let apart = now.duration_since(written).unwrap_or_else(|ahead| ahead.duration());
             let text = || folder.read(&held, HOLDER_MAX).ok();
             let is_rewritten = || {
                 let before = text();
-                thread::sleep(2 * BEAT);
+                thread::sleep(2 * beat);
                 before.is_some() && before != text()
             };
-            age < SILENCE || (age < CLOCKS && is_rewritten())
+            apart < silence || (apart < ABANDONED && is_rewritten())
         }
     }
 }
@@ -358,6 +359,27 @@ mod tests {
         assert_eq!((asleep.is_held().unwrap(), awake.is_held().unwrap()), (false, true));
         drop(asleep);
         assert!(awake.is_held().unwrap(), "the file is no more the one that it made");
+    }
+
+    #[test]
+    fn without_locks_a_process_is_seen_whatever_the_clock_of_its_machine_says() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        let _faults = Faults::without_locks(root.path());
+        let held = root.path().join(".lock.held");
+        let is_taken_at = |time: SystemTime| {
+            File::options().write(true).open(&held).unwrap().set_modified(time).unwrap();
+            is_taken_by(&folder, NAME, TIMES)
+        };
+        let hour = Duration::from_secs(3600);
+        let times = [SystemTime::now() - hour, SystemTime::now() + hour];
+        let mut lock = take(&folder).ok().unwrap();
+        assert_eq!(times.map(is_taken_at), [true; 2], "it is rewritten");
+        // As after a kill.
+        drop(lock.lease.as_mut().unwrap().end.take());
+        lock.lease.as_mut().unwrap().beating.take().unwrap().join().unwrap();
+        assert_eq!(times.map(is_taken_at), [false; 2]);
+        assert!(is_taken_at(SystemTime::now()), "it may have been killed a moment ago");
     }
 
     #[test]
