@@ -192,6 +192,9 @@ pub fn for_unknown(flag: &str, value: Option<&str>, command: &Command) -> String
         return format!("`vitreous {verb} --help` lists the arguments");
     }
     let word = flag.trim_start_matches('-');
+    if ["gpu", "cuda", "device"].iter().any(|name| word.starts_with(name)) {
+        return format!("leave out {flag}: everything is computed on the CPU");
+    }
     let known = |name: &str| command.get_arguments().any(|arg| arg.get_long() == Some(name));
     let assignment = |key: &Key| {
         let value = value.map_or_else(|| key.example().to_string(), str::to_string);

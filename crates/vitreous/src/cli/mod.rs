@@ -72,6 +72,7 @@ mod usage;
 mod verbosity;
 mod verify;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -172,7 +173,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     let started = Instant::now();
     survive_file_size_limits();
-    let parsed = command().try_get_matches().and_then(|matches| {
+    let parsed = command().try_get_matches_from(words_given()).and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))?;
         Ok((cli, matches))
     });
@@ -213,6 +214,30 @@ fn instead_of(word: &str) -> String {
         None if presets::is_preset(word) => format!("train a preset with `vitreous train {word}`"),
         None => "`vitreous --help` lists the commands".to_string(),
     }
+}
+
+/// The words of the command line. A number behind a flag that takes its value only after `=` becomes that value.
+fn words_given() -> Vec<OsString> {
+    joined(std::env::args_os())
+}
+
+/// Flags that need no value, and take one only after `=`.
+const OPTIONAL_VALUE: [&str; 2] = ["--simulate", "--watch"];
+
+fn joined(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    for word in words {
+        let is_number = !word.is_empty() && word.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+        let is_behind = |last: &&mut OsString| OPTIONAL_VALUE.iter().any(|flag| last.as_os_str() == *flag);
+        match joined.last_mut().filter(|last| is_number && is_behind(last)) {
+            Some(last) => {
+                last.push("=");
+                last.push(word);
+            }
+            None => joined.push(word),
+        }
+    }
+    joined
 }
 
 /// The clap command, with help pages that fit the terminal.
@@ -347,6 +372,17 @@ mod tests {
             assert!(!verbs.contains(&other), "{other} is a command");
             assert!(verbs.contains(&verb.split(' ').next().unwrap()), "{verb} is not a command");
         }
+    }
+
+    #[test]
+    fn a_number_behind_a_flag_with_an_optional_value_is_that_value() {
+        let joined = |line: &str| {
+            let words = joined(line.split(' ').map(OsString::from));
+            words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(joined("slurm train --simulate 20 -j 2"), "slurm train --simulate=20 -j 2");
+        assert_eq!(joined("slurm status --watch runs 5"), "slurm status --watch runs 5");
+        assert_eq!(joined("slurm status --watch=3 5"), "slurm status --watch=3 5");
     }
 
     #[test]
