@@ -15,7 +15,7 @@ use crate::data::SplitName;
 use crate::experiment::{self, EvaluateOptions, ExperimentError, evaluate};
 use crate::profile;
 use crate::record::{Claim, RecordError, Run, Status};
-use crate::sweep::{RunEntry, Sweep, SweepEvent, SweepFile, SweepOptions, Variation};
+use crate::sweep::{RunEntry, RunsOn, Sweep, SweepEvent, SweepFile, SweepOptions, Variation};
 use crate::timing::{Paired, Precision, TimingError, alternate};
 use crate::train::threads;
 
@@ -622,6 +622,7 @@ impl Search<'_> {
             test_winner: false,
             command: self.options.command.clone(),
             plots: None,
+            runs_on: RunsOn::Here,
         };
         let start = |variation: &Variation| -> Result<Layers, AdviseError> {
             let (name, seed) = variation.name.rsplit_once("_seed=").expect("the names are made here");

@@ -26,7 +26,9 @@ use crate::config::layers::Layers;
 use crate::config::text_file;
 use crate::experiment::{Event, plot_comparison};
 use crate::record::PLOTS;
-use crate::sweep::{self, Ended, PlannedRun, State, Sweep, SweepError, SweepEvent, SweepFile, SweepOptions, Variation};
+use crate::sweep::{
+    self, Ended, PlannedRun, RunsOn, State, Sweep, SweepError, SweepEvent, SweepFile, SweepOptions, Variation,
+};
 use crate::train;
 use crate::{durations, numbers};
 
@@ -54,10 +56,10 @@ pub struct Args {
     test_winner: bool,
     /// The name of the sweep's folder [default: the sweep's, or the preset's with -sweep]
     #[arg(long, value_name = "NAME")]
-    name: Option<String>,
+    pub name: Option<String>,
     /// Folder for sweeps
     #[arg(long, value_name = "DIR", default_value = "runs")]
-    out: PathBuf,
+    pub out: PathBuf,
     /// Only list the runs, their state and what they change
     #[arg(long)]
     pub list: bool,
@@ -89,8 +91,13 @@ pub fn first_layers(args: &Args) -> Result<Layers, CliError> {
     Ok(layers)
 }
 
-/// Checks every run of a sweep.
-pub fn plan(args: &Args) -> Result<Sweep, CliError> {
+/// The name of a sweep.
+pub fn name(args: &Args) -> Result<String, CliError> {
+    Ok(sweep_file(args)?.1)
+}
+
+/// Checks every run of a sweep, which other machines train with so many processors if these are given.
+pub fn plan(args: &Args, processors: Option<usize>) -> Result<Sweep, CliError> {
     let (file, name) = sweep_file(args)?;
     refuse_ignored(args, &file)?;
     let options = SweepOptions {
@@ -103,6 +110,11 @@ pub fn plan(args: &Args) -> Result<Sweep, CliError> {
         // Which process writes the analysis is not a part of how the runs were made.
         command: command().into_iter().filter(|word| word != "--conclude").collect(),
         plots: args.plots.choice(),
+        runs_on: match processors {
+            Some(processors) => RunsOn::Others(processors),
+            None if args.conclude => RunsOn::Nothing,
+            None => RunsOn::Here,
+        },
     };
     watched(|listener| Sweep::plan(file, options, |variation| start(args, variation), listener))
 }
@@ -110,7 +122,7 @@ pub fn plan(args: &Args) -> Result<Sweep, CliError> {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let stop = watch_warnings()?;
-    let mut sweep = plan(&args)?;
+    let mut sweep = plan(&args, None)?;
     watch_interrupts(&stop)?;
     if let Some(task) = args.task {
         return run_task(&args, &sweep, task, &stop);
@@ -205,20 +217,33 @@ fn sweep_file(args: &Args) -> Result<(SweepFile, String), CliError> {
     Ok((file, args.name.clone().unwrap_or(name)))
 }
 
+/// The key of an assignment.
+pub fn key_of(assignment: &str) -> &str {
+    assignment.split('=').next().unwrap_or_default().trim()
+}
+
+/// Whether a setting sets a key itself.
+fn sets(variation: &Variation, key: &str) -> bool {
+    variation.set.iter().any(|assignment| key_of(assignment) == key)
+}
+
+/// Whether every run of a sweep sets a key itself.
+pub fn all_set(args: &Args, key: &str) -> Result<bool, CliError> {
+    Ok(sweep_file(args)?.0.expand()?.iter().all(|variation| sets(variation, key)))
+}
+
 /// Refuses a flag whose key every run of the sweep sets itself.
 fn refuse_ignored(args: &Args, file: &SweepFile) -> Result<(), CliError> {
-    let key_of = |assignment: &String| assignment.split('=').next().unwrap_or_default().trim().to_string();
     let mut given: Vec<(String, String)> =
         args.flags.values().map(|(key, _, flag)| (key.to_string(), flag.to_string())).collect();
-    given.extend(args.settings.set.iter().map(key_of).map(|key| (key.clone(), format!("--set {key}"))));
+    given.extend(args.settings.set.iter().map(|set| (key_of(set).to_string(), format!("--set {}", key_of(set)))));
     for (key, value) in [("data.name", &args.settings.data), ("data.classes", &args.settings.classes)] {
         given.extend(value.iter().map(|_| (key.to_string(), format!("--{}", flags::of_key(key).unwrap_or_default()))));
     }
     let variations = file.expand()?;
     for (key, flag) in given {
         let has_seeds = |variation: &Variation| key == "train.seed" && !variation.seeds.is_empty();
-        let sets_it = |variation: &Variation| variation.set.iter().map(key_of).any(|set| set == key);
-        if variations.iter().all(|variation| sets_it(variation) || has_seeds(variation)) {
+        if variations.iter().all(|variation| sets(variation, &key) || has_seeds(variation)) {
             let error = format!("every run of the sweep sets {key} itself, so {flag} would have no effect");
             let instead = if key == "train.seed" { "--seeds".to_string() } else { format!("--set-each {key}=...") };
             return Err(CliError::user(error, Some(format!("leave out {flag}, or give its value with {instead}"))));

@@ -11,6 +11,9 @@ use crate::durations;
 /// Largest number of processors of a job.
 const CPUS_MAX: u64 = 1024;
 
+/// Most seconds that are kept for saving a checkpoint.
+pub const SIGNAL_SECONDS_MAX: u64 = 3600;
+
 /// Seconds by which Slurm may send a job's signal too early.
 pub const EARLY_S: u64 = 60;
 
@@ -39,7 +42,7 @@ config_table! {
         /// Maximum number of times that a job requeues itself.
         requeues: usize = 50, range Range::Whole(0, 10_000);
         /// Seconds before the time limit at which a run is signalled to save a checkpoint and end.
-        signal_seconds: u64 = 120, range Range::Whole(10, 3600);
+        signal_seconds: u64 = 120, range Range::Whole(10, SIGNAL_SECONDS_MAX);
         /// Runs of a sweep that are trained at the same time. As many as Slurm starts when it is absent.
         parallel: Option<usize> = None, range Range::Whole(1, 10_000), example 8;
         /// Copy the data to the node's own disk first.
@@ -93,8 +96,11 @@ impl SlurmSpec {
             };
             let least = self.signal_seconds + EARLY_S;
             if limit.as_secs() <= least {
+                // A number alone is in minutes.
+                let is_alone = time.bytes().all(|byte| byte.is_ascii_digit());
+                let means = if is_alone { format!("is {time} min, which is") } else { "is".to_string() };
                 let problem = format!(
-                    "is too short: slurm.signal_seconds {} and up to {EARLY_S} s more are kept for saving a checkpoint",
+                    "{means} too short: slurm.signal_seconds {} and up to {EARLY_S} s more are kept for saving a checkpoint",
                     self.signal_seconds
                 );
                 let suggestion = Suggestion::new().set("slurm.time", format!("{}m", least.div_ceil(60) + 5));
@@ -230,6 +236,9 @@ mod tests {
             refused("time = '3m'"),
             "time \"3m\" is too short: slurm.signal_seconds 120 and up to 60 s more are kept for saving a checkpoint \
              (my.toml, [slurm]); use slurm.time = \"8m\", or a smaller slurm.signal_seconds"
+        );
+        assert!(
+            refused("time = '2'").starts_with("time \"2\" is 2 min, which is too short: slurm.signal_seconds 120 and ")
         );
         assert_eq!(
             refused("memory = 'lots'"),

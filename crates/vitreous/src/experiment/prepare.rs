@@ -12,7 +12,9 @@ use crate::data::strips::check_digits;
 use crate::data::{self, DataError, Facts, ImageShape, Wanted};
 use crate::models::{self, Model};
 use crate::record::Run;
-use crate::train::{Job, Work, available_memory, check_decoding, check_memory, memory_needed, threads};
+use crate::train::{
+    Job, Work, available_memory, check_decoding, check_memory, checkpoint_bytes, memory_needed, threads,
+};
 use crate::{durations, numbers};
 
 /// A config that agrees with its data, before any image is decoded.
@@ -49,22 +51,32 @@ impl Prepared {
     /// # Errors
     /// As there.
     pub fn of_inspected(checked: &CheckedConfig, facts: Facts) -> Result<Prepared, ExperimentError> {
-        let (mut prepared, decoding) = Prepared::unchecked(checked, facts)?;
-        let available = available_memory(threads(prepared.config.train.threads));
+        let threads = threads(checked.config().train.threads);
+        let (mut prepared, decoding) = Prepared::unchecked(checked, facts, threads)?;
+        let available = available_memory(threads);
         check_decoding(prepared.needed.1, decoding, available)?;
         check_memory(Work::Training, prepared.needed, prepared.facts.is_folder(), available)?;
         prepared.decode_first(decoding);
         Ok(prepared)
     }
 
-    /// As [`Prepared::new`], for a machine that may have more memory than this one.
+    /// As [`Prepared::of_inspected`], for a machine that may have more memory than this one, and has so many processors.
     ///
     /// # Errors
     /// As there, except for memory.
-    pub fn elsewhere(checked: &CheckedConfig, listener: Listener) -> Result<Prepared, ExperimentError> {
-        let (mut prepared, decoding) = Prepared::unchecked(checked, inspect(checked, listener)?)?;
+    pub fn elsewhere(checked: &CheckedConfig, facts: Facts, processors: usize) -> Result<Prepared, ExperimentError> {
+        let threads = match checked.config().train.threads {
+            0 => processors,
+            threads => threads,
+        };
+        let (mut prepared, decoding) = Prepared::unchecked(checked, facts, threads)?;
         prepared.decode_first(decoding);
         Ok(prepared)
+    }
+
+    /// Bytes of one checkpoint, and of the weights that are saved with it.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        checkpoint_bytes(&self.config.train, &self.model)
     }
 
     /// Images are decoded before the engine allocates its memory.
@@ -73,7 +85,7 @@ impl Prepared {
     }
 
     /// Makes every check but those of memory. Returns the bytes that decoding needs too.
-    fn unchecked(checked: &CheckedConfig, facts: Facts) -> Result<(Prepared, u64), ExperimentError> {
+    fn unchecked(checked: &CheckedConfig, facts: Facts, threads: usize) -> Result<(Prepared, u64), ExperimentError> {
         let mut config = checked.resolve(square_facts(&facts)?)?;
         let mut notes = checked.notes().to_vec();
         let mut batch_note = checked.fit_batch(&mut config, facts.train);
@@ -84,8 +96,8 @@ impl Prepared {
         notes.extend(facts.no_validation(&config.data));
         Job::check_batch(&config, facts.train)?;
         let model = models::build_for_training(&config)?;
-        let needed = memory_needed(&config, &model, &facts);
-        let decoding = facts.decoding_bytes(Wanted::TrainAndValidation, threads(config.train.threads));
+        let needed = memory_needed(&config, &model, &facts, threads);
+        let decoding = facts.decoding_bytes(Wanted::TrainAndValidation, threads);
         Ok((Prepared { checked: checked.clone(), facts, config, model, needed, notes, batch_note }, decoding))
     }
 

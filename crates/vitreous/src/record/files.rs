@@ -4,6 +4,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -57,6 +58,39 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// Most bytes that are written to measure a disk, and the time after which no more are.
+const MEASURED_BYTES: u64 = 64 << 20;
+const MEASURED_TIME: Duration = Duration::from_secs(2);
+
+/// Estimates how many seconds it takes to write so many bytes into a folder, by writing some of them to a file that is
+/// removed.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn seconds_to_write(folder: &Path, bytes: u64) -> io::Result<f64> {
+    let path = folder.join(temporary_name("measured"));
+    let mut file = File::options().write(true).create_new(true).open(&path)?;
+    // Not all alike: some disks compress.
+    let mut words = (1_u64..).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+    let clock = Instant::now();
+    // Twice as many each time: a slow disk is not asked for much, and on a fast one a flush counts for little.
+    let (mut written, mut next) = (0, 1 << 20);
+    let measured = loop {
+        if written >= bytes.min(MEASURED_BYTES) || clock.elapsed() >= MEASURED_TIME {
+            break Ok(clock.elapsed().as_secs_f64() / written.max(1) as f64 * bytes as f64);
+        }
+        let piece: Vec<u8> =
+            words.by_ref().take(next.min(bytes - written).div_ceil(8) as usize).flat_map(u64::to_le_bytes).collect();
+        if let Err(error) = file.write_all(&piece).and_then(|()| file.sync_data()) {
+            break Err(error);
+        }
+        written += piece.len() as u64;
+        next *= 2;
+    };
+    let _ = std::fs::remove_file(&path);
+    measured
 }
 
 /// Returns the SHA-256 of a file, in hexadecimal.

@@ -25,7 +25,7 @@ pub(crate) use error::RAISE_FILE_SIZE;
 pub use error::{InsteadOfRun, NoWeights, RecordError};
 #[cfg(test)]
 pub use faults::Faults;
-pub use files::{Output, replace_file, sha256_of, sha256_of_bytes, write_atomically};
+pub use files::{Output, replace_file, seconds_to_write, sha256_of, sha256_of_bytes, write_atomically};
 pub(crate) use files::{sha256_of_file, sync_folder};
 pub use folder::Folder;
 pub use history::{History, json_lines};

@@ -13,13 +13,14 @@ mod rehearse;
 mod script;
 mod status;
 
-pub use error::SlurmError;
+pub use error::{SlurmError, check_save};
 pub use jobs::{JobFolder, SubmittedJob, find_jobs};
 pub use progress::Progress;
 pub use queue::{
     Found, JobState, Queue, SACCT_FORMAT, SQUEUE_FORMAT, Version, changed_by_cluster, parse_sacct, parse_squeue,
+    parse_squeue_json,
 };
 pub use quote::{directive, quoted};
-pub use rehearse::{Budget, Chain, ChainEvent, Rehearsed, rehearse};
-pub use script::{Array, Script, Staged, Work, limit_text, memory_mebibytes};
+pub use rehearse::{BatchScript, Budget, Chain, ChainEvent, EqualRun, Rehearsed, rehearse};
+pub use script::{Array, Script, Staged, Work, limit_text, memory_mebibytes, unicode};
 pub use status::{Row, Shown, rows};

@@ -89,19 +89,22 @@ impl std::fmt::Display for JobState {
     }
 }
 
-/// Reads the output of `squeue`, as JSON or in the format [`SQUEUE_FORMAT`]. Lines that cannot be read are skipped.
+/// Reads what `squeue --json` prints; absent where the text is something else, or was cut.
+pub fn parse_squeue_json(text: &str) -> Option<Queue> {
+    let jobs = json_jobs(text)?;
+    let jobs = jobs.iter().flat_map(|job| {
+        let state = word(&job["job_state"])?;
+        let reason = word(&job["state_reason"]).filter(|reason| reason != "None");
+        let found = Found { state: JobState::new(&state), reason, name: word(&job["name"]).unwrap_or_default() };
+        let array = number(&job["array_job_id"]).filter(|&array| array > 0);
+        let pending = word(&job["array_task_string"]).filter(|tasks| !tasks.is_empty());
+        Some(with_found(ids(number(&job["job_id"])?, array, number(&job["array_task_id"]), pending), &found))
+    });
+    Some(jobs.flatten().collect())
+}
+
+/// Reads the output of `squeue` in the format [`SQUEUE_FORMAT`]. Lines that cannot be read are skipped.
 pub fn parse_squeue(text: &str) -> Queue {
-    if let Some(jobs) = json_jobs(text) {
-        let jobs = jobs.iter().flat_map(|job| {
-            let state = word(&job["job_state"])?;
-            let reason = word(&job["state_reason"]).filter(|reason| reason != "None");
-            let found = Found { state: JobState::new(&state), reason, name: word(&job["name"]).unwrap_or_default() };
-            let array = number(&job["array_job_id"]).filter(|&array| array > 0);
-            let pending = word(&job["array_task_string"]).filter(|tasks| !tasks.is_empty());
-            Some(with_found(ids(number(&job["job_id"])?, array, number(&job["array_task_id"]), pending), &found))
-        });
-        return jobs.flatten().collect();
-    }
     let line = |line: &str| {
         let mut parts = line.splitn(4, '|').map(str::trim);
         let (id, state, reason, name) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -138,9 +141,6 @@ fn ended_by(status: u64, signal: u64) -> Option<String> {
 
 /// The jobs in JSON; absent where the text is something else.
 fn json_jobs(text: &str) -> Option<Vec<Value>> {
-    if !text.trim_start().starts_with('{') {
-        return None;
-    }
     match serde_json::from_str::<Value>(text).ok()? {
         Value::Object(mut answer) => match answer.remove("jobs")? {
             Value::Array(jobs) => Some(jobs),
@@ -263,7 +263,7 @@ mod tests {
             "3_5 pending JobArrayTaskLimit lr sweep",
             "3_6 pending JobArrayTaskLimit lr sweep",
         ];
-        assert_eq!(shown(&parse_squeue(include_str!("recorded/squeue-22.05.json"))), expected);
+        assert_eq!(shown(&parse_squeue_json(include_str!("recorded/squeue-22.05.json")).unwrap()), expected);
     }
 
     #[test]
@@ -287,15 +287,24 @@ mod tests {
     }
 
     #[test]
-    fn json_of_later_versions_has_lists_and_objects() {
-        let text = r#"{"jobs": [
-            {"job_id": 12, "array_job_id": {"set": true, "infinite": false, "number": 11},
-             "array_task_id": {"set": true, "infinite": false, "number": 7}, "array_task_string": "",
-             "job_state": ["RUNNING"], "state_reason": "None", "name": "a|b"},
-            {"job_id": 13, "array_job_id": {"set": true, "infinite": false, "number": 0},
-             "array_task_id": {"set": false, "infinite": false, "number": 0}, "array_task_string": "",
-             "job_state": ["PENDING", "REQUEUED"], "state_reason": "Priority", "name": "c"}]}"#;
-        assert_eq!(shown(&parse_squeue(text)), ["11_7 running - a|b", "13 pending Priority c"]);
+    fn squeue_is_read_as_slurm_23_02_23_11_and_24_05_printed_it() {
+        // The fields have the forms that users of these versions have published: since 23.02 a number is an object, since
+        // 23.11 a state is a list. Numbers and names are ours, and of some sixty fields those are kept that say what a job is.
+        let expected = [
+            "21 running - digits",
+            "22_2 running - lr sweep",
+            "22_4 pending JobArrayTaskLimit lr sweep",
+            "22_5 pending JobArrayTaskLimit lr sweep",
+            "24 completed - a|b",
+        ];
+        for text in [
+            include_str!("recorded/squeue-23.02.json"),
+            include_str!("recorded/squeue-23.11.json"),
+            include_str!("recorded/squeue-24.05.json"),
+        ] {
+            assert_eq!(shown(&parse_squeue_json(text).unwrap()), expected, "{}", &text[..300]);
+            assert_eq!(parse_squeue_json(&text[..text.len() - 3]), None, "it was cut");
+        }
     }
 
     #[test]
@@ -311,6 +320,10 @@ mod tests {
         ] {
             assert_eq!((parse_squeue(text), parse_sacct(text)), (Queue::new(), Queue::new()), "{text}");
         }
+        for text in ["", "{", "{}", "[1]", r#"{"jobs": []} x"#, r#"{"jobs": 7}"#] {
+            assert_eq!(parse_squeue_json(text), None, "{text}");
+        }
+        assert_eq!(parse_squeue_json(r#"{"jobs": [7]}"#), Some(Queue::new()));
         assert_eq!(expanded("7_[3-5,8%2]"), ["7_3", "7_4", "7_5", "7_8"]);
         assert_eq!(expanded("7_[1-3,...]"), ["7_1", "7_2", "7_3"]);
         assert_eq!(expanded("7_[9-99999999999]"), [""; 0]);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{SlurmError, directive, quoted};
 use crate::config::slurm::SlurmSpec;
 use crate::numbers::bytes;
+use crate::text::visible;
 
 /// Memory on top of the prediction: a part of it, and as much for the program's libraries and the system's buffers.
 const MARGIN_PART: f64 = 0.25;
@@ -14,6 +15,9 @@ const MARGIN_MEBIBYTES: u64 = 256;
 
 /// Memory is asked for in steps of this, in mebibytes.
 const STEP_MEBIBYTES: u64 = 256;
+
+/// What errors call a folder.
+const FOLDER: &str = "the folder";
 
 /// What a job does.
 #[derive(Clone, Debug)]
@@ -59,6 +63,8 @@ pub struct Script<'a> {
     pub again: &'a str,
     /// The file it is written to.
     pub path: &'a Path,
+    /// Whether it comes after all runs of a sweep.
+    pub is_last: bool,
     /// The folder in which it runs.
     pub folder: &'a Path,
     /// The folder of logs.
@@ -86,6 +92,18 @@ pub fn memory_mebibytes(needed: u64) -> (u64, String) {
         100.0 * MARGIN_PART
     );
     (mebibytes.div_ceil(STEP_MEBIBYTES) * STEP_MEBIBYTES, why)
+}
+
+/// The text of a path. Another text would be the path of something else.
+///
+/// # Errors
+/// When it is not valid Unicode.
+pub fn unicode<'a>(what: &'static str, path: &'a Path) -> Result<&'a str, SlurmError> {
+    path.to_str().ok_or_else(|| SlurmError::Characters {
+        what,
+        text: visible(&path.to_string_lossy()).into_owned(),
+        characters: "invalid Unicode",
+    })
 }
 
 /// A time limit as Slurm writes it.
@@ -130,10 +148,10 @@ impl Script<'_> {
     /// Writes the script.
     ///
     /// # Errors
-    /// When a name in it has control characters.
+    /// When a name in it has characters that it cannot hold.
     pub fn text(&self) -> Result<String, SlurmError> {
         let mut text = self.head()?;
-        self.prepare(&mut text);
+        self.prepare(&mut text)?;
         self.start(&mut text)?;
         Ok(text)
     }
@@ -145,29 +163,30 @@ impl Script<'_> {
             directive(text).ok_or_else(|| SlurmError::Characters { what, text: text.to_string(), characters })
         };
         let line = |text: &str| text.replace(|c: char| c.is_control(), "?");
-        let path = |path: &Path| path.to_string_lossy().into_owned();
         let mut text = "#!/bin/bash\n".to_string();
         let _ = write!(
             text,
-            "# Written by: {}\n# To submit it by hand: sbatch {}\n\n",
+            "# Written by: {}\n# To submit it by hand{}: sbatch {}\n\n",
             line(self.written_by),
-            line(&quoted(&path(self.path)))
+            if self.is_last { " when all runs have ended" } else { "" },
+            line(&quoted(unicode("the script", self.path)?))
         );
         let mut add = |why: &str, options: &[String]| {
             let _ = writeln!(text, "# {why}.");
             options.iter().for_each(|option| text.push_str(&format!("#SBATCH {option}\n")));
         };
         add("The name in the list of squeue", &[format!("--job-name={}", option("the name", self.name)?)]);
-        add("Paths in the command start here", &[format!("--chdir={}", option("the folder", &path(self.folder))?)]);
+        add(
+            "Paths in the command start here",
+            &[format!("--chdir={}", option(FOLDER, unicode(FOLDER, self.folder)?)?)],
+        );
         // In the name of a log, `%` starts a replacement.
-        let logs = path(self.logs).replace('%', "%%");
+        let folder = unicode(FOLDER, self.logs)?;
+        let logs = folder.replace('%', "%%");
         // With one, Slurm replaces nothing in the name.
         if logs.contains('\\') {
-            return Err(SlurmError::Characters {
-                what: "the folder",
-                text: path(self.logs),
-                characters: "a backslash",
-            });
+            let text = folder.to_string();
+            return Err(SlurmError::Characters { what: FOLDER, text, characters: "a backslash" });
         }
         let (pattern, what) = match &self.array {
             Some(_) => ("%A_%a.log", "the array's and the task's number"),
@@ -175,10 +194,7 @@ impl Script<'_> {
         };
         add(
             &format!("The log is next to the run, named by {what}; a requeued job appends to it"),
-            &[
-                format!("--output={}", option("the folder", &format!("{logs}/{pattern}"))?),
-                "--open-mode=append".to_string(),
-            ],
+            &[format!("--output={}", option(FOLDER, &format!("{logs}/{pattern}"))?), "--open-mode=append".to_string()],
         );
         if let Some(array) = &self.array {
             let parallel = array.parallel.map_or(String::new(), |parallel| format!("; at most {parallel} at a time"));
@@ -191,10 +207,11 @@ impl Script<'_> {
         );
         add(&self.memory.1, &[format!("--mem={}M", self.memory.0)]);
         if let Some(limit) = spec.limit() {
-            add(
-                "Time limit of one job; what is left then is done after a requeue",
-                &[format!("--time={}", limit_text(limit))],
-            );
+            let why = match self.work.resumes {
+                true => "Time limit of one job; what is left then is done after a requeue",
+                false => "Time limit",
+            };
+            add(why, &[format!("--time={}", limit_text(limit))]);
         }
         if self.work.resumes {
             let seconds = spec.signal_seconds;
@@ -234,9 +251,9 @@ impl Script<'_> {
         Ok(text)
     }
 
-    fn prepare(&self, text: &mut String) {
+    fn prepare(&self, text: &mut String) -> Result<(), SlurmError> {
         let Script { spec, .. } = self;
-        let folder = quoted(&self.folder.to_string_lossy()).into_owned();
+        let folder = quoted(unicode(FOLDER, self.folder)?);
         let _ = write!(
             text,
             "\n# Where the folder is missing, Slurm starts the job in another one.\ncd {folder} || exit 1\n"
@@ -258,15 +275,16 @@ impl Script<'_> {
         };
         let _ = write!(text, "\n# The job's number, as squeue has it.\njob={job}\n");
         if self.work.resumes {
-            let logs = self.logs.to_string_lossy();
             let _ = write!(
                 text,
-                "# How often the job has requeued itself. Slurm's own count has other restarts too, so a file counts.\n\
+                "# How often the job has requeued itself. Slurm's own count has other restarts too, so a file has a line for each.\n\
                  counted={}/$job.requeues\n\
-                 requeued=$(cat \"$counted\" 2> /dev/null || echo 0)\n\
+                 lines=()\n\
+                 [ ! -r \"$counted\" ] || mapfile -t lines < \"$counted\"\n\
+                 requeued=${{#lines[@]}}\n\
                  requeues={}\n\
                  echo \"job $job on $(hostname), restart ${{SLURM_RESTART_COUNT:-0}}, $(date)\"\n",
-                quoted(&logs),
+                quoted(unicode(FOLDER, self.logs)?),
                 spec.requeues,
             );
         } else {
@@ -283,6 +301,7 @@ impl Script<'_> {
                 quoted(from),
             );
         }
+        Ok(())
     }
 
     fn start(&self, text: &mut String) -> Result<(), SlurmError> {
@@ -298,12 +317,13 @@ impl Script<'_> {
             let mut folders: Vec<&Path> = [program, Some(self.folder), out, *reads].into_iter().flatten().collect();
             folders.dedup();
             for folder in folders {
-                let text = folder.to_string_lossy().into_owned();
+                let text = unicode(FOLDER, folder)?;
                 // They separate the parts of a bind.
                 if text.contains([':', ',']) {
-                    return Err(SlurmError::Characters { what: "the folder", text, characters: "a colon or a comma" });
+                    let text = text.to_string();
+                    return Err(SlurmError::Characters { what: FOLDER, text, characters: "a colon or a comma" });
                 }
-                words.push(format!("--bind {}", quoted(&text)));
+                words.push(format!("--bind {}", quoted(text)));
             }
             if self.staged.is_some() {
                 words.push("--bind \"$scratch\"".to_string());
@@ -355,7 +375,7 @@ if ((requeued >= requeues)); then
   echo HINT
   exit "$status"
 fi
-echo $((requeued + 1)) > "$counted" || exit "$status"
+date >> "$counted" || exit "$status"
 echo "requeue $((requeued + 1)) of at most $requeues, $(date)"
 for pause in 0 5 20; do
   sleep "$pause"
@@ -375,6 +395,7 @@ mod tests {
             written_by: "vitreous slurm train",
             again: "vitreous slurm sweep --name 'a b' -j 2",
             path: Path::new("runs/a b/slurm/train.sh"),
+            is_last: false,
             folder: Path::new("/data/my project"),
             logs: Path::new("/data/my project/runs/100%/slurm"),
             spec,
@@ -445,6 +466,17 @@ mod tests {
         let spec = SlurmSpec { container: Some("a.sif".to_string()), ..spec };
         let error = script(&spec, |script| script.folder = Path::new("/data/a:b")).unwrap_err();
         assert!(matches!(error, SlurmError::Characters { characters: "a colon or a comma", .. }));
+        use std::os::unix::ffi::OsStrExt;
+        let odd = Path::new(std::ffi::OsStr::from_bytes(b"/data/a\xff"));
+        let with = |change: fn(&mut Script, &'static Path)| {
+            script(&spec, |script| change(script, odd)).unwrap_err().to_string()
+        };
+        let expected =
+            |what| format!("{what} `/data/a\u{fffd}` has invalid Unicode, which a batch script cannot hold there");
+        assert_eq!(with(|script, odd| script.path = odd), expected("the script"));
+        assert_eq!(with(|script, odd| script.folder = odd), expected("the folder"));
+        assert_eq!(with(|script, odd| script.logs = odd), expected("the folder"));
+        assert_eq!(with(|script, odd| script.work.reads = Some(odd)), expected("the folder"));
         let text = script(&spec, |script| script.written_by = "vitreous slurm train --name 'a\nrm -rf x'").unwrap();
         assert!(text.contains("# Written by: vitreous slurm train --name 'a?rm -rf x'\n"), "{text}");
     }

@@ -24,6 +24,9 @@ pub struct Row {
     /// Whether it waits, runs, or will again.
     #[serde(skip)]
     pub is_active: bool,
+    /// The cluster that it is on, where that is another one.
+    #[serde(skip)]
+    pub elsewhere: Option<String>,
     /// Its log.
     #[serde(skip)]
     pub log: PathBuf,
@@ -81,7 +84,8 @@ fn rows_of(folder: &JobFolder, shown: Shown, [squeue, sacct]: [&Queue; 2], clust
             (None, None) if progress.status.as_deref() == Some("finished") => ("ended".to_string(), None, false),
             (None, None) => ("unknown".to_string(), Some("no longer listed by Slurm".to_string()), false),
         };
-        Row { run, log: folder.log(&id), job: id, state, reason, progress, is_active }
+        let elsewhere = elsewhere.map(str::to_string);
+        Row { run, log: folder.log(&id), job: id, state, reason, progress, is_active, elsewhere }
     };
     last.into_iter().map(row).collect()
 }

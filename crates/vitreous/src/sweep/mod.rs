@@ -19,7 +19,7 @@ pub use builtin::{names, text};
 pub use conclude::{Conclusion, Ended};
 pub use error::{Origin, SweepError};
 pub use file::{Each, RunEntry, SweepFile, Variation, folder_name};
-pub use plan::{PlannedRun, Sweep, SweepOptions};
+pub use plan::{PlannedRun, RunsOn, Sweep, SweepOptions};
 pub use ranking::{Setting, winner};
 pub use run::{ClaimedSweep, FailedRun, SweepEvent, SweepListener};
 pub use state::{State, state_of};

@@ -16,7 +16,7 @@ use crate::config::layers::Layers;
 use crate::config::train::TrainSpec;
 use crate::config::{CheckedConfig, ResolvedConfig};
 use crate::data::{Facts, SplitName};
-use crate::experiment::{ExperimentError, Listener, Prepared, fitted_config};
+use crate::experiment::{ExperimentError, Listener, Prepared, fitted_config, inspect};
 use crate::plots::PlotChoice;
 use crate::record::{RecordError, Run, Status, is_name};
 use crate::train::{TrainError, Work, available_memory, check_memory, peak_bytes, threads};
@@ -41,6 +41,19 @@ pub struct SweepOptions {
     pub command: Vec<String>,
     /// The plots of each run, if any are wanted.
     pub plots: Option<PlotChoice>,
+    /// Where the runs are trained.
+    pub runs_on: RunsOn,
+}
+
+/// Where the runs of a sweep are trained. Only those of this machine must fit into its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunsOn {
+    /// This machine.
+    Here,
+    /// Others, each run alone on so many processors.
+    Others(usize),
+    /// None: what is finished is compared.
+    Nothing,
 }
 
 /// A sweep whose runs are all checked.
@@ -52,7 +65,9 @@ pub struct Sweep {
     pub(super) runs: Vec<PlannedRun>,
     notes: Vec<String>,
     pub(super) threads: usize,
+    /// Of the largest run that is not done.
     memory_needed: u64,
+    checkpoint_bytes: u64,
 }
 
 /// One run of a sweep.
@@ -91,7 +106,7 @@ impl Sweep {
         let mut runs: Vec<PlannedRun> = Vec::new();
         let mut names = BTreeSet::new();
         let mut notes: Vec<String> = Vec::new();
-        let mut needs = Vec::new();
+        let (mut needs, mut checkpoint_bytes) = (Vec::new(), 0);
         let mut shares: Option<(usize, usize)> = None;
         let mut seen: Vec<(DataSpec, Facts)> = Vec::new();
         for (setting, variation) in variations.iter().enumerate() {
@@ -108,10 +123,15 @@ impl Sweep {
                 // Hundreds of runs may share a folder of which every file is read.
                 let known = seen.iter().find(|(spec, _)| spec == data).map(|(_, facts)| facts.clone());
                 let is_new = known.is_none();
-                let Prepared { facts, config, notes: found, needed, .. } = match known {
-                    Some(facts) => Prepared::of_inspected(&checked, facts)?,
-                    None => Prepared::new(&checked, listener)?,
+                let inspected = || known.map_or_else(|| inspect(&checked, listener), Ok);
+                let prepared = match options.runs_on {
+                    RunsOn::Here if is_new => Prepared::new(&checked, listener)?,
+                    RunsOn::Here => Prepared::of_inspected(&checked, inspected()?)?,
+                    RunsOn::Others(processors) => Prepared::elsewhere(&checked, inspected()?, processors)?,
+                    RunsOn::Nothing => Prepared::elsewhere(&checked, inspected()?, 1)?,
                 };
+                let saved = prepared.checkpoint_bytes();
+                let Prepared { facts, config, notes: found, needed, .. } = prepared;
                 if is_new {
                     seen.push((data.clone(), facts.clone()));
                 }
@@ -148,6 +168,7 @@ impl Sweep {
                 run.look::<E>()?;
                 if run.state != State::Done {
                     needs.push(needed);
+                    checkpoint_bytes = checkpoint_bytes.max(saved);
                 }
                 runs.push(run);
             }
@@ -157,8 +178,10 @@ impl Sweep {
         }
         let (jobs, threads) = shares.expect("a sweep has settings");
         let memory_needed = needs.iter().map(|needed| peak_bytes(*needed)).max().unwrap_or(0);
-        check_side_by_side(needs, jobs, available_memory(jobs * threads)).map_err(ExperimentError::from)?;
-        Ok(Sweep { file, options, folder, variations, runs, notes, threads, memory_needed })
+        if options.runs_on == RunsOn::Here {
+            check_side_by_side(needs, jobs, available_memory(jobs * threads)).map_err(ExperimentError::from)?;
+        }
+        Ok(Sweep { file, options, folder, variations, runs, notes, threads, memory_needed, checkpoint_bytes })
     }
 
     /// The folder of the sweep.
@@ -179,6 +202,16 @@ impl Sweep {
     /// The memory that the largest of the runs that are not done needs by itself, in bytes.
     pub fn memory_needed(&self) -> u64 {
         self.memory_needed
+    }
+
+    /// Whether runs are evaluated on the test split in the end.
+    pub fn tests_winner(&self) -> bool {
+        self.options.test_winner || self.file.reproduces.is_some()
+    }
+
+    /// Bytes of the largest checkpoint of these runs.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        self.checkpoint_bytes
     }
 
     /// Runs side by side, and the threads of each.

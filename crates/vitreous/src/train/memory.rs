@@ -16,9 +16,8 @@ use crate::models::Model;
 /// Memory in addition to images and training: the program's code, images being decoded, outputs.
 const MARGIN_BYTES: u64 = 32 << 20;
 
-/// Returns the memory that the engine needs for a training, and the bytes of the images.
-pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts) -> (Memory, u64) {
-    let threads = threads(config.train.threads);
+/// Returns the memory that the engine needs for a training on so many threads, and the bytes of the images.
+pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts, threads: usize) -> (Memory, u64) {
     let (optimizer, images) = (optimizer(&config.train), config.train.step_images());
     let mut memory = training_memory(&model.graph, model.loss, &[model.correct], &optimizer, images, threads);
     // A checkpoint is copied before it is written, while training continues.

@@ -30,6 +30,6 @@ pub use job::{Job, limit_processors, threads};
 pub use memory::{available_memory, check_decoding, check_memory, memory_needed, peak_bytes};
 pub use nonfinite::{NonfiniteStep, ROLLBACKS};
 pub use optimizer::optimizer;
-pub use preflight::Preflight;
+pub use preflight::{Preflight, checkpoint_bytes};
 pub use rehearsal::Rehearsal;
 pub use training::{CheckpointInfo, Limits, Outcome, SaveEvery, Training};

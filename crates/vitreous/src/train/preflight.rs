@@ -10,6 +10,7 @@ use super::memory::{available_memory, peak_bytes};
 use super::{Job, TrainError, error, optimizer};
 use crate::config::train::{Keep, OnNonfinite, TrainSpec};
 use crate::data::{DataCheck, Problem};
+use crate::models::Model;
 use crate::numbers;
 
 /// Checkpoints that are kept, and the one being written.
@@ -95,12 +96,29 @@ fn images(job: &Job) -> DataCheck {
     DataCheck::new(train, validation, &job.data().class_names, job.validation_source, &job.ignored)
 }
 
+/// Bytes of one checkpoint, and of the weights that are saved with it.
+pub fn checkpoint_bytes(recipe: &TrainSpec, model: &Model) -> u64 {
+    let parameters: usize = model.graph.parameters().iter().map(|parameter| parameter.shape.len()).sum();
+    file_bytes(moments_in_time(recipe) * (parameters + optimizer(recipe).moment_values(&model.graph)), 0)
+        + file_bytes(parameters, 0)
+}
+
+/// Bytes of a file with so many values, and names of so many bytes.
+fn file_bytes(values: usize, names: usize) -> u64 {
+    4 * values as u64 + HEADER_BYTES + 4 * names as u64
+}
+
+/// A rollback needs the start of the epoch in addition to the current position.
+fn moments_in_time(recipe: &TrainSpec) -> usize {
+    if recipe.on_nonfinite == OnNonfinite::Rollback { 2 } else { 1 }
+}
+
 /// Bytes of all files of a run, and of those without which it has no result.
 fn disk_bytes(job: &Job) -> [u64; 2] {
-    let TrainSpec { keep, on_nonfinite, .. } = *job.config.train;
+    let keep = job.config.train.keep;
     let names: usize = job.data().class_names.iter().map(String::len).sum();
     let parameters: usize = job.model.graph.parameters().iter().map(|parameter| parameter.shape.len()).sum();
-    let file = |values: usize| 4 * values as u64 + HEADER_BYTES + 4 * names as u64;
+    let file = |values: usize| file_bytes(values, names);
     let has_best = match keep {
         Keep::Best => job.validation.is_some(),
         Keep::Last => false,
@@ -109,8 +127,7 @@ fn disk_bytes(job: &Job) -> [u64; 2] {
     let moments = optimizer(&job.config.train).moment_values(&job.model.graph);
     // Weights of the lowest loss may wait for the end of the epoch.
     let waiting = if keep == Keep::LowestTrainLoss { parameters } else { 0 };
-    // A rollback needs the start of the epoch in addition to the current position.
-    let moments_in_time = if on_nonfinite == OnNonfinite::Rollback { 2 } else { 1 };
+    let moments_in_time = moments_in_time(&job.config.train);
     let weights = (1 + u64::from(has_best)) * file(parameters);
     // Kept checkpoints may refer to replaced best weights.
     let named = (STATES - 1) * u64::from(has_best) * file(parameters);
@@ -167,7 +184,13 @@ mod tests {
             let one = 4 * job.model().graph.parameter_count() as u64;
             disk_bytes(&job).map(|bytes| bytes / one)
         };
+        let checkpoint = |lines: &str| {
+            let job = job(lines);
+            checkpoint_bytes(&job.config().train, job.model()) / (4 * job.model().graph.parameter_count() as u64)
+        };
         let batch = "[train]\nbatch_size = 13\n";
+        // Weights and two moments, and the last weights.
+        assert_eq!([checkpoint(batch), checkpoint(&format!("{batch}on_nonfinite = \"rollback\""))], [3 + 1, 6 + 1]);
         // Best and last weights, two that were the best, three states of weights and two moments; of the weights, one more
         // while writing.
         assert_eq!(tensors(batch), [4 + 9, 3]);

@@ -102,6 +102,13 @@ fn a_training_is_submitted_once_with_its_resources_and_its_run_can_start_in_the_
     assert!(vitreous(folder.root(), &[&run[..], &SMALL].concat()).status.success());
     assert!(folder_of_run.join("weights/last.safetensors").is_file() && folder_of_run.join("slurm/train.sh").is_file());
     assert!(!folder.text("runs/my run/config.toml").contains("slurm"), "the run is what it would be without a cluster");
+    // Nothing is left to train.
+    let [stdout, stderr] = succeeds(&folder, &[&arguments[..], &["--resume=auto"]].concat());
+    assert!(stdout.is_empty() && stderr.starts_with("runs/my run: nothing is left to train, all epochs are done (2)"));
+    let stderr = fails(&folder, 2, &["evaluate", "runs/none"]);
+    assert!(stderr.starts_with("error: ") && !folder.path("runs/none").exists(), "{stderr}");
+    let [script, _] = succeeds(&folder, &["verify", "threads", "--dry-run", "--partition=cpu", "--counts=1,2"]);
+    assert!(line_with(&script, "srun ").ends_with(" verify threads --counts=1,2 || status=$?"), "{script}");
     // A run of that name exists now.
     let stderr = fails(&folder, 2, &arguments);
     assert!(stderr.starts_with("error: a run named `my run` exists"), "{stderr}");
@@ -214,8 +221,108 @@ fn a_script_requeues_at_its_limit_and_passes_other_statuses_on() {
                     hint: with a longer time limit or more requeues, it continues: vitreous slurm train --requeues=2 --name=a \
                     --cpus=1 '--extra=set -eu' --resume auto\n";
     assert!(stdout.ends_with(expected), "{stdout}");
+    // Whatever the file has, nothing of it is run.
+    fs::write(folder.path("runs/a/slurm/7.requeues"), "a[$(touch HACK)]\n").unwrap();
+    assert!(run("130", &[]).2.contains("requeue 2 of at most 2, ") && !folder.path("HACK").exists());
     fs::remove_file(folder.path("runs/a/slurm/7.requeues")).unwrap();
     assert_eq!(run("130", &[("SCONTROL", "1")]).0, 130);
+    // The disk with the run has vanished: it could not be continued.
+    fs::remove_dir_all(folder.path("runs")).unwrap();
+    let (code, requeued, _) = run("130", &[]);
+    assert_eq!((code, requeued), (130, false));
+}
+
+#[test]
+fn the_memory_of_a_sweep_is_that_of_its_largest_run_on_the_processors_of_a_task() {
+    let folder = cluster(&[]);
+    let dry_run = |cpus: &str, more: &[&str]| {
+        let sweep = ["sweep", "--set-each=model.depth=1,3", "--name=lr", "--dry-run", "--cpus", cpus];
+        succeeds(&folder, &[&sweep[..], more].concat())
+    };
+    let sweep =
+        |cpus: &str, more: &[&str]| line_with(&dry_run(cpus, more)[0], "# The run is predicted to need ").to_string();
+    let train = |cpus: &str, depth: &str| {
+        let train = ["train", "--name=a", "--dry-run", "--set", depth, "--cpus", cpus];
+        line_with(&succeeds(&folder, &train)[0], "# The run is predicted to need ").to_string()
+    };
+    for cpus in ["2", "13"] {
+        assert_eq!(sweep(cpus, &[]), train(cpus, "model.depth=3"));
+    }
+    assert_ne!(train("2", "model.depth=3"), train("13", "model.depth=3"));
+    assert_ne!(train("2", "model.depth=3"), train("2", "model.depth=1"));
+    // Threads of the config's own, which the job need not have.
+    assert_eq!(sweep("2", &["--threads=13"]), train("13", "model.depth=3"));
+    for (cpus, more, note) in [
+        ("2", "--threads=13", "slurm.cpus 2 and train.threads 13 differ: 13 threads share 2 processors\n"),
+        ("13", "--threads=2", "slurm.cpus 13 and train.threads 2 differ: 11 processors not used\n"),
+        (
+            "32",
+            "--seeds=1",
+            "slurm.cpus 32: more than 16 processors do not make a training faster, but the job waits longer\n",
+        ),
+        ("2", "--memory=16", "slurm.memory 16 is 16.8 MB, less than the "),
+        ("2", "--gres=gpu:1", "slurm.gres gpu:1: no GPU is used, but the job waits until one is free\n"),
+        ("2", "--scratch", "slurm.scratch: digits is built in, so nothing is copied\n"),
+    ] {
+        let [_, stderr] = dry_run(cpus, &[more]);
+        assert!(stderr.starts_with(&format!("note: {note}")), "{stderr}");
+    }
+    let [_, stderr] = dry_run("2", &[]);
+    let scripts = "runs/lr/slurm/sweep.sh, runs/lr/slurm/table.sh";
+    assert_eq!(stderr, format!("nothing was written; without --dry-run, {scripts} are written and submitted\n"));
+}
+
+#[test]
+fn data_that_is_copied_is_read_from_the_copy_alone() {
+    let folder = cluster(&[]);
+    let class = |name: &str| folder.path("data/pictures/train").join(name);
+    for name in ["cat", "dog"] {
+        fs::create_dir_all(class(name)).unwrap();
+        for number in 0..12 {
+            let side = 28 + number;
+            image::GrayImage::new(side, side).save(class(name).join(format!("{number}.png"))).unwrap();
+        }
+    }
+    let settings = ["--preset=digits", "--data=pictures", "--batch-size=4", "--image-size=28", "--scratch", "--cpus=1"];
+    let script = |words: &[&str]| {
+        let mut command = Command::cargo_bin("vitreous").unwrap();
+        command.current_dir(folder.root()).env("HOME", folder.root()).env("VITREOUS_DATA_DIR", "data").arg("slurm");
+        let output = command.args(words).args(settings).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let count = |text: &str| text.matches("--data-dir").count();
+    for place in [&["--data-dir", "data"][..], &["--data-dir=data"], &[]] {
+        let train = script(&[&["train", "--dry-run", "--name=a"], place].concat());
+        line_with(&train, "mkdir -p \"$scratch/$(dirname pictures)\" && cp -RL data/pictures ");
+        let srun = line_with(&train, "srun ");
+        assert!(count(srun) == 1 && srun.ends_with(" --data-dir \"$scratch\" || status=$?"), "{srun}");
+        let sweep = script(&[&["sweep", "--dry-run", "--seeds=1,2", "--name=a"], place].concat());
+        let sruns: Vec<&str> = sweep.lines().filter(|line| line.starts_with("srun ")).collect();
+        assert_eq!(sruns.iter().map(|srun| count(srun)).collect::<Vec<_>>(), [1, 1], "{sweep}");
+        assert!(sruns[1].ends_with(" --data-dir data --conclude || status=$?"), "the table reads the data where it is");
+    }
+    let set = ["train", "--dry-run", "--name=a", "--set=data.dir='data'"];
+    let stderr = fails(&folder, 2, &[&set[..], &settings].concat());
+    assert!(
+        stderr.starts_with("error: --set data.dir cannot be used together with --scratch (slurm.scratch)\n"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_is_named_and_a_job_that_is_already_submitted_too() {
+    let folder = cluster(&[SBATCH, SCONTROL]);
+    for verb in [&["train", "--name=a"][..], &["sweep", "--seeds=1,2", "--name=a"]] {
+        let stderr = fails(&folder, 2, &[verb, &["--out=/proc/self/runs"]].concat());
+        assert!(stderr.starts_with("error: cannot write: ") && stderr.contains("(/proc/self/runs"), "{stderr}");
+    }
+    assert!(!folder.path("calls").exists() || !folder.text("calls").contains("--parsable"), "nothing is submitted");
+    let folder =
+        cluster(&[("sbatch", "[ \"$1\" = --version ] && exit; mkdir runs/a/slurm/jobs.jsonl; echo 7"), SCONTROL]);
+    let stderr = fails(&folder, 1, &["train", "--name=a"]);
+    assert!(stderr.starts_with("error: job 7 is submitted, but cannot be recorded: "), "{stderr}");
+    assert!(stderr.contains("hint: cancel it with `scancel 7`, and submit again"), "{stderr}");
 }
 
 #[test]
@@ -248,7 +355,8 @@ fn what_slurm_refuses_or_lacks_is_explained() {
     command.env("SBATCH_PARTITION", "other").env("SBATCH_QOS", "mine").env("SBATCH_SIGNAL", "KILL");
     command.args(["slurm", "train", "--name=a", "--partition=cpu"]).assert().success();
     assert!(folder.text("seen").ends_with("\n mine \n"), "{}", folder.text("seen"));
-    let folder = cluster(&[("sbatch", "echo 'sbatch: warning: odd' >&2; echo Welcome; echo 7"), SINFO]);
+    let chatty = "echo 'sbatch: warning: odd' >&2; echo 3 cheers; echo '7;local'; echo '10 core-hours will be charged'";
+    let folder = cluster(&[("sbatch", chatty), SINFO]);
     let [stdout, stderr] = succeeds(&folder, &["train", "--name=a"]);
     assert!(stdout.starts_with("job 7: ") && stderr == "note: sbatch: warning: odd\n", "{stdout}{stderr}");
     fs::write(folder.path("site.toml"), "partion = 'cpu'\n").unwrap();
@@ -273,8 +381,12 @@ fn jobs_of_another_cluster_are_not_mixed_up_and_waiting_ones_are_cancelled_by_th
     assert_eq!(stdout, "cancelled: job 7, runs/a\n");
     assert!(folder.text("calls").ends_with("scancel 7\n"), "{}", folder.text("calls"));
     // An earlier job that still waits is cancelled too.
-    fs::write(folder.path("count"), "8").unwrap();
-    succeeds(&folder, &["train", "--name=a", "--resume=auto"]);
+    let stderr = fails(&folder, 2, &["train", "--name=a", "--resume=auto"]);
+    let waits = "error: job 7 of runs/a is pending\n\
+                 hint: wait for it, or cancel it with `vitreous slurm cancel runs/a`\n";
+    assert_eq!(stderr, waits);
+    let record = folder.text("runs/a/slurm/jobs.jsonl");
+    fs::write(folder.path("runs/a/slurm/jobs.jsonl"), record.clone() + &record.replace("\"7\"", "\"8\"")).unwrap();
     assert_eq!(succeeds(&folder, &["cancel", "a"])[0], "cancelled: job 7, runs/a\n");
     fs::write(folder.path("runs/a/slurm/jobs.jsonl"), folder.text("runs/a/slurm/jobs.jsonl").lines().next().unwrap())
         .unwrap();
@@ -284,6 +396,9 @@ fn jobs_of_another_cluster_are_not_mixed_up_and_waiting_ones_are_cancelled_by_th
     let jobs = folder.text("runs/a/slurm/jobs.jsonl").replace("\"local\"", "\"other\"");
     fs::write(folder.path("runs/a/slurm/jobs.jsonl"), jobs).unwrap();
     assert_eq!(state(), [r#""unknown" "on cluster other""#]);
+    let elsewhere = "error: job 7 of a is on cluster other\n\
+                     hint: `scancel --clusters=other 7` cancels it, if the clusters are connected\n";
+    assert_eq!(fails(&folder, 2, &["cancel", "a"]), elsewhere);
 }
 
 #[test]
@@ -291,12 +406,16 @@ fn a_chain_of_jobs_is_rehearsed_without_slurm() {
     // A real Slurm, which even a line of the site puts first, is never called.
     let folder = cluster(&[("srun", "exit 1"), ("squeue", ""), ("scontrol", "")]);
     let extra = format!("--extra=PATH={}:$PATH", folder.path("bin").display());
-    let arguments = ["train", "--simulate=3", "--name=a", "--cpus=1", "--time=10m", "--json", &extra];
+    let arguments =
+        ["train", "--simulate=3", "--simulate-seed=7", "--name=a", "--cpus=1", "--time=10m", "--json", &extra];
     let [stdout, stderr] = succeeds(&folder, &[&arguments[..], &SMALL, &["--set=model.embed_dim=16"]].concat());
     assert!(!folder.path("calls").exists(), "{}", folder.text("calls"));
     let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-    let count = |how: &str| found["rehearsed"][how].as_u64().unwrap();
-    assert!(count("warned") >= 1 && count("warned") + count("killed") + count("requeued") <= 3, "{stdout}");
+    let count = |found: &serde_json::Value, how: &str| found["rehearsed"][how].as_u64().unwrap();
+    let counts = ["warned", "killed", "requeued", "cancelled"].map(|how| count(&found, how));
+    assert!(counts[0] >= 1 && counts[3] == 0, "{stdout}");
+    assert_eq!(counts.iter().sum::<u64>(), 3, "{stdout}");
+    assert_eq!(found["seed"], 7);
     assert_eq!(
         (&found["budget"]["save_fits"], &found["budget"]["requeues"]),
         (&true.into(), &0.into()),
@@ -310,6 +429,40 @@ fn a_chain_of_jobs_is_rehearsed_without_slurm() {
     assert!(stderr.contains("error: the requeued run differs from the uninterrupted one in results.csv ("), "{stderr}");
     let stderr = refused(folder.root(), &["slurm", "train", "--simulate", "--dry-run"]);
     assert!(stderr.starts_with("error: "), "{stderr}");
+}
+
+#[test]
+fn the_arrays_of_a_sweep_are_rehearsed_with_cancelled_tasks_and_the_table() {
+    // Two arrays: two tasks, and one.
+    let folder = cluster(&[("srun", "exit 1"), SCONTROL, ("squeue", "")]);
+    let sweep = ["--set-each=train.lr=1e-3,2e-3,3e-3", "--name=lr", "--cpus=1", "--parallel=2"];
+    let sweep = [&["sweep"][..], &sweep, &SMALL, &["--set=model.embed_dim=16"]].concat();
+    let [stdout, stderr] = succeeds(&folder, &[&sweep[..], &["--simulate", "9", "--simulate-seed=3"]].concat());
+    assert!(
+        stderr.contains(" of each of 3 runs are rehearsed, with 9 requeues at times drawn from seed 3\n"),
+        "{stderr}"
+    );
+    for end in ["requeue 1: task ", "requeue 9: task ", ": task 2, ", ", cancelled after "] {
+        assert!(stderr.contains(end), "{end}: {stderr}");
+    }
+    let equal = "3 runs and the table are made, with the weights and records of an uninterrupted sweep";
+    assert!(stdout.starts_with("equal: after 9 requeues (") && stdout.contains(equal), "{stdout}");
+    for (run, line) in ["lr=1e-3", "lr=2e-3", "lr=3e-3"].iter().zip(stdout.lines().skip(2)) {
+        assert!(
+            line.starts_with(run) && line.split_whitespace().nth(1).is_some_and(|hash| hash.len() == 64),
+            "{stdout}"
+        );
+    }
+    assert_eq!(folder.text("calls"), "scontrol show config\n", "no real command of Slurm is called");
+    assert_eq!(fs::read_dir(folder.path("runs")).unwrap().count(), 0, "equal runs are removed");
+    // Each job adds to a record of the last run, and then the job for the table fails.
+    let differs = "--extra=trap 'echo 1 >> runs/lr-rehearsal/requeued/lr=3e-3/results.csv' EXIT";
+    let stderr = fails(&folder, 1, &[&sweep[..], &["--simulate=1", differs]].concat());
+    assert!(stderr.contains("error: the requeued run differs from the uninterrupted one in results.csv ("), "{stderr}");
+    fs::remove_dir_all(folder.path("runs/lr-rehearsal")).unwrap();
+    let fails_last = "--extra=[ -n \"$SLURM_ARRAY_TASK_ID\" ] || exit 3";
+    let stderr = fails(&folder, 1, &[&sweep[..], &["--simulate=1", fails_last]].concat());
+    assert!(stderr.contains("error: the script ended with status 3 after 1 starts\n"), "{stderr}");
 }
 
 #[test]

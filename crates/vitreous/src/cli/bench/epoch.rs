@@ -59,9 +59,9 @@ pub fn run(checked: &CheckedConfig, name: String, as_json: bool) -> Result<(), C
     }
     Job::check_batch(&config, facts.train)?;
     let model = models::build_for_training(&config)?;
-    let (memory, images) = memory_needed(&config, &model, &facts);
-    let needed = (memory, images + RandomImages::bytes(&model, config.train.step_images()));
     let threads = threads(config.train.threads);
+    let (memory, images) = memory_needed(&config, &model, &facts, threads);
+    let needed = (memory, images + RandomImages::bytes(&model, config.train.step_images()));
     let (decoding, available) = (facts.decoding_bytes(Wanted::TrainAndValidation, threads), available_memory(threads));
     check_decoding(images, decoding, available)?;
     check_memory(Work::Training, needed, facts.is_folder(), available)?;

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::process::Command;
 
 use crate::cli::CliError;
-use crate::slurm::{Queue, SACCT_FORMAT, SQUEUE_FORMAT, Version, parse_sacct, parse_squeue};
+use crate::slurm::{Queue, SACCT_FORMAT, SQUEUE_FORMAT, Version, parse_sacct, parse_squeue, parse_squeue_json};
 use crate::system_errors::system_error;
 
 /// Job numbers in one call of `sacct`: a command line has a maximum length.
@@ -114,9 +114,9 @@ pub fn queue() -> Result<Queue, Refused> {
     // Those that have just ended too: many clusters keep no accounts.
     if Version::parse(&version).is_some_and(|version| version >= Version::JSON)
         && let Ok(output) = call("squeue", &[&user, "--states=all", "--json"])
-        && output.stdout.trim_start().starts_with('{')
+        && let Some(queue) = parse_squeue_json(&output.stdout)
     {
-        return Ok(parse_squeue(&output.stdout));
+        return Ok(queue);
     }
     let format = format!("--format={SQUEUE_FORMAT}");
     Ok(parse_squeue(&call("squeue", &[&user, "--states=all", "--noheader", "--array", &format])?.stdout))

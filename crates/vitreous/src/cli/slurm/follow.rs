@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::commands::{Cluster, Refused, accounts, call, messages, needed, queue};
 use crate::cli::advice::Context;
 use crate::cli::runs::RUNS;
-use crate::cli::screen::{Align, stdout_columns, table};
+use crate::cli::screen::{Align, sentence, stdout_columns, table};
+use crate::cli::settings::shell_word;
 use crate::cli::{CliError, json, show, show_as_is};
 use crate::durations;
 use crate::numbers;
@@ -123,6 +124,26 @@ pub fn status(args: &StatusArgs) -> Result<(), CliError> {
     }
 }
 
+/// What to do about a state, or about the start of a reason.
+const MEANINGS: [(&str, &str); 10] = [
+    ("out_of_memory", "the job needs more memory: submit it again with a larger --memory"),
+    (
+        "timeout",
+        "the checkpoint was not saved in time: submit it again with --resume auto and a larger --signal-seconds",
+    ),
+    (
+        "PartitionTimeLimit",
+        "it never starts, because the partition's limit is shorter: cancel it, and use a smaller --time",
+    ),
+    ("PartitionNodeLimit", "it never starts, because the partition has no such node: cancel it, and ask for less"),
+    ("BadConstraints", "no node has what --constraint or --gres asks for: cancel it"),
+    ("DependencyNeverSatisfied", "it never starts: cancel it"),
+    ("JobHeld", "it is held: `scontrol release JOB` lets it start"),
+    ("QOSMax", "you use as much as you may: it starts when another job of yours has ended"),
+    ("Assoc", "your account uses as much as it may: it starts when another of its jobs has ended"),
+    ("ReqNodeNotAvail", "nodes are down or reserved: `sinfo` shows until when"),
+];
+
 fn text(rows: &[Row]) -> String {
     let titles = ["run", "job", "state", "reason", "epoch", "val acc", "time left"].map(str::to_string);
     let row = |row: &Row| {
@@ -138,12 +159,24 @@ fn text(rows: &[Row]) -> String {
             progress.left_s.map_or_else(dash, durations::time_left),
         ]
     };
-    let all: Vec<_> = std::iter::once(titles).chain(rows.iter().map(row)).collect();
+    let mut all: Vec<Vec<String>> = std::iter::once(titles).chain(rows.iter().map(row)).map(Vec::from).collect();
     let (left, right) = (Align::Left, Align::Right);
+    let mut align = vec![left, left, left, left, right, right, right];
+    // What is known of no job is left out.
+    for at in (0..align.len()).rev() {
+        if all[1..].iter().all(|row| ["", "-"].contains(&row[at].as_str())) {
+            all.iter_mut().for_each(|row| _ = row.remove(at));
+            align.remove(at);
+        }
+    }
+    let is_in =
+        |row: &Row, name: &str| row.state == name || row.reason.as_ref().is_some_and(|reason| reason.starts_with(name));
+    let meant = MEANINGS.iter().filter(|(name, _)| rows.iter().any(|row| is_in(row, name)));
+    let meanings: String = meant.map(|(name, meaning)| sentence(&format!("{name}: {meaning}"))).collect();
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     rows.iter().for_each(|row| *counts.entry(&row.state).or_default() += 1);
     let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    table(&all, &[left, left, left, left, right, right, right]) + &line!("{}", counts.join(", "))
+    table(&all, &align) + &line!("{}", counts.join(", ")) + &meanings
 }
 
 /// Whether a row is meant by a run, a sweep, a job or an array.
@@ -187,6 +220,16 @@ pub fn cancel(args: &CancelArgs) -> Result<(), CliError> {
         return Err(needed("squeue", refused));
     }
     for target in &args.targets {
+        let of_target = rows.iter().filter(|row| is_meant(row, target, &args.out));
+        if let Some((Row { job, .. }, other)) =
+            of_target.filter_map(|row| Some((row, row.elsewhere.as_ref()?))).next_back()
+        {
+            let hint = format!(
+                "`scancel --clusters={} {job}` cancels it, if the clusters are connected",
+                shell_word(Path::new(other))
+            );
+            return Err(CliError::user(format!("job {job} of {} is on cluster {other}", target.display()), Some(hint)));
+        }
         if !rows.iter().any(|row| row.is_active && is_meant(row, target, &args.out)) {
             return Err(no_job(target, "waiting or running job"));
         }
@@ -220,7 +263,11 @@ pub fn logs(args: &LogsArgs) -> Result<(), CliError> {
     let target = std::slice::from_ref(&args.target);
     let (rows, _) = meant(target, &args.out);
     let Some(row) = chosen(&rows, &args.target, &args.out) else { return Err(no_job(&args.target, "job")) };
-    say!("job {}: {}", row.job, row.log.display());
+    let reason = row.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+    match row.log.exists() || !row.is_active {
+        true => say!("job {}: {}", row.job, row.log.display()),
+        false => say!("job {} has not started: {}{reason}", row.job, row.state),
+    }
     let (mut position, mut looks, mut is_active) = (0, 0, row.is_active);
     loop {
         position = print_from(&row.log, position, row)?;
@@ -238,11 +285,13 @@ pub fn logs(args: &LogsArgs) -> Result<(), CliError> {
     }
 }
 
-/// The job whose log is printed: the last of the run itself, else the last that is active, else the last.
+/// The job whose log is printed: the last of the run itself, else the last that is active (one that has a log, if any has),
+/// else the last.
 fn chosen<'a>(rows: &'a [Row], target: &Path, out: &Path) -> Option<&'a Row> {
     let is_run = |row: &&Row| row.run == target || row.run == out.join(target);
     let last = |of: &dyn Fn(&&Row) -> bool| rows.iter().rfind(of);
-    last(&is_run).or_else(|| last(&|row| row.is_active)).or_else(|| rows.last())
+    let with_log = || last(&|row| row.is_active && row.log.exists());
+    last(&is_run).or_else(with_log).or_else(|| last(&|row| row.is_active)).or_else(|| rows.last())
 }
 
 /// Prints what a log has from some position on; returns its end. While its job waits, there is none.
@@ -284,6 +333,7 @@ mod tests {
             reason: None,
             progress: Progress::default(),
             is_active: true,
+            elsewhere: None,
             log: PathBuf::new(),
         }
     }
@@ -305,6 +355,12 @@ mod tests {
         assert_eq!([job(&rows, "a"), job(&rows, "runs/a")], [Some("8".to_string()), Some("8".to_string())]);
         assert_eq!(job(&rows[2..], "runs/a"), Some("9".to_string()));
         assert_eq!(job(&rows[3..], "runs/a"), Some("10".to_string()));
+        // The table of a sweep waits for its runs.
+        let mut sweep = [row("runs/lr/a", "11_1"), row("runs/lr/(table)", "12")];
+        let log = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(job(&sweep, "lr"), Some("12".to_string()));
+        sweep[0].log = log.path().to_path_buf();
+        assert_eq!(job(&sweep, "lr"), Some("11_1".to_string()));
     }
 
     #[test]
@@ -313,9 +369,17 @@ mod tests {
         known.progress = Progress { status: None, epochs: Some([3, 11]), val_acc: Some(0.75), left_s: Some(245.0) };
         let mut waiting = row("runs/b", "11");
         (waiting.state, waiting.reason) = ("pending".to_string(), Some("Priority".to_string()));
-        let text = text(&[known, waiting]);
-        let lines: Vec<String> =
-            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let table = |rows: &[Row]| {
+            let line = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            text(rows).lines().map(line).collect::<Vec<_>>()
+        };
+        let mut stuck = waiting.clone();
+        stuck.reason = Some("PartitionTimeLimit".to_string());
+        let never = "PartitionTimeLimit: it never starts, because the partition's limit is shorter: cancel it, and use a \
+                     smaller --time";
+        let expected = ["run job state reason", "runs/b 11 pending PartitionTimeLimit", "1 pending", never];
+        assert_eq!(table(&[stuck]), expected);
+        let lines = table(&[known, waiting]);
         assert_eq!(
             lines,
             [

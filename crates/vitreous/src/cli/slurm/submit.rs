@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use super::commands::{Cluster, Refused, call, call_without, messages, needed, partitions};
-use super::job::{Job, Wanted, arguments, cpus, here, job_name, memory, staged};
-use crate::advice::Suggestion;
-use crate::cli::advice::asks_for_json;
+use super::commands::{Cluster, Refused, call, call_without, messages, needed, partitions, queue};
+use super::job::{Job, Wanted, arguments, arguments_without, cpus, here, job_name, memory, notes, staged};
+use crate::advice::{Suggestion, Verb};
+use crate::cli::advice::{Context, asks_for_json};
 use crate::cli::presets::preset_of;
 use crate::cli::reading::watched;
 use crate::cli::runs::{RUNS, run_folder};
@@ -18,10 +18,14 @@ use crate::cli::{sweep as sweeps, train as trains};
 use crate::config::CheckedConfig;
 use crate::config::layers::Layers;
 use crate::config::slurm::SlurmSpec;
-use crate::experiment::{Prepared, unicode, without_mnist};
+use crate::experiment::{EarlierRun, Prepared, inspect, without_mnist};
 use crate::numbers;
-use crate::record::{Place, Run, base_name, is_run, now_utc};
-use crate::slurm::{Array, JobFolder, SubmittedJob, changed_by_cluster, limit_text, quoted};
+use crate::record::{Place, RecordError, Run, base_name, is_run, now_utc, seconds_to_write};
+use crate::slurm::{
+    Array, JobFolder, Queue, Row, Shown, Staged, SubmittedJob, changed_by_cluster, check_save, limit_text, quoted,
+    rows, unicode,
+};
+use crate::sweep::Sweep;
 use crate::train::peak_bytes;
 
 /// A training with its resources, checked as far as that is possible before it is queued.
@@ -29,6 +33,7 @@ pub struct Planned {
     pub checked: CheckedConfig,
     pub cpus: usize,
     pub memory: (u64, String),
+    pub prepared: Prepared,
     /// The start of its run's name.
     pub base: String,
 }
@@ -44,25 +49,22 @@ pub fn plan(wanted: &Wanted, args: &trains::Args) -> Result<Planned, CliError> {
     }
     let mut layers = wanted.layers(settings.layers(args.flags.values())?)?;
     without_mnist(&mut layers, settings.data_dir.is_some())?.iter().for_each(|note| say!("note: {note}"));
-    let checked = layers.clone().finish()?;
-    let cpus = cpus(&checked);
-    let needed = needed_memory(layers, cpus)?;
-    let base = base_name(&base(&settings));
-    Ok(Planned { cpus, memory: memory(&checked.config().slurm, Some(needed)), checked, base })
-}
-
-/// The memory that a run needs on so many threads. This machine need not have as much.
-fn needed_memory(mut layers: Layers, cpus: usize) -> Result<u64, CliError> {
-    layers.put("train.threads", cpus as i64, "--cpus")?;
     let checked = layers.finish()?;
-    Ok(peak_bytes(watched(|listener| Prepared::elsewhere(&checked, listener))?.needed))
+    let cpus = cpus(&checked);
+    // This machine need not have as much memory.
+    let prepared = watched(|listener| Prepared::elsewhere(&checked, inspect(&checked, listener)?, cpus))?;
+    let predicted = peak_bytes(prepared.needed);
+    notes(&checked, predicted).iter().for_each(|note| say!("note: {note}"));
+    let memory = memory(&checked.config().slurm, Some(predicted));
+    Ok(Planned { cpus, memory, prepared, checked, base: base_name(&base(&settings)) })
 }
 
 /// Submits a training.
 pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
-    let Planned { checked, cpus, memory, base } = plan(wanted, args)?;
+    let Planned { checked, cpus, memory, prepared, base } = plan(wanted, args)?;
     let spec = &checked.config().slurm;
-    let mut words = arguments("train")?;
+    let staged = staged(spec, &checked.config().data, &args.settings)?;
+    let mut words = words_of("train", &checked, &args.settings, staged.as_ref())?;
     let mut continued = String::new();
     let owner = match args.resume.as_deref() {
         Some(run) if run != AUTO => run_folder(Path::new(run), &args.out)?,
@@ -77,29 +79,38 @@ pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
                 Place::choose(&args.out, Some(&name), &name)?;
             }
             if resume.is_none() {
-                continued = format!(" --resume {AUTO}");
+                continued = format!("--resume {AUTO}");
             }
             if args.name.is_none() {
-                continued += &format!(" --name {}", quoted(&name));
-                words.splice(0..0, ["--name".to_string(), name]);
+                let space = if continued.is_empty() { "" } else { " " };
+                continued += &format!("{space}--name {}", quoted(&name));
+                words.splice(1..1, ["--name".to_string(), name]);
             }
             if resume.is_none() {
-                words.splice(0..0, ["--resume".to_string(), AUTO.to_string()]);
+                words.splice(1..1, ["--resume".to_string(), AUTO.to_string()]);
             }
             owner
         }
     };
-    words.splice(0..0, ["train".to_string()].into_iter().chain(dir_of_environment_for(&checked, &args.settings)?));
-    let staged = if spec.scratch { staged(&checked.config().data)? } else { None };
+    if args.resume.is_some()
+        && is_run(&owner)
+        && let Some(end) = EarlierRun::open(&owner)?.check(&prepared)?
+    {
+        say!("{}", Context::of(Verb::Train, false).note(&end));
+        return Ok(());
+    }
     let file = "train.sh".to_string();
     let (name, arguments) = (job_name(&owner), words);
     let reads = data_dir(&checked)?;
-    let job = Job { name, file, arguments, continued, resumes: true, array: None, staged, reads, memory, cpus };
+    let (resumes, is_last) = (true, false);
+    let job = Job { name, file, arguments, continued, resumes, is_last, array: None, staged, reads, memory, cpus };
     let folder = JobFolder::of(&owner);
     if args.dry_run {
-        return show(&job.script(spec, folder.path())?);
+        return show_scripts(&[&job], spec, &folder);
     }
-    let submitted = Submission::new(spec, &folder)?.submit(&job, "train", Vec::new(), &[])?;
+    let submission = Submission::new(spec, &folder, "train")?;
+    submission.check_save(prepared.checkpoint_bytes())?;
+    let submitted = submission.submit(&job, "train", Vec::new(), &[])?;
     finish(&folder, &[submitted])
 }
 
@@ -108,14 +119,23 @@ fn data_dir(checked: &CheckedConfig) -> Result<Option<PathBuf>, CliError> {
     checked.config().data.dir.as_ref().map(|dir| Ok(here()?.join(dir))).transpose()
 }
 
-/// The argument for the data's folder where that comes from the environment, which not every job inherits.
-fn dir_of_environment_for(checked: &CheckedConfig, settings: &SettingsArgs) -> Result<Vec<String>, CliError> {
-    match dir_of_environment()
-        .filter(|dir| settings.data_dir.is_none() && checked.config().data.dir.as_ref() == Some(dir))
-    {
-        Some(dir) => Ok(vec!["--data-dir".to_string(), unicode(&dir)?.to_string()]),
-        None => Ok(Vec::new()),
+/// The words of a job's command, with the folder of its data: of data that is copied the script knows it, and not every
+/// job inherits the environment.
+pub fn words_of(
+    verb: &str,
+    checked: &CheckedConfig,
+    settings: &SettingsArgs,
+    staged: Option<&Staged>,
+) -> Result<Vec<String>, CliError> {
+    let dir = dir_of_environment()
+        .filter(|dir| settings.data_dir.is_none() && checked.config().data.dir.as_ref() == Some(dir));
+    let mut words = vec![verb.to_string()];
+    if let Some(dir) = dir.filter(|_| staged.is_none()) {
+        words.extend(["--data-dir".to_string(), unicode("the folder", &dir)?.to_string()]);
     }
+    let without: &[&str] = if staged.is_some() { &["data_dir"] } else { &[] };
+    words.extend(arguments_without(verb, without)?);
+    Ok(words)
 }
 
 /// The first of `base`, `base-2`, ... that no folder has.
@@ -137,49 +157,18 @@ pub fn sweep(wanted: &Wanted, args: &sweeps::Args, is_dry: bool) -> Result<(), C
         return Err(CliError::user(format!("{flag} cannot be used: each run is a task of a job array"), Some(hint)));
     }
     let checked = wanted.layers(sweeps::first_layers(args)?)?.finish()?;
-    let (spec, cpus) = (&checked.config().slurm, cpus(&checked));
-    let plan = sweeps::plan(args)?;
-    plan.notes().iter().for_each(|note| say!("note: {note}"));
-    let open: Vec<usize> = (1..).zip(plan.runs()).filter(|(_, run)| !run.is_done()).map(|(number, _)| number).collect();
-    let start = ["sweep".to_string()].into_iter().chain(dir_of_environment_for(&checked, &args.settings)?);
-    let words: Vec<String> = start.chain(arguments("sweep")?).collect();
-    let staged = if spec.scratch { staged(&checked.config().data)? } else { None };
-    let (folder, name) = (JobFolder::of(plan.folder()), job_name(plan.folder()));
-    // Where Slurm cannot be asked, such as for a script that is only printed, its own default holds.
-    let arrays = Array::divide(&open, spec.parallel, Cluster::ask().max_array_size());
-    let mut jobs: Vec<Job> = Vec::new();
-    for (number, array) in (1..).zip(arrays) {
-        jobs.push(Job {
-            name: name.clone(),
-            file: if number == 1 { "sweep.sh".to_string() } else { format!("sweep-{number}.sh") },
-            arguments: words.clone(),
-            continued: String::new(),
-            resumes: true,
-            array: Some(array),
-            staged: staged.clone(),
-            reads: data_dir(&checked)?,
-            memory: memory(spec, Some(plan.memory_needed())),
-            cpus,
-        });
-    }
-    let table = Job {
-        name: name.clone(),
-        file: "table.sh".to_string(),
-        arguments: [&words[..], &["--conclude".to_string()]].concat(),
-        continued: String::new(),
-        resumes: false,
-        array: None,
-        staged: None,
-        reads: data_dir(&checked)?,
-        memory: memory(spec, None),
-        cpus,
-    };
+    let spec = &checked.config().slurm;
+    let staged = staged(spec, &checked.config().data, &args.settings)?;
+    let words = words_of("sweep", &checked, &args.settings, staged.as_ref())?;
+    let (plan, jobs, table) = sweep_jobs(spec, &checked, args, &words, staged)?;
+    let doubtful = notes(&checked, plan.memory_needed());
+    doubtful.iter().chain(plan.notes()).for_each(|note| say!("note: {note}"));
+    let folder = JobFolder::of(plan.folder());
     if is_dry {
-        let scripts =
-            jobs.iter().chain([&table]).map(|job| job.script(spec, folder.path())).collect::<Result<Vec<_>, _>>()?;
-        return show(&scripts.join("\n"));
+        return show_scripts(&jobs.iter().chain([&table]).collect::<Vec<_>>(), spec, &folder);
     }
-    let submission = Submission::new(spec, &folder)?;
+    let submission = Submission::new(spec, &folder, "sweep")?;
+    submission.check_save(plan.checkpoint_bytes())?;
     let mut submitted: Vec<SubmittedJob> = Vec::new();
     for job in &jobs {
         let array = job.array.as_ref().expect("each has one");
@@ -191,10 +180,67 @@ pub fn sweep(wanted: &Wanted, args: &sweeps::Args, is_dry: bool) -> Result<(), C
     }
     let all: Vec<String> = submitted.iter().map(|job| job.job.clone()).collect();
     submitted.push(submission.submit(&table, "table", Vec::new(), &all)?);
-    if open.is_empty() {
+    if jobs.is_empty() {
         say!("note: all runs are done; only the table is made");
     }
     finish(&folder, &submitted)
+}
+
+/// Plans a sweep, the arrays of its runs that are not done, and the job for the table. `words` are the command of all.
+pub fn sweep_jobs(
+    spec: &SlurmSpec,
+    checked: &CheckedConfig,
+    args: &sweeps::Args,
+    words: &[String],
+    staged: Option<Staged>,
+) -> Result<(Sweep, Vec<Job>, Job), CliError> {
+    let cpus = cpus(checked);
+    let plan = sweeps::plan(args, Some(cpus))?;
+    let open: Vec<usize> = (1..).zip(plan.runs()).filter(|(_, run)| !run.is_done()).map(|(number, _)| number).collect();
+    let of_task = memory(spec, Some(plan.memory_needed()));
+    let job = |file: String| -> Result<Job, CliError> {
+        Ok(Job {
+            name: job_name(plan.folder()),
+            file,
+            arguments: words.to_vec(),
+            continued: String::new(),
+            resumes: true,
+            is_last: false,
+            array: None,
+            staged: staged.clone(),
+            reads: data_dir(checked)?,
+            memory: of_task.clone(),
+            cpus,
+        })
+    };
+    // Where Slurm cannot be asked, such as for a script that is only printed, its own default holds.
+    let arrays = Array::divide(&open, spec.parallel, Cluster::ask().max_array_size());
+    let array = |(number, array): (usize, Array)| {
+        let file = if number == 1 { "sweep.sh".to_string() } else { format!("sweep-{number}.sh") };
+        Ok(Job { array: Some(array), ..job(file)? })
+    };
+    let arrays = (1..).zip(arrays).map(array).collect::<Result<_, CliError>>()?;
+    // To evaluate the winner needs less than its training did.
+    let (cpus, of_table) = match plan.tests_winner() && of_task.0 > memory(spec, None).0 {
+        true => (cpus, of_task.clone()),
+        false => (if plan.tests_winner() { cpus } else { 1 }, memory(spec, None)),
+    };
+    // What is copied for a task is read where it is.
+    let mut words = words.to_vec();
+    if let Some(dir) = checked.config().data.dir.as_ref().filter(|_| staged.is_some()) {
+        words.extend(["--data-dir".to_string(), unicode("the folder", dir)?.to_string()]);
+    }
+    let table = Job {
+        name: format!("{}-table", job_name(plan.folder())),
+        arguments: [&words[..], &["--conclude".to_string()]].concat(),
+        resumes: false,
+        is_last: true,
+        staged: None,
+        memory: of_table,
+        cpus,
+        ..job("table.sh".to_string())?
+    };
+    Ok((plan, arrays, table))
 }
 
 /// Submits another command. Its script is in the folder of `owner`; `resumes` says whether the same command continues it.
@@ -205,12 +251,14 @@ pub fn other(wanted: &Wanted, verb: &str, owner: &Path, resumes: bool, is_dry: b
         say!("note: data is copied to the node's disk for train and sweep only; {verb} reads it where it is");
     }
     let words = std::iter::once(verb.to_string()).chain(arguments(verb)?).collect();
+    notes(&checked, 0).iter().for_each(|note| say!("note: {note}"));
     let job = Job {
         name: job_name(owner),
         file: format!("{verb}.sh"),
         arguments: words,
         continued: String::new(),
         resumes,
+        is_last: false,
         array: None,
         staged: None,
         reads: dir_of_environment(),
@@ -219,9 +267,9 @@ pub fn other(wanted: &Wanted, verb: &str, owner: &Path, resumes: bool, is_dry: b
     };
     let folder = JobFolder::of(owner);
     if is_dry {
-        return show(&job.script(spec, folder.path())?);
+        return show_scripts(&[&job], spec, &folder);
     }
-    let submitted = Submission::new(spec, &folder)?.submit(&job, verb, Vec::new(), &[])?;
+    let submitted = Submission::new(spec, &folder, verb)?.submit(&job, verb, Vec::new(), &[])?;
     finish(&folder, &[submitted])
 }
 
@@ -249,15 +297,36 @@ struct Submission<'a> {
 }
 
 impl<'a> Submission<'a> {
-    /// Checks that Slurm is there.
-    fn new(spec: &'a SlurmSpec, folder: &'a JobFolder) -> Result<Submission<'a>, CliError> {
+    /// Checks that Slurm is there, and that no earlier job does the same.
+    fn new(spec: &'a SlurmSpec, folder: &'a JobFolder, verb: &str) -> Result<Submission<'a>, CliError> {
         call("sbatch", &["--version"]).map_err(|refused| needed("sbatch", refused))?;
+        let cluster = Cluster::ask().name().map(str::to_string);
+        let jobs = folder.jobs();
+        let is_same = |row: &&Row| {
+            let job = jobs.iter().find(|job| job.job == row.job.split('_').next().unwrap_or_default());
+            row.is_active && job.is_some_and(|job| job.verb == verb)
+        };
+        if !jobs.is_empty()
+            && let Ok(queue) = queue()
+            && let rows = rows(std::slice::from_ref(folder), Shown::All, [&queue, &Queue::new()], cluster.as_deref())
+            && let Some(row) = rows.iter().find(is_same)
+        {
+            let owner = shell_word(folder.owner());
+            let hint = format!("wait for it, or cancel it with `vitreous slurm cancel {owner}`");
+            let Row { job, state, .. } = row;
+            return Err(CliError::user(format!("job {job} of {owner} is {state}"), Some(hint)));
+        }
         folder.create()?;
-        Ok(Submission {
-            spec,
-            folder,
-            cluster: Cluster::ask().name().map(str::to_string),
-            submitted: RefCell::default(),
+        Ok(Submission { spec, folder, cluster, submitted: RefCell::default() })
+    }
+
+    /// Checks that a checkpoint of so many bytes is saved in the time between the signal and the limit.
+    fn check_save(&self, bytes: u64) -> Result<(), CliError> {
+        let folder = self.folder.path();
+        let seconds = seconds_to_write(folder, bytes).map_err(|error| RecordError::write(folder, &error))?;
+        check_save(bytes, seconds, self.spec.signal_seconds, self.folder.owner()).map_err(|error| {
+            self.folder.remove_unused();
+            error.into()
         })
     }
 
@@ -272,13 +341,13 @@ impl<'a> Submission<'a> {
         self.folder.write(&job.file, &job.script(self.spec, self.folder.path())?)?;
         // Whole: a path that starts with a dash would be an option.
         let script = here()?.join(self.folder.path()).join(&job.file);
-        let script = script.to_string_lossy();
+        let script = unicode("the script", &script)?;
         let dependency = format!("--dependency=afterany:{}", after.join(":"));
         let mut words = vec!["--parsable"];
         if !after.is_empty() {
             words.push(&dependency);
         }
-        words.push(&script);
+        words.push(script);
         let output = call_without(&self.overridden(), "sbatch", &words).map_err(|refused| match refused {
             Refused::Missing => needed("sbatch", refused),
             Refused::Failed(stderr) => self.refused(&stderr),
@@ -286,9 +355,10 @@ impl<'a> Submission<'a> {
         for message in messages("sbatch", &output.stderr) {
             say!("note: sbatch: {message}");
         }
-        // `12` or `12;cluster`; a site may print more before it.
-        let answer = output.stdout.lines().rev().find(|line| line.starts_with(|c: char| c.is_ascii_digit()));
-        let Some((id, cluster)) = answer.map(|line| line.trim().split_once(';').unwrap_or((line.trim(), ""))) else {
+        // `12` or `12;cluster`; a site may print more before and after it.
+        let answer = output.stdout.lines().rev().map(|line| line.trim().split_once(';').unwrap_or((line.trim(), "")));
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let Some((id, cluster)) = answer.into_iter().find(|(id, _)| is_number(id)) else {
             let hint = "`squeue` shows whether the job was accepted".to_string();
             return Err(CliError::failure(
                 format!("sbatch printed no job number: {}", output.stdout.trim()),
@@ -298,7 +368,14 @@ impl<'a> Submission<'a> {
         let cluster = if cluster.is_empty() { self.cluster.clone() } else { Some(cluster.to_string()) };
         let (id, name, verb) = (id.to_string(), job.name.clone(), verb.to_string());
         let submitted = SubmittedJob { job: id, cluster, name, verb, submitted: now_utc(), tasks };
-        self.folder.add(&submitted)?;
+        self.folder.add(&submitted).map_err(|error| {
+            let hint =
+                format!("cancel it with `scancel {}`, and submit again when the folder can be written", submitted.job);
+            CliError::failure(
+                format!("job {} is submitted, but cannot be recorded: {error}", submitted.job),
+                Some(hint),
+            )
+        })?;
         self.submitted.borrow_mut().push(submitted.job.clone());
         self.tell_changes(job, &submitted.job);
         Ok(submitted)
@@ -355,6 +432,28 @@ impl<'a> Submission<'a> {
             say!("note: the cluster changed job {id}: {change}");
         }
     }
+}
+
+/// Prints scripts instead of submitting them.
+fn show_scripts(jobs: &[&Job], spec: &SlurmSpec, folder: &JobFolder) -> Result<(), CliError> {
+    let scripts = jobs.iter().map(|job| job.script(spec, folder.path())).collect::<Result<Vec<_>, _>>()?;
+    let path = |job: &&Job| folder.path().join(&job.file).display().to_string();
+    if asks_for_json(std::env::args_os()) {
+        let script = |(job, text)| serde_json::json!({ "path": path(job), "text": text });
+        return show(&json(
+            &serde_json::json!({ "scripts": jobs.iter().zip(&scripts).map(script).collect::<Vec<_>>() }),
+        ));
+    }
+    show(&scripts.join("\n"))?;
+    let paths: Vec<String> = jobs.iter().map(path).collect();
+    say!(
+        "nothing was written; without --dry-run, {} written and submitted",
+        match &paths[..] {
+            [path] => format!("{path} is"),
+            paths => format!("{} are", paths.join(", ")),
+        }
+    );
+    Ok(())
 }
 
 /// Reports what was submitted.
