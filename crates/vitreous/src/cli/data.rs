@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use serde::Serialize;
+use toml::Value;
 
 use super::advice::Context;
 use super::data_show::{self, ShowArgs};
@@ -12,10 +13,13 @@ use super::screen::{Align, indented, sentence, table};
 use super::settings::SettingsArgs;
 use super::verbosity::beyond_results;
 use super::{CliError, json, show};
+use crate::config::difference::flat_config;
+use crate::config::{CheckedConfig, presets};
 use crate::data::{self, DataSummary, Normalization, Wanted};
 use crate::data_sets::{DATA_SETS, DataSet, ImageShape};
 use crate::experiment::{Event, inspect};
 use crate::numbers;
+use crate::text::some_of;
 use crate::train::threads;
 
 /// Shows, lists and downloads data sets
@@ -131,12 +135,31 @@ fn info(mut args: InfoArgs) -> Result<(), CliError> {
     if args.json {
         show(&json(&summary))?;
     } else {
-        show(&text(&summary))?;
+        show(&text(&summary, split_of(&checked)))?;
     }
     Ok(())
 }
 
-fn text(summary: &DataSummary) -> String {
+/// How the validation split of a known data set is made, where presets make it otherwise.
+fn split_of(checked: &CheckedConfig) -> Option<String> {
+    let spec = &checked.config().data;
+    let fraction = |fraction: f64| {
+        let text = format!("{fraction:.4}");
+        text.trim_end_matches('0').trim_end_matches('.').to_string()
+    };
+    let other = |name: &&str| {
+        let preset = flat_config(presets::text(name)?, name).ok()?;
+        let is_same = preset.get("data.name").and_then(Value::as_str) == Some(spec.name.as_str());
+        let value = preset.get("data.val_fraction").and_then(Value::as_float).filter(|_| is_same)?;
+        (fraction(value) != fraction(spec.val_fraction)).then(|| format!("{name} {}", fraction(value)))
+    };
+    let is_open = spec.is_known_data_set() && !checked.is_written("data", "val_fraction");
+    let others: Vec<String> = presets::names().filter(|_| is_open).filter_map(|name| other(&name)).collect();
+    let own = fraction(spec.val_fraction);
+    (!others.is_empty()).then(|| format!("val_fraction {own}, the default; in presets: {}", some_of(&others, 4)))
+}
+
+fn text(summary: &DataSummary, split: Option<String>) -> String {
     let list = |values: &[f32]| values.iter().map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(", ");
     let count = |n: usize| numbers::count(n as u64);
     let maybe = |n: Option<usize>| n.map_or("-".to_string(), count);
@@ -149,6 +172,7 @@ fn text(summary: &DataSummary) -> String {
         ["memory".to_string(), format!("{} for train and validation", numbers::bytes(summary.memory_bytes))],
         ["fingerprint".to_string(), summary.fingerprint.clone()],
     ];
+    rows.extend(split.map(|split| ["split".to_string(), split]));
     let some = |n: usize, one: &str, more: &str| format!("{} {}", count(n), if n == 1 { one } else { more });
     if summary.ignored_files > 0 {
         let text = some(summary.ignored_files, "file in the class folders", "files in the class folders");

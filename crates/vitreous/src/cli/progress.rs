@@ -133,8 +133,8 @@ impl TrainProgress {
             }
             Event::Epoch { row, best, is_cut, times } => {
                 let mark = match (best, is_cut) {
-                    (true, _) => "  best",
-                    (false, true) => "  incomplete",
+                    (true, _) => " best",
+                    (false, true) => " incomplete",
                     (false, false) => "",
                 };
                 self.epoch(row, mark);
@@ -247,7 +247,7 @@ impl TrainProgress {
     }
 }
 
-/// The line of an epoch, in at most 80 columns: `epoch  3/10  loss 1.234 acc 61.65 %  val loss 1.187 acc 63.20 %  1:05  best`.
+/// The line of an epoch, in at most 80 columns: `epoch  3/10  loss 1.2345 acc 61.65 %  val loss 1.1870 acc 63.20 %  65 s best`.
 pub fn epoch_line(row: &EpochRow, epochs: usize, time: Duration, mark: &str) -> String {
     let validation = row.validation.map_or_else(String::new, |Validation { loss: value, accuracy, .. }| {
         format!("  val loss {} acc {}", loss(value), percent(accuracy))
@@ -257,19 +257,17 @@ pub fn epoch_line(row: &EpochRow, epochs: usize, time: Duration, mark: &str) -> 
         row.epoch,
         loss(row.train_loss),
         percent(row.train_acc),
-        clock(time),
+        short_duration(time),
         width = epochs.to_string().len(),
     )
 }
 
-/// A loss in six characters: `12.35`, `2.016`, `0.0421`.
+/// A loss in six characters, with four decimals unless it is large: `12.346`, `2.0160`, `0.0421`.
 fn loss(value: f64) -> String {
-    match value.abs() {
-        size if size >= 1e5 => format!("{value:.0e}"),
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.2}"),
-        size if size >= 1.0 => format!("{value:.3}"),
-        _ => format!("{value:.4}"),
+    match format!("{value:.4}") {
+        text if text.len() <= 6 || !value.is_finite() => text,
+        _ if value.abs() >= 99_999.5 => format!("{value:.0e}"),
+        text => text[..6].trim_end_matches('.').to_string(),
     }
 }
 
@@ -278,11 +276,14 @@ fn percent(fraction: f64) -> String {
     if fraction >= 0.99995 { "100.0 %".to_string() } else { numbers::percent(fraction) }
 }
 
-/// A time as a clock shows it: `0:42`, `4:05`, `1:02:03`.
-fn clock(time: Duration) -> String {
-    let seconds = time.as_secs_f64().round() as u64;
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+/// A time in at most seven characters: `42 s`, `245 s`, `62 min`, `11 h`.
+fn short_duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds.round() as u64 {
+        seconds @ 0..600 => format!("{seconds} s"),
+        600..36_000 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.0} h", seconds / 3600.0),
+    }
 }
 
 #[cfg(test)]
@@ -314,11 +315,11 @@ mod tests {
             EpochRow { epoch, step: 7, train_loss, train_acc, validation, lr: 0.5 }
         };
         let line = |row: &EpochRow, epochs, seconds, mark| epoch_line(row, epochs, Duration::from_secs(seconds), mark);
-        let plain = line(&row(3, 1.2345, 0.6165, Some((0.0421, 0.9725))), 10, 65, "  best");
-        assert_eq!(plain, "epoch  3/10  loss 1.234 acc 61.65 %  val loss 0.0421 acc 97.25 %  1:05  best");
-        assert_eq!(line(&row(1, 12.345, 1.0, None), 5, 3723, ""), "epoch 1/5  loss 12.35 acc 100.0 %  1:02:03");
+        let plain = line(&row(3, 1.2345, 0.6165, Some((0.0421, 0.9725))), 10, 65, " best");
+        assert_eq!(plain, "epoch  3/10  loss 1.2345 acc 61.65 %  val loss 0.0421 acc 97.25 %  65 s best");
+        assert_eq!(line(&row(1, 12.345, 1.0, None), 5, 3723, ""), "epoch 1/5  loss 12.345 acc 100.0 %  62 min");
         for value in [0.0, 0.00012, 0.99999, 2.345_67, 99.999, 12_345.6, 1e9, f64::NAN, f64::INFINITY] {
-            let longest = line(&row(100, value, 1.0, Some((value, 0.99999))), 100, 3599, "  best");
+            let longest = line(&row(100, value, 1.0, Some((value, 0.99999))), 100, 3599, " best");
             assert!(longest.len() <= 80, "{}: {longest}", longest.len());
         }
     }

@@ -137,7 +137,7 @@ fn list(folders: &Folders) -> Result<(), CliError> {
         let place = if given.is_empty() { format!("{RUNS}/") } else { given.join(", ") };
         return show(&sentence(&format!("no runs in {place} yet: `vitreous train` makes one")));
     }
-    let titles = ["run", "status", "epochs", "val acc", "test acc", "age", "size", "state/"];
+    let titles = ["run", "status", "epochs", "val acc", "test acc", "changed", "size", "checkpoints"];
     let mut lines = vec![titles.map(str::to_string)];
     let accuracy = |value: Option<f64>| value.map_or("-".to_string(), numbers::percent);
     let size = |bytes: u64| if bytes == 0 { "-".to_string() } else { numbers::bytes(bytes) };
@@ -145,7 +145,8 @@ fn list(folders: &Folders) -> Result<(), CliError> {
         let name = run.folder.display().to_string();
         let (val, test) = (accuracy(row.val_acc), accuracy(row.test_acc));
         let (size, state) = (size(row.bytes), size(row.checkpoint_bytes));
-        [name, run.status(), row.epochs.to_string(), val, test, age(row.age_s), size, state]
+        let changed = format!("{} ago", age(row.age_s));
+        [name, run.status(), row.epochs.to_string(), val, test, changed, size, state]
     }));
     let (left, right) = (Align::Left, Align::Right);
     let mut text = table(&lines, &[left, left, right, right, right, right, right, right]);

@@ -38,7 +38,8 @@ pub struct Args {
     /// A built-in sweep (e1, fashion) or a TOML file; without one, use --set-each or --seeds
     #[arg(value_name = "SWEEP")]
     sweep: Option<String>,
-    /// A key and its values, such as train.lr=1e-3,3e-4; several make a grid
+    /// A key and its values, such as train.lr=1e-3,3e-4; several make a grid, and its first run, of the first values, is the
+    /// base that the others are compared with
     #[arg(long, value_name = "TABLE.KEY=VALUE,...")]
     set_each: Vec<String>,
     /// Seeds for each setting, such as 1,2,3 [default: the sweep's, else the config's own]

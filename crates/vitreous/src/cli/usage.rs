@@ -63,7 +63,8 @@ fn explained(error: &clap::Error) -> Option<(String, Option<String>)> {
             let missing: Vec<String> = list(error, ContextKind::InvalidArg).iter().map(|one| name(one)).collect();
             let usage = error.get(ContextKind::Usage)?.to_string();
             let usage = usage.split_whitespace().collect::<Vec<_>>().join(" ").replace("Usage: ", "usage: ");
-            (format!("no {} given", missing.join(" and no ")), Some(usage))
+            let such_as = if missing.iter().any(|one| one == "RUN") { "name a run, such as runs/digits; " } else { "" };
+            (format!("no {} given", missing.join(" and no ")), Some(format!("{such_as}{usage}")))
         }
         ErrorKind::InvalidSubcommand => {
             let word = text(error, ContextKind::InvalidSubcommand)?;
@@ -133,7 +134,7 @@ mod tests {
             ("bench step --seconds x", "invalid value `x` (--seconds)", "use a number"),
             ("train -q -v", "--quiet cannot be used together with --verbose", "leave out --quiet or --verbose"),
             ("train --preset a --preset b", "--preset is given twice", "give --preset once"),
-            ("compare", "no RUN given", "usage: vitreous compare <RUN>..."),
+            ("compare", "no RUN given", "name a run, such as runs/digits; usage: vitreous compare <RUN>..."),
             ("data fech", "unknown command `fech`", "did you mean fetch?"),
             ("completions elvis", "invalid value `elvis` (SHELL)", "did you mean elvish?"),
         ] {

@@ -112,7 +112,7 @@ fn say_event(event: VerifyEvent) {
         VerifyEvent::KilledEnded { run, kills } => {
             say!("{run} equals the uninterrupted run ({} so far)", numbers::counted(kills as usize, "kill"));
         }
-        VerifyEvent::ThreadsEnded { threads, sha256 } => say!("{}: {sha256}", numbers::counted(threads, "thread")),
+        VerifyEvent::ThreadsEnded { threads, .. } => say!("trained with {}", numbers::counted(threads, "thread")),
     }
 }
 

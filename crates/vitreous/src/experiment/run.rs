@@ -198,7 +198,7 @@ impl EarlierRun {
             _ => return None,
         };
         let note = Note::new(format!("{}: nothing is left to train, {end}", self.run.folder().display()));
-        let more = Suggestion::new().text("to continue it, use a larger").key(key);
+        let more = Suggestion::new().text("to train the run further, use a larger").key(key);
         Some(if self.check_checkpoint().is_ok() { note.suggest(more) } else { note })
     }
 

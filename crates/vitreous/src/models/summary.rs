@@ -38,6 +38,9 @@ pub struct LayerSummary {
     pub shape: Vec<usize>,
     /// Number of trained values.
     pub params: u64,
+    /// The layer with whose parameters it computes, and is counted, if that is another one.
+    #[serde(skip)]
+    pub shares: Option<String>,
     /// Floating-point operations of the forward pass, for one image.
     pub flops_forward: u64,
     /// Floating-point operations of its backward pass, for one image.
@@ -46,10 +49,12 @@ pub struct LayerSummary {
 
 /// Counts a model.
 pub fn summarise(model: &Model) -> Summary {
-    let mut counted = vec![false; model.graph.parameters().len()];
+    // The layer that has each parameter.
+    let mut owners: Vec<Option<&str>> = vec![None; model.graph.parameters().len()];
     let mut layers: Vec<LayerSummary> = Vec::with_capacity(model.graph.nodes().len());
     for node in model.graph.nodes() {
-        let own = node.params.iter().filter(|id| !std::mem::replace(&mut counted[id.index()], true));
+        let shares = node.params.iter().find_map(|id| owners[id.index()]).map(str::to_string);
+        let own = node.params.iter().filter(|id| owners[id.index()].replace(&node.name).is_none());
         layers.push(LayerSummary {
             name: node.name.clone(),
             op: node.op.name(),
@@ -58,6 +63,7 @@ pub fn summarise(model: &Model) -> Summary {
                 .filter(|param| param.kind == ParameterKind::Trained)
                 .map(|param| param.shape.len() as u64)
                 .sum(),
+            shares,
             flops_forward: ops::cost(&model.graph, node).flops,
             flops_backward: 0,
         });
@@ -80,9 +86,16 @@ impl Summary {
     /// Writes the layers as an indented table of at most `columns` columns, with the totals below; the last line ends with
     /// the number of parameters.
     pub fn table(&self, columns: Option<usize>) -> String {
-        let mut rows = vec![["layer", "op", "output", "parameters", "forward", "backward"].map(str::to_string)];
+        let largest = self.layers.iter().map(|layer| layer.flops_forward.max(layer.flops_backward)).max();
+        let (unit, size) = numbers::flops_unit(largest.unwrap_or(0));
+        let [forward, backward] = ["forward", "backward"].map(|pass| format!("{pass} {unit}"));
+        let titles = ["layer", "op", "output", "parameters", &forward, &backward];
+        let mut rows = vec![titles.map(str::to_string)];
         let mut open: Vec<&str> = Vec::new();
-        for layer in &self.layers {
+        // The correct answer and the count of right ones are no layers.
+        let is_layer =
+            |layer: &&LayerSummary| !["label", "targets"].contains(&layer.name.as_str()) && layer.op != "correct";
+        for layer in self.layers.iter().filter(is_layer) {
             let path: Vec<&str> = layer.name.split('.').collect();
             let (last, groups) = path.split_last().expect("a name has at least one part");
             let shared = open.iter().zip(groups).take_while(|(a, b)| a == b).count();
@@ -98,14 +111,25 @@ impl Summary {
                 ]);
             }
             let shape: Vec<String> = layer.shape.iter().map(usize::to_string).collect();
-            let number = |n: u64, text: fn(u64) -> String| if n == 0 { String::new() } else { text(n) };
+            let flops = |n: u64| if n == 0 { String::new() } else { numbers::in_unit(n, size) };
+            let params = match &layer.shares {
+                // Mostly one of its own block.
+                Some(owner) => match owner.rsplit_once('.') {
+                    Some((block, name)) if Some(block) == layer.name.rsplit_once('.').map(|(block, _)| block) => {
+                        format!("shared with {name}")
+                    }
+                    _ => format!("shared with {owner}"),
+                },
+                None if layer.params == 0 => String::new(),
+                None => numbers::count(layer.params),
+            };
             rows.push([
                 indented(groups.len(), last),
                 layer.op.to_string(),
                 format!("[{}]", shape.join(", ")),
-                number(layer.params, numbers::count),
-                number(layer.flops_forward, numbers::flops),
-                number(layer.flops_backward, numbers::flops),
+                params,
+                flops(layer.flops_forward),
+                flops(layer.flops_backward),
             ]);
             open = path;
         }
@@ -209,6 +233,9 @@ mod tests {
         let summary = summary(Block::SharedNorm);
         assert_eq!(layer(&summary, "blocks.0.norm1").params, 28);
         assert_eq!(layer(&summary, "blocks.0.norm2").params, 0);
+        let text = summary.table(None);
+        let norms: Vec<&str> = text.lines().filter(|line| line.contains("layer_norm")).collect();
+        assert!(norms[0].contains(" 28 ") && norms[1].contains(" shared with norm1 "), "{text}");
     }
 
     #[test]
@@ -216,21 +243,20 @@ mod tests {
         let text = summary(Block::NormActivation).table(None);
         let lines: Vec<&str> = text.lines().collect();
         let expected = [
-            "layer          op             output       parameters     forward    backward",
+            "layer          op             output       parameters  forward FLOP  backward FLOP",
             "image          input          [2, 15, 15]",
-            "label          input          []",
             "patch_embed",
             "  patches      patches        [9, 50]",
-            "  proj         linear         [9, 14]             714  12.7 kFLOP  12.7 kFLOP",
-            "cls_token      prepend_token  [10, 14]             14                 14 FLOP",
-            "pos_embed      add_table      [10, 14]            140    140 FLOP    140 FLOP",
-            "pos_drop       dropout        [10, 14]                   140 FLOP    280 FLOP",
+            "  proj         linear         [9, 14]             714        12,726         12,726",
+            "cls_token      prepend_token  [10, 14]             14                           14",
+            "pos_embed      add_table      [10, 14]            140           140            140",
+            "pos_drop       dropout        [10, 14]                          140            280",
             "blocks",
             "  0",
-            "    norm1      layer_norm     [10, 14]             28    980 FLOP   1.8 kFLOP",
-            "      act      gelu           [10, 14]                  2.0 kFLOP   2.1 kFLOP",
+            "    norm1      layer_norm     [10, 14]             28           980          1,820",
+            "      act      gelu           [10, 14]                        1,960          2,100",
             "    attn",
-            "      qkv      linear         [10, 42]            630  12.2 kFLOP  23.9 kFLOP",
+            "      qkv      linear         [10, 42]            630        12,180         23,940",
         ];
         assert_eq!(lines[..expected.len()], expected, "{text}");
         let end = ["for one image    59.6 kFLOP forward, 96.0 kFLOP backward", "total parameters 2,622"];

@@ -284,7 +284,8 @@ fn resume_auto_starts_resumes_and_finishes() {
     ends(&folder, 0, &auto(&[]));
     let before = folder.text("runs/a/manifest.json");
     let [stdout, stderr] = ends(&folder, 0, &auto(&[]));
-    let note = "runs/a: nothing is left to train, all epochs are done (3); to continue it, use a larger --epochs\n";
+    let note =
+        "runs/a: nothing is left to train, all epochs are done (3); to train the run further, use a larger --epochs\n";
     assert!(stderr.contains(note), "{stderr}");
     assert!(stdout.contains("config, records and weights are in runs/a\n"), "{stdout}");
     assert_eq!(folder.text("runs/a/manifest.json"), before);

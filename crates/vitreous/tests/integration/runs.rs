@@ -36,7 +36,7 @@ fn runs_are_listed_and_finished_ones_lose_only_their_checkpoints() {
     assert!(shown.contains("the checkpoints of 2 finished runs"), "{shown}");
     // More epochs are of no use to a run that reached its step limit.
     let limited = ["train", "--resume", "runs/short", "--epochs=3"];
-    let limit = "runs/short: nothing is left to train, its step limit is reached (max_steps 11); to continue it, use a \
+    let limit = "runs/short: nothing is left to train, its step limit is reached (max_steps 11); to train the run further, use a \
                  larger --max-steps\n";
     assert_eq!(text(&vitreous(folder.root(), &limited).stderr).lines().last(), Some(limit.trim_end()));
     // A run that may still train keeps what it needs.
