@@ -81,6 +81,26 @@ pub fn shortened(text: &str, most: usize) -> String {
     format!("{}{CUT}", start.trim_end())
 }
 
+/// Puts each piece of a text that is written from right to left between marks (U+2068, U+2069), so that what follows it is
+/// not drawn into it: `שלום: 5 images`. For figures and pages; a terminal would show the marks as escapes.
+pub fn isolated(text: &str) -> Cow<'_, str> {
+    let is_rtl = |c: char| matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}');
+    if !text.contains(is_rtl) {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut rest) = (String::with_capacity(text.len() + 16), text);
+    while let Some(start) = rest.find(is_rtl) {
+        // What may be inside of a name, between letters of it.
+        let is_of_name = |c: char| is_rtl(c) || c.is_numeric() || c.width() == Some(0) || " -_.'".contains(c);
+        let end = rest[start..].find(|c| !is_of_name(c)).map_or(rest.len(), |length| start + length);
+        let piece = rest[start..end].trim_end_matches(|c: char| !is_rtl(c) && c.width() != Some(0));
+        out.extend([&rest[..start], "\u{2068}", piece, "\u{2069}"]);
+        rest = &rest[start + piece.len()..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
 /// What follows the last slash of a name.
 pub fn last_part(name: &str) -> String {
     let parts = name.trim_end_matches(['/', '\\']).rsplit(['/', '\\']);
@@ -170,6 +190,13 @@ mod tests {
         );
         assert_eq!(shortened("gro\u{308}ßere Dinge", 5), "gro\u{308}ß~");
         assert_eq!(shortened("a\nb", 3), "a\\~");
+    }
+
+    #[test]
+    fn pieces_from_right_to_left_are_isolated() {
+        assert_eq!(isolated("5 cats"), "5 cats");
+        assert_eq!(isolated("חתול 5: 7 of 9"), "\u{2068}חתול\u{2069} 5: 7 of 9");
+        assert_eq!(isolated("a חתול 5 שחור, كلب → b"), "a \u{2068}חתול 5 שחור\u{2069}, \u{2068}كلب\u{2069} → b");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::config::difference::{became, changes, flat_config};
 use crate::durations::duration;
 use crate::layout::{Align, markdown_table};
 use crate::numbers;
-use crate::plot::settings::{Setting, scatter};
+use crate::plot::accuracies::{Setting, scatter};
 use crate::plot::{Format, Theme};
 use crate::plots::record_and_marks;
 use crate::record::write_atomically;

@@ -85,7 +85,7 @@ pub enum Format {
 pub fn run(args: Args) -> Result<(), CliError> {
     if args.plots.is_none() && args.how.is_given() {
         let hint = Some("add --plots FOLDER".to_string());
-        return Err(CliError::user("no plots are made (--plot-formats, --plot-theme)", hint));
+        return Err(CliError::user("no plots are made (--plot-formats, --plot-theme, --no-plot-titles)", hint));
     }
     let by = Measure::from(args.by);
     let format = if args.json { Format::Json } else { args.format };
@@ -147,7 +147,7 @@ pub fn print(comparison: &Comparison, format: Format, verb: Verb) -> Result<(), 
             show(&text)
         }
         Format::Terminal => {
-            let Sheet { lead, sections, notes } = Sheet::for_screen(comparison);
+            let Sheet { lead, sections, notes } = Sheet::for_terminal(comparison);
             let list = |notes: &[Note]| notes.iter().map(|note| sentence(&written(note))).collect::<String>();
             let mut parts: Vec<String> = lead.map(sentence).into_iter().collect();
             for section in sections {

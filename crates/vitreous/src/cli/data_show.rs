@@ -38,11 +38,12 @@ pub struct ShowArgs {
     /// Show the images of the run in this folder
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["preset", "config", "model", "data"])]
     run: Option<PathBuf>,
-    /// Number of images, or with --by-class of images per class [default: 9, or 4 with --augmented or --patches]
+    /// Number of images, or with --by-class of images per class [default: 9; with --augmented or --patches 4, or 1 per
+    /// class]
     #[arg(long, value_name = "N", value_parser = count)]
     count: Option<usize>,
-    /// Show one row of images per class
-    #[arg(long, conflicts_with_all = ["augmented", "patches"])]
+    /// Show images of each class, class by class
+    #[arg(long)]
     by_class: bool,
     /// Show each image and its augmentation in the first epochs, exactly as training gets it
     #[arg(long, conflicts_with = "patches")]
@@ -131,7 +132,11 @@ pub fn run(mut args: ShowArgs) -> Result<(), CliError> {
         let hint = Some("leave out --by-class".to_string());
         return Err(CliError::user("strips have no classes (--by-class)", hint));
     }
-    let default = if view == View::Plain { COUNT } else { COUNT_WITH_MORE };
+    let default = match (view, args.by_class) {
+        (View::Plain, _) => COUNT,
+        (_, false) => COUNT_WITH_MORE,
+        (_, true) => 1,
+    };
     let count = args.count.unwrap_or(default);
     let options = SamplesOptions { split, count, by_class: args.by_class, view };
     let Some(found) = watched(|listener| samples(&checked, options, listener))? else {

@@ -329,7 +329,7 @@ fn show(text: &str) -> Result<(), CliError> {
     show_as_is(&text::visible_lines(text))
 }
 
-/// As [`show`], for text that controls the terminal: nothing in it may come from outside.
+/// As [`show`], for text that controls the terminal: names in it are already visible, as [`text::shortened`] makes them.
 fn show_as_is(text: &str) -> Result<(), CliError> {
     if !write_as_is(text)? {
         std::process::exit(0);

@@ -17,7 +17,7 @@ const NO_PLOTS: &str = "VITREOUS_NO_PLOTS";
 #[derive(clap::Args)]
 pub struct PlotArgs {
     /// Make no plots in the run's folder plots/ (so does the environment variable VITREOUS_NO_PLOTS)
-    #[arg(long, conflicts_with_all = ["plot_formats", "plot_theme"])]
+    #[arg(long, conflicts_with_all = ["plot_formats", "plot_theme", "no_plot_titles"])]
     no_plots: bool,
     #[command(flatten)]
     how: FormatArgs,
@@ -32,12 +32,15 @@ pub struct FormatArgs {
     /// Colors of the plots [default: light]
     #[arg(long, value_name = "NAME")]
     plot_theme: Option<ThemeArg>,
+    /// Make plots without titles, for documents with captions
+    #[arg(long)]
+    no_plot_titles: bool,
 }
 
 impl FormatArgs {
     /// Whether any of the flags was given.
     pub fn is_given(&self) -> bool {
-        !self.plot_formats.is_empty() || self.plot_theme.is_some()
+        !self.plot_formats.is_empty() || self.plot_theme.is_some() || self.no_plot_titles
     }
 }
 
@@ -101,7 +104,7 @@ impl FormatArgs {
         formats.sort_unstable();
         formats.dedup();
         let theme = ThemeArg::theme_of(self.plot_theme);
-        let default = PlotChoice { theme, ..PlotChoice::default() };
+        let default = PlotChoice { theme, has_titles: !self.no_plot_titles, ..PlotChoice::default() };
         if formats.is_empty() { default } else { PlotChoice { formats, ..default } }
     }
 }

@@ -4,7 +4,8 @@ use super::CliError;
 use super::screen::{Align, table};
 use crate::config::strips::WIDTH;
 use crate::data::ImageSet;
-use crate::evaluate::reading::{Reading, ReadingScores, blocks, digits_text};
+use crate::data::digits_text;
+use crate::evaluate::reading::{Reading, ReadingScores, blocks};
 use crate::evaluate::{Answers, Report};
 use crate::numbers;
 

@@ -85,6 +85,17 @@ impl Sheet {
         Sheet { lead: (groups.len() > 1).then_some(lead), sections, notes: all }
     }
 
+    /// As [`Sheet::for_screen`], with names that leave room for what is said of them.
+    pub fn for_terminal(comparison: &Comparison) -> Sheet {
+        let mut sheet = Sheet::for_screen(comparison);
+        let cut = |name: &mut String| *name = shortened(name, CELL_MAX);
+        for section in &mut sheet.sections {
+            section.rows.iter_mut().for_each(|row| cut(&mut row[0]));
+            section.verdicts.iter_mut().flat_map(|found| &mut found.rows).for_each(|row| cut(&mut row[0]));
+        }
+        sheet
+    }
+
     /// Puts a comparison into cells for a screen: accuracies and times come first, then settings; columns that are the same in all
     /// rows become a note, and accuracies over seeds have no range. Markdown, CSV and JSON have everything.
     pub fn for_screen(comparison: &Comparison) -> Sheet {
@@ -130,9 +141,14 @@ impl Section {
         let weights: BTreeSet<Weights> = comparison.rows.iter().filter_map(|row| row.weights).collect();
         let mixed = weights.len() > 1;
         columns.extend(mixed.then(|| text("weights")));
-        columns.extend(["train acc", "val acc", "test acc"].map(number));
+        // Measured ones and means while training say different things of a row.
+        let is_running = |row: &&Row| row.train_acc.is_some() && !row.train_acc_measured;
+        let has_both = rows.iter().any(is_running) && rows.iter().any(|row| row.train_acc_measured);
+        columns.push(number("train acc"));
+        columns.extend(has_both.then(|| number("while training")));
+        columns.extend(["val acc", "test acc"].map(number));
         let cells = |row: &&Row| {
-            let mut cells = vec![shortened(&row.name, CELL_MAX)];
+            let mut cells = vec![row.name.clone()];
             cells.extend(several.then(|| row.seeds.len().to_string()));
             cells.push(row.model.as_deref().map_or("-".to_string(), |model| shortened(model, CELL_MAX)));
             cells.extend(own.iter().map(|key| cell(row.settings.get(key))));
@@ -140,9 +156,13 @@ impl Section {
             cells.push(row.flops_forward.map_or("-".to_string(), numbers::flops));
             cells.push(time(row.seconds));
             cells.extend(mixed.then(|| row.weights.map_or("-".to_string(), |weights| weights.to_string())));
-            let running = row.train_acc.is_some() && !row.train_acc_measured;
             let train = accuracy(row.train_acc, row.seeds.len());
-            cells.push(if running { format!("~{train}") } else { train });
+            match (is_running(row), has_both) {
+                (true, true) => cells.extend(["-".to_string(), format!("~{train}")]),
+                (true, false) => cells.push(format!("~{train}")),
+                (false, true) => cells.extend([train, "-".to_string()]),
+                (false, false) => cells.push(train),
+            }
             cells.push(accuracy(row.val_acc, row.seeds.len()));
             cells.push(accuracy(row.test_acc, row.seeds.len()));
             cells
@@ -167,7 +187,7 @@ impl Section {
             "val acc" if ranked_by == Measure::Validation => 2,
             "test acc" if ranked_by == Measure::Test => 2,
             "val acc" | "test acc" => 3,
-            "train acc" => 4,
+            "train acc" | "while training" => 4,
             "training time" => 5,
             "weights" => 7,
             "parameters" => 8,
@@ -193,7 +213,11 @@ impl Section {
             _ => cell.clone(),
         };
         let cell = |row: &Vec<String>, at: usize| {
-            if columns[at].title.ends_with(" acc") { without_range(&row[at]) } else { row[at].clone() }
+            if columns[at].title.ends_with(" acc") || columns[at].title == "while training" {
+                without_range(&row[at])
+            } else {
+                row[at].clone()
+            }
         };
         let rows = rows.iter().map(|row| order.iter().map(|&at| cell(row, at)).collect()).collect();
         let columns = order.iter().map(|&at| columns[at].clone()).collect();
@@ -231,12 +255,12 @@ impl Comparison {
             cells.push(row.flops_forward.map_or(String::new(), |flops| flops.to_string()));
             for spread in [row.seconds, row.train_acc, row.val_acc, row.test_acc] {
                 let values = spread.map_or([None; 4], |s| [Some(s.mean), s.sd, Some(s.min), Some(s.max)]);
-                cells.extend(values.map(|value| value.map_or(String::new(), |value| value.to_string())));
+                cells.extend(values.map(|value| value.map_or(String::new(), numbers::exact)));
             }
             let from = if row.train_acc_measured { "evaluate" } else { "last epoch" };
             cells.push(row.train_acc.map_or("", |_| from).to_string());
             cells.push(row.weights.map_or(String::new(), |weights| weights.to_string()));
-            let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+            let number = |value: Option<f64>| value.map_or(String::new(), numbers::exact);
             for interval in [row.val_acc_interval, row.test_acc_interval] {
                 cells.extend([0, 1].map(|end| number(interval.map(|interval| interval[end]))));
             }
@@ -491,9 +515,9 @@ mod tests {
         assert_eq!(columns[1].title, "seeds");
         assert_eq!(
             rows[0][6..],
-            ["1 min 15 s ± 7.07 s", "~50.00 % of 1 run", "-", "30.00 ± 7.07 % (25.00 to 35.00) of 2 runs"]
+            ["1 min 15 s ± 7.07 s", "-", "~50.00 % of 1 run", "-", "30.00 ± 7.07 % (25.00 to 35.00) of 2 runs"]
         );
-        assert_eq!((rows[1][1].as_str(), rows[1][9].as_str()), ("1", "-"));
+        assert_eq!((rows[1][1].as_str(), rows[1][10].as_str()), ("1", "-"));
         let starts = [
             "val acc and test acc are ",
             "FLOPs: ",
@@ -533,6 +557,17 @@ mod tests {
             found.len() == 1 && found[0].starts_with("nothing is ranked, because fewer than two rows "),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn training_accuracies_of_two_kinds_have_two_columns() {
+        let running = Row { train_acc_measured: false, ..row("b", &[0.25]) };
+        let sheet = Sheet::for_screen(&comparison(vec![row("a", &[0.25]), running.clone()]));
+        let Section { columns, rows, .. } = &sheet.sections[0];
+        assert_eq!([&columns[3].title, &columns[4].title], ["train acc", "while training"]);
+        assert_eq!([&rows[0][3..5], &rows[1][3..5]], [["50.00 %", "-"], ["-", "~50.00 %"]]);
+        let alike = Sheet::for_screen(&comparison(vec![running.clone(), running]));
+        assert_eq!(alike.sections[0].rows[0][3], "~50.00 %");
     }
 
     #[test]

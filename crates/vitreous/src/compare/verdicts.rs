@@ -1,12 +1,12 @@
 //! Describes differences of accuracy: how large each is, and whether it is more than noise.
 
 use super::noise::LEVEL;
-use super::sheet::{CELL_MAX, accuracy, evaluate};
+use super::sheet::{accuracy, evaluate};
 use super::{Basis, Comparison, Group, Measure, Row, RowDifference};
 use crate::advice::{Note, Suggestion};
 use crate::layout::{Align, markdown_table};
 use crate::numbers;
-use crate::text::{markdown, shortened};
+use crate::text::markdown;
 
 /// Differences of accuracy of a group as people read them.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +74,7 @@ fn line(row: &Row, reference: &Row, difference: &RowDifference) -> [String; 5] {
     let why = match &difference.basis {
         Basis::SameImages { images, only_own_right, only_other_right, .. } => {
             let [images, own, other] = [images, only_own_right, only_other_right].map(|n| numbers::count(*n));
-            let [name, against] = [row, reference].map(|row| shortened(&row.name, CELL_MAX));
+            let [name, against] = [row, reference].map(|row| &row.name);
             format!("of {images} images, correct only in {name}: {own}, only in {against}: {other}")
         }
         Basis::Seeds { interval, .. } => {
@@ -85,7 +85,7 @@ fn line(row: &Row, reference: &Row, difference: &RowDifference) -> [String; 5] {
     };
     let points = format!("{:+.2} points", 100.0 * difference.mean);
     let p = difference.p_adjusted.map_or("-".to_string(), |p| probability(p).replace("p = ", "").replace("p ", ""));
-    [shortened(&row.name, CELL_MAX), points, verdict.to_string(), p, why]
+    [row.name.clone(), points, verdict.to_string(), p, why]
 }
 
 /// Writes a p value: `p = 0.0432`, or `p < 0.0001`.

@@ -57,6 +57,14 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// The class's name, or the digits.
+    pub fn name(&self, class_names: &[String]) -> String {
+        match self {
+            Answer::Class(class) => class_names[*class].clone(),
+            Answer::Digits(digits) => digits_text(digits),
+        }
+    }
+
     /// The number of targets in the loss: the class, or each digit and the end.
     pub fn targets(&self) -> usize {
         match self {
@@ -64,6 +72,34 @@ impl Answer {
             Answer::Digits(digits) => digits.len() + 1,
         }
     }
+}
+
+/// Digits as text.
+pub fn digits_text(digits: &[u8]) -> String {
+    digits.iter().map(|digit| char::from(b'0' + digit)).collect()
+}
+
+/// The first images of a set, at most `most`: one of each class, then another one of each, equally many of all; of strips
+/// the first ones.
+pub fn first_of_each_class(set: &dyn ImageSet, classes: usize, most: usize) -> Vec<usize> {
+    let quota = (most / classes.max(1)).max(1);
+    let mut found: Vec<Vec<usize>> = vec![Vec::new(); classes];
+    let mut missing = quota * classes;
+    for index in 0..set.len() {
+        match set.answer(index) {
+            Answer::Digits(_) => return (0..set.len().min(most)).collect(),
+            Answer::Class(class) if found[class].len() < quota => {
+                found[class].push(index);
+                missing -= 1;
+            }
+            Answer::Class(_) => {}
+        }
+        if missing == 0 {
+            break;
+        }
+    }
+    let rounds = (0..quota).flat_map(|round| found.iter().filter_map(move |images| images.get(round)));
+    rounds.copied().take(most).collect()
 }
 
 /// Makes the image set of a split for a task.
@@ -138,5 +174,21 @@ mod tests {
         assert!(train[0] != train[1], "each run has its own training strips");
         assert!(validation[0] == validation[1] && test[0] == test[1], "all runs are measured on the same strips");
         assert!(train[0] != validation[0] && validation[0] != test[0] && test[0] != train[0]);
+    }
+
+    #[test]
+    fn first_images_are_of_all_classes_and_first_strips_any() {
+        let data = DataSpec { limit_train: Some(223), ..DataSpec::default() };
+        let loaded = load(&data, &inspect(&data).unwrap(), Wanted::TrainAndValidation, 1, &|_, _| ()).unwrap();
+        let digits = loaded.train.unwrap();
+        let label = |image: &usize| Split::label(&digits, *image);
+        // Two of each of ten classes are 20.
+        let first = first_of_each_class(&digits, 10, 24);
+        assert_eq!(first[..10].iter().map(label).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert_eq!((first.len(), first[10..].iter().map(label).max()), (20, Some(9)));
+        assert!((0..10).all(|class| first[class] < first[class + 10]));
+        assert_eq!(first_of_each_class(&digits, 10, 4).iter().map(label).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        let strips = image_set(digits.clone(), SplitName::Train, Task::ReadStrips, &data, 1);
+        assert_eq!(first_of_each_class(&*strips, 10, 4), [0, 1, 2, 3]);
     }
 }

@@ -45,7 +45,7 @@ pub use describe::{ClassSummary, DataSummary, describe};
 pub use duplicates::{Duplicates, ImagePlace};
 pub use error::DataError;
 pub use folder::SkippedImage;
-pub use image_set::{Answer, ImageSet, image_set};
+pub use image_set::{Answer, ImageSet, digits_text, first_of_each_class, image_set};
 pub use load::{Loaded, Wanted, fingerprint, load};
 pub use normalize::Normalization;
 pub use pixel_ranges::PixelRanges;

@@ -7,16 +7,15 @@ use std::time::Instant;
 use vitreous_engine::{Isa, Memory};
 
 use super::prepare::unused_files;
-use super::{Event, ExperimentError, Listener};
+use super::{Event, ExperimentError, Listener, saved_config};
 use crate::checkpoint::Metadata;
 use crate::config::classes::{ClassSubset, spelling};
 use crate::config::data::DataSpec;
-use crate::config::layers::Layers;
 use crate::config::model::Task;
 use crate::data::strips::check_digits;
 use crate::data::{self, ContentHashes, DataError, Facts, ImageSet, Loaded, Split, SplitName, Wanted, image_set};
 use crate::evaluate::{Answers, BATCH, ClassMap, Classifier, Reached, Report};
-use crate::plots::{PlotChoice, draw_evaluation};
+use crate::plots::{PlotChoice, draw_evaluation, remove_plots};
 use crate::record::{EvaluationRecord, RecordError, Run, Weights, sha256_of};
 use crate::train::{self, Work, available_memory, check_decoding, check_memory, threads};
 use crate::{durations, numbers};
@@ -101,8 +100,7 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
     if let Some(&split) = options.further.iter().find(|split| !there.contains(split)) {
         return Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available: there, file: None });
     }
-    // Only all that training loaded has a fingerprint to compare with.
-    let wanted = if split == SplitName::Test { Wanted::Test } else { Wanted::TrainAndValidation };
+    let wanted = wanted_for(split);
     let images = facts.image_bytes(wanted);
     let asked = images / facts.shape.len() as u64;
     let answers = Answers::bytes(asked, classifier.class_names());
@@ -115,23 +113,7 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
         available_memory(threads),
     )?;
     let clock = Instant::now();
-    let mut loaded = data::load(&spec, &facts, wanted, threads, &progress).map_err(|error| match error {
-        DataError::NoTestSplit { name, file } => {
-            facts.divide(&spec, threads, &progress);
-            let (split, available) = (SplitName::Test, splits_of(&facts));
-            ExperimentError::NoSplit { name, split, available, file: Some(file) }
-        }
-        error => error.into(),
-    })?;
-    let images = match split {
-        SplitName::Train | SplitName::All => loaded.train.take(),
-        SplitName::Validation => loaded.validation.take(),
-        SplitName::Test => loaded.test.take(),
-    };
-    let Some(images) = images else {
-        let available = splits_of(&facts);
-        return Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available, file: None });
-    };
+    let (images, loaded) = load_split(&spec, &mut facts, split, threads, &progress)?;
     let count = numbers::count(images.len() as u64);
     detail(&format!("{}: {count} {split} images loaded in {}", facts.name, took(clock)));
     classifier.check(&images)?;
@@ -186,15 +168,22 @@ pub fn evaluate(folder: &Path, options: &EvaluateOptions, listener: Listener) ->
         note: remark,
         reached,
     };
+    let is_same = Report::earlier(&folder).is_some_and(|earlier| earlier.reached == report.reached);
     // The result is returned even if it cannot be written.
     let written = written
         .and_then(|()| report.save(&run, &folder, &answers))
         .and_then(|()| run.update(|manifest| manifest.note_evaluation(report.record(weights_sha256))));
-    if let (Ok(()), Some(choice)) = (&written, &options.plots) {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        if let Err(error) = draw_evaluation(&run, &name, &report, Some((&answers, &*images)), choice) {
-            note(&format!("{error}; the evaluation has no plots"));
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    match (&written, &options.plots) {
+        (Ok(()), Some(choice)) => {
+            if let Err(error) = draw_evaluation(&run, &name, &report, Some((&answers, &*images)), choice) {
+                note(&format!("{error}; the evaluation has no plots"));
+            }
         }
+        (Ok(()), None) if !is_same && remove_plots(&run, &name) => {
+            note("the plots of an earlier evaluation of this split are removed: they show other results");
+        }
+        _ => {}
     }
     Ok(Evaluated { report, answers, images, folder, is_own, written })
 }
@@ -268,9 +257,7 @@ fn elsewhere(options: &EvaluateOptions, error: DataError) -> ExperimentError {
 
 /// The data of the run as its config has it.
 fn spec_of(options: &EvaluateOptions, run: &Run) -> Result<DataSpec, ExperimentError> {
-    let mut layers = Layers::new();
-    layers.add_file(&run.config_path())?;
-    let mut spec = layers.finish()?.config().data.clone();
+    let mut spec = saved_config(run)?.0.config().data.clone();
     spec.name = options.data.clone().unwrap_or(spec.name);
     spec.dir = options.data_dir.clone().or(spec.dir).or_else(|| options.default_data_dir.clone());
     spec.skip_bad_images |= options.skip_bad_images;
@@ -327,6 +314,45 @@ fn other_data(
     spec.classes = Some(ClassSubset::Listed(chosen));
     let facts = data::inspect_other(&spec)?;
     Ok((spec, facts))
+}
+
+/// Loads a split; what was loaded with it is returned too.
+///
+/// # Errors
+/// When the data has no such split, or cannot be read.
+pub(super) fn load_split(
+    spec: &DataSpec,
+    facts: &mut Facts,
+    split: SplitName,
+    threads: usize,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<(Split, Loaded), ExperimentError> {
+    let none = |facts: &Facts| {
+        let available = splits_of(facts);
+        ExperimentError::NoSplit { name: facts.name.clone(), split, available, file: None }
+    };
+    if split == SplitName::Validation && facts.validation == 0 {
+        return Err(none(facts));
+    }
+    let mut loaded = data::load(spec, facts, wanted_for(split), threads, progress).map_err(|error| match error {
+        DataError::NoTestSplit { name, file } => {
+            facts.divide(spec, threads, progress);
+            let (split, available) = (SplitName::Test, splits_of(facts));
+            ExperimentError::NoSplit { name, split, available, file: Some(file) }
+        }
+        error => error.into(),
+    })?;
+    let images = match split {
+        SplitName::Train | SplitName::All => loaded.train.take(),
+        SplitName::Validation => loaded.validation.take(),
+        SplitName::Test => loaded.test.take(),
+    };
+    Ok((images.ok_or_else(|| none(facts))?, loaded))
+}
+
+/// What is loaded for a split: only all that training loaded has a fingerprint to compare with.
+pub(super) fn wanted_for(split: SplitName) -> Wanted {
+    if split == SplitName::Test { Wanted::Test } else { Wanted::TrainAndValidation }
 }
 
 /// The splits that the data has.

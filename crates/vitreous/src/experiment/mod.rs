@@ -22,6 +22,7 @@ pub use export::{Exported, export_tensorboard};
 pub(crate) use facade::unicode;
 pub use facade::{Experiment, Trained};
 pub use plotting::{plot, plot_comparison};
+use prepare::saved_config;
 pub use prepare::{Prepared, fitted_config, inspect, square_facts, unused_files};
 pub use reporting::{Words, bundled, report, report_comparison};
 pub use run::{EarlierRun, TrainingRun};

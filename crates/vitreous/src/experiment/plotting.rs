@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ExperimentError;
-use crate::compare::{Comparison, Row};
-use crate::config::layers::Layers;
-use crate::config::model::ImageFacts;
+use super::{ExperimentError, saved_config};
+use crate::compare::{Comparison, Group, Measure, Row};
 use crate::evaluate::Report;
 use crate::numbers;
+use crate::plot::accuracies::{Setting, accuracies, scatter};
 use crate::plot::curves::{Marks, RUNS, Record, curves_of_runs};
-use crate::plot::settings::{Setting, scatter, settings};
 use crate::plot::{Figure, Theme};
 use crate::plots::{PlotChoice, draw_evaluation, draw_training, record_and_marks};
 use crate::record::{RecordError, Run, write_atomically};
+use crate::text::short_name;
+
+/// Longest end of a figure's name, in characters.
+const ENDING_MAX: usize = 60;
 
 /// Makes the plots of a run again, and returns the names of their files in its folder.
 ///
@@ -20,18 +22,8 @@ use crate::record::{RecordError, Run, write_atomically};
 /// When it is not a run, or its folder cannot be read or written.
 pub fn plot(folder: &Path, choice: &PlotChoice) -> Result<Vec<String>, ExperimentError> {
     let run = Run::open(folder)?;
-    let mut layers = Layers::new();
-    layers.add_file(&run.config_path())?;
-    let config = layers.finish()?.config().clone();
-    // The sizes that the data decides are written in a run's config.
-    let sizes = [config.model.image_size(), config.model.channels(), config.model.num_classes()];
-    let model = match sizes {
-        [Some(image_size), Some(channels), Some(num_classes)] => {
-            config.model.with_facts(ImageFacts { image_size, channels, num_classes }).ok()
-        }
-        _ => None,
-    };
-    let mut files = draw_training(&run, model, config.train.keep, choice)?;
+    let (checked, resolved) = saved_config(&run)?;
+    let mut files = draw_training(&run, resolved.map(|config| config.model), checked.config().train.keep, choice)?;
     for found in Report::all_kept(run.folder()) {
         let (name, report) = found?;
         files.extend(draw_evaluation(&run, &name, &report, None, choice)?);
@@ -39,8 +31,8 @@ pub fn plot(folder: &Path, choice: &PlotChoice) -> Result<Vec<String>, Experimen
     Ok(files)
 }
 
-/// Plots a comparison into a folder, which is made: curves of its first runs, accuracies with intervals, and accuracy
-/// against parameters and training time. Returns the files.
+/// Plots a comparison into a folder, which is made: of each data set the curves of its first runs, accuracies with
+/// intervals, and accuracy against parameters and training time. Returns the files.
 ///
 /// # Errors
 /// When the folder cannot be written.
@@ -51,8 +43,8 @@ pub fn plot_comparison(
 ) -> Result<Vec<PathBuf>, RecordError> {
     std::fs::create_dir_all(folder).map_err(|error| RecordError::write(folder, &error))?;
     let mut files = Vec::new();
-    let records = comparison_records(comparison);
-    for (name, figure) in comparison_figures(comparison, &records, choice.theme) {
+    for (name, figure) in by_data(comparison).iter().flat_map(|one| one.figures(choice.theme)) {
+        let figure = choice.of(figure);
         for &format in &choice.formats {
             let path = folder.join(format!("{name}.{format}"));
             // A figure that is too large to be drawn as pixels is still there as SVG.
@@ -64,69 +56,84 @@ pub fn plot_comparison(
     Ok(files)
 }
 
-/// The rows that are drawn, and how many are left out: accuracies of other images say nothing of these.
-fn drawn(comparison: &Comparison) -> (Vec<&Row>, usize) {
-    let measure = comparison.ranked_by;
-    let measured: Vec<&Row> = comparison.rows.iter().filter(|row| measure.of(row).is_some()).collect();
-    let images = measured.first().map(|row| measure.images(&row.settings));
-    let alike = measured.iter().copied().filter(|row| Some(measure.images(&row.settings)) == images);
-    let alike: Vec<&Row> = alike.collect();
-    let left_out = measured.len() - alike.len();
-    (alike, left_out)
+/// The rows of a comparison on one data set, as they are drawn: accuracies of other images say nothing of these.
+pub struct OnData<'a> {
+    /// The data in words.
+    pub data: &'a str,
+    /// What its runs recorded whose curves are drawn; of several seeds, the first.
+    pub records: Vec<(Record, Marks)>,
+    rows: Vec<&'a Row>,
+    measure: Measure,
+    /// The end of the figures' names.
+    ending: String,
 }
 
-/// What the runs of a comparison recorded whose curves are drawn; of several seeds, the first.
-pub fn comparison_records(comparison: &Comparison) -> Vec<(Record, Marks)> {
-    let name = |row: &Row| match row.seeds[..] {
-        [first, _, ..] => format!("{} (seed {first})", row.name),
-        _ => row.name.clone(),
-    };
-    let (rows, _) = drawn(comparison);
-    let records = rows.iter().filter_map(|row| record_and_marks(row.folders.first()?, &name(row)).ok());
-    records.filter(|(record, _)| !record.is_empty()).take(RUNS).collect()
-}
-
-/// The plots of a comparison and of what its runs recorded, with their names.
-pub fn comparison_figures(
-    comparison: &Comparison,
-    records: &[(Record, Marks)],
-    theme: Theme,
-) -> Vec<(&'static str, Figure)> {
-    let measure = comparison.ranked_by;
-    let (rows, left_out) = drawn(comparison);
-    let of_cost = |cost: &dyn Fn(&Row) -> Option<f64>| -> Vec<Setting> {
-        let setting = |row: &&Row| {
-            let accuracy = measure.of(row)?;
-            let several = (accuracy.n > 1).then_some([accuracy.min, accuracy.max]);
-            Some(Setting {
-                name: if accuracy.n > 1 { format!("{} ({} runs)", row.name, accuracy.n) } else { row.name.clone() },
-                accuracy: accuracy.mean,
-                interval: several.or(measure.interval(row)),
-                cost: cost(row),
-            })
+/// The rows of a comparison by their data, as many groups as there are.
+pub fn by_data<'a>(comparison: &'a Comparison) -> Vec<OnData<'a>> {
+    let mut endings: Vec<String> = Vec::new();
+    for group in &comparison.groups {
+        let is_plain = |c: char| c.is_alphanumeric() || c == '.';
+        let words: Vec<&str> = group.data.split(|c| !is_plain(c)).filter(|word| !word.is_empty()).collect();
+        let plain: String = words.join("-").chars().take(ENDING_MAX).collect();
+        let mut numbered = (1..).map(|n| if n == 1 { format!("-{plain}") } else { format!("-{plain}-{n}") });
+        endings.extend(numbered.find(|ending| !endings.contains(ending)));
+    }
+    let is_alone = comparison.groups.len() == 1;
+    let of_group = |(group, ending): (&'a Group, String)| {
+        let rows: Vec<&Row> = comparison.rows_of(group).collect();
+        let name = |row: &Row| match row.seeds[..] {
+            [first, _, ..] => format!("{} (seed {first})", row.name),
+            _ => row.name.clone(),
         };
-        rows.iter().filter_map(setting).collect()
+        let records = rows.iter().filter_map(|row| record_and_marks(row.folders.first()?, &name(row)).ok());
+        let records = records.filter(|(record, _)| !record.is_empty()).take(RUNS).collect();
+        let ending = if is_alone { String::new() } else { ending };
+        OnData { data: &group.data, records, rows, measure: comparison.ranked_by, ending }
     };
-    let parameters = of_cost(&|row| Some(row.parameters as f64));
-    let times = of_cost(&|row| Some(row.seconds?.mean));
-    let split = measure.split();
-    let title = |what: &str| format!("{} accuracy {what}", numbers::capital(&split.to_string()));
-    let mut below = "lines are 95 % intervals".to_string();
-    if rows.iter().any(|row| row.folders.len() > 1) {
-        below.push_str("; of several runs, from the lowest to the highest");
+    comparison.groups.iter().zip(endings).map(of_group).collect()
+}
+
+impl OnData<'_> {
+    /// The figures with their names.
+    pub fn figures(&self, theme: Theme) -> Vec<(String, Figure)> {
+        let of_cost = |cost: &dyn Fn(&Row) -> Option<f64>| -> Vec<Setting> {
+            let setting = |row: &&Row| {
+                let accuracy = self.measure.of(row)?;
+                let several = (accuracy.n > 1).then_some([accuracy.min, accuracy.max]);
+                Some(Setting {
+                    name: if accuracy.n > 1 { format!("{} ({} runs)", row.name, accuracy.n) } else { row.name.clone() },
+                    accuracy: accuracy.mean,
+                    interval: several.or(self.measure.interval(row)),
+                    cost: cost(row),
+                })
+            };
+            self.rows.iter().filter_map(setting).collect()
+        };
+        let parameters = of_cost(&|row| Some(row.parameters as f64));
+        let times = of_cost(&|row| Some(row.seconds?.mean));
+        let data = short_name(self.data);
+        let split = numbers::capital(&self.measure.split().to_string());
+        let title = |what: &str| format!("{split} accuracy on {data} {what}");
+        let mut below = "lines are 95 % intervals".to_string();
+        if self.rows.iter().any(|row| row.folders.len() > 1) {
+            below.push_str("; of several runs, from the lowest to the highest");
+        }
+        let (below, style) = (below.as_str(), theme.style());
+        let several = title(&format!("of {}", numbers::counted(parameters.len(), "setting")));
+        let figures = [
+            ("curves", curves_of_runs(&self.records, [&data, &self.of_all()], style)),
+            ("settings", accuracies(&parameters, &several, below, style)),
+            ("accuracy-parameters", scatter(&parameters, [&title("against parameters"), below, "Parameters"], style)),
+            ("accuracy-time", scatter(&times, [&title("against training time"), below, "Training time (s)"], style)),
+        ];
+        figures.into_iter().filter_map(|(name, figure)| Some((format!("{name}{}", self.ending), figure?))).collect()
     }
-    if left_out > 0 {
-        let left_out = numbers::counted(left_out, "setting");
-        below.push_str(&format!("; {left_out} with other images left out"));
+
+    /// Which rows have curves, where these are not all.
+    fn of_all(&self) -> String {
+        match self.records.len() {
+            shown if shown < self.rows.len() => format!("{shown} of {}", numbers::counted(self.rows.len(), "row")),
+            _ => String::new(),
+        }
     }
-    let below = below.as_str();
-    let style = theme.style();
-    let several = |count: usize| title(&format!("of {}", numbers::counted(count, "setting")));
-    let figures = [
-        ("curves", curves_of_runs(records, style)),
-        ("settings", settings(&parameters, &several(parameters.len()), below, style)),
-        ("accuracy-parameters", scatter(&parameters, [&title("against parameters"), below, "Parameters"], style)),
-        ("accuracy-time", scatter(&times, [&title("against training time"), below, "Training time (s)"], style)),
-    ];
-    figures.into_iter().filter_map(|(name, figure)| Some((name, figure?))).collect()
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use vitreous_engine::Memory;
 
 use super::{Event, ExperimentError, Listener};
+use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, Task};
 use crate::config::{CheckedConfig, Config, ResolvedConfig};
 use crate::data::strips::check_digits;
@@ -16,6 +17,23 @@ use crate::train::{
     Job, Work, available_memory, check_decoding, check_memory, checkpoint_bytes, memory_needed, threads,
 };
 use crate::{durations, numbers};
+
+/// The config that a run saved, and the same filled in; that one is absent where the config does not say the sizes that
+/// the data decides, as every config that was saved with a run does.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn saved_config(run: &Run) -> Result<(CheckedConfig, Option<ResolvedConfig>), ExperimentError> {
+    let mut layers = Layers::new();
+    layers.add_file(&run.config_path())?;
+    let checked = layers.finish()?;
+    let model = &checked.config().model;
+    let sizes = model.image_size().zip(model.channels()).zip(model.num_classes());
+    let resolved = sizes.and_then(|((image_size, channels), num_classes)| {
+        checked.resolve(ImageFacts { image_size, channels, num_classes }).ok()
+    });
+    Ok((checked, resolved))
+}
 
 /// A config that agrees with its data, before any image is decoded.
 pub struct Prepared {

@@ -1,17 +1,20 @@
 //! Images of a data set for the eye: as they are, as training steps get them, or as the tokens that a model reads.
 
+use vitreous_engine::Memory;
+
+use super::evaluation::{load_split, wanted_for};
 use super::{Event, ExperimentError, Listener, inspect, square_facts};
 use crate::config::CheckedConfig;
-use crate::data::{self, Answer, Facts, ImageSet, Normalization, Split, SplitName, Wanted, image_set};
+use crate::data::{Answer, Facts, ImageSet, Normalization, Split, SplitName, image_set};
 use crate::numbers;
 use crate::plot::Figure;
-use crate::plot::pictures::{Grid, Labelled, Picture, grid};
+use crate::plot::pictures::{Grid, Labelled, Picture, WIDE_COLUMNS, WIDE_SIDE, grid};
 use crate::plot::style::Style;
 use crate::plot::tokens::{self, Cut};
-use crate::plots::images::{name_of, picture, tokens_of};
+use crate::plots::images::{picture, tokens_of};
 use crate::random::{Purpose, stream};
 use crate::text::last_part;
-use crate::train::{Augmented, Job, threads};
+use crate::train::{Augmented, Job, Work, available_memory, check_decoding, check_memory, threads};
 
 /// Most classes that have a row.
 pub const CLASSES_MAX: usize = 50;
@@ -88,35 +91,22 @@ pub fn samples(
     listener: Listener,
 ) -> Result<Option<Samples>, ExperimentError> {
     let SamplesOptions { split, view, .. } = options;
-    let facts = inspect(checked, listener)?;
+    let mut facts = inspect(checked, listener)?;
     let spec = &checked.config().data;
-    let wanted = if split == SplitName::Test { Wanted::Test } else { Wanted::TrainAndValidation };
+    let (wanted, threads) = (wanted_for(split), threads(0));
+    let (bytes, available) = (facts.image_bytes(wanted), available_memory(threads));
+    check_decoding(bytes, facts.decoding_bytes(wanted, threads), available)?;
+    check_memory(Work::ReadingImages, (Memory::default(), bytes), facts.is_folder(), available)?;
     let progress = |done, total| listener(Event::Reading { done, total });
-    if split != SplitName::Test {
-        let missing = split == SplitName::Validation && facts.validation == 0;
-        if missing {
-            let available =
-                if facts.has_test() { vec![SplitName::Train, SplitName::Test] } else { vec![SplitName::Train] };
-            return Err(ExperimentError::NoSplit { name: facts.name.clone(), split, available, file: None });
-        }
-    }
-    let loaded = data::load(spec, &facts, wanted, threads(0), &progress)?;
-    let normalization = loaded.train.as_ref().map(|train| Normalization::new(spec, train));
-    let images = match split {
-        SplitName::Test => loaded.test,
-        SplitName::Validation => loaded.validation,
-        SplitName::Train | SplitName::All => loaded.train,
-    };
-    let available = vec![SplitName::Train];
-    let none = || ExperimentError::NoSplit { name: facts.name.clone(), split, available, file: None };
-    let images = images.ok_or_else(none)?;
+    let (images, _) = load_split(spec, &mut facts, split, threads, &progress)?;
+    let normalization = (view == View::Augmented).then(|| Normalization::new(spec, &images));
     let (task, seed) = (checked.config().model.kind().task(), checked.config().train.seed);
     let set = image_set(images, split, task, spec, seed);
     let (chosen, rows, left_out) = choose(&*set, &facts, seed, options);
     let of = |i: usize| {
         let index = set.index(0, i);
         let image = set.split().map_or_else(|| format!("{split}/{i}"), |split| Split::image_name(split, i));
-        let label = name_of(&set.answer(index), &facts.class_names);
+        let label = set.answer(index).name(&facts.class_names);
         Sample { image, label, picture: picture(&*set, index), others: Vec::new() }
     };
     let mut samples: Vec<Sample> = chosen.iter().map(|&i| of(i)).collect();
@@ -171,10 +161,22 @@ fn choose(
     options: SamplesOptions,
 ) -> (Vec<usize>, Vec<(String, usize)>, usize) {
     let order = stream(seed, Purpose::Samples).permutation(set.len());
-    let order = order.into_iter().map(|i| i as usize);
+    let mut order: Vec<usize> = order.into_iter().map(|i| i as usize).collect();
     let is_strip = set.split().is_none();
     if !options.by_class || is_strip {
-        return (order.take(options.count).collect(), Vec::new(), 0);
+        if options.view != View::Plain {
+            // Few images are shown: of different classes, as far as there are.
+            let mut seen = vec![0; facts.class_names.len()];
+            order.sort_by_cached_key(|&i| match set.answer(i) {
+                Answer::Class(class) => {
+                    seen[class] += 1;
+                    seen[class]
+                }
+                Answer::Digits(_) => 0,
+            });
+        }
+        order.truncate(options.count);
+        return (order, Vec::new(), 0);
     }
     let shown = facts.class_names.len().min(CLASSES_MAX);
     let mut classes = vec![Vec::new(); shown];
@@ -194,9 +196,9 @@ fn choose(
 impl Samples {
     /// Images in a row of a grid without classes.
     pub fn columns(&self) -> usize {
-        let is_wide = self.images.first().is_some_and(|sample| sample.picture.aspect() > 2.0);
+        let is_wide = self.images.first().is_some_and(|sample| sample.picture.is_wide());
         let square = (self.images.len() as f64).sqrt().ceil() as usize;
-        if is_wide { square.clamp(1, 3) } else { square.clamp(1, 20) }
+        square.clamp(1, if is_wide { WIDE_COLUMNS } else { 20 })
     }
 
     /// Draws them; none where there is no image.
@@ -213,10 +215,10 @@ impl Samples {
             };
             return tokens::patches(&self.images.iter().map(cut).collect::<Vec<_>>(), self.across, &self.below, style);
         }
-        let is_wide = self.images.first()?.picture.aspect() > 2.0;
+        let is_wide = self.images.first()?.picture.is_wide();
         let (title, below) = (self.title.clone(), self.below.clone());
         let side = |small: bool| match (is_wide, small) {
-            (true, _) => 40.0,
+            (true, _) => WIDE_SIDE,
             (false, true) => 64.0,
             (false, false) => 112.0,
         };
@@ -235,7 +237,7 @@ impl Samples {
             let row_names = self.images.iter().map(|sample| sample.label.clone()).collect();
             let columns = draws + 1;
             return grid(
-                &Grid { title, below, columns, side: if is_wide { 40.0 } else { 84.0 }, row_names, pictures },
+                &Grid { title, below, columns, side: if is_wide { WIDE_SIDE } else { 84.0 }, row_names, pictures },
                 style,
             );
         }

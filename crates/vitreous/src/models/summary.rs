@@ -92,10 +92,10 @@ impl Summary {
         let titles = ["layer", "op", "output", "parameters", &forward, &backward];
         let mut rows = vec![titles.map(str::to_string)];
         let mut open: Vec<&str> = Vec::new();
-        // The correct answer and the count of right ones are no layers.
-        let is_layer =
+        // The correct answer and the count of right ones are not layers.
+        let has_row =
             |layer: &&LayerSummary| !["label", "targets"].contains(&layer.name.as_str()) && layer.op != "correct";
-        for layer in self.layers.iter().filter(is_layer) {
+        for layer in self.layers.iter().filter(has_row) {
             let path: Vec<&str> = layer.name.split('.').collect();
             let (last, groups) = path.split_last().expect("a name has at least one part");
             let shared = open.iter().zip(groups).take_while(|(a, b)| a == b).count();

@@ -23,7 +23,7 @@ pub struct Setting {
 }
 
 /// Draws the accuracies in the given order; none without settings.
-pub fn settings(settings: &[Setting], title: &str, below: &str, style: &'static Style) -> Option<Figure> {
+pub fn accuracies(settings: &[Setting], title: &str, below: &str, style: &'static Style) -> Option<Figure> {
     const ROW: f64 = 26.0;
     let shown = &settings[..settings.len().min(ROWS)];
     let ends = shown.iter().flat_map(|one| one.interval.into_iter().flatten().chain([one.accuracy]));
@@ -92,29 +92,33 @@ pub fn scatter(settings: &[Setting], [title, below, cost]: [&str; 3], style: &'s
         }
         canvas.marker(Marker::Dot, [*at, *middle], 4.5, style.series[0]);
     }
-    // Names go where they cover no point and no other name; where there is no such place, the point has a tooltip only.
+    // Names go where they cover no point, no other name and, if possible, no interval; where there is no such place, the
+    // point has a tooltip only.
     let mut taken: Vec<Rect> =
         places.iter().map(|[x, y]| Rect { x: x - 6.0, y: y - 6.0, width: 12.0, height: 12.0 }).collect();
+    let interval = |((one, _), [at, _]): (&(&Setting, f64), &Point)| {
+        let [from, to] = one.interval?.map(|part| y.at(part * 100.0));
+        Some(Rect { x: at - 2.0, y: from.min(to), width: 4.0, height: (from - to).abs() })
+    };
+    let intervals: Vec<Rect> = shown.iter().zip(&places).filter_map(interval).collect();
     for ((one, _), [at, middle]) in shown.iter().zip(&places) {
         let width = font::width(&one.name, TICK, false).min(180.0);
-        let choices = [
-            [at + 9.0, middle - 6.0],
-            [at - 9.0 - width, middle - 6.0],
-            [at + 6.0, middle - 20.0],
-            [at + 6.0, middle + 8.0],
-        ];
-        let free = choices.into_iter().map(|[x, y]| Rect { x, y, width, height: 13.0 }).find(|place| {
-            let is_inside =
-                place.x >= panel.x && place.right() <= 632.0 && place.y >= panel.y && place.bottom() <= panel.bottom();
-            is_inside
-                && taken.iter().all(|other| {
-                    place.right() < other.x
-                        || other.right() < place.x
-                        || place.bottom() < other.y
-                        || other.bottom() < place.y
-                })
-        });
-        if let Some(place) = free {
+        let sides = [at + 9.0, at - 9.0 - width];
+        let levels = [-6.0, -20.0, 8.0, -34.0, 22.0];
+        let choices = levels.iter().flat_map(|level| sides.map(|x| Rect { x, y: middle + level, width, height: 13.0 }));
+        let is_inside = |place: &Rect| {
+            place.x >= panel.x && place.right() <= 632.0 && place.y >= panel.y && place.bottom() <= panel.bottom()
+        };
+        let is_free = |place: &Rect, others: &[Rect]| {
+            others.iter().all(|other| {
+                place.right() < other.x
+                    || other.right() < place.x
+                    || place.bottom() < other.y
+                    || other.bottom() < place.y
+            })
+        };
+        let free: Vec<Rect> = choices.filter(|place| is_inside(place) && is_free(place, &taken)).collect();
+        if let Some(&place) = free.iter().find(|place| is_free(place, &intervals)).or(free.first()) {
             let how = Text::new(style.soft).size(TICK).within(width + 0.01);
             canvas.text([place.x, place.y + 10.0], &one.name, &how);
             taken.push(place);
@@ -138,12 +142,12 @@ mod tests {
     fn settings_have_a_row_each_and_costs_a_place() {
         for count in [1, 2, 7, 100] {
             let all: Vec<Setting> = (0..count).map(setting).collect();
-            let figure = settings(&all, "t", "b", &LIGHT).unwrap();
+            let figure = accuracies(&all, "t", "b", &LIGHT).unwrap();
             assert!(figure.svg().contains("&lt;0&gt;") && !figure.svg().contains("<0>"));
             let figure = scatter(&all, ["t", "b", "Parameters"], &LIGHT);
             assert_eq!(figure.is_some(), count > 2);
             assert!(!figure.is_some_and(|figure| figure.svg().contains("NaN")));
         }
-        assert_eq!(settings(&[], "t", "b", &LIGHT), None);
+        assert_eq!(accuracies(&[], "t", "b", &LIGHT), None);
     }
 }

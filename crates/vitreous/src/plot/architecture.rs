@@ -6,7 +6,7 @@ use super::svg::{Anchor, Canvas, Figure, Point, Rect, Stroke, Text};
 
 /// What a box stands for; it decides the color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Role {
     /// A layer with weights.
     Weights,
     /// Attention.
@@ -29,7 +29,7 @@ pub enum Look {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// What it stands for.
-    pub look: Look,
+    pub role: Role,
     /// Its name.
     pub title: String,
     /// Its settings, in a few words.
@@ -72,17 +72,17 @@ const GUTTER: f64 = 26.0;
 const HEIGHT_MAX: f64 = 900.0;
 
 fn height(part: &Part) -> f64 {
-    match part.look {
-        Look::Small => SMALL,
-        Look::Sum => 18.0,
-        Look::Frame => HEADER + GAP + sequence_height(&part.parts) + GAP,
+    match part.role {
+        Role::Small => SMALL,
+        Role::Sum => 18.0,
+        Role::Frame => HEADER + GAP + sequence_height(&part.parts) + GAP,
         _ => BOX,
     }
 }
 
 /// The room before a part: small ones touch what they follow.
 fn gap(parts: &[Part], at: usize) -> f64 {
-    if at == 0 || (parts[at].look == Look::Small && !matches!(parts[at - 1].look, Look::Sum | Look::Frame)) {
+    if at == 0 || (parts[at].role == Role::Small && !matches!(parts[at - 1].role, Role::Sum | Role::Frame)) {
         return 0.0;
     }
     GAP
@@ -95,68 +95,64 @@ fn sequence_height(parts: &[Part]) -> f64 {
 impl Architecture {
     /// Draws it; none without parts.
     pub fn figure(&self, style: &'static Style) -> Option<Figure> {
-        drawn(self, style)
-    }
-}
-
-fn drawn(model: &Architecture, style: &'static Style) -> Option<Figure> {
-    if model.parts.is_empty() {
-        return None;
-    }
-    let columns: Vec<(&[Part], &str)> = match &model.second {
-        Some((at, input)) => {
-            let (first, second) = model.parts.split_at((*at).min(model.parts.len()));
-            vec![(first, model.input.as_str()), (second, input.as_str())]
+        if self.parts.is_empty() {
+            return None;
         }
-        None => columns(&model.parts)
-            .into_iter()
-            .zip(std::iter::once(model.input.as_str()).chain(std::iter::repeat("")))
-            .collect(),
-    };
-    let tallest = columns.iter().map(|(parts, _)| sequence_height(parts)).fold(0.0, f64::max);
-    let width = 40.0 + WIDTH * columns.len() as f64 + BETWEEN * (columns.len() - 1) as f64;
-    let top = 100.0;
-    let said: Vec<String> = model.parts.iter().map(|part| format!("{} {}", part.title, part.detail)).collect();
-    let said = format!("From top to bottom: {}.", said.join("; "));
-    let mut canvas = Canvas::new(style, [width, top + tallest + 24.0], &model.title, &said);
-    canvas.heading(20.0, &model.below);
-    let mut ends: Vec<Point> = Vec::new();
-    for (number, (parts, input)) in columns.iter().enumerate() {
-        let x = 20.0 + (WIDTH + BETWEEN) * number as f64;
-        let middle = x + WIDTH / 2.0;
-        if input.is_empty() {
-            // The column before continues here.
-            let [from, y] = ends[number - 1];
-            let turn = x - BETWEEN / 2.0;
-            let points = [
-                [from, y],
-                [from, y + 10.0],
-                [turn, y + 10.0],
-                [turn, top - 14.0],
-                [middle, top - 14.0],
-                [middle, top],
-            ];
-            arrow(&mut canvas, &points);
-        } else {
-            canvas.text(
-                [middle, top - 24.0],
-                input,
-                &Text::new(style.soft).size(TICK).at(Anchor::Middle).within(WIDTH),
-            );
-            arrow(&mut canvas, &[[middle, top - 18.0], [middle, top]]);
-        }
-        let mut readers = Vec::new();
-        let bottom = sequence(&mut canvas, parts, Rect { x, y: top, width: WIDTH, height: 0.0 }, &mut readers);
-        if model.second.is_some() && number == 1 {
-            let [from, y] = ends[0];
-            let turn = x - BETWEEN / 2.0;
-            for reader in readers {
-                arrow(&mut canvas, &[[from, y], [from, y + 10.0], [turn, y + 10.0], [turn, reader[1]], reader]);
+        let columns: Vec<(&[Part], &str)> = match &self.second {
+            Some((at, input)) => {
+                let (first, second) = self.parts.split_at((*at).min(self.parts.len()));
+                vec![(first, self.input.as_str()), (second, input.as_str())]
             }
+            None => columns(&self.parts)
+                .into_iter()
+                .zip(std::iter::once(self.input.as_str()).chain(std::iter::repeat("")))
+                .collect(),
+        };
+        let tallest = columns.iter().map(|(parts, _)| sequence_height(parts)).fold(0.0, f64::max);
+        let width = 40.0 + WIDTH * columns.len() as f64 + BETWEEN * (columns.len() - 1) as f64;
+        let top = 100.0;
+        let said: Vec<String> = self.parts.iter().map(|part| format!("{} {}", part.title, part.detail)).collect();
+        let said = format!("From top to bottom: {}.", said.join("; "));
+        let mut canvas = Canvas::new(style, [width, top + tallest + 24.0], &self.title, &said);
+        canvas.heading(20.0, &self.below);
+        let mut ends: Vec<Point> = Vec::new();
+        for (number, (parts, input)) in columns.iter().enumerate() {
+            let x = 20.0 + (WIDTH + BETWEEN) * number as f64;
+            let middle = x + WIDTH / 2.0;
+            if input.is_empty() {
+                // The column before continues here.
+                let [from, y] = ends[number - 1];
+                let turn = x - BETWEEN / 2.0;
+                let points = [
+                    [from, y],
+                    [from, y + 10.0],
+                    [turn, y + 10.0],
+                    [turn, top - 14.0],
+                    [middle, top - 14.0],
+                    [middle, top],
+                ];
+                arrow(&mut canvas, &points);
+            } else {
+                canvas.text(
+                    [middle, top - 24.0],
+                    input,
+                    &Text::new(style.soft).size(TICK).at(Anchor::Middle).within(WIDTH),
+                );
+                arrow(&mut canvas, &[[middle, top - 18.0], [middle, top]]);
+            }
+            let mut readers = Vec::new();
+            let bottom = sequence(&mut canvas, parts, Rect { x, y: top, width: WIDTH, height: 0.0 }, &mut readers);
+            if self.second.is_some() && number == 1 {
+                let [from, y] = ends[0];
+                let turn = x - BETWEEN / 2.0;
+                for reader in readers {
+                    arrow(&mut canvas, &[[from, y], [from, y + 10.0], [turn, y + 10.0], [turn, reader[1]], reader]);
+                }
+            }
+            ends.push([middle, bottom]);
         }
-        ends.push([middle, bottom]);
+        Some(canvas.finish())
     }
-    Some(canvas.finish())
 }
 
 /// Splits a long sequence into columns of about the same height.
@@ -184,7 +180,7 @@ fn columns(parts: &[Part]) -> Vec<&[Part]> {
 /// Draws parts below each other; returns where they end, and adds where the first column is read.
 fn sequence(canvas: &mut Canvas, parts: &[Part], room: Rect, readers: &mut Vec<Point>) -> f64 {
     let middle = room.x + room.width / 2.0;
-    let has_sums = parts.iter().any(|part| part.look == Look::Sum);
+    let has_sums = parts.iter().any(|part| part.role == Role::Sum);
     let inset = if has_sums { GUTTER } else { 0.0 };
     let mut y = room.y;
     let mut tops = Vec::with_capacity(parts.len());
@@ -197,8 +193,8 @@ fn sequence(canvas: &mut Canvas, parts: &[Part], room: Rect, readers: &mut Vec<P
         tops.push(if at == 0 { y - GAP * 0.6 } else { y + before * 0.4 });
         y += before;
         let place = Rect { x: room.x + inset, y, width: room.width - 2.0 * inset, height: height(part) };
-        match part.look {
-            Look::Sum => {
+        match part.role {
+            Role::Sum => {
                 let (style, center) = (canvas.style(), y + place.height / 2.0);
                 let start = part.skips.and_then(|at| tops.get(at).copied()).unwrap_or(room.y);
                 let left = room.x + 6.0;
@@ -210,7 +206,7 @@ fn sequence(canvas: &mut Canvas, parts: &[Part], room: Rect, readers: &mut Vec<P
                 let how = Text::new(style.soft).size(TICK).within(room.width / 2.0 - 20.0);
                 canvas.text([middle + 16.0, center + TICK * 0.36], &part.detail, &how);
             }
-            Look::Frame => frame(canvas, part, place, readers),
+            Role::Frame => frame(canvas, part, place, readers),
             _ => layer(canvas, part, place, readers),
         }
         y += place.height;
@@ -238,18 +234,18 @@ fn frame(canvas: &mut Canvas, part: &Part, place: Rect, readers: &mut Vec<Point>
 
 fn layer(canvas: &mut Canvas, part: &Part, place: Rect, readers: &mut Vec<Point>) {
     let style = canvas.style();
-    let color = match part.look {
-        Look::Weights => style.series[0],
-        Look::Attention => style.series[1],
-        Look::Tokens => style.series[2],
-        Look::Norm => style.series[3],
-        Look::Shape => style.series[4],
+    let color = match part.role {
+        Role::Weights => style.series[0],
+        Role::Attention => style.series[1],
+        Role::Tokens => style.series[2],
+        Role::Norm => style.series[3],
+        Role::Shape => style.series[4],
         _ => style.axis,
     };
     fill(canvas, place, color, 0.14);
     canvas.outline(place, Stroke::new(color, 1.2));
     let base = place.y + place.height / 2.0 + 4.2;
-    let is_small = part.look == Look::Small;
+    let is_small = part.role == Role::Small;
     let size = if is_small { TICK } else { LABEL };
     let title = Text::new(style.ink).size(size);
     let title = if is_small { title } else { title.bold() };
@@ -290,23 +286,23 @@ mod tests {
     use super::super::style::LIGHT;
     use super::*;
 
-    fn part(look: Look, parts: Vec<Part>) -> Part {
+    fn part(role: Role, parts: Vec<Part>) -> Part {
         let (title, detail) = ("<Layer>".to_string(), "d".repeat(300));
-        Part { look, title, detail, shape: "1 × 2".to_string(), times: 6, skips: Some(0), reads_first: false, parts }
+        Part { role, title, detail, shape: "1 × 2".to_string(), times: 6, skips: Some(0), reads_first: false, parts }
     }
 
     #[test]
     fn blocks_are_frames_and_long_models_have_columns() {
-        let block = part(Look::Frame, vec![part(Look::Attention, Vec::new()), part(Look::Sum, Vec::new())]);
+        let block = part(Role::Frame, vec![part(Role::Attention, Vec::new()), part(Role::Sum, Vec::new())]);
         let model = |parts: Vec<Part>, second| {
             let (title, below, input) = ("t".to_string(), "b".to_string(), "i".to_string());
             Architecture { title, below, input, parts, second }.figure(&LIGHT)
         };
-        let figure = model(vec![part(Look::Weights, Vec::new()), block.clone()], None).unwrap();
+        let figure = model(vec![part(Role::Weights, Vec::new()), block.clone()], None).unwrap();
         assert!(figure.svg().contains("× 6") && !figure.svg().contains("<Layer>") && !figure.svg().contains("NaN"));
         let width = |figure: &Figure| figure.svg().split('"').nth(3).unwrap().parse::<f64>().unwrap();
         assert_eq!(width(&figure), 440.0);
-        let long = model(vec![part(Look::Weights, Vec::new()); 30], None).unwrap();
+        let long = model(vec![part(Role::Weights, Vec::new()); 30], None).unwrap();
         assert_eq!(width(&long), 896.0);
         let two = model(vec![block.clone(), block], Some((1, "words".to_string()))).unwrap();
         assert_eq!(width(&two), 896.0);

@@ -149,12 +149,14 @@ pub fn confusion(outcome: &Outcome, style: &'static Style) -> Option<Figure> {
             let y = top + 12.0 + 18.0 * i as f64;
             let how = Text::new(style.soft).size(TICK);
             canvas.text([x + 28.0, y], &numbers::count(*count), &how.at(Anchor::End));
-            // Each name is shortened by itself.
-            let room = (width - x - 20.0 - 36.0 - 18.0) / 2.0;
-            canvas.text([x + 36.0, y], label, &how.within(room));
-            let second = x + 36.0 + font::width(label, TICK, false).min(room) + 4.0;
-            canvas.text([second, y], "→", &how);
-            canvas.text([second + 16.0, y], prediction, &how.within(room));
+            // Each name is shortened by itself, and may use what the other one leaves.
+            let room = width - x - 20.0 - 36.0 - 20.0;
+            let wide = [label, prediction].map(|name| font::width(name, TICK, false));
+            let [first, second] = [0, 1].map(|at| (room - wide[1 - at]).max(room / 2.0));
+            canvas.text([x + 36.0, y], label, &how.within(first));
+            let arrow = x + 36.0 + wide[0].min(first) + 4.0;
+            canvas.text([arrow, y], "→", &how);
+            canvas.text([arrow + 16.0, y], prediction, &how.within(second));
         }
     }
     Some(canvas.finish())

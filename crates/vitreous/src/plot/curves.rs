@@ -67,6 +67,8 @@ pub struct Marks {
     pub best: Option<Epoch>,
     /// Steps after which the run was resumed.
     pub resumed: Vec<u64>,
+    /// What is missing, a sentence for each file that is damaged.
+    pub damage: Vec<String>,
 }
 
 impl Epoch {
@@ -308,33 +310,22 @@ fn explain_marks(canvas: &mut Canvas, panel: Rect, record: &Record, marks: &Mark
     }
 }
 
-/// Draws the validation accuracy, or the training loss, of several runs; none where nothing is recorded.
-pub fn curves_of_runs(runs: &[(Record, Marks)], style: &'static Style) -> Option<Figure> {
-    let runs: Vec<&(Record, Marks)> = runs.iter().filter(|(record, _)| !record.is_empty()).collect();
-    let shown = &runs[..runs.len().min(RUNS)];
+/// Draws the validation losses and accuracies of several runs on the same data, or those of their trainings; `below` is
+/// written below the title. None where nothing is recorded.
+pub fn curves_of_runs(runs: &[(Record, Marks)], [data, below]: [&str; 2], style: &'static Style) -> Option<Figure> {
+    let shown: Vec<&(Record, Marks)> = runs.iter().filter(|(record, _)| !record.is_empty()).take(RUNS).collect();
+    let shown = shown.as_slice();
     if shown.is_empty() {
         return None;
     }
     let names: Vec<&str> = shown.iter().map(|(_, marks)| marks.name.as_str()).collect();
-    let more = runs.len() - shown.len();
-    let below = match more {
-        0 => String::new(),
-        more => format!("the first {} of {} runs", shown.len(), shown.len() + more),
-    };
     let description = format!(
         "Validation loss and validation accuracy, or those of training where there is no validation, of {}.",
         names.join(", ")
     );
-    let mut canvas = Canvas::new(
-        style,
-        [660.0, 520.0],
-        &format!(
-            "{} of {}",
-            if validated(shown) > 0 { "Validation" } else { "Training" },
-            numbers::counted(shown.len(), "run")
-        ),
-        &description,
-    );
+    let what = if validated(shown) > 0 { "Validation" } else { "Training" };
+    let title = format!("{what} of {} on {data}", numbers::counted(shown.len(), "run"));
+    let mut canvas = Canvas::new(style, [660.0, 520.0], &title, &description);
     let by_epoch = shown.iter().all(|(_, marks)| marks.steps_per_epoch.is_some());
     let x_of =
         |(_, marks): &(Record, Marks), step: f64| step / marks.steps_per_epoch.filter(|_| by_epoch).unwrap_or(1.0);
@@ -359,7 +350,7 @@ pub fn curves_of_runs(runs: &[(Record, Marks)], style: &'static Style) -> Option
         percent_scale(values(&accuracies).unwrap_or([0.0, 100.0]), [panels[1].0 + height, panels[1].0]),
     ];
     let left = frame::room_for(&[&y[0], &y[1]]).max(40.0) + 10.0;
-    canvas.heading(left, &below);
+    canvas.heading(left, below);
     let x = Scale::exact([0.0, most], [left, 640.0], 10.min(most.ceil() as usize));
     let labels = [format!("Loss{}", if y[0].is_log() { " (log)" } else { "" }), "Accuracy (%)".to_string()];
     for (i, all) in [&losses, &accuracies].into_iter().enumerate() {
@@ -409,7 +400,8 @@ mod tests {
     }
 
     fn marks() -> Marks {
-        Marks { name: "a <b>".into(), steps_per_epoch: Some(4.0), best: Some(epoch(3, 0.5, 0.9)), resumed: vec![6] }
+        let best = Some(epoch(3, 0.5, 0.9));
+        Marks { name: "a <b>".into(), steps_per_epoch: Some(4.0), best, resumed: vec![6], damage: Vec::new() }
     }
 
     #[test]

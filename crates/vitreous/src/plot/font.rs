@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 
 use ttf_parser::Face;
+use unicode_width::UnicodeWidthChar;
 
 /// The regular weight.
 pub const REGULAR: &[u8] = include_bytes!("fonts/Inter-Regular.otf");
@@ -34,9 +35,15 @@ pub fn width(text: &str, size: f64, is_bold: bool) -> f64 {
 fn advance(c: char, is_bold: bool) -> f64 {
     let face = face(is_bold);
     match face.glyph_index(c) {
+        _ if is_mark(c) => 0.0,
         Some(glyph) => f64::from(face.glyph_hor_advance(glyph).unwrap_or(0)) / f64::from(face.units_per_em()),
         None => UNKNOWN,
     }
+}
+
+/// Whether a character is drawn above or below the one before it, as accents are.
+fn is_mark(c: char) -> bool {
+    c.width() == Some(0)
 }
 
 /// Shortens a text to a width in pixels: an ellipsis takes the place of what is cut out of its middle, because names
@@ -55,7 +62,8 @@ pub fn shortened(text: &str, size: f64, is_bold: bool, room: f64) -> String {
     };
     let start: String = some(&mut text.chars(), room * 0.65).into_iter().collect();
     let end: String = some(&mut text.chars().rev(), room * 0.35).into_iter().rev().collect();
-    format!("{}…{}", start.trim_end(), end.trim_start())
+    // An accent whose letter was cut off goes with it.
+    format!("{}…{}", start.trim_end(), end.trim_start_matches(is_mark).trim_start())
 }
 
 #[cfg(test)]
@@ -80,6 +88,14 @@ mod tests {
         assert!(cut.starts_with("ww") && cut.contains('…') && cut.ends_with("wz"), "{cut}");
         assert!((8..15).contains(&cut.chars().count()), "{cut}");
         assert!(width(&cut, 12.0, false) <= 100.0);
+        // Each letter with its accent.
+        let accents = "e\u{301}".repeat(40);
+        assert_eq!(width(&accents, 12.0, false), width(&"e".repeat(40), 12.0, false));
+        for room in 20..90 {
+            let cut = shortened(&accents, 12.0, false, f64::from(room));
+            let (start, end) = cut.split_once('…').unwrap();
+            assert!([start, end].iter().all(|part| part.matches('e').count() * 3 == part.len()), "{cut}");
+        }
         assert_eq!(shortened("short", 12.0, false, 100.0), "short");
         assert_eq!(shortened("short", 12.0, false, 0.0), "…");
     }

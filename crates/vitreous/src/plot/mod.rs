@@ -6,6 +6,7 @@
 //!
 //! Nothing here knows the engine, a model or a run folder.
 
+pub mod accuracies;
 pub mod architecture;
 pub mod calibration;
 pub mod confusion;
@@ -17,12 +18,11 @@ pub mod pictures;
 pub mod profile;
 mod render;
 pub mod scale;
-pub mod settings;
 pub mod style;
 pub mod svg;
 pub mod tokens;
 
-pub use render::{Format, png};
+pub use render::{Format, Png, png};
 pub use style::Theme;
 pub use svg::Figure;
 

@@ -1,10 +1,10 @@
 //! Precision, recall and F1 of each class.
 
-use super::frame::{self, Look};
+use super::font;
+use super::frame;
 use super::scale::Scale;
 use super::style::{LABEL, Style, TICK};
 use super::svg::{Anchor, Canvas, Figure, Marker, Rect, Stroke, Text};
-use super::{font, svg};
 use crate::numbers::{self, percent};
 
 /// Most classes; of more, those with the lowest F1 are shown.
@@ -66,12 +66,12 @@ pub fn per_class(rows: &[ClassRow], images: &str, style: &'static Style) -> Opti
         canvas.line([x.at(tick), panel.y], [x.at(tick), panel.bottom()], Stroke::new(style.grid, 1.0));
     }
     let series = style.series;
-    let looks = [
-        (Look { stroke: Stroke::new(series[0], 1.6), marker: Some(Marker::Dot) }, "recall with 95 % interval"),
-        (Look { stroke: Stroke::new(style.page, 0.0), marker: Some(Marker::Square) }, "precision"),
-        (Look { stroke: Stroke::new(style.page, 0.0), marker: Some(Marker::Diamond) }, "F1"),
+    let marks = [
+        (series[0], Marker::Dot, true, "recall with 95 % interval"),
+        (series[2], Marker::Square, false, "precision"),
+        (series[1], Marker::Diamond, false, "F1"),
     ];
-    legend(&mut canvas, panel, &looks, series);
+    legend(&mut canvas, panel, &marks);
     canvas.text([panel.right() + 76.0, panel.y - 10.0], "images", &Text::new(style.soft).size(TICK).at(Anchor::End));
     for (i, row) in shown.iter().enumerate() {
         let middle = panel.y + (i as f64 + 0.5) * ROW;
@@ -105,15 +105,15 @@ pub fn per_class(rows: &[ClassRow], images: &str, style: &'static Style) -> Opti
     Some(canvas.finish())
 }
 
-fn legend(canvas: &mut Canvas, panel: Rect, looks: &[(Look, &str); 3], series: [&'static str; 6]) {
+/// Explains the marks: color, sign, whether a line goes through it, and what it is.
+fn legend(canvas: &mut Canvas, panel: Rect, marks: &[(&'static str, Marker, bool, &str)]) {
     let style = canvas.style();
-    let mut at = panel.x;
-    for ((look, words), color) in looks.iter().zip([series[0], series[2], series[1]]) {
-        let y = panel.y - 14.0;
-        if look.stroke.width > 0.0 {
-            canvas.line([at, y], [at + 20.0, y], look.stroke);
+    let (mut at, y) = (panel.x, panel.y - 14.0);
+    for &(color, marker, has_line, words) in marks {
+        if has_line {
+            canvas.line([at, y], [at + 20.0, y], Stroke::new(color, 1.6));
         }
-        canvas.marker(look.marker.unwrap_or(svg::Marker::Dot), [at + 10.0, y], 3.8, color);
+        canvas.marker(marker, [at + 10.0, y], 3.8, color);
         canvas.text([at + 26.0, y + TICK * 0.36], words, &Text::new(style.soft).size(TICK));
         at += 26.0 + font::width(words, TICK, false) + 18.0;
     }

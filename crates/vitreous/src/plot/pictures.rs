@@ -8,6 +8,12 @@ use super::svg::{Anchor, Canvas, Figure, Rect, Stroke, Text};
 /// Pixels of a picture for a pixel of the figure, at most: PNG files show no more.
 const PIXELS_MAX: f64 = 2.0;
 
+/// Strips in a row of a grid.
+pub const WIDE_COLUMNS: usize = 3;
+
+/// Height of a strip in a grid, in pixels of the figure.
+pub const WIDE_SIDE: f64 = 40.0;
+
 /// A picture in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
@@ -73,6 +79,11 @@ impl Picture {
     /// Width by height.
     pub fn aspect(&self) -> f64 {
         self.shape[2] as f64 / self.shape[1] as f64
+    }
+
+    /// Whether it is a strip: few of those are in a row, at a height of [`WIDE_SIDE`].
+    pub fn is_wide(&self) -> bool {
+        self.aspect() > 2.0
     }
 
     /// The largest rectangle of its shape in the middle of another.

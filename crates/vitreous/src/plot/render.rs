@@ -36,6 +36,17 @@ pub enum Format {
     Pdf,
 }
 
+/// A PNG file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Png {
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
 impl Format {
     /// The ending of its files.
     pub fn ending(self) -> &'static str {
@@ -70,16 +81,16 @@ impl Figure {
     pub fn file(&self, format: Format) -> Result<Vec<u8>, String> {
         match format {
             Format::Svg => Ok(self.svg().as_bytes().to_vec()),
-            Format::Png => self.png(PNG_SCALE),
+            Format::Png => self.png(PNG_SCALE).map(|png| png.bytes),
             Format::Pdf => self.pdf(),
         }
     }
 
-    /// The figure as a PNG picture with so many pixels for each of its own.
+    /// The figure as a PNG file with so many pixels for each of its own.
     ///
     /// # Errors
     /// As [`Figure::file`].
-    pub fn png(&self, scale: f32) -> Result<Vec<u8>, String> {
+    pub fn png(&self, scale: f32) -> Result<Png, String> {
         let tree = self.tree()?;
         let [width, height] = [tree.size().width(), tree.size().height()].map(|side| (side * scale).round() as u32);
         let too_many = || format!("{width}x{height} pixels are too many");
@@ -103,7 +114,7 @@ impl Figure {
         }
         rows.finish().expect(MEMORY);
         writer.finish().expect(MEMORY);
-        Ok(file)
+        Ok(Png { width, height, bytes: file })
     }
 
     fn pdf(&self) -> Result<Vec<u8>, String> {
@@ -195,8 +206,8 @@ mod tests {
         let mut canvas = Canvas::new(&LIGHT, [60.0, 20.0], "t", "d");
         canvas.text([4.0, 14.0], text, &Text::new("#000000"));
         let png = canvas.finish().png(1.0).unwrap();
-        let picture = image::load_from_memory(&png).unwrap().to_luma8();
-        assert_eq!(picture.dimensions(), (60, 20));
+        let picture = image::load_from_memory(&png.bytes).unwrap().to_luma8();
+        assert_eq!(((png.width, png.height), picture.dimensions()), ((60, 20), (60, 20)));
         picture.pixels().filter(|pixel| pixel.0[0] < 128).count()
     }
 
@@ -220,7 +231,7 @@ mod tests {
                 "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"4\" height=\"4\"><rect width=\"4\" height=\"4\" \
                  fill=\"#fff\"/><image width=\"4\" height=\"4\" href=\"{href}\"/></svg>"
             );
-            image::load_from_memory(&Figure::from_file(&svg).png(1.0).unwrap()).unwrap().to_luma8()[(1, 1)].0[0]
+            image::load_from_memory(&Figure::from_file(&svg).png(1.0).unwrap().bytes).unwrap().to_luma8()[(1, 1)].0[0]
         };
         assert_eq!((first(&inside), first(path.to_str().unwrap())), (0, 255));
     }
@@ -237,7 +248,7 @@ mod tests {
             canvas.text([1.0, 9.0], "x", &Text::new("#ffffff"));
             canvas.finish()
         };
-        let picture = image::load_from_memory(&draw().png(2.0).unwrap()).unwrap().to_luma8();
+        let picture = image::load_from_memory(&draw().png(2.0).unwrap().bytes).unwrap().to_luma8();
         assert_eq!(picture.dimensions(), (60, 40));
         // Enlarged pixels stay squares.
         assert_eq!(

@@ -6,7 +6,10 @@ use std::fmt::Write;
 
 use super::font;
 use super::style::{DARK, FAMILY, LABEL, LIGHT, Style, TITLE, Theme};
-use crate::text::visible;
+use crate::text::{isolated, visible};
+
+/// Marks the lines at the top of a figure, and says where they end.
+const HEADING: &str = "<g data-heading=\"";
 
 /// A figure under way. The origin is the upper left corner; lengths are in pixels.
 pub struct Canvas {
@@ -258,8 +261,8 @@ impl Canvas {
         let weight = if how.is_bold { r#" font-weight="600""# } else { "" };
         let [x, y, size] = [x, y, how.size].map(number);
         let turn = if how.is_upright { format!(r#" transform="rotate(-90 {x} {y})""#) } else { String::new() };
-        let tooltip = if shown == whole { String::new() } else { format!("<title>{}</title>", escaped(&whole)) };
-        let (color, shown) = (how.color, escaped(&shown));
+        let tooltip = if shown == whole { String::new() } else { format!("<title>{}</title>", written(&whole)) };
+        let (color, shown) = (how.color, written(&shown));
         self.put(&format!(
             r#"<text x="{x}" y="{y}" font-size="{size}" fill="{color}"{weight}{anchor}{turn}>{shown}{tooltip}</text>"#
         ));
@@ -269,7 +272,7 @@ impl Canvas {
     pub fn picture(&mut self, rect: Rect, png: &[u8], alt: &str) {
         let Rect { x, y, width, height } = rect;
         let [x, y, width, height] = [x, y, width, height].map(number);
-        let (alt, data) = (escaped(&visible(alt)), base64(png));
+        let (alt, data) = (written(&visible(alt)), base64(png));
         self.put(&format!(
             r#"<image x="{x}" y="{y}" width="{width}" height="{height}" preserveAspectRatio="none" style="image-rendering:pixelated" href="data:image/png;base64,{data}"><title>{alt}</title></image>"#
         ));
@@ -283,17 +286,20 @@ impl Canvas {
         let fitting = |text: &str, size: f64, is_bold: bool| {
             (size * room / font::width(text, size, is_bold)).clamp(size * 0.75, size)
         };
+        let bottom = if below.is_empty() { 32 } else { 50 };
+        self.put(&format!("{HEADING}{bottom}\">"));
         let size = fitting(&title, TITLE, true);
-        self.text([left, 24.0], &title, &Text::new(style.ink).size(size).bold().within(room));
+        self.text([left, 24.0], &title, &Text::new(style.ink).size(size).bold().within(room + 0.01));
         if !below.is_empty() {
             let size = fitting(below, LABEL, false);
-            self.text([left, 43.0], below, &Text::new(style.soft).size(size).within(room));
+            self.text([left, 43.0], below, &Text::new(style.soft).size(size).within(room + 0.01));
         }
+        self.end();
     }
 
     /// Starts a group whose parts share a tooltip; [`Canvas::end`] ends it.
     pub fn begin(&mut self, tooltip: &str) {
-        let tooltip = escaped(&visible(tooltip));
+        let tooltip = written(&visible(tooltip));
         self.put(&format!("<g><title>{tooltip}</title>"));
     }
 
@@ -306,7 +312,7 @@ impl Canvas {
     pub fn finish(self) -> Figure {
         let Canvas { style, width, height, title, description, body } = self;
         let ([width, height], page) = ([width.ceil(), height.ceil()].map(number), style.page);
-        let (title, description) = (escaped(&visible(&title)), escaped(&visible(&description)));
+        let (title, description) = (written(&visible(&title)), written(&visible(&description)));
         let svg = format!(
             r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" font-family="{FAMILY}">
 <title>{title}</title>
@@ -333,6 +339,22 @@ impl Figure {
     /// A figure that was saved by [`Figure::svg`] and may have been changed since: it is only fit to be drawn as pixels.
     pub fn from_file(svg: &str) -> Figure {
         Figure { svg: svg.to_string() }
+    }
+
+    /// The figure without the lines at its top, for a document that has a caption below it.
+    pub fn without_heading(&self) -> Figure {
+        let parts = || {
+            let (before, rest) = self.svg.split_once(HEADING)?;
+            let (bottom, rest) = rest.split_once("\">")?;
+            let (_, after) = rest.split_once("</g>\n")?;
+            let size = before.split_once("viewBox=\"0 0 ")?.1.split_once('"')?.0;
+            let (width, height) = size.split_once(' ')?;
+            let rest = number(height.parse::<f64>().ok()? - bottom.parse::<f64>().ok()?);
+            let old = format!("height=\"{height}\" viewBox=\"0 0 {size}\"");
+            let new = format!("height=\"{rest}\" viewBox=\"0 {bottom} {width} {rest}\"");
+            Some(before.replacen(&old, &new, 1) + after)
+        };
+        Figure { svg: parts().unwrap_or_else(|| self.svg.clone()) }
     }
 
     /// What it shows in words: its title and its description.
@@ -388,6 +410,11 @@ pub fn number(x: f64) -> String {
     let text = format!("{x:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_string() } else { text.to_string() }
+}
+
+/// A visible text as a figure has it.
+fn written(text: &str) -> String {
+    escaped(&isolated(text))
 }
 
 /// Escapes what XML reads as markup, and replaces what it does not allow.
@@ -473,6 +500,24 @@ mod tests {
         assert!(dark.svg().contains(&format!("fill=\"{}\">#1c2530</text>", DARK.ink)), "{}", dark.svg());
         assert!(dark.svg().contains("\"#123456\"") && dark.svg().contains(DARK.page));
         assert_eq!((dark.in_theme(Theme::Light), light.in_theme(Theme::Light)), (light.clone(), light));
+    }
+
+    #[test]
+    fn a_figure_without_its_heading_starts_below_it() {
+        let mut canvas = Canvas::new(&LIGHT, [90.0, 80.0], "a title", "d");
+        canvas.heading(5.0, "more");
+        canvas.text([0.0, 60.0], "inside", &Text::new("#000"));
+        let whole = canvas.finish();
+        let cut = whole.without_heading();
+        assert!(cut.svg().contains("width=\"90\" height=\"30\" viewBox=\"0 50 90 30\""), "{}", cut.svg());
+        assert!(
+            !cut.svg().contains(">a title</text>") && cut.svg().contains(">inside</text>") && cut.alt() == whole.alt()
+        );
+        assert_eq!((cut.without_heading(), image_height(&whole), image_height(&cut)), (cut.clone(), 80, 30));
+    }
+
+    fn image_height(figure: &Figure) -> u32 {
+        figure.png(1.0).unwrap().height
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub fn patches(cuts: &[Cut], columns: usize, below: &str, style: &'static Style)
     let gap = if columns.max(rows) <= 16 { 3.0 } else { 1.5 };
     let aspect = first.tokens[0].aspect();
     // Strips are wide: they are below each other, and no higher than they need.
-    let is_wide = first.image.aspect() > 2.0;
+    let is_wide = first.image.is_wide();
     let (across, image_width, most) = if is_wide { (1, 240.0, 520.0) } else { (2, SIDE, 320.0) };
     let across = across.min(cuts.len());
     let image_height = (image_width / first.image.aspect()).min(SIDE);

@@ -2,7 +2,7 @@
 
 use crate::models::modules::{Kind, Module};
 use crate::numbers;
-use crate::plot::architecture::{Architecture, Look, Part};
+use crate::plot::architecture::{Architecture, Part, Role};
 
 /// The drawing of a model with this tree of modules.
 pub fn architecture(root: &Module, name: &str) -> Architecture {
@@ -56,7 +56,7 @@ fn parts_of(modules: &[Module]) -> Vec<Part> {
 fn part(module: &Module) -> Part {
     let params = |count: u64| if count == 0 { String::new() } else { format!("{} parameters", numbers::count(count)) };
     let mut drawn = Part {
-        look: look(module),
+        role: role(module),
         title: module.class.clone(),
         detail: detail(module),
         shape: shape(&module.output),
@@ -65,8 +65,8 @@ fn part(module: &Module) -> Part {
         reads_first: module.name == "cross_attn",
         parts: Vec::new(),
     };
-    match (module.kind, drawn.look) {
-        (Kind::Group, Look::Frame) if module.class == "Residual" => {
+    match (module.kind, drawn.role) {
+        (Kind::Group, Role::Frame) if module.class == "Residual" => {
             let named = |name: &str| module.children.iter().find(|child| child.name == name);
             drawn.parts = named("residual").map_or(Vec::new(), |body| parts_of(&body.children));
             let words = named("shortcut").map(|body| parts_of(&body.children)).unwrap_or_default();
@@ -76,7 +76,7 @@ fn part(module: &Module) -> Part {
             drawn.parts.extend(sum.map(|sum| Part { skips: Some(0), detail, ..part(sum) }));
             drawn.detail = params(module.all_params());
         }
-        (Kind::Group, Look::Frame) => {
+        (Kind::Group, Role::Frame) => {
             drawn.parts = parts_of(&module.children);
             drawn.detail = params(module.all_params());
         }
@@ -85,18 +85,18 @@ fn part(module: &Module) -> Part {
     drawn
 }
 
-fn look(module: &Module) -> Look {
+fn role(module: &Module) -> Role {
     match module.class.as_str() {
-        _ if module.kind == Kind::Sum => Look::Sum,
-        "Attention" | "SelfAttention2d" => Look::Attention,
-        "Mlp" | "Linear" | "Conv2d" | "PerHeadLinear" => Look::Weights,
+        _ if module.kind == Kind::Sum => Role::Sum,
+        "Attention" | "SelfAttention2d" => Role::Attention,
+        "Mlp" | "Linear" | "Conv2d" | "PerHeadLinear" => Role::Weights,
         "PatchEmbed" | "ClassToken" | "PositionEmbedding" | "PositionEncoding" | "Embedding" | "Patches" => {
-            Look::Tokens
+            Role::Tokens
         }
-        "LayerNorm" | "GroupNorm" => Look::Norm,
-        "ReLU" | "GELU" | "Tanh" | "Dropout" | "DropPath" | "BatchNorm2d" | "Softmax" => Look::Small,
-        _ if module.kind == Kind::Group => Look::Frame,
-        _ => Look::Shape,
+        "LayerNorm" | "GroupNorm" => Role::Norm,
+        "ReLU" | "GELU" | "Tanh" | "Dropout" | "DropPath" | "BatchNorm2d" | "Softmax" => Role::Small,
+        _ if module.kind == Kind::Group => Role::Frame,
+        _ => Role::Shape,
     }
 }
 

@@ -1,16 +1,15 @@
 //! The plots of an evaluation: confusion matrix, mistakes, calibration, scores of each class.
 
-use super::images::{name_of, picture};
-use super::{Files, PlotChoice};
-use crate::data::{Answer, ImageSet, SplitName};
-use crate::evaluate::reading::digits_text;
+use super::images::picture;
+use super::{Files, PlotChoice, remove_files};
+use crate::data::{ImageSet, SplitName, digits_text};
 use crate::evaluate::{Answers, CalibrationBin, Reached, Report, Scores, wilson_interval};
 use crate::numbers;
 use crate::plot::calibration::{Bin, calibration};
 use crate::plot::confusion::confusion;
 use crate::plot::font::width;
 use crate::plot::per_class::{ClassRow, per_class};
-use crate::plot::pictures::{Grid, Labelled, grid};
+use crate::plot::pictures::{Grid, Labelled, WIDE_COLUMNS, WIDE_SIDE, grid};
 use crate::plot::style::TICK;
 use crate::plot::{Figure, Theme};
 use crate::record::{RecordError, Run};
@@ -18,6 +17,15 @@ use crate::text::{last_part, short_name};
 
 /// Mistakes that are shown.
 const MISTAKES: usize = 20;
+
+/// Plots that follow from a report alone.
+const PLOTS_OF_A_REPORT: [&str; 3] = ["confusion", "per-class", "calibration"];
+
+/// Removes the plots of an earlier evaluation whose files were in that folder; returns whether there were any.
+pub fn remove_plots(run: &Run, name: &str) -> bool {
+    let plots = PLOTS_OF_A_REPORT.iter().chain(&["mistakes"]);
+    plots.filter(|what| remove_files(run, format!("{what}-{name}"))).count() > 0
+}
 
 /// Draws the plots of an evaluation whose files are in the folder `evaluation/<name>`, and returns the names of the
 /// files. Without the images and the answers, the mistakes are left out.
@@ -32,10 +40,11 @@ pub fn draw_evaluation(
     choice: &PlotChoice,
 ) -> Result<Vec<String>, RecordError> {
     let mut files = Files::open(run, choice)?;
-    let figures = evaluation_figures(report, choice.theme);
-    for what in ["confusion", "per-class", "calibration"] {
-        let figure = figures.iter().find(|(found, _)| *found == what).map(|(_, figure)| figure.clone());
-        files.write(format!("{what}-{name}"), |_| figure)?;
+    let figures = evaluation_figures(report, name, choice.theme);
+    for what in PLOTS_OF_A_REPORT {
+        let name = format!("{what}-{name}");
+        let figure = figures.iter().find(|(found, _)| *found == name).map(|(_, figure)| figure.clone());
+        files.write(name, |_| figure)?;
     }
     if let Some((answers, set)) = seen {
         let names = match &report.reached {
@@ -48,8 +57,8 @@ pub fn draw_evaluation(
     Ok(files.written)
 }
 
-/// The plots that follow from a report alone, with their names.
-pub fn evaluation_figures(report: &Report, theme: Theme) -> Vec<(&'static str, Figure)> {
+/// The plots that follow from a report alone, with their names, which end in that of the evaluation.
+pub fn evaluation_figures(report: &Report, name: &str, theme: Theme) -> Vec<(String, Figure)> {
     let Reached::Classes(scores) = &report.reached else { return Vec::new() };
     let (style, images) = (theme.style(), images_of(report));
     let calibration = scores.calibration.as_ref().and_then(|found| {
@@ -68,7 +77,7 @@ pub fn evaluation_figures(report: &Report, theme: Theme) -> Vec<(&'static str, F
         ("per-class", per_class(&class_rows(scores), &images, style)),
         ("calibration", calibration),
     ];
-    figures.into_iter().filter_map(|(name, figure)| Some((name, figure?))).collect()
+    figures.into_iter().filter_map(|(what, figure)| Some((format!("{what}-{name}"), figure?))).collect()
 }
 
 /// Which images were evaluated, in words.
@@ -114,11 +123,11 @@ fn mistakes(answers: &Answers, set: &dyn ImageSet, class_names: &[String], repor
     wrong.truncate(MISTAKES);
     let truth = |index: usize| match (answers, set.answer(index)) {
         // By the model's table of classes, which may have another order than the data's.
-        (Answers::Classes(all), _) => name_of(&Answer::Class(all[index].label), class_names),
-        (_, answer) => name_of(&answer, class_names),
+        (Answers::Classes(all), _) => class_names[all[index].label].clone(),
+        (_, answer) => answer.name(class_names),
     };
-    let is_wide = set.shape().width > 2 * set.shape().height;
-    let (columns, side) = if is_wide { (3, 40.0) } else { (5, 96.0) };
+    let is_wide = wrong.first().is_some_and(|(index, ..)| picture(set, *index).is_wide());
+    let (columns, side) = if is_wide { (WIDE_COLUMNS, WIDE_SIDE) } else { (5, 96.0) };
     // One line, unless a name is too long.
     let line = |index: usize, said: &str| format!("true {}, predicted {said}", truth(index));
     let has_room = |text: &str| is_wide || width(text, TICK, false) <= side;

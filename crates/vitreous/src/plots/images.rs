@@ -2,10 +2,9 @@
 
 use crate::config::data::DataSpec;
 use crate::config::model::{ModelConfig, Patching};
-use crate::data::{Answer, ImageSet};
-use crate::evaluate::reading::digits_text;
+use crate::data::{ImageSet, first_of_each_class};
 use crate::numbers;
-use crate::plot::pictures::{Grid, Labelled, Picture};
+use crate::plot::pictures::{Grid, Labelled, Picture, WIDE_COLUMNS, WIDE_SIDE};
 use crate::plot::tokens::Cut;
 use crate::text::short_name;
 
@@ -22,71 +21,49 @@ pub fn picture(set: &dyn ImageSet, index: usize) -> Picture {
     Picture { pixels, shape: [shape.channels, shape.height, shape.width] }
 }
 
-/// What is on an image: its class, or its digits.
-pub fn name_of(answer: &Answer, class_names: &[String]) -> String {
-    match answer {
-        Answer::Class(class) => class_names[*class].clone(),
-        Answer::Digits(digits) => digits_text(digits),
-    }
-}
-
-/// The first images of each class, one class after the other; of strips the first ones.
-pub fn first_of_each_class(set: &dyn ImageSet, classes: usize, most: usize) -> Vec<usize> {
-    let quota = (most / classes.max(1)).max(1);
-    let mut found: Vec<(usize, usize, usize)> = Vec::new();
-    let mut counts = vec![0; classes];
-    for index in 0..set.len() {
-        let (round, class) = match set.answer(index) {
-            Answer::Class(class) if counts[class] < quota => {
-                counts[class] += 1;
-                (counts[class], class)
-            }
-            Answer::Class(_) => continue,
-            Answer::Digits(_) => (0, 0),
-        };
-        found.push((round, class, index));
-        if found.len() == (quota * classes).max(most) {
-            break;
-        }
-    }
-    found.sort_unstable();
-    found.into_iter().map(|(.., index)| index).take(most).collect()
-}
-
 /// A grid of training images with their classes.
 pub fn samples(set: &dyn ImageSet, data: &DataSpec, class_names: &[String]) -> Grid {
     let chosen = first_of_each_class(set, class_names.len(), SAMPLES);
     let shape = set.shape();
     let labelled =
-        |index: usize| Labelled { picture: picture(set, index), lines: vec![name_of(&set.answer(index), class_names)] };
+        |index: usize| Labelled { picture: picture(set, index), lines: vec![set.answer(index).name(class_names)] };
+    let pictures: Vec<Labelled> = chosen.into_iter().map(labelled).collect();
     // Full rows, if possible.
-    let full = [6, 5, 8, 7, 4].into_iter().find(|columns| chosen.len().is_multiple_of(*columns));
-    let columns = if shape.width > 2 * shape.height { 3 } else { full.unwrap_or(6) };
+    let full = [6, 5, 8, 7, 4].into_iter().find(|columns| pictures.len().is_multiple_of(*columns));
+    let (columns, side) = match pictures.first() {
+        Some(first) if first.picture.is_wide() => (WIDE_COLUMNS, WIDE_SIDE),
+        _ => (full.unwrap_or(6), 84.0),
+    };
     Grid {
         title: format!("Training images of {}", short_name(&data.name)),
         below: format!(
             "{} of {}, {} x {} pixels, without augmentation",
-            chosen.len(),
+            pictures.len(),
             numbers::count(set.len() as u64),
             shape.height,
             shape.width
         ),
         columns,
-        side: if columns == 3 { 40.0 } else { 84.0 },
+        side,
         row_names: Vec::new(),
-        pictures: chosen.into_iter().map(labelled).collect(),
+        pictures,
     }
 }
 
-/// Some images, and the tokens that a model with patches makes of them: tokens, how many are in a row, and a sentence.
-pub fn patches(set: &dyn ImageSet, model: &ModelConfig, class_names: &[String]) -> Option<(Vec<Cut>, usize, String)> {
-    let shape = set.shape();
-    let most = if shape.width > 2 * shape.height { 3 } else { CUTS };
+/// Some images with their tokens, how many tokens are in a row, and a sentence about them.
+pub type Patches = (Vec<Cut>, usize, String);
+
+/// Some images, and the tokens that a model with patches makes of them.
+pub fn patches(set: &dyn ImageSet, model: &ModelConfig, class_names: &[String]) -> Option<Patches> {
     let (mut cuts, mut how) = (Vec::new(), None);
-    for index in first_of_each_class(set, class_names.len(), most) {
+    for index in first_of_each_class(set, class_names.len(), CUTS) {
         let image = picture(set, index);
+        // Strips are below each other.
+        if image.is_wide() && cuts.len() == WIDE_COLUMNS {
+            break;
+        }
         let (tokens, across, below) = tokens_of(&image, model)?;
-        cuts.push(Cut { name: name_of(&set.answer(index), class_names), tokens, image });
+        cuts.push(Cut { name: set.answer(index).name(class_names), tokens, image });
         how = Some((across, below));
     }
     how.map(|(across, below)| (cuts, across, below))

@@ -1,8 +1,8 @@
 //! Figures of a run: what is drawn of its records, its images and its weights, and the files in its folder `plots/`.
 //!
 //! [`crate::plot`] draws; here is decided what of. The training's plots are drawn by a thread of their own
-//! ([`TrainingPlots`]): steps do not wait for them, and no training fails because of them. A training begins when the
-//! samples are chosen, and ends when the last plots are drawn.
+//! ([`TrainingPlots`]): steps do not wait for them, and no training fails because of them. Only its first step waits until
+//! the samples are chosen, and its end until the last plots are drawn.
 
 pub mod architecture;
 mod evaluation;
@@ -12,7 +12,7 @@ mod training;
 use std::fmt::Display;
 use std::path::Path;
 
-pub use evaluation::{draw_evaluation, evaluation_figures};
+pub use evaluation::{draw_evaluation, evaluation_figures, remove_plots};
 pub use training::{TrainingPlots, draw_training, positions, record_and_marks, recorded};
 
 use crate::plot::{Figure, Format, Theme};
@@ -25,11 +25,20 @@ pub struct PlotChoice {
     pub formats: Vec<Format>,
     /// For light or dark pages.
     pub theme: Theme,
+    /// Whether they have titles.
+    pub has_titles: bool,
+}
+
+impl PlotChoice {
+    /// The figure as it is saved.
+    pub fn of(&self, figure: Figure) -> Figure {
+        if self.has_titles { figure } else { figure.without_heading() }
+    }
 }
 
 impl Default for PlotChoice {
     fn default() -> Self {
-        PlotChoice { formats: vec![Format::Svg, Format::Png], theme: Theme::Light }
+        PlotChoice { formats: vec![Format::Svg, Format::Png], theme: Theme::Light, has_titles: true }
     }
 }
 
@@ -41,6 +50,16 @@ pub fn plot_names(run: &Path) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+fn file_of(name: impl Display, format: Format) -> String {
+    format!("{PLOTS}/{name}.{format}")
+}
+
+/// Removes the files of a plot; returns whether there were any.
+fn remove_files(run: &Run, name: impl Display) -> bool {
+    let remove = |format: &Format| run.files().remove(&file_of(&name, *format)).is_ok();
+    [Format::Svg, Format::Png, Format::Pdf].iter().filter(|format| remove(format)).count() > 0
 }
 
 /// Writes plots into the folder of a run.
@@ -66,16 +85,13 @@ impl<'a> Files<'a> {
         name: impl Display,
         draw: impl FnOnce(&'static crate::plot::style::Style) -> Option<Figure>,
     ) -> Result<(), RecordError> {
-        let file_of = |format: Format| format!("{PLOTS}/{name}.{format}");
         let Some(figure) = draw(self.choice.theme.style()) else {
-            for format in [Format::Svg, Format::Png, Format::Pdf] {
-                // Mostly there is none.
-                let _ = self.run.files().remove(&file_of(format));
-            }
+            remove_files(self.run, &name);
             return Ok(());
         };
+        let figure = self.choice.of(figure);
         for &format in &self.choice.formats {
-            let file = file_of(format);
+            let file = file_of(&name, format);
             // A plot that is too large to be drawn as pixels is still there as SVG.
             let Ok(bytes) = figure.file(format) else { continue };
             self.run.files().write(&file, &bytes)?;

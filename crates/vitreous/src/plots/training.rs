@@ -1,11 +1,12 @@
 //! The plots of a training, drawn after its epochs by a thread of their own.
 
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::images::{patches, samples};
+use super::images::{Patches, patches, samples};
 use super::{Files, PlotChoice};
 use crate::checkpoint::SavedWeights;
 use crate::config::ResolvedConfig;
@@ -16,7 +17,7 @@ use crate::models::layers::embedding::{sine_cosine, sine_cosine_2d};
 use crate::models::reader;
 use crate::numbers;
 use crate::plot::curves::{Epoch, Line, Marks, Record, curves};
-use crate::plot::pictures::grid;
+use crate::plot::pictures::{Grid, grid};
 use crate::plot::tokens;
 use crate::plot::{Figure, Theme};
 use crate::record::{EpochRow, History, MetricsLine, RecordError, Run, Weights};
@@ -27,6 +28,9 @@ const REST: u32 = 100;
 /// Largest weights file whose learned positions are drawn after an epoch, in bytes; of larger ones they are drawn at
 /// the end.
 const WEIGHTS_MAX: u64 = 32 << 20;
+
+/// Epochs whose rows may still wait to be written.
+const ROWS: usize = 100;
 
 /// What the plots of a training need of its config.
 #[derive(Clone)]
@@ -44,7 +48,17 @@ pub struct TrainingPlots {
     run: Run,
     choice: PlotChoice,
     thread: Option<(Sender<Vec<EpochRow>>, Drawing)>,
-    rows: Vec<EpochRow>,
+    /// The last rows.
+    rows: VecDeque<EpochRow>,
+}
+
+/// What that thread has.
+struct Painter {
+    facts: Facts,
+    run: Run,
+    choice: PlotChoice,
+    /// Samples of the images, and what the model reads of some, until they are drawn.
+    images: Option<(Grid, Option<Patches>)>,
 }
 
 impl TrainingPlots {
@@ -52,57 +66,32 @@ impl TrainingPlots {
     pub fn start(choice: PlotChoice, run: &Run, config: &ResolvedConfig, set: &dyn ImageSet) -> TrainingPlots {
         let class_names = &run.manifest().data.class_names;
         let facts = Facts { model: Some(config.model.clone()), keep: config.train.keep };
-        let pictures = samples(set, &config.data, class_names);
-        let cuts = patches(set, &config.model, class_names);
-        let (sender, receiver) = mpsc::channel::<Vec<EpochRow>>();
-        let own = (facts.clone(), run.clone(), choice.clone());
-        let work = move || {
-            let (facts, run, choice) = own;
-            let mut files = Files::open(&run, &choice)?;
-            let begun = files.write("samples", |style| grid(&pictures, style)).and_then(|()| {
-                let Some((cuts, columns, below)) = &cuts else { return Ok(()) };
-                files.write("patches", |style| tokens::patches(cuts, *columns, below, style))
-            });
-            drop((pictures, cuts));
-            let begun = begun.and_then(|()| draw_positions(&mut files, &facts, 0));
-            let mut rest = Instant::now();
-            while let Ok(first) = receiver.recv() {
-                // Only the newest matter.
-                let rows = receiver.try_iter().last().unwrap_or(first);
-                if Instant::now() >= rest {
-                    let clock = Instant::now();
-                    let drawn = draw_curves(&mut files, &facts, &rows);
-                    if facts.has_learned_positions() {
-                        drawn.and_then(|()| draw_positions(&mut files, &facts, WEIGHTS_MAX)).ok();
-                    }
-                    // What could not be written is written after a later epoch, or at the end.
-                    rest = Instant::now() + REST * clock.elapsed().max(Duration::from_micros(1));
-                }
-            }
-            // The training has ended, and all its records are written.
-            begun.and(draw_end(&mut files, &facts))
-        };
-        // Where the system starts no thread, all is drawn at the end.
-        let handle = thread::Builder::new().name("plots".to_string()).spawn(work).ok();
+        let images = (samples(set, &config.data, class_names), patches(set, &config.model, class_names));
+        let painter = Painter { facts: facts.clone(), run: run.clone(), choice: choice.clone(), images: Some(images) };
+        let (sender, receiver) = mpsc::channel();
+        // Where the system starts no thread, all but the images is drawn at the end.
+        let handle = thread::Builder::new().name("plots".to_string()).spawn(move || painter.work(&receiver)).ok();
         let thread = handle.map(|handle| (sender, handle));
-        TrainingPlots { facts, run: run.clone(), choice, thread, rows: Vec::new() }
+        TrainingPlots { facts, run: run.clone(), choice, thread, rows: VecDeque::new() }
     }
 
     /// Notes an epoch, and has its plots drawn.
     pub fn epoch(&mut self, row: &EpochRow) {
-        self.rows.push(*row);
         // The file may still wait to be written, so the last rows go with it.
-        let recent = self.rows[self.rows.len().saturating_sub(100)..].to_vec();
+        if self.rows.len() == ROWS {
+            self.rows.pop_front();
+        }
+        self.rows.push_back(*row);
         if let Some((sender, _)) = &self.thread {
             // A thread that has ended has an error for the end.
-            let _ = sender.send(recent);
+            let _ = sender.send(self.rows.iter().copied().collect());
         }
     }
 
     /// Draws the plots of the end, when everything is written.
     ///
     /// # Errors
-    /// When they cannot be written, now or before.
+    /// When they cannot be written.
     pub fn finish(self) -> Result<(), RecordError> {
         match self.thread {
             Some((sender, handle)) => {
@@ -111,6 +100,52 @@ impl TrainingPlots {
                 handle.join().unwrap_or(Ok(()))
             }
             None => draw_end(&mut Files::open(&self.run, &self.choice)?, &self.facts),
+        }
+    }
+}
+
+impl Painter {
+    /// Draws after epochs, and at the end. What could not be written is written after a later epoch, or at the end: only
+    /// an error that is still there then counts.
+    fn work(mut self, epochs: &Receiver<Vec<EpochRow>>) -> Result<(), RecordError> {
+        self.images().ok();
+        let mut rest = Instant::now();
+        while let Ok(first) = epochs.recv() {
+            // Only the newest matter.
+            let rows = epochs.try_iter().last().unwrap_or(first);
+            if Instant::now() >= rest {
+                let clock = Instant::now();
+                self.images().ok();
+                self.curves(&rows).ok();
+                rest = Instant::now() + REST * clock.elapsed().max(Duration::from_micros(1));
+            }
+        }
+        // The training has ended, and all its records are written.
+        let images = self.images();
+        let end = Files::open(&self.run, &self.choice).and_then(|mut files| draw_end(&mut files, &self.facts));
+        images.and(end)
+    }
+
+    /// Draws what shows images, and fixed positions, unless that is done.
+    fn images(&mut self) -> Result<(), RecordError> {
+        let Some((grid_of, cuts)) = &self.images else { return Ok(()) };
+        let mut files = Files::open(&self.run, &self.choice)?;
+        files.write("samples", |style| grid(grid_of, style))?;
+        if let Some((cuts, columns, below)) = cuts {
+            files.write("patches", |style| tokens::patches(cuts, *columns, below, style))?;
+        }
+        draw_positions(&mut files, &self.facts, 0)?;
+        self.images = None;
+        Ok(())
+    }
+
+    /// Draws what changes with each epoch.
+    fn curves(&self, rows: &[EpochRow]) -> Result<(), RecordError> {
+        let mut files = Files::open(&self.run, &self.choice)?;
+        draw_curves(&mut files, &self.facts, rows)?;
+        match self.facts.has_learned_positions() {
+            true => draw_positions(&mut files, &self.facts, WEIGHTS_MAX),
+            false => Ok(()),
         }
     }
 }
@@ -158,8 +193,9 @@ pub fn record_and_marks(folder: &Path, name: &str) -> Result<(Record, Marks), Re
 /// # Errors
 /// When its folder cannot be read.
 pub fn recorded(run: &Run, keep: Keep) -> Result<(Record, Marks), RecordError> {
-    let record = record_of(&History::read(run.files())?);
-    let marks = marks(run, &record, keep);
+    let history = History::read(run.files())?;
+    let record = record_of(&history);
+    let marks = Marks { damage: damage(run, &history), ..marks(run, &record, keep) };
     Ok((record, marks))
 }
 
@@ -194,6 +230,28 @@ fn epoch_of(row: &EpochRow) -> Epoch {
     Epoch { epoch: epoch as f64, step: step as f64, train_loss, train_acc, val_loss, val_acc, lr }
 }
 
+/// What is missing in the records of a run, a sentence for each file.
+fn damage(run: &Run, history: &History) -> Vec<String> {
+    let [metrics, results] = history.unreadable;
+    let unreadable = |lines: usize, file: &str| match lines {
+        0 => None,
+        lines => Some(format!("{} of {file} cannot be read", numbers::counted(lines, "line"))),
+    };
+    let ended = run.manifest().results.as_ref().filter(|_| run.manifest().status.is_finished());
+    let no_lines = || {
+        let is_lost = ended.is_some() && history.lines.is_empty();
+        is_lost.then(|| "metrics.jsonl is missing or empty".to_string())
+    };
+    let few_rows = || {
+        let (all, left) = (usize::try_from(ended?.epochs).ok()?, history.epochs.len());
+        let of_all = format!("{} of {}", numbers::count(left as u64), numbers::counted(all, "epoch"));
+        (left < all).then(|| format!("results.csv has {of_all}"))
+    };
+    let found =
+        [unreadable(metrics, "metrics.jsonl").or_else(no_lines), unreadable(results, "results.csv").or_else(few_rows)];
+    found.into_iter().flatten().collect()
+}
+
 /// What is marked in a run's curves.
 fn marks(run: &Run, record: &Record, keep: Keep) -> Marks {
     let manifest = run.manifest();
@@ -210,7 +268,7 @@ fn marks(run: &Run, record: &Record, keep: Keep) -> Marks {
     let best = measured.reduce(|best, epoch| if is_whole(epoch) && is_better(epoch, best) { epoch } else { best });
     let best = best.filter(|_| keep == Keep::Best).copied();
     let resumed = manifest.resumed.iter().map(|piece| piece.from_step).filter(|step| *step > 0).collect();
-    Marks { name: run.name(), steps_per_epoch, best, resumed }
+    Marks { name: run.name(), steps_per_epoch, best, resumed, damage: Vec::new() }
 }
 
 /// Draws the positions of a model that has any; learned ones from a weights file of at most so many bytes.
@@ -263,4 +321,43 @@ fn learned_positions(run: &Run, most: u64) -> Option<Vec<f32>> {
         return None;
     }
     SavedWeights::read(&path).ok()?.values("pos_embed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::plot::Format;
+    use crate::plot::pictures::{Labelled, Picture};
+
+    #[test]
+    fn images_that_could_not_be_drawn_first_are_drawn_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = r#"{"format": 1, "version": "1.2.3", "command": [], "status": "running",
+            "started": "2025-03-09T17:04:05Z", "finished": null, "seed": 42, "model": null, "parameters": 7,
+            "flops": {"forward": 2, "backward": 5}, "data": {"name": "photos", "fingerprint": "ab", "class_names": ["cat"],
+            "train": 13, "validation": 5, "test": null, "normalization": {"mean": [0.5], "std": [0.5]}, "skipped": []},
+            "machine": {"os": "linux", "arch": "x86_64", "instruction_set": "avx2", "threads": 2, "processors": 2},
+            "results": null, "test_evaluations": 0, "evaluations": []}"#;
+        fs::write(folder.path().join("manifest.json"), manifest).unwrap();
+        fs::write(folder.path().join("config.toml"), "[model]\n").unwrap();
+        let picture = Picture { pixels: vec![7], shape: [1, 1, 1] };
+        let pictures = vec![Labelled { picture, lines: Vec::new() }];
+        let (title, below) = ("t".to_string(), String::new());
+        let grid = Grid { title, below, columns: 1, side: 40.0, row_names: Vec::new(), pictures };
+        let mut painter = Painter {
+            facts: Facts { model: None, keep: Keep::Best },
+            run: Run::open(folder.path()).unwrap(),
+            choice: PlotChoice { formats: vec![Format::Svg], ..PlotChoice::default() },
+            images: Some((grid, None)),
+        };
+        let plots = folder.path().join("plots");
+        fs::write(&plots, "").unwrap();
+        assert!(painter.images().is_err() && painter.images.is_some());
+        fs::remove_file(&plots).unwrap();
+        let (_, epochs) = mpsc::channel();
+        painter.work(&epochs).unwrap();
+        assert!(plots.join("samples.svg").is_file());
+    }
 }

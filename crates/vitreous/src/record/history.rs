@@ -20,6 +20,8 @@ pub struct History {
     pub epochs: Vec<EpochRow>,
     /// Steps with a NaN or infinite loss, after which the epoch began again.
     pub rollbacks: Vec<u64>,
+    /// Lines of `metrics.jsonl` and of `results.csv` that cannot be read.
+    pub unreadable: [usize; 2],
 }
 
 /// A line of `metrics.jsonl`; NaN is `null` in JSON. One with a `rollback` says that its epoch begins again.
@@ -42,15 +44,20 @@ impl History {
     /// Reads the records of a run; one that has none has recorded nothing.
     ///
     /// # Errors
-    /// When `results.csv` cannot be read. Lines of `metrics.jsonl` that are incomplete are ignored.
+    /// When `results.csv` cannot be read. Lines that are incomplete are counted.
     pub fn read(folder: &Folder) -> Result<History, RecordError> {
         let mut history = History::default();
-        json_lines(folder, "metrics.jsonl").for_each(|line| history.add_line(line));
+        for line in json_lines(folder, "metrics.jsonl") {
+            match line {
+                Some(line) => history.add_line(line),
+                None => history.unreadable[0] += 1,
+            }
+        }
         let results = match folder.read_text("results.csv", RECORD_MAX) {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             read => read.map_err(|error| RecordError::read(&folder.path().join("results.csv"), &error))?,
         };
-        history.epochs = epochs(&results);
+        (history.epochs, history.unreadable[1]) = epochs(&results);
         Ok(history)
     }
 
@@ -67,14 +74,15 @@ impl History {
     }
 }
 
-/// The lines of a file that are whole; the last may be incomplete after a power cut.
-pub fn json_lines<T: DeserializeOwned>(folder: &Folder, name: &str) -> impl Iterator<Item = T> {
+/// The lines of a file; none for one that is damaged, as the last may be after a power cut.
+pub fn json_lines<T: DeserializeOwned>(folder: &Folder, name: &str) -> impl Iterator<Item = Option<T>> {
     let lines = folder.open_file(name).map(|file| BufReader::new(file.take(RECORD_MAX)).split(b'\n'));
     let lines = lines.into_iter().flatten().map_while(Result::ok);
-    lines.filter_map(|line| serde_json::from_slice(&line).ok())
+    lines.map(|line| serde_json::from_slice(&line).ok())
 }
 
-fn epochs(results: &str) -> Vec<EpochRow> {
+/// The epochs, and the number of rows that are damaged.
+fn epochs(results: &str) -> (Vec<EpochRow>, usize) {
     let mut rows = csv::rows(results);
     let titles = rows.next().unwrap_or_default();
     let epoch = |cells: Vec<String>| {
@@ -91,15 +99,19 @@ fn epochs(results: &str) -> Vec<EpochRow> {
             lr: number("lr"),
         })
     };
-    let mut epochs: Vec<EpochRow> = Vec::new();
-    for row in rows.filter_map(epoch) {
+    let (mut epochs, mut unreadable): (Vec<EpochRow>, usize) = (Vec::new(), 0);
+    for row in rows.map(epoch) {
+        let Some(row) = row else {
+            unreadable += 1;
+            continue;
+        };
         // Of two rows of an epoch, the later one holds. One that was cut off within its step has no place.
         epochs.pop_if(|earlier| earlier.epoch == row.epoch);
         if epochs.last().is_none_or(|earlier| earlier.step < row.step) {
             epochs.push(row);
         }
     }
-    epochs
+    (epochs, unreadable)
 }
 
 #[cfg(test)]
@@ -124,7 +136,8 @@ mod tests {
         let results = "epoch,step,train_loss,train_acc,val_loss,val_acc,val_top5,lr\n\
                        1,4,9.0,0.25,1.5,0.5,,0.001\n1,4,2.0,0.25,1.5,0.5,,0.001\n2,8,NaN,0.5,,,,0.0005\n3,12,0.5,0.75,0.6,0.9,1,0.0001\n4,1";
         fs::write(run.path().join("results.csv"), results).unwrap();
-        let History { lines, epochs, rollbacks } = History::read(&folder).unwrap();
+        let History { lines, epochs, rollbacks, unreadable } = History::read(&folder).unwrap();
+        assert_eq!(unreadable, [2, 0]);
         let losses: Vec<(u64, f64)> = lines.iter().map(|line| (line.step, line.loss)).collect();
         assert!(losses[0].0 == 5 && losses[0].1.is_nan(), "{losses:?}");
         assert_eq!((&losses[1..], &rollbacks[..]), (&[(10, 2.0), (15, 4.0)][..], &[17][..]));

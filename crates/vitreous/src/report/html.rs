@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::Report;
 use crate::plot::style::{DARK, DASHES, LIGHT, Style};
 use crate::plot::svg::base64;
-use crate::text::visible_lines;
+use crate::text::{isolated, visible_lines};
 
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = concat!(include_str!("uplot/uPlot.min.css"), "\n", include_str!("page.css"));
@@ -23,7 +23,7 @@ pub fn html(report: &Report) -> String {
     environment.add_filter("script_data", |value: Value| script_data(&value));
     environment.add_filter("unbroken", |text: &str| unbroken(text));
     environment.set_formatter(|out, state, value| match value.as_str().filter(|_| !value.is_safe()) {
-        Some(text) => escape_formatter(out, state, &Value::from(&*visible_lines(text))),
+        Some(text) => escape_formatter(out, state, &Value::from(&*isolated(&visible_lines(text)))),
         None => escape_formatter(out, state, value),
     });
     environment.add_template("page", TEMPLATE).expect("the template is valid");
@@ -51,7 +51,7 @@ fn script_data(value: &Value) -> Value {
 
 /// A text in which no line begins with a percent sign.
 fn unbroken(text: &str) -> Value {
-    Value::from_safe_string(HtmlEscape(&visible_lines(text)).to_string().replace(" %", "&nbsp;%"))
+    Value::from_safe_string(HtmlEscape(&isolated(&visible_lines(text))).to_string().replace(" %", "&nbsp;%"))
 }
 
 #[cfg(test)]

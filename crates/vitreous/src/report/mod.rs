@@ -136,8 +136,10 @@ pub struct Series {
     pub x: Vec<f64>,
     /// Values; NaN is a gap.
     pub y: Vec<f64>,
-    /// Number of its look: color and dash.
-    pub look: usize,
+    /// Number of its look: color and dash; none for a chart's only one.
+    pub look: Option<usize>,
+    /// Whether it is in the background.
+    pub is_pale: bool,
     /// Whether it is noisy enough to be smoothed.
     pub is_noisy: bool,
 }
@@ -201,13 +203,20 @@ impl Report {
 impl Drawing {
     /// A figure in both themes; `draw` draws it in one.
     pub fn made(name: &str, draw: impl Fn(Theme) -> Option<Figure>) -> Option<Drawing> {
-        Some(Drawing::of_figures(name, draw(Theme::Light)?, draw(Theme::Dark)))
+        Some(Drawing::of_figures(name.to_string(), draw(Theme::Light)?, draw(Theme::Dark)))
     }
 
-    /// A figure that was drawn in both themes; of a large one the light one is enough.
-    pub fn of_figures(name: &str, light: Figure, dark: Option<Figure>) -> Drawing {
+    /// Figures in both themes, each with its name; `draw` draws them all in one.
+    pub fn all(draw: impl Fn(Theme) -> Vec<(String, Figure)>) -> impl Iterator<Item = (String, Drawing)> {
+        let dark = draw(Theme::Dark).into_iter().map(|(_, figure)| figure);
+        let both = draw(Theme::Light).into_iter().zip(dark);
+        both.map(|((name, light), dark)| (name.clone(), Drawing::of_figures(name, light, Some(dark))))
+    }
+
+    /// Of a large figure the light one is enough.
+    fn of_figures(name: String, light: Figure, dark: Option<Figure>) -> Drawing {
         let dark = dark.filter(|_| light.svg().len() <= BOTH_THEMES_MAX);
-        Drawing::Made { name: name.to_string(), light, dark }
+        Drawing::Made { name, light, dark }
     }
 
     /// A figure from an SVG file that this program drew earlier; it may have been changed since.
@@ -236,8 +245,9 @@ impl Drawing {
 
     fn png(&self) -> Option<Vec<u8>> {
         match self {
-            Drawing::Made { light, .. } => light.png(2.0).ok(),
-            Drawing::File { original: Original::Figure(figure), .. } => figure.png(2.0).ok(),
+            Drawing::Made { light: figure, .. } | Drawing::File { original: Original::Figure(figure), .. } => {
+                Some(figure.png(2.0).ok()?.bytes)
+            }
             Drawing::File { original: Original::Png(png), .. } => Some(png.clone()),
         }
     }

@@ -28,14 +28,14 @@
     });
   };
 
-  // Epochs and steps are whole, unless the view is narrower than a few.
+  // Epochs and steps are whole, unless the view is narrower than one.
   const decades = (from, to) => Array.from({ length: to - from }, (_, i) => [1, 2, 5].map((digit) => Number(`${digit}e${from + i}`))).flat();
-  const distances = (_, axis, min, max) => decades(max - min > 3 ? 0 : -9, 19);
+  const distances = (_, axis, min, max) => decades(max - min >= 1 ? 0 : -9, 19);
 
   const written = (value) => {
     if (value === null || value === undefined) return "–";
     const size = Math.abs(value);
-    return size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(3) : String(Number(value.toPrecision(5)));
+    return size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(3).replace(/\.?0+e/, "e").replace("e+", "e") : String(Number(value.toPrecision(5)));
   };
 
   // On paper nothing can be unfolded.
@@ -97,16 +97,17 @@
         const tables = [], lines = [];
         const add = (series, values, label, alpha) => {
           tables.push([series.x, useLog ? values.map((value) => (value > 0 ? value : null)) : values]);
-          const dash = looks.dashes[series.look].split(" ").filter(Boolean).map(Number);
+          const hasLook = series.look !== null;
+          const dash = hasLook ? looks.dashes[series.look].split(" ").filter(Boolean).map(Number) : [];
           lines.push({
-            label, stroke: colors.series[series.look] + alpha, width: alpha ? 1 : 2, dash,
+            label, stroke: (hasLook ? colors.series[series.look] : colors.soft) + alpha, width: alpha ? 1 : 2, dash,
             points: { show: !alpha && series.x.length <= 60, size: 6 }, value: (_, value) => written(value),
           });
         };
         chart.series.forEach((series) => {
           const isSmooth = factor > 0 && series.is_noisy;
           if (isSmooth) add(series, series.y, `${series.name}, as recorded`, "50");
-          add(series, isSmooth ? smoothed(series.y, factor) : series.y, series.name, "");
+          add(series, isSmooth ? smoothed(series.y, factor) : series.y, series.name, series.is_pale && !isSmooth ? "80" : "");
         });
         const axis = { stroke: colors.soft, grid: { stroke: colors.grid }, ticks: { stroke: colors.grid } };
         const plot = new uPlot({
@@ -115,14 +116,16 @@
           cursor: { sync: { key: "curves" }, drag: { x: true, y: false }, bind: { dblclick: () => () => everything() } },
           scales: { x: { time: false }, y: { distr: useLog ? 3 : 1 } },
           axes: [{ ...axis, label: chart.across, labelSize: 24, incrs: distances }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : written(tick))) }],
-          series: [{ label: chart.across, value: (_, value) => written(value) }, ...lines],
-          hooks: { setScale: [(one, key) => {
+          series: [{ label: chart.across === "epoch" ? "epochs trained" : chart.across, value: (_, value) => written(value) }, ...lines],
+          // Without a pointer, the legend has names alone.
+          hooks: { setCursor: [(one) => one.root.classList.toggle("idle", one.cursor.idx == null)], setScale: [(one, key) => {
             if (key !== "x" || isBusy) return;
             isBusy = true;
             plots.filter((other) => other !== one).forEach((other) => other.setScale("x", { min: one.scales.x.min, max: one.scales.x.max }));
             isBusy = false;
           }] },
         }, uPlot.join(tables, tables.map((table) => table.map(() => 2))), boxes[at]);
+        plot.root.classList.add("idle");
         return plot;
       });
       if (plots.length && range.min !== null) plots[0].setScale("x", { min: range.min, max: range.max });

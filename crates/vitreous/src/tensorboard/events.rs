@@ -13,7 +13,7 @@ use super::messages::{
     Metadata, MetricInfo, MetricName, NodeDef, PluginData, SessionEnd, SessionLog, SessionStart, Shape, Shapes,
     Summary, Tensor, Value, Versions, What,
 };
-use super::pictures::Picture;
+use crate::plot::Png;
 
 /// Bars of a histogram, as many as TensorBoard's own summaries have.
 const BARS: usize = 30;
@@ -132,9 +132,9 @@ fn bars(values: &[f32]) -> Vec<[f64; 3]> {
 }
 
 /// An image at a step.
-pub fn image(stamp: Stamp, tag: &str, picture: &Picture) -> Event {
+pub fn image(stamp: Stamp, tag: &str, picture: &Png) -> Event {
     let [width, height] = [picture.width, picture.height].map(|side| side.to_string().into_bytes());
-    let strings = vec![width, height, picture.png.clone()];
+    let strings = vec![width, height, picture.bytes.clone()];
     let shape = Some(Shape::new(&[strings.len()]));
     let tensor = Tensor { dtype: Tensor::STRING, shape, content: Vec::new(), strings };
     stamp.summary(vec![series(tag, IMAGES, Vec::new(), tensor)])

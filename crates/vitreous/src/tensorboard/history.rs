@@ -47,7 +47,7 @@ impl TimedHistory {
     /// Reads the records of a run that was started at this time. A file that is missing or cannot be read says nothing.
     pub fn read(folder: &Folder, started: f64) -> TimedHistory {
         let mut times: Vec<(u64, f64)> = Vec::new();
-        for TimedLine { step, seconds } in json_lines(folder, "timing.jsonl") {
+        for TimedLine { step, seconds } in json_lines(folder, "timing.jsonl").flatten() {
             let Some(seconds) = seconds else { continue };
             while times.pop_if(|(earlier, _)| *earlier >= step).is_some() {}
             times.push((step, seconds));

@@ -19,7 +19,7 @@ pub use file::{EventFile, Subject, has_events, key, read, replace};
 pub use history::{TimedHistory, epoch_event, line_event};
 pub use hyperparameters::hyperparameters;
 pub use messages::Event;
-pub use pictures::Picture;
+pub use pictures::enlarged;
 
 /// The series with the confusion matrix of the validation split, epoch by epoch.
 pub const VALIDATION_MATRIX: &str = "confusion_matrix/val";

@@ -55,7 +55,7 @@ fn head() -> Vec<Event> {
         shape: vec![7, 3],
         parameters: String::new(),
     };
-    let picture = Picture::of_image(&[9; 6], [1, 2, 3]);
+    let picture = enlarged(&[9; 6], [1, 2, 3]);
     vec![graph(1e9, &[node("a", &[]), node("b.c", &["a"])]), image(stamp(0), "samples/<img src=x>\u{202e}", &picture)]
 }
 

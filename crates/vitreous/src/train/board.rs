@@ -1,6 +1,7 @@
 //! What a training shows in TensorBoard. It is gathered at log lines and at the ends of epochs, only where the config asks
 //! for it, and changes nothing that the training computes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
@@ -11,13 +12,13 @@ use super::Job;
 use super::writer::CheckpointWriter;
 use crate::config::difference::flat_config;
 use crate::config::model::Task;
-use crate::data::{Answer, ImageShape};
+use crate::data::{Answer, ImageShape, first_of_each_class};
 use crate::evaluate::ConfusionMatrix;
 use crate::numbers;
-use crate::plot::{self, Theme};
+use crate::plot::{self, Png, Theme};
 use crate::record::{EpochRow, MetricsLine, Status};
 use crate::tensorboard::{
-    Event, GraphNode, Picture, Stamp, VALIDATION_MATRIX, end, epoch_event, graph, histograms, hyperparameters,
+    Event, GraphNode, Stamp, VALIDATION_MATRIX, end, enlarged, epoch_event, graph, histograms, hyperparameters,
     hyperparameters_event, image, line_event, scalars,
 };
 use crate::text::short_name;
@@ -98,7 +99,7 @@ impl Board {
         let ImageShape { channels, height, width } = job.image_shape();
         for (name, index) in samples(job) {
             let pixels = job.train.pixels(job.train.index(0, index), &mut canvas);
-            let picture = Picture::of_image(pixels, [channels, height, width]);
+            let picture = enlarged(pixels, [channels, height, width]);
             events.push(image(Stamp { step: 0, time }, &format!("samples/{name}"), &picture));
         }
         events
@@ -174,10 +175,10 @@ impl Board {
 }
 
 /// The picture of a confusion matrix of images of this kind, if there are any.
-pub fn confusion(matrix: &ConfusionMatrix, split: &str, data: &str) -> Option<Picture> {
+pub fn confusion(matrix: &ConfusionMatrix, split: &str, data: &str) -> Option<Png> {
     let outcome =
         matrix.outcome(format!("{} {split} images of {}", numbers::count(matrix.total()), short_name(data)))?;
-    Picture::of_figure(&plot::confusion::confusion(&outcome, Theme::Light.style())?)
+    plot::confusion::confusion(&outcome, Theme::Light.style())?.png(1.0).ok()
 }
 
 /// The histograms of all trained parameters.
@@ -221,22 +222,9 @@ fn layers(graph: &Graph) -> Vec<(String, Vec<ParamId>)> {
     layers
 }
 
-/// The first training image of each class, or the first strips, with what is on them.
-fn samples(job: &Job) -> Vec<(String, usize)> {
+/// Training images for the eye: the first of each class, or the first strips; with what is on them, each once.
+fn samples(job: &Job) -> BTreeMap<String, usize> {
     let names = &job.data().class_names;
-    let mut found: Vec<(String, usize)> = Vec::new();
-    for index in 0..job.train.len() {
-        let name = match job.train.answer(job.train.index(0, index)) {
-            Answer::Class(label) => names[label].clone(),
-            Answer::Digits(digits) => digits.iter().map(u8::to_string).collect(),
-        };
-        if found.iter().all(|(known, _)| *known != name) {
-            found.push((name, index));
-        }
-        if found.len() == SAMPLES.min(names.len()) {
-            break;
-        }
-    }
-    found.sort();
-    found
+    let first = first_of_each_class(&*job.train, names.len(), SAMPLES.min(names.len()));
+    first.into_iter().rev().map(|index| (job.train.answer(index).name(names), index)).collect()
 }

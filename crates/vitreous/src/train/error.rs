@@ -21,6 +21,7 @@ pub enum Work {
     SideBySide,
     Evaluating,
     ReadingWeights,
+    ReadingImages,
 }
 
 impl fmt::Display for Work {
@@ -31,6 +32,7 @@ impl fmt::Display for Work {
             Work::SideBySide => "training side by side",
             Work::Evaluating => "evaluating",
             Work::ReadingWeights => "reading the weights",
+            Work::ReadingImages => "reading the images",
         })
     }
 }
@@ -291,7 +293,7 @@ fn less_memory(work: Work, is_for_the_batch: bool, fewer_images: bool) -> Sugges
         (Work::Training, false, false) => smaller_model(new()).or().text("end other programs"),
         // A command without threads ends other programs.
         (Work::Evaluating, true, _) => fewer_threads(new()).or().text("end other programs"),
-        (Work::Evaluating | Work::ReadingWeights, ..) => {
+        (Work::Evaluating | Work::ReadingWeights | Work::ReadingImages, ..) => {
             new().text("end other programs").or().using("a machine with more memory")
         }
     }
@@ -309,7 +311,7 @@ mod tests {
         };
         assert_eq!(hint(Work::Evaluating, 97, true), "use fewer train.threads, or end other programs");
         let elsewhere = "end other programs, or use a machine with more memory";
-        for work in [Work::Evaluating, Work::ReadingWeights] {
+        for work in [Work::Evaluating, Work::ReadingWeights, Work::ReadingImages] {
             assert_eq!(hint(work, 3, true), elsewhere);
         }
         let of_batch = "use a smaller train.batch_size, fewer train.threads, or a smaller model";

@@ -46,6 +46,13 @@ fn names_of_classes_are_text_and_every_size_of_image_is_shown() {
         let svg = folder.text("x.svg");
         assert!(!svg.contains("<img") && !svg.contains("NaN"), "{view:?}");
     }
+    // Few images with more of each are of different classes, or one of each.
+    let shown = json(folder.root(), &["data", "show", "photos", "--augmented", "--count=3"]);
+    let shown = shown["images"].as_array().unwrap();
+    let labels: std::collections::BTreeSet<String> = shown.iter().map(|image| image["label"].to_string()).collect();
+    assert_eq!(labels.len(), 3, "{shown:?}");
+    show(&["--augmented", "--by-class"]);
+    assert_eq!(folder.text("x.svg").matches("<image").count(), 3 * (1 + 5));
     let output = vitreous(folder.root(), &["data", "show", "photos", "--count=30", "--output=x.png"]);
     let stderr = crate::common::text(&output.stderr);
     assert!(stderr.contains("note: all 6 images of the train split are shown (--count 30)"), "{stderr}");

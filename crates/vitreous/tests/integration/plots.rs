@@ -81,6 +81,25 @@ fn training_and_evaluation_leave_their_plots_and_equal_runs_equal_ones() {
 }
 
 #[test]
+fn plots_of_other_results_do_not_stay() {
+    let folder = Folder::new();
+    said(folder.root(), &[&SMALL[..], &["--name=run", "--max-steps=1", "--val-fraction=0.01"]].concat());
+    let evaluate = |plots: &str| text(&vitreous(folder.root(), &["evaluate", "run", "--split=val", plots]).stderr);
+    let count = || files(&folder, "runs/run/plots").iter().filter(|name| name.contains("-val.")).count();
+    evaluate("--plot-formats=svg");
+    let note = "note: the plots of an earlier evaluation of this split are removed: they show other results\n";
+    assert!(!evaluate("--no-plots").contains(note));
+    assert_eq!(count(), 4, "the same results again");
+    let path = folder.path("runs/run/evaluation/val/report.json");
+    let mut report: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    report["loss"] = 9.into();
+    std::fs::write(&path, report.to_string()).unwrap();
+    let stderr = evaluate("--no-plots");
+    assert!(stderr.contains(note), "{stderr}");
+    assert_eq!(count(), 0);
+}
+
+#[test]
 fn plots_that_cannot_be_written_are_one_warning() {
     let folder = Folder::new();
     let output =
@@ -166,7 +185,10 @@ fn comparisons_and_sweeps_have_plots_of_all_runs() {
     let names = ["accuracy-parameters.svg", "accuracy-time.svg", "curves.svg", "settings.svg"];
     assert_eq!(files(&folder, "runs/s/plots"), names);
     let text = folder.text("runs/s/plots/settings.svg");
-    assert!(text.contains(">Validation accuracy of 2 settings<") && text.contains(">depth=2</text>"), "{text}");
+    assert!(
+        text.contains(">Validation accuracy on digits of 2 settings<") && text.contains(">depth=2</text>"),
+        "{text}"
+    );
     assert!(folder.path("runs/s/depth=1/plots/confusion-val.svg").exists());
     // The plots of the sweep are not taken for a run.
     let output = vitreous(folder.root(), &["compare", "runs/s", "--plots=out/here", "--plot-formats=svg"]);
@@ -174,8 +196,27 @@ fn comparisons_and_sweeps_have_plots_of_all_runs() {
     assert_eq!(files(&folder, "out/here"), names);
     assert_eq!(
         refused(folder.root(), &["compare", "runs/s", "--plot-formats=svg"]),
-        "error: no plots are made (--plot-formats, --plot-theme)\nhint: add --plots FOLDER\n"
+        "error: no plots are made (--plot-formats, --plot-theme, --no-plot-titles)\nhint: add --plots FOLDER\n"
     );
+    // Runs on other data have plots of their own.
+    said(folder.root(), &[&SMALL[..7], &["--name=even", "--classes=even", "--max-steps=1", "--no-plots"]].concat());
+    let both = ["compare", "runs/s", "even", "--plots=two", "--plot-formats=svg", "--no-plot-titles"];
+    said(folder.root(), &both);
+    let all =
+        ["all-classes", "classes-even"].map(|of| names.map(|name| name.replace(".svg", &format!("-digits-{of}.svg"))));
+    let mut expected: Vec<String> = all.concat();
+    // One run has no other to be held against.
+    expected.retain(|name| !name.starts_with("accuracy") || name.contains("all-classes"));
+    expected.sort();
+    assert_eq!(files(&folder, "two"), expected);
+    let curves = folder.text("two/curves-digits-classes-even.svg");
+    assert!(curves.contains("<title>Validation of 1 run on digits, classes even</title>"), "{curves}");
+    assert!(!curves.contains(">Validation of 1 run on digits, classes even</text>"), "{curves}");
+    said(folder.root(), &["report", "runs/s", "even"]);
+    let page = folder.text("report.html");
+    for data in ["digits, all classes", "digits, classes even"] {
+        assert!(page.contains(&format!("<bdi>Figures: {data}</bdi>")), "{data}");
+    }
     // What it took is not the same, the rest is.
     for name in ["accuracy-parameters.svg", "curves.svg", "settings.svg"] {
         let [one, other] = ["runs/s/plots", "out/here"].map(|inside| folder.text(&format!("{inside}/{name}")));

@@ -9,11 +9,7 @@ pub use decode::{Reader, Reading};
 pub use scores::{LengthScores, ReadingScores, ReadingTally};
 
 use crate::csv;
-
-/// Writes digits as text.
-pub fn digits_text(digits: &[u8]) -> String {
-    digits.iter().map(|digit| char::from(b'0' + digit)).collect()
-}
+use crate::data::digits_text;
 
 /// Writes readings as CSV: `strip,truth,reading,probability`.
 pub fn readings_csv(truths: &[Vec<u8>], readings: &[Reading]) -> String {

@@ -17,24 +17,26 @@ const EPOCHS_MAX: usize = 200;
 /// Columns of pixels in which a series keeps its lowest and its highest value.
 const COLUMNS: f64 = 800.0;
 
-/// Looks of the series.
-const TRAIN: usize = 0;
-const VALIDATION: usize = 1;
-const EPOCH_MEAN: usize = 3;
+/// Looks of the series, as in the figure.
+const TRAIN: Option<usize> = Some(0);
+const VALIDATION: Option<usize> = Some(1);
 
 /// The curves, and the epochs as a table.
 pub fn training(run: &Run, keep: Keep, words: &Words) -> Result<Section, ExperimentError> {
     let title = "Training".to_string();
     let (record, marks) = recorded(run, keep)?;
+    let damage = marks.damage.iter().map(|what| Part::Warning { text: format!("{what}: the curves are incomplete") });
+    let mut parts: Vec<Part> = damage.collect();
     let Some(drawing) = Drawing::made("curves", |theme| curves(&record, &marks, theme.style())) else {
         let what = match run.manifest().status.is_finished() {
             true => Note::new("the records of the training are missing or damaged: no curves"),
             false => Note::new("nothing was recorded of the training yet: no curves")
                 .suggest(Suggestion::new().text("continue it with").run(Command::resume(run.folder()))),
         };
-        return Ok(Section { title, command: None, parts: vec![Part::Missing { text: (words.note)(&what) }] });
+        parts.push(Part::Missing { text: (words.note)(&what) });
+        return Ok(Section { title, command: None, parts });
     };
-    let mut parts = vec![Part::Curves { charts: charts(&record, &marks), drawing }];
+    parts.push(Part::Curves { charts: charts(&record, &marks), drawing });
     let number = |value: f64| if value.is_finite() { format!("{value:.4}") } else { "-".to_string() };
     let percent = |value: f64| if value.is_finite() { numbers::percent(value) } else { "-".to_string() };
     let all = record.epochs.len();
@@ -62,7 +64,7 @@ pub fn training(run: &Run, keep: Keep, words: &Words) -> Result<Section, Experim
             _ => "The epochs".to_string(),
         };
         let columns = ["Epoch", "Step", "Train loss", "Train accuracy", "Val loss", "Val accuracy", "Learning rate"];
-        parts.push(Part::Table(Table { is_folded: true, ..table(caption, &columns, 1, rows) }));
+        parts.push(Part::Table(Table { is_folded: true, ..table(caption, &columns, &[1, 2, 3, 4, 5, 6], rows) }));
     }
     let command = command_of(run.manifest()).map(|command| (words.shell)(&command));
     Ok(Section { title, command, parts })
@@ -84,19 +86,19 @@ fn charts(record: &Record, marks: &Marks) -> Vec<Chart> {
         (!series.is_empty()).then(|| Chart { title: title.to_string(), across, may_be_log, series })
     };
     let loss = vec![
-        series(&record.of_lines(), lines(|line| line.loss), TRAIN, true),
-        series(OF_EPOCHS, means(|epoch| epoch.train_loss), EPOCH_MEAN, false),
+        pale(series(&record.of_lines(), lines(|line| line.loss), TRAIN, true)),
+        series(OF_EPOCHS, means(|epoch| epoch.train_loss), TRAIN, false),
         series("validation", epochs(|epoch| epoch.val_loss), VALIDATION, false),
     ];
     let accuracy = vec![
-        series(OF_EPOCHS, means(|epoch| epoch.train_acc * 100.0), EPOCH_MEAN, false),
+        series(OF_EPOCHS, means(|epoch| epoch.train_acc * 100.0), TRAIN, false),
         series("validation", epochs(|epoch| epoch.val_acc * 100.0), VALIDATION, true),
     ];
     let rates = if record.lines.is_empty() { epochs(|epoch| epoch.lr) } else { lines(|line| line.lr) };
     let charts = [
         chart("Loss", true, loss),
         chart("Accuracy (%)", false, accuracy),
-        chart("Learning rate", false, vec![series("learning rate", rates, TRAIN, false)]),
+        chart("Learning rate", false, vec![series("learning rate", rates, None, false)]),
     ];
     charts.into_iter().flatten().collect()
 }
@@ -111,7 +113,7 @@ pub fn charts_of_runs(runs: &[(Record, Marks)]) -> Vec<Chart> {
             let has_validation = record.epochs.iter().any(|epoch| validation(epoch).is_finite());
             let value = if has_validation { validation } else { training };
             let points = record.epochs.iter().map(|epoch| [epoch.step / per_unit, value(epoch)]).collect();
-            series(&marks.name, points, look, true)
+            series(&marks.name, points, Some(look), true)
         };
         let series: Vec<Series> = shown.iter().enumerate().filter_map(of_run).collect();
         let across = if by_epoch { "epoch" } else { "step" };
@@ -126,14 +128,18 @@ pub fn charts_of_runs(runs: &[(Record, Marks)]) -> Vec<Chart> {
 }
 
 /// A series; none without a value.
-fn series(name: &str, points: Vec<Point>, look: usize, is_noisy: bool) -> Option<Series> {
+fn series(name: &str, points: Vec<Point>, look: Option<usize>, is_noisy: bool) -> Option<Series> {
     if !points.iter().any(|point| point[1].is_finite()) {
         return None;
     }
     let end = points.last().map_or(1.0, |point| point[0]).max(f64::MIN_POSITIVE);
     let columns: Vec<Point> = points.iter().map(|&[x, y]| [x / end * COLUMNS, y]).collect();
     let (x, y) = thinned(&columns).into_iter().map(|[x, y]| (short(x / COLUMNS * end), short(y))).unzip();
-    Some(Series { name: name.to_string(), x, y, look, is_noisy })
+    Some(Series { name: name.to_string(), x, y, look, is_pale: false, is_noisy })
+}
+
+fn pale(series: Option<Series>) -> Option<Series> {
+    Some(Series { is_pale: true, ..series? })
 }
 
 /// Six digits of a number are enough to be read.

@@ -5,7 +5,6 @@ use crate::advice::{Argument, Command, Note, Suggestion};
 use crate::data::SplitName;
 use crate::evaluate::{ClassScores, Reached, Report as Evaluation, Scores};
 use crate::numbers;
-use crate::plot::Theme;
 use crate::plots::evaluation_figures;
 use crate::record::Run;
 use crate::report::{Drawing, Part, Section, Table};
@@ -48,12 +47,8 @@ pub fn evaluation(run: &Run, name: &str, report: &Evaluation, words: &Words) -> 
         }
     }
     parts.extend(report.note.iter().map(|note| Part::Warning { text: note.clone() }));
-    let dark = evaluation_figures(report, Theme::Dark);
-    for (what, light) in evaluation_figures(report, Theme::Light) {
-        let dark = dark.iter().find(|(other, _)| *other == what).map(|(_, figure)| figure.clone());
-        let drawing = Drawing::of_figures(&format!("{what}-{name}"), light, dark);
-        parts.push(Part::Figure { drawing });
-    }
+    let figures = Drawing::all(|theme| evaluation_figures(report, name, theme));
+    parts.extend(figures.map(|(_, drawing)| Part::Figure { drawing }));
     if let Reached::Classes(scores) = &report.reached {
         parts.push(Part::Table(class_table(scores)));
         if scores.calibration.is_none() {
@@ -80,5 +75,5 @@ fn class_table(scores: &Scores) -> Table {
     };
     let rows = scores.classes.iter().map(row).collect();
     let columns = ["Class", "Images", "Precision", "Recall", "F1"];
-    Table { is_folded: scores.classes.len() > 20, ..table("Scores of each class", &columns, 1, rows) }
+    Table { is_folded: scores.classes.len() > 20, ..table("Scores of each class", &columns, &[1, 2, 3, 4], rows) }
 }

@@ -15,11 +15,9 @@ use self::curves::training;
 use self::evaluation::evaluation;
 use self::model::{data, model};
 use self::results::{results, settings};
-use super::ExperimentError;
+use super::{ExperimentError, saved_config};
 use crate::advice::{Argument, Command, Note, Suggestion, Verb};
 use crate::config::difference::{FlatConfig, flat, shown};
-use crate::config::layers::Layers;
-use crate::config::model::ImageFacts;
 use crate::config::train::Keep;
 use crate::config::{Config, ResolvedConfig};
 use crate::evaluate::Report as Evaluation;
@@ -84,19 +82,8 @@ struct Known {
 
 impl Known {
     fn of(run: &Run) -> Result<Known, ExperimentError> {
-        let mut layers = Layers::new();
-        layers.add_file(&run.config_path())?;
-        let checked = layers.finish()?;
-        let config = checked.config().clone();
-        // The sizes that the data decides are written in a run's config.
-        let sizes = [config.model.image_size(), config.model.channels(), config.model.num_classes()];
-        let resolved = match sizes {
-            [Some(image_size), Some(channels), Some(num_classes)] => {
-                checked.resolve(ImageFacts { image_size, channels, num_classes }).ok()
-            }
-            _ => None,
-        };
-        Ok(Known { settings: flat(&config), config, resolved })
+        let (checked, resolved) = saved_config(run)?;
+        Ok(Known { settings: flat(checked.config()), config: checked.config().clone(), resolved })
     }
 
     fn value(&self, key: &str) -> String {
@@ -158,9 +145,10 @@ fn card(label: &str, value: String, below: String) -> Card {
     Card { label: label.to_string(), value, below }
 }
 
-fn table(caption: impl Into<String>, columns: &[&str], numbers_from: usize, rows: Vec<Vec<String>>) -> Table {
+/// A table; `numeric` are the places of the columns with numbers.
+fn table(caption: impl Into<String>, columns: &[&str], numeric: &[usize], rows: Vec<Vec<String>>) -> Table {
     let columns: Vec<String> = columns.iter().map(ToString::to_string).collect();
-    let is_number = (0..columns.len()).map(|at| at >= numbers_from).collect();
+    let is_number = (0..columns.len()).map(|at| numeric.contains(&at)).collect();
     Table { caption: caption.into(), columns, is_number, rows, is_folded: false }
 }
 
@@ -215,7 +203,7 @@ fn origin(run: &Run, words: &Words) -> Section {
             vec![piece.started.clone(), numbers::count(piece.from_step), piece.version.clone(), changes]
         };
         let rows = manifest.resumed.iter().map(row).collect();
-        parts.push(Part::Table(table("Resumed", &["Started", "From step", "Version", "Changed settings"], 9, rows)));
+        parts.push(Part::Table(table("Resumed", &["Started", "From step", "Version", "Changed settings"], &[1], rows)));
     }
     let what = "The command that made it; equal config, data and version give equal weights, bit for bit:".to_string();
     // A run of the library has none.

@@ -54,7 +54,7 @@ pub fn data(run: &Run, known: Option<&Known>, words: &Words) -> Section {
         many if many > CLASSES_MAX => format!("The first {} classes", count(CLASSES_MAX)),
         _ => "The classes".to_string(),
     };
-    parts.push(Part::Table(Table { is_folded: true, ..table(caption, &["Label", "Class"], 9, rows) }));
+    parts.push(Part::Table(Table { is_folded: true, ..table(caption, &["Label", "Class"], &[], rows) }));
     for (name, what) in [("samples", "Training images"), ("patches", "What the model reads of an image")] {
         match picture(run, name, what) {
             Some(drawing) => parts.push(Part::Figure { drawing }),
@@ -99,7 +99,7 @@ pub fn model(run: &Run, known: Option<&Known>, words: &Words) -> Section {
     let columns = ["Layer", "Module", "Output shape", "Parameters", "Multiply-adds"];
     let drawn = Drawing::made("architecture", |theme| architecture(&root, &run.name()).figure(theme.style()));
     let mut parts: Vec<Part> = drawn.into_iter().map(|drawing| Part::Figure { drawing }).collect();
-    parts.push(Part::Table(table(caption, &columns, 3, rows)));
+    parts.push(Part::Table(table(caption, &columns, &[3, 4], rows)));
     let encoded = Drawing::made("positions", |theme| positions(run, &config.model, u64::MAX, theme));
     parts.extend(encoded.map(|drawing| Part::Figure { drawing }));
     let command = Command::new(Verb::Summary).with(Argument::Run, run.folder());

@@ -3,7 +3,6 @@
 use super::table;
 use crate::advice::{Argument, Command, Verb};
 use crate::numbers;
-use crate::plot::Theme;
 use crate::profile::{FILE, Machine, Profile, figures};
 use crate::record::Run;
 use crate::report::{Drawing, Part, Section};
@@ -44,10 +43,11 @@ pub(super) fn profile(run: &Run, words: &Words) -> Option<Section> {
         );
         parts.push(Part::Warning { text });
     }
-    let [light, dark] = [Theme::Light, Theme::Dark].map(|theme| figures(&profile, theme.style()));
-    for (name, (light, dark)) in ["profile", "roofline"].into_iter().zip(light.into_iter().zip(dark)) {
-        parts.extend(light.map(|light| Part::Figure { drawing: Drawing::of_figures(name, light, dark) }));
-    }
+    let drawn = Drawing::all(|theme| {
+        let figures = ["profile", "roofline"].into_iter().zip(figures(&profile, theme.style()));
+        figures.filter_map(|(name, figure)| Some((name.to_string(), figure?))).collect()
+    });
+    parts.extend(drawn.map(|(_, drawing)| Part::Figure { drawing }));
     let mut rows: Vec<_> = profile.layers.iter().collect();
     rows.sort_by(|a, b| b.ms.mean.total_cmp(&a.ms.mean));
     let rows = rows.into_iter().take(ROWS).map(|row| {
@@ -58,6 +58,6 @@ pub(super) fn profile(run: &Run, words: &Words) -> Option<Section> {
         vec![row.name(), ms, format!("{:.1} %", row.share * 100.0), roof, limit, why]
     });
     let columns = ["Layer", "ms", "Share", "Roof", "Limit", "Why"];
-    parts.push(Part::Table(table("The rows that take the longest", &columns, 1, rows.collect())));
+    parts.push(Part::Table(table("The rows that take the longest", &columns, &[1, 2, 3], rows.collect())));
     Some(Section { title, command, parts })
 }

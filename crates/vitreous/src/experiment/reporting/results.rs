@@ -122,7 +122,7 @@ pub fn results(run: &Run, known: Option<&Known>, words: &Words) -> Section {
     parts.push(Part::Table(table(
         caption,
         &["model", "position", "activation", "time", "train", "test"],
-        3,
+        &[3, 4, 5],
         vec![row],
     )));
     if test.is_none() && manifest.data.test != Some(0) {
@@ -142,7 +142,7 @@ pub fn settings(manifest: &Manifest, known: &Known) -> Section {
     };
     let rows = MATTER.iter().filter_map(row).collect();
     let mut parts =
-        vec![Part::Table(table("The settings that matter most", &["Setting", "Value", "Meaning"], 9, rows))];
+        vec![Part::Table(table("The settings that matter most", &["Setting", "Value", "Meaning"], &[], rows))];
     if let Some((name, preset)) = preset(manifest) {
         let mut found = changes(&preset, &known.settings);
         found.retain(|(key, before, _)| !(OF_THE_DATA.contains(key) && before.is_none()));
@@ -152,11 +152,11 @@ pub fn settings(manifest: &Manifest, known: &Known) -> Section {
             let rows =
                 found.iter().map(|(key, before, now)| vec![key.to_string(), shown(*before), shown(*now)]).collect();
             let caption = format!("Settings that differ from the preset {name}");
-            parts.push(Part::Table(table(caption, &["Setting", "Preset", "This run"], 9, rows)));
+            parts.push(Part::Table(table(caption, &["Setting", "Preset", "This run"], &[], rows)));
         }
     }
     let all = known.settings.iter().map(|(key, value)| vec![key.clone(), shown(Some(value))]).collect();
-    let all = Table { is_folded: true, ..table("All settings", &["Setting", "Value"], 9, all) };
+    let all = Table { is_folded: true, ..table("All settings", &["Setting", "Value"], &[], all) };
     parts.push(Part::Table(all));
     Section { title: "Settings".to_string(), command: None, parts }
 }

@@ -6,9 +6,8 @@ use super::curves::charts_of_runs;
 use super::{Words, program, table};
 use crate::advice::{Command, Note, Verb};
 use crate::compare::{Comparison, LeftOut, Sheet};
-use crate::experiment::plotting::{comparison_figures, comparison_records};
+use crate::experiment::plotting::by_data;
 use crate::numbers;
-use crate::plot::Theme;
 use crate::report::{Drawing, Part, Report, Section, Table};
 
 /// Collects the report of a comparison; `given` are the folders that were named.
@@ -26,9 +25,7 @@ pub fn report_comparison(comparison: &Comparison, given: &[PathBuf], words: &Wor
         if let Some(found) = section.verdicts {
             let titles: Vec<&str> = found.rows[0].iter().map(String::as_str).collect();
             let rows = found.rows[1..].iter().map(|row| row.to_vec()).collect();
-            let mut rows = table(numbers::capital(&found.title), &titles, 9, rows);
-            (rows.is_number[1], rows.is_number[3]) = (true, true);
-            verdicts.push(Part::Table(rows));
+            verdicts.push(Part::Table(table(numbers::capital(&found.title), &titles, &[1, 3], rows)));
             verdicts.extend(notes(&found.notes));
         }
     }
@@ -42,19 +39,18 @@ pub fn report_comparison(comparison: &Comparison, given: &[PathBuf], words: &Wor
     if !verdicts.is_empty() {
         sections.push(Section { title: "Differences".to_string(), command: None, parts: verdicts });
     }
-    let records = comparison_records(comparison);
-    let dark = comparison_figures(comparison, &records, Theme::Dark);
-    let mut parts = Vec::new();
-    for (name, light) in comparison_figures(comparison, &records, Theme::Light) {
-        let dark = dark.iter().find(|(other, _)| *other == name).map(|(_, figure)| figure.clone());
-        let drawing = Drawing::of_figures(name, light, dark);
-        if name == "curves" {
-            parts.push(Part::Curves { charts: charts_of_runs(&records), drawing });
-        } else {
-            parts.push(Part::Figure { drawing });
-        }
+    let groups = by_data(comparison);
+    for group in &groups {
+        let is_alone = groups.len() == 1;
+        let figures = Drawing::all(|theme| group.figures(theme));
+        let parts = figures.map(|(name, drawing)| match name.starts_with("curves") {
+            true => Part::Curves { charts: charts_of_runs(&group.records), drawing },
+            false => Part::Figure { drawing },
+        });
+        let title = if is_alone { "Figures".to_string() } else { format!("Figures: {}", group.data) };
+        let parts: Vec<Part> = parts.collect();
+        sections.extend((!parts.is_empty()).then_some(Section { title, command: None, parts }));
     }
-    sections.push(Section { title: "Figures".to_string(), command: None, parts });
     let all = comparison.rows.iter().map(|row| row.folders.len()).sum::<usize>();
     let lead = format!("{}, ranked by {}", numbers::counted(all, "run"), comparison.ranked_by);
     Report { title: "Comparison of runs".to_string(), lead, program: program(), sections }
