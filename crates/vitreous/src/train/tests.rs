@@ -153,9 +153,11 @@ fn a_disk_that_stays_full_ends_in_an_error_and_the_last_state_goes_on() {
         // There is room again.
         assert_eq!(train(&mut run, job("best")).0.map(|outcome| outcome.status), Ok(Status::Finished));
         assert!(files(&run) == files(&whole), "from write {number} on");
-        let [mut found, mut expected] = [points(&run), points(&whole)];
-        found.sort();
-        expected.sort();
+        // A confusion matrix that was drawn while the disk was full is lost.
+        let [found, expected] = [&run, &whole].map(|run| {
+            let points = points(run).into_iter().filter(|(tag, _)| tag != tensorboard::VALIDATION_MATRIX);
+            points.collect::<Vec<_>>()
+        });
         assert_eq!(found, expected, "from write {number} on");
     }
 }

@@ -199,14 +199,14 @@ fn leftovers_of_a_killed_evaluation_are_removed_and_current_files_stay() {
 fn a_fifo_or_sparse_file_in_place_of_a_run_file_is_an_error() {
     let folder = Folder::new();
     said(folder.root(), &small(&["--name=a", "--max-steps=9"]));
-    said(folder.root(), &["evaluate", "runs/a"]);
+    said(folder.root(), &["evaluate", "runs/a", "--split=val"]);
     let state = fs::read_dir(folder.path("runs/a/state")).unwrap();
     let states = state.map(|entry| format!("state/{}", entry.unwrap().file_name().to_str().unwrap()));
-    let files = ["config.toml", "manifest.json", "timing.jsonl", ".lock", "evaluation/test/report.json"];
-    let files = files.iter().chain(&["evaluation/test/predictions.csv"]).chain(&FILES).map(|file| file.to_string());
+    let files = ["config.toml", "manifest.json", "timing.jsonl", ".lock", "evaluation/val/report.json"];
+    let files = files.iter().chain(&["evaluation/val/predictions.csv"]).chain(&FILES).map(|file| file.to_string());
     let commands = [
         &["compare", "runs/a", "runs/a"][..],
-        &["evaluate", "runs/a", "--plot-formats=svg"],
+        &["evaluate", "runs/a", "--split=val", "--plot-formats=svg"],
         &["predict", "picture.png", "--run=runs/a"],
         &["train", "--resume=runs/a", "--max-steps=10", "--plot-formats=svg"],
         &["sweep", "--name=runs", "--out=.", "--set-each=train.lr=1e-3", "--list"],
@@ -231,7 +231,7 @@ fn a_fifo_or_sparse_file_in_place_of_a_run_file_is_an_error() {
         fs::remove_dir_all(&original).unwrap();
     }
     // A sparse manifest, config or report: far less memory than its size.
-    for file in ["manifest.json", "config.toml", "evaluation/test/report.json"] {
+    for file in ["manifest.json", "config.toml", "evaluation/val/report.json"] {
         copy();
         File::options().write(true).open(original.join(file)).unwrap().set_len(1 << 34).unwrap();
         for command in &commands[..4] {
