@@ -156,6 +156,18 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_write_is_estimated_from_a_part_of_it_that_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let estimate = |bytes| seconds_to_write(folder.path(), bytes).unwrap();
+        assert_eq!(estimate(0), 0.0);
+        // Of a terabyte, little is written, and for two seconds at most.
+        let clock = Instant::now();
+        assert!(estimate(1 << 40) > 1000.0 * clock.elapsed().as_secs_f64());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(seconds_to_write(&folder.path().join("none"), 1).is_err());
+    }
+
+    #[test]
     fn the_hash_is_that_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.bin");

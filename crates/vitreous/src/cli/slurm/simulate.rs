@@ -194,6 +194,7 @@ fn ready(
         numbers::count(steps),
         numbers::count(all)
     );
+    say!("the scripts are those of a submission, except for names, folders and the number of steps");
     fs::create_dir_all(&folder).map_err(|error| RecordError::write(&folder, &error))?;
     let folder = fs::canonicalize(&folder).map_err(|error| RecordError::write(&folder, &error))?;
     Ok((Ready { folder, requeues, seed, seconds }, (steps < all).then_some(steps)))
