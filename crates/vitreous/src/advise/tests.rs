@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::advice::Explain;
 use crate::config::layers::Layers;
-use crate::config::model::{ImageFacts, Layer, ModelConfig, ModelSpec, PlacedKind, WrittenLayer};
+use crate::config::model::{ImageFacts, Layer, ModelConfig, ModelSpec, PlacedKind, VitSpec, WrittenLayer};
 use crate::profile::Profile;
 use crate::random::Key;
 use crate::record::Run;
@@ -399,6 +399,15 @@ fn the_neighbors_of_transformers_repair_their_known_flaws() {
         assert!(cosine.iter().any(|found| found == what), "{what} is not in {cosine:#?}");
     }
     let (hood, flat) = neighbors("cifar-vit-64-flat");
+    assert!(cosine.iter().any(|what| what == "patch_embed: linear -> conv-stem"));
+    let (_, square) = neighbors("mnist-vit");
+    let of_stem = |all: &[String]| all.iter().filter(|what| what.starts_with("patch_embed")).count();
+    // Flat tokens have no stem, and patches of 7 pixels cannot be halved to one.
+    let seven = ModelSpec::Vit(VitSpec { patch_size: 7, ..VitSpec::default() });
+    let seven = seven.with_facts(ImageFacts { image_size: 28, channels: 1, num_classes: 10 }).unwrap();
+    let seven: Vec<String> =
+        Neighborhood::new(&seven, &Scope::default()).unwrap().singles.iter().map(Candidate::what).collect();
+    assert_eq!([of_stem(&square), of_stem(&neighbors("cifar-vit-64-flat").1), of_stem(&seven)], [1, 0, 0]);
     for what in ["patching: flat -> square", "pooling: cls -> mean", "patch_size: 4 -> 8", "num_heads: 4 -> 2"] {
         assert!(flat.iter().any(|found| found == what), "{what} is not in {flat:#?}");
     }

@@ -172,7 +172,7 @@ impl Module {
         let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let are_numbered = self.children.iter().all(|child| is_number(&child.name));
         let class = match self.name.as_str() {
-            "layers" | "residual" | "shortcut" => "Sequential",
+            "layers" | "residual" | "shortcut" | "proj" => "Sequential",
             _ if are_numbered => "ModuleList",
             "attn" | "cross_attn" => "Attention",
             "patch_embed" => "PatchEmbed",

@@ -4,12 +4,9 @@
 use vitreous_engine::ops::{Convolution, LinearInit, Pool};
 use vitreous_engine::{Graph, GraphError, NodeId};
 
-use super::layers::{init, spatial_attention};
+use super::layers::{BATCH_NORM_MOMENTUM, init, spatial_attention};
 use super::{BuildModel, Model};
 use crate::config::model::{Extent, Layer, Placed, PlacedKind, StackConfig, Window};
-
-/// The weight of a new batch in batch norm's running mean and variance: PyTorch's default.
-const BATCH_NORM_MOMENTUM: f32 = 0.1;
 
 impl BuildModel for StackConfig {
     fn build(&self, smoothing: f32) -> Result<Model, GraphError> {

@@ -210,6 +210,7 @@ mod tests {
             'maxpool 2', 'avgpool 2', 'flatten', 'linear classes']";
         let kinds = [
             "decoder = true\nattention = 'per-head'\nhead_softmax = true\npatch_embed = 'conv'\ndrop_path = 0.1",
+            "patch_embed = 'conv-stem'\nposition = 'none'",
             "patching = 'flat'\nblock = 'post-norm'\nposition = 'sine-cosine-2d'\npooling = 'mean'",
             stack,
             "kind = 'sequence-vit'\npatch_size = 5\nembed_dim = 12",

@@ -137,6 +137,10 @@ fn detail(module: &Module) -> String {
                 Some(("Patches", first)) => {
                     format!("{tokens} patches of {} pixels", square(&first.settings, "patch_size"))
                 }
+                Some(("Sequential", stem)) => {
+                    let count = stem.children.iter().filter(|child| child.class == "Conv2d").count();
+                    format!("{tokens} patches by {count} convolutions")
+                }
                 Some((_, first)) => format!("{tokens} patches of {} pixels", square(&first.settings, "kernel_size")),
                 None => String::new(),
             }
@@ -215,6 +219,8 @@ mod tests {
         ];
         assert_eq!(found[..expected.len()], expected);
         assert_eq!((model.second, model.input.as_str()), (None, "image 3 × 8 × 8"));
+        let stem = drawn("patch_size = 4\npatch_embed = 'conv-stem'");
+        assert_eq!(stem.parts[0].detail, "4 patches by 3 convolutions");
     }
 
     #[test]

@@ -129,6 +129,11 @@ pub const RULES: &[Rule] = &[
         edits: Edits::Transformer(transformer::patch),
     },
     Rule {
+        name: "stem",
+        reason: "a stem of convolutions finds edges and textures in fewer epochs than a linear patch embedding, which costs less",
+        edits: Edits::Transformer(transformer::stem),
+    },
+    Rule {
         name: "depth",
         reason: "each block costs the same time, and the last ones may add little",
         edits: Edits::Transformer(transformer::depth),

@@ -74,6 +74,12 @@ pub fn patch(keys: &Keys) -> Vec<Edit> {
     })
 }
 
+/// Patch sizes that are no power of two, and flat tokens, do not fit a stem.
+pub fn stem(keys: &Keys) -> Vec<Edit> {
+    let has_stem = keys.table.get("patch_embed").and_then(Value::as_str) == Some("conv-stem");
+    keys.choices("patch_embed", [if has_stem { "linear" } else { "conv-stem" }])
+}
+
 pub fn depth(keys: &Keys) -> Vec<Edit> {
     keys.sizes("depth", |depth| vec![depth / 2, depth - 1, depth + 1])
 }

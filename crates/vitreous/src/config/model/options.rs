@@ -27,12 +27,15 @@ choices! {
 }
 
 choices! {
-    /// How a patch becomes a token. Both compute the same function of the same parameters.
+    /// How a patch becomes a token.
     pub enum PatchEmbed {
         /// A linear layer on the pixels of each patch.
         Linear = "linear",
-        /// A convolution with a stride of its kernel's size.
+        /// A convolution with a stride of its kernel's size: the same function of the same parameters.
         Conv = "conv",
+        /// A convolutional stem (Xiao et al. 2021): 3x3 convolutions with stride 2, each followed by batch norm and ReLU and
+        /// with twice the channels of the one before, until a patch is one pixel; then a 1x1 convolution.
+        ConvStem = "conv-stem",
     }
 }
 

@@ -2,10 +2,11 @@
 //! Source: Dosovitskiy et al. 2021, section 3.1; fixed positions: Vaswani et al. 2017, section 3.5, and in two
 //! dimensions Beyer et al. 2022.
 
-use vitreous_engine::ops::{Convolution, LinearInit};
+use vitreous_engine::ops::{Activation, Convolution, LinearInit};
 use vitreous_engine::{Graph, GraphError, Init, NodeId};
 
 use super::init;
+use super::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM};
 use crate::config::model::{DropoutPlace, PatchEmbed, Patching, Position, VitConfig};
 
 /// Turns an image into tokens with positions.
@@ -45,8 +46,10 @@ fn patch_tokens(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result<
     let (width, patch) = (config.spec().embed_dim, config.spec().patch_size);
     let features = config.facts().channels * patch * patch;
     let init = init::linear(config.spec().init.into(), features);
-    if config.spec().patch_embed == PatchEmbed::Conv {
-        return strided_convolution(graph, image, patch, width, init);
+    match config.spec().patch_embed {
+        PatchEmbed::Linear => {}
+        PatchEmbed::Conv => return strided_convolution(graph, image, patch, width, init),
+        PatchEmbed::ConvStem => return convolutional_stem(graph, image, config),
     }
     let patches = match config.spec().patching {
         Patching::Square => graph.patches("patch_embed.patches", image, patch)?,
@@ -73,6 +76,31 @@ pub fn strided_convolution(
     let grid = graph.conv2d("patch_embed.proj", map, Convolution::new(width, patch).stride(patch), init)?;
     let tokens = graph.node(grid).shape.rows();
     graph.reshape("patch_embed.tokens", grid, [tokens, width])
+}
+
+/// Turns each square patch into a token by convolutions, each of which halves the map. Names are those of one
+/// `nn.Sequential`.
+///
+/// # Shapes
+/// - `image`: `[channels, image_size, image_size]`; returned: `[tokens, embed_dim]`
+///
+/// # Source
+/// Xiao et al. 2021, "Early Convolutions Help Transformers See Better", section 4.
+fn convolutional_stem(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result<NodeId, GraphError> {
+    let width = config.spec().embed_dim;
+    let mut map = graph.channels_last("patch_embed.map", image)?;
+    let mut place = 0..;
+    let mut name = || format!("patch_embed.proj.{}", place.next().expect("it has no end"));
+    for channels in config.spec().stem_channels() {
+        let conv = Convolution::new(channels, 3).stride(2).padding(1);
+        let init = LinearInit::pytorch(conv.fan_in(graph.node(map).shape.features()));
+        map = graph.conv2d(&name(), map, conv, LinearInit { bias: None, ..init })?;
+        map = graph.batch_norm(&name(), map, BATCH_NORM_EPS, BATCH_NORM_MOMENTUM)?;
+        map = graph.activation(&name(), map, Activation::Relu)?;
+    }
+    let init = init::linear(config.spec().init.into(), width);
+    map = graph.conv2d(&name(), map, Convolution::new(width, 1), init)?;
+    graph.reshape("patch_embed.tokens", map, [config.grid().pow(2), width])
 }
 
 /// Returns `positions` rows of `width` numbers, one for each position.

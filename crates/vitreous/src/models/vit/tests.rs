@@ -302,6 +302,42 @@ fn a_patch_embedding_by_convolution_is_the_linear_one() {
 }
 
 #[test]
+fn a_convolutional_stem_halves_the_map_and_doubles_the_channels() {
+    let facts = ImageFacts { image_size: 12, ..SMALL };
+    let stem = |init| VitSpec { patch_size: 4, patch_embed: PatchEmbed::ConvStem, init, ..small() };
+    let checked = |init| stem(init).with_facts(facts).expect("a good spec");
+    let model = checked(Init::Timm).build(0.1).expect("a checked config");
+    let expected = [
+        "patch_embed.map channels_last(image) [12, 12, 2]",
+        "patch_embed.proj.0 conv2d(patch_embed.map; patch_embed.proj.0.weight[7, 2, 3, 3]) [6, 6, 7]",
+        "patch_embed.proj.1 batch_norm(patch_embed.proj.0; patch_embed.proj.1.weight[7] patch_embed.proj.1.bias[7] \
+         patch_embed.proj.1.running_mean[7] patch_embed.proj.1.running_var[7]) [6, 6, 7]",
+        "patch_embed.proj.2 relu(patch_embed.proj.1) [6, 6, 7]",
+        "patch_embed.proj.3 conv2d(patch_embed.proj.2; patch_embed.proj.3.weight[14, 7, 3, 3]) [3, 3, 14]",
+        "patch_embed.proj.4 batch_norm(patch_embed.proj.3; patch_embed.proj.4.weight[14] patch_embed.proj.4.bias[14] \
+         patch_embed.proj.4.running_mean[14] patch_embed.proj.4.running_var[14]) [3, 3, 14]",
+        "patch_embed.proj.5 relu(patch_embed.proj.4) [3, 3, 14]",
+        "patch_embed.proj.6 linear(patch_embed.proj.5; patch_embed.proj.6.weight[14, 14, 1, 1] patch_embed.proj.6.bias[14]) \
+         [3, 3, 14]",
+        "patch_embed.tokens reshape(patch_embed.proj.6) [9, 14]",
+        "cls_token prepend_token(patch_embed.tokens; cls_token[1, 1, 14]) [10, 14]",
+    ];
+    assert_eq!(wiring(&model)[2..12], expected);
+    let start = |init, name: &str| {
+        let model = checked(init).build(0.1).expect("a checked config");
+        model.graph.parameter(model.graph.find_parameter(name).expect("a parameter")).init
+    };
+    assert_eq!(start(Init::Timm, "patch_embed.proj.3.weight"), Start::fan_in_uniform(63));
+    assert_eq!(start(Init::Timm, "patch_embed.proj.6.weight"), Start::TruncatedNormal { std: 0.02 });
+    assert_eq!(start(Init::Pytorch, "patch_embed.proj.6.bias"), Start::fan_in_uniform(14));
+    // Where a patch is the whole image, the last batch norm has one value of each image.
+    let one = |patch_size| VitSpec { patch_size, ..stem(Init::Timm) };
+    let places =
+        [1, 2].map(|grid| one(8).with_facts(ImageFacts { image_size: 8 * grid, ..facts }).expect("a good spec"));
+    assert_eq!(places.each_ref().map(VitSpec::batch_norm_of_one_place), [Some("patch_embed.proj"), None]);
+}
+
+#[test]
 fn positions_in_two_dimensions_leave_the_class_token_alone() {
     let spec = VitSpec { embed_dim: 12, mlp_ratio: 2.0, position: Position::SineCosine2d, ..small() };
     let model = build(spec);

@@ -92,7 +92,8 @@ impl Case {
         let is_output = |node: &Node| {
             let name = node.name.as_str();
             let end = if name.starts_with("decoder.") { ".add3" } else { ".add2" };
-            let of_stack = name.starts_with("layers.") && ["conv2d", "batch_norm", "add"].contains(&node.op.name());
+            let is_placed = name.starts_with("layers.") || name.starts_with("patch_embed.proj.");
+            let of_stack = is_placed && ["conv2d", "batch_norm", "add"].contains(&node.op.name());
             let is_embedded = ["patch_embed.proj", "pos_embed", "words.pos_encoding"].contains(&name);
             name.ends_with(end) || of_stack || is_embedded
         };

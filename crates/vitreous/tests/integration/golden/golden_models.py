@@ -150,6 +150,44 @@ class Mnist(Vit):
         return x + linear(p, "mlp.fc2", F.gelu(linear(p, "mlp.fc1", norm(p, "norm1", x))))
 
 
+class Stem(Mnist):
+    """The same with a convolutional stem, as in Xiao et al. 2021. A step normalizes by its own images, whatever else by the
+    statistics, and these follow the steps."""
+    name, seed, batch = "mnist-vit-conv-stem", 1, 4
+    kink, tolerance = Model.kink, 2e-5
+
+    def specs(self):
+        out = Specs()
+        for at, (channels, width) in enumerate(((1, 32), (32, 64))):
+            out[f"patch_embed.proj.{3 * at}.weight"] = ([width, channels, 3, 3], 0.0, round(math.sqrt(6.0 / (9 * channels)), 4))
+            out.batch_norm(f"patch_embed.proj.{3 * at + 1}", width)
+        out.conv("patch_embed.proj.6", 64, 64, 1)
+        out.update((name, spec) for name, spec in super().specs().items() if not name.startswith("patch_embed"))
+        return out
+
+    def forward(self, p, images, margin, learns=True):
+        self.learns, self.margin, self.stem = learns, margin, {}
+        logits, outputs = super().forward(p, images, margin)
+        del outputs["patch_embed.proj"]
+        return logits, {**self.stem, **outputs}
+
+    def tokens(self, p, x):
+        for at in (0, 3):
+            x = F.conv2d(x, p[f"patch_embed.proj.{at}.weight"], stride=2, padding=1)
+            self.stem[f"patch_embed.proj.{at}"] = x.permute(0, 2, 3, 1)
+            mean, var, weight, bias = (
+                p[f"patch_embed.proj.{at + 1}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+            # The program's momentum is f32.
+            x = F.batch_norm(x, mean, var, weight, bias, self.learns, torch.tensor(0.1).item(), EPS)
+            self.stem[f"patch_embed.proj.{at + 1}"] = x.permute(0, 2, 3, 1)
+            self.margin(x)
+            x = torch.relu(x)
+        return F.conv2d(x, p["patch_embed.proj.6.weight"], p["patch_embed.proj.6.bias"]).flatten(2).transpose(1, 2)
+
+    def infer(self, p, images):
+        return self.forward(p, images, lambda x: None, learns=False)
+
+
 class Cifar(Vit):
     """E3 with true patches: ReLU after each norm, and a norm before the MLP's own ReLU; no final norm."""
     name, seed, batch, image = "cifar-vit-64", 109, 10, (3, 32, 32)
@@ -508,5 +546,5 @@ class PhotoVit(Model):
         return linear(p, "head", x.mean(1)), outputs
 
 
-MODELS = [Mnist, Cifar, Fashion, Flat, Cosine, Learned, Decoder, Cnn4, Vgg16, AttentionCnn, SmallAttentionCnn, PhotosCnn,
+MODELS = [Mnist, Stem, Cifar, Fashion, Flat, Cosine, Learned, Decoder, Cnn4, Vgg16, AttentionCnn, SmallAttentionCnn, PhotosCnn,
           PhotoVit]

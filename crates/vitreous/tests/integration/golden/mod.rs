@@ -22,6 +22,12 @@ const fn stack(preset: &'static str) -> Subject {
 }
 
 const MNIST: Subject = Subject { changes: &["model.dropout=0"], ..subject("mnist-vit", [28, 1, 10]) };
+const STEM: Subject = Subject {
+    golden: "mnist-vit-conv-stem",
+    changes: &["model.dropout=0", "model.patch_embed=conv-stem"],
+    tolerance: CONVOLUTION,
+    ..MNIST
+};
 const CIFAR: Subject = subject("cifar-vit-64", [32, 3, 10]);
 const FASHION: Subject =
     Subject { changes: &["train.epochs=10", "train.warmup_epochs=1"], ..subject("fashion-vit", [28, 1, 10]) };
@@ -105,6 +111,7 @@ macro_rules! is_pytorchs {
 }
 
 is_pytorchs!(mnist_vit_in_f64_is_pytorchs, mnist_vit_is_pytorchs, MNIST, 10);
+is_pytorchs!(conv_stem_in_f64_is_pytorchs, conv_stem_is_pytorchs, STEM, 2);
 is_pytorchs!(cifar_vit_64_in_f64_is_pytorchs, cifar_vit_64_is_pytorchs, CIFAR, 10);
 is_pytorchs!(fashion_vit_in_f64_is_pytorchs, fashion_vit_is_pytorchs, FASHION, 3);
 is_pytorchs!(flat_tokens_in_f64_are_pytorchs, flat_tokens_are_pytorchs, FLAT, 3);

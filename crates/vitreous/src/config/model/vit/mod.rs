@@ -118,6 +118,11 @@ impl KindSpec for VitSpec {
         format!("ViT {blocks}, {}, width {embed_dim}", counted(num_heads, "head"))
     }
 
+    fn batch_norm_of_one_place(model: &VitConfig) -> Option<&str> {
+        let is_one = model.spec().patch_embed == PatchEmbed::ConvStem && model.grid() == 1;
+        is_one.then_some("patch_embed.proj")
+    }
+
     fn named() -> Vec<NamedModel<VitSpec>> {
         let facts = ImageFacts { image_size: 224, channels: 3, num_classes: 1000 };
         let named = NAMED_SIZES.map(|(name, embed_dim, num_heads, depth, source)| {
@@ -147,6 +152,13 @@ impl VitSpec {
     /// Width of the MLP's hidden layer.
     pub fn hidden_dim(&self) -> usize {
         (self.mlp_ratio * self.embed_dim as f64).round() as usize
+    }
+
+    /// Channels of the convolutions of a convolutional stem. Each halves the map and doubles the channels; the last has
+    /// the width of a token.
+    pub fn stem_channels(&self) -> Vec<usize> {
+        let after = (0..self.patch_size.max(1).ilog2()).rev();
+        after.map(|after| (self.embed_dim >> after).max(1)).collect()
     }
 
     /// The factor of attention scores.

@@ -43,11 +43,7 @@ impl VitSpec {
             let rule = wide(&format!("is not a multiple of {parts}, but position \"{name}\" needs one"));
             return Err(rule.and("model.position").suggest(suggestion));
         }
-        if self.patching == Patching::Flat && self.patch_embed == PatchEmbed::Conv {
-            let suggestion = Suggestion::new().set("model.patch_embed", "linear").or().set("model.patching", "square");
-            let rule = RuleError::new("model.patch_embed", "conv", "needs square patches, but patching is \"flat\"");
-            return Err(rule.and("model.patching").suggest(suggestion));
-        }
+        self.check_patch_embed()?;
         if self.decoder && self.pooling == Pooling::Mean {
             let suggestion = Suggestion::new().set("model.pooling", "cls").or().set("model.decoder", false);
             let rule = RuleError::new("model.decoder", true, "needs a class token, but pooling \"mean\" has none");
@@ -71,6 +67,31 @@ impl VitSpec {
             return Err(rule.suggest(suggestion));
         }
         self.image_size.map_or(Ok(()), |image_size| self.check_tokens(image_size, false))
+    }
+
+    fn check_patch_embed(&self) -> Result<(), RuleError> {
+        let name = match self.patch_embed {
+            PatchEmbed::Linear => return Ok(()),
+            PatchEmbed::Conv => "conv",
+            PatchEmbed::ConvStem => "conv-stem",
+        };
+        if self.patching == Patching::Flat {
+            let suggestion = Suggestion::new().set("model.patch_embed", "linear").or().set("model.patching", "square");
+            let rule = RuleError::new("model.patch_embed", name, "needs square patches, but patching is \"flat\"");
+            return Err(rule.and("model.patching").suggest(suggestion));
+        }
+        let patch_size = self.patch_size;
+        if self.patch_embed == PatchEmbed::ConvStem && (patch_size < 2 || !patch_size.is_power_of_two()) {
+            let problem = format!(
+                "is not 2, 4, 8 or another power of 2, but each layer of patch_embed \"{name}\" halves the image"
+            );
+            // A smaller power is more likely to divide the image's size.
+            let near = 1usize << patch_size.max(2).ilog2();
+            let suggestion = Suggestion::new().set("model.patch_size", near).or().set("model.patch_embed", "linear");
+            let rule = RuleError::new("model.patch_size", patch_size, problem).and("model.patch_embed");
+            return Err(rule.suggest(suggestion));
+        }
+        Ok(())
     }
 
     /// Checks the sizes of the data, which a spec may leave out.
@@ -177,9 +198,30 @@ mod tests {
         let [text, hint] = alone(|s| (s.patching, s.patch_embed) = (Patching::Flat, PatchEmbed::Conv));
         assert_eq!(text, "patch_embed \"conv\" needs square patches, but patching is \"flat\"");
         assert_eq!(hint, "use model.patch_embed = \"linear\", or model.patching = \"square\"");
+        let [text, _] = alone(|s| (s.patching, s.patch_embed) = (Patching::Flat, PatchEmbed::ConvStem));
+        assert_eq!(text, "patch_embed \"conv-stem\" needs square patches, but patching is \"flat\"");
         let [text, hint] = alone(|s| (s.decoder, s.pooling) = (true, Pooling::Mean));
         assert_eq!(text, "decoder true needs a class token, but pooling \"mean\" has none");
         assert_eq!(hint, "use model.pooling = \"cls\", or model.decoder = false");
+    }
+
+    #[test]
+    fn a_convolutional_stem_halves_patches_until_one_pixel_is_left() {
+        for (patch_size, near) in [(1, 2), (6, 4), (7, 4), (12, 8)] {
+            let [text, hint] = alone(|s| (s.patch_size, s.patch_embed) = (patch_size, PatchEmbed::ConvStem));
+            let problem =
+                "is not 2, 4, 8 or another power of 2, but each layer of patch_embed \"conv-stem\" halves the image";
+            assert_eq!(text, format!("patch_size {patch_size} {problem}"));
+            assert_eq!(hint, format!("use model.patch_size = {near}, or model.patch_embed = \"linear\""));
+        }
+        let channels = |patch_size, embed_dim| {
+            let spec = VitSpec { patch_size, embed_dim, patch_embed: PatchEmbed::ConvStem, ..VitSpec::default() };
+            assert_eq!(spec.check(), Ok(()));
+            spec.stem_channels()
+        };
+        assert_eq!(channels(16, 192), [24, 48, 96, 192]);
+        assert_eq!(channels(2, 64), [64]);
+        assert_eq!(channels(16, 4), [1, 1, 2, 4]);
     }
 
     #[test]
