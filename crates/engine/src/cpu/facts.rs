@@ -5,7 +5,7 @@
 use super::Isa;
 use super::compiled::Compiled;
 use super::plan::{all, lives, room, sum};
-use super::program::convolution::{BatchNormPart, ConvolutionCall};
+use super::program::convolution::{BatchNormPart, ConvolutionCall, ConvolutionProduct};
 use super::program::sequence::{SequenceCall, Strips};
 use super::program::{Call, Program, Slot, Wide};
 use crate::graph::{Graph, Node, NodeId};
@@ -92,6 +92,14 @@ fn touched(program: &Program, call: &Call, slot: Slot) -> usize {
             if slot == x || slot == out && !clear =>
         {
             rows * len
+        }
+        Call::Convolution(
+            ConvolutionCall::Product(ConvolutionProduct { x, geometry, .. })
+            | ConvolutionCall::ParamGrad { x, geometry, .. }
+            | ConvolutionCall::LateGrad { x, geometry, .. },
+        ) if slot == x => {
+            let geometry = &program.geometries[geometry];
+            geometry.pixels_read() * geometry.input[2]
         }
         _ => program.slots[slot].per_image,
     }

@@ -98,6 +98,20 @@ impl Geometry {
         Geometry { convolution, forward, input, output, place, kinds, pixels }
     }
 
+    /// Pixels of the input that are read: a stride that is longer than the kernel leaves some out.
+    pub fn pixels_read(&self) -> usize {
+        let [height, width, _] = self.input;
+        let mut is_read = vec![false; height * width];
+        for kind in &self.kinds {
+            for pixel in &self.pixels[kind.pixels.clone()] {
+                for row in 0..kind.count[0] {
+                    is_read[pixel.from as usize + row * width..][..kind.count[1]].fill(true);
+                }
+            }
+        }
+        is_read.iter().filter(|is_read| **is_read).count()
+    }
+
     /// Input channels and output channels of each group.
     pub fn group(&self) -> [usize; 2] {
         [self.input[2] / self.convolution.groups, self.output[2] / self.convolution.groups]

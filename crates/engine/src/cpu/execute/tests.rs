@@ -373,3 +373,26 @@ fn bytes_are_those_that_a_call_touches_without_its_own_scratch_memory() {
     // Pixels of both maps; what the kernel has for itself is in the cache. 6 x 6 x 9 weights and 6 biases.
     assert_eq!(of("conv2", &|call| call.ops == ["conv2d_param_grad"]), [2 * 16 * 6, 2 * 330]);
 }
+
+#[test]
+fn a_stride_longer_than_the_kernel_reads_some_of_the_pixels() {
+    let mut graph = Graph::new();
+    let (image, label) = (graph.input("image", [2, 8, 8]).unwrap(), graph.input("label", []).unwrap());
+    let map = graph.channels_last("map", image).unwrap();
+    let init = LinearInit::pytorch(2);
+    let small = graph.conv2d("small", map, Convolution::new(3, 1).stride(2), init).unwrap();
+    let small = graph.activation("tanh", small, Activation::Tanh).unwrap();
+    let flat = graph.channels_first_flat("flat", small).unwrap();
+    let logits = graph.linear("head", flat, 5, LinearInit::pytorch(48)).unwrap();
+    let loss = graph.cross_entropy("loss", logits, label, 0.0).unwrap();
+    let mut session = Session::new(graph.clone(), Parameters::zeros(&graph), 1).unwrap();
+    session.start_training(loss, &[], Adam::default());
+    let facts = session.training_facts();
+    let of = |op: &str| {
+        let call = facts.calls.iter().find(|call| call.ops.first() == Some(&op)).unwrap();
+        (call.bytes / 4, call.flops)
+    };
+    // 16 of 64 pixels with 2 channels are read, 16 pixels with 3 channels written; 3 * 2 multiply-adds and 3 biases each.
+    assert_eq!(of("conv2d"), (16 * 2 + 16 * 3, 16 * (2 * 6 + 3)));
+    assert_eq!(of("conv2d_param_grad").0, 16 * 3 + 16 * 2);
+}
