@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use vitreous_engine::ops::Op;
 use vitreous_engine::profile::{Clock, Pass, ProgramFacts, Slice, Work};
 
+use super::counters::Counters;
 use super::memory::MemoryProfile;
 use super::rows::{Grouping, middle, spread};
 use super::{Cost, Machine, Profile, ProfileError, Roof, Row, Spread, VERSION, What, trace};
@@ -29,12 +30,14 @@ pub struct Options {
     pub roof_file: Option<PathBuf>,
     /// Whether the roof is measured, even if it is known.
     pub measure_roof: bool,
+    /// Whether instructions, cache misses and the like are counted, where the system allows it.
+    pub counters: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
         let (name, time) = ("model".to_string(), Duration::from_secs(6));
-        Options { name, infer: false, time, roof_file: None, measure_roof: false }
+        Options { name, infer: false, time, roof_file: None, measure_roof: false, counters: false }
     }
 }
 
@@ -106,6 +109,7 @@ pub struct Profiler {
     pairs: Vec<[f64; 2]>,
     last: Vec<Vec<Slice>>,
     dropped: usize,
+    counters: Option<Counters>,
 }
 
 impl Profiler {
@@ -114,6 +118,8 @@ impl Profiler {
     /// # Errors
     /// When the config makes no graph, or there is too little memory.
     pub fn new(config: &ResolvedConfig, options: Options) -> Result<Profiler, ProfileError> {
+        // They count the threads that start later.
+        let counters = options.counters.then(Counters::new);
         let mut timer =
             if options.infer { StepTimer::inference(config)? } else { StepTimer::augmented_training(config)? };
         (1..STEPS_MIN).for_each(|_| timer.step());
@@ -127,7 +133,7 @@ impl Profiler {
             false => timer.session().training_facts(),
         };
         let (samples, runs, pairs, last) = (Vec::new(), vec![0; facts.calls.len()], Vec::new(), Vec::new());
-        Ok(Profiler { options, timer, threads, clock, facts, samples, runs, pairs, last, dropped: 0 })
+        Ok(Profiler { options, timer, threads, clock, facts, samples, runs, pairs, last, dropped: 0, counters })
     }
 
     /// Takes a step without the profiler and one with it.
@@ -144,9 +150,17 @@ impl Profiler {
     fn step(&mut self, with: bool) -> f64 {
         let clock: Option<Arc<dyn Clock>> = if with { Some(self.clock.clone()) } else { None };
         self.timer.session().set_clock(clock);
-        let begin = self.clock.now();
-        self.timer.step();
-        let wall = self.clock.now() - begin;
+        let Profiler { timer, clock, counters, .. } = self;
+        let mut wall = 0;
+        let mut step = || {
+            let begin = clock.now();
+            timer.step();
+            wall = clock.now() - begin;
+        };
+        match counters {
+            Some(counters) if !with => counters.count(step),
+            _ => step(),
+        }
         if with {
             let slices: Vec<Vec<Slice>> = self.timer.session().recorded().map(<[Slice]>::to_vec).collect();
             let is_input = inputs(self.timer.model(), &self.facts);
@@ -206,6 +220,7 @@ impl Profiler {
             steps_ms,
             cost: Cost { median: median(&costs), interval: median_interval(&costs, LEVEL) },
             dropped: self.dropped,
+            counters: self.counters.as_ref().map(Counters::counts),
             sum_ms: layers.iter().map(|row| row.ms.mean).sum(),
             roof,
             kinds: grouping.kinds(),

@@ -6,6 +6,7 @@
 //! among them, make up the time that passes. All rows and their sum are means over the same steps, the middle half by
 //! time, so they also add up on a busy machine, which medians of each row would not.
 
+mod counters;
 mod difference;
 mod epoch;
 mod error;
@@ -24,6 +25,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use counters::Counts;
 pub use difference::{Difference, LayerDifference, difference};
 pub use epoch::EpochProfile;
 pub use error::ProfileError;
@@ -89,6 +91,9 @@ pub struct Profile {
     /// Pieces of work that were not recorded, because there was no room for them; they count as waiting.
     #[serde(default)]
     pub dropped: usize,
+    /// What the processor and the kernel counted in the steps without the profiler, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counters: Option<Counts>,
     /// The sum of the rows, in ms: the mean of the steps with the profiler, of their middle half.
     pub sum_ms: f64,
     /// What the machine can do at most.

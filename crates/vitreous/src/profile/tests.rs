@@ -45,6 +45,7 @@ pub(super) fn profile_of(model: &str, layers: &[(&str, f64)]) -> Profile {
         steps_ms: steps(all),
         cost: Cost::default(),
         dropped: 0,
+        counters: None,
         sum_ms: all,
         roof: Roof { gflops: 100.0, gbytes_per_s: 10.0 },
         layers: layers.iter().map(row).collect(),
@@ -193,6 +194,16 @@ fn a_planted_slow_layer_is_named_first_and_its_reason_too() {
     assert!(slowest.share > 0.4, "{}", slowest.share);
     // 2 * 20 channels * 4 * 49 taps * 256 pixels forward, the same for both gradients.
     assert!(slowest.flops >= 8 * 3 * 2 * 20 * 4 * 49 * 256);
+}
+
+#[test]
+fn a_roof_below_a_convolution_is_measured_again_without_linear_layers_too() {
+    let layers = "model.layers=[\"conv 10\", \"globalpool\"]";
+    let config = config("cifar-cnn4", COLOR, &[layers, "train.batch_size=8", "train.threads=1"]);
+    let (mut profiler, _folder) = profiler(&config, false, 1e-3);
+    let [profile] = alternate([&mut profiler]);
+    assert!(profile.layers.iter().all(|row| !row.op.starts_with("linear")), "{:?}", profile.layers);
+    assert!(profile.roof.gflops > 1e-3, "{:?}", profile.roof);
 }
 
 #[test]

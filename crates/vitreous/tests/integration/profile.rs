@@ -31,7 +31,7 @@ fn profile(folder: &Folder, arguments: &[&str]) -> String {
 #[test]
 fn a_profile_is_printed_saved_drawn_and_compared() {
     let folder = Folder::new();
-    let files = ["--output=a.json", "--trace=step.json", "--plot=step.svg"];
+    let files = ["--output=a.json", "--trace=step.json", "--plot=step.svg", "--counters"];
     let all = profile(&folder, &[&["digits", "--by=call"][..], &files].concat());
     assert!(
         all.starts_with("digits: ")
@@ -47,6 +47,7 @@ fn a_profile_is_printed_saved_drawn_and_compared() {
         "profiler  ",
         "roof      ",
         "memory    ",
+        "counters  ",
     ] {
         assert!(all.contains(word), "{word}: {all}");
     }
@@ -54,6 +55,14 @@ fn a_profile_is_printed_saved_drawn_and_compared() {
     assert!(trace["traceEvents"].as_array().unwrap().len() > 50);
     assert!(folder.text("step.svg").contains("Time by layer"));
     assert!(folder.text("step-roofline.svg").contains("Layers under the roof"));
+
+    // What this machine counts is a number, all else is named with a reason.
+    let saved: Value = serde_json::from_slice(&folder.read("a.json")).unwrap();
+    let absent: Vec<&str> = saved["counters"]["absent"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for (key, name) in [("instructions", "instructions"), ("page_faults", "page faults")] {
+        let is_absent = absent.iter().any(|why| why.contains(name) && why.contains(" are not counted: "));
+        assert_eq!(saved["counters"][key].is_null(), is_absent, "{key}: {}", saved["counters"]);
+    }
 
     // The roof was kept.
     let roofs: Value = serde_json::from_slice(&folder.read("cache/vitreous/roof.json")).unwrap();

@@ -57,7 +57,7 @@ struct ProfileArgs {
     #[arg(long)]
     infer: bool,
     /// Show the time of an epoch instead: augmentation, steps, validation, saving; reads the data
-    #[arg(long, conflicts_with_all = ["infer", "by", "sort", "top", "memory", "trace", "plot", "output"])]
+    #[arg(long, conflicts_with_all = ["infer", "by", "sort", "top", "memory", "trace", "plot", "output", "counters"])]
     epoch: bool,
     /// What a row of the table is
     #[arg(long, value_name = "NAME", default_value = "layer")]
@@ -71,6 +71,9 @@ struct ProfileArgs {
     /// Show the memory of each layer instead: what it stores in the forward pass, and until when; the most first
     #[arg(long, conflicts_with_all = ["by", "sort"])]
     memory: bool,
+    /// Also count instructions, cycles, cache misses, context switches and page faults, where the system allows it
+    #[arg(long)]
+    counters: bool,
     /// Format of the table
     #[arg(long, value_name = "NAME", default_value = "text")]
     format: Format,
@@ -180,7 +183,8 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
         return epoch::run(own, name, &checked);
     }
     let config = facts_of(&checked)?;
-    let mut profiler = Profiler::new(&config, own.how.options(name, own.infer)?)?;
+    let options = Options { counters: own.counters, ..own.how.options(name, own.infer)? };
+    let mut profiler = Profiler::new(&config, options)?;
     let [profile] = alternate([&mut profiler]);
     if let Some(run) = run.filter(|_| !own.infer) {
         // Threads change no step, only its time.
@@ -261,7 +265,8 @@ impl MeasureArgs {
             let error = format!("invalid time `{}` (--seconds)", self.seconds);
             return Err(CliError::user(error, Some("use --seconds 6".to_string())));
         };
-        Ok(Options { name, infer, time, roof_file: roof_file(), measure_roof: self.measure_roof })
+        let measure_roof = self.measure_roof;
+        Ok(Options { name, infer, time, roof_file: roof_file(), measure_roof, ..Options::default() })
     }
 }
 

@@ -244,6 +244,9 @@ fn feet(profile: &Profile) -> Vec<(&'static str, String)> {
         let text = format!("take between {low} and {high} ms (10th and 90th percentile): repeat it on a quiet machine");
         feet.insert(0, ("steps", text));
     }
+    if let Some(counts) = &profile.counters {
+        feet.push(("counters", counts.to_string()));
+    }
     if profile.dropped > 0 {
         let pieces = numbers::counted(profile.dropped, "piece");
         feet.push(("missing", format!("{pieces} of work had no room in the profile and count as waiting")));
