@@ -1,4 +1,4 @@
-//! What a search came to: the finalists against the base, the winner, and everything that was tried.
+//! What a search came to, in words, tables and files: the winner, the finalists, and everything that was tried.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,18 +6,17 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::candidates::Distance;
+use super::finalists::{Finalist, Tested, finalists, last};
 use super::profiles::Profiles;
-use super::record::{Round, RoundKind};
 use super::search::{BASE, Search};
-use super::{AdviseError, Candidate, Scope};
-use crate::compare::{Against, Basis, Comparison, Difference, LEVEL, Measure, Row, RowDifference, Spread, holm, read};
+use super::{AdviseError, Candidate};
+use crate::compare::{Basis, LEVEL, RowDifference};
 use crate::config::difference::{became, changes, flat_config};
 use crate::durations::duration;
 use crate::layout::{Align, markdown_table};
 use crate::numbers;
-use crate::plot::accuracies::{Setting, scatter};
+use crate::plot::accuracies::{Setting, scatter_of};
 use crate::plot::{Format, Theme};
-use crate::plots::record_and_marks;
 use crate::record::write_atomically;
 use crate::timing::Paired;
 
@@ -27,6 +26,9 @@ const ANSWER: &str = "answer.md";
 const ADVISED: &str = "advised.toml";
 /// The plot of step time and accuracy.
 const PLOT: &str = "pareto";
+
+/// Columns of a terminal in which the table of what was tried has all columns.
+pub const WIDE: usize = 130;
 
 /// Candidates that are named as the nearest, where none does both.
 const NEAREST: usize = 3;
@@ -85,53 +87,6 @@ pub enum Outcome {
     Unfinished,
 }
 
-/// A candidate with several runs, against the base.
-#[derive(Clone, Debug, Serialize)]
-pub struct Finalist {
-    /// What its runs are called.
-    pub name: String,
-    /// What it changes.
-    pub what: String,
-    /// How far it is from the base.
-    pub distance: Distance,
-    /// Number of trained values.
-    pub parameters: usize,
-    /// Its step against the base's.
-    pub time: Paired,
-    /// Validation accuracy after the same number of epochs: its own, and the base's.
-    pub accuracy: [Spread; 2],
-    /// Its own less the base's, with the test over the differences of each seed, adjusted for the number of finalists.
-    pub difference: RowDifference,
-    /// The answers to the same images, one pair of runs for each seed.
-    pub same_images: Vec<SameImages>,
-    /// Seconds of steps until the accuracy of the base's last epoch: its own, where it gets there, and the base's.
-    pub seconds_to_accuracy: [Option<f64>; 2],
-    /// The same on the test split, where it was looked at.
-    pub test: Option<Tested>,
-}
-
-/// The answers of a run and the base's run of the same seed to the validation images.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct SameImages {
-    /// The seed.
-    pub seed: u64,
-    /// McNemar's p value.
-    pub p: f64,
-    /// Images that only the candidate gets right.
-    pub only_own_right: u64,
-    /// Images that only the base gets right.
-    pub only_base_right: u64,
-}
-
-/// Accuracy on the test split.
-#[derive(Clone, Debug, Serialize)]
-pub struct Tested {
-    /// The candidate's accuracy, and the base's.
-    pub accuracy: [Spread; 2],
-    /// Its own less the base's.
-    pub difference: RowDifference,
-}
-
 /// A candidate that was tried.
 #[derive(Clone, Debug, Serialize)]
 pub struct Tried {
@@ -143,6 +98,8 @@ pub struct Tried {
     pub why: String,
     /// How far it is from the base.
     pub distance: Distance,
+    /// Number of trained values.
+    pub parameters: usize,
     /// Its step's time divided by the base's.
     pub ratio: Option<f64>,
     /// The interval of that.
@@ -153,144 +110,6 @@ pub struct Tried {
     pub images: Option<usize>,
     /// What became of it.
     pub outcome: String,
-}
-
-impl Finalist {
-    /// Whether it is faster and more accurate by more than chance, with several seeds, and the test split does not
-    /// contradict.
-    pub fn is_proven(&self) -> bool {
-        does_both(&self.time, &self.difference)
-            && self.difference.within_noise == Some(false)
-            && matches!(self.difference.basis, Basis::Seeds { .. })
-            && self.is_confirmed() != Some(false)
-    }
-
-    /// Whether it is more accurate on the test split too, where that was looked at.
-    fn is_confirmed(&self) -> Option<bool> {
-        self.test.as_ref().map(|test| test.difference.mean > 0.0)
-    }
-}
-
-/// Whether a candidate was faster, by more than chance, and more accurate.
-fn does_both(time: &Paired, difference: &RowDifference) -> bool {
-    time.is_faster() && difference.mean > 0.0
-}
-
-/// The last round, with its place.
-fn last<'a>(search: &'a Search) -> Option<(usize, &'a Round)> {
-    let mut rounds = search.record.rounds.iter().enumerate();
-    rounds.find(|(_, round)| round.kind == RoundKind::Final && round.took_s.is_some())
-}
-
-/// The rows of the base and of a candidate, of their runs of one seed, with the answers to the same images.
-fn compared(search: &Search, at: usize, name: &str, seed: u64, by: Measure) -> Option<[Row; 2]> {
-    let folders = [BASE, name].map(|name| search.run_folder(at, name, seed));
-    let (runs, left_out) = read(&folders, by);
-    let mut comparison = Comparison::new(runs, left_out, true, by);
-    comparison.hold_against(Against::Named(&folders[0].to_string_lossy())).ok()?;
-    let row = |folder| comparison.rows.iter().find(|row| row.folders.contains(folder)).cloned();
-    Some([row(&folders[0])?, row(&folders[1])?])
-}
-
-/// A candidate's accuracy and the base's, the difference, and the answers to the same images.
-type Accuracies = ([Spread; 2], RowDifference, Vec<SameImages>);
-
-/// Compares a candidate with the base by pairs of runs of the same seed.
-fn accuracies(search: &Search, at: usize, name: &str, seeds: &[u64], by: Measure) -> Option<Accuracies> {
-    let pairs: Vec<[Row; 2]> = seeds.iter().map(|&seed| compared(search, at, name, seed, by)).collect::<Option<_>>()?;
-    let of = |row: &Row| Some(by.of(row)?.mean);
-    let values: Vec<[f64; 2]> = pairs.iter().map(|[base, own]| Some([of(own)?, of(base)?])).collect::<Option<_>>()?;
-    let spread = |which: usize| Spread::of(&values.iter().map(|pair| pair[which]).collect::<Vec<_>>());
-    let same_images = pairs.iter().zip(seeds).filter_map(|([_, own], &seed)| match own.difference.as_ref()?.basis {
-        Basis::SameImages { p, only_own_right, only_other_right, .. } => {
-            Some(SameImages { seed, p, only_own_right, only_base_right: only_other_right })
-        }
-        _ => None,
-    });
-    let Difference { mean, seeds: over_seeds } =
-        Difference::paired(&values.iter().map(|[own, base]| own - base).collect::<Vec<_>>())?;
-    let basis = match over_seeds {
-        Some(seeds) => Basis::Seeds { p: seeds.p, interval: seeds.interval },
-        None => pairs[0][1].difference.as_ref()?.basis.clone(),
-    };
-    let p = basis.p();
-    let difference = RowDifference { mean, within_noise: p.map(|p| p >= LEVEL), p_adjusted: p, basis };
-    Some(([spread(0)?, spread(1)?], difference, same_images.collect()))
-}
-
-/// The finalists against the base.
-fn finalists(search: &Search) -> Vec<Finalist> {
-    let Some((at, _)) = last(search) else { return Vec::new() };
-    let (names, seeds) = search.complete(at);
-    let Some(base_curve) = curve(search, (at, BASE), &seeds) else { return Vec::new() };
-    let level = base_curve.last().map_or(1.0, |(_, accuracy)| *accuracy);
-    let finalist = |name: String| {
-        let candidate = search.find(&name)?;
-        let (accuracy, difference, same_images) = accuracies(search, at, &name, &seeds, Measure::Validation)?;
-        let test = accuracies(search, at, &name, &seeds, Measure::Test)
-            .map(|(accuracy, difference, _)| Tested { accuracy, difference });
-        let time = search.time(&name)?;
-        let own = steps_to(&curve(search, (at, &name), &seeds)?, level).map(|steps| steps * time.second_s);
-        let base = steps_to(&base_curve, level).map(|steps| steps * time.first_s);
-        Some(Finalist {
-            what: candidate.what(),
-            distance: candidate.distance,
-            parameters: candidate.parameters,
-            time,
-            accuracy,
-            difference,
-            same_images,
-            seconds_to_accuracy: [own, base],
-            test,
-            name,
-        })
-    };
-    let mut finalists: Vec<Finalist> = names.into_iter().filter_map(finalist).collect();
-    let p: Vec<Option<f64>> = finalists.iter().map(|one| one.difference.basis.p()).collect();
-    for (one, p) in finalists.iter_mut().zip(holm(&p, p.len())) {
-        (one.difference.within_noise, one.difference.p_adjusted) = (p.map(|p| p >= LEVEL), p);
-    }
-    finalists
-}
-
-/// The mean validation accuracy over the seeds after each epoch, with the steps until there.
-fn curve(search: &Search, (at, name): (usize, &str), seeds: &[u64]) -> Option<Vec<(f64, f64)>> {
-    let of_seed = |seed: &u64| {
-        let (record, _) = record_and_marks(&search.run_folder(at, name, *seed), name).ok()?;
-        Some(record.epochs.iter().map(|epoch| (epoch.step, epoch.val_acc)).collect::<Vec<_>>())
-    };
-    let curves: Vec<Vec<(f64, f64)>> = seeds.iter().filter_map(of_seed).collect();
-    let epochs = curves.iter().map(Vec::len).min()?;
-    let mean = |at: usize| curves.iter().map(|curve| curve[at].1).sum::<f64>() / curves.len() as f64;
-    Some((0..epochs).map(|at| (curves[0][at].0, mean(at))).collect())
-}
-
-/// Steps until a curve of (step, accuracy) reaches a level.
-fn steps_to(points: &[(f64, f64)], level: f64) -> Option<f64> {
-    let at = points.iter().position(|(_, accuracy)| *accuracy >= level - 1e-12)?;
-    let (step, accuracy) = points[at];
-    let before = at.checked_sub(1).map(|before| points[before]);
-    Some(match before {
-        Some((earlier, lower)) if accuracy > lower => earlier + (step - earlier) * (level - lower) / (accuracy - lower),
-        _ => step,
-    })
-}
-
-/// Chooses the winner: of the finalists that do both, those that do by more than chance; of these, those that meet the
-/// goals; of these, the smallest change, and of equal ones the one that meets the goals best.
-pub fn winner(search: &Search) -> Option<String> {
-    let all = finalists(search);
-    choose(&all, search.scope).map(|one| one.name.clone())
-}
-
-fn choose<'a>(finalists: &'a [Finalist], scope: &Scope) -> Option<&'a Finalist> {
-    let score = |one: &Finalist| scope.score(one.time.ratio, one.difference.mean);
-    let rank = |one: &&Finalist| (one.is_proven(), scope.is_met(one.time.ratio, one.difference.mean));
-    let both: Vec<&Finalist> = finalists.iter().filter(|one| does_both(&one.time, &one.difference)).collect();
-    let best = both.iter().map(rank).max()?;
-    let mut equal: Vec<&Finalist> = both.into_iter().filter(|one| rank(one) == best).collect();
-    equal.sort_by(|a, b| a.distance.cmp(&b.distance).then(score(b).total_cmp(&score(a))));
-    equal.first().copied()
 }
 
 /// Puts the answer together.
@@ -307,7 +126,7 @@ pub fn answer(search: &Search) -> Result<Answer, AdviseError> {
         None if search.record.rounds.iter().any(|round| round.took_s.is_none()) => Outcome::Unfinished,
         None => Outcome::None,
     };
-    let candidate = winner.as_ref().and_then(|name| search.find(name));
+    let candidate = winner.as_ref().and_then(|name| search.hood.find(name));
     let changed = candidate.as_ref().map(|candidate| changes_of(search, candidate)).transpose()?.unwrap_or_default();
     let recipe_epochs = search.base.config.train.epochs;
     let epochs = [last(search).map_or(0, |(_, round)| round.epochs), recipe_epochs];
@@ -321,7 +140,7 @@ pub fn answer(search: &Search) -> Result<Answer, AdviseError> {
             duration(search.options.budget.as_secs_f64())
         ),
         _ => nearest_text(search, &tried),
-    };
+    } + &guesses_text(search, outcome);
     Ok(Answer {
         outcome,
         text,
@@ -366,7 +185,8 @@ fn won_text(
 ) -> String {
     let Finalist { time, accuracy: [own, base], difference, .. } = won;
     let ms = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
-    let mut text = format!("Change {}. ", won.what);
+    let verdict = if won.is_proven() { "Proven" } else { "Likely, not proven" };
+    let mut text = format!("{verdict}. The change: {}. ", won.what);
     let [least, most] = [1.0 - time.interval[1], 1.0 - time.interval[0]].map(|part| part * 100.0);
     text.push_str(&format!(
         "A training step then takes {} time: {} instead of {} (95 % interval {least:.1} to {most:.1} %). ",
@@ -453,7 +273,7 @@ fn interval_text(difference: &RowDifference) -> String {
 }
 
 fn p_text(p: f64) -> String {
-    if p < 0.001 { "p < 0.001".to_string() } else { format!("p = {p:.3}") }
+    if p < 0.001 { "adjusted p < 0.001".to_string() } else { format!("adjusted p = {p:.3}") }
 }
 
 fn nearest_text(search: &Search, tried: &[Tried]) -> String {
@@ -477,24 +297,38 @@ fn nearest_text(search: &Search, tried: &[Tried]) -> String {
     }
 }
 
+/// Says that the accuracies tell nothing, where the last ones are those of guessing.
+fn guesses_text(search: &Search, outcome: Outcome) -> String {
+    let last = (0..search.record.rounds.len()).rev().find(|at| search.is_known(*at, BASE));
+    let Some([accuracy, chance]) = last.and_then(|at| search.guesses(at)).filter(|_| outcome != Outcome::Proven) else {
+        return String::new();
+    };
+    format!(
+        " In the last round, the base is right on {} of the validation images, no more than guessing ({}): accuracies of so \
+         short a training tell nothing. A larger budget trains on more images.",
+        numbers::percent(accuracy),
+        numbers::percent(chance)
+    )
+}
+
 fn tried(search: &Search, finalists: &[Finalist]) -> Vec<Tried> {
     let estimates = search.estimates();
     let rounds = &search.record.rounds;
     let mut names: Vec<String> = search.hood.singles.iter().map(|one| one.name.clone()).collect();
-    let others = rounds.iter().flat_map(|round| &round.candidates).chain(search.record.times.keys());
-    for name in others {
+    let timed = search.record.timings.iter().map(|timing| &timing.name);
+    for name in rounds.iter().flat_map(|round| &round.candidates).chain(timed) {
         if !names.contains(name) {
             names.push(name.clone());
         }
     }
     let one = |name: String| {
-        let candidate = search.find(&name)?;
+        let candidate = search.hood.find(&name)?;
         let time = search.time(&name);
         let seen = rounds.iter().enumerate().rev().find(|(_, round)| round.candidates.contains(&name));
         let finalist = finalists.iter().find(|one| one.name == name);
         let gain = finalist.map(|one| one.difference.mean).or_else(|| estimates.get(&name).map(|one| one.gain));
         let outcome = match (time, seen, finalist) {
-            (None, ..) if search.record.times.contains_key(&name) => "it does not fit into memory".to_string(),
+            (None, ..) if search.record.is_timed(&name, None) => "it does not fit into memory".to_string(),
             (None, ..) => "not timed, to keep the budget".to_string(),
             _ if search.record.winner.as_ref() == Some(&name) => "winner".to_string(),
             (_, _, Some(one)) if one.is_proven() => {
@@ -503,15 +337,19 @@ fn tried(search: &Search, finalists: &[Finalist]) -> Vec<Tried> {
             (_, _, Some(_)) => "finalist, but not faster and more accurate by more than chance".to_string(),
             (Some(time), None, _) if time.is_slower() => "slower, not trained".to_string(),
             (_, None, _) => "not trained".to_string(),
-            (_, Some(_), _) if gain.is_none() => "its training failed".to_string(),
-            (_, Some((at, _)), _) => format!("left after round {}", at + 1),
+            (_, Some((at, _)), _) if search.has_failed(at, &name) => "its training failed".to_string(),
+            (_, Some((at, _)), _) if !search.is_known(at, &name) => {
+                format!("the time of round {} ended before its run", at + 1)
+            }
+            (_, Some((at, _)), _) => format!("dropped after round {}", at + 1),
         };
-        let seen = rounds.iter().filter(|round| round.candidates.contains(&name));
-        let images = seen.map(|round| search.images_of(round)).max();
+        let last = seen.map(|(_, round)| search.images_of(round)).filter(|_| finalist.is_some());
+        let images = last.or(estimates.get(&name).map(|one| one.images));
         Some(Tried {
             what: candidate.what(),
             why: candidate.why(),
             distance: candidate.distance,
+            parameters: candidate.parameters,
             ratio: time.map(|time| time.ratio),
             interval: time.map(|time| time.interval),
             gain,
@@ -524,32 +362,46 @@ fn tried(search: &Search, finalists: &[Finalist]) -> Vec<Tried> {
 }
 
 impl Answer {
-    /// The table of everything that was tried, with its titles first: the finalists, then those that got farthest.
-    pub fn table(&self) -> (Vec<Vec<String>>, Vec<Align>) {
-        let titles = ["change", "edits", "layers", "parameters", "step time", "accuracy", "images", "outcome"];
-        let mut rows = vec![titles.map(str::to_string).to_vec()];
-        let mut tried: Vec<&Tried> = self.tried.iter().collect();
-        tried.sort_by_key(|one| (std::cmp::Reverse(one.images), one.distance));
+    /// The table of what was tried, with its titles first: the finalists, then those that got farthest. In fewer columns of
+    /// a terminal than [`WIDE`], it has what decides.
+    pub fn table<'a>(
+        &self,
+        tried: impl Iterator<Item = &'a Tried>,
+        width: Option<usize>,
+    ) -> (Vec<Vec<String>>, Vec<Align>) {
         let absent = || "-".to_string();
-        for one in tried {
-            rows.push(vec![
-                one.what.clone(),
-                one.distance.edits.to_string(),
-                one.distance.layers.to_string(),
-                numbers::count(one.distance.parameters as u64),
-                one.ratio.map_or_else(absent, |ratio| format!("{:+.1} %", (ratio - 1.0) * 100.0)),
-                one.gain.map_or_else(absent, points),
-                one.images.map_or_else(absent, |images| numbers::count(images as u64)),
-                one.outcome.clone(),
-            ]);
-        }
-        let numbers = [Align::Right; 6];
-        (rows, [Align::Wrap].into_iter().chain(numbers).chain([Align::Wrap]).collect())
+        let parameters = |one: &Tried| {
+            let sign = if one.parameters < self.parameters { "-" } else { "+" };
+            format!("{sign}{}", numbers::count(one.distance.parameters as u64))
+        };
+        type Column<'c> = (&'static str, Align, bool, &'c dyn Fn(&Tried) -> String);
+        let columns: [Column; 9] = [
+            ("change", Align::Wrap, false, &|one| one.what.clone()),
+            ("name", Align::Wrap, true, &|one| one.name.clone()),
+            ("edits", Align::Right, true, &|one| one.distance.edits.to_string()),
+            ("layers", Align::Right, true, &|one| one.distance.layers.to_string()),
+            ("parameters", Align::Right, true, &parameters),
+            ("step time", Align::Right, false, &|one| {
+                one.ratio.map_or_else(absent, |ratio| format!("{:+.1} %", (ratio - 1.0) * 100.0))
+            }),
+            ("accuracy", Align::Right, false, &|one| one.gain.map_or_else(absent, points)),
+            ("images seen", Align::Right, false, &|one| {
+                one.images.map_or_else(absent, |images| numbers::count(images as u64))
+            }),
+            ("outcome", Align::Wrap, false, &|one| one.outcome.clone()),
+        ];
+        let is_wide = width.is_none_or(|width| width >= WIDE);
+        let shown: Vec<&Column> = columns.iter().filter(|(_, _, needs_room, _)| is_wide || !needs_room).collect();
+        let mut sorted: Vec<&Tried> = tried.collect();
+        sorted.sort_by_key(|one| (std::cmp::Reverse(one.images), one.distance));
+        let titles = shown.iter().map(|(title, ..)| (*title).to_string()).collect();
+        let rows = sorted.iter().map(|one| shown.iter().map(|(.., cell)| cell(one)).collect());
+        ([titles].into_iter().chain(rows).collect(), shown.iter().map(|(_, align, ..)| *align).collect())
     }
 
     /// The answer as a page in Markdown.
     pub fn markdown(&self) -> String {
-        let (rows, align) = self.table();
+        let (rows, align) = self.table(self.tried.iter(), None);
         let mut page = format!("# The smallest change that is faster and more accurate\n\n{}\n\n", self.text);
         if !self.changes.is_empty() {
             let changes: Vec<String> = self.changes.iter().map(|change| format!("- {change}\n")).collect();
@@ -582,7 +434,8 @@ impl Answer {
         page.push_str(
             "## Everything that was tried\n\nStep time is against the base. Accuracy is that of the validation split less the \
              base's with the same images, in points; with few images, it is noisy. Parameters are those that a change adds or \
-             removes.\n\n",
+             removes. Images seen are the training images of a run times its epochs. Names are those of runs and of the points in \
+             the plot.\n\n",
         );
         page.push_str(&markdown_table(&rows, &align));
         let reasons: BTreeMap<&str, &str> = super::RULES.iter().map(|rule| (rule.name, rule.reason)).collect();
@@ -607,7 +460,7 @@ fn finalists_table(finalists: &[Finalist]) -> String {
         "accuracy",
         "95 % interval",
         "adjusted p",
-        "to the base's last accuracy",
+        "time to the base's last accuracy",
     ];
     let mut rows = vec![titles.map(str::to_string).to_vec()];
     for one in finalists {
@@ -637,7 +490,7 @@ fn finalists_table(finalists: &[Finalist]) -> String {
 pub fn write(answer: &Answer, search: &Search) -> Result<(), AdviseError> {
     let folder = &search.options.folder;
     write_atomically(&folder.join(ANSWER), answer.markdown().as_bytes())?;
-    if let Some(candidate) = answer.winner.as_ref().and_then(|name| search.find(name)) {
+    if let Some(candidate) = answer.winner.as_ref().and_then(|name| search.hood.find(name)) {
         let text = format!("# {}\n\n{}", candidate.what(), search.base.advised(&candidate));
         write_atomically(&folder.join(ADVISED), text.as_bytes())?;
     }
@@ -650,134 +503,33 @@ pub fn write(answer: &Answer, search: &Search) -> Result<(), AdviseError> {
     Ok(())
 }
 
-/// Step time against accuracy, of the round in which the most was trained.
+/// Step time against what was gained in accuracy: that of each candidate is against the base in its own last round, since
+/// accuracies of rounds with other numbers of images are not comparable.
 fn pareto(answer: &Answer, search: &Search) -> Option<crate::plot::Figure> {
-    let mut rounds = search.record.rounds.iter().enumerate().filter(|(_, round)| round.took_s.is_some());
-    // The base is in each of them; the accuracy of each candidate is that of its own last round, held against the base there.
-    let (at, round) = rounds.next_back()?;
-    let found: Vec<f64> = round.seeds.iter().filter_map(|seed| search.accuracy(at, BASE, *seed)).collect();
-    let base = Spread::of(&found)?;
-    let point = |name: String, time_s: f64, accuracy: f64, runs: Option<Spread>| Setting {
+    let point = |name: String, ratio: f64, gain: f64, interval: Option<[f64; 2]>| Setting {
         name,
-        accuracy,
-        interval: runs.map(|spread| [spread.min, spread.max]),
-        cost: Some(time_s * 1e3),
+        accuracy: gain,
+        interval,
+        cost: Some(ratio * search.step_s() * 1e3),
     };
-    let mut points = vec![point(BASE.to_string(), search.step_s(), base.mean, Some(base))];
-    for one in answer.tried.iter().filter(|one| one.gain.is_some()) {
+    // The first ones are sure of a place for their names.
+    let mut points = vec![point(BASE.to_string(), 1.0, 0.0, None)];
+    for one in answer.tried.iter() {
+        let (Some(ratio), Some(gain)) = (one.ratio, one.gain) else { continue };
+        let is_winner = answer.winner.as_ref() == Some(&one.name);
+        let name = if is_winner { format!("winner: {}", one.name) } else { one.name.clone() };
         let finalist = answer.finalists.iter().find(|other| other.name == one.name);
-        let name =
-            if answer.winner.as_ref() == Some(&one.name) { format!("winner: {}", one.name) } else { one.name.clone() };
-        let accuracy = (base.mean + one.gain?).clamp(0.0, 1.0);
-        points.push(point(name, one.ratio? * search.step_s(), accuracy, finalist.map(|one| one.accuracy[0])));
-    }
-    let below =
-        "of each, the accuracy against the base's in its last round; lines are from the lowest seed to the highest";
-    scatter(&points, ["Validation accuracy against step time", below, "Step time (ms)"], Theme::Light.style())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::Key;
-
-    fn finalist(name: &str, edits: usize, interval: [f64; 2], gain: f64, p: f64) -> Finalist {
-        let ratio = (interval[0] * interval[1]).sqrt();
-        let time = Paired { first_s: 1.0, second_s: ratio, ratio, interval, pairs: 16 };
-        let spread = Spread::of(&[0.5, 0.5]).unwrap();
-        let basis = Basis::Seeds { p, interval: [gain - 0.01, gain + 0.01] };
-        Finalist {
-            name: name.to_string(),
-            what: String::new(),
-            distance: Distance { edits, layers: edits, parameters: 0 },
-            parameters: 0,
-            time,
-            accuracy: [spread, spread],
-            difference: RowDifference { mean: gain, within_noise: Some(p >= LEVEL), p_adjusted: Some(p), basis },
-            same_images: Vec::new(),
-            seconds_to_accuracy: [None, None],
-            test: None,
-        }
-    }
-
-    #[test]
-    fn the_smallest_change_that_meets_both_goals_wins() {
-        let all = [
-            finalist("slower", 1, [1.01, 1.1], 0.1, 0.001),
-            finalist("chance", 1, [0.4, 0.5], 0.09, 0.4),
-            finalist("little", 1, [0.9, 0.95], 0.05, 0.001),
-            finalist("two-edits", 2, [0.6, 0.7], 0.04, 0.01),
-            finalist("two-better-edits", 2, [0.5, 0.6], 0.05, 0.01),
-            finalist("three-edits", 3, [0.3, 0.4], 0.08, 0.001),
-        ];
-        let chosen = |all: &[Finalist]| choose(all, &Scope::default()).map(|one| one.name.clone());
-        assert_eq!(chosen(&all).as_deref(), Some("two-better-edits"));
-        // What is proven, but less than asked for, goes before what chance may explain.
-        assert_eq!(chosen(&all[..3]).as_deref(), Some("little"));
-        assert_eq!(chosen(&all[..2]).as_deref(), Some("chance"));
-        assert_eq!(chosen(&all[..1]), None);
-        // Of as many edits, the one that changes fewer layers.
-        let mut nearer = all[3].clone();
-        (nearer.name, nearer.distance.layers) = ("fewer-layers".to_string(), 1);
-        assert_eq!(chosen(&[all[4].clone(), nearer]).as_deref(), Some("fewer-layers"));
-    }
-
-    #[test]
-    fn one_seed_or_a_test_split_that_contradicts_proves_nothing() {
-        let proven = finalist("a", 1, [0.6, 0.7], 0.05, 0.01);
-        let with = |change: fn(&mut Finalist)| {
-            let mut one = proven.clone();
-            change(&mut one);
-            one.is_proven()
-        };
-        assert!(proven.is_proven());
-        let images = |one: &mut Finalist| {
-            one.difference.basis = Basis::SameImages { p: 0.01, images: 9, only_own_right: 8, only_other_right: 1 };
-        };
-        assert!(!with(images));
-        let test = |one: &mut Finalist, mean: f64| {
-            let difference = RowDifference { mean, ..one.difference.clone() };
-            one.test = Some(Tested { accuracy: one.accuracy, difference });
-        };
-        let cases = [0.01, 0.0, -0.01].map(|mean| {
-            let mut one = proven.clone();
-            test(&mut one, mean);
-            one.is_proven()
+        let interval = finalist.and_then(|one| match one.difference.basis {
+            Basis::Seeds { interval, .. } => Some(interval),
+            _ => None,
         });
-        assert_eq!(cases, [true, false, false]);
+        points.insert(if is_winner { 0 } else { points.len() }, point(name, ratio, gain, interval));
     }
-
-    #[test]
-    fn equal_configs_are_not_declared_more_accurate_more_often_than_the_level() {
-        // Twenty candidates as good as the base, of which a round on one seed chooses three; then three other seeds, which the
-        // base has too, with the spread of small trainings and a part of it that a seed gives to all.
-        let proven = |trial: &u64| {
-            let key = Key::new(*trial);
-            let reached =
-                |of: u64, seed: u64| 0.6 + 0.01 * key.with(of).normal(seed) + 0.01 * key.with(99).normal(seed);
-            let mut chosen: Vec<u64> = (1..=20).collect();
-            chosen.sort_by(|a, b| reached(*b, 0).total_cmp(&reached(*a, 0)));
-            let compared = |of: &u64| Difference::paired(&[1, 2, 3].map(|seed| reached(*of, seed) - reached(0, seed)));
-            let differences: Vec<Difference> = chosen[..3].iter().filter_map(compared).collect();
-            let p: Vec<Option<f64>> = differences.iter().map(|one| one.seeds.map(|seeds| seeds.p)).collect();
-            let finalists: Vec<Finalist> = holm(&p, 3)
-                .into_iter()
-                .zip(differences)
-                .map(|(p, difference)| finalist("f", 1, [0.8, 0.9], difference.mean, p.unwrap()))
-                .collect();
-            choose(&finalists, &Scope::default()).is_some_and(Finalist::is_proven)
-        };
-        let found = (0..200).filter(proven).count();
-        assert!(found <= 10, "{found} of 200 at a level of 5 %");
-    }
-
-    #[test]
-    fn a_level_is_reached_between_two_epochs_in_proportion() {
-        let points = [(100.0, 0.4), (200.0, 0.5), (300.0, 0.7)];
-        let steps = [0.3, 0.45, 0.5, 0.6, 0.8].map(|level| steps_to(&points, level));
-        let expected = [Some(100.0), Some(150.0), Some(200.0), Some(250.0), None];
-        for (found, expected) in steps.into_iter().zip(expected) {
-            assert!((found.unwrap_or(-1.0) - expected.unwrap_or(-1.0)).abs() < 1e-9, "{found:?} {expected:?}");
-        }
-    }
+    let titles = [
+        "Accuracy gained against step time",
+        "each against the base in its last round; lines are 95 % intervals of finalists",
+        "Validation accuracy less the base's (points)",
+        "Step time (ms)",
+    ];
+    scatter_of(&points, titles, [-1.0, 1.0], Theme::Light.style())
 }

@@ -91,6 +91,19 @@ impl Costs {
         Err(AdviseError::Budget { budget_s, epoch_s: self.epoch(), needed_s })
     }
 
+    /// Checks that one epoch of the base and one change fits into the budget, of which a part is spent before.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check(&self, budget_s: f64, spent: f64) -> Result<(), AdviseError> {
+        let needed_s = self.last(&[0.85], 1) / FINAL_PART_MAX / (1.0 - spent);
+        if needed_s <= budget_s {
+            Ok(())
+        } else {
+            Err(AdviseError::Budget { budget_s, epoch_s: self.epoch(), needed_s })
+        }
+    }
+
     /// How many of the finalists, of these ratios, and how many epochs fit into the time that is left: the most epochs,
     /// and with these the most finalists. At least one of each.
     pub fn finalists(&self, ratios: &[f64], left: f64) -> (usize, usize) {
@@ -169,6 +182,9 @@ mod tests {
         assert!((COSTS.reserve(400.0, 500.0).unwrap() - COSTS.last(&[0.85], 1)).abs() < 1e-9);
         let Err(AdviseError::Budget { needed_s, .. }) = COSTS.reserve(200.0, 300.0) else { panic!("it does not fit") };
         assert!(COSTS.reserve(needed_s - 99.0, needed_s).is_ok() && COSTS.reserve(needed_s - 101.0, needed_s).is_err());
+        // What is asked for before the edits are timed is enough after a quarter of the budget has gone.
+        let Err(AdviseError::Budget { needed_s, .. }) = COSTS.check(300.0, 0.25) else { panic!("it does not fit") };
+        assert!(COSTS.check(needed_s, 0.25).is_ok() && COSTS.reserve(0.75 * needed_s, needed_s).is_ok());
     }
 
     #[test]

@@ -54,12 +54,7 @@ impl Candidate {
 
     /// Why, in one sentence for each edit.
     pub fn why(&self) -> String {
-        let mut reasons: Vec<&str> = self
-            .edits
-            .iter()
-            .filter_map(|edit| rules::RULES.iter().find(|rule| rule.name == edit.rule))
-            .map(|rule| rule.reason)
-            .collect();
+        let mut reasons: Vec<&str> = self.edits.iter().map(|edit| edit.why).collect();
         reasons.dedup();
         reasons.join("; ")
     }
@@ -110,6 +105,14 @@ impl Neighborhood {
     /// Number of trained values of the base.
     pub fn parameters(&self) -> usize {
         self.parameters
+    }
+
+    /// The candidate of a name: a single edit, or several joined by `+`.
+    pub(super) fn find(&self, name: &str) -> Option<Candidate> {
+        let single = |name: &str| self.singles.iter().find(|one| one.name == name).cloned();
+        let mut parts = name.split('+').map(single);
+        let first = parts.next()??;
+        parts.try_fold(first, |all, next| self.both(&all, &next?))
     }
 
     /// Makes the edits of two candidates together; none where they change the same part, or do not fit together.

@@ -122,8 +122,13 @@ impl Explain for AdviseError {
                 let larger = new().with(Argument::Budget, format!("{minutes}m"));
                 larger.or().text("use fewer training images with").key("data.limit_train")
             }
-            AdviseError::Other { path, .. } | AdviseError::State { path, .. } => {
+            AdviseError::Other { path, .. } => {
                 new().text("choose another").argument(Argument::Name).or().remove_file(path)
+            }
+            // Its runs were chosen by it.
+            AdviseError::State { path, .. } => {
+                let folder = path.parent().unwrap_or(path);
+                new().text("choose another").argument(Argument::Name).or().remove_file(folder)
             }
             _ => return self.inner().and_then(Explain::suggestion),
         })

@@ -2,8 +2,9 @@
 //!
 //! `rules` make the neighbors of a model, `candidates.rs` checks and combines them. Speed is measured first, because it is
 //! cheap: each neighbor's step in alternation with the base's. Accuracy is measured by successive halving
-//! (`search.rs`): rounds of sweeps with growing numbers of images, on the validation split alone. `answer.rs` compares the
-//! finalists with the base by seeds and by images, and only then looks at the test split.
+//! (`choosing.rs`, `search.rs`): rounds of sweeps with growing numbers of images, on the validation split alone.
+//! `finalists.rs` compares the finalists with the base by seeds and by images; only when one is chosen, the test split is
+//! looked at. `answer.rs` says what came out.
 //!
 //! # Source
 //! Successive halving: Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter
@@ -13,7 +14,9 @@ mod answer;
 mod base;
 mod budget;
 mod candidates;
+mod choosing;
 mod error;
+mod finalists;
 mod profiles;
 mod record;
 mod rules;
@@ -26,10 +29,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-pub use answer::{Answer, Finalist, Outcome, Tried};
+pub use answer::{Answer, Outcome, Tried};
 pub use base::Base;
 pub use candidates::{Candidate, Distance, Neighborhood};
 pub use error::AdviseError;
+pub use finalists::Finalist;
 pub use record::{Round, RoundKind};
 pub use rules::{RULES, Rule};
 pub use search::{AdviseEvent, AdviseListener, Advised, advise};

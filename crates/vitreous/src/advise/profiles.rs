@@ -25,7 +25,7 @@ impl Profiles {
         if let [Some(base), Some(own)] = FILES.each_ref().map(read) {
             return Some(Profiles([base, own]));
         }
-        let candidate = search.find(winner)?;
+        let candidate = search.hood.find(winner)?;
         let profiles =
             search.stopwatch.profiles([("base", &search.base.config), (winner, &search.base.timed(&candidate))])?;
         for (profile, file) in profiles.iter().zip(FILES) {
@@ -67,7 +67,10 @@ impl Profiles {
 
 /// The times of each kind of operation, before and after, the largest change first.
 fn changes(base: &[Row], own: &[Row]) -> Vec<(String, [f64; 2])> {
-    let ms = |rows: &[Row], name: &str| rows.iter().filter(|row| row.name() == name).map(|row| row.ms.mean).sum();
+    // An empty sum is -0.0.
+    let ms = |rows: &[Row], name: &str| {
+        rows.iter().filter(|row| row.name() == name).map(|row| row.ms.mean).sum::<f64>() + 0.0
+    };
     let mut names: Vec<String> = base.iter().chain(own).map(Row::name).collect();
     names.sort_unstable();
     names.dedup();
@@ -106,6 +109,8 @@ mod tests {
         let base = [row("conv", 70.0), row("pool", 5.0), row("relu", 3.0)];
         let own = [row("conv", 40.0), row("batchnorm", 11.0), row("relu", 2.5)];
         let expected = [("conv", [70.0, 40.0]), ("batchnorm", [0.0, 11.0]), ("pool", [5.0, 0.0]), ("relu", [3.0, 2.5])];
-        assert_eq!(changes(&base, &own), expected.map(|(name, times)| (name.to_string(), times)));
+        let found = changes(&base, &own);
+        assert!(found.iter().all(|(_, times)| times.iter().all(|ms| ms.is_sign_positive())), "{found:?}");
+        assert_eq!(found, expected.map(|(name, times)| (name.to_string(), times)));
     }
 }

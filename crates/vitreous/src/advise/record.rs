@@ -34,15 +34,12 @@ pub struct Record {
     pub machine: Option<(Machine, usize)>,
     /// The base timed against itself.
     pub noise: Option<Paired>,
-    /// Each candidate timed against the base; none where it does not fit into memory.
-    pub times: BTreeMap<String, Option<Paired>>,
-    /// Whether all single edits were timed, as far as the budget allows.
-    pub is_timed: bool,
-    /// The best of a round, which are timed again for the next one, of this kind; none at other times.
+    /// Candidates timed against the base, the latest last.
     #[serde(default)]
-    pub best: Option<(RoundKind, Vec<String>)>,
-    /// The best of a round timed again; in the end, the finalists.
-    pub final_times: BTreeMap<String, Paired>,
+    pub timings: Vec<Timing>,
+    /// The kind of the next round and the candidates that are timed for it, while they are.
+    #[serde(default, alias = "best")]
+    pub next: Option<(RoundKind, Vec<String>)>,
     /// Time that is reserved for the last round, in seconds.
     pub final_s: f64,
     /// Rounds of runs, each with what was chosen for it.
@@ -51,6 +48,26 @@ pub struct Record {
     pub winner: Option<String>,
     /// Wall-clock time spent so far, in seconds.
     pub spent_s: f64,
+}
+
+/// A candidate timed against the base.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// The name of the candidate.
+    pub name: String,
+    /// The kind of round for which it was timed.
+    pub round: RoundKind,
+    /// Its times; none where it does not fit into memory.
+    pub time: Option<Paired>,
+}
+
+/// The timings in files of earlier versions: the first of each candidate, and the latest of the best.
+#[derive(Deserialize)]
+struct EarlierTimings {
+    #[serde(default)]
+    times: BTreeMap<String, Option<Paired>>,
+    #[serde(default)]
+    final_times: BTreeMap<String, Paired>,
 }
 
 /// Runs of the base and some candidates, with the same images, seeds and recipe.
@@ -104,10 +121,8 @@ impl Record {
                 scope: scope.clone(),
                 machine: Some(machine),
                 noise: None,
-                times: BTreeMap::new(),
-                is_timed: false,
-                best: None,
-                final_times: BTreeMap::new(),
+                timings: Vec::new(),
+                next: None,
                 final_s: 0.0,
                 rounds: Vec::new(),
                 winner: None,
@@ -115,19 +130,49 @@ impl Record {
             });
         }
         let text = regular::read_text(&path, BYTES_MAX).map_err(|error| system_error(&error));
-        let record: Record = text
-            .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
+        let mut record = text
+            .and_then(|text| Record::read(&text).map_err(|error| error.to_string()))
             .map_err(|reason| AdviseError::State { path: path.clone(), reason })?;
+        // Times, and how much training fits into the budget, hold on one machine alone; without runs, it is timed anew.
+        if record.machine.as_ref().is_some_and(|known| *known != machine) && record.rounds.is_empty() {
+            (record.noise, record.timings, record.next, record.machine) =
+                (None, Vec::new(), None, Some(machine.clone()));
+        }
         let other = |what| Err(AdviseError::Other { path: folder.to_path_buf(), what });
         match (record.base == base, record.scope == *scope) {
             (false, _) => other("config"),
             (_, false) => other("scope: rules, parts to keep, limits or goals"),
-            // Times, and how much training fits into the budget, hold there alone.
             _ if record.machine.as_ref().is_some_and(|known| *known != machine) => {
                 other("machine or number of threads, whose times do not hold here")
             }
             _ => Ok(record),
         }
+    }
+
+    fn read(text: &str) -> Result<Record, serde_json::Error> {
+        let mut record: Record = serde_json::from_str(text)?;
+        let EarlierTimings { times, final_times } = serde_json::from_str(text)?;
+        let first = |name: &str| match name.split('+').count() {
+            1 => RoundKind::Singles,
+            edits => RoundKind::Several(edits),
+        };
+        let is_last = |kind: &RoundKind| matches!(kind, RoundKind::Narrow | RoundKind::Final);
+        let kinds = record.rounds.iter().map(|round| round.kind).chain(record.next.iter().map(|(kind, _)| *kind));
+        let last = kinds.filter(is_last).next_back().unwrap_or(RoundKind::Narrow);
+        let times = times.into_iter().map(|(name, time)| Timing { round: first(&name), name, time });
+        let final_times = final_times.into_iter().map(|(name, time)| Timing { name, round: last, time: Some(time) });
+        record.timings.extend(times.chain(final_times));
+        Ok(record)
+    }
+
+    /// The latest time of a candidate against the base.
+    pub fn time(&self, name: &str) -> Option<Paired> {
+        self.timings.iter().rev().filter(|one| one.name == name).find_map(|one| one.time)
+    }
+
+    /// Whether a candidate was timed, or was to be; with a kind, for a round of this kind.
+    pub fn is_timed(&self, name: &str, round: Option<RoundKind>) -> bool {
+        self.timings.iter().any(|one| one.name == name && round.is_none_or(|round| one.round == round))
     }
 
     /// Writes the state.

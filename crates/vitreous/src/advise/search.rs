@@ -1,47 +1,27 @@
 //! The search: timings, then rounds of runs of which fewer and fewer candidates are left, then the finalists.
+//! `choosing.rs` says what is trained next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::answer::{self, Answer};
-use super::budget::{Costs, SEEDS};
-use super::candidates::identity;
+use super::budget::Costs;
+use super::finalists;
 use super::record::{Record, Round, RoundKind};
-use super::{AdviseError, AdviseOptions, Base, Candidate, Neighborhood, Scope, Stopwatch};
+use super::{AdviseError, AdviseOptions, Base, Neighborhood, Scope, Stopwatch};
 use crate::config::layers::Layers;
 use crate::data::SplitName;
 use crate::experiment::{self, EvaluateOptions, ExperimentError, evaluate};
 use crate::profile;
 use crate::record::{Claim, RecordError, Run, Status};
 use crate::sweep::{RunEntry, RunsOn, Sweep, SweepEvent, SweepFile, SweepOptions, Variation};
-use crate::timing::{Paired, Precision, TimingError, alternate};
-use crate::train::threads;
+use crate::timing::Paired;
+use crate::train::{TrainError, threads};
 
 /// The name of the base's runs.
 pub const BASE: &str = "base";
-
-/// The base timed against itself may differ by this much, or by half of the time that is to be saved; with more, a gain of
-/// that size is lost.
-const NOISE_MAX: f64 = 0.1;
-
-/// The part of the budget in which the base is timed against itself, and in which the best are timed again.
-const NOISE: f64 = 0.03;
-
-/// The part of the budget in which single edits are timed, and after which those that are left are not.
-const TIMING: f64 = 0.12;
-const TIMING_MAX: f64 = 0.25;
-
-/// Single edits that are trained again.
-const AGAIN: usize = 8;
-
-/// Pairs of edits that are timed and trained, and how many of them may have an edit in common.
-const SEVERAL: usize = 10;
-const IN_COMMON: usize = 4;
-
-/// Candidates of the round before the last.
-const NARROW: usize = 4;
 
 /// The part of the budget after which no run of the last round continues, so that the budget is kept.
 const DEADLINE: f64 = 1.03;
@@ -80,6 +60,13 @@ pub enum AdviseEvent<'a> {
     },
     /// The time of a round is used up before all its runs have ended.
     BudgetUsed,
+    /// In the round that has ended, the base is not more accurate than guessing.
+    Guesses {
+        /// The base's accuracy.
+        accuracy: f64,
+        /// That of guessing.
+        chance: f64,
+    },
 }
 
 /// Receives the events of a search, from several threads.
@@ -100,6 +87,8 @@ pub struct Estimate {
     pub ratio: f64,
     /// Its validation accuracy less the base's, in the round of both with the most images.
     pub gain: f64,
+    /// Images that its run saw there.
+    pub images: usize,
 }
 
 impl Estimate {
@@ -108,8 +97,13 @@ impl Estimate {
         scope.score(self.ratio, self.gain)
     }
 
-    fn and(&self, other: &Estimate) -> Estimate {
-        Estimate { ratio: self.ratio * other.ratio, gain: self.gain + other.gain }
+    /// What two edits should do together.
+    pub fn and(&self, other: &Estimate) -> Estimate {
+        Estimate {
+            ratio: self.ratio * other.ratio,
+            gain: self.gain + other.gain,
+            images: self.images.min(other.images),
+        }
     }
 }
 
@@ -160,16 +154,7 @@ pub fn advise<'a>(
 impl Search<'_> {
     /// Does everything that is not done. Returns whether it came to its end.
     fn run(&mut self) -> Result<bool, AdviseError> {
-        let is_new = self.record.rounds.is_empty();
-        if is_new && !self.time_singles()? {
-            return Ok(false);
-        }
-        if is_new {
-            let budget_s = self.budget_s();
-            let left = budget_s - self.spent_s();
-            self.record.final_s = self.costs().reserve(left, budget_s)?;
-            self.save()?;
-        }
+        self.time_base()?;
         loop {
             let open = self.record.rounds.iter().position(|round| round.took_s.is_none());
             let at = match open {
@@ -177,7 +162,7 @@ impl Search<'_> {
                 None => match self.next_round()? {
                     Some(round) => {
                         self.record.rounds.push(round);
-                        self.record.best = None;
+                        self.record.next = None;
                         self.save()?;
                         self.record.rounds.len() - 1
                     }
@@ -196,7 +181,7 @@ impl Search<'_> {
         self.test_winner()
     }
 
-    fn budget_s(&self) -> f64 {
+    pub(super) fn budget_s(&self) -> f64 {
         self.options.budget.as_secs_f64()
     }
 
@@ -205,11 +190,15 @@ impl Search<'_> {
         self.earlier_s + self.stopwatch.now()
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn save(&mut self) -> Result<(), AdviseError> {
+    pub(super) fn tell(&self, event: AdviseEvent) {
+        (self.listener)(event);
+    }
+
+    pub(super) fn save(&mut self) -> Result<(), AdviseError> {
         self.claim.check()?;
         self.record.spent_s = self.spent_s();
         self.record.save(&self.options.folder)
@@ -220,302 +209,13 @@ impl Search<'_> {
         self.record.noise.map_or(0.0, |noise| noise.first_s)
     }
 
-    fn costs(&self) -> Costs {
+    pub(super) fn costs(&self) -> Costs {
         Costs::new(self.base, self.step_s(), self.options.jobs, self.record.pace())
-    }
-
-    /// The candidate of a name: a single edit, or several joined by `+`.
-    pub(super) fn find(&self, name: &str) -> Option<Candidate> {
-        let single = |name: &str| self.hood.singles.iter().find(|one| one.name == name).cloned();
-        let mut parts = name.split('+').map(single);
-        let first = parts.next()??;
-        parts.try_fold(first, |all, next| self.hood.both(&all, &next?))
     }
 
     /// The last measured time of a candidate against the base.
     pub(super) fn time(&self, name: &str) -> Option<Paired> {
-        self.record.final_times.get(name).copied().or_else(|| self.record.times.get(name).copied().flatten())
-    }
-
-    fn time_singles(&mut self) -> Result<bool, AdviseError> {
-        if self.record.noise.is_none() {
-            (self.listener)(AdviseEvent::Timing { name: BASE, done: 0, total: 0 });
-            let [mut first, mut second] =
-                [self.stopwatch.steps(&self.base.config)?, self.stopwatch.steps(&self.base.config)?];
-            // The first step is slower, because its memory was never touched before.
-            let step_s = f64::min(first(), first());
-            let pairs = NOISE * self.budget_s() / (2.0 * step_s);
-            let noise = alternate(&mut first, &mut second, Precision::RATIO.within(pairs as usize));
-            noise.check_noise(NOISE_MAX.min(self.scope.faster / 2.0))?;
-            self.record.noise = Some(noise);
-        }
-        if !self.record.is_timed {
-            let names = in_turn(self.hood.singles.iter());
-            if !self.time_all(&names, TIMING_MAX)? {
-                return Ok(false);
-            }
-            self.record.is_timed = true;
-        }
-        Ok(true)
-    }
-
-    /// Times candidates that were not timed yet, up to a part of the budget. Returns whether it came to its end.
-    fn time_all(&mut self, names: &[String], part: f64) -> Result<bool, AdviseError> {
-        let (mut base, until) = (None, self.spent_s() + part * self.budget_s());
-        let pairs = TIMING * self.budget_s() / (2.0 * self.step_s() * names.len().max(1) as f64);
-        let precision = Precision::SIGN.within(pairs as usize);
-        for (done, name) in names.iter().enumerate() {
-            if self.is_stopped() {
-                return Ok(false);
-            }
-            if self.record.times.contains_key(name) {
-                continue;
-            }
-            if self.spent_s() > until {
-                break;
-            }
-            (self.listener)(AdviseEvent::Timing { name, done, total: names.len() });
-            if base.is_none() {
-                base = Some(self.stopwatch.steps(&self.base.config)?);
-            }
-            let time = self.pair(name, base.as_mut().expect("it was made"), precision)?;
-            self.record.times.insert(name.clone(), time);
-            self.save()?;
-        }
-        Ok(true)
-    }
-
-    fn pair(
-        &self,
-        name: &str,
-        base: &mut dyn FnMut() -> f64,
-        precision: Precision,
-    ) -> Result<Option<Paired>, AdviseError> {
-        let Some(candidate) = self.find(name) else { return Ok(None) };
-        match self.stopwatch.steps(&self.base.timed(&candidate)) {
-            Ok(mut steps) => Ok(Some(alternate(base, &mut steps, precision))),
-            // The others may still fit into memory.
-            Err(TimingError::Train(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Chooses the next round; none where the search has come to its end, or is to stop.
-    fn next_round(&mut self) -> Result<Option<Round>, AdviseError> {
-        let several = (2..=self.scope.max_edits).map(RoundKind::Several);
-        let kinds: Vec<RoundKind> = [RoundKind::Singles, RoundKind::Again]
-            .into_iter()
-            .chain(several)
-            .chain([RoundKind::Narrow, RoundKind::Final])
-            .collect();
-        let done = self.record.rounds.last().map(|round| round.kind);
-        let from = kinds.iter().position(|kind| Some(*kind) == done).map_or(0, |at| at + 1);
-        // An earlier start has chosen the kind, and what is timed for it.
-        let chosen = self.record.best.as_ref().map(|(kind, _)| *kind);
-        let from = kinds.iter().position(|kind| Some(*kind) == chosen).unwrap_or(from);
-        for &kind in &kinds[from..] {
-            // The first round has the reserved part of the budget still before it; the others may have used up the rest.
-            let is_late = !matches!(kind, RoundKind::Singles | RoundKind::Final) && self.spent_s() >= self.end_s(kind);
-            if is_late {
-                continue;
-            }
-            let candidates = match kind {
-                RoundKind::Singles => self.worth_training(),
-                RoundKind::Again => self.best_singles(),
-                RoundKind::Several(edits) => self.best_of_several(edits)?,
-                RoundKind::Narrow | RoundKind::Final => self.best_of_all(kind)?,
-            };
-            if self.is_stopped() {
-                return Ok(None);
-            }
-            if candidates.is_empty() {
-                continue;
-            }
-            let round = self.round(kind, candidates);
-            // With no more images than before, it would tell nothing new of the same candidates.
-            let is_again = matches!(kind, RoundKind::Again | RoundKind::Narrow);
-            let before = self.record.rounds.iter().map(|round| self.images_of(round)).max();
-            if !is_again || Some(self.images_of(&round)) > before {
-                return Ok(Some(round));
-            }
-        }
-        Ok(None)
-    }
-
-    /// A round of this kind, as long as the budget allows.
-    fn round(&self, kind: RoundKind, mut candidates: Vec<String>) -> Round {
-        let costs = self.costs();
-        let ratios: Vec<f64> = candidates.iter().map(|name| self.time(name).map_or(1.0, |time| time.ratio)).collect();
-        let left = self.budget_s() - self.spent_s();
-        let seed = self.base.config.train.seed;
-        let (images, epochs, count, seeds) = if kind == RoundKind::Final {
-            // Other seeds than those that chose the finalists.
-            let (count, epochs) = costs.finalists(&ratios, left);
-            (None, epochs, count, (0..SEEDS as u64).map(|next| seed.wrapping_add(1 + next) % (1 << 62)).collect())
-        } else {
-            let (images, epochs, count) =
-                costs.length(&ratios, Costs::share(kind, left - self.record.final_s * self.record.pace()));
-            (images, epochs, count, vec![seed])
-        };
-        candidates.truncate(count);
-        let mut round = Round { kind, candidates, images, epochs, seeds, planned_s: 0.0, spent_s: 0.0, took_s: None };
-        round.planned_s = costs.round(&round, &ratios[..count]);
-        round
-    }
-
-    /// Single edits that may be faster, and slower ones with which another edit may still save the time that is asked for.
-    fn worth_training(&self) -> Vec<String> {
-        let singles: Vec<(&Candidate, Paired)> =
-            self.hood.singles.iter().filter_map(|one| Some((one, self.time(&one.name)?))).collect();
-        let partner = |one: &Candidate| {
-            let partners = singles.iter().filter(|(other, _)| other.edits[0].goes_with(&one.edits[0]));
-            partners.map(|(_, time)| time.ratio).min_by(f64::total_cmp).filter(|_| self.scope.max_edits > 1)
-        };
-        let is_worth = |(one, time): &&(&Candidate, Paired)| is_worth(time, partner(one), self.scope);
-        in_turn(singles.iter().filter(is_worth).map(|(one, _)| *one))
-    }
-
-    /// The single edits that do best, alone or as the parts of a pair; none where few were tried.
-    fn best_singles(&self) -> Vec<String> {
-        let estimates = self.latest();
-        if estimates.len() <= AGAIN {
-            return Vec::new();
-        }
-        let mut best: Vec<String> = self.ranked(&estimates).into_iter().take(AGAIN / 2).collect();
-        for (parts, _) in self.combinations(&estimates, 2) {
-            for part in parts {
-                if best.len() < AGAIN && !best.contains(&part) {
-                    best.push(part);
-                }
-            }
-        }
-        best
-    }
-
-    /// Candidates of so many edits that should meet both goals, and the best of fewer edits; none where a single edit does
-    /// both.
-    fn best_of_several(&mut self, edits: usize) -> Result<Vec<String>, AdviseError> {
-        let latest = self.latest();
-        let deviation = self.accuracy_deviation();
-        let is_met = |one: &Estimate| self.scope.is_met(one.ratio, one.gain - deviation);
-        let is_single = |name: &String| !name.contains('+');
-        // What learns fast in part of an epoch may fall behind later.
-        let is_long = self.record.rounds.last().is_some_and(|round| round.images.is_none());
-        if is_long && latest.iter().any(|(name, one)| is_single(name) && is_met(one)) {
-            return Ok(Vec::new());
-        }
-        let mut chosen: Vec<String> = Vec::new();
-        let mut uses: BTreeMap<String, usize> = BTreeMap::new();
-        // Edits that come to the same model are tried once, in whatever order they are made.
-        let trained = self.record.rounds.iter().flat_map(|round| &round.candidates);
-        let mut seen: BTreeSet<String> = trained.filter_map(|name| Some(identity(&self.find(name)?.config))).collect();
-        // Single edits that were dropped before the last round of them do not come back as parts.
-        let is_singles = |round: &Round| matches!(round.kind, RoundKind::Singles | RoundKind::Again);
-        let from = self.record.rounds.iter().rposition(is_singles).unwrap_or(0);
-        let estimates = self.estimates_from(from);
-        for (parts, predicted) in self.combinations(&estimates, edits) {
-            if chosen.len() == SEVERAL || predicted.score(self.scope) <= 0.0 {
-                break;
-            }
-            let is_fresh = parts.iter().all(|part| uses.get(part).is_none_or(|uses| *uses < IN_COMMON));
-            let name = parts.join("+");
-            let Some(candidate) = self.find(&name) else { continue };
-            if is_fresh && seen.insert(identity(&candidate.config)) {
-                parts.into_iter().for_each(|part| *uses.entry(part).or_default() += 1);
-                chosen.push(name);
-            }
-        }
-        if !self.time_all(&chosen, 1.0)? {
-            return Ok(Vec::new());
-        }
-        chosen.retain(|name| self.time(name).is_some_and(|time| !time.is_slower() && time.ratio < 1.0));
-        if !chosen.is_empty() {
-            chosen.extend(self.ranked(&latest).into_iter().take(2));
-        }
-        Ok(chosen)
-    }
-
-    /// The best candidates of the last round, however many edits they have, timed again. They are written down before, so
-    /// that no timing decides which are timed. The times of the finalists prove: they are new, and each has its share of
-    /// the level.
-    fn best_of_all(&mut self, kind: RoundKind) -> Result<Vec<String>, AdviseError> {
-        if self.record.best.as_ref().is_none_or(|(of, _)| *of != kind) {
-            let most = if kind == RoundKind::Final { SEEDS } else { NARROW };
-            let best: Vec<String> = self.ranked(&self.latest()).into_iter().take(most).collect();
-            if best.is_empty() || kind == RoundKind::Narrow && best.len() < 2 {
-                return Ok(Vec::new());
-            }
-            let earlier = std::mem::take(&mut self.record.final_times);
-            self.record.times.extend(earlier.into_iter().map(|(name, time)| (name, Some(time))));
-            self.record.best = Some((kind, best));
-            self.save()?;
-        }
-        let best = self.record.best.clone().map_or_else(Vec::new, |(_, best)| best);
-        let pairs = NOISE * self.budget_s() / (2.0 * self.step_s() * best.len() as f64);
-        let shares = if kind == RoundKind::Final { best.len() } else { 1 };
-        let precision = Precision::RATIO.within(pairs as usize).shared_by(shares);
-        let mut base: Option<Box<dyn FnMut() -> f64>> = None;
-        for (done, name) in best.iter().enumerate() {
-            if self.is_stopped() {
-                return Ok(Vec::new());
-            }
-            if self.record.final_times.contains_key(name) {
-                continue;
-            }
-            (self.listener)(AdviseEvent::Timing { name, done, total: best.len() });
-            if base.is_none() {
-                base = Some(self.stopwatch.steps(&self.base.config)?);
-            }
-            if let Some(time) = self.pair(name, base.as_mut().expect("it was made"), precision)? {
-                self.record.final_times.insert(name.clone(), time);
-                self.save()?;
-            }
-        }
-        self.record.best = None;
-        // By the better timing.
-        let again = self.ranked(&self.latest());
-        Ok(again.into_iter().filter(|name| best.contains(name)).collect())
-    }
-
-    /// Two standard deviations of a difference in accuracy, of models that disagree on a quarter of the validation images.
-    fn accuracy_deviation(&self) -> f64 {
-        2.0 * (0.25 / self.base.facts.validation.max(1) as f64).sqrt()
-    }
-
-    /// Candidates that are faster and more accurate as far as is known, the best first.
-    pub(super) fn ranked(&self, estimates: &BTreeMap<String, Estimate>) -> Vec<String> {
-        let mut ranked: Vec<(&String, f64)> = estimates
-            .iter()
-            .map(|(name, one)| (name, one.score(self.scope)))
-            .filter(|(_, score)| *score > 0.0)
-            .collect();
-        ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-        ranked.into_iter().map(|(name, _)| name.clone()).collect()
-    }
-
-    /// So many edits together, by what each does alone: the names of the parts and the estimate, the best first.
-    fn combinations(&self, estimates: &BTreeMap<String, Estimate>, edits: usize) -> Vec<(Vec<String>, Estimate)> {
-        let of = |count: usize| -> Vec<(Candidate, Estimate)> {
-            let has = |name: &str| name.split('+').count() == count;
-            estimates
-                .iter()
-                .filter(|(name, _)| has(name))
-                .filter_map(|(name, one)| Some((self.find(name)?, *one)))
-                .collect()
-        };
-        let (firsts, singles) = (of(edits - 1), of(1));
-        let mut found: Vec<(Vec<String>, Estimate)> = Vec::new();
-        for (first, one) in &firsts {
-            for (single, other) in &singles {
-                let go_together = first.edits.iter().all(|edit| edit.goes_with(&single.edits[0]));
-                // Of two single edits, each pair once.
-                if go_together && (edits > 2 || first.name < single.name) {
-                    found.push((vec![first.name.clone(), single.name.clone()], one.and(other)));
-                }
-            }
-        }
-        found.sort_by(|(_, a), (_, b)| b.score(self.scope).total_cmp(&a.score(self.scope)));
-        found
+        self.record.time(name)
     }
 
     /// Images that a run of a round sees.
@@ -529,36 +229,68 @@ impl Search<'_> {
         self.estimates_from(0)
     }
 
-    /// What is known of the candidates of the last round. Accuracies of rounds with other numbers of images cannot be
-    /// ranked together: a candidate that was dropped would keep a lucky value.
-    fn latest(&self) -> BTreeMap<String, Estimate> {
-        self.estimates_from(self.record.rounds.len().saturating_sub(1))
+    /// What is known of the candidates of the last round that tells anything. Accuracies of rounds with other numbers of
+    /// images cannot be ranked together: a candidate that was dropped would keep a lucky value.
+    pub(super) fn latest(&self) -> BTreeMap<String, Estimate> {
+        let rounds = || (0..self.record.rounds.len()).rev();
+        let mut latest = rounds().map(|at| self.estimates_of(at)).find(|found| !found.is_empty()).unwrap_or_default();
+        latest.retain(|name, _| !rounds().any(|at| self.has_failed(at, name)));
+        latest
     }
 
-    /// The same of the rounds from a place on.
-    fn estimates_from(&self, from: usize) -> BTreeMap<String, Estimate> {
-        let mut estimates = BTreeMap::new();
-        let ended = self.record.rounds.iter().enumerate().filter(|(_, round)| round.took_s.is_some());
-        let mut ended: Vec<(usize, &Round)> = ended.filter(|(at, _)| *at >= from).collect();
-        ended.sort_by_key(|(_, round)| self.images_of(round));
-        for (at, round) in ended {
-            let accuracy = |name: &str| {
-                let found = round.seeds.iter().filter_map(|seed| self.accuracy(at, name, *seed));
-                let found: Vec<f64> = found.collect();
-                (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64)
-            };
-            let Some(base) = accuracy(BASE) else { continue };
-            for name in &round.candidates {
-                match (accuracy(name), self.time(name)) {
-                    (Some(own), Some(time)) => {
-                        estimates.insert(name.clone(), Estimate { ratio: time.ratio, gain: own - base });
-                    }
-                    // It diverged.
-                    _ => drop(estimates.remove(name)),
-                }
-            }
+    /// What is known of the candidates of the rounds from a place on.
+    pub(super) fn estimates_from(&self, from: usize) -> BTreeMap<String, Estimate> {
+        let mut rounds: Vec<usize> = (from..self.record.rounds.len()).collect();
+        rounds.sort_by_key(|at| self.images_of(&self.record.rounds[*at]));
+        let mut estimates: BTreeMap<String, Estimate> = BTreeMap::new();
+        for at in rounds {
+            estimates.retain(|name, _| !self.has_failed(at, name));
+            estimates.extend(self.estimates_of(at));
         }
         estimates
+    }
+
+    /// The same of one round, once it has ended.
+    fn estimates_of(&self, at: usize) -> BTreeMap<String, Estimate> {
+        let round = &self.record.rounds[at];
+        let Some(base) = self.mean_accuracy(at, BASE).filter(|_| round.took_s.is_some()) else {
+            return BTreeMap::new();
+        };
+        let images = self.images_of(round);
+        let estimate = |name: &String| {
+            let (own, time) = (self.mean_accuracy(at, name)?, self.time(name)?);
+            Some((name.clone(), Estimate { ratio: time.ratio, gain: own - base, images }))
+        };
+        round.candidates.iter().filter_map(estimate).collect()
+    }
+
+    /// The mean validation accuracy over the seeds of a round that have one.
+    fn mean_accuracy(&self, at: usize, name: &str) -> Option<f64> {
+        let seeds = self.record.rounds[at].seeds.iter();
+        let found: Vec<f64> = seeds.filter_map(|seed| self.accuracy(at, name, *seed)).collect();
+        (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64)
+    }
+
+    /// The base's accuracy in a round and that of guessing, where it is not higher by more than chance.
+    pub(super) fn guesses(&self, at: usize) -> Option<[f64; 2]> {
+        let base = self.mean_accuracy(at, BASE)?;
+        let chance = 1.0 / self.base.config.model.facts().num_classes as f64;
+        let deviation = (chance * (1.0 - chance) / self.base.facts.validation.max(1) as f64).sqrt();
+        (base <= chance + 2.0 * deviation).then_some([base, chance])
+    }
+
+    /// Whether a candidate or the base has an accuracy of a round.
+    pub(super) fn is_known(&self, at: usize, name: &str) -> bool {
+        self.mean_accuracy(at, name).is_some()
+    }
+
+    /// Whether a run of a round failed.
+    pub(super) fn has_failed(&self, at: usize, name: &str) -> bool {
+        let failed = |seed: &u64| {
+            Run::open(&self.run_folder(at, name, *seed)).is_ok_and(|run| run.manifest().status == Status::Failed)
+        };
+        let round = &self.record.rounds[at];
+        round.candidates.iter().any(|one| one == name) && round.seeds.iter().any(failed)
     }
 
     /// The folder of a run.
@@ -577,12 +309,8 @@ impl Search<'_> {
     /// failed is left out, and so is one without a finished run.
     pub(super) fn complete(&self, at: usize) -> (Vec<String>, Vec<u64>) {
         let round = &self.record.rounds[at];
-        let has_failed = |name: &str, seed: u64| {
-            Run::open(&self.run_folder(at, name, seed)).is_ok_and(|run| run.manifest().status == Status::Failed)
-        };
         let is_known = |name: &&String| {
-            round.seeds.iter().any(|seed| self.accuracy(at, name, *seed).is_some())
-                && !round.seeds.iter().any(|seed| has_failed(name, *seed))
+            round.seeds.iter().any(|seed| self.accuracy(at, name, *seed).is_some()) && !self.has_failed(at, name)
         };
         let names: Vec<String> = round.candidates.iter().filter(is_known).cloned().collect();
         let has_all = |seed: &&u64| {
@@ -594,18 +322,14 @@ impl Search<'_> {
     }
 
     /// The time at which a round ends at the latest: those before the last leave it what is reserved for it.
-    fn end_s(&self, kind: RoundKind) -> f64 {
+    pub(super) fn end_s(&self, kind: RoundKind) -> f64 {
         if kind == RoundKind::Final { self.budget_s() * DEADLINE } else { self.budget_s() - self.record.final_s }
     }
 
     /// Trains the runs of a round, until its time is used up. Returns whether it was not to stop.
     fn run_round(&mut self, at: usize) -> Result<bool, AdviseError> {
         let round = self.record.rounds[at].clone();
-        (self.listener)(AdviseEvent::Round {
-            number: at + 1,
-            round: &round,
-            seconds: round.planned_s * self.record.pace(),
-        });
+        self.tell(AdviseEvent::Round { number: at + 1, round: &round, seconds: round.planned_s * self.record.pace() });
         let begin = self.stopwatch.now() - round.spent_s;
         let all = || [BASE.to_string()].into_iter().chain(round.candidates.iter().cloned());
         let entries = round.seeds.iter().flat_map(|seed| all().map(|name| Round::run(&name, *seed)));
@@ -626,19 +350,12 @@ impl Search<'_> {
         };
         let start = |variation: &Variation| -> Result<Layers, AdviseError> {
             let (name, seed) = variation.name.rsplit_once("_seed=").expect("the names are made here");
-            let candidate = self.find(name);
+            let candidate = self.hood.find(name);
             let seed = seed.parse().expect("the names are made here");
             Ok(self.base.run(candidate.as_ref(), (round.images, round.epochs), seed)?)
         };
-        let mut jobs = self.options.jobs;
-        let mut sweep = loop {
-            match Sweep::plan(file.clone(), options(jobs), start, &|_: experiment::Event| ()) {
-                Ok(sweep) => break sweep,
-                // Each fits into memory by itself.
-                Err(error) if error.is_side_by_side() && jobs > 1 => jobs -= 1,
-                Err(error) => return Err(error),
-            }
-        };
+        let plan = |jobs: usize| Sweep::plan(file.clone(), options(jobs), start, &|_: experiment::Event| ());
+        let mut sweep = with_fewer(self.options.jobs, plan)?;
         let end = self.end_s(round.kind) - self.earlier_s;
         let is_late = || self.stopwatch.now() > end;
         let halt = AtomicBool::new(self.is_stopped() || is_late());
@@ -656,15 +373,18 @@ impl Search<'_> {
                 let _ = record.save(&self.options.folder);
             }
             let left_s = (self.budget_s() - self.earlier_s - now).max(0.0);
-            (self.listener)(AdviseEvent::Sweep { event, left_s });
+            self.tell(AdviseEvent::Sweep { event, left_s });
         };
         let claimed = sweep.claim::<AdviseError>(&halt, &listener)?;
         let failed = claimed.train();
         claimed.check()?;
-        if let Some((_, error)) =
-            failed.into_iter().find(|(name, _)| name.rsplit_once("_seed=").is_some_and(|(of, _)| of == BASE))
-        {
-            return Err(AdviseError::Base(Box::new(error)));
+        for (name, error) in failed {
+            if name.rsplit_once("_seed=").is_some_and(|(of, _)| of == BASE) {
+                return Err(AdviseError::Base(Box::new(error)));
+            }
+            if has_no_room(&error) {
+                return Err(error.into());
+            }
         }
         self.record.rounds[at].spent_s = self.stopwatch.now() - begin;
         if self.is_stopped() {
@@ -672,10 +392,15 @@ impl Search<'_> {
         }
         let is_cut = halt.load(Ordering::Relaxed);
         if is_cut {
-            (self.listener)(AdviseEvent::BudgetUsed);
+            self.tell(AdviseEvent::BudgetUsed);
         }
-        if !is_cut || !self.complete(at).1.is_empty() {
+        // Without the first and the last round there is no answer: a larger budget continues them.
+        let is_needed = matches!(round.kind, RoundKind::Singles | RoundKind::Final);
+        if !is_cut || !is_needed || !self.complete(at).1.is_empty() {
             self.record.rounds[at].took_s = Some(self.record.rounds[at].spent_s);
+        }
+        if let Some([accuracy, chance]) = self.guesses(at) {
+            self.tell(AdviseEvent::Guesses { accuracy, chance });
         }
         self.save()?;
         Ok(true)
@@ -685,7 +410,7 @@ impl Search<'_> {
     /// came to its end.
     fn test_winner(&mut self) -> Result<bool, AdviseError> {
         if self.record.winner.is_none() {
-            self.record.winner = answer::winner(self);
+            self.record.winner = finalists::winner(self);
             self.save()?;
         }
         let Some(winner) = self.record.winner.clone().filter(|_| self.base.facts.has_test()) else { return Ok(true) };
@@ -705,7 +430,7 @@ impl Search<'_> {
                     return Ok(false);
                 }
                 if !std::mem::replace(&mut is_announced, true) {
-                    (self.listener)(AdviseEvent::TestsWinner { name: &winner });
+                    self.tell(AdviseEvent::TestsWinner { name: &winner });
                 }
                 let options = EvaluateOptions {
                     split: Some(SplitName::Test),
@@ -719,35 +444,59 @@ impl Search<'_> {
     }
 }
 
-/// Whether an edit may be faster, or can be with the fastest edit that goes with it.
-fn is_worth(time: &Paired, partner: Option<f64>, scope: &Scope) -> bool {
-    !time.is_slower() || partner.is_some_and(|ratio| time.ratio * ratio <= 1.0 - scope.faster)
+/// Whether a training failed because of the disk, and not because of its model: the same command may succeed later.
+fn has_no_room(error: &ExperimentError) -> bool {
+    fn of_training(error: &TrainError) -> bool {
+        match error {
+            TrainError::InRun { error, .. } => of_training(error),
+            other => matches!(other, TrainError::Record(_) | TrainError::Disk { .. }),
+        }
+    }
+    match error {
+        ExperimentError::Train(error) => of_training(error),
+        other => matches!(other, ExperimentError::Record(_)),
+    }
 }
 
-/// The names of single edits, the first of each rule in front, then the second ones: should not all fit, each rule has a
-/// part of those that do.
-fn in_turn<'a>(singles: impl Iterator<Item = &'a Candidate>) -> Vec<String> {
-    let mut of_rule: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut numbered: Vec<(usize, String)> = Vec::new();
-    for one in singles {
-        let number = of_rule.entry(one.edits[0].rule).or_default();
-        numbered.push((*number, one.name.clone()));
-        *number += 1;
+/// Plans runs side by side; where they do not fit into memory together, with fewer at a time. Each fits by itself.
+fn with_fewer<T>(mut jobs: usize, plan: impl Fn(usize) -> Result<T, AdviseError>) -> Result<T, AdviseError> {
+    loop {
+        match plan(jobs) {
+            Err(error) if error.is_side_by_side() && jobs > 1 => jobs -= 1,
+            planned => return planned,
+        }
     }
-    numbered.sort_by_key(|(number, _)| *number);
-    numbered.into_iter().map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Work;
 
     #[test]
-    fn a_slower_edit_is_trained_only_where_another_one_makes_up_for_it() {
-        let time = |ratio: f64| Paired { ratio, interval: [ratio - 0.01, ratio + 0.01], ..Paired::default() };
-        let is_worth = |ratio: f64, partner: Option<f64>| is_worth(&time(ratio), partner, &Scope::default());
-        assert_eq!([0.8, 1.0, 1.1].map(|ratio| is_worth(ratio, None)), [true, true, false]);
-        // 15 % less time: 1.2 times 0.7, but not 0.72.
-        assert_eq!([0.7, 0.72].map(|partner| is_worth(1.2, Some(partner))), [true, false]);
+    fn a_full_disk_is_not_the_failure_of_a_model() {
+        let full = || RecordError::write("run".as_ref(), &std::io::Error::from(std::io::ErrorKind::StorageFull));
+        let in_run =
+            |error| ExperimentError::Train(TrainError::InRun { run: PathBuf::from("run"), error: Box::new(error) });
+        assert!(has_no_room(&ExperimentError::Record(full())) && has_no_room(&in_run(TrainError::Record(full()))));
+        let of_model = in_run(TrainError::AllSkipped { epoch: 1, step: 9 });
+        assert!(!has_no_room(&of_model));
+    }
+
+    #[test]
+    fn runs_that_do_not_fit_into_memory_together_are_trained_with_fewer_at_a_time() {
+        let too_large = |work| {
+            AdviseError::Experiment(ExperimentError::Train(TrainError::Memory {
+                work,
+                needed: 9,
+                available: 3,
+                activations: 1,
+                fewer_images: false,
+            }))
+        };
+        let plan = |fits: usize, work| with_fewer(4, |jobs| if jobs <= fits { Ok(jobs) } else { Err(too_large(work)) });
+        assert_eq!([plan(2, Work::SideBySide).ok(), plan(1, Work::SideBySide).ok()], [Some(2), Some(1)]);
+        // A run that does not fit by itself is an error at once.
+        assert!(plan(0, Work::SideBySide).is_err() && plan(2, Work::Training).is_err());
     }
 }

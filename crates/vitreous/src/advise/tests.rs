@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::record::Record;
 use super::*;
 use crate::advice::Explain;
 use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, Layer, ModelConfig, ModelSpec, PlacedKind, VitSpec, WrittenLayer};
-use crate::profile::Profile;
+use crate::profile::{self, Profile};
 use crate::random::Key;
 use crate::record::Run;
 use crate::sweep::SweepEvent;
@@ -144,7 +145,8 @@ const USED: [&str; 2] = ["pool", "drop"];
 #[test]
 fn a_planted_flaw_is_found_and_a_search_that_was_killed_gives_the_same_answer() {
     let root = tempfile::tempdir().unwrap();
-    let [whole, training, timing] = ["whole", "training", "timing"].map(|name| root.path().join(name));
+    let [whole, training, timing, earlier] =
+        ["whole", "training", "timing", "earlier"].map(|name| root.path().join(name));
     let trained = AtomicUsize::new(0);
     let on = |event: &AdviseEvent| match event {
         // Killed within the second run of the first round, and before the finalist is timed.
@@ -159,7 +161,7 @@ fn a_planted_flaw_is_found_and_a_search_that_was_killed_gives_the_same_answer() 
     let mut answer = answered(search_as(&whole, scope(&USED), &machine(0.0), 240, &on));
     assert_eq!(answer.winner.as_deref(), Some("drop-1"), "{}", answer.text);
     assert_eq!(answer.outcome, Outcome::Proven, "{}", answer.text);
-    let start = "Change layers.2: dropout 0.99 dropped. A training step then takes 20.0 % less time: 2000.0 ms instead of \
+    let start = "Proven. The change: layers.2: dropout 0.99 dropped. A training step then takes 20.0 % less time: 2000.0 ms instead of \
                  2500.0 ms (95 % interval 20.0 to 20.0 %). After the recipe's 1 epoch, the best validation accuracy is ";
     assert!(answer.text.starts_with(start), "{}", answer.text);
     // What is chosen is trained by its config, which has no other change.
@@ -181,6 +183,10 @@ fn a_planted_flaw_is_found_and_a_search_that_was_killed_gives_the_same_answer() 
     assert_eq!([looks("base"), looks("drop-1")], [1, 1]);
     assert!(finalists.iter().filter(|name| *name != "drop-1").all(|name| looks(name) == 0));
 
+    // What is said of the noise is what was compared with its limit: the end of the interval that is farther from 1.
+    answer.noise = answer.noise.map(|noise| Paired { interval: [0.99, 1.043], ..noise });
+    assert!(answer.markdown().contains("timed against itself, it differs by 4.3 % at most"));
+
     let comparable = |mut answer: Answer| {
         (answer.folder, answer.config, answer.spent_s) = ("runs/a".into(), None, 0.0);
         serde_json::to_value(&answer).unwrap()
@@ -191,19 +197,46 @@ fn a_planted_flaw_is_found_and_a_search_that_was_killed_gives_the_same_answer() 
     answered(search(&training, &USED, &machine(0.01), 240));
     let after = state(&training);
     assert_eq!(before["noise"], after["noise"]);
-    for (name, time) in before["times"].as_object().unwrap() {
-        let is_timed_again = after["rounds"].as_array().unwrap().iter().any(|round| {
-            round["kind"] == "narrow" && round["candidates"].as_array().unwrap().iter().any(|one| one == name.as_str())
-        });
-        assert!(is_timed_again || after["times"][name] == *time, "{name}");
-    }
+    let timings = |state: &serde_json::Value| state["timings"].as_array().unwrap().clone();
+    assert_eq!(timings(&before), timings(&after)[..timings(&before).len()]);
     assert_eq!(before["rounds"][0]["candidates"], after["rounds"][0]["candidates"]);
     // The round took what both of its starts took; the run that was under way is started again.
     let took = |state: &serde_json::Value| state["rounds"][0]["took_s"].as_f64().unwrap();
     assert_eq!(took(&after), took(&end));
-    answer = answered(search(&whole, &USED, &machine(0.0), 240));
-    assert_eq!(comparable(answered(search(&timing, &USED, &machine(0.0), 240))), comparable(answer));
+    let expected = comparable(answered(search(&whole, &USED, &machine(0.0), 240)));
+    copy(&timing, &earlier);
+    assert_eq!(comparable(answered(search(&timing, &USED, &machine(0.0), 240))), expected);
     assert_eq!(state(&timing)["rounds"], end["rounds"]);
+
+    // An earlier version wrote the first times of each, and the last of the best.
+    change(&earlier.join("advise.json"), |state| {
+        let of = |one: &serde_json::Value| (one["name"].as_str().unwrap().to_string(), one["time"].clone());
+        let times: serde_json::Map<_, _> = timings(state).iter().map(of).collect();
+        let chosen = state["next"].take();
+        assert_eq!(chosen, serde_json::json!(["final", ["drop-1"]]));
+        let state = state.as_object_mut().unwrap();
+        state.retain(|key, _| key != "timings" && key != "next");
+        state.insert("best".to_string(), chosen);
+        state.insert("final_times".to_string(), serde_json::json!({"drop-1": times["drop-1"]}));
+        state.insert("times".to_string(), times.into());
+        state.insert("is_timed".to_string(), true.into());
+    });
+    let timed = AtomicUsize::new(0);
+    let on = |event: &AdviseEvent| {
+        timed.fetch_add(usize::from(matches!(event, AdviseEvent::Timing { .. })), Ordering::Relaxed);
+    };
+    assert_eq!(comparable(answered(search_as(&earlier, scope(&USED), &machine(0.0), 240, &on))), expected);
+    assert_eq!(
+        (timed.into_inner(), &state(&earlier)["rounds"]),
+        (0, &end["rounds"]),
+        "its times are not measured again"
+    );
+
+    // Its times do not hold on another machine or with other threads, and its runs were chosen by them.
+    change(&earlier.join("advise.json"), |state| state["machine"][1] = 64.into());
+    let text = search(&earlier, &USED, &machine(0.0), 240).err().unwrap().to_string();
+    let other = "the folder was made with another machine or number of threads, whose times do not hold here (";
+    assert!(text.starts_with(other), "{text}");
 
     // A lucky value of few images does not bring a candidate back that a later round left out, or that was not among the
     // best when these began to be timed again.
@@ -216,9 +249,11 @@ fn a_planted_flaw_is_found_and_a_search_that_was_killed_gives_the_same_answer() 
     let chosen = serde_json::json!(["final", ["drop-1"]]);
     for (rounds, best) in [(vec![singles.clone(), narrow], serde_json::Value::Null), (vec![singles], chosen)] {
         change(&whole.join("advise.json"), |state| {
-            (state["rounds"], state["best"], state["final_times"]) = (rounds.into(), best, serde_json::json!({}));
-            state["times"]["pool-1"] =
-                serde_json::json!(Paired { ratio: 0.5, interval: [0.5, 0.5], ..Paired::default() });
+            (state["rounds"], state["next"]) = (rounds.into(), best);
+            let time = Paired { ratio: 0.5, interval: [0.5, 0.5], ..Paired::default() };
+            let timings = state["timings"].as_array_mut().unwrap();
+            timings.retain(|one| one["round"] != "final");
+            timings.push(serde_json::json!({"name": "pool-1", "round": "singles", "time": time}));
         });
         answered(search(&whole, &USED, &machine(0.0), 240));
         let last = state(&whole)["rounds"].as_array().unwrap().last().unwrap().clone();
@@ -244,10 +279,18 @@ fn a_planted_flaw_is_found_and_a_search_that_was_killed_gives_the_same_answer() 
 fn a_budget_that_ends_before_an_answer_leaves_the_search_open() {
     let root = tempfile::tempdir().unwrap();
     let machine = machine(0.0);
-    let on = |event: &AdviseEvent| {
-        if matches!(event, AdviseEvent::Round { round: Round { kind: RoundKind::Final, .. }, .. }) {
+    // The time is over during the second run of the last round, whose first run is the base's.
+    let (is_last, started) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let on = |event: &AdviseEvent| match event {
+        AdviseEvent::Round { round: Round { kind: RoundKind::Final, .. }, .. } => {
+            is_last.store(true, Ordering::Relaxed)
+        }
+        AdviseEvent::Sweep { event: SweepEvent::Started { .. }, .. }
+            if is_last.load(Ordering::Relaxed) && started.fetch_add(1, Ordering::Relaxed) == 1 =>
+        {
             machine.clock.fetch_add(60 * 300, Ordering::Relaxed);
         }
+        _ => {}
     };
     let mut scope = scope(&["drop"]);
     scope.max_edits = 1;
@@ -255,10 +298,38 @@ fn a_budget_that_ends_before_an_answer_leaves_the_search_open() {
     let text = "The budget of 4 h 00 min ended before the runs did from which an answer follows. The same command with a \
                 larger budget continues the search.";
     assert_eq!((answer.outcome, answer.text.as_str()), (Outcome::Unfinished, text));
+    let status = |name: &str| {
+        Run::open(&root.path().join("final").join(format!("{name}_seed=43"))).map(|run| run.manifest().status)
+    };
+    assert!(status("base").unwrap().is_finished() && !status("drop-1").is_ok_and(|status| status.is_finished()));
+    assert!(status("drop-1").is_ok(), "it was cut off");
     let again = answered(search_as(root.path(), scope.clone(), &super::tests::machine(0.0), 240, &|_| ()));
     assert_eq!(again.outcome, Outcome::Unfinished);
     let longer = answered(search_as(root.path(), scope, &super::tests::machine(0.0), 1000, &|_| ()));
     assert_eq!((longer.outcome, longer.winner.as_deref()), (Outcome::Proven, Some("drop-1")), "{}", longer.text);
+}
+
+#[test]
+fn a_round_that_ends_before_its_runs_tells_nothing_and_the_search_continues() {
+    let root = tempfile::tempdir().unwrap();
+    let machine = machine(0.0);
+    // The time of all rounds but the last is over as soon as the round of pairs begins.
+    let on = |event: &AdviseEvent| {
+        if matches!(event, AdviseEvent::Round { round: Round { kind: RoundKind::Several(_), .. }, .. }) {
+            machine.clock.store(60 * 237, Ordering::Relaxed);
+        }
+    };
+    // No single edit gains so much, so pairs are tried.
+    let scope = Scope { better: 0.9, ..scope(&USED) };
+    let answer = answered(search_as(root.path(), scope, &machine, 240, &on));
+    let cut = &state(root.path())["rounds"][1];
+    assert_eq!(cut["kind"], serde_json::json!({"several": 2}), "{}", answer.text);
+    assert_eq!((answer.outcome, answer.winner.as_deref()), (Outcome::Proven, Some("drop-1")), "{}", answer.text);
+    let pair = answer.tried.iter().find(|one| one.name.contains('+')).unwrap();
+    assert_eq!(
+        (pair.gain, pair.images, pair.outcome.as_str()),
+        (None, None, "the time of round 2 ended before its run")
+    );
 }
 
 #[test]
@@ -273,9 +344,10 @@ fn what_cannot_be_advised_says_why() {
     assert_eq!([text.as_str(), hint.as_str()], ["unknown rule `kernal`", "did you mean `kernel`?"]);
     let [text, _] = said(search(&at("a"), &["attention"], &machine(0.0), 60));
     assert_eq!(text, "no rule can change this model (stack)");
-    let [text, hint] = said(search(&at("b"), &["drop"], &machine(0.0), 1));
-    assert!(text.starts_with("the budget of 1 min 00 s is too small: an epoch of this model takes about "), "{text}");
+    let [small, hint] = said(search(&at("b"), &["drop"], &machine(0.0), 1));
+    assert!(small.starts_with("the budget of 1 min 00 s is too small: an epoch of this model takes about "), "{small}");
     assert!(hint.starts_with("use budget = \"") && hint.contains("data.limit_train"), "{hint}");
+    assert!(!at("b").join("advise.json").exists(), "a search that did not begin takes nothing of a later budget");
     let [text, hint] = said(search(&at("c"), &["drop"], &machine(0.6), 60));
     let noisy =
         "timings on this machine vary too much: the same training step, timed against itself, differs by up to ";
@@ -284,14 +356,19 @@ fn what_cannot_be_advised_says_why() {
     let little = Scope { faster: 0.02, ..scope(&["drop"]) };
     let [text, _] = said(search_as(&at("d"), little, &machine(0.05), 60, &|_| ()));
     assert!(text.starts_with(noisy) && text.ends_with(", more than 1.00 %"), "{text}");
-    // Times of another machine say nothing here; a file of an earlier version does not have it.
-    change(&at("b").join("advise.json"), |state| state["machine"][1] = 64.into());
-    let [text, _] = said(search(&at("b"), &["drop"], &machine(0.0), 1));
-    let other = "the folder was made with another machine or number of threads, whose times do not hold here (";
-    assert!(text.starts_with(other), "{text}");
-    change(&at("b").join("advise.json"), |state| drop(state.as_object_mut().unwrap().remove("machine")));
-    let [text, _] = said(search(&at("b"), &["drop"], &machine(0.0), 1));
-    assert!(text.starts_with("the budget of 1 min 00 s is too small"), "{text}");
+    // Times of another machine say nothing here: they are measured again while there are no runs. A file of an earlier
+    // version does not have it.
+    let here = (profile::Machine::this(), 1);
+    let mut record = Record::open(&at("b"), &base(FLAWED).text(), &scope(&["drop"]), here.clone()).unwrap();
+    record.noise = Some(Paired { first_s: 1e6, interval: [1.0, 1.0], ..Paired::default() });
+    let mut of = |machine| {
+        record.machine = machine;
+        record.save(&at("b")).unwrap();
+        said(search(&at("b"), &["drop"], &super::tests::machine(0.0), 1))[0].clone()
+    };
+    assert_eq!(of(Some((here.0.clone(), 64))), small);
+    let [known, unknown] = [Some(here), None].map(&mut of);
+    assert!(known != small && known == unknown, "{known}");
     // The folder of the search that had too little time is that of other rules now.
     let [text, _] = said(search(&at("b"), &["pool"], &machine(0.0), 1));
     assert!(
@@ -414,4 +491,37 @@ fn the_neighbors_of_transformers_repair_their_known_flaws() {
     // A class token that no longer is: 64 numbers, and a position.
     let mean = hood.singles.iter().find(|one| one.what() == "pooling: cls -> mean").unwrap();
     assert_eq!(hood.parameters() - mean.parameters, 2 * 64);
+}
+
+#[test]
+fn attention_moves_behind_a_strided_convolution_and_a_flatten_is_named_as_it_stands() {
+    let lines = "'conv 16', 'attention', 'conv 32 s2', 'batchnorm', 'relu', 'flatten', 'dropout 0.1', 'linear classes'";
+    let spec: ModelSpec = toml::from_str(&format!("kind = 'stack'\nlayers = [{lines}]")).unwrap();
+    let model = spec.with_facts(ImageFacts { image_size: 12, channels: 1, num_classes: 3 }).unwrap();
+    let rules = ["attention", "head"].map(str::to_string).to_vec();
+    let hood = Neighborhood::new(&model, &Scope { rules, ..Scope::default() }).unwrap();
+    let found: Vec<(String, String)> = hood.singles.iter().map(|one| (one.what(), layers_of(one).join(", "))).collect();
+    let expected = [
+        ("layers.1: attention dropped", "conv 16, conv 32 s2, batchnorm, relu, flatten, dropout 0.1, linear classes"),
+        (
+            "layers.1: attention moved to a smaller map, after layers.4 (relu)",
+            "conv 16, conv 32 s2, batchnorm, relu, attention, flatten, dropout 0.1, linear classes",
+        ),
+        (
+            "layers.5: flatten -> globalpool",
+            "conv 16, attention, conv 32 s2, batchnorm, relu, globalpool, dropout 0.1, linear classes",
+        ),
+    ];
+    assert_eq!(found, expected.map(|(what, layers)| (what.to_string(), layers.to_string())));
+}
+
+#[test]
+fn steps_are_timed_with_the_augmentation_of_their_images() {
+    let least = |augment: &str| {
+        let toml = FLAWED.replace("'conv 8 k5 s2', 'relu', 'dropout 0.99', 'maxpool 2', 'flatten'", "'globalpool'");
+        let mut steps = Clock::new().steps(&base(&format!("{toml}\n{augment}")).config).unwrap();
+        (0..20).map(|_| steps()).fold(f64::INFINITY, f64::min)
+    };
+    let [plain, augmented] = ["", "[augment]\nrotation_degrees = 10.0\nscale = 0.1"].map(least);
+    assert!(augmented > 1.5 * plain, "{plain} s, with augmentation {augmented} s");
 }

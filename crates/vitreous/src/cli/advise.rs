@@ -7,8 +7,11 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use toml::Value;
+
+use super::presets::preset_of;
 use super::reading::watched;
-use super::screen::{Align, sentence, table};
+use super::screen::{Align, sentence, stdout_columns, table};
 use super::settings::SettingsArgs;
 use super::train::{INTERRUPTED, base, command, time, watch_interrupts, watch_warnings};
 use super::{CliError, json, show};
@@ -18,7 +21,7 @@ use crate::advise::{
 use crate::config::layers::Layers;
 use crate::record::{RecordError, base_name, is_name};
 use crate::sweep::SweepEvent;
-use crate::train::{self, threads};
+use crate::train;
 use crate::{durations, experiment, numbers};
 
 /// Runs side by side where nothing is said: each on its own threads, since small models use few of them well.
@@ -27,6 +30,9 @@ const JOBS_MAX: usize = 4;
 /// Finds the smallest change of an architecture that trains faster and is more accurate
 #[derive(clap::Args)]
 pub struct Args {
+    /// Improve the model of this preset, such as cifar-cnn4
+    #[arg(value_name = "PRESET", conflicts_with = "preset")]
+    start: Option<String>,
     /// Time for the whole search, such as 30m or 2h; with a larger budget, finalists are trained longer
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30m")]
     budget: Duration,
@@ -51,6 +57,9 @@ pub struct Args {
     /// Runs side by side; threads are divided among them [default: one for each thread, at most 4]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// Threads [default: one for each processor]
+    #[arg(short = 'j', long, value_name = "N")]
+    threads: Option<usize>,
     /// The name of the search's folder [default: the preset's with -advise]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -69,7 +78,8 @@ pub struct Args {
 
 /// The name of a search's folder.
 fn name(args: &Args) -> String {
-    args.name.clone().unwrap_or_else(|| format!("{}-advise", base_name(&base(&args.settings))))
+    let own = || args.start.clone().unwrap_or_else(|| base(&args.settings));
+    args.name.clone().unwrap_or_else(|| format!("{}-advise", base_name(&own())))
 }
 
 /// The folder of a search.
@@ -78,7 +88,7 @@ pub fn folder(args: &Args) -> PathBuf {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> Result<ExitCode, CliError> {
+pub fn run(mut args: Args) -> Result<ExitCode, CliError> {
     let stop = watch_warnings()?;
     let clock = Clock::new();
     let part = |value: f64, flag: &str, example: &str| {
@@ -102,14 +112,18 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     if !is_name(&name) {
         return Err(RecordError::Name { name }.into());
     }
-    let layers: Layers = args.settings.layers([])?;
+    if let Some(start) = args.start.take() {
+        args.settings.preset = Some(preset_of(start)?);
+    }
+    let threads = args.threads.map(|threads| Value::Integer(i64::try_from(threads).unwrap_or(i64::MAX)));
+    let layers: Layers = args.settings.layers(threads.map(|threads| ("train.threads", threads, "--threads")))?;
     let base = watched(|listener| Base::new(layers, listener))?;
     let hood = Neighborhood::new(&base.config.model, &scope)?;
     if args.list {
         return list(&hood, args.json).map(|()| ExitCode::SUCCESS);
     }
     let folder = args.out.join(&name);
-    let most = threads(base.config.train.threads);
+    let most = train::threads(base.config.train.threads);
     let jobs = args.jobs.unwrap_or(most.min(JOBS_MAX));
     if !(1..=most).contains(&jobs) {
         let error = format!("jobs {jobs} is not between 1 and {most}, the number of threads (--jobs)");
@@ -167,19 +181,21 @@ fn list(hood: &Neighborhood, as_json: bool) -> Result<(), CliError> {
 }
 
 fn text(answer: &Answer) -> String {
-    let (mut rows, align) = answer.table();
-    // Those that saw the most images come first.
-    let trained = answer.tried.iter().filter(|one| one.images.is_some()).count();
-    let more = rows.len() - 1 - trained;
-    rows.truncate(1 + trained);
-    let mut text = sentence(&answer.text);
+    let trained = || answer.tried.iter().filter(|one| one.images.is_some());
+    let (rows, align) = answer.table(trained(), stdout_columns());
+    let (trained, more) = (trained().count(), answer.tried.len() - trained().count());
+    // The answer comes last, where a terminal stays.
+    let mut text = String::new();
     if trained > 0 {
-        text.push('\n');
         text.push_str(&table(&rows, &align));
     }
     if more > 0 {
         text.push_str(&sentence(&format!("{} that were not trained are not shown", numbers::counted(more, "change"))));
     }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(&sentence(&answer.text));
     if !answer.changes.is_empty() {
         text.push('\n');
         answer.changes.iter().for_each(|change| text.push_str(&sentence(change)));
@@ -245,6 +261,14 @@ impl Screen {
             AdviseEvent::Sweep { .. } => {}
             AdviseEvent::TestsWinner { name } => {
                 say!("the test split is evaluated for {name} and the base, and for no other change");
+            }
+            AdviseEvent::Guesses { accuracy, chance } => {
+                say!(
+                    "note: the base is right on {} of the validation images, no more than guessing ({}): so short a training \
+                     tells nothing about accuracy; a larger budget trains on more images",
+                    numbers::percent(accuracy),
+                    numbers::percent(chance)
+                );
             }
             AdviseEvent::BudgetUsed => {
                 say!("the time for this round is used up: runs that have not ended are left out");

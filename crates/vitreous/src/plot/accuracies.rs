@@ -68,6 +68,16 @@ pub fn accuracies(settings: &[Setting], title: &str, below: &str, style: &'stati
 
 /// Draws accuracy against cost; none where all have the same cost, or none.
 pub fn scatter(settings: &[Setting], [title, below, cost]: [&str; 3], style: &'static Style) -> Option<Figure> {
+    scatter_of(settings, [title, below, "Accuracy (%)", cost], [0.0, 1.0], style)
+}
+
+/// Draws accuracy, or a difference in accuracy, within `limits` against cost; none where all have the same cost, or none.
+pub fn scatter_of(
+    settings: &[Setting],
+    [title, below, value, cost]: [&str; 4],
+    limits: [f64; 2],
+    style: &'static Style,
+) -> Option<Figure> {
     let shown: Vec<(&Setting, f64)> =
         settings.iter().filter_map(|one| Some((one, one.cost.filter(|cost| *cost > 0.0)?))).collect();
     let costs = range(shown.iter().map(|(_, cost)| *cost)).filter(|[low, high]| low < high)?;
@@ -79,11 +89,12 @@ pub fn scatter(settings: &[Setting], [title, below, cost]: [&str; 3], style: &'s
         shown.iter().map(|(one, cost)| format!("{} {} at {}", one.name, percent(one.accuracy), cost)).collect();
     let mut canvas = Canvas::new(style, [640.0, panel.bottom() + 56.0], title, &format!("{}.", said.join(", ")));
     canvas.heading(20.0, &format!("up and to the left is better; {below}"));
-    let y = Scale::exact([(low - room).max(0.0), (high + room).min(100.0)], [panel.bottom(), panel.y], 6);
+    let [least, most] = limits.map(|part| part * 100.0);
+    let y = Scale::exact([(low - room).max(least), (high + room).min(most)], [panel.bottom(), panel.y], 6);
     let x = Scale::log_if_wide(costs, [panel.x + 20.0, panel.right() - 60.0], 6);
     frame::vertical_axis(&mut canvas, panel, &y);
     frame::horizontal_axis(&mut canvas, panel, &x, true);
-    frame::label_above(&mut canvas, panel, "Accuracy (%)");
+    frame::label_above(&mut canvas, panel, value);
     frame::label_below(&mut canvas, panel, &format!("{cost}{}", if x.is_log() { ", logarithmic" } else { "" }));
     let places: Vec<Point> = shown.iter().map(|(one, cost)| [x.at(*cost), y.at(one.accuracy * 100.0)]).collect();
     for ((one, _), [at, middle]) in shown.iter().zip(&places) {
@@ -92,8 +103,8 @@ pub fn scatter(settings: &[Setting], [title, below, cost]: [&str; 3], style: &'s
         }
         canvas.marker(Marker::Dot, [*at, *middle], 4.5, style.series[0]);
     }
-    // Names go where they cover no point, no other name and, if possible, no interval; where there is no such place, the
-    // point has a tooltip only.
+    // Names go where they cover no point, no other name and, if possible, no interval, the first ones first; where there is
+    // no such place, the point has a tooltip only.
     let mut taken: Vec<Rect> =
         places.iter().map(|[x, y]| Rect { x: x - 6.0, y: y - 6.0, width: 12.0, height: 12.0 }).collect();
     let interval = |((one, _), [at, _]): (&(&Setting, f64), &Point)| {

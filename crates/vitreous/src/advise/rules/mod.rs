@@ -34,6 +34,8 @@ pub struct Edit {
     pub rule: &'static str,
     /// What it changes, as a reader of the config would say it: `layers.2: conv 32 -> conv 48`.
     pub what: String,
+    /// Why it may help: the reason of its rule, or a closer one for its direction.
+    pub why: &'static str,
     /// What is done.
     pub changes: Vec<Change>,
 }
@@ -200,7 +202,12 @@ impl Rule {
             Edits::Transformer(make) => of_transformer(make),
             Edits::Both(stack, transformer) => [of_stack(stack), of_transformer(transformer)].concat(),
         };
-        edits.iter_mut().for_each(|edit| edit.rule = self.name);
+        for edit in &mut edits {
+            edit.rule = self.name;
+            if edit.why.is_empty() {
+                edit.why = self.reason;
+            }
+        }
         edits
     }
 }
@@ -217,9 +224,14 @@ pub fn named(names: &[String]) -> Result<Vec<&'static Rule>, AdviseError> {
 }
 
 impl Edit {
-    /// Makes an edit; its rule is filled in by [`Rule::edits`].
+    /// Makes an edit; its rule, and the rule's reason, are filled in by [`Rule::edits`].
     fn new(what: impl Into<String>, changes: Vec<Change>) -> Edit {
-        Edit { rule: "", what: what.into(), changes }
+        Edit { rule: "", what: what.into(), why: "", changes }
+    }
+
+    /// The same with a reason of its own.
+    fn because(self, why: &'static str) -> Edit {
+        Edit { why, ..self }
     }
 
     /// The parts that it changes: keys, or names of layers.

@@ -159,13 +159,21 @@ pub fn channels(stack: &Stack) -> Vec<Edit> {
         Layer::Linear { features, .. } => features,
         _ => None,
     };
-    let edit = |item: &Item, size: usize| {
-        Edit::new(item.becomes(&with_size(item.line, size)), vec![Change::Size(item.name(), size)])
+    let edit = |item: &Item, own: usize, size: usize| {
+        let fills_lanes = size.is_multiple_of(LANES) && !own.is_multiple_of(LANES);
+        Edit::new(item.becomes(&with_size(item.line, size)), vec![Change::Size(item.name(), size)]).because(
+            match (fills_lanes, size < own) {
+                (true, true) => "fewer channels cost less, and a multiple of 16 fills the vector lanes",
+                (true, false) => "a multiple of 16 fills the vector lanes: more channels in the same time",
+                (false, true) => "fewer channels cost less",
+                (false, false) => "more channels let a layer tell more patterns apart",
+            },
+        )
     };
     stack
         .items()
         .filter_map(|item| Some((item, size_of(item)?)))
-        .flat_map(|(item, size)| sizes(size).into_iter().map(move |size| edit(item, size)))
+        .flat_map(|(item, size)| sizes(size).into_iter().map(move |other| edit(item, size, other)))
         .collect()
 }
 
@@ -180,6 +188,7 @@ pub fn width(stack: &Stack) -> Vec<Edit> {
         let changes = convolutions.iter().map(|(item, channels)| Change::Size(item.name(), size(*channels))).collect();
         let sizes: Vec<String> = convolutions.iter().map(|(_, channels)| size(*channels).to_string()).collect();
         Edit::new(format!("all convolutions {times} as wide: {} channels", sizes.join(", ")), changes)
+            .because(if by[0] < by[1] { "a narrower model costs less" } else { "a wider model can represent more" })
     };
     [("half", [1, 2]), ("three quarters", [3, 4]), ("1.5 times", [3, 2]), ("twice", [2, 1])].map(edit).into()
 }
@@ -190,6 +199,10 @@ pub fn kernel(stack: &Stack) -> Vec<Edit> {
             [window.kernel.checked_sub(2), Some(window.kernel + 2)].into_iter().flatten().filter(|&size| size > 0);
         let edit = |size| {
             Edit::new(item.becomes(&with_option(item.line, 'k', size)), vec![Change::Option(item.name(), 'k', size)])
+                .because(match size < window.kernel {
+                    true => "a convolution's cost grows with the square of its kernel",
+                    false => "a larger kernel sees more of the image",
+                })
         };
         sizes.map(edit).collect::<Vec<_>>()
     };
@@ -206,24 +219,33 @@ pub fn stride(stack: &Stack) -> Vec<Edit> {
                 item.becomes(&with_option(item.line, 's', stride)),
                 vec![Change::Option(item.name(), 's', stride)],
             )
+            .because(if stride == 1 { "a stride of 1 keeps details" } else { "" })
         })
     };
     stack.items().filter_map(edit).collect()
 }
+
+/// Why pools move.
+const SMALLER: &str = "pooling earlier, or more often, makes the maps of later layers smaller";
+const DETAILS: &str = "pooling later, or less often, keeps details";
 
 pub fn pool(stack: &Stack) -> Vec<Edit> {
     let mut edits = Vec::new();
     for list in &stack.lists {
         let starts: Vec<usize> = (0..list.len()).filter(|&at| list[at].convolution().is_some()).collect();
         for (at, item) in list.iter().enumerate().filter(|(_, item)| item.is_pool()) {
-            edits.push(Edit::new(format!("{}: {} removed", item.name(), item.line), vec![Change::Remove(item.name())]));
+            edits.push(
+                Edit::new(format!("{}: {} removed", item.name(), item.line), vec![Change::Remove(item.name())])
+                    .because(DETAILS),
+            );
             // Before the convolution that is before it, and behind the one that is behind it.
             let before = starts.iter().rev().find(|&&start| start > 0 && start < at).map(|&start| start - 1);
             let behind = starts.iter().find(|&&start| start > at).map(|&start| end_of_block(list, start) - 1);
             for (place, how) in [(before, "earlier"), (behind, "later")] {
                 if let Some(place) = place.map(|place| &list[place]) {
                     let what = format!("{}: {} {how}, after {} ({})", item.name(), item.line, place.name(), place.line);
-                    edits.push(Edit::new(what, vec![Change::Move(item.name(), place.name())]));
+                    let edit = Edit::new(what, vec![Change::Move(item.name(), place.name())]);
+                    edits.push(edit.because(if how == "earlier" { SMALLER } else { DETAILS }));
                 }
             }
         }
@@ -233,7 +255,7 @@ pub fn pool(stack: &Stack) -> Vec<Edit> {
         let is_followed = list.get(end).is_some_and(Item::is_pool);
         if !is_followed && last.side().is_some_and(|side| side >= SIDE_MIN) {
             let what = format!("maxpool 2 added after {} ({})", last.name(), last.line);
-            edits.push(Edit::new(what, vec![Change::Insert(last.name(), "maxpool 2".to_string())]));
+            edits.push(Edit::new(what, vec![Change::Insert(last.name(), "maxpool 2".to_string())]).because(SMALLER));
         }
     }
     edits
@@ -320,14 +342,20 @@ pub fn attention(stack: &Stack) -> Vec<Edit> {
     for list in &stack.lists {
         let is_attention = |item: &Item| matches!(item.layer(), Some(Layer::Attention { .. }));
         for (at, item) in list.iter().enumerate().filter(|(_, item)| is_attention(item)) {
-            edits.push(Edit::new(format!("{}: {} dropped", item.name(), item.line), vec![Change::Remove(item.name())]));
+            edits.push(
+                Edit::new(format!("{}: {} dropped", item.name(), item.line), vec![Change::Remove(item.name())])
+                    .because("attention costs the square of the positions"),
+            );
             // Behind the first layer that makes the map smaller, and behind the norm and activation of a convolution.
             let is_smaller = |later: &usize| list[*later].side().is_some_and(|side| Some(side) < item.side());
             if let Some(later) = (at + 1..list.len()).find(is_smaller) {
                 let place = &list[end_of_block(list, later) - 1];
                 let (own, after) = (item.name(), place.name());
                 let what = format!("{own}: {} moved to a smaller map, after {after} ({})", item.line, place.line);
-                edits.push(Edit::new(what, vec![Change::Move(own, after)]));
+                edits.push(
+                    Edit::new(what, vec![Change::Move(own, after)])
+                        .because("attention costs the square of the positions: less on a smaller map"),
+                );
             }
         }
     }

@@ -46,10 +46,28 @@ impl Keys {
         edits
     }
 
-    fn sizes(&self, key: &'static str, of: impl Fn(i64) -> Vec<i64>) -> Vec<Edit> {
+    /// Edits of a size, with a reason for smaller ones and one for larger ones.
+    fn sizes(&self, key: &'static str, [less, more]: [&'static str; 2], of: impl Fn(i64) -> Vec<i64>) -> Vec<Edit> {
+        let own = self.whole(key).unwrap_or(0);
         let values = self.whole(key).map_or_else(Vec::new, of);
-        self.choices(key, values.into_iter().filter(|value| *value > 0))
+        let edits = self.choices(key, values.into_iter().filter(|value| *value > 0));
+        because(edits, |value| if value.as_integer() < Some(own) { less } else { more })
     }
+}
+
+/// Gives each edit of a key the reason of its value.
+fn because(edits: Vec<Edit>, why: impl Fn(&Value) -> &'static str) -> Vec<Edit> {
+    let of = |edit: &Edit| match &edit.changes[..] {
+        [Change::Set(_, value)] => why(value),
+        _ => "",
+    };
+    edits
+        .into_iter()
+        .map(|edit| {
+            let why = of(&edit);
+            edit.because(why)
+        })
+        .collect()
 }
 
 fn plain(value: &Value) -> String {
@@ -57,7 +75,8 @@ fn plain(value: &Value) -> String {
 }
 
 pub fn width(keys: &Keys) -> Vec<Edit> {
-    keys.sizes("embed_dim", |width| {
+    let why = ["a narrower model costs less", "a wider model can represent more"];
+    keys.sizes("embed_dim", why, |width| {
         let lanes =
             if width % LANES == 0 { Vec::new() } else { vec![width / LANES * LANES, (width / LANES + 1) * LANES] };
         [vec![width / 2, width * 3 / 4, width * 3 / 2, width * 2], lanes].concat()
@@ -67,45 +86,77 @@ pub fn width(keys: &Keys) -> Vec<Edit> {
 pub fn patch(keys: &Keys) -> Vec<Edit> {
     let size = keys.image_size;
     let fits = |patch: &i64| size % patch == 0;
-    keys.sizes("patch_size", |patch| {
+    let why = ["smaller patches keep details", "larger patches make fewer tokens: twice as large, a quarter of them"];
+    keys.sizes("patch_size", why, |patch| {
         let smaller = (1..patch).rev().find(fits).unwrap_or(patch);
         let larger = (patch + 1..size).find(fits).unwrap_or(patch);
         vec![smaller, larger, patch * 2].into_iter().filter(fits).collect()
     })
 }
 
-/// Patch sizes that are no power of two, and flat tokens, do not fit a stem.
+/// A stem needs square tokens, and a patch size that is a power of two: other models have no such candidate.
 pub fn stem(keys: &Keys) -> Vec<Edit> {
     let has_stem = keys.table.get("patch_embed").and_then(Value::as_str) == Some("conv-stem");
-    keys.choices("patch_embed", [if has_stem { "linear" } else { "conv-stem" }])
+    because(keys.choices("patch_embed", [if has_stem { "linear" } else { "conv-stem" }]), |_| match has_stem {
+        true => "a linear patch embedding costs less than a stem of convolutions",
+        false => "a stem of convolutions finds edges and textures in fewer epochs than a linear patch embedding",
+    })
 }
 
 pub fn depth(keys: &Keys) -> Vec<Edit> {
-    keys.sizes("depth", |depth| vec![depth / 2, depth - 1, depth + 1])
+    let why = [
+        "each block costs the same time, and the last ones may add little",
+        "a deeper model can combine more of what it sees",
+    ];
+    keys.sizes("depth", why, |depth| vec![depth / 2, depth - 1, depth + 1])
 }
 
 pub fn heads(keys: &Keys) -> Vec<Edit> {
     let width = keys.whole("embed_dim").unwrap_or(0);
-    keys.sizes("num_heads", |heads| {
+    let why = [
+        "fewer heads have less overhead, and wide ones fill the vector lanes",
+        "more heads attend to more places at once",
+    ];
+    keys.sizes("num_heads", why, |heads| {
         [1, 2, 4].map(|vectors| width / (vectors * LANES)).into_iter().chain([heads / 2, heads * 2]).collect()
     })
 }
 
 pub fn mlp(keys: &Keys) -> Vec<Edit> {
     let ratio = keys.table.get("mlp_ratio").and_then(Value::as_float).unwrap_or(0.0);
-    keys.choices("mlp_ratio", [0.5, 2.0].map(|factor| ratio * factor).into_iter().filter(|ratio| *ratio > 0.0))
+    let edits =
+        keys.choices("mlp_ratio", [0.5, 2.0].map(|factor| ratio * factor).into_iter().filter(|ratio| *ratio > 0.0));
+    because(edits, |value| match value.as_float() < Some(ratio) {
+        true => "the MLP has most of a block's operations",
+        false => "a wider MLP can represent more",
+    })
 }
 
 pub fn pooling(keys: &Keys) -> Vec<Edit> {
-    keys.choices("pooling", ["mean", "cls"])
+    because(keys.choices("pooling", ["mean", "cls"]), |value| match value.as_str() {
+        Some("mean") => "the mean over tokens passes gradients to all of them, and needs no class token",
+        _ => "a class token can weigh patches, which a mean treats alike",
+    })
 }
 
 pub fn position(keys: &Keys) -> Vec<Edit> {
-    keys.choices("position", ["learned", "sine-cosine", "sine-cosine-2d"])
+    because(keys.choices("position", ["learned", "sine-cosine", "sine-cosine-2d"]), |value| match value.as_str() {
+        Some("learned") => "learned positions fit the images",
+        Some("sine-cosine") => "fixed positions need not be learned",
+        _ => "fixed positions in two dimensions need not be learned, and say which patches are neighbors",
+    })
 }
 
 pub fn norm(keys: &Keys) -> Vec<Edit> {
-    [keys.choices("final_norm", [true, false]), keys.choices("block", ["pre-norm", "post-norm"])].concat()
+    let last = because(keys.choices("final_norm", [true, false]), |value| match value.as_bool() {
+        Some(true) => "",
+        _ => "a norm costs time, and the head may do without",
+    });
+    let block = because(keys.choices("block", ["pre-norm", "post-norm"]), |value| match value.as_str() {
+        Some("pre-norm") => "norms before each half leave the residual path free for gradients",
+        _ => "norms after each sum keep the tokens of all blocks in one range",
+    });
+    [last, block].concat()
 }
 
 pub fn activation(keys: &Keys) -> Vec<Edit> {
@@ -122,7 +173,13 @@ pub fn tokens(keys: &Keys) -> Vec<Edit> {
 
 pub fn attention(keys: &Keys) -> Vec<Edit> {
     let scale = keys.choices("attention_scale", ["head_dim"]);
-    [keys.choices("attention", ["multi-head"]), scale].concat()
+    let scale = because(
+        scale,
+        |_| "scores that are divided by the root of the head's width keep softmax in its sensitive range",
+    );
+    let heads =
+        because(keys.choices("attention", ["multi-head"]), |_| "heads that see and mix all channels learn more");
+    [heads, scale].concat()
 }
 
 pub fn qkv_bias(keys: &Keys) -> Vec<Edit> {
