@@ -190,7 +190,9 @@ impl Search<'_> {
             (images, epochs, count, vec![seed])
         };
         candidates.truncate(count);
-        let mut round = Round { kind, candidates, images, epochs, seeds, planned_s: 0.0, spent_s: 0.0, took_s: None };
+        let [planned_s, spent_s] = [0.0; 2];
+        let mut round =
+            Round { kind, candidates, images, epochs, seeds, planned_s, spent_s, took_s: None, is_cut: false };
         round.planned_s = costs.round(&round, &ratios[..count]);
         round
     }

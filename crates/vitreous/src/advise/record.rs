@@ -90,6 +90,9 @@ pub struct Round {
     pub spent_s: f64,
     /// What it took, once it has ended.
     pub took_s: Option<f64>,
+    /// Whether its time ended before its runs did.
+    #[serde(default)]
+    pub is_cut: bool,
 }
 
 /// What a round is for.
@@ -158,7 +161,7 @@ impl Record {
         };
         let is_last = |kind: &RoundKind| matches!(kind, RoundKind::Narrow | RoundKind::Final);
         let kinds = record.rounds.iter().map(|round| round.kind).chain(record.next.iter().map(|(kind, _)| *kind));
-        let last = kinds.filter(is_last).next_back().unwrap_or(RoundKind::Narrow);
+        let last = kinds.rev().find(is_last).unwrap_or(RoundKind::Narrow);
         let times = times.into_iter().map(|(name, time)| Timing { round: first(&name), name, time });
         let final_times = final_times.into_iter().map(|(name, time)| Timing { name, round: last, time: Some(time) });
         record.timings.extend(times.chain(final_times));
@@ -186,7 +189,8 @@ impl Record {
 
     /// What rounds took, as a multiple of what was planned.
     pub fn pace(&self) -> f64 {
-        let ended = self.rounds.iter().filter_map(|round| Some((round.planned_s, round.took_s?)));
+        let whole = self.rounds.iter().filter(|round| !round.is_cut);
+        let ended = whole.filter_map(|round| Some((round.planned_s, round.took_s?)));
         let (planned, took) = ended.fold((0.0, 0.0), |(planned, took), (p, t)| (planned + p, took + t));
         if planned > 0.0 { (took / planned).clamp(0.5, 4.0) } else { 1.0 }
     }

@@ -273,10 +273,8 @@ impl Search<'_> {
 
     /// The base's accuracy in a round and that of guessing, where it is not higher by more than chance.
     pub(super) fn guesses(&self, at: usize) -> Option<[f64; 2]> {
-        let base = self.mean_accuracy(at, BASE)?;
-        let chance = 1.0 / self.base.config.model.facts().num_classes as f64;
-        let deviation = (chance * (1.0 - chance) / self.base.facts.validation.max(1) as f64).sqrt();
-        (base <= chance + 2.0 * deviation).then_some([base, chance])
+        let num_classes = self.base.config.model.facts().num_classes;
+        guesses(self.mean_accuracy(at, BASE)?, num_classes, self.base.facts.validation)
     }
 
     /// Whether a candidate or the base has an accuracy of a round.
@@ -391,6 +389,7 @@ impl Search<'_> {
             return Ok(false);
         }
         let is_cut = halt.load(Ordering::Relaxed);
+        self.record.rounds[at].is_cut = is_cut;
         if is_cut {
             self.tell(AdviseEvent::BudgetUsed);
         }
@@ -444,6 +443,13 @@ impl Search<'_> {
     }
 }
 
+/// An accuracy on some images and that of guessing, where it is not higher by more than chance: two standard deviations.
+fn guesses(accuracy: f64, num_classes: usize, images: usize) -> Option<[f64; 2]> {
+    let chance = 1.0 / num_classes as f64;
+    let deviation = (chance * (1.0 - chance) / images.max(1) as f64).sqrt();
+    (accuracy <= chance + 2.0 * deviation).then_some([accuracy, chance])
+}
+
 /// Whether a training failed because of the disk, and not because of its model: the same command may succeed later.
 fn has_no_room(error: &ExperimentError) -> bool {
     fn of_training(error: &TrainError) -> bool {
@@ -472,6 +478,14 @@ fn with_fewer<T>(mut jobs: usize, plan: impl Fn(usize) -> Result<T, AdviseError>
 mod tests {
     use super::*;
     use crate::train::Work;
+
+    #[test]
+    fn an_accuracy_near_that_of_guessing_tells_nothing() {
+        // 0.1 and two times 0.0134 of 500 images.
+        assert_eq!(guesses(0.1131, 10, 500), Some([0.1131, 0.1]));
+        assert_eq!([0.126, 0.128].map(|accuracy| guesses(accuracy, 10, 500).is_some()), [true, false]);
+        assert!(guesses(0.126, 10, 5000).is_none());
+    }
 
     #[test]
     fn a_full_disk_is_not_the_failure_of_a_model() {

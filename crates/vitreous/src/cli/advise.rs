@@ -24,6 +24,9 @@ use crate::sweep::SweepEvent;
 use crate::train;
 use crate::{durations, experiment, numbers};
 
+/// Columns of a terminal in which a list of changes has all columns.
+const WIDE: usize = 100;
+
 /// Runs side by side where nothing is said: each on its own threads, since small models use few of them well.
 const JOBS_MAX: usize = 4;
 
@@ -167,17 +170,20 @@ fn list(hood: &Neighborhood, as_json: bool) -> Result<(), CliError> {
         };
         return show(&json(&serde_json::json!({ "changes": hood.singles.iter().map(change).collect::<Vec<_>>() })));
     }
-    let mut rows = vec![["name", "change", "layers", "parameters", "why"].map(str::to_string)];
+    // Sentences need the room of a narrow terminal.
+    let is_wide = stdout_columns().is_none_or(|columns| columns >= WIDE);
+    let row = |name: &str, what: &str, sizes: [String; 2], why: &str| {
+        let sizes = sizes.into_iter().filter(|_| is_wide);
+        [name, what].map(str::to_string).into_iter().chain(sizes).chain([why.to_string()]).collect::<Vec<String>>()
+    };
+    let mut rows = vec![row("name", "change", ["layers", "parameters"].map(str::to_string), "why")];
     rows.extend(hood.singles.iter().map(|one| {
-        [
-            one.name.clone(),
-            one.what(),
-            one.distance.layers.to_string(),
-            numbers::count(one.parameters as u64),
-            one.why(),
-        ]
+        let sizes = [one.distance.layers.to_string(), numbers::count(one.parameters as u64)];
+        row(&one.name, &one.what(), sizes, &one.why())
     }));
-    show(&table(&rows, &[Align::Left, Align::Wrap, Align::Right, Align::Right, Align::Wrap]))
+    let sizes = [Align::Right; 2].into_iter().filter(|_| is_wide);
+    let align: Vec<Align> = [Align::Left, Align::Wrap].into_iter().chain(sizes).chain([Align::Wrap]).collect();
+    show(&table(&rows, &align))
 }
 
 fn text(answer: &Answer) -> String {
