@@ -112,9 +112,21 @@ impl Geometry {
         is_read.iter().filter(|is_read| **is_read).count()
     }
 
-    /// Input channels and output channels of each group.
+    /// Whether each channel is convolved by itself.
+    pub fn is_depthwise(&self) -> bool {
+        let groups = self.convolution.groups;
+        groups > 1 && groups == self.input[2] && groups == self.output[2]
+    }
+
+    /// Groups whose weights are packed apart. Those of a depthwise convolution are packed as one group that reads one
+    /// channel.
+    fn groups(&self) -> usize {
+        if self.is_depthwise() { 1 } else { self.convolution.groups }
+    }
+
+    /// Input channels and output channels of each of these groups.
     pub fn group(&self) -> [usize; 2] {
-        [self.input[2] / self.convolution.groups, self.output[2] / self.convolution.groups]
+        [self.input[2] / self.convolution.groups, self.output[2] / self.groups()]
     }
 
     /// Length of the inner axis where all taps lie inside the map.
@@ -124,7 +136,7 @@ impl Geometry {
 
     /// Panels of the packed weight: each group has its own.
     pub fn panels(&self, isa: Isa) -> usize {
-        self.convolution.groups * self.group()[1].div_ceil(isa.panel())
+        self.groups() * self.group()[1].div_ceil(isa.panel())
     }
 
     /// Numbers in the packed weight.

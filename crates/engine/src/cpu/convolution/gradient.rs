@@ -4,7 +4,7 @@
 //! pixels for which the tap lies inside the map, row by row and image by image. So each weight's gradient is one chain
 //! of additions, which continues from call to call and does not depend on how a part's images are split into chunks.
 
-use super::Geometry;
+use super::{Geometry, depthwise};
 use crate::cpu::plan::{all, sum};
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 use crate::cpu::tile::{TILE_ROWS, load_row};
@@ -54,6 +54,9 @@ fn sums_len(geometry: &Geometry, width: usize) -> usize {
 
 /// Length of the kernel's scratch memory for up to `width` channels at a time.
 pub(in crate::cpu) fn room_len(geometry: &Geometry, width: usize) -> usize {
+    if geometry.is_depthwise() {
+        return depthwise::sums_len(geometry, width);
+    }
     let pixels = |map: [usize; 3]| all(block(geometry), map[0] * map[1]);
     let width = width.min(WIDEST);
     let copies = sum(all(pixels(geometry.output), width.next_multiple_of(LANES)), all(pixels(geometry.input), COPIED));
@@ -84,16 +87,20 @@ struct Pixels {
 
 /// A panel of channels of the result, and the address of its sums.
 #[derive(Clone, Copy)]
-struct Columns {
-    width: usize,
-    sums: *mut f32,
+pub(super) struct Columns {
+    pub width: usize,
+    pub sums: *mut f32,
     /// Distance between rows of sums.
-    stride: usize,
+    pub stride: usize,
 }
 
 #[inline(always)]
 unsafe fn param_grad_generic<S: Simd>(args: &ParamGrad<'_>) {
     let geometry = args.geometry;
+    if geometry.is_depthwise() {
+        // SAFETY: the caller's promise.
+        return unsafe { depthwise::param_grad::<S>(args) };
+    }
     let [in_group, out_group] = geometry.group();
     let ([_, _, in_channels], [_, _, out_channels]) = (geometry.input, geometry.output);
     let (in_pixels, out_pixels) = (geometry.input[0] * geometry.input[1], geometry.output[0] * geometry.output[1]);
@@ -110,7 +117,7 @@ unsafe fn param_grad_generic<S: Simd>(args: &ParamGrad<'_>) {
             let dy_copy = args.room.add(sums_len(geometry, width));
             let x_copy = dy_copy.add(block * out_pixels * columns.stride);
             if args.continues {
-                turn::<S, false>(geometry, dweight, columns);
+                turn::<S, false>(geometry, dweight, columns, TILE_ROWS);
             }
             let mut first = 0;
             while first < args.images {
@@ -133,7 +140,7 @@ unsafe fn param_grad_generic<S: Simd>(args: &ParamGrad<'_>) {
                 }
                 first += images;
             }
-            turn::<S, true>(geometry, dweight, columns);
+            turn::<S, true>(geometry, dweight, columns, TILE_ROWS);
         }
         column += width;
     }
@@ -289,9 +296,15 @@ unsafe fn tile<S: Simd, const M: usize, const N: usize, const RAGGED: bool>(
     }
 }
 
-/// Copies the sums of a panel to the gradient of the weight, or back, transposed in blocks of 16 by 16.
+/// Copies the sums of a panel, of which `rows` channels of the input are one tile, to the gradient of the weight, or
+/// back, transposed in blocks of 16 by 16.
 #[inline(always)]
-unsafe fn turn<S: Simd, const OUT: bool>(geometry: &Geometry, dweight: *mut f32, columns: Columns) {
+pub(super) unsafe fn turn<S: Simd, const OUT: bool>(
+    geometry: &Geometry,
+    dweight: *mut f32,
+    columns: Columns,
+    rows: usize,
+) {
     let (kernel, steps) = (geometry.convolution.kernel, geometry.steps());
     let taps = kernel * kernel;
     unsafe {
@@ -305,7 +318,7 @@ unsafe fn turn<S: Simd, const OUT: bool>(geometry: &Geometry, dweight: *mut f32,
                 // Addresses of the 16 sums of one weight and channel.
                 let mut sums = [columns.sums; LANES];
                 for sums in sums.iter_mut().take(count) {
-                    let row = (channel / TILE_ROWS * taps + tap) * TILE_ROWS + channel % TILE_ROWS;
+                    let row = (channel / rows * taps + tap) * rows + channel % rows;
                     *sums = sums.add(row * columns.stride + vector * LANES);
                     tap += 1;
                     if tap == taps {

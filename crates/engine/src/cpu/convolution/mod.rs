@@ -3,9 +3,11 @@
 //!
 //! Nothing is padded or unrolled in memory. [`geometry`] sorts the pixels of a result by the taps of the kernel that
 //! lie inside the map, and a product processes pixels of one kind together. So it never multiplies the zeros of the
-//! padding, which would be over half of the work on small maps.
+//! padding, which would be over half of the work on small maps. Convolutions of each channel by itself have kernels of their own
+//! ([`depthwise`]).
 
 pub(super) mod batch_norm;
+mod depthwise;
 mod geometry;
 mod gradient;
 mod norm;

@@ -3,8 +3,8 @@
 //! Order: bias, product, ReLU, `multiply`, residual. A tile is six pixels of one kind, at any positions, times a panel
 //! of channels; its sums stay in registers over all taps. Each sum is one chain in the order of taps and channels.
 
-use super::Geometry;
 use super::geometry::Kind;
+use super::{Geometry, depthwise};
 use crate::cpu::linear::Multiply;
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 use crate::cpu::tile::TILE_ROWS;
@@ -71,6 +71,10 @@ struct Tile {
 #[inline(always)]
 unsafe fn product_generic<S: Simd>(args: &Product<'_>) {
     let geometry = args.geometry;
+    if geometry.is_depthwise() {
+        // SAFETY: the caller's promise.
+        return unsafe { depthwise::product::<S>(args) };
+    }
     let panel = LANES * S::TILE_VECTORS;
     let [in_group, out_group] = geometry.group();
     let per_group = out_group.div_ceil(panel);
@@ -226,7 +230,7 @@ unsafe fn run<S: Simd, const M: usize, const N: usize>(
 
 /// Applies the fused operations to up to 16 channels of one pixel, and stores them.
 #[inline(always)]
-unsafe fn follow<S: Simd>(args: &Product<'_>, at: usize, n: usize, mut x: S::V) {
+pub(super) unsafe fn follow<S: Simd>(args: &Product<'_>, at: usize, n: usize, mut x: S::V) {
     unsafe {
         let zero = S::splat(0.0);
         if args.relu {

@@ -59,6 +59,14 @@ fn cases() -> Vec<Case> {
             }
         }
     }
+    // Each channel by itself: rows of one block and of several, with and without a rest.
+    let kinds = [(1, 2, 0), (3, 1, 1), (3, 2, 1), (3, 1, 3), (2, 3, 1), (5, 2, 2), (7, 1, 3), (7, 3, 1), (9, 1, 2)];
+    for (kernel, stride, padding) in kinds {
+        for (height, width, channels, images) in [(7, 7, 17, 2), (5, 19, 67, 1), (9, 8, 32, 3)] {
+            let convolution = Convolution { out_channels: channels, kernel, stride, padding, groups: channels };
+            cases.push(Case { convolution, map: [height, width, channels], images });
+        }
+    }
     cases
 }
 
@@ -148,13 +156,15 @@ fn convolutions_and_the_gradients_of_their_inputs_equal_the_reference() {
 #[test]
 fn everything_fused_into_a_convolution_equals_the_reference() {
     for channels in [5, 17, 65] {
-        let convolution = Convolution::new(channels, 3).padding(1);
-        let case = Case { convolution, map: [3, 5, 7], images: 2 };
-        for bias in [false, true] {
-            check_product(case, true, (bias, true, 0, false, false));
-            for multiply in 0..3 {
-                for (adds, in_place) in [(false, false), (true, false), (true, true)] {
-                    check_product(case, true, (bias, false, multiply, adds, in_place));
+        for (input, groups) in [(7, 1), (channels, channels)] {
+            let convolution = Convolution::new(channels, 3).padding(1).groups(groups);
+            let case = Case { convolution, map: [3, 5, input], images: 2 };
+            for bias in [false, true] {
+                check_product(case, true, (bias, true, 0, false, false));
+                for multiply in 0..3 {
+                    for (adds, in_place) in [(false, false), (true, false), (true, true)] {
+                        check_product(case, true, (bias, false, multiply, adds, in_place));
+                    }
                 }
             }
         }
@@ -215,8 +225,9 @@ fn weight_gradients_equal_the_reference_and_accumulate() {
 #[test]
 fn weight_gradients_do_not_depend_on_how_images_are_cut() {
     // More pixels than one block, and channels on both sides of what is copied.
-    for (input, output) in [(7, 67), (67, 7)] {
-        let case = Case { convolution: Convolution::new(output, 3).padding(1), map: [19, 23, input], images: 7 };
+    for (input, output, groups) in [(7, 67, 1), (67, 7, 1), (67, 67, 67)] {
+        let convolution = Convolution::new(output, 3).padding(1).groups(groups);
+        let case = Case { convolution, map: [19, 23, input], images: 7 };
         let (dy, x) = (numbers(1, 7 * 19 * 23 * output), numbers(2, 7 * 19 * 23 * input));
         for isa in Isa::available() {
             let whole = weight_grad(isa, case, [&dy, &x], None, &[7]);
