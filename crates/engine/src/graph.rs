@@ -473,7 +473,7 @@ mod tests {
             &|graph| graph.group_norm("taken", map, 3, 1e-5),
             &|graph| graph.group_norm("other", map, 3, 1e-5),
             &|graph| graph.batch_norm("taken", map, 1e-5, 0.1),
-            &|graph| graph.batch_norm("statistic", map, 1e-5, 0.1),
+            &|graph| graph.batch_norm("statistic", map, 1e-5, None),
             &|graph| graph.embedding("taken", ids, 11, 3, one),
             &|graph| graph.trained_constant("row", [3], one),
             &|graph| {

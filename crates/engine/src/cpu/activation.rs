@@ -12,6 +12,7 @@ pub(super) unsafe fn value_and_derivative<S: Simd>(activation: Activation, x: S:
     unsafe {
         match activation {
             Activation::Relu => relu::<S>(x),
+            Activation::Relu6 => relu6::<S>(x),
             Activation::Gelu => gelu::<S>(x),
             Activation::GeluTanh => gelu_tanh::<S>(x),
             Activation::Tanh => tanh::<S>(x),
@@ -25,6 +26,16 @@ unsafe fn relu<S: Simd>(x: S::V) -> (S::V, S::V) {
         let zero = S::splat(0.0);
         // The constant comes first: of a pair with a NaN, the second is returned.
         (S::max(zero, x), S::select(S::greater(x, zero), S::splat(1.0), zero))
+    }
+}
+
+#[inline(always)]
+unsafe fn relu6<S: Simd>(x: S::V) -> (S::V, S::V) {
+    unsafe {
+        let (zero, most) = (S::splat(0.0), S::splat(6.0));
+        let above = S::select(S::greater(x, zero), S::splat(1.0), zero);
+        // The constants come first, so that NaN stays NaN.
+        (S::min(most, S::max(zero, x)), S::select(S::greater(most, x), above, zero))
     }
 }
 
@@ -123,14 +134,17 @@ mod tests {
     use crate::cpu::testing::{Guarded, check, numbers, wide};
     use crate::reference::activation;
 
-    const ALL: [Activation; 4] = [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Tanh];
+    const ALL: [Activation; 5] =
+        [Activation::Relu, Activation::Relu6, Activation::Gelu, Activation::GeluTanh, Activation::Tanh];
 
     #[test]
     fn values_and_gradients_equal_the_reference_also_in_place() {
         for len in [1, 2, 5, 13, 15, 16, 17, 31, 33, 97] {
-            let x: Vec<f32> = numbers(1, len).iter().map(|x| 3.0 * x).collect();
             let dy = numbers(2, len);
             for function in ALL {
+                // Also over 6, where ReLU6 ends.
+                let most = if function == Activation::Relu6 { 9.0 } else { 3.0 };
+                let x: Vec<f32> = numbers(1, len).iter().map(|x| most * x).collect();
                 let values = wide(&x).iter().map(|&x| activation::value(function, x)).collect();
                 let slopes = wide(&x).into_iter().map(|x| activation::derivative(function, x));
                 let expected = [values, slopes.zip(&dy).map(|(slope, &dy)| slope * f64::from(dy)).collect()];
@@ -166,7 +180,7 @@ mod tests {
 
     /// The largest errors allowed, of value and derivative, in the order of `ALL`. A tanh near 0 is a difference of
     /// numbers near 1, so its error is small only relative to 1.
-    const MOST: [[f64; 2]; 4] = [[0.0, 0.0], [1.2e-7, 2.0e-7], [1.5e-7, 4.5e-7], [2.0e-7, 3.0e-7]];
+    const MOST: [[f64; 2]; 5] = [[0.0, 0.0], [0.0, 0.0], [1.2e-7, 2.0e-7], [1.5e-7, 4.5e-7], [2.0e-7, 3.0e-7]];
 
     /// Largest error of value and derivative for x in -16 ... 16, as part of max(1, |x|).
     fn largest_errors(isa: Isa, function: Activation) -> [f64; 2] {

@@ -92,6 +92,10 @@ impl Chunk<'_> {
         slot.map_or(null_mut(), |slot| self.at(slot))
     }
 
+    fn multiply(&self, factor: Option<Factor>) -> linear::Multiply {
+        factor.map_or(linear::Multiply::No, |factor| factor.multiply(|slot| self.at(slot)))
+    }
+
     fn parameter(&self, param: Param) -> *const f32 {
         // SAFETY: the layout's offsets lie inside the parameters.
         unsafe { self.parameters.add(self.layout.start(param)) }
@@ -179,13 +183,28 @@ impl Chunk<'_> {
                     activation::apply(self.isa, &activation::Apply { activation, len: images * len, x, dy, out });
                 }
                 Call::Scale { x, factor, out, len } => {
-                    let where_positive = match factor {
-                        Factor::By(_) => None,
-                        Factor::WherePositive(_, number) => Some(number),
+                    let multiply = factor.multiply(|slot| self.at(slot));
+                    let (x, out) = (self.at(x), self.at(out));
+                    elementwise::scale(self.isa, &elementwise::Scale { len: images * len, x, multiply, out });
+                }
+                Call::ScaleFeatures { x, factors, residual, out, size: [rows, features] } => {
+                    let (x, factors, residual) = (self.at(x), self.parameter(factors), self.at_any(residual));
+                    let (rows, out) = (images * rows, self.at(out));
+                    let args = elementwise::ScaleFeatures { rows, features, x, factors, residual, out };
+                    elementwise::scale_features(self.isa, &args);
+                }
+                Call::ScaleFeaturesGrad { dy, x, factors, out, size: [rows, features], starts } => {
+                    let args = elementwise::ScaleFeaturesGrad {
+                        rows: images * rows,
+                        features,
+                        dy: self.at(dy),
+                        x: self.at(x),
+                        factors: self.parameter(factors),
+                        dfactors: self.gradient(factors),
+                        continues: continues(starts),
+                        out: self.at_any(out),
                     };
-                    let (x, factors, out) = (self.at(x), self.at(factor.slot()), self.at(out));
-                    let args = elementwise::Scale { len: images * len, x, factors, where_positive, out };
-                    elementwise::scale(self.isa, &args);
+                    elementwise::scale_features_grad(self.isa, &args);
                 }
                 Call::Drop { dropout, x, out } => {
                     let mask = self.mask(dropout);
@@ -302,11 +321,7 @@ impl Chunk<'_> {
             bias: product.bias.map_or(null(), |bias| self.parameter(bias)),
             activation: product.activation,
             derivative: self.at_any(product.derivative),
-            multiply: match product.factor {
-                None => linear::Multiply::No,
-                Some(Factor::By(slot)) => linear::Multiply::By(self.at(slot)),
-                Some(Factor::WherePositive(slot, number)) => linear::Multiply::WherePositive(self.at(slot), number),
-            },
+            multiply: self.multiply(product.factor),
             dropout: product.dropout.map(|index| self.mask(index)),
             residual: self.at_any(product.residual),
             out: self.at(product.out),

@@ -7,7 +7,7 @@ use convolution::ConvolutionCall;
 
 use super::Isa;
 use super::convolution::Geometry;
-use super::linear::packed_len;
+use super::linear::{Multiply, packed_len};
 use crate::graph::NodeId;
 use crate::ops::{Activation, Dropout};
 
@@ -34,6 +34,8 @@ pub(super) enum Factor {
     By(Slot),
     /// The number if the value is positive, otherwise 0.
     WherePositive(Slot, f32),
+    /// 1 if the value is between 0 and 6, otherwise 0.
+    Between0And6(Slot),
 }
 
 /// The operand that is added to each image.
@@ -75,6 +77,8 @@ pub(super) enum Call {
     LayerNormGrad(LayerNormGrad),
     Activate { activation: Activation, x: Slot, dy: Option<Slot>, out: Slot, len: usize },
     Scale { x: Slot, factor: Factor, out: Slot, len: usize },
+    ScaleFeatures { x: Slot, factors: Param, residual: Option<Slot>, out: Slot, size: [usize; 2] },
+    ScaleFeaturesGrad { dy: Slot, x: Slot, factors: Param, out: Option<Slot>, size: [usize; 2], starts: bool },
     Drop { dropout: usize, x: Slot, out: Slot },
     Add { a: Slot, b: Addend, out: Slot, len: usize },
     ClearGradient { param: Param, len: usize },
@@ -273,6 +277,8 @@ impl Call {
             Call::Activate { x, dy, .. } => some(&[Some(x), dy]),
             Call::Wide(ref wide) => wide.reads(),
             Call::Scale { x, factor, .. } => vec![x, factor.slot()],
+            Call::ScaleFeatures { x, residual, .. } => some(&[Some(x), residual]),
+            Call::ScaleFeaturesGrad { dy, x, .. } => vec![dy, x],
             Call::Add { a, b: Addend::Value(b), .. } => vec![a, b],
             Call::Add { a, .. } => vec![a],
             // attention
@@ -296,6 +302,7 @@ impl Call {
             | Call::Patches { out, .. }
             | Call::Activate { out, .. }
             | Call::Scale { out, .. }
+            | Call::ScaleFeatures { out, .. }
             | Call::Drop { out, .. }
             | Call::Add { out, .. }
             | Call::PrependToken { out, .. }
@@ -310,7 +317,7 @@ impl Call {
             Call::Wide(ref wide) => wide.writes(),
             Call::LayerNorm { out, stats, .. } => some(&[Some(out), stats]),
             Call::LayerNormGrad(ref grad) => some(&[grad.out]),
-            Call::PrependTokenGrad { out, .. } => some(&[out]),
+            Call::PrependTokenGrad { out, .. } | Call::ScaleFeaturesGrad { out, .. } => some(&[out]),
             // attention
             Call::Sequence(ref call) => call.writes(),
             // convolution
@@ -334,7 +341,10 @@ impl Call {
             | Call::Drop { x, out, .. }
             | Call::Scale { x, out, .. }
             | Call::Activate { x, dy: None, out, .. } => vec![[x, out]],
-            Call::Activate { dy: Some(dy), out, .. } => vec![[dy, out]],
+            Call::Activate { dy: Some(dy), out, .. } | Call::ScaleFeaturesGrad { dy, out: Some(out), .. } => {
+                vec![[dy, out]]
+            }
+            Call::ScaleFeatures { x, residual, out, .. } => residual.into_iter().chain([x]).map(|x| [x, out]).collect(),
             Call::Add { a, b: Addend::Value(b), out, .. } => vec![[a, out], [b, out]],
             Call::Add { a, out, .. } => vec![[a, out]],
             // attention
@@ -366,7 +376,16 @@ impl Wide {
 impl Factor {
     pub fn slot(self) -> Slot {
         match self {
-            Factor::By(slot) | Factor::WherePositive(slot, _) => slot,
+            Factor::By(slot) | Factor::WherePositive(slot, _) | Factor::Between0And6(slot) => slot,
+        }
+    }
+
+    /// The same with the address of its values.
+    pub fn multiply(self, at: impl Fn(Slot) -> *mut f32) -> Multiply {
+        match self {
+            Factor::By(slot) => Multiply::By(at(slot)),
+            Factor::WherePositive(slot, number) => Multiply::WherePositive(at(slot), number),
+            Factor::Between0And6(slot) => Multiply::Between0And6(at(slot)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Functions of each value: ReLU, GELU (Hendrycks and Gimpel 2016) in its exact and its tanh form, tanh.
+//! Functions of each value: ReLU, ReLU6, GELU (Hendrycks and Gimpel 2016) in its exact and its tanh form, tanh.
 
 use crate::autodiff::Backward;
 use crate::graph::{Graph, GraphError, Node, NodeId};
@@ -9,6 +9,8 @@ use crate::ops::Op;
 pub enum Activation {
     /// max(x, 0); its derivative at 0 is 0.
     Relu,
+    /// min(max(x, 0), 6); its derivative at 0 and 6 is 0.
+    Relu6,
     /// x Phi(x), with Phi the normal distribution function.
     Gelu,
     /// x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
@@ -22,6 +24,7 @@ impl Activation {
     pub(super) fn flops(self) -> u64 {
         match self {
             Activation::Relu => 1,
+            Activation::Relu6 => 2,
             Activation::Gelu => 14,
             Activation::GeluTanh => 9,
             Activation::Tanh => 5,

@@ -11,20 +11,28 @@ impl Graph {
     /// Normalizes channels over the images of a step.
     ///
     /// The parameters are named `<name>.weight` and `<name>.bias`; the statistics for inference, `<name>.running_mean`
-    /// and `<name>.running_var`, move by the fraction `momentum` towards those of each step.
+    /// and `<name>.running_var`, move by the fraction `momentum` towards those of each step. Without a momentum they stay
+    /// as they are and normalize in training too, as PyTorch's layer in evaluation mode.
     ///
     /// # Shapes
     /// - `map`: `[..., channels]`, and the same is returned; parameters and statistics `[channels]`
     ///
     /// # Errors
     /// When the input is a scalar, `eps` is not positive, `momentum` is outside [0, 1] or a name is taken.
-    pub fn batch_norm(&mut self, name: &str, map: NodeId, eps: f32, momentum: f32) -> Result<NodeId, GraphError> {
+    pub fn batch_norm(
+        &mut self,
+        name: &str,
+        map: NodeId,
+        eps: f32,
+        momentum: impl Into<Option<f32>>,
+    ) -> Result<NodeId, GraphError> {
+        let momentum = momentum.into();
         let shape = self.shape(map).clone();
         if shape.0.is_empty() {
             return Err(self.wrong_shape(name, &shape, "[..., channels]"));
         }
         group_norm::check_eps(name, eps)?;
-        if !(0.0..=1.0).contains(&momentum) {
+        if let Some(momentum) = momentum.filter(|momentum| !(0.0..=1.0).contains(momentum)) {
             return Err(wrong_value(name, "momentum", momentum, "in [0, 1]"));
         }
         let channels = [shape.features()];
@@ -40,10 +48,11 @@ impl Graph {
     }
 }
 
-pub(super) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId, eps: f32) {
+pub(super) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId, eps: f32, frozen: bool) {
     let Node { inputs, params, name, shape, .. } = backward.node(id).clone();
-    let op = Op::BatchNormGrad { eps };
-    let dx = backward.push(&format!("{name}.grad"), op, &[dy, inputs[0]], &params[..2], shape);
+    let op = Op::BatchNormGrad { eps, frozen };
+    let params = if frozen { &params[..] } else { &params[..2] };
+    let dx = backward.push(&format!("{name}.grad"), op, &[dy, inputs[0]], params, shape);
     if backward.needs_gradient(inputs[0]) {
         backward.add_gradient(inputs[0], dx);
     }

@@ -164,6 +164,10 @@ pub enum Op {
         /// The number.
         factor: f32,
     },
+    /// Each value times its feature's trained factor.
+    ScaleFeatures,
+    /// From `(dy, x)`: the gradient of the value that was scaled; adds to the factors' gradient.
+    ScaleFeaturesGrad,
     /// Zeroes whole examples at random while training and scales the others up; its own gradient.
     DropPath(Dropout),
     /// From `(logits, labels)`: the sum of the cross-entropy losses of an example's targets.
@@ -215,13 +219,16 @@ pub enum Op {
     BatchNorm {
         /// Added to the variance.
         eps: f32,
-        /// Fraction by which the statistics move towards those of a step.
-        momentum: f32,
+        /// Fraction by which the statistics move towards those of a step. None: they stay, and normalize in training
+        /// too, so that no image sees another.
+        momentum: Option<f32>,
     },
     /// From `(dy, x)`: the gradient of the normalized input; adds to the gradients of scale and shift.
     BatchNormGrad {
         /// Added to the variance.
         eps: f32,
+        /// Whether the statistics stay.
+        frozen: bool,
     },
     /// From `(logits, label)`: the cross-entropy loss of one example.
     CrossEntropy {
@@ -254,6 +261,7 @@ impl Op {
             Op::LayerNorm { .. } => "layer_norm",
             Op::LayerNormGrad { .. } => "layer_norm_grad",
             Op::Activation(Activation::Relu) => "relu",
+            Op::Activation(Activation::Relu6) => "relu6",
             Op::Activation(Activation::Gelu) => "gelu",
             Op::Activation(Activation::GeluTanh) => "gelu_tanh",
             Op::Activation(Activation::Tanh) => "tanh",
@@ -290,6 +298,8 @@ impl Op {
             Op::EmbeddingGrad => "embedding_grad",
             Op::TrainedConstant => "trained_constant",
             Op::Scale { .. } => "scale",
+            Op::ScaleFeatures => "scale_features",
+            Op::ScaleFeaturesGrad => "scale_features_grad",
             Op::DropPath(_) => "drop_path",
             Op::CrossEntropyTokens { .. } => "cross_entropy_tokens",
             Op::CrossEntropyTokensGrad { .. } => "cross_entropy_tokens_grad",
@@ -377,7 +387,8 @@ pub fn cost(graph: &Graph, node: &Node) -> Cost {
         | Op::Embedding
         | Op::TrainedConstant => 0,
         Op::EmbeddingGrad | Op::CorrectSequence => input(0),
-        Op::Scale { .. } | Op::DropPath(_) => out,
+        Op::Scale { .. } | Op::ScaleFeatures | Op::DropPath(_) => out,
+        Op::ScaleFeaturesGrad => pointwise::SCALE_FEATURES_GRAD_FLOPS * out,
         Op::CrossEntropyTokens { .. } | Op::CrossEntropyTokensGrad { .. } => loss::FLOPS * input(0),
         // convolution
         Op::ChannelsLast | Op::ChannelsFirst => 0,
@@ -415,6 +426,7 @@ pub(crate) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId) {
         Op::Attend(attention) => attention.differentiate_attend(backward, id, dy),
         Op::PerHeadLinear { heads, count } => per_head::differentiate(backward, id, dy, heads, count),
         Op::Softmax => pointwise::differentiate_softmax(backward, id, dy),
+        Op::ScaleFeatures => pointwise::differentiate_scale_features(backward, id, dy),
         Op::SliceFeatures { start } => {
             layout::differentiate_slice(backward, id, dy, Op::SliceFeaturesGrad { start });
         }
@@ -430,7 +442,7 @@ pub(crate) fn differentiate(backward: &mut Backward, id: NodeId, dy: NodeId) {
         Op::Conv2d(convolution) => convolution.differentiate(backward, id, dy),
         Op::MaxPool2d(_) | Op::AvgPool2d(_) => pooling::differentiate(backward, id, dy),
         Op::GroupNorm { groups, eps } => group_norm::differentiate(backward, id, dy, groups, eps),
-        Op::BatchNorm { eps, .. } => batch_norm::differentiate(backward, id, dy, eps),
+        Op::BatchNorm { eps, momentum } => batch_norm::differentiate(backward, id, dy, eps, momentum.is_none()),
         op => unreachable!("{} is never between a parameter and the loss", op.name()),
     }
 }

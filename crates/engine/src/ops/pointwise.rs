@@ -1,13 +1,16 @@
-//! Softmax over the last axis, multiplication by a number, and stochastic depth (Huang et al. 2016).
+//! Softmax over the last axis, multiplication by a number or by trained factors (layer scale, Touvron et al. 2021), and
+//! stochastic depth (Huang et al. 2016).
 
 use crate::autodiff::Backward;
-use crate::graph::{Graph, GraphError, Node, NodeId, wrong_value};
+use crate::graph::{Graph, GraphError, Node, NodeId, ParamId, wrong_value};
 use crate::ops::{Dropout, Op};
 
 /// Maximum, difference, exponential, sum and quotient.
 pub(super) const SOFTMAX_FLOPS: u64 = 5;
 /// A sum of products, a difference and a product.
 pub(super) const SOFTMAX_GRAD_FLOPS: u64 = 4;
+/// A product, and a multiply-add for the factor's gradient.
+pub(super) const SCALE_FEATURES_GRAD_FLOPS: u64 = 3;
 
 impl Graph {
     /// Turns the numbers along the last axis into probabilities.
@@ -32,6 +35,22 @@ impl Graph {
         }
         let shape = self.shape(x).clone();
         self.push(name, Op::Scale { factor }, &[x], &[], shape)
+    }
+
+    /// Multiplies each value by its feature's trained factor.
+    ///
+    /// # Shapes
+    /// - `x`: `[..., features]`, and the same is returned; the parameter: `[features]`
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn scale_features(&mut self, name: &str, x: NodeId, factors: ParamId) -> Result<NodeId, GraphError> {
+        let shape = self.shape(x).clone();
+        let found = &self.parameter(factors).shape;
+        if shape.0.is_empty() || found.0 != [shape.features()] {
+            return Err(self.wrong_shape(name, found, format!("the features of {shape}")));
+        }
+        self.push(name, Op::ScaleFeatures, &[x], &[factors], shape)
     }
 
     /// Zeroes all values of an example at random while training and scales the others up; a rate of 0 adds nothing
@@ -61,6 +80,14 @@ pub(super) fn differentiate_symmetric(backward: &mut Backward, id: NodeId, dy: N
     let shape = backward.node(inputs[0]).shape.clone();
     if backward.needs_gradient(inputs[0]) {
         let dx = backward.push(&format!("{name}.grad"), op, &[dy], &[], shape);
+        backward.add_gradient(inputs[0], dx);
+    }
+}
+
+pub(super) fn differentiate_scale_features(backward: &mut Backward, id: NodeId, dy: NodeId) {
+    let Node { inputs, params, name, shape, .. } = backward.node(id).clone();
+    let dx = backward.push(&format!("{name}.grad"), Op::ScaleFeaturesGrad, &[dy, inputs[0]], &params, shape);
+    if backward.needs_gradient(inputs[0]) {
         backward.add_gradient(inputs[0], dx);
     }
 }

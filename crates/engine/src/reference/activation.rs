@@ -14,6 +14,9 @@ pub(crate) fn value(activation: Activation, x: f64) -> f64 {
         // Not `max`, which makes 0 of a NaN.
         Activation::Relu if x < 0.0 => 0.0,
         Activation::Relu => x,
+        Activation::Relu6 if x < 0.0 => 0.0,
+        Activation::Relu6 if x > 6.0 => 6.0,
+        Activation::Relu6 => x,
         Activation::Gelu => x * normal_distribution(x),
         Activation::GeluTanh => 0.5 * x * (1.0 + gelu_tanh_argument(x).tanh()),
         Activation::Tanh => x.tanh(),
@@ -24,6 +27,7 @@ pub(crate) fn value(activation: Activation, x: f64) -> f64 {
 pub(crate) fn derivative(activation: Activation, x: f64) -> f64 {
     match activation {
         Activation::Relu => f64::from(x > 0.0),
+        Activation::Relu6 => f64::from(x > 0.0 && x < 6.0),
         // (x Phi)' = Phi + x phi
         Activation::Gelu => normal_distribution(x) + x * (-0.5 * x * x).exp() / (2.0 * PI).sqrt(),
         // (x/2 (1 + t))' = (1 + t) / 2 + x/2 (1 - t^2) u' with t = tanh(u)
@@ -84,5 +88,9 @@ mod tests {
             assert!((value(activation, 1.7) - at_plus).abs() < 1e-15, "{activation:?}");
             assert!((value(activation, -0.6) - at_minus).abs() < 1e-15, "{activation:?}");
         }
+        // torch.nn.functional.relu6 and its gradient at -1, 0, 1.7, 6 and 7.
+        let x = [-1.0, 0.0, 1.7, 6.0, 7.0];
+        assert_eq!(x.map(|x| value(Activation::Relu6, x)), [0.0, 0.0, 1.7, 6.0, 6.0]);
+        assert_eq!(x.map(|x| derivative(Activation::Relu6, x)), [0.0, 0.0, 1.0, 0.0, 0.0]);
     }
 }

@@ -131,14 +131,14 @@ impl<'a> Reference<'a> {
         let x = |i: usize| nodes[node.inputs[i].index()].as_slice();
         let channels = node.shape.features();
         match node.op {
-            Op::BatchNorm { eps, momentum } => {
+            Op::BatchNorm { eps, momentum: Some(momentum) } => {
                 let new = norms::new_statistics(x(0), [param(2), param(3)], f64::from(momentum));
                 for (i, values) in [2, 3].into_iter().zip(new) {
                     statistics[node.params[i].index()] = values;
                 }
                 Some(norms::forward(x(0), param(0), param(1), channels, f64::from(eps)))
             }
-            Op::BatchNormGrad { eps } => {
+            Op::BatchNormGrad { eps, frozen: false } => {
                 let [dx, weight, bias] = norms::grads(x(0), x(1), param(0), channels, f64::from(eps));
                 for (i, increment) in [weight, bias].iter().enumerate() {
                     let sums = gradients[node.params[i].index()].iter_mut();
@@ -263,6 +263,13 @@ impl<'a> Reference<'a> {
             }
             Op::TrainedConstant => param(0).to_vec(),
             Op::Scale { factor } => x[0].iter().map(|x| f64::from(*factor) * x).collect(),
+            Op::ScaleFeatures => x[0].iter().enumerate().map(|(i, x)| x * param(0)[i % features]).collect(),
+            Op::ScaleFeaturesGrad => {
+                let mut sums = vec![0.0; features];
+                x[0].iter().zip(x[1]).enumerate().for_each(|(i, (dy, x))| sums[i % features] += dy * x);
+                add_to_gradient(0, &sums);
+                x[0].iter().enumerate().map(|(i, dy)| dy * param(0)[i % features]).collect()
+            }
             Op::DropPath(dropout) => {
                 let kept = image.map(|image| ops::path_is_kept(*dropout, dropout.keys(image)));
                 let factor = kept.map_or(1.0, |kept| if kept { f64::from(dropout.scale()) } else { 0.0 });
@@ -305,7 +312,14 @@ impl<'a> Reference<'a> {
                 dx
             }
             Op::BatchNorm { eps, .. } => norms::with_statistics(x[0], [0, 1, 2, 3].map(param), f64::from(*eps)),
-            Op::BatchNormGrad { .. } => unreachable!("it sees all examples at once"),
+            Op::BatchNormGrad { eps, .. } => {
+                // The other kind sees all examples at once.
+                let [dx, weight, bias] =
+                    norms::grads_with_statistics(x[0], x[1], [0, 2, 3].map(param), f64::from(*eps));
+                add_to_gradient(0, &weight);
+                add_to_gradient(1, &bias);
+                dx
+            }
             Op::CrossEntropy { smoothing } => vec![loss::cross_entropy(x[0], x[1][0], f64::from(*smoothing))],
             Op::CrossEntropyGrad { smoothing } => {
                 let batch = batch.expect("gradients are computed in train mode");

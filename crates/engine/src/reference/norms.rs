@@ -62,6 +62,27 @@ pub(crate) fn with_statistics(x: &[f64], [weight, bias, mean, variance]: [&[f64]
     x.iter().enumerate().map(value).collect()
 }
 
+/// The gradients of x, weight and bias of batch norm with given means and variances.
+///
+/// dx = dy * weight / sqrt(variance + eps); dweight = sum of dy (x - mean) / sqrt(variance + eps); dbias = sum of dy.
+pub(crate) fn grads_with_statistics(
+    dy: &[f64],
+    x: &[f64],
+    [weight, mean, variance]: [&[f64]; 3],
+    eps: f64,
+) -> [Vec<f64>; 3] {
+    let channels = weight.len();
+    let (mut dx, mut dweight, mut dbias) = (vec![0.0; x.len()], vec![0.0; channels], vec![0.0; channels]);
+    for (i, (dy, x)) in dy.iter().zip(x).enumerate() {
+        let c = i % channels;
+        let inverse_std = 1.0 / (variance[c] + eps).sqrt();
+        dx[i] = dy * weight[c] * inverse_std;
+        dweight[c] += dy * (x - mean[c]) * inverse_std;
+        dbias[c] += dy;
+    }
+    [dx, dweight, dbias]
+}
+
 /// The running mean and variance after a step: old ones, moved by the fraction `momentum` towards those of the step, of
 /// which the variance divides by n - 1 here.
 pub(crate) fn new_statistics(x: &[f64], [mean, variance]: [&[f64]; 2], momentum: f64) -> [Vec<f64>; 2] {

@@ -3,7 +3,7 @@
 
 use vitreous_engine::Graph;
 use vitreous_engine::autodiff::differentiate;
-use vitreous_engine::graph::GraphError;
+use vitreous_engine::graph::{GraphError, Init};
 use vitreous_engine::ops::{Activation, AttentionOptions, Convolution, LinearInit, Pool, cost};
 
 /// Checks the floating-point operations of every node that has any.
@@ -83,6 +83,8 @@ fn convolutional_model() -> Result<Graph, GraphError> {
     let x = graph.max_pool2d("max", x, Pool::new(2))?;
     let x = graph.conv2d("groups", x, Convolution::new(6, 3).padding(1).groups(2), LinearInit::pytorch(18))?;
     let x = graph.group_norm("group_norm", x, 3, 1e-5)?;
+    let gamma = graph.new_parameter("gamma", [6], Init::Constant(0.1))?;
+    let x = graph.scale_features("scale", x, gamma)?;
     let x = graph.avg_pool2d("average", x, Pool::new(2))?;
     let x = graph.global_avg_pool("global", x)?;
     let logits = graph.linear("head", x, 5, LinearInit::pytorch(6))?;
@@ -100,6 +102,7 @@ fn convolutions_norms_and_pools_cost_what_is_counted_by_hand() {
         ("max", 4 * 16 * 4),
         ("groups", 16 * (2 * 108 + 6)),
         ("group_norm", 7 * 16 * 6),
+        ("scale", 16 * 6),
         ("average", 4 * 4 * 6),
         ("global", 4 * 6),
         ("head", 2 * 30 + 5),
@@ -109,6 +112,7 @@ fn convolutions_norms_and_pools_cost_what_is_counted_by_hand() {
         ("head.input_grad", 2 * 30),
         ("global.grad", 4 * 6),
         ("average.grad", 4 * 4 * 6),
+        ("scale.grad", 3 * 16 * 6),
         ("group_norm.grad", 13 * 16 * 6),
         ("groups.param_grad", 16 * (2 * 108 + 6)),
         ("groups.input_grad", 16 * 2 * 108),

@@ -124,9 +124,12 @@ fn layer_norm_whose_parameters_are_used_twice() {
 
 #[test]
 fn activations() {
-    for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Tanh] {
+    let relus = [Activation::Relu, Activation::Relu6];
+    for activation in relus.into_iter().chain([Activation::Gelu, Activation::GeluTanh, Activation::Tanh]) {
         check(|graph, x| {
             let y = graph.linear("fc", x, 11, LinearInit::pytorch(FEATURES))?;
+            // So that some values are over 6.
+            let y = if activation == Activation::Relu6 { graph.scale("scale", y, 9.0)? } else { y };
             graph.activation("act", y, activation)
         });
     }
@@ -305,6 +308,14 @@ fn multiplication_by_a_number() {
 }
 
 #[test]
+fn multiplication_by_trained_factors() {
+    check(|graph, x| {
+        let factors = graph.new_parameter("gamma", [FEATURES], Init::Constant(0.0))?;
+        graph.scale_features("scale", x, factors)
+    });
+}
+
+#[test]
 fn a_path_that_is_dropped_for_some_examples() {
     for rate in [0.3, 0.6] {
         check(|graph, x| {
@@ -369,6 +380,7 @@ fn convolutions_of_every_kernel_stride_padding_and_groups() {
         Convolution::new(4, 3).padding(1),
         Convolution::new(4, 3).padding(1).groups(2),
         Convolution::new(6, 3).stride(2).groups(6),
+        Convolution::new(6, 5).padding(2).groups(6),
         Convolution::new(2, 2).stride(3).padding(1),
         Convolution::new(2, 5).stride(2).padding(3),
     ] {
@@ -411,4 +423,6 @@ fn norms_over_groups_of_channels_and_over_the_images_of_a_step() {
         let y = graph.activation("act", x, Activation::Tanh)?;
         graph.batch_norm("norm", y, 1e-2, 0.1)
     });
+    // With given statistics, of which the variance must be positive.
+    check_map(|graph, x| graph.batch_norm("norm", x, 2.0, None));
 }

@@ -13,7 +13,7 @@ fn relu(graph: &mut Graph, map: NodeId) -> Result<NodeId, GraphError> {
     graph.activation("relu", map, Activation::Relu)
 }
 
-const OPERATIONS: [(&str, Operation); 6] = [
+const OPERATIONS: [(&str, Operation); 8] = [
     ("relu", relu),
     ("convolution, relu", |graph, map| {
         let map = graph.conv2d("conv", map, Convolution::new(19, 3).padding(1), LinearInit::pytorch(171))?;
@@ -22,6 +22,15 @@ const OPERATIONS: [(&str, Operation); 6] = [
     ("batch norm, relu", |graph, map| {
         let map = graph.batch_norm("norm", map, 1e-5, 0.1)?;
         relu(graph, map)
+    }),
+    ("batch norm, relu6", |graph, map| {
+        let map = graph.batch_norm("norm", map, 1e-5, 0.1)?;
+        graph.activation("relu6", map, Activation::Relu6)
+    }),
+    ("depthwise convolution, relu6", |graph, map| {
+        let convolution = Convolution::new(19, 3).padding(1).groups(19);
+        let map = graph.conv2d("conv", map, convolution, LinearInit::pytorch(9))?;
+        graph.activation("relu6", map, Activation::Relu6)
     }),
     ("group norm", |graph, map| graph.group_norm("norm", map, 1, 1e-5)),
     ("max pool", |graph, map| graph.max_pool2d("pool", map, Pool { kernel: 2, stride: 2, padding: 0 })),

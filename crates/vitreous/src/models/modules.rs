@@ -268,14 +268,20 @@ fn layer(graph: &Graph, node: &Node, counted: &mut [bool]) -> Option<Module> {
         }
         Op::BatchNorm { eps, momentum } => {
             mult_adds = trained;
+            let momentum = momentum.unwrap_or(0.0);
             let affine = "affine=True, track_running_stats=True";
             ("BatchNorm2d", format!("{features}, eps={}, momentum={momentum}, {affine}", number(*eps)))
         }
         Op::Activation(Activation::Relu) => ("ReLU", String::new()),
+        Op::Activation(Activation::Relu6) => ("ReLU6", String::new()),
         Op::Activation(Activation::Gelu) => ("GELU", "approximate='none'".to_string()),
         Op::Activation(Activation::GeluTanh) => ("GELU", "approximate='tanh'".to_string()),
         Op::Activation(Activation::Tanh) => ("Tanh", String::new()),
         Op::Dropout(dropout) => ("Dropout", format!("p={}, inplace=False", dropout.rate)),
+        Op::ScaleFeatures => {
+            mult_adds = trained;
+            ("LayerScale", features.to_string())
+        }
         Op::DropPath(dropout) => ("DropPath", format!("drop_prob={:.3}", dropout.rate)),
         Op::Softmax => ("Softmax", "dim=-1".to_string()),
         Op::MaxPool2d(pool) => {

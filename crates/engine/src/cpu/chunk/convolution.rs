@@ -81,6 +81,30 @@ impl Chunk<'_> {
                     let (rows, x, out) = (images * rows, self.at(x), self.at(out));
                     convolution::channel_norm(self.isa, &ChannelNorm { rows, channels, eps, x, params, relu, out });
                 }
+                ConvolutionCall::ChannelNormGrad { dy, x, out, params, size: [pixels, channels], eps, starts } => {
+                    let (dy, x) = (self.at(dy), self.at(x));
+                    let stats = [params[2], params[3]].map(|param| self.parameter(param));
+                    let args = batch_norm::ImageGradSums {
+                        images,
+                        pixels,
+                        channels,
+                        eps,
+                        dy,
+                        x,
+                        stats,
+                        sums: null_mut(),
+                        dweight: self.gradient(params[0]),
+                        dbias: self.gradient(params[1]),
+                        continues: continues(starts),
+                    };
+                    batch_norm::image_grad_sums(self.isa, &args);
+                    if let Some(out) = out {
+                        let (rows, weight, totals) = (images * pixels, self.parameter(params[0]), null());
+                        let dx = self.at(out);
+                        let args = batch_norm::InputGrad { rows, channels, eps, dy, x, weight, stats, totals, dx };
+                        batch_norm::input_grad(self.isa, &args);
+                    }
+                }
             }
         }
     }
@@ -124,7 +148,7 @@ impl Chunk<'_> {
                             eps,
                             dy: value(dy),
                             x,
-                            stats: own(stats),
+                            stats: [own(stats), own(stats).add(channels)],
                             sums,
                             dweight: self.gradient(params[0]),
                             dbias: self.gradient(params[1]),
@@ -133,7 +157,8 @@ impl Chunk<'_> {
                         batch_norm::image_grad_sums(self.isa, &args);
                     }
                     BatchNormPart::InputGrad { dy, totals, out } => {
-                        let (weight, stats, totals) = (self.parameter(params[0]), own(stats), own(totals));
+                        let (weight, totals) = (self.parameter(params[0]), own(totals));
+                        let stats = [own(stats).cast_const(), own(stats).add(channels)];
                         let (dy, dx) = (value(dy), value(out));
                         let args = batch_norm::InputGrad { rows, channels, eps, dy, x, weight, stats, totals, dx };
                         batch_norm::input_grad(self.isa, &args);
@@ -157,7 +182,7 @@ impl Chunk<'_> {
             packed: unsafe { self.packed.add(self.compiled.packed_offsets[product.weight]) },
             bias: product.bias.map_or(null(), |bias| self.parameter(bias)),
             relu: product.relu,
-            multiply: product.multiply(|slot| self.at(slot)),
+            multiply: self.multiply(product.factor),
             residual: self.at_any(product.residual),
             out: self.at(product.out),
         };

@@ -2,7 +2,8 @@
 //! so the bits depend on neither chunks nor threads.
 //!
 //! The statistics of a micro-batch are the means of all channels, then their variances (divided by n). Its totals in
-//! the backward pass are the means of `dy` and of `dy` times the normalized input.
+//! the backward pass are the means of `dy` and of `dy` times the normalized input. Where statistics stay as they are,
+//! there are no totals.
 
 use crate::cpu::simd::{LANES, Simd, isa_kernel, load_up_to, store_up_to};
 
@@ -41,9 +42,9 @@ pub(in crate::cpu) struct ImageGradSums {
     pub eps: f32,
     pub dy: *const f32,
     pub x: *const f32,
-    /// Statistics of the micro-batch, `[2, channels]`.
-    pub stats: *const f32,
-    /// `[images, 2, channels]`
+    /// Mean and variance.
+    pub stats: [*const f32; 2],
+    /// `[images, 2, channels]`, or null.
     pub sums: *mut f32,
     pub dweight: *mut f32,
     pub dbias: *mut f32,
@@ -64,7 +65,7 @@ pub(in crate::cpu) struct Totals {
     pub totals: *mut f32,
 }
 
-/// `dx = (dy - totals[0] - normalized * totals[1]) * weight / sqrt(variance + eps)`
+/// `dx = (dy - totals[0] - normalized * totals[1]) * weight / sqrt(variance + eps)`, without totals if they are null
 pub(in crate::cpu) struct InputGrad {
     pub rows: usize,
     pub channels: usize,
@@ -72,7 +73,8 @@ pub(in crate::cpu) struct InputGrad {
     pub dy: *const f32,
     pub x: *const f32,
     pub weight: *const f32,
-    pub stats: *const f32,
+    /// Mean and variance.
+    pub stats: [*const f32; 2],
     pub totals: *const f32,
     /// May be `dy`.
     pub dx: *mut f32,
@@ -88,11 +90,11 @@ fn for_each_vector([first, count]: [usize; 2], mut each: impl FnMut(usize, usize
 
 /// Mean and 1 / sqrt(variance + eps) of up to 16 channels.
 #[inline(always)]
-unsafe fn normalizer<S: Simd>(stats: *const f32, channels: usize, eps: f32, channel: usize, n: usize) -> [S::V; 2] {
+unsafe fn normalizer<S: Simd>([mean, variance]: [*const f32; 2], eps: f32, channel: usize, n: usize) -> [S::V; 2] {
     unsafe {
-        let variance = load_up_to::<S>(stats.add(channels + channel), n);
+        let variance = load_up_to::<S>(variance.add(channel), n);
         let inverse = S::div(S::splat(1.0), S::sqrt(S::add(variance, S::splat(eps))));
-        [load_up_to::<S>(stats.add(channel), n), inverse]
+        [load_up_to::<S>(mean.add(channel), n), inverse]
     }
 }
 
@@ -162,9 +164,10 @@ unsafe fn image_grad_sums_generic<S: Simd>(args: &ImageGradSums) {
     unsafe {
         for image in 0..images {
             let offset = image * pixels * channels;
-            let (x, dy, sums) = (args.x.add(offset), args.dy.add(offset), args.sums.add(image * 2 * channels));
+            let (x, dy) = (args.x.add(offset), args.dy.add(offset));
+            let sums = args.sums.wrapping_add(image * 2 * channels);
             for_each_vector([0, channels], |channel, n| {
-                let [mean, inverse] = normalizer::<S>(args.stats, channels, args.eps, channel, n);
+                let [mean, inverse] = normalizer::<S>(args.stats, args.eps, channel, n);
                 let (mut plain, mut along) = (S::splat(0.0), S::splat(0.0));
                 for pixel in 0..pixels {
                     let at = pixel * channels + channel;
@@ -177,7 +180,9 @@ unsafe fn image_grad_sums_generic<S: Simd>(args: &ImageGradSums) {
                 for (which, (to, sum)) in [(args.dbias, plain), (args.dweight, along)].into_iter().enumerate() {
                     let old = if goes_on { load_up_to::<S>(to.add(channel), n) } else { S::splat(0.0) };
                     store_up_to::<S>(to.add(channel), n, S::add(old, sum));
-                    store_up_to::<S>(sums.add(which * channels + channel), n, sum);
+                    if !args.sums.is_null() {
+                        store_up_to::<S>(sums.add(which * channels + channel), n, sum);
+                    }
                 }
             });
         }
@@ -207,9 +212,12 @@ unsafe fn input_grad_generic<S: Simd>(args: &InputGrad) {
     let &InputGrad { rows, channels, .. } = args;
     unsafe {
         for_each_vector([0, channels], |channel, n| {
-            let [mean, inverse] = normalizer::<S>(args.stats, channels, args.eps, channel, n);
-            let plain = load_up_to::<S>(args.totals.add(channel), n);
-            let along = load_up_to::<S>(args.totals.add(channels + channel), n);
+            let [mean, inverse] = normalizer::<S>(args.stats, args.eps, channel, n);
+            let total = |which: usize| match args.totals.is_null() {
+                true => S::splat(0.0),
+                false => load_up_to::<S>(args.totals.add(which * channels + channel), n),
+            };
+            let [plain, along] = [total(0), total(1)];
             let factor = S::mul(load_up_to::<S>(args.weight.add(channel), n), inverse);
             let slope = S::mul(along, inverse);
             for row in 0..rows {
@@ -296,7 +304,7 @@ mod tests {
                     }
                     let (mean, variance) = (stats.read(), stats.read().add(channels));
                     let params = [weight.read(), bias.read(), mean, variance];
-                    let (x, out, relu) = (x.read(), y.pointer(), false);
+                    let (x, out, relu) = (x.read(), y.pointer(), None);
                     channel_norm(isa, &ChannelNorm { rows, channels, eps, x, params, relu, out });
                     let args = ImageGradSums {
                         images,
@@ -305,7 +313,7 @@ mod tests {
                         eps,
                         dy: dy.read(),
                         x,
-                        stats: stats.read(),
+                        stats: [mean, variance],
                         sums: grad_sums.pointer(),
                         dweight: dweight.pointer(),
                         dbias: dbias.pointer(),
@@ -316,11 +324,55 @@ mod tests {
                         let (sums, totals_to) = (grad_sums.read(), all.pointer());
                         totals(isa, &Totals { images, pixels, channels, range, sums, totals: totals_to });
                     }
-                    let (dy, weight, stats, totals) = (dy.read(), weight.read(), stats.read(), all.read());
+                    let (dy, weight, stats, totals) = (dy.read(), weight.read(), [mean, variance], all.read());
                     let dx = dx.pointer();
                     input_grad(isa, &InputGrad { rows, channels, eps, dy, x, weight, stats, totals, dx });
                 }
                 [&y, &mean, &variance, &dx, &dweight, &dbias].map(Guarded::values).to_vec()
+            });
+        }
+    }
+
+    #[test]
+    fn gradients_with_given_statistics_equal_the_reference_also_in_place() {
+        let eps = 1e-2f32;
+        for (images, pixels, channels) in [(1, 1, 1), (3, 7, 5), (2, 13, 17), (5, 6, 64)] {
+            let rows = images * pixels;
+            let (x, dy) = (numbers(1, rows * channels), numbers(2, rows * channels));
+            let mut params = [3, 4, 5].map(|seed| numbers(seed, channels));
+            params[2].iter_mut().for_each(|variance| *variance = variance.abs());
+            let exact = params.each_ref().map(|param| wide(param));
+            let expected = norms::grads_with_statistics(
+                &wide(&dy),
+                &wide(&x),
+                exact.each_ref().map(Vec::as_slice),
+                f64::from(eps),
+            );
+            check(format_args!("{images} x {pixels} x {channels}"), &expected, 1e-5, |isa| {
+                let (x, mut dx) = (Guarded::new(&x), Guarded::new(&dy));
+                let [weight, mean, variance] = params.each_ref().map(|param| Guarded::new(param));
+                let [mut dweight, mut dbias] = [(); 2].map(|()| Guarded::unset(channels));
+                let stats = [mean.read(), variance.read()];
+                let (x, dy, weight) = (x.read(), dx.read(), weight.read());
+                let args = ImageGradSums {
+                    images,
+                    pixels,
+                    channels,
+                    eps,
+                    dy,
+                    x,
+                    stats,
+                    sums: std::ptr::null_mut(),
+                    dweight: dweight.pointer(),
+                    dbias: dbias.pointer(),
+                    continues: false,
+                };
+                let (totals, to) = (std::ptr::null(), dx.pointer());
+                unsafe {
+                    image_grad_sums(isa, &args);
+                    input_grad(isa, &InputGrad { rows, channels, eps, dy, x, weight, stats, totals, dx: to });
+                }
+                [&dx, &dweight, &dbias].map(Guarded::values).to_vec()
             });
         }
     }

@@ -31,7 +31,7 @@ pub(in crate::cpu) struct GroupNormGrad {
     pub continues: bool,
 }
 
-/// `out = (x - mean) / sqrt(variance + eps) * weight + bias` for each channel, with an optional ReLU.
+/// `out = (x - mean) / sqrt(variance + eps) * weight + bias` for each channel, with an optional ReLU or ReLU6.
 pub(in crate::cpu) struct ChannelNorm {
     pub rows: usize,
     pub channels: usize,
@@ -39,7 +39,8 @@ pub(in crate::cpu) struct ChannelNorm {
     pub x: *const f32,
     /// Weight, bias, mean and variance.
     pub params: [*const f32; 4],
-    pub relu: bool,
+    /// Upper limit of the ReLU that follows; infinite for one without.
+    pub relu: Option<f32>,
     /// The result; may be `x`.
     pub out: *mut f32,
 }
@@ -180,8 +181,9 @@ unsafe fn channel_norm_generic<S: Simd>(args: &ChannelNorm) {
             for row in 0..args.rows {
                 let at = row * args.channels + channel;
                 let mut y = S::mul_add(S::sub(load_up_to::<S>(args.x.add(at), n), mean), factor, bias);
-                if args.relu {
-                    y = S::max(S::splat(0.0), y);
+                if let Some(most) = args.relu {
+                    // The constants come first, so that NaN stays NaN.
+                    y = S::min(S::splat(most), S::max(S::splat(0.0), y));
                 }
                 store_up_to::<S>(args.out.add(at), n, y);
             }

@@ -396,9 +396,10 @@ fn norms_by_given_statistics_equal_the_reference() {
             params.each_ref().map(|param| wide(param)).each_ref().map(Vec::as_slice),
             f64::from(1e-2f32),
         );
-        for (relu, in_place) in [(false, false), (true, false), (true, true)] {
-            let expected = [exact.iter().map(|&y| if relu { y.max(0.0) } else { y }).collect()];
-            check(format_args!("{channels} channels, ReLU {relu}"), &expected, TOLERANCE, |isa| {
+        for (relu, in_place) in [(None, false), (Some(f32::INFINITY), false), (Some(0.75), false), (Some(0.75), true)] {
+            let follow = |y: f64| relu.map_or(y, |most| y.clamp(0.0, f64::from(most)));
+            let expected = [exact.iter().map(|&y| follow(y)).collect()];
+            check(format_args!("{channels} channels, ReLU {relu:?}"), &expected, TOLERANCE, |isa| {
                 let (mut over, mut apart) = (Guarded::new(&x), Guarded::unset(x.len()));
                 let params = params.each_ref().map(|param| Guarded::new(param));
                 let out = if in_place { over.pointer() } else { apart.pointer() };

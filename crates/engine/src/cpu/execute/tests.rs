@@ -50,6 +50,8 @@ fn network() -> Result<(Graph, NodeId), GraphError> {
     let first = graph.select_token("first", x, 0)?;
     let x = graph.add("both", first, mean)?;
     let x = graph.scale("scale", x, 0.5)?;
+    let gamma = graph.new_parameter("gamma", [9], Init::Constant(0.1))?;
+    let x = graph.scale_features("features", x, gamma)?;
     let logits = graph.linear("head", x, 5, LinearInit::pytorch(9))?;
     let loss = graph.cross_entropy("loss", logits, label, 0.1)?;
     Ok((graph, loss))
@@ -67,7 +69,7 @@ fn reader() -> Result<(Graph, NodeId), GraphError> {
 }
 
 /// All operations that compute a gradient.
-const GRADIENTS: [&str; 25] = [
+const GRADIENTS: [&str; 26] = [
     "activation_grad",
     "add_table_grad",
     "attend_grad",
@@ -89,6 +91,7 @@ const GRADIENTS: [&str; 25] = [
     "per_head_linear_input_grad",
     "per_head_linear_param_grad",
     "prepend_token_grad",
+    "scale_features_grad",
     "select_token_grad",
     "slice_features_grad",
     "slice_tokens_grad",

@@ -20,6 +20,8 @@ pub(in crate::cpu) enum Multiply {
     By(*const f32),
     /// The number if the value is positive, otherwise 0.
     WherePositive(*const f32, f32),
+    /// 1 if the value is between 0 and 6, otherwise 0.
+    Between0And6(*const f32),
 }
 
 impl Multiply {
@@ -34,6 +36,11 @@ impl Multiply {
                     let zero = S::splat(0.0);
                     let positive = S::greater(load_up_to::<S>(values.add(at), n), zero);
                     S::select(positive, S::mul(x, S::splat(factor)), zero)
+                }
+                Multiply::Between0And6(values) => {
+                    let (zero, value) = (S::splat(0.0), load_up_to::<S>(values.add(at), n));
+                    let below = S::select(S::greater(S::splat(6.0), value), x, zero);
+                    S::select(S::greater(value, zero), below, zero)
                 }
             }
         }
@@ -199,6 +206,7 @@ unsafe fn activate<S: Simd>(
     unsafe {
         match activation {
             Activation::Relu => with!(Activation::Relu),
+            Activation::Relu6 => with!(Activation::Relu6),
             Activation::Gelu => with!(Activation::Gelu),
             Activation::GeluTanh => with!(Activation::GeluTanh),
             Activation::Tanh => with!(Activation::Tanh),

@@ -175,12 +175,12 @@ impl Lowering<'_> {
         self.emit_convolution(ConvolutionCall::GroupNormGrad { norm, dy, starts }, &[id]);
     }
 
-    pub(super) fn batch_norm(&mut self, id: NodeId, eps: f32, momentum: f32) {
+    pub(super) fn batch_norm(&mut self, id: NodeId, eps: f32, momentum: Option<f32>) {
         let node = self.node(id);
         let (x, params) = (self.slot(id, 0), [0, 1, 2, 3].map(|i| node.params[i].index()));
         let size = [node.shape.rows(), node.shape.features()];
         let mut stats = None;
-        if self.mode == Mode::Train {
+        if let (Mode::Train, Some(momentum)) = (self.mode, momentum) {
             let own = self.new_slot(0, 2 * size[1]);
             self.batch_stats.insert(self.input(id, 0), own);
             let sums = self.new_slot(2 * size[1], 0);
@@ -190,7 +190,8 @@ impl Lowering<'_> {
             self.emit_before(id, ConvolutionCall::BatchNorm { norm, does });
             stats = Some(BatchNorm { params: [params[0], params[1]], ..norm });
         }
-        let (covers, out, relu) = self.norm_with_relu(id);
+        let (covers, out, activation) = self.norm_with(id, &[Activation::Relu, Activation::Relu6]);
+        let relu = activation.map(|activation| if activation == Activation::Relu { f32::INFINITY } else { 6.0 });
         let call = match stats {
             Some(norm) => ConvolutionCall::BatchNorm { norm, does: BatchNormPart::Value { out, relu } },
             None => ConvolutionCall::ChannelNorm { x, out, params, size, eps, relu },
@@ -216,6 +217,17 @@ impl Lowering<'_> {
         let out = self.value_slot(id);
         let does = BatchNormPart::InputGrad { dy, totals, out };
         self.emit_convolution(ConvolutionCall::BatchNorm { norm, does }, &[id]);
+    }
+
+    pub(super) fn channel_norm_grad(&mut self, id: NodeId, eps: f32) {
+        let node = self.node(id);
+        let params = [0, 1, 2, 3].map(|i| node.params[i].index());
+        let size = [node.shape.rows(), node.shape.features()];
+        let (dy, x) = (self.slot(id, 0), self.slot(id, 1));
+        let starts = self.starts(id, &params[..2], true);
+        let asked = !self.uses[id.index()].is_empty();
+        let out = asked.then(|| self.value_slot(id));
+        self.emit_convolution(ConvolutionCall::ChannelNormGrad { dy, x, out, params, size, eps, starts }, &[id]);
     }
 
     /// Emits a call that must run before the call that computes the node.

@@ -155,25 +155,27 @@ impl Lowering<'_> {
         if let Some(stats) = stats {
             self.stats.insert((of, eps.to_bits()), stats);
         }
-        let (covers, out, relu) = self.norm_with_relu(id);
+        let (covers, out, relu) = self.norm_with(id, &[Activation::Relu]);
+        let relu = relu.is_some();
         let params = [node.params[0].index(), node.params[1].index()];
         let size = [node.shape.rows(), node.shape.features()];
         self.emit(Call::LayerNorm { x, out, stats, params, size, eps, relu }, &covers);
     }
 
-    /// The nodes that a norm's call covers, its output slot, and whether a ReLU is fused.
-    pub(super) fn norm_with_relu(&mut self, id: NodeId) -> (Vec<NodeId>, Slot, bool) {
+    /// The nodes that a norm's call covers, its output slot, and the activation that is fused if it is one of these: a
+    /// ReLU or a ReLU6.
+    pub(super) fn norm_with(&mut self, id: NodeId, fused: &[Activation]) -> (Vec<NodeId>, Slot, Option<Activation>) {
+        let following = self.following_activation(id).filter(|(_, activation)| fused.contains(activation));
         let mut covers = vec![id];
-        if let Some((activated, Activation::Relu)) = self.following_activation(id) {
-            covers.push(activated);
-        }
-        let relu = covers.len() == 2;
+        covers.extend(following.map(|(activated, _)| activated));
         let out = self.value_slot(*covers.last().expect("the norm itself"));
-        if relu && self.derivative_is_asked_for(id) {
-            let factor = Factor::WherePositive(out, 1.0);
+        let activation = following.map(|(_, activation)| activation);
+        if activation.is_some() && self.derivative_is_asked_for(id) {
+            let is_relu = activation == Some(Activation::Relu);
+            let factor = if is_relu { Factor::WherePositive(out, 1.0) } else { Factor::Between0And6(out) };
             self.derivatives.insert(id, Derivative { factor, includes_dropout: false });
         }
-        (covers, out, relu)
+        (covers, out, activation)
     }
 
     pub(super) fn layer_norm_grad(&mut self, id: NodeId, eps: f32) {

@@ -3,7 +3,7 @@
 //! - A linear layer is fused with its bias, activation, dropout and residual; for the backward pass it stores the
 //!   activation's derivative (times dropout), or nothing if the result's sign is enough (ReLU).
 //! - The gradient of a linear layer's input is fused with the derivative, the dropout and the sum that follow it.
-//! - Layer norm is fused with a ReLU, its gradient with the sum that follows.
+//! - Layer norm is fused with a ReLU, its gradient with the sum that follows; factors of features with the sum.
 
 mod convolution;
 mod fuse;
@@ -99,6 +99,7 @@ impl<'a> Lowering<'a> {
                     | Op::Conv2dParamGrad(_)
                     | Op::GroupNormGrad { .. }
                     | Op::BatchNormGrad { .. }
+                    | Op::ScaleFeaturesGrad
             );
             if outputs.iter().any(|out| stands_for[out.index()] == id) || adds_gradient && mode == Mode::Train {
                 needed[id.index()] = true;
@@ -298,6 +299,26 @@ impl<'a> Lowering<'a> {
                 };
                 self.emit(call, &[id]);
             }
+            Op::ScaleFeatures => {
+                let x = self.slot(id, 0);
+                let following = self.following_sum(id);
+                let mut covers = vec![id];
+                covers.extend(following.map(|(sum, _)| sum));
+                let out = self.value_slot(*covers.last().expect("the product itself"));
+                let residual = following.map(|(_, residual)| residual);
+                self.emit(
+                    Call::ScaleFeatures { x, factors: params[0], residual, out, size: size(&node.shape) },
+                    &covers,
+                );
+            }
+            Op::ScaleFeaturesGrad => {
+                let (dy, x) = (self.slot(id, 0), self.slot(id, 1));
+                let asked = !self.uses[id.index()].is_empty();
+                let out = asked.then(|| self.value_slot(id));
+                let starts = self.starts(id, &params, true);
+                let size = size(&node.shape);
+                self.emit(Call::ScaleFeaturesGrad { dy, x, factors: params[0], out, size, starts }, &[id]);
+            }
             Op::Dropout(dropout) => {
                 let (x, out) = (self.slot(id, 0), self.value_slot(id));
                 let dropout = self.node_dropout(id, dropout);
@@ -397,7 +418,8 @@ impl<'a> Lowering<'a> {
             Op::GroupNorm { groups, eps } => self.group_norm(id, groups, eps),
             Op::GroupNormGrad { groups, eps } => self.group_norm_grad(id, groups, eps),
             Op::BatchNorm { eps, momentum } => self.batch_norm(id, eps, momentum),
-            Op::BatchNormGrad { eps } => self.batch_norm_grad(id, eps),
+            Op::BatchNormGrad { eps, frozen: true } => self.channel_norm_grad(id, eps),
+            Op::BatchNormGrad { eps, .. } => self.batch_norm_grad(id, eps),
             Op::CrossEntropy { smoothing } => {
                 let (logits, label, classes) = self.logits(id);
                 let out = self.value_slot(id);

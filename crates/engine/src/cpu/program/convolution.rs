@@ -1,7 +1,6 @@
 //! The calls of convolutional networks.
 
 use super::{Factor, Param, Slot};
-use crate::cpu::linear::Multiply;
 use crate::ops::Pool;
 
 /// One call of the convolution family. Counts are for one image.
@@ -61,7 +60,17 @@ pub(in crate::cpu) enum ConvolutionCall {
         params: [Param; 4],
         size: [usize; 2],
         eps: f32,
-        relu: bool,
+        relu: Option<f32>,
+    },
+    /// The gradient of a batch norm with given statistics, with the same parameters.
+    ChannelNormGrad {
+        dy: Slot,
+        x: Slot,
+        out: Option<Slot>,
+        params: [Param; 4],
+        size: [usize; 2],
+        eps: f32,
+        starts: bool,
     },
 }
 
@@ -80,17 +89,6 @@ pub(in crate::cpu) struct ConvolutionProduct {
     pub factor: Option<Factor>,
     pub residual: Option<Slot>,
     pub out: Slot,
-}
-
-impl ConvolutionProduct {
-    /// The factor of the result, with the addresses of its values.
-    pub fn multiply(&self, at: impl Fn(Slot) -> *mut f32) -> Multiply {
-        match self.factor {
-            None => Multiply::No,
-            Some(Factor::By(slot)) => Multiply::By(at(slot)),
-            Some(Factor::WherePositive(slot, number)) => Multiply::WherePositive(at(slot), number),
-        }
-    }
 }
 
 /// Pooling: `x` and `out` are the map and the pooled map. For the gradient of max pooling they are the map and its
@@ -127,8 +125,8 @@ pub(in crate::cpu) enum BatchNormPart {
     ImageSums,
     /// Statistics of the whole batch; updates the running statistics.
     Statistics { momentum: f32 },
-    /// The result.
-    Value { out: Slot, relu: bool },
+    /// The result, with the upper limit of the ReLU that follows.
+    Value { out: Slot, relu: Option<f32> },
     /// Sums of each image's gradients, which are also added to the parameters' gradients.
     ImageGradSums { dy: Slot, starts: bool },
     /// Totals of the whole batch, two numbers for each channel and micro-batch.
@@ -175,7 +173,9 @@ impl ConvolutionCall {
                 let all = [Some(product.x), product.factor.map(Factor::slot), product.residual];
                 all.into_iter().flatten().collect()
             }
-            ConvolutionCall::ParamGrad { dy, x, .. } | ConvolutionCall::LateGrad { dy, x, .. } => vec![dy, x],
+            ConvolutionCall::ParamGrad { dy, x, .. }
+            | ConvolutionCall::LateGrad { dy, x, .. }
+            | ConvolutionCall::ChannelNormGrad { dy, x, .. } => vec![dy, x],
             ConvolutionCall::MaxPool(pooling)
             | ConvolutionCall::AvgPool(pooling)
             | ConvolutionCall::AvgPoolGrad(pooling) => vec![pooling.x],
@@ -199,6 +199,7 @@ impl ConvolutionCall {
             ConvolutionCall::Product(ref product) => vec![product.out],
             ConvolutionCall::ParamGrad { room, .. } => vec![room],
             ConvolutionCall::LateGrad { .. } => vec![],
+            ConvolutionCall::ChannelNormGrad { out, .. } => out.into_iter().collect(),
             ConvolutionCall::MaxPool(pooling)
             | ConvolutionCall::AvgPool(pooling)
             | ConvolutionCall::AvgPoolGrad(pooling)
@@ -226,6 +227,7 @@ impl ConvolutionCall {
             ConvolutionCall::GroupNorm(norm) => norm.out.iter().map(|&out| [norm.x, out]).collect(),
             ConvolutionCall::GroupNormGrad { norm, dy, .. } => norm.out.iter().map(|&out| [dy, out]).collect(),
             ConvolutionCall::ChannelNorm { x, out, .. } => vec![[x, out]],
+            ConvolutionCall::ChannelNormGrad { dy, out, .. } => out.iter().map(|&out| [dy, out]).collect(),
             ConvolutionCall::BatchNorm { norm, does: BatchNormPart::Value { out, .. } } => vec![[norm.x, out]],
             ConvolutionCall::BatchNorm { does: BatchNormPart::InputGrad { dy, out, .. }, .. } => vec![[dy, out]],
             _ => vec![],

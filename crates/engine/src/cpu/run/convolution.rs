@@ -4,6 +4,7 @@ use super::{CUT, Run};
 use std::ptr::{null, null_mut};
 
 use crate::cpu::convolution::{self, ParamGrad, batch_norm};
+use crate::cpu::linear::Multiply;
 use crate::cpu::program::Slot;
 use crate::cpu::program::convolution::{BatchNorm, BatchNormPart, ConvolutionCall, ConvolutionProduct};
 use crate::cpu::split::share;
@@ -61,7 +62,7 @@ impl Run<'_> {
             packed: unsafe { self.packed.get().add(self.compiled.packed_offsets[product.weight]) },
             bias: product.bias.map_or(null(), |bias| self.parameter(bias)),
             relu: product.relu,
-            multiply: product.multiply(|slot| self.in_batch(slot)),
+            multiply: product.factor.map_or(Multiply::No, |factor| factor.multiply(|slot| self.in_batch(slot))),
             residual: product.residual.map_or(null_mut(), |slot| self.in_batch(slot)),
             out: self.in_batch(product.out),
         };

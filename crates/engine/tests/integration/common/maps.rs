@@ -1,7 +1,7 @@
 //! Random small convolutional networks.
 
 use proptest::prelude::*;
-use vitreous_engine::graph::{Graph, GraphError, NodeId};
+use vitreous_engine::graph::{Graph, GraphError, Init, NodeId};
 use vitreous_engine::ops::{Activation, Convolution, LinearInit, Op, Pool};
 use vitreous_engine::reference::Values;
 
@@ -37,6 +37,12 @@ pub enum MapPiece {
     /// Batch norm, of what a function gives: the gradient of a bias right before it would be 0 but for rounding.
     BatchNorm {
         relu: bool,
+    },
+    /// Batch norm whose statistics stay, and a ReLU6 that clips.
+    Frozen,
+    /// Factors of channels, with or without a sum.
+    ScaleFeatures {
+        add: bool,
     },
     /// Layer norm and linear layer pixel by pixel.
     Pixels {
@@ -129,6 +135,17 @@ impl Builder {
                 let activation = if relu { Activation::Relu } else { Activation::Gelu };
                 self.graph.activation(&format!("{name}.act"), y, activation)
             }
+            MapPiece::Frozen => {
+                let y = self.graph.scale(&format!("{name}.scale"), x, 9.0)?;
+                let y = self.graph.batch_norm(&name, y, 3e-2, None)?;
+                self.graph.activation(&format!("{name}.act"), y, Activation::Relu6)
+            }
+            MapPiece::ScaleFeatures { add } => {
+                let init = Init::Uniform { bound: 1.0 };
+                let factors = self.graph.new_parameter(&format!("{name}.gamma"), [in_channels], init)?;
+                let y = self.graph.scale_features(&name, x, factors)?;
+                if add { self.graph.add(&format!("{name}.sum"), x, y) } else { Ok(y) }
+            }
             MapPiece::Pixels { channels } => {
                 let norm = self.graph.layer_norm_parameters(&format!("{name}.norm"), in_channels)?;
                 let y = self.graph.layer_norm(&format!("{name}.norm"), x, norm, 3e-2)?;
@@ -189,7 +206,8 @@ pub fn is_near_a_tie(model: &Model, values: &Values) -> bool {
 
 fn activation() -> impl Strategy<Value = Option<Activation>> {
     let relu = Just(Some(Activation::Relu));
-    prop_oneof![3 => relu, 1 => Just(Some(Activation::Gelu)), 1 => Just(None)]
+    let relu6 = Just(Some(Activation::Relu6));
+    prop_oneof![3 => relu, 1 => relu6, 1 => Just(Some(Activation::Gelu)), 1 => Just(None)]
 }
 
 fn piece() -> impl Strategy<Value = MapPiece> {
@@ -202,6 +220,7 @@ fn piece() -> impl Strategy<Value = MapPiece> {
         (3, 2, 1),
         (2, 2, 0),
         (2, 3, 1),
+        (5, 1, 2),
     ]);
     let rest = (any::<[bool; 4]>(), activation());
     let convolution =
@@ -230,6 +249,8 @@ fn piece() -> impl Strategy<Value = MapPiece> {
         3 => (any::<bool>(), prop::sample::select(pools)).prop_map(|(largest, pool)| MapPiece::Pool { largest, pool }),
         1 => (1usize..8, any::<bool>()).prop_map(|(most_groups, relu)| MapPiece::GroupNorm { most_groups, relu }),
         2 => any::<bool>().prop_map(|relu| MapPiece::BatchNorm { relu }),
+        1 => Just(MapPiece::Frozen),
+        1 => any::<bool>().prop_map(|add| MapPiece::ScaleFeatures { add }),
         1 => channels().prop_map(|channels| MapPiece::Pixels { channels }),
     ]
 }

@@ -486,7 +486,13 @@ pub fn reference_infer(model: &Model, parameters: &Parameters, data: &Data) -> V
 
 /// Whether some ReLU's argument is so near 0, or two values of a window so near each other, that rounding decides.
 pub fn is_near_a_kink(model: &Model, values: &Values) -> bool {
-    let relus = model.graph.nodes().iter().filter(|node| node.op == Op::Activation(Activation::Relu));
-    relus.flat_map(|node| values.of(node.inputs[0])).any(|&x| x != 0.0 && x.abs() < 1e-5)
-        || maps::is_near_a_tie(model, values)
+    let near = |kink: f64| move |&x: &f64| x != kink && (x - kink).abs() < 1e-5;
+    model.graph.nodes().iter().any(|node| {
+        let x = || values.of(node.inputs[0]).iter();
+        match node.op {
+            Op::Activation(Activation::Relu) => x().any(near(0.0)),
+            Op::Activation(Activation::Relu6) => x().any(near(0.0)) || x().any(near(6.0)),
+            _ => false,
+        }
+    }) || maps::is_near_a_tie(model, values)
 }

@@ -7,7 +7,8 @@ use super::maps::map_spec;
 use super::{NormShare, Piece, Pool, Spec, Stem, TokenSpec};
 
 fn activation() -> impl Strategy<Value = Activation> {
-    prop::sample::select(vec![Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Tanh])
+    let all = vec![Activation::Relu, Activation::Relu6, Activation::Gelu, Activation::GeluTanh, Activation::Tanh];
+    prop::sample::select(all)
 }
 
 /// Mostly the value made last, so that there is something to fuse.
