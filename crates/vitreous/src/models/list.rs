@@ -60,7 +60,8 @@ mod tests {
         assert_eq!((tiny.name, tiny.kind, tiny.params), ("vit-tiny", "vit", 5_717_416));
         assert_eq!(tiny.description, "ViT 12 blocks, 3 heads, width 192");
         let last = models.last().unwrap();
-        assert_eq!((last.name, last.kind, last.params), ("vgg19-bn", "stack", 20_040_522));
-        assert_eq!((last.image_size, last.num_classes, last.source), (32, 10, "Simonyan and Zisserman 2015"));
+        assert_eq!((last.name, last.kind, last.params), ("convnext-tiny", "convnet", 28_589_128));
+        assert_eq!(last.description, "3 + 3 + 9 + 3 ConvNeXt blocks, width 96 to 768");
+        assert_eq!((last.image_size, last.num_classes, last.source), (224, 1000, "Liu et al. 2022"));
     }
 }

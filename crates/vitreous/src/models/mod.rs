@@ -2,6 +2,7 @@
 //!
 //! Names of nodes and parameters are timm's, so that the name in a table is the name on disk.
 
+pub mod convnet;
 pub mod layers;
 pub mod list;
 pub mod modules;

@@ -8,7 +8,7 @@ use vitreous_engine::graph::{Node, ParameterKind};
 use vitreous_engine::ops::{Activation, Attention, Convolution, Op, Pool};
 
 use super::Model;
-use crate::config::model::ModelConfig;
+use crate::config::model::{ConvBlock, ModelConfig};
 
 /// What a part of a model is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,11 @@ pub fn modules(model: &Model, config: &ModelConfig) -> Module {
         ModelConfig::SequenceVit(_) => "SequenceVisionTransformer",
         ModelConfig::Reader(_) => "StripReader",
         ModelConfig::Stack(_) => "ConvolutionalNetwork",
+        ModelConfig::Convnet(convnet) => match convnet.spec().block {
+            ConvBlock::Basic | ConvBlock::Bottleneck => "ResNet",
+            ConvBlock::Inverted => "MobileNetV2",
+            ConvBlock::Convnext => "ConvNeXt",
+        },
     };
     let graph = &model.graph;
     let mut root = Module::group("");
@@ -172,10 +177,17 @@ impl Module {
         let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let are_numbered = self.children.iter().all(|child| is_number(&child.name));
         let class = match self.name.as_str() {
-            "layers" | "residual" | "shortcut" | "proj" => "Sequential",
+            "layers" | "residual" | "shortcut" | "proj" | "stem" | "downsample" => "Sequential",
+            name if name.starts_with("layer") => "Sequential",
             _ if are_numbered => "ModuleList",
             "attn" | "cross_attn" => "Attention",
             "patch_embed" => "PatchEmbed",
+            _ if has("conv_pwl") => "InvertedResidual",
+            _ if has("conv_dw") && has("conv_pw") => "DepthwiseSeparableConv",
+            _ if has("conv_dw") => "ConvNeXtBlock",
+            name if is_number(name) && has("blocks") => "ConvNeXtStage",
+            _ if has("conv3") => "Bottleneck",
+            _ if has("conv2") => "BasicBlock",
             _ if has("cross_attn") => "DecoderBlock",
             _ if has("attn") => "EncoderBlock",
             _ if has("theta") => "SelfAttention2d",

@@ -33,6 +33,11 @@ fn named_models_have_the_literatures_parameter_counts() {
         ("vit-tiny", imagenet, 5_717_416),
         ("vit-small", imagenet, 22_050_664),
         ("vit-base", imagenet, 86_567_656),
+        ("resnet18", imagenet, 11_689_512),
+        ("resnet34", imagenet, 21_797_672),
+        ("resnet50", imagenet, 25_557_032),
+        ("mobilenet-v2", imagenet, 3_504_872),
+        ("convnext-tiny", imagenet, 28_589_128),
         ("vgg16", CIFAR, 14_719_818),
         // Batch norm has two numbers for each channel, of which VGG16 has 4,224.
         ("vgg11-bn", CIFAR, 9_231_114),

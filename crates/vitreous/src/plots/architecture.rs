@@ -94,7 +94,9 @@ fn role(module: &Module) -> Role {
             Role::Tokens
         }
         "LayerNorm" | "GroupNorm" => Role::Norm,
-        "ReLU" | "GELU" | "Tanh" | "Dropout" | "DropPath" | "BatchNorm2d" | "Softmax" => Role::Small,
+        "ReLU" | "ReLU6" | "GELU" | "Tanh" | "LayerScale" | "Dropout" | "DropPath" | "BatchNorm2d" | "Softmax" => {
+            Role::Small
+        }
         _ if module.kind == Kind::Group => Role::Frame,
         _ => Role::Shape,
     }

@@ -75,7 +75,7 @@ pub fn tokens_of(image: &Picture, model: &ModelConfig) -> Option<(Vec<Picture>, 
         ModelConfig::Vit(vit) => (vit.spec().patch_size, vit.spec().patching == Patching::Flat),
         ModelConfig::SequenceVit(vit) => (vit.spec().patch_size, false),
         ModelConfig::Reader(reader) => (reader.spec().patch_size, false),
-        ModelConfig::Stack(_) => return None,
+        ModelConfig::Stack(_) | ModelConfig::Convnet(_) => return None,
     };
     let [channels, height, width] = image.shape;
     let (rows, columns) = (height / patch, width / patch);

@@ -301,7 +301,7 @@ pub fn positions(run: &Run, model: &ModelConfig, most: u64, theme: Theme) -> Opt
             (tokens, width, Some((sine_cosine(tokens, width), "fixed sine and cosine")))
         }
         ModelConfig::SequenceVit(vit) => (vit.tokens(), vit.spec().embed_dim, None),
-        ModelConfig::Stack(_) => return None,
+        ModelConfig::Stack(_) | ModelConfig::Convnet(_) => return None,
     };
     let (values, how) = match known {
         Some(known) => known,

@@ -20,7 +20,8 @@ pub struct Keys {
 impl Keys {
     /// The keys of a model; none where it is not a transformer that classifies.
     pub fn of(model: &ModelConfig) -> Option<Keys> {
-        let is_one = !matches!(model, ModelConfig::Stack(_)) && model.task() == Task::Classify;
+        let is_one =
+            !matches!(model, ModelConfig::Stack(_) | ModelConfig::Convnet(_)) && model.task() == Task::Classify;
         let table = Table::try_from(model.spec()).ok().filter(|_| is_one)?;
         Some(Keys { table, image_size: i64::try_from(model.image_size()).ok()? })
     }

@@ -3,6 +3,7 @@
 //! A [`ModelSpec`] is what was written; a [`ModelConfig`] is checked against the data, and model code accepts only that.
 //! Both are enums over the kinds of models, made from the list in `model_kinds!`.
 
+mod convnet;
 mod kind;
 mod options;
 mod reader;
@@ -17,6 +18,7 @@ use toml::{Table, Value};
 use super::error::RuleError;
 use super::schema::{Choice, Key, Kind, Range};
 
+pub use convnet::{ConvBlock, ConvnetConfig, ConvnetSpec, Stem};
 pub use kind::{Checked, ImageFacts, KindSpec, NamedModel, Task};
 pub use options::{
     Activation, Attention, AttentionScale, Block, DropoutPlace, Init, PatchEmbed, Patching, Pooling, Position,
@@ -34,6 +36,7 @@ macro_rules! model_kinds {
         $use! {
             Vit "vit" VitSpec,
             Stack "stack" StackSpec,
+            Convnet "convnet" ConvnetSpec,
             SequenceVit "sequence-vit" SequenceVitSpec,
             Reader "reader" ReaderSpec,
         }
@@ -110,7 +113,7 @@ macro_rules! define_models {
         }
 
         impl ModelSpec {
-            /// All models with a name of their own: vision transformers of timm's sizes, VGGs.
+            /// All models with a name of their own: those of timm and torchvision.
             pub fn named_models() -> Vec<NamedModel<ModelSpec>> {
                 let mut all = Vec::new();
                 $(all.extend($spec::named().into_iter().map(|NamedModel { name, source, facts, spec }| NamedModel {
@@ -187,7 +190,7 @@ impl Default for ModelKind {
 }
 
 impl ModelSpec {
-    /// Returns the model of a name: a vision transformer of timm's sizes, or a VGG.
+    /// Returns the model of a name.
     pub fn named(name: &str) -> Option<ModelSpec> {
         ModelSpec::named_models().into_iter().find(|model| model.name == name).map(|model| model.spec)
     }

@@ -71,11 +71,23 @@ pub fn convolution(rule: StackInit, convolution: Convolution, in_channels: usize
     match rule {
         StackInit::Pytorch => LinearInit::pytorch(convolution.fan_in(in_channels)),
         StackInit::Kaiming => {
-            let fan_out = convolution.out_channels * convolution.kernel * convolution.kernel;
-            let std = (2.0 / fan_out as f64).sqrt() as f32;
-            LinearInit { weight: Init::Normal { std }, bias: Some(Init::Constant(0.0)) }
+            // As torchvision, which counts the outputs of all groups.
+            let weight = kaiming_normal(Convolution { groups: 1, ..convolution });
+            LinearInit { weight, bias: Some(Init::Constant(0.0)) }
         }
     }
+}
+
+/// Initial weights of a convolution before batch norm: N(0, sqrt(2 / fan_out)), where a group's outputs count (He et al.
+/// 2015).
+pub fn kaiming_normal(convolution: Convolution) -> Init {
+    let fan_out = convolution.out_channels / convolution.groups * convolution.kernel * convolution.kernel;
+    Init::Normal { std: (2.0 / fan_out as f64).sqrt() as f32 }
+}
+
+/// Initial values of ConvNeXt's layers, which are timm's of vision transformers.
+pub fn truncated_normal() -> LinearInit {
+    linear(Rule::Timm, 1)
 }
 
 /// Initial values of the projection of attention's output.

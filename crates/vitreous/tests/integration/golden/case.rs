@@ -24,6 +24,7 @@ use super::expected::{Found, Golden, Tolerance};
 pub struct Subject {
     /// Name of the golden file.
     pub golden: &'static str,
+    /// The preset, or the name of a model, for which the recipe is that of golden_convnet.py.
     pub preset: &'static str,
     pub facts: ImageFacts,
     /// Made to the preset: without dropout, whose random numbers PyTorch does not share.
@@ -53,10 +54,20 @@ impl Case {
 
     /// Takes the preset with other changes than its golden file has.
     pub fn changed(subject: &Subject, changes: &[&str]) -> Case {
-        // A stack's dropout is part of a list, so no change can turn it off.
-        let text = presets::text(subject.preset).expect("a preset").replace("\"dropout 0.2\"", "\"dropout 0\"");
         let mut layers = Layers::new();
-        layers.add_toml(&text, subject.preset).expect("a good preset");
+        match presets::text(subject.preset) {
+            // A stack's dropout is part of a list, so no change can turn it off.
+            Some(text) => {
+                let text = text.replace("\"dropout 0.2\"", "\"dropout 0\"");
+                layers.add_toml(&text, subject.preset).expect("a good preset");
+            }
+            None => {
+                layers.model(subject.preset, "--model").expect("a named model");
+                for change in ["opt=adam", "lr=1e-3", "weight_decay=0", "sched=constant", "warmup_epochs=0"] {
+                    layers.set(&format!("train.{change}"), vitreous::advice::Source::Default).expect("a key");
+                }
+            }
+        }
         for change in changes {
             layers.set(change, vitreous::advice::Source::Default).expect("a key");
         }
@@ -89,10 +100,11 @@ impl Case {
 
     /// The nodes whose values the golden files hold.
     fn outputs(&self) -> Vec<NodeId> {
+        let is_convnet = matches!(self.config.model.spec(), ModelSpec::Convnet(_));
         let is_output = |node: &Node| {
             let name = node.name.as_str();
             let end = if name.starts_with("decoder.") { ".add3" } else { ".add2" };
-            let is_placed = name.starts_with("layers.") || name.starts_with("patch_embed.proj.");
+            let is_placed = name.starts_with("layers.") || name.starts_with("patch_embed.proj.") || is_convnet;
             let of_stack = is_placed && ["conv2d", "batch_norm", "add"].contains(&node.op.name());
             let is_embedded = ["patch_embed.proj", "pos_embed", "words.pos_encoding"].contains(&name);
             name.ends_with(end) || of_stack || is_embedded

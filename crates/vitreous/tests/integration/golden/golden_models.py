@@ -74,6 +74,9 @@ class Model:
     # The same for some gradients, by name.
     looser = {}
 
+    # A gradient this much smaller than the model's largest is 0 except for rounding errors, such as that of a key's bias.
+    floor = 1e-8
+
     # Largest norm of the gradient.
     clip = None
 

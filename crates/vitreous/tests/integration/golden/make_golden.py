@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the golden files next to this script: what PyTorch computes in f64 for the models of golden_models.py and
-golden_reader.py.
+"""Writes the golden files next to this script: what PyTorch computes in f64 for the models of golden_models.py,
+golden_convnet.py and golden_reader.py.
 
     python3 -m venv venv && venv/bin/pip install torch numpy
     venv/bin/python make_golden.py [NAME...]            # rewrites NAME.json, of all models without a name
@@ -18,16 +18,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+import golden_convnet
 import golden_models
 import golden_reader
 
-MODELS = golden_models.MODELS + [golden_reader.Reader, golden_reader.PostNorm]
+MODELS = golden_models.MODELS + golden_convnet.MODELS + [golden_reader.Reader, golden_reader.PostNorm]
 OUTPUT_PLACES, STEPS = 64, 10
 IMAGE_SCALE = 1.7321  # Variance 1. Few digits here and in `specs`, which every JSON reader takes without rounding.
 # How near to a kink numbers may come at later steps, as part of the usual size, where few numbers decide: one of many is one of many.
 LATER_KINK, FEW = 1e-6, 40_000
-# A gradient much smaller than the model's largest is 0 except for rounding errors, such as that of a key's bias.
-FLOOR = 1e-8
 
 
 # ---- numbers, by the formula that expected.rs has too ----
@@ -119,7 +118,7 @@ def allowed(run, name, x, floor=0.0):
 
 
 def floor_of(run):
-    return FLOOR * max(x.abs().max().item() for x in run.gradients.values())
+    return run.model.floor * max(x.abs().max().item() for x in run.gradients.values())
 
 
 def write(run, path):

@@ -59,6 +59,44 @@ const ATTENTION_CNN: Subject = Subject {
 const SMALL_ATTENTION_CNN: Subject =
     Subject { golden: "cifar-attention-cnn-16", tolerance: CONVOLUTION, ..subject("cifar-attention-cnn", [16, 3, 10]) };
 
+/// A small network of a named model's blocks.
+const fn convnet(golden: &'static str, preset: &'static str, image_size: usize, changes: &'static [&str]) -> Subject {
+    let facts = ImageFacts { image_size, channels: 3, num_classes: 10 };
+    Subject { golden, preset, facts, changes, tolerance: CONVOLUTION }
+}
+
+const BASIC: Subject =
+    convnet("convnet-basic", "resnet18", 32, &["model.depths=[2, 2]", "model.widths=[16, 24]", "model.strides=[1, 2]"]);
+const BOTTLENECK: Subject = convnet(
+    "convnet-bottleneck",
+    "resnet50",
+    16,
+    &["model.depths=[1, 1]", "model.widths=[12, 20]", "model.strides=[1, 2]", "model.stem=small"],
+);
+/// The gradients of some biases are 0 but for roundings: the next batch norm removes what they add.
+const INVERTED: Subject = Subject {
+    tolerance: Tolerance { model: 2e-7, ..CONVOLUTION },
+    ..convnet(
+        "convnet-inverted",
+        "mobilenet-v2",
+        32,
+        &[
+            "model.depths=[1, 2, 1]",
+            "model.widths=[8, 12, 20]",
+            "model.strides=[1, 2, 1]",
+            "model.stem_width=16",
+            "model.head_width=40",
+            "model.dropout=0",
+        ],
+    )
+};
+const CONVNEXT: Subject = convnet(
+    "convnet-convnext",
+    "convnext-tiny",
+    32,
+    &["model.depths=[1, 2]", "model.widths=[20, 36]", "model.strides=[1, 2]"],
+);
+
 /// Compares the plain loops with PyTorch; `steps` losses, of which each takes as long as all the rest.
 #[track_caller]
 fn assert_plain_loops_are_pytorchs(subject: &Subject, steps: usize) {
@@ -125,6 +163,11 @@ is_pytorchs!(cnn4_in_f64_is_pytorchs, cnn4_is_pytorchs, CNN4, 2);
 // What a step changes is compared in f64 with the smaller stacks.
 is_pytorchs!(vgg16_in_f64_is_pytorchs, vgg16_is_pytorchs, VGG16, 1);
 is_pytorchs!(attention_cnn_in_f64_is_pytorchs, small_attention_cnn_is_pytorchs, SMALL_ATTENTION_CNN, 2);
+
+is_pytorchs!(basic_blocks_in_f64_are_pytorchs, basic_blocks_are_pytorchs, BASIC, 2);
+is_pytorchs!(bottlenecks_in_f64_are_pytorchs, bottlenecks_are_pytorchs, BOTTLENECK, 2);
+is_pytorchs!(inverted_blocks_in_f64_are_pytorchs, inverted_blocks_are_pytorchs, INVERTED, 2);
+is_pytorchs!(convnext_blocks_in_f64_are_pytorchs, convnext_blocks_are_pytorchs, CONVNEXT, 2);
 
 #[test]
 fn photos_vit_in_f64_is_pytorchs() {
