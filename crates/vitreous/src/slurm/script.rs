@@ -28,6 +28,8 @@ pub struct Work<'a> {
     pub arguments: &'a [String],
     /// The folder of its data, where that is known.
     pub reads: Option<&'a Path>,
+    /// `$VITREOUS_DATA_DIR` of who submits it, where its arguments do not have it.
+    pub data_dir: Option<&'a Path>,
     /// Whether it ends with a checkpoint when it is signalled: then the job requeues itself.
     pub resumes: bool,
 }
@@ -269,6 +271,10 @@ impl Script<'_> {
             text.push_str("\n# From slurm.extra.\n");
             lines.iter().for_each(|line| text.push_str(&format!("{line}\n")));
         }
+        if let Some(dir) = self.work.data_dir {
+            let dir = quoted(unicode(FOLDER, dir)?);
+            let _ = write!(text, "\n# Not every job inherits the environment.\nexport VITREOUS_DATA_DIR={dir}\n");
+        }
         let job = match self.array {
             Some(_) => "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
             None => "$SLURM_JOB_ID",
@@ -305,7 +311,7 @@ impl Script<'_> {
     }
 
     fn start(&self, text: &mut String) -> Result<(), SlurmError> {
-        let Work { program, arguments, resumes, reads } = &self.work;
+        let Work { program, arguments, resumes, reads, data_dir: _ } = &self.work;
         let mut words: Vec<String> = vec!["srun --export=ALL --cpus-per-task=\"$SLURM_CPUS_PER_TASK\"".to_string()];
         if let Some(image) = &self.spec.container {
             text.push_str("\n# Apptainer was called Singularity before.\ncontainer=$(command -v apptainer || command -v singularity) || {\n  \
@@ -405,6 +411,7 @@ mod tests {
                 program: "/opt/my bin/vitreous",
                 arguments: &arguments,
                 reads: Some(Path::new("/data/sets")),
+                data_dir: None,
                 resumes: true,
             },
             array: None,

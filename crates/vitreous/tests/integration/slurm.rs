@@ -284,13 +284,14 @@ fn data_that_is_copied_is_read_from_the_copy_alone() {
         }
     }
     let settings = ["--preset=digits", "--data=pictures", "--batch-size=4", "--image-size=28", "--scratch", "--cpus=1"];
-    let script = |words: &[&str]| {
+    let printed = |words: &[&str]| {
         let mut command = Command::cargo_bin("vitreous").unwrap();
         command.current_dir(folder.root()).env("HOME", folder.root()).env("VITREOUS_DATA_DIR", "data").arg("slurm");
-        let output = command.args(words).args(settings).output().unwrap();
+        let output = command.args(words).output().unwrap();
         assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
         text(&output.stdout)
     };
+    let script = |words: &[&str]| printed(&[words, &settings].concat());
     let count = |text: &str| text.matches("--data-dir").count();
     for place in [&["--data-dir", "data"][..], &["--data-dir=data"], &[]] {
         let train = script(&[&["train", "--dry-run", "--name=a"], place].concat());
@@ -302,6 +303,10 @@ fn data_that_is_copied_is_read_from_the_copy_alone() {
         assert_eq!(sruns.iter().map(|srun| count(srun)).collect::<Vec<_>>(), [1, 1], "{sweep}");
         assert!(sruns[1].ends_with(" --data-dir data --conclude || status=$?"), "the table reads the data where it is");
     }
+    // Not every job inherits the environment, and as a flag it would come before the folder of a run.
+    let exported = format!("export VITREOUS_DATA_DIR={}\n", folder.path("data").canonicalize().unwrap().display());
+    let advise = printed(&["advise", "--dry-run", "--preset=digits"]);
+    assert!(advise.contains(&exported) && count(&advise) == 0, "{advise}");
     let set = ["train", "--dry-run", "--name=a", "--set=data.dir='data'"];
     let stderr = fails(&folder, 2, &[&set[..], &settings].concat());
     assert!(

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::cli::CliError;
 use crate::slurm::{Queue, SACCT_FORMAT, SQUEUE_FORMAT, Version, parse_sacct, parse_squeue, parse_squeue_json};
@@ -10,6 +12,9 @@ use crate::system_errors::system_error;
 
 /// Job numbers in one call of `sacct`: a command line has a maximum length.
 const JOBS_OF_A_CALL: usize = 500;
+
+/// How long a command may take to answer: a busy controller takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How the variables start that change what Slurm's commands answer.
 const ASKING: [&str; 4] = ["SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_"];
@@ -28,13 +33,21 @@ pub enum Refused {
     Failed(String),
 }
 
-/// Runs a command of Slurm.
+/// Runs a command of Slurm that asks or cancels. One that does not answer is ended.
 pub fn call(program: &str, arguments: &[&str]) -> Result<Output, Refused> {
-    call_without(&[], program, arguments)
+    run(slurm_command(program, arguments), Some(PATIENCE))
 }
 
-/// Runs a command of Slurm, without some environment variables.
-pub fn call_without(without: &[&str], program: &str, arguments: &[&str]) -> Result<Output, Refused> {
+/// Runs `sbatch`, without some environment variables. It may take as long as it needs: an end would not tell whether the
+/// job was accepted.
+pub fn sbatch(without: &[&str], arguments: &[&str]) -> Result<Output, Refused> {
+    let mut command = slurm_command("sbatch", arguments);
+    // Those for `sbatch` come before the lines of a script.
+    without.iter().for_each(|name| _ = command.env_remove(name));
+    run(command, None)
+}
+
+fn slurm_command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     // Times of all commands are written in one way, their messages in English, and lists of tasks whole.
     command.args(arguments).env("SLURM_TIME_FORMAT", "standard").env("LC_ALL", "C").env("SLURM_BITSTR_LEN", "0");
@@ -44,18 +57,48 @@ pub fn call_without(without: &[&str], program: &str, arguments: &[&str]) -> Resu
             command.env_remove(name);
         }
     }
-    // Those for `sbatch` come before the lines of a script.
-    without.iter().for_each(|name| _ = command.env_remove(name));
-    match command.output() {
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(Refused::Missing),
-        Err(error) => Err(Refused::Failed(system_error(&error))),
-        Ok(output) => {
+    command
+}
+
+fn run(mut command: Command, patience: Option<Duration>) -> Result<Output, Refused> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Refused::Missing,
+        _ => Refused::Failed(system_error(&error)),
+    })?;
+    let number = child.id();
+    let (sender, receiver) = mpsc::channel();
+    // After a timeout nobody receives.
+    std::thread::spawn(move || _ = sender.send(child.wait_with_output()));
+    let finished = match patience {
+        Some(patience) => receiver.recv_timeout(patience).ok(),
+        None => receiver.recv().ok(),
+    };
+    match finished {
+        None => {
+            kill(number);
+            Err(Refused::Failed(format!("no answer in {} s", patience.unwrap_or_default().as_secs())))
+        }
+        Some(Err(error)) => Err(Refused::Failed(system_error(&error))),
+        Some(Ok(output)) => {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
             if output.status.success() { Ok(Output { stdout, stderr }) } else { Err(Refused::Failed(stderr)) }
         }
     }
 }
+
+#[cfg(unix)]
+fn kill(number: u32) {
+    use rustix::process::{Pid, Signal, kill_process};
+    if let Some(process) = i32::try_from(number).ok().and_then(Pid::from_raw) {
+        // It may have ended by now.
+        let _ = kill_process(process, Signal::KILL);
+    }
+}
+
+#[cfg(not(unix))]
+fn kill(_: u32) {}
 
 /// The lines of a command's messages, without the command's name.
 pub fn messages<'a>(program: &str, stderr: &'a str) -> Vec<&'a str> {
@@ -141,4 +184,24 @@ fn user_number() -> u32 {
 #[cfg(not(unix))]
 fn user_number() -> u32 {
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_command_that_does_not_answer_is_ended() {
+        let run = |script: &str, patience| run(slurm_command("sh", &["-c", script]), patience);
+        let failed = |result: Result<Output, Refused>| match result {
+            Err(Refused::Failed(message)) => message,
+            _ => panic!("it has not failed"),
+        };
+        assert_eq!(failed(run("exec sleep 600", Some(Duration::ZERO))), "no answer in 0 s");
+        let output = run("echo 12; echo careful >&2", Some(PATIENCE)).ok().expect("it answers");
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("12\n", "careful\n"));
+        assert_eq!(failed(run("echo no >&2; exit 3", None)), "no\n");
+        assert!(matches!(self::run(slurm_command("no-such-command", &[]), None), Err(Refused::Missing)));
+    }
 }

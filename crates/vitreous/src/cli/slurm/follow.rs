@@ -1,7 +1,6 @@
 //! `vitreous slurm status|cancel|logs`: what became of submitted jobs.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -15,6 +14,7 @@ use crate::cli::settings::shell_word;
 use crate::cli::{CliError, json, show, show_as_is};
 use crate::durations;
 use crate::numbers;
+use crate::regular;
 use crate::slurm::{Queue, Row, Shown, find_jobs, rows};
 use crate::system_errors::system_error;
 
@@ -299,7 +299,7 @@ fn print_from(log: &Path, position: u64, row: &Row) -> Result<u64, CliError> {
     let failed = |error: std::io::Error| {
         CliError::failure(format!("cannot read the log: {} ({})", system_error(&error), log.display()), None)
     };
-    let mut file = match File::open(log) {
+    let mut file = match regular::open(log) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && row.is_active => return Ok(position),
         file => file.map_err(failed)?,
     };

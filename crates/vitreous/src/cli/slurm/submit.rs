@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use super::commands::{Cluster, Refused, call, call_without, messages, needed, partitions, queue};
+use super::commands::{Cluster, Refused, call, messages, needed, partitions, queue, sbatch};
 use super::job::{Job, Wanted, arguments, arguments_without, cpus, here, job_name, memory, notes, staged};
 use crate::advice::{Suggestion, Verb};
 use crate::cli::advice::{Context, asks_for_json};
@@ -103,7 +103,20 @@ pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
     let (name, arguments) = (job_name(&owner), words);
     let reads = data_dir(&checked)?;
     let (resumes, is_last) = (true, false);
-    let job = Job { name, file, arguments, continued, resumes, is_last, array: None, staged, reads, memory, cpus };
+    let job = Job {
+        name,
+        file,
+        arguments,
+        continued,
+        resumes,
+        is_last,
+        array: None,
+        staged,
+        reads,
+        reads_environment: false,
+        memory,
+        cpus,
+    };
     let folder = JobFolder::of(&owner);
     if args.dry_run {
         return show_scripts(&[&job], spec, &folder);
@@ -209,6 +222,7 @@ pub fn sweep_jobs(
             array: None,
             staged: staged.clone(),
             reads: data_dir(checked)?,
+            reads_environment: false,
             memory: of_task.clone(),
             cpus,
         })
@@ -261,7 +275,9 @@ pub fn other(wanted: &Wanted, verb: &str, owner: &Path, resumes: bool, is_dry: b
         is_last: false,
         array: None,
         staged: None,
-        reads: dir_of_environment(),
+        // In the script and not as a flag: evaluate prefers the folder of the run.
+        reads: dir_of_environment().map(|dir| Ok::<_, CliError>(here()?.join(dir))).transpose()?,
+        reads_environment: true,
         memory: memory(spec, None),
         cpus: cpus(&checked),
     };
@@ -348,7 +364,7 @@ impl<'a> Submission<'a> {
             words.push(&dependency);
         }
         words.push(script);
-        let output = call_without(&self.overridden(), "sbatch", &words).map_err(|refused| match refused {
+        let output = sbatch(&self.overridden(), &words).map_err(|refused| match refused {
             Refused::Missing => needed("sbatch", refused),
             Refused::Failed(stderr) => self.refused(&stderr),
         })?;
