@@ -68,8 +68,9 @@ fn run(mut command: Command, patience: Option<Duration>) -> Result<Output, Refus
     })?;
     let number = child.id();
     let (sender, receiver) = mpsc::channel();
-    // After a timeout nobody receives.
-    std::thread::spawn(move || _ = sender.send(child.wait_with_output()));
+    // After a timeout, what is sent has no receiver.
+    let wait = move || _ = sender.send(child.wait_with_output());
+    std::thread::Builder::new().spawn(wait).map_err(|error| Refused::Failed(system_error(&error)))?;
     let finished = match patience {
         Some(patience) => receiver.recv_timeout(patience).ok(),
         None => receiver.recv().ok(),
