@@ -40,12 +40,36 @@ impl Graph {
         if shape.0.is_empty() {
             return Err(self.wrong_shape(name, &shape, "[..., in_features]"));
         }
+        self.linear_with_weight(name, x, [out_features, shape.features()], init)
+    }
+
+    /// As [`Graph::linear`], with a weight that has the shape of a convolution's. A convolution whose stride is its kernel's
+    /// size is a linear layer over patches.
+    ///
+    /// # Shapes
+    /// - `x`: `[..., in]`; `weight`: `[out, ...]`, whose other axes together are `in`; returned: `[..., out]`
+    ///
+    /// # Errors
+    /// When the weight does not fit `x`, `out` is 0 or a name is taken.
+    pub fn linear_with_weight(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        weight: impl Into<Shape>,
+        init: LinearInit,
+    ) -> Result<NodeId, GraphError> {
+        let (shape, weight) = (self.shape(x).clone(), weight.into());
+        let Some((&out_features, inner)) = weight.0.split_first() else {
+            return Err(self.wrong_shape(name, &weight, "[out_features, ...]"));
+        };
         if out_features == 0 {
             return Err(wrong_value(name, "out_features", 0, "at least 1"));
         }
+        if shape.0.is_empty() || Shape(inner.to_vec()).len() != shape.features() {
+            return Err(self.wrong_shape(name, &weight, format!("[out_features, ...] for {shape}")));
+        }
         self.all_or_nothing(|graph| {
-            let params =
-                graph.weight_and_bias(name, [out_features, shape.features()].into(), [out_features].into(), init)?;
+            let params = graph.weight_and_bias(name, weight, [out_features].into(), init)?;
             graph.push(name, Op::Linear, &[x], &params, shape.with_features(out_features))
         })
     }
@@ -103,5 +127,18 @@ mod tests {
         let label = graph.input("label", []).expect("a new name");
         let error = graph.linear("fc", label, 3, LinearInit::pytorch(1)).expect_err("no axis");
         assert_eq!(error.to_string(), "shape [] does not fit, expected [..., in_features] (fc)");
+    }
+
+    #[test]
+    fn a_weight_of_four_axes_must_have_the_features_of_its_input() {
+        let mut graph = Graph::new();
+        let patches = graph.input("patches", [5, 18]).expect("a new name");
+        let init = LinearInit::pytorch(18);
+        let y = graph.linear_with_weight("proj", patches, [7, 2, 3, 3], init).expect("2 x 3 x 3 features");
+        assert_eq!(graph.node(y).shape.0, [5, 7]);
+        assert_eq!(graph.parameter(graph.node(y).params[0]).shape.0, [7, 2, 3, 3]);
+        let error = graph.linear_with_weight("other", patches, [7, 2, 3, 5], init).expect_err("30 features");
+        assert_eq!(error.to_string(), "shape [7, 2, 3, 5] does not fit, expected [out_features, ...] for [5, 18] (other)");
+        assert_eq!(graph.parameters().len(), 2);
     }
 }

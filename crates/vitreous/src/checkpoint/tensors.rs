@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
-use vitreous_engine::{Graph, ParamId, Parameters};
+use vitreous_engine::{Graph, ParamId, Parameters, Shape};
 
 use super::{CheckpointError, Metadata, header};
 use crate::numbers::hexadecimal;
@@ -111,6 +111,14 @@ fn tensor_title(name: &str, values: usize) -> String {
     format!("{name} {values}\n")
 }
 
+/// The shape of a kernel as a matrix: earlier versions stored the weight of a patch embedding so.
+fn rows(shape: &Shape) -> Vec<usize> {
+    match shape.0[..] {
+        [out, channels, height, width] => vec![out, channels * height * width],
+        _ => shape.0.clone(),
+    }
+}
+
 /// Reads one set of a graph's parameters; `found` are the names in the file. Parameters that have no values in `like`
 /// are not read.
 pub(super) fn read(
@@ -129,7 +137,7 @@ pub(super) fn read(
             return Err(CheckpointError::missing(path, &name, found));
         };
         let expected = &graph.parameter(id).shape;
-        if tensor.shape() != expected.0 {
+        if tensor.shape() != expected.0 && tensor.shape() != rows(expected) {
             let found = tensor.shape().to_vec().as_slice().into();
             return Err(CheckpointError::shape(path, &name, expected.clone(), found));
         }

@@ -251,14 +251,14 @@ fn layer(graph: &Graph, node: &Node, counted: &mut [bool]) -> Option<Module> {
             ("Patches", format!("patch_size={patch}"))
         }
         // A kernel of one pixel is computed as a linear layer.
-        Op::Linear if weight.len() == 4 => {
+        Op::Linear if weight.len() == 4 && input.0.len() == 3 => {
             square(1);
             mult_adds = trained * rows;
             ("Conv2d", convolution(Convolution::new(weight[0], 1), weight[1], bias))
         }
         Op::Linear => {
             mult_adds = trained * rows;
-            ("Linear", format!("in_features={}, out_features={}, bias={bias}", weight[1], weight[0]))
+            ("Linear", format!("in_features={}, out_features={features}, bias={bias}", input.features()))
         }
         Op::PerHeadLinear { heads, .. } => {
             mult_adds = trained * rows;

@@ -4,7 +4,7 @@
 use vitreous_engine::ops::LinearInit;
 use vitreous_engine::{Graph, GraphError, Init, NodeId};
 
-use super::layers::embedding::sine_cosine;
+use super::layers::embedding::{projected_patches, sine_cosine};
 use super::transformer::{Dropout, TransformerOptions, decoder, encoder};
 use super::{BuildModel, Model};
 use crate::config::model::{ReaderConfig, ReaderSpec};
@@ -56,9 +56,8 @@ pub fn tokens(config: &ReaderConfig) -> usize {
 /// Encodes the image: `[tokens, embed_dim]`.
 fn encode(graph: &mut Graph, image: NodeId, config: &ReaderConfig) -> Result<NodeId, GraphError> {
     let spec = config.spec();
-    let patches = graph.patches("patch_embed.patches", image, spec.patch_size)?;
-    let init = LinearInit::pytorch(graph.node(patches).shape.features());
-    let patches = graph.linear("patch_embed.proj", patches, spec.embed_dim, init)?;
+    let init = LinearInit::pytorch(graph.node(image).shape.0[0] * spec.patch_size.pow(2));
+    let patches = projected_patches(graph, image, spec.patch_size, spec.embed_dim, init)?;
     let patches = graph.add_constant("pos_encoding", patches, sine_cosine(tokens(config), spec.embed_dim).into())?;
     let patches = graph.dropout("pos_drop", patches, spec.dropout as f32)?;
     encoder(graph, "encoder", patches, spec.depth, None, &options(spec))

@@ -51,11 +51,33 @@ fn patch_tokens(graph: &mut Graph, image: NodeId, config: &VitConfig) -> Result<
         PatchEmbed::Conv => return strided_convolution(graph, image, patch, width, init),
         PatchEmbed::ConvStem => return convolutional_stem(graph, image, config),
     }
-    let patches = match config.spec().patching {
-        Patching::Square => graph.patches("patch_embed.patches", image, patch)?,
-        Patching::Flat => graph.reshape("patch_embed.patches", image, [config.grid().pow(2), features])?,
-    };
-    graph.linear("patch_embed.proj", patches, width, init)
+    match config.spec().patching {
+        Patching::Square => projected_patches(graph, image, patch, width, init),
+        Patching::Flat => {
+            let patches = graph.reshape("patch_embed.patches", image, [config.grid().pow(2), features])?;
+            graph.linear("patch_embed.proj", patches, width, init)
+        }
+    }
+}
+
+/// Turns each square patch into a token by a linear layer, whose weight has the shape of the convolution that PyTorch users
+/// write instead.
+///
+/// # Shapes
+/// - `image`: `[channels, height, width]`; returned: `[tokens, width]`
+///
+/// # Errors
+/// When a name is taken, or `patch` does not divide the image.
+pub fn projected_patches(
+    graph: &mut Graph,
+    image: NodeId,
+    patch: usize,
+    width: usize,
+    init: LinearInit,
+) -> Result<NodeId, GraphError> {
+    let channels = graph.node(image).shape.0[0];
+    let patches = graph.patches("patch_embed.patches", image, patch)?;
+    graph.linear_with_weight("patch_embed.proj", patches, [width, channels, patch, patch], init)
 }
 
 /// Turns each square patch into a token by a convolution whose stride is its kernel's size.

@@ -32,7 +32,7 @@ fn a_pre_norm_model_is_wired_as_in_the_paper() {
         "image input() [2, 15, 15]",
         "label input() []",
         "patch_embed.patches patches(image) [9, 50]",
-        "patch_embed.proj linear(patch_embed.patches; patch_embed.proj.weight[14, 50] patch_embed.proj.bias[14]) [9, 14]",
+        "patch_embed.proj linear(patch_embed.patches; patch_embed.proj.weight[14, 2, 5, 5] patch_embed.proj.bias[14]) [9, 14]",
         "cls_token prepend_token(patch_embed.proj; cls_token[1, 1, 14]) [10, 14]",
         "pos_embed add_table(cls_token; pos_embed[1, 10, 14]) [10, 14]",
         "blocks.0.norm1 layer_norm(pos_embed; blocks.0.norm1.weight[14] blocks.0.norm1.bias[14]) [10, 14]",
@@ -279,12 +279,18 @@ fn a_head_with_softmax_gives_its_probabilities_to_the_loss() {
 fn flat_patches_are_neighbors_in_memory() {
     let [new, _] =
         difference(&wiring(&build(small())), &wiring(&build(VitSpec { patching: Patching::Flat, ..small() })));
-    assert_eq!(new, ["patch_embed.patches reshape(image) [9, 50]"]);
+    assert_eq!(
+        new,
+        [
+            "patch_embed.patches reshape(image) [9, 50]",
+            "patch_embed.proj linear(patch_embed.patches; patch_embed.proj.weight[14, 50] patch_embed.proj.bias[14]) [9, 14]"
+        ]
+    );
 }
 
 #[test]
 fn a_patch_embedding_by_convolution_is_the_linear_one() {
-    let tokens = |patch_embed, weight: &[usize]| {
+    let tokens = |patch_embed| {
         let model = build(VitSpec { patch_embed, ..small() });
         let noise = |key: u64, len: usize| -> Vec<f64> {
             (0..len as u64).map(|i| vitreous_engine::Key::new(key).normal(i)).collect()
@@ -294,10 +300,10 @@ fn a_patch_embedding_by_convolution_is_the_linear_one() {
         let reference = Reference::new(&model.graph, params);
         let values = reference.run(&[noise(99, 450), vec![3.0]], Mode::Infer);
         let values = values.of(model.graph.find("cls_token").expect("a node")).to_vec();
-        assert_eq!((values.len(), model.graph.parameters()[0].shape.0.as_slice()), (140, weight));
+        assert_eq!((values.len(), model.graph.parameters()[0].shape.0.as_slice()), (140, &[14, 2, 5, 5][..]));
         values
     };
-    let (linear, conv) = (tokens(PatchEmbed::Linear, &[14, 50]), tokens(PatchEmbed::Conv, &[14, 2, 5, 5]));
+    let (linear, conv) = (tokens(PatchEmbed::Linear), tokens(PatchEmbed::Conv));
     assert!(linear.iter().zip(&conv).all(|(a, b)| (a - b).abs() < 1e-12), "{linear:?} {conv:?}");
 }
 

@@ -102,9 +102,12 @@ class Vit(Model):
     width, hidden, depth, heads, patch, positions = 64, 128, 3, 4, 4, 65
     final_norm = False
 
+    def embed(self, out):
+        out.conv("patch_embed.proj", self.image[0], self.width, self.patch)
+
     def specs(self):
         out, width = Specs(), self.width
-        out.linear("patch_embed.proj", self.image[0] * self.patch**2, width)
+        self.embed(out)
         out.token("cls_token", 1, 1, width)
         out.token("pos_embed", 1, self.positions, width)
         for i in range(self.depth):
@@ -120,8 +123,8 @@ class Vit(Model):
         return out
 
     def tokens(self, p, images):
-        weight = p["patch_embed.proj.weight"].reshape(self.width, self.image[0], self.patch, self.patch)
-        return F.conv2d(images, weight, p["patch_embed.proj.bias"], stride=self.patch).flatten(2).transpose(1, 2)
+        weight, bias = p["patch_embed.proj.weight"], p["patch_embed.proj.bias"]
+        return F.conv2d(images, weight, bias, stride=self.patch).flatten(2).transpose(1, 2)
 
     def forward(self, p, images, margin):
         outputs = {}
@@ -239,6 +242,9 @@ class Flat(Cifar):
     """The same with tokens of 48 numbers that follow each other in memory."""
     name, seed, batch, gradient_places = "cifar-vit-64-flat", 2, 4, 64
 
+    def embed(self, out):
+        out.linear("patch_embed.proj", 48, self.width)
+
     def tokens(self, p, images):
         return linear(p, "patch_embed.proj", images.reshape(len(images), 64, 48))
 
@@ -269,7 +275,7 @@ class PerHead(Model):
             out.linear(f"{name}.mlp.fc1", width, 4 * width)
             out.linear(f"{name}.mlp.fc2", 4 * width, width)
 
-        out.linear("patch_embed.proj", 48, width)
+        out.conv("patch_embed.proj", 3, width, 4)
         out.token("cls_token", *([1, width] if self.decoder else [1, 1, width]))
         if self.learned:
             out.token("pos_embed", 1, 64 if self.decoder else 65, width)
@@ -301,8 +307,8 @@ class PerHead(Model):
 
     def forward(self, p, images, margin):
         outputs = {}
-        weight = p["patch_embed.proj.weight"].reshape(self.width, 3, 4, 4)
-        x = F.conv2d(images, weight, p["patch_embed.proj.bias"], stride=4).flatten(2).transpose(1, 2)
+        x = F.conv2d(images, p["patch_embed.proj.weight"], p["patch_embed.proj.bias"], stride=4)
+        x = x.flatten(2).transpose(1, 2)
         outputs["patch_embed.proj"] = x
         token = p["cls_token"].reshape(1, 1, -1).expand(len(x), -1, -1)
         if not self.decoder:

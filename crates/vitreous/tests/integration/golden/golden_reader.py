@@ -44,7 +44,7 @@ class Reader(Model):
             out.linear(f"{name}.mlp.fc1", width, self.hidden)
             out.linear(f"{name}.mlp.fc2", self.hidden, width)
 
-        out.linear("patch_embed.proj", 49, width)
+        out.conv("patch_embed.proj", 1, width, 7)
         out["words.weight"] = ([13, width], 0.0, round(math.sqrt(3.0 / width), 4))
         for i in range(self.depth):
             block(f"encoder.blocks.{i}", ["attn"])
@@ -78,8 +78,8 @@ class Reader(Model):
 
     def forward(self, p, images, margin):
         outputs = {}
-        weight = p["patch_embed.proj.weight"].reshape(self.width, 1, 7, 7)
-        x = F.conv2d(images, weight, p["patch_embed.proj.bias"], stride=7).flatten(2).transpose(1, 2)
+        x = F.conv2d(images, p["patch_embed.proj.weight"], p["patch_embed.proj.bias"], stride=7)
+        x = x.flatten(2).transpose(1, 2)
         outputs["patch_embed.proj"] = x
         x = x + sine_cosine(80, self.width, x.dtype)
         for i in range(self.depth):
