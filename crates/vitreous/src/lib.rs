@@ -71,6 +71,7 @@ pub mod fetch;
 pub mod tensorboard;
 
 pub mod evaluate;
+pub mod import;
 
 pub mod plots;
 pub mod train;

@@ -138,7 +138,10 @@ mod tests {
         assert_eq!(graph.node(y).shape.0, [5, 7]);
         assert_eq!(graph.parameter(graph.node(y).params[0]).shape.0, [7, 2, 3, 3]);
         let error = graph.linear_with_weight("other", patches, [7, 2, 3, 5], init).expect_err("30 features");
-        assert_eq!(error.to_string(), "shape [7, 2, 3, 5] does not fit, expected [out_features, ...] for [5, 18] (other)");
+        assert_eq!(
+            error.to_string(),
+            "shape [7, 2, 3, 5] does not fit, expected [out_features, ...] for [5, 18] (other)"
+        );
         assert_eq!(graph.parameters().len(), 2);
     }
 }

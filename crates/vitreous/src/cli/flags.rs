@@ -22,7 +22,7 @@ const fn flag(key: &'static str) -> Flag {
     Flag { key, short: None, alias: None }
 }
 
-static FLAGS: [Flag; 31] = [
+static FLAGS: [Flag; 33] = [
     flag("train.epochs"),
     flag("train.max_steps"),
     Flag { short: Some('b'), ..flag("train.batch_size") },
@@ -42,6 +42,8 @@ static FLAGS: [Flag; 31] = [
     flag("train.smoothing"),
     flag("train.keep"),
     flag("train.on_nonfinite"),
+    flag("train.init_from"),
+    flag("train.partial"),
     flag("train.seed"),
     Flag { short: Some('j'), ..flag("train.threads") },
     flag("train.log_interval"),
@@ -124,6 +126,7 @@ fn augment(command: Command, flags: &'static [Flag], heading: &'static str) -> C
             }
             Kind::Whole => arg.value_name("N").allow_hyphen_values(true),
             Kind::Text => arg.value_name("TEXT").allow_hyphen_values(true),
+            Kind::Path => arg.value_name("PATH").allow_hyphen_values(true),
             Kind::List(_) => arg.value_name("TEXT").action(ArgAction::Append).allow_hyphen_values(true),
             _ => arg.value_name("X").allow_hyphen_values(true),
         }
@@ -135,7 +138,7 @@ fn given(matches: &ArgMatches, flags: &'static [Flag]) -> Vec<Given> {
     let text = |flag: &Flag| matches.get_one::<String>(flag.key);
     let value = |flag: &Flag| match flag.described().kind {
         Kind::Boolean => matches.get_flag(flag.key).then_some(Value::Boolean(true)),
-        Kind::Choice(_) | Kind::Text => text(flag).map(|word| Value::String(word.clone())),
+        Kind::Choice(_) | Kind::Text | Kind::Path => text(flag).map(|word| Value::String(word.clone())),
         Kind::List(_) => {
             let values = matches.get_many::<String>(flag.key)?;
             Some(Value::Array(values.map(|word| Value::String(word.clone())).collect()))

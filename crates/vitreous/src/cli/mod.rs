@@ -45,6 +45,7 @@ mod export;
 mod fetch;
 mod flags;
 mod half_blocks;
+mod import;
 mod models;
 mod output;
 mod pages;
@@ -96,12 +97,13 @@ Exit status:
   130  interrupted (Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2) after saving a checkpoint";
 
 /// Names that other programs use for these commands.
-const OTHER_NAMES: [(&str, &str); 34] = [
+const OTHER_NAMES: [(&str, &str); 37] = [
     ("architecture", "advise"),
     ("benchmark", "bench"),
     ("classify", "predict"),
     ("clean", "runs clean"),
     ("complete", "completions"),
+    ("convert", "import"),
     ("datasets", "data list"),
     ("diff", "compare"),
     ("download", "data fetch"),
@@ -114,8 +116,10 @@ const OTHER_NAMES: [(&str, &str); 34] = [
     ("inference", "predict"),
     ("info", "summary"),
     ("list", "runs"),
+    ("load", "import"),
     ("ls", "runs"),
     ("nas", "advise"),
+    ("pretrained", "import --pretrained"),
     ("resume", "train --resume RUN"),
     ("run", "train"),
     ("sbatch", "slurm train"),
@@ -155,6 +159,7 @@ enum Verb {
     Sweep(Box<sweep::Args>),
     Runs(runs::Args),
     Export(export::Args),
+    Import(import::Args),
     Presets(presets::Args),
     Models(models::Args),
     Sweeps(sweeps::Args),
@@ -303,6 +308,7 @@ fn run(cli: Cli, started: Instant) -> Result<ExitCode, CliError> {
         Verb::Report(args) => report::run(args)?,
         Verb::Runs(args) => runs::run(args)?,
         Verb::Export(args) => export::run(args)?,
+        Verb::Import(args) => import::run(args)?,
         Verb::Presets(args) => presets::run(args)?,
         Verb::Models(args) => models::run(args)?,
         Verb::Sweeps(args) => sweeps::run(args)?,

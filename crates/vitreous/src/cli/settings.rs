@@ -93,6 +93,12 @@ impl SettingsArgs {
         Ok(layers)
     }
 
+    /// Whether a model was chosen, so that none is taken from the weights to start with.
+    pub fn chooses_model(&self) -> bool {
+        let is_of_model = |assignment: &String| assignment.starts_with("model.kind=");
+        self.preset.is_some() || self.config.is_some() || self.model.is_some() || self.set.iter().any(is_of_model)
+    }
+
     /// Names what was chosen: the preset, else the model, else the config file.
     pub fn name(&self) -> String {
         let file = || self.config.as_ref().and_then(|path| path.file_stem()).map(|stem| stem.display().to_string());

@@ -15,6 +15,7 @@ use vitreous_engine::Average;
 use super::advice::Context;
 use super::export::viewer;
 use super::flags::Flags;
+use super::import::PRETRAINED;
 use super::plots::{PlotArgs, plots_of};
 use super::presets::preset_of;
 use super::progress::{TrainProgress, line_steps};
@@ -28,7 +29,9 @@ use super::{CliError, EXIT_STATUS, dry_run, json, show, write_to_stdout};
 use crate::advice::Verb;
 use crate::data::ImageShape;
 use crate::evaluate::Accuracy;
-use crate::experiment::{EarlierRun, ExperimentError, Prepared, TrainingRun, machine, run_base, without_mnist};
+use crate::experiment::{
+    EarlierRun, ExperimentError, Prepared, TrainingRun, adopt_source, machine, run_base, without_mnist,
+};
 use crate::record::{Place, Run, Status, base_name};
 use crate::train::{Job, Limits, Outcome, Preflight, SaveEvery};
 use crate::{durations, numbers, system_errors};
@@ -78,6 +81,9 @@ pub struct Args {
     /// Save a checkpoint and stop after this time, such as 90m or 1h30m; continue with --resume
     #[arg(long, value_name = "TIME", value_parser = time)]
     max_time: Option<Duration>,
+    /// Print where to get weights for --init-from, and train nothing
+    #[arg(long)]
+    pretrained: bool,
     #[command(flatten)]
     plots: PlotArgs,
     /// Print the result as one JSON object
@@ -99,6 +105,9 @@ pub fn time(text: &str) -> Result<Duration, String> {
 
 /// Runs the command; `started` is when the program did.
 pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
+    if args.pretrained {
+        return show(PRETRAINED).map(|()| ExitCode::SUCCESS);
+    }
     let stop = watch_warnings()?;
     if let Some(start) = args.start.clone() {
         args.settings.preset = Some(preset_of(start)?);
@@ -106,6 +115,11 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let earlier = args.resume.clone().map(|resume| earlier_run(&mut args, &resume, &stop)).transpose()?.flatten();
     let mut layers = args.settings.layers(args.flags.values())?;
     let built_in = without_mnist(&mut layers, args.settings.data_dir.is_some())?;
+    // The config of a run that is named has it already.
+    let adopted = match args.resume.as_deref() {
+        None | Some(AUTO) => adopt_source(&mut layers, args.settings.chooses_model())?,
+        Some(_) => Vec::new(),
+    };
     let checked = layers.finish()?;
     let name = args.name.clone().or_else(|| args.resume.as_ref().map(|_| base_name(&base(&args.settings))));
     let place = match earlier {
@@ -128,7 +142,10 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
         say!("{}", context.note(&end));
         return show_done(earlier.run(), has_held_out, args.json);
     }
+    let has_checkpoint = earlier.as_ref().is_some_and(EarlierRun::has_checkpoint);
+    let prepared = if has_checkpoint { prepared.resumed() } else { prepared };
     let (needed, mut notes) = (prepared.needed, prepared.notes.clone());
+    notes.extend(adopted);
     let (job, found) = noted(|listener| prepared.load(listener));
     let job = job?;
     notes.extend(found);

@@ -167,6 +167,14 @@ impl Layers {
             let suggestion = suggest(name, ModelSpec::names(), "the models are");
             return Err(ConfigError::UnknownModel { name: name.to_string(), suggestion });
         };
+        self.model_spec(spec, source)
+    }
+
+    /// Replaces the whole `[model]` table; `source` is what errors call it.
+    ///
+    /// # Errors
+    /// When a value is out of range.
+    pub fn model_spec(&mut self, spec: ModelSpec, source: &str) -> Result<(), ConfigError> {
         self.forget("model");
         let spec = Table::try_from(spec).expect("a spec is plain numbers, texts and lists");
         self.add(Table::from_iter([("model".to_string(), Value::Table(spec))]), Source::Argument(source.to_string()))

@@ -1,6 +1,7 @@
 //! The `[train]` table: how long, in which steps, with which optimizer; and the learning rate of each step.
 
 use std::ops::Deref;
+use std::path::PathBuf;
 
 use super::error::RuleError;
 use super::optimizer::Optimizer;
@@ -66,6 +67,11 @@ config_table! {
         keep: Keep = Keep::Best;
         /// What to do on a NaN or infinite loss.
         on_nonfinite: OnNonfinite = OnNonfinite::Stop;
+        /// Start from the weights of this file or folder: of timm, Hugging Face, torchvision, big_vision, or a run. The model
+        /// starts from random values when it is absent.
+        init_from: Option<PathBuf> = None, example "vit_tiny.safetensors";
+        /// Load those tensors of `init_from` that fit, although others do not.
+        partial: Option<bool> = None, example true;
         /// Seed of all random draws except the split.
         seed: u64 = 42, range Range::Whole(0, WHOLE_MAX);
         /// Number of threads; 0 for one per processor.

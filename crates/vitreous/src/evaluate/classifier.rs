@@ -35,7 +35,20 @@ impl Classifier {
     /// When the file cannot be read, is damaged or has an inconsistent header.
     pub fn from_file(path: &Path, threads: usize) -> Result<Self, EvaluateError> {
         let saved = SavedWeights::read(path)?;
-        let metadata = saved.metadata().clone();
+        Classifier::new(path, saved.metadata().clone(), threads, |graph| Ok(saved.parameters(graph)?))
+    }
+
+    /// Makes the model that the metadata of a weights file describes, with parameters from elsewhere; `path` is what errors
+    /// call the file.
+    ///
+    /// # Errors
+    /// When the metadata is inconsistent, or there are no parameters.
+    pub fn new(
+        path: &Path,
+        metadata: Metadata,
+        threads: usize,
+        parameters: impl FnOnce(&Graph) -> Result<Parameters, EvaluateError>,
+    ) -> Result<Self, EvaluateError> {
         let config = resolve(path, &metadata)?;
         let contradiction = |reason: String| EvaluateError::Contradiction { path: path.to_path_buf(), reason };
         let model = models::build(&config.model, 0.0).map_err(|error| contradiction(error.to_string()))?;
@@ -53,8 +66,7 @@ impl Classifier {
         if let Some(value) = std.iter().find(bad).or_else(|| mean.iter().find(|mean| !mean.is_finite())) {
             return Err(contradiction(format!("images cannot be normalized by {value}")));
         }
-        let parameters = saved.parameters(&model.graph)?;
-        drop(saved);
+        let parameters = parameters(&model.graph)?;
         let augment = Augment::new(Default::default(), shape.channels, shape.height, shape.width, mean, std);
         let session = Session::new(model.graph.clone(), parameters, threads).expect("a model with its own parameters");
         Ok(Classifier { config, metadata, model, session, augment, training_pixels: None })

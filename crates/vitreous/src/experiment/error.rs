@@ -10,6 +10,7 @@ use crate::checkpoint::{CheckpointError, StateError};
 use crate::config::error::ConfigError;
 use crate::data::{DataError, SplitName};
 use crate::evaluate::EvaluateError;
+use crate::import::ImportError;
 use crate::numbers;
 use crate::record::RecordError;
 use crate::train::TrainError;
@@ -36,6 +37,9 @@ pub enum ExperimentError {
     /// A weights file cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Weights cannot be imported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// The model cannot be evaluated.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
@@ -144,6 +148,7 @@ impl Explain for ExperimentError {
             | ExperimentError::Record(_)
             | ExperimentError::Checkpoint(_)
             | ExperimentError::Evaluate(_)
+            | ExperimentError::Import(_)
             | ExperimentError::State(_)
             | ExperimentError::Graph(_)
             | ExperimentError::NoResults => return None,
@@ -198,6 +203,7 @@ impl ExperimentError {
             ExperimentError::Record(error) => Some(error),
             ExperimentError::Checkpoint(error) => Some(error),
             ExperimentError::Evaluate(error) => Some(error),
+            ExperimentError::Import(error) => Some(error),
             ExperimentError::State(error) => Some(error),
             _ => None,
         }

@@ -4,23 +4,27 @@
 //! config that agrees with its data), [`TrainingRun`] and [`EarlierRun`] (a run that is being trained or resumed), and
 //! [`evaluate`]. Nothing here prints: what happens is passed to a [`Listener`].
 
+mod activations;
 mod choice;
 mod error;
 mod evaluation;
 mod export;
 mod facade;
+mod initial;
 mod plotting;
 mod prepare;
 mod reporting;
 mod run;
 mod samples;
 
+pub use activations::{ActivationReport, compare_activations};
 pub use choice::{first_layer, run_base, without_mnist};
 pub use error::ExperimentError;
 pub use evaluation::{EvaluateOptions, Evaluated, evaluate, load_weights, machine};
 pub use export::{Exported, export_tensorboard};
 pub(crate) use facade::unicode;
 pub use facade::{Experiment, Trained};
+pub use initial::{ImportOptions, Imported, adopt_source, import};
 pub use plotting::{plot, plot_comparison};
 use prepare::saved_config;
 pub use prepare::{Prepared, fitted_config, inspect, square_facts, unused_files};

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use vitreous_engine::Memory;
 
+use super::initial::initial_weights;
 use super::{Event, ExperimentError, Listener};
 use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, Task};
@@ -49,6 +50,8 @@ pub struct Prepared {
     pub notes: Vec<String>,
     /// A note that holds only if all images can be decoded.
     batch_note: Option<String>,
+    /// Whether the training starts, so that its first weights may come from a file.
+    starts: bool,
 }
 
 impl Prepared {
@@ -116,22 +119,36 @@ impl Prepared {
         let model = models::build_for_training(&config)?;
         let needed = memory_needed(&config, &model, &facts, threads);
         let decoding = facts.decoding_bytes(Wanted::TrainAndValidation, threads);
-        Ok((Prepared { checked: checked.clone(), facts, config, model, needed, notes, batch_note }, decoding))
+        Ok((
+            Prepared { checked: checked.clone(), facts, config, model, needed, notes, batch_note, starts: true },
+            decoding,
+        ))
     }
 
-    /// Loads the images.
+    /// Has the training continue from a checkpoint, so that the file with its first weights is not read.
+    #[must_use]
+    pub fn resumed(self) -> Self {
+        Prepared { starts: false, ..self }
+    }
+
+    /// Loads the weights to start with, where the config names some, and the images.
     ///
     /// # Errors
-    /// When an image cannot be decoded, or too few are left for a batch.
+    /// When the weights do not fit, an image cannot be decoded, or too few are left for a batch.
     pub fn load(self, listener: Listener) -> Result<Job, ExperimentError> {
-        let Prepared { checked, facts, mut config, model, batch_note, .. } = self;
+        let Prepared { checked, facts, mut config, model, batch_note, starts, .. } = self;
+        let initial = if starts { initial_weights(&config, &model)? } else { None };
+        let initial = initial.map(|(initial, lines)| {
+            lines.iter().for_each(|line| listener(Event::Note(line)));
+            initial
+        });
         let (clock, threads) = (Instant::now(), threads(config.train.threads));
         let progress = |done, total| listener(Event::Reading { done, total });
         let loaded = data::load(&checked.config().data, &facts, Wanted::TrainAndValidation, threads, &progress)?;
         // Without the files that cannot be decoded, fewer than a batch may be left.
         let fitted = loaded.train.as_ref().and_then(|train| checked.fit_batch(&mut config, train.len()));
         fitted.or(batch_note).iter().for_each(|note| listener(Event::Note(note)));
-        let job = Job::new(config, model, &facts, loaded)?;
+        let job = Job::new(config, model, &facts, loaded)?.with_initial(initial);
         let (images, seconds) =
             (job.data().train + job.data().validation, durations::duration(clock.elapsed().as_secs_f64()));
         listener(Event::Detail(&format!(

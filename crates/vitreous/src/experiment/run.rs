@@ -155,6 +155,11 @@ impl EarlierRun {
         &self.notes
     }
 
+    /// Whether it has a checkpoint; without one it starts again.
+    pub fn has_checkpoint(&self) -> bool {
+        self.saved.is_some()
+    }
+
     /// Steps up to the checkpoint.
     pub fn step(&self) -> u64 {
         self.saved.as_ref().map_or(0, SavedState::step)

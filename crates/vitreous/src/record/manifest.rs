@@ -1,6 +1,7 @@
 //! `manifest.json`: the facts under which a run was made, and what came of it.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,9 @@ pub struct Manifest {
     pub data: DataRecord,
     /// Where it ran.
     pub machine: MachineRecord,
+    /// The weights that it started with, of a run that did not start from random values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<InitialRecord>,
     /// The pieces after the first, of a run that was resumed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumed: Vec<Piece>,
@@ -214,6 +218,18 @@ impl DataRecord {
         let is_renamed = self.content.is_some() && self.content.as_ref().map(in_order) == content.map(in_order);
         self.fingerprint == fingerprint || is_renamed
     }
+}
+
+/// The weights file that a run started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitialRecord {
+    /// The file.
+    #[serde(serialize_with = "crate::text::lossy")]
+    pub file: PathBuf,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Number of tensors that had the file's values.
+    pub loaded: usize,
 }
 
 /// Where a run was made: on one kind of machine, equal runs give equal bits.

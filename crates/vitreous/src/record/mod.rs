@@ -34,7 +34,9 @@ pub use journal::{EpochRow, Journal, JournalLengths, MetricsLine, Validation, We
 pub use leftovers::was_begun;
 pub use listing::{ListedRun, find_runs, remove_checkpoints, status_in_words};
 pub use lock::Holder;
-pub use manifest::{DataRecord, EvaluationRecord, FlopsRecord, MachineRecord, Manifest, Piece, Results, Status};
+pub use manifest::{
+    DataRecord, EvaluationRecord, FlopsRecord, InitialRecord, MachineRecord, Manifest, Piece, Results, Status,
+};
 pub use place::{Place, base_name, is_name};
 pub(crate) use run::STATE;
 pub use run::{NamedRun, PLOTS, Run, SLURM, Weights, find_run, is_run};

@@ -318,6 +318,7 @@ pub(super) mod tests {
                 threads: 2,
                 processors: 3,
             },
+            initial: None,
             resumed: Vec::new(),
             results: None,
             test_evaluations: 0,

@@ -19,7 +19,7 @@ use crate::data::{
 use crate::models::Model;
 use crate::models::summary::summarise;
 use crate::random::{Purpose, stream};
-use crate::record::{DataRecord, FlopsRecord, MachineRecord, Manifest, Status, now_utc};
+use crate::record::{DataRecord, FlopsRecord, InitialRecord, MachineRecord, Manifest, Status, now_utc};
 
 /// A model, its recipe and its images.
 pub struct Job {
@@ -31,6 +31,15 @@ pub struct Job {
     pub(super) ignored: Ignored,
     pub(super) validation_source: ValidationSource,
     data: DataRecord,
+    initial: Option<Initial>,
+}
+
+/// The weights that a training starts with, which come from a file.
+pub struct Initial {
+    /// All parameters of the model.
+    pub parameters: Parameters,
+    /// What the manifest says of them.
+    pub record: InitialRecord,
 }
 
 impl Job {
@@ -64,7 +73,13 @@ impl Job {
         let validation = loaded.validation.map(|split| set(split, SplitName::Validation));
         let ignored = facts.ignored.clone();
         let validation_source = facts.validation_source();
-        Ok(Job { config, model, train, validation, threads, ignored, validation_source, data })
+        Ok(Job { config, model, train, validation, threads, ignored, validation_source, data, initial: None })
+    }
+
+    /// Has the training start with these weights instead of random ones.
+    #[must_use]
+    pub fn with_initial(self, initial: Option<Initial>) -> Self {
+        Job { initial, ..self }
     }
 
     /// Checks the batch against the number of images, which is known before one is loaded, and against the model.
@@ -156,7 +171,10 @@ impl Job {
     /// A session with initial weights, ready for training steps.
     pub fn session(&self) -> Session {
         let (model, recipe) = (&self.model, &self.config.train);
-        let parameters = Parameters::initialize(&model.graph, stream(recipe.seed, Purpose::Initialize));
+        let parameters = match &self.initial {
+            Some(initial) => initial.parameters.clone(),
+            None => Parameters::initialize(&model.graph, stream(recipe.seed, Purpose::Initialize)),
+        };
         let mut session =
             Session::new(model.graph.clone(), parameters, self.threads).expect("a model with its own parameters");
         session.start_training(model.loss, &[model.correct], optimizer(recipe));
@@ -202,6 +220,7 @@ impl Job {
             steps_per_epoch: Some(self.steps_per_epoch()),
             data: DataRecord { pixels: PixelRanges::of(&*self.train), ..self.data.clone() },
             machine: self.machine(),
+            initial: self.initial.as_ref().map(|initial| initial.record.clone()),
             resumed: Vec::new(),
             results: None,
             test_evaluations: 0,
@@ -226,8 +245,10 @@ impl Job {
         // The folder of the images and the number of threads do not belong to the model: `photos` equals `a/photos/`.
         let name = Path::new(&data.name).file_name().map(|name| name.to_string_lossy().into_owned());
         let data = DataSpec { dir: None, name: name.unwrap_or(data.name), ..data };
-        // Neither do the step at which it stopped (a resumed run equals one that never stopped) and its event file.
-        let train = TrainSpec { threads: 0, max_steps: None, tensorboard: None, ..(*train).clone() };
+        // Neither do the step at which it stopped (a resumed run equals one that never stopped), its event file, and the file
+        // that it started from.
+        let elsewhere = TrainSpec { threads: 0, max_steps: None, tensorboard: None, ..(*train).clone() };
+        let train = TrainSpec { init_from: None, partial: None, ..elsewhere };
         let config = Config { data, augment, model: model.spec(), train, ..Config::default() };
         Metadata {
             class_names: self.data.class_names.clone(),

@@ -26,7 +26,7 @@ pub use board::{confusion, graph_nodes, weights};
 pub use error::{TrainError, Work};
 pub use event::{EpochTimes, Event, StepEvent};
 pub use examples::{Augmented, BufferPool, StepExamples, changes_of_epoch, order_of_epoch};
-pub use job::{Job, limit_processors, threads};
+pub use job::{Initial, Job, limit_processors, threads};
 pub use memory::{available_memory, check_decoding, check_memory, memory_needed, peak_bytes};
 pub use nonfinite::{NonfiniteStep, ROLLBACKS};
 pub use optimizer::optimizer;

@@ -18,6 +18,7 @@ mod fetch_network;
 #[cfg(unix)]
 mod folders;
 mod golden;
+mod importing;
 mod inspect;
 #[cfg(unix)]
 mod limits;

@@ -1,0 +1,223 @@
+//! What stands next to a weights file: `config.json` and `preprocessor_config.json` of Hugging Face and timm. With the
+//! tensors' shapes they say which model it is, and how its images were prepared.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::error::ImportError;
+use super::names::{HUGGING_FACE, Naming};
+use super::tensor::Tensor;
+use crate::config::data::Resize;
+use crate::config::model::VitSpec;
+use crate::data::Normalization;
+use crate::regular;
+
+/// Largest file of settings that is read, in bytes.
+const SETTINGS_MAX: u64 = 16 << 20;
+
+/// What is known of a source of weights beyond its tensors.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// The vision transformer that the tensors are of; absent for other models.
+    pub vit: Option<VitSpec>,
+    /// How its images are normalized.
+    pub normalization: Option<Normalization>,
+    /// How its images become square.
+    pub resize: Option<Resize>,
+    /// Names of its classes, by number.
+    pub class_names: Option<Vec<String>>,
+    /// What cannot be done here as there: a line for each.
+    pub notes: Vec<String>,
+}
+
+/// A JSON file next to the weights.
+struct Json {
+    path: PathBuf,
+    value: Value,
+}
+
+impl Json {
+    fn beside(weights: &Path, name: &str) -> Result<Option<Json>, ImportError> {
+        let path = weights.with_file_name(name);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = regular::read_text(&path, SETTINGS_MAX).map_err(|error| ImportError::read(&path, &error))?;
+        match serde_json::from_str(&text) {
+            Ok(value) => Ok(Some(Json { path, value })),
+            Err(error) => Err(ImportError::damaged(&path, error)),
+        }
+    }
+
+    fn whole(&self, key: &str) -> Option<usize> {
+        self.value[key].as_u64().and_then(|value| usize::try_from(value).ok())
+    }
+
+    /// Compares a size with the tensors'.
+    fn check(&self, key: &str, found: usize) -> Result<(), ImportError> {
+        match self.whole(key) {
+            Some(written) if written != found => Err(ImportError::Settings {
+                path: self.path.clone(),
+                key: key.to_string(),
+                written: written.to_string(),
+                found: found.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Finds out about tensors that have our names by now.
+///
+/// # Errors
+/// When a file of settings is unreadable, or contradicts the tensors.
+pub(super) fn of(path: &Path, tensors: &[Tensor], naming: &Naming) -> Result<Settings, ImportError> {
+    let config = Json::beside(path, "config.json")?;
+    let images = Json::beside(path, "preprocessor_config.json")?;
+    let mut settings = Settings { vit: vit(tensors, config.as_ref(), naming)?, ..Settings::default() };
+    if let Some(config) = &config {
+        prepared(&config.value["pretrained_cfg"], ["mean", "std"], &mut settings);
+        settings.class_names = class_names(&config.value);
+        let interpolation = config.value["pretrained_cfg"]["interpolation"].as_str();
+        settings.notes.extend(interpolation.filter(|name| *name != "bilinear").map(other_filter));
+        if let Some(part) = config.value["pretrained_cfg"]["crop_pct"].as_f64().filter(|part| *part < 1.0) {
+            settings.notes.push(format!(
+                "timm cuts the middle {part} out of each image (crop_pct), this program scales the shorter side to the \
+                 model's size"
+            ));
+        }
+    }
+    if let Some(images) = &images {
+        prepared(&images.value, ["image_mean", "image_std"], &mut settings);
+        let is_square = images.value["size"].is_u64() || images.value["size"]["height"].is_u64();
+        let has_crop = images.value["do_center_crop"].as_bool() == Some(true);
+        settings.resize = Some(if is_square && !has_crop { Resize::Squash } else { Resize::Crop });
+        let filter = match images.value["resample"].as_u64() {
+            Some(0) => Some("nearest"),
+            Some(1) => Some("lanczos"),
+            Some(3) => Some("bicubic"),
+            _ => None,
+        };
+        settings.notes.extend(filter.map(other_filter));
+    }
+    Ok(settings)
+}
+
+fn other_filter(name: &str) -> String {
+    format!("the images were scaled with a {name} filter, this program uses a bilinear one")
+}
+
+/// Reads mean and standard deviation.
+fn prepared(value: &Value, keys: [&str; 2], settings: &mut Settings) {
+    let list = |key: &str| -> Option<Vec<f32>> {
+        let list = value[key].as_array()?;
+        list.iter().map(|value| value.as_f64().map(|value| value as f32)).collect()
+    };
+    if let [Some(mean), Some(std)] = keys.map(list)
+        && mean.len() == std.len()
+        && !mean.is_empty()
+    {
+        settings.normalization = Some(Normalization { mean, std });
+    }
+}
+
+fn class_names(config: &Value) -> Option<Vec<String>> {
+    let labels = config["id2label"].as_object()?;
+    let names: Option<Vec<String>> =
+        (0..labels.len()).map(|class| Some(labels.get(&class.to_string())?.as_str()?.to_string())).collect();
+    names.or_else(|| {
+        let list = config["label_names"].as_array()?;
+        list.iter().map(|name| name.as_str().map(str::to_string)).collect()
+    })
+}
+
+/// The vision transformer that tensors are of, by their shapes; what they do not show is in the settings.
+fn vit(tensors: &[Tensor], config: Option<&Json>, naming: &Naming) -> Result<Option<VitSpec>, ImportError> {
+    let shape = |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape.as_slice());
+    let (Some(&[embed_dim, channels, patch_size, _]), Some([hidden_dim, ..]), Some(_)) =
+        (shape("patch_embed.proj.weight"), shape("blocks.0.mlp.fc1.weight"), shape("blocks.0.attn.qkv.weight"))
+    else {
+        return Ok(None);
+    };
+    let number = |name: &str| name.strip_prefix("blocks.")?.split_once('.')?.0.parse::<usize>().ok();
+    let depth = tensors.iter().filter_map(|tensor| number(&tensor.name)).max().map_or(0, |last| last.saturating_add(1));
+    let rows = shape("pos_embed").and_then(|shape| shape.get(1)).copied().unwrap_or(0);
+    let tokens = usize::from(shape("cls_token").is_some()) + usize::from(shape("dist_token").is_some());
+    let grid = rows.saturating_sub(tokens).isqrt();
+    let classes = shape("head.weight").and_then(|shape| shape.first()).copied();
+    let mut spec = VitSpec {
+        image_size: Some(grid.saturating_mul(patch_size)).filter(|size| *size > 0),
+        channels: Some(channels),
+        num_classes: classes,
+        patch_size,
+        embed_dim,
+        depth,
+        num_heads: heads(embed_dim),
+        mlp_ratio: *hidden_dim as f64 / embed_dim.max(1) as f64,
+        qkv_bias: shape("blocks.0.attn.qkv.bias").is_some(),
+        final_norm: shape("norm.weight").is_some(),
+        norm_eps: if *naming == HUGGING_FACE { 1e-12 } else { 1e-6 },
+        ..VitSpec::default()
+    };
+    if shape("cls_token").is_none() {
+        spec.pooling = crate::config::model::Pooling::Mean;
+    }
+    let Some(config) = config else { return Ok(Some(spec)) };
+    let sizes = [
+        ("hidden_size", embed_dim),
+        ("num_features", embed_dim),
+        ("num_hidden_layers", depth),
+        ("intermediate_size", *hidden_dim),
+        ("patch_size", patch_size),
+        ("num_channels", channels),
+    ];
+    sizes.into_iter().try_for_each(|(key, found)| config.check(key, found))?;
+    if let Some(size) = spec.image_size {
+        config.check("image_size", size)?;
+    }
+    if let Some(classes) = classes {
+        config.check("num_classes", classes)?;
+        if let Some(labels) = config.value["id2label"].as_object().filter(|labels| labels.len() != classes) {
+            return Err(ImportError::Settings {
+                path: config.path.clone(),
+                key: "the number of labels in id2label".to_string(),
+                written: labels.len().to_string(),
+                found: classes.to_string(),
+            });
+        }
+    }
+    if let Some(heads) = config.whole("num_attention_heads") {
+        if heads == 0 || !embed_dim.is_multiple_of(heads) {
+            return Err(ImportError::Settings {
+                path: config.path.clone(),
+                key: "num_attention_heads".to_string(),
+                written: heads.to_string(),
+                found: format!("a width of {embed_dim}, which is not a multiple of it"),
+            });
+        }
+        spec.num_heads = heads;
+    }
+    if let Some(eps) = config.value["layer_norm_eps"].as_f64() {
+        spec.norm_eps = eps;
+    }
+    match config.value["hidden_act"].as_str() {
+        None | Some("gelu") => {}
+        Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => {
+            spec.activation = crate::config::model::Activation::GeluTanh;
+        }
+        Some("relu") => spec.activation = crate::config::model::Activation::Relu,
+        Some(other) => {
+            return Err(ImportError::unsupported(
+                &config.path,
+                format!("the activation `{other}` is unknown (hidden_act)"),
+            ));
+        }
+    }
+    Ok(Some(spec))
+}
+
+/// Heads of 64 channels, as all of the usual sizes have; the tensors do not show it.
+fn heads(embed_dim: usize) -> usize {
+    if embed_dim.is_multiple_of(64) { (embed_dim / 64).max(1) } else { 1 }
+}

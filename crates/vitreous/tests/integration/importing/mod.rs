@@ -1,0 +1,313 @@
+//! Weights of timm, Hugging Face, torchvision and big_vision: small files that these libraries wrote, and the logits that
+//! they compute with them. `benches/make_import_golden.py` made both.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use vitreous::advice::Explain;
+use vitreous::experiment::{ImportOptions, Imported, compare_activations, import};
+use vitreous::models;
+
+use crate::common::{Folder, json, said, text, vitreous};
+
+/// PyTorch's rounding errors in f32; the golden logits have six digits after the point.
+const TOLERANCE: f64 = 2e-5;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/importing").join(name)
+}
+
+fn imported(file: &str, set: &[&str]) -> Imported {
+    let set = set.iter().map(ToString::to_string).collect();
+    let options = ImportOptions { path: golden(file), set, ..ImportOptions::default() };
+    import(&options).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The logits of an image that has the size of the model.
+fn logits(imported: &Imported) -> Vec<f32> {
+    let mut classifier = imported.classifier(1).unwrap();
+    let shape = classifier.shape();
+    let image = golden(&format!("image-{}-{}.png", shape.height, shape.channels));
+    let pixels = vitreous::data::decode_picture(&image, shape, classifier.config().data.resize).unwrap().pixels;
+    classifier.logits(&[&pixels]).remove(0)
+}
+
+#[track_caller]
+fn assert_computes(imported: &Imported, name: &str) {
+    let expected: Value = serde_json::from_slice(&fs::read(golden("expected.json")).unwrap()).unwrap();
+    let expected: Vec<f64> = serde_json::from_value(expected[name].clone()).unwrap();
+    let found = logits(imported);
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let near = |(found, expected): (&f32, &f64)| (f64::from(*found) - expected).abs() < TOLERANCE;
+    assert!(found.iter().zip(&expected).all(near), "{name}: {found:?} {expected:?}");
+}
+
+#[test]
+fn every_librarys_files_give_its_logits() {
+    // Heads of 16 channels are not in the tensors: the files are of models with 2 heads.
+    let two = ["model.num_heads=2"];
+    let files = [
+        ("timm.pth", "timm"),
+        ("timm-legacy.pth", "timm"),
+        ("timm-bfloat16.safetensors", "timm-bfloat16"),
+        ("augreg.npz", "augreg"),
+        ("big_vision.npz", "big_vision"),
+        ("deit-distilled.pth", "deit-distilled"),
+        ("torchvision.pth", "torchvision"),
+    ];
+    for (file, name) in files {
+        let imported = imported(file, &two);
+        assert_eq!(imported.fitted.loaded, imported.model.graph.parameters().len(), "{file}");
+        assert_computes(&imported, name);
+    }
+    assert_eq!(
+        imported("timm-bfloat16.safetensors", &two).fitted.lines,
+        ["converted to float32: 32 tensors of bfloat16"]
+    );
+    let distilled = imported("deit-distilled.pth", &two).fitted.lines;
+    let left_out = "left out: dist_token, head_dist.bias, head_dist.weight (the distillation's own token and head)";
+    assert_eq!(distilled, [left_out]);
+}
+
+#[test]
+fn hugging_faces_settings_say_what_the_tensors_do_not_show() {
+    let imported = imported("hugging-face", &[]);
+    assert_eq!(imported.config.model.describe(), "ViT 2 blocks, 4 heads, width 16");
+    assert_computes(&imported, "hugging-face");
+    assert_eq!(imported.classifier(1).unwrap().class_names(), ["ant", "bee", "cat"]);
+    assert_eq!(imported.normalization().mean, [0.5; 3]);
+}
+
+#[test]
+fn positions_patches_and_channels_are_resampled_as_by_timm() {
+    let cases = [
+        ("model.image_size=24", "image_size 24", "the position embedding is resampled: 4x4 to 6x6 patches"),
+        ("model.image_size=8", "image_size 8", "the position embedding is resampled: 4x4 to 2x2 patches"),
+        ("model.patch_size=8", "patch_size 8", "the patch embedding is resampled: 4x4 to 8x8 pixels, as FlexiViT does"),
+        ("model.patch_size=2", "patch_size 2", "the patch embedding is resampled: 4x4 to 2x2 pixels, as FlexiViT does"),
+        ("model.channels=1", "channels 1", "the patch embedding is resampled: 3 to 1 channels, summed to gray"),
+    ];
+    for (set, name, line) in cases {
+        let imported = imported("timm.pth", &["model.num_heads=2", set]);
+        assert!(imported.fitted.lines.iter().any(|one| one == line), "{:?}", imported.fitted.lines);
+        assert_computes(&imported, name);
+    }
+}
+
+#[test]
+fn models_have_timms_names_and_shapes() {
+    for named in vitreous::config::model::ModelSpec::named_models() {
+        let Ok(expected) = fs::read_to_string(golden(&format!("{}.txt", named.name))) else { continue };
+        let config = named.spec.with_facts(named.facts).unwrap();
+        let graph = models::build(&config, 0.0).unwrap().graph;
+        let is_vgg = named.name.starts_with("vgg");
+        let lines = graph.parameters().iter().filter_map(|param| {
+            let name = match is_vgg {
+                true => vitreous::import::names::VGG.theirs(&param.name)?,
+                false => param.name.clone(),
+            };
+            let shape: Vec<String> = param.shape.0.iter().map(ToString::to_string).collect();
+            Some(format!("{name} {}", shape.join("x")))
+        });
+        let mut lines: Vec<String> = lines.collect();
+        lines.sort();
+        let expected: Vec<&str> = expected.lines().collect();
+        // The head of a VGG is one layer here, and three there, which are not among the features.
+        lines.retain(|line| {
+            !is_vgg || expected.contains(&line.as_str()) || !line.ends_with("x512") && !line.ends_with(" 10")
+        });
+        assert_eq!(lines, expected, "{}", named.name);
+    }
+}
+
+/// The error of importing a file, with its hint.
+fn refused(folder: &Folder, name: &str, bytes: &[u8]) -> String {
+    fs::write(folder.path(name), bytes).unwrap();
+    let options =
+        ImportOptions { path: folder.path(name), set: vec!["model.num_heads=2".into()], ..Default::default() };
+    let error = import(&options).err().unwrap_or_else(|| panic!("{name} was imported"));
+    assert!(error.hint().is_some(), "{error}");
+    error.to_string().replace(&format!(" ({})", folder.path(name).display()), "")
+}
+
+#[test]
+fn damaged_and_hostile_files_are_refused_by_name() {
+    let folder = Folder::new();
+    let [zip, legacy, npz] =
+        ["timm.pth", "timm-legacy.pth", "big_vision.npz"].map(|name| fs::read(golden(name)).unwrap());
+    for (name, whole) in [("half.pth", &zip), ("half-legacy.pth", &legacy), ("half.npz", &npz)] {
+        let error = refused(&folder, name, &whole[..whole.len() / 2]);
+        assert!(error.starts_with("the weights are damaged: "), "{error}");
+    }
+    assert_eq!(refused(&folder, "text.pth", b"weights"), "neither a safetensors file nor a PyTorch or .npz file");
+    let attack = b"\x80\x02cposix\nsystem\nX\x05\x00\x00\x00touch\x85R.";
+    let error = "the file would run code: it calls `posix.system`, and only tensors are read";
+    assert_eq!(refused(&folder, "attack.pkl", attack), error);
+    // In the place of the tensors of a file that is otherwise right.
+    let mut inside = zip_of(&[("archive/data.pkl", attack), ("archive/version", b"3\n")]);
+    assert_eq!(refused(&folder, "attack.pth", &inside), error);
+    inside = zip_of(&[("../../outside.npy", b"")]);
+    assert_eq!(
+        refused(&folder, "outside.npz", &inside),
+        "the weights are damaged: it holds a file outside of it, `../../outside.npy`"
+    );
+    let header = b"\x93NUMPY\x01\x00\x46\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }              \n";
+    inside = zip_of(&[("a.npy", header)]);
+    assert_eq!(
+        refused(&folder, "objects.npz", &inside),
+        "the file would run code: it calls `pickle.load`, and only tensors are read"
+    );
+    // Ten million zeros take ten thousand bytes.
+    inside = zip_of(&[("a.npy", &vec![0; 10_000_000])]);
+    assert!(inside.len() < 20_000);
+    assert_eq!(refused(&folder, "bomb.npz", &inside), "the weights would take more than 100 times the file's size");
+    let (mut nan, at) = (fs::read(golden("timm-bfloat16.safetensors")).unwrap(), 1);
+    let end = nan.len() - at;
+    nan[end - 1..].copy_from_slice(&[0xC0, 0x7F]);
+    let error = refused(&folder, "nan.safetensors", &nan);
+    assert!(error.ends_with("holds NaN or infinite values"), "{error}");
+}
+
+/// A zip file of compressed files.
+fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    use std::io::Write;
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in files {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+#[test]
+fn weights_of_another_model_are_listed_and_partly_loaded_on_request() {
+    let with = |set: &[&str], partial| {
+        let set = ["model.num_heads=2"].iter().chain(set).map(ToString::to_string).collect();
+        import(&ImportOptions { path: golden("timm.pth"), set, partial, ..Default::default() })
+    };
+    let error = with(&["model.depth=3"], false).err().expect("a block is missing").to_string();
+    let start =
+        "12 tensors do not fit the model: `blocks.2.norm1.weight` is missing in the file, `blocks.2.norm1.bias` is";
+    assert!(error.starts_with(start), "{error}");
+    let fitted = with(&["model.depth=3"], true).unwrap().fitted;
+    assert_eq!((fitted.loaded, fitted.lines.len()), (32, 12), "{:?}", fitted.lines);
+    let error = with(&["model.mlp_ratio=2"], false).err().expect("fc1 is smaller").to_string();
+    let start =
+        "6 tensors do not fit the model: `blocks.0.mlp.fc1.weight` is [64, 16] in the file and [32, 16] in the model, ";
+    assert!(error.starts_with(start), "{error}");
+    let folder = Folder::new();
+    let whole = fs::read(golden("timm-bfloat16.safetensors")).unwrap();
+    let changed = |from: &str, to: &str| {
+        let at = whole.windows(from.len()).position(|bytes| bytes == from.as_bytes()).expect("it is in the header");
+        let changed = [&whole[..at], to.as_bytes(), &whole[at + from.len()..]].concat();
+        refused(&folder, "changed.safetensors", &changed)
+    };
+    assert_eq!(
+        changed("\"blocks.1.norm2.weight\"", "\"blocks.1.nrom2.weight\""),
+        "2 tensors do not fit the model: `blocks.1.norm2.weight` is missing in the file, nearest is `blocks.1.nrom2.weight`, \
+         `blocks.1.nrom2.weight` [16] is unknown to the model"
+    );
+    let fc2 = "\"blocks.0.mlp.fc2.weight\":{\"dtype\":\"BF16\",\"shape\":[";
+    assert_eq!(
+        changed(&format!("{fc2}16,64]"), &format!("{fc2}64,16]")),
+        "1 tensor does not fit the model: `blocks.0.mlp.fc2.weight` is [64, 16] in the file and [16, 64] in the model, which \
+         looks transposed"
+    );
+    let options =
+        ImportOptions { path: golden("timm.pth"), model: Some("vit-small".to_string()), ..Default::default() };
+    let error = import(&options).err().unwrap().to_string();
+    let start = "the weights are of a model with width 16 and 2 blocks, but vit-small has width 384 and 12 blocks (";
+    assert!(error.starts_with(start), "{error}");
+}
+
+#[test]
+fn settings_that_contradict_the_tensors_are_refused() {
+    let folder = Folder::new();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(golden("hugging-face").join(name), folder.path(name)).unwrap();
+    }
+    let text = folder.text("config.json").replace("\"hidden_size\": 16", "\"hidden_size\": 24");
+    fs::write(folder.path("config.json"), text).unwrap();
+    let error = import(&ImportOptions { path: folder.root().to_path_buf(), ..Default::default() }).err().unwrap();
+    let expected = format!("hidden_size is 24, but the tensors have 16 ({})", folder.path("config.json").display());
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_training_starts_from_weights_and_resumes_without_the_file() {
+    let folder = Folder::new();
+    fs::copy(golden("timm.pth"), folder.path("timm.pth")).unwrap();
+    let model = "[model]\npatch_size = 7\nembed_dim = 16\ndepth = 2\nnum_heads = 2\nmlp_ratio = 4.0\nnorm_eps = 1e-6\n";
+    fs::write(folder.path("my.toml"), model).unwrap();
+    let common = ["train", "--config=my.toml", "--set=data.name=digits", "--name=a", "--init-from=timm.pth"];
+    // What is said on stderr by a command that succeeds.
+    let noted = |arguments: &[&str]| {
+        let output = vitreous(folder.root(), arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let found = noted(&[&common[..], &["--max-steps=1", "-b4", "--limit-train=40"]].concat());
+    for line in [
+        "timm.pth: 30 of 32 tensors have the file's values (timm names)",
+        "the classification head is replaced: 5 classes in the file, 10 here",
+        "the patch embedding is resampled: 3 to 1 channels, summed to gray; 4x4 to 7x7 pixels, as FlexiViT does",
+    ] {
+        assert!(found.contains(line), "{found}");
+    }
+    let manifest = folder.manifest("a");
+    assert_eq!(manifest["initial"]["loaded"], 30);
+    assert!(!String::from_utf8_lossy(&folder.read("runs/a/weights/last.safetensors")).contains("init_from"));
+    fs::remove_file(folder.path("timm.pth")).unwrap();
+    let resumed = noted(&["train", "--resume=runs/a", "--max-steps=2"]);
+    assert!(!resumed.contains("timm names"), "{resumed}");
+    // A run is a source too, with its model and normalization.
+    let second =
+        ["train", "--init-from=runs/a", "--data=digits", "--name=b", "--max-steps=1", "-b4", "--limit-train=40"];
+    let found = noted(&second);
+    assert!(found.contains("32 of 32 tensors have the file's values (vitreous names)"), "{found}");
+    assert_eq!(folder.manifest("b")["model"], "ViT 2 blocks, 2 heads, width 16");
+}
+
+#[test]
+fn the_command_writes_a_file_that_predicts() {
+    let folder = Folder::new();
+    let file = golden("hugging-face");
+    let image = golden("image-16-3.png");
+    let (file, image) = (file.to_str().unwrap(), image.to_str().unwrap());
+    let found = json(folder.root(), &["import", file, "--output=a.safetensors", "--check", image]);
+    let expected: Value = serde_json::from_slice(&fs::read(golden("expected.json")).unwrap()).unwrap();
+    for (found, expected) in
+        found["logits"].as_array().unwrap().iter().zip(expected["hugging-face"].as_array().unwrap())
+    {
+        assert!((found.as_f64().unwrap() - expected.as_f64().unwrap()).abs() < TOLERANCE, "{found} {expected}");
+    }
+    let predicted = json(folder.root(), &["predict", "--weights=a.safetensors", image]);
+    assert!(["ant", "bee", "cat"].contains(&predicted["predictions"][0]["top"][0]["class"].as_str().unwrap()));
+    let text = said(folder.root(), &["import", "--pretrained"]);
+    assert!(text.contains("vitreous train --data photos --init-from vit_tiny.pth"), "{text}");
+}
+
+#[test]
+fn the_first_layer_that_differs_is_named_with_the_likely_reason() {
+    let image = golden("image-16-3.png");
+    let check = |set: &[&str], file: &str| {
+        let set: Vec<&str> = ["model.num_heads=2"].iter().chain(set).copied().collect();
+        let report = compare_activations(&imported("timm.pth", &set), &image, &golden(file)).unwrap();
+        (report.first, report.reason)
+    };
+    assert_eq!(check(&[], "activations.npz"), (None, None));
+    let reason = |first: &str, reason: &str| (Some(first.to_string()), Some(reason.to_string()));
+    assert_eq!(
+        check(&["model.norm_eps=1e-3"], "activations.npz"),
+        reason("blocks.0.norm1", "the other model's layer norms have epsilon 1e-6, not 1e-3")
+    );
+    assert_eq!(
+        check(&["model.activation=gelu-tanh"], "activations.npz"),
+        reason("blocks.0.mlp.fc2", "the other model's activation is the exact GELU")
+    );
+    assert_eq!(
+        check(&[], "activations-qkv.npz"),
+        reason("blocks.0.attn.qkv", "the rows of qkv are in the order key, query, value")
+    );
+}
