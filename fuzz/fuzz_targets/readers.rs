@@ -6,8 +6,8 @@
 //! READER=idx cargo +nightly fuzz run -s none readers found/idx corpus/idx seeds/idx -- -max_total_time=600 -max_len=20000
 //! ```
 //!
-//! The readers are idx, cifar, config, sweep, weights, state, run, archive and picture. Seeds are written at the start;
-//! new inputs go into the first folder. `TMPDIR=/dev/shm` makes most readers faster, because each input is written to
+//! The readers are idx, cifar, config, sweep, weights, state, run, archive, picture, pickle and npz. Seeds are written
+//! at the start; new inputs go into the first folder. `TMPDIR=/dev/shm` makes most readers faster, because each input is written to
 //! files. This reduces new inputs to a small corpus:
 //!
 //! ```sh

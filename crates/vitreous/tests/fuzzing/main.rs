@@ -134,4 +134,4 @@ macro_rules! readers {
     };
 }
 
-readers!(idx cifar config sweep weights state run archive picture);
+readers!(idx cifar config sweep weights state run archive picture pickle npz);

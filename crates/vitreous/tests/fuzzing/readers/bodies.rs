@@ -10,15 +10,18 @@ use vitreous::compare::{self, Against, Comparison, Measure, Sheet, Verdicts};
 use vitreous::config::classes::ClassSubset;
 use vitreous::config::data::{DataSpec, Resize};
 use vitreous::config::layers::Layers;
-use vitreous::config::model::ImageFacts;
+use vitreous::config::model::{ImageFacts, KindSpec, VitSpec};
 use vitreous::data::{self, ImageShape, Wanted};
 use vitreous::data_sets::Member;
 use vitreous::evaluate::Classifier;
 use vitreous::fetch::archive;
-use vitreous::models::{self, summary};
+use vitreous::import;
+use vitreous::models::{self, BuildModel, summary};
 use vitreous::record::{Folder, sha256_of_bytes};
 use vitreous::sweep::SweepFile;
 use vitreous::train::CheckpointInfo;
+
+use vitreous_engine::Parameters;
 
 use super::seeds;
 
@@ -270,4 +273,45 @@ pub fn pixels(bytes: &[u8]) -> usize {
     let size = reader.ok().and_then(|reader| reader.into_dimensions().ok()).unwrap_or_default();
     let is_taken = size.0.max(size.1) <= 65_535 && u64::from(size.0) * u64::from(size.1) <= 1 << 27;
     if is_taken { (size.0 as usize + 32) * (size.1 as usize + 32) } else { 0 }
+}
+
+/// Reads weights of another program, and loads what fits into a small model.
+fn load_weights(bytes: &[u8]) {
+    let spec = VitSpec { patch_size: 4, embed_dim: 16, depth: 2, num_heads: 2, mlp_ratio: 4.0, ..VitSpec::default() };
+    let facts = ImageFacts { image_size: 8, channels: 1, num_classes: 3 };
+    let model = spec.with_facts(facts).expect("a good spec").build(0.0).expect("a checked config");
+    let loaded = import::Source::of_bytes(Path::new("hostile"), bytes).and_then(|source| {
+        assert!(source.tensors().iter().all(|tensor| tensor.shape.iter().product::<usize>() == tensor.values.len()));
+        source.fit(&model, Parameters::zeros(&model.graph), true)
+    });
+    match loaded {
+        Ok(fitted) => assert!(fitted.loaded > 0),
+        Err(error) => drop((error.to_string(), error.hint())),
+    }
+}
+
+/// A zip file of these files, whose checksums are right.
+fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in files {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default()).expect("memory takes all");
+        zip.write_all(bytes).expect("memory takes all");
+    }
+    zip.finish().expect("memory takes all").into_inner()
+}
+
+/// A file of PyTorch; or the pickle in one (bit 0 of the first byte), of the older form (bit 1).
+pub fn pickle(bytes: &[u8]) {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    match kind & 3 {
+        0 => load_weights(rest),
+        1 => load_weights(&zip(&[("a/data.pkl", rest), ("a/data/0", &[1; 64])])),
+        _ => load_weights(&[seeds::OLD_START, rest].concat()),
+    }
+}
+
+/// A file of NumPy; or one of its arrays (bit 0 of the first byte).
+pub fn npz(bytes: &[u8]) {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    if kind & 1 == 0 { load_weights(rest) } else { load_weights(&zip(&[("cls.npy", rest), ("head/kernel.npy", rest)])) }
 }

@@ -20,7 +20,7 @@ pub struct Target {
 const BASE: usize = 1 << 20;
 
 /// All readers.
-pub static TARGETS: [Target; 9] = [
+pub static TARGETS: [Target; 11] = [
     Target {
         name: "idx",
         body: bodies::idx,
@@ -78,6 +78,19 @@ pub static TARGETS: [Target; 9] = [
         // The file is copied a few times. A picture is held decoded, converted and scaled, and what it says of its
         // size is believed up to a limit; what a profile inflates to is not held.
         memory_bytes_max: |bytes| BASE + 8 * bytes.len() + 16 * bodies::pixels(bytes),
+    },
+    Target {
+        name: "pickle",
+        body: bodies::pickle,
+        seeds: seeds::pickle,
+        // Tensors are up to 100 times as large as the file and a megabyte; two copies exist while axes change.
+        memory_bytes_max: |bytes| 6 * BASE + 400 * bytes.len(),
+    },
+    Target {
+        name: "npz",
+        body: bodies::npz,
+        seeds: seeds::npz,
+        memory_bytes_max: |bytes| 6 * BASE + 400 * bytes.len(),
     },
 ];
 

@@ -360,3 +360,48 @@ fn png_chunk(name: &[u8; 4], bytes: &[u8]) -> Vec<u8> {
 fn png(chunks: &[Vec<u8>]) -> Vec<u8> {
     [b"\x89PNG\r\n\x1A\n", &chunks.concat()[..], &png_chunk(b"IEND", &[])].concat()
 }
+
+/// What precedes the tensors in a file of PyTorch's older form.
+pub const OLD_START: &[u8] =
+    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}X\x0d\x00\x00\x00little_endian\x88s.";
+
+/// A file that PyTorch or NumPy wrote for the tests of imports.
+macro_rules! golden {
+    ($name:literal) => {
+        &include_bytes!(concat!("../../integration/importing/", $name))[..]
+    };
+}
+
+/// The pickle of one tensor of 2x3 numbers, by this call.
+fn small_pickle(call: &[u8]) -> Vec<u8> {
+    let storage = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQ";
+    let view = b"K\x00K\x02K\x03\x86K\x03K\x01\x86\x89ccollections\nOrderedDict\n)RtR";
+    let start = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01X\x0b\x00\x00\x00head.weightq\x02";
+    [&start[..], call, storage, view, b"s."].concat()
+}
+
+pub fn pickle() -> Vec<Vec<u8>> {
+    let good = small_pickle(b"ctorch._utils\n_rebuild_tensor_v2\n");
+    let evil = small_pickle(b"cos\nsystem\n");
+    let keys = [&b"\x80\x02]X\x01\x00\x00\x000a.\x06\0\0\0\0\0\0\0"[..], &[1; 24]].concat();
+    let mut all =
+        with_kinds(3, &[good.clone(), evil, [good, keys].concat(), b"\x80\x04\x8c\x02os\x8c\x06system\x93.".to_vec()]);
+    all.extend([golden!("timm.pth"), golden!("timm-legacy.pth")].map(|file| [&[0], file].concat()));
+    all
+}
+
+pub fn npz() -> Vec<Vec<u8>> {
+    let array = |descr: &str, shape: &str, data: &[u8]| {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}\n");
+        [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes(), data].concat()
+    };
+    let arrays = [
+        array("<f4", "3, 16", &[0x3F; 192]),
+        array("|V2", "1, 1, 16", &[0x3F; 32]),
+        array("|O", "3,", b"cos\nsystem\n."),
+        array("<f8", "4294967296, 4294967296", &[0; 8]),
+    ];
+    let mut all = with_kinds(2, &arrays);
+    all.push([&[0], golden!("augreg.npz")].concat());
+    all
+}
