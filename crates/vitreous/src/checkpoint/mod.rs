@@ -67,16 +67,25 @@ impl SavedWeights {
         Some(bytes.data().chunks_exact(size_of::<f32>()).map(value).collect())
     }
 
+    /// Compares the file's content with the hash in its header.
+    ///
+    /// # Errors
+    /// When it was changed.
+    pub fn check(&self) -> Result<(), CheckpointError> {
+        let (path, bytes) = (&self.path, &self.bytes);
+        let (length, header) =
+            SafeTensors::read_metadata(bytes).map_err(|error| CheckpointError::damaged(path, &error))?;
+        header::check(path, header.metadata().as_ref(), &bytes[size_of::<u64>() + length..])
+    }
+
     /// Returns the parameters of a graph.
     ///
     /// # Errors
     /// When the file is damaged, or does not hold exactly the graph's tensors.
     pub fn parameters(&self, graph: &Graph) -> Result<Parameters, CheckpointError> {
-        let (path, bytes) = (&self.path, &self.bytes);
-        let (_, tensors) = parse(path, bytes)?;
-        let (length, header) =
-            SafeTensors::read_metadata(bytes).map_err(|error| CheckpointError::damaged(path, &error))?;
-        header::check(path, header.metadata().as_ref(), &bytes[size_of::<u64>() + length..])?;
+        let path = &self.path;
+        let (_, tensors) = parse(path, &self.bytes)?;
+        self.check()?;
         let mut found: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
         found.sort_unstable();
         let parameters = tensors::read(path, &tensors, graph, "", &found, None)?;

@@ -83,11 +83,13 @@ const TOP: usize = 5;
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     let Some(path) = args.file.filter(|_| !args.pretrained) else { return show(PRETRAINED) };
-    let options = ImportOptions { path, model: args.model, set: args.set, partial: args.partial };
+    let [model_source, set_source] = ["--model", "--set"].map(str::to_string);
+    let (model, set, partial) = (args.model, args.set, args.partial);
+    let options = ImportOptions { path, model, set, partial, model_source, set_source };
     let output = match (&args.output, &args.check) {
         (Some(output), _) => Some(output.clone()),
         (None, Some(_)) => None,
-        (None, None) => Some(beside(&options.path)),
+        (None, None) => Some(default_output(&options.path)),
     };
     if args.output.is_none()
         && let Some(output) = output.as_ref().filter(|output| output.exists())
@@ -141,7 +143,7 @@ fn loaded(imported: &Imported) -> String {
 }
 
 /// The file that is written if none is named.
-fn beside(path: &Path) -> PathBuf {
+fn default_output(path: &Path) -> PathBuf {
     let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
     let stem = stem.map_or_else(|| "weights".into(), |stem| stem.to_string_lossy().into_owned());
     PathBuf::from(format!("{stem}.vitreous.safetensors"))

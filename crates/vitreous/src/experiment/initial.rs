@@ -28,7 +28,7 @@ const IMPORTED: &str = "the imported file";
 /// What the data is called in the config of imported weights.
 const DATA: &str = "imported";
 
-/// Reads a file of weights if there is memory for it.
+/// Reads a weights file if there is memory for it.
 fn read(path: &Path) -> Result<Source, ExperimentError> {
     let bytes = Source::memory_bytes(path);
     let memory = Memory { parameters: bytes, ..Memory::default() };
@@ -165,6 +165,10 @@ pub struct ImportOptions {
     pub set: Vec<String>,
     /// Whether to load what fits although the rest does not.
     pub partial: bool,
+    /// What errors call the place where the model was chosen, such as an argument.
+    pub model_source: String,
+    /// What errors call the place where keys were changed.
+    pub set_source: String,
 }
 
 /// Weights of another program as a model of this one.
@@ -197,7 +201,7 @@ pub fn import(options: &ImportOptions) -> Result<Imported, ExperimentError> {
         None => None,
         Some(name) => {
             let mut named = Layers::new();
-            named.model(name, "--model")?;
+            named.model(name, &options.model_source)?;
             Some((name, named.finish()?.config().model.clone()))
         }
     };
@@ -215,7 +219,7 @@ pub fn import(options: &ImportOptions) -> Result<Imported, ExperimentError> {
         (None, _) => layers.model_spec(ModelSpec::Vit(vit_of(&source)?.clone()), IMPORTED)?,
     }
     for assignment in &options.set {
-        layers.set(assignment, Writer::Argument("--set".to_string()))?;
+        layers.set(assignment, Writer::Argument(options.set_source.clone()))?;
     }
     let checked = layers.finish()?;
     let model = &checked.config().model;

@@ -29,7 +29,7 @@ pub use fit::{Fitted, summary};
 pub use settings::Settings;
 pub use tensor::{Dtype, Tensor};
 
-/// Files of weights in a folder, the preferred first.
+/// Names of weights files in a folder, the preferred first.
 const FILES: [&str; 5] =
     ["model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "model.pth", "pytorch_model.pth"];
 
@@ -72,7 +72,13 @@ impl Source {
             if *naming == AUGREG { names::from_jax(tensor) } else { tensor }
         });
         let tensors = names::join_qkv(renamed.collect());
-        let own = SavedWeights::read(&path).ok().map(|saved| saved.metadata().clone());
+        let own = match SavedWeights::read(&path) {
+            Ok(saved) => {
+                saved.check()?;
+                Some(saved.metadata().clone())
+            }
+            Err(_) => None,
+        };
         let settings = if own.is_some() { Settings::default() } else { settings::of(&path, &tensors, naming)? };
         Ok(Source { path, naming, tensors, settings, own })
     }

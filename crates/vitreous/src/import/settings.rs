@@ -38,7 +38,7 @@ struct Json {
 }
 
 impl Json {
-    fn beside(weights: &Path, name: &str) -> Result<Option<Json>, ImportError> {
+    fn next_to(weights: &Path, name: &str) -> Result<Option<Json>, ImportError> {
         let path = weights.with_file_name(name);
         if !path.is_file() {
             return Ok(None);
@@ -73,8 +73,8 @@ impl Json {
 /// # Errors
 /// When a file of settings is unreadable, or contradicts the tensors.
 pub(super) fn of(path: &Path, tensors: &[Tensor], naming: &Naming) -> Result<Settings, ImportError> {
-    let config = Json::beside(path, "config.json")?;
-    let images = Json::beside(path, "preprocessor_config.json")?;
+    let config = Json::next_to(path, "config.json")?;
+    let images = Json::next_to(path, "preprocessor_config.json")?;
     let mut settings = Settings { vit: vit(tensors, config.as_ref(), naming)?, ..Settings::default() };
     if let Some(config) = &config {
         prepared(&config.value["pretrained_cfg"], ["mean", "std"], &mut settings);

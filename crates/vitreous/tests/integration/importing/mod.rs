@@ -284,6 +284,11 @@ fn the_command_writes_a_file_that_predicts() {
     }
     let predicted = json(folder.root(), &["predict", "--weights=a.safetensors", image]);
     assert!(["ant", "bee", "cat"].contains(&predicted["predictions"][0]["top"][0]["class"].as_str().unwrap()));
+    // Of an own file, the hash is checked.
+    let mut changed = folder.read("a.safetensors");
+    *changed.last_mut().unwrap() ^= 1;
+    let error = self::refused(&folder, "changed.safetensors", &changed);
+    assert_eq!(error, "the weights are damaged: their SHA-256 differs from the one in the header");
     let text = said(folder.root(), &["import", "--pretrained"]);
     assert!(text.contains("vitreous train --data photos --init-from vit_tiny.pth"), "{text}");
 }
