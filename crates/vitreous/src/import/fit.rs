@@ -195,8 +195,8 @@ fn adapted(name: &str, tensor: Tensor, shape: &[usize], graph: &Graph) -> Option
             Some((values, Some(format!("the patch embedding is resampled: {}", lines.join("; ")))))
         }
         // A convolution on the image itself.
-        ("layers.0.weight", &[out, from, height, width], &[own, to, size, _])
-            if out == own && height == size && width == size =>
+        (_, &[out, from, height, width], &[own, to, size, _])
+            if [out, height, width] == [own, size, size] && graph.parameters()[0].name == name =>
         {
             let line = format!("the first convolution is adapted: {from} to {to} channels");
             Some((resample::channels(&tensor.values, from, to, height * width), Some(line)))
