@@ -140,7 +140,6 @@ isa_kernel! {
 mod tests {
     use super::*;
     use crate::cpu::testing::{Guarded, check, numbers, wide};
-    use std::ops::MulAssign;
     use std::ptr::{null, null_mut};
 
     const LENS: [usize; 8] = [1, 5, 15, 16, 17, 31, 33, 97];
@@ -177,7 +176,7 @@ mod tests {
         for len in LENS {
             let (x, mut factors) = (numbers(1, len), numbers(2, len));
             factors[0] = 0.0;
-            factors.last_mut().expect("a number").mul_assign(9.0);
+            factors.iter_mut().for_each(|factor| *factor *= 9.0);
             // By the factors themselves, by a number where they are positive, and where they are in ReLU6's middle part.
             for which in 0..3 {
                 let scaled = x.iter().zip(&factors).map(|(&x, &factor)| match which {
