@@ -523,6 +523,6 @@ mod tests {
 
     #[test]
     fn an_item_below_a_mark_cannot_be_taken() {
-        assert_eq!(rejected(b"K\x01(0."), Rejected::Damaged("the stack is empty".to_string()));
+        assert_eq!(rejected(b"K\x01(0K\x02."), Rejected::Damaged("the stack is empty".to_string()));
     }
 }
