@@ -400,7 +400,7 @@ mod tests {
             ),
             (
                 "[model]\nkind = \"stak\"",
-                "kind \"stak\" is not one of vit, stack, sequence-vit, reader",
+                "kind \"stak\" is not one of vit, stack, convnet, sequence-vit, reader",
                 "kind = \"stack\"",
             ),
             (
