@@ -27,7 +27,7 @@ impl BuildModel for ConvnetConfig {
         let mut x = network.stem(map)?;
         let mut blocks = 0;
         for (stage, &depth) in spec.depths.iter().enumerate() {
-            if spec.block == ConvBlock::Convnext && stage > 0 {
+            if spec.block == ConvBlock::Convnext {
                 x = network.downsample(stage, x)?;
             }
             for number in 0..depth {
@@ -192,7 +192,7 @@ impl Network<'_> {
         if is_residual { self.add(name, x, y, block) } else { Ok(y) }
     }
 
-    /// The layers between two stages of a ConvNeXt, where they change the map.
+    /// The layers before a stage of a ConvNeXt, where they change the map.
     fn downsample(&mut self, stage: usize, x: NodeId) -> Result<NodeId, GraphError> {
         let (width, stride) = (self.spec.widths[stage], self.spec.strides[stage]);
         if stride == 1 && self.channels(x) == width {
@@ -294,6 +294,20 @@ mod tests {
             "fc linear(global_pool) [7]",
         ];
         assert_eq!(short(&model)[..expected.len()], expected);
+    }
+
+    #[test]
+    fn a_convnext_downsamples_before_its_first_stage_where_that_differs_from_the_stem() {
+        let found = |stem_width, stride| {
+            let sizes = format!("stem_width = {stem_width}\ndepths = [1]\nwidths = [5]\nstrides = [{stride}]");
+            let lines = short(&build(&format!("block = 'convnext'\nstem = 'small'\n{sizes}")));
+            lines.into_iter().filter(|line| line.starts_with("stages.0.downsample.1")).collect::<Vec<_>>()
+        };
+        assert_eq!(found(5, 1), [""; 0]);
+        for (stem_width, stride, side) in [(3, 1, 16), (5, 2, 8)] {
+            let [line] = &found(stem_width, stride)[..] else { panic!("no layer") };
+            assert!(line.ends_with(&format!("[{side}, {side}, 5]")), "{line}");
+        }
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl KindSpec for ConvnetSpec {
         let (channels, num_classes) = (Some(channels), Some(num_classes));
         ConvnetSpec { image_size: Some(image_size), channels, num_classes, ..self.clone() }.check()?;
         let sizes = self.map_sizes(image_size)?;
-        Ok(self.norm_of_one_pixel(&sizes))
+        Ok(self.norm_of_one_pixel(&sizes, image_size))
     }
 
     fn describe(model: &ConvnetConfig) -> String {
@@ -225,10 +225,14 @@ impl ConvnetSpec {
     }
 
     /// The first batch norm that has only one value per channel when a batch is one image.
-    fn norm_of_one_pixel(&self, sizes: &[usize]) -> Option<String> {
+    fn norm_of_one_pixel(&self, sizes: &[usize], image_size: usize) -> Option<String> {
         let at = sizes.iter().position(|size| *size == 1).filter(|_| self.block != ConvBlock::Convnext)?;
         // The first block of a stage has its stride in the first or the second convolution.
         Some(match (self.block, at.checked_sub(1)) {
+            // The stem has a max pool after its batch norm.
+            (ConvBlock::Basic | ConvBlock::Bottleneck, None) if self.stem == Stem::Imagenet && image_size > 2 => {
+                "layer1.0.bn1".to_string()
+            }
             (_, None) => "bn1".to_string(),
             (ConvBlock::Basic, Some(stage)) => format!("layer{}.0.bn1", stage + 1),
             (ConvBlock::Bottleneck, Some(stage)) => format!("layer{}.0.bn2", stage + 1),
@@ -288,5 +292,7 @@ mod tests {
         assert_eq!(found("mobilenet-v2", 33), None);
         assert_eq!(found("convnext-tiny", 32), None);
         assert_eq!(found("resnet34", 2).as_deref(), Some("bn1"));
+        // Two pixels before the max pool, one after it.
+        assert_eq!(found("resnet34", 3).as_deref(), Some("layer1.0.bn1"));
     }
 }
