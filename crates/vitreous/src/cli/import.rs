@@ -99,6 +99,10 @@ pub fn run(args: Args) -> Result<(), CliError> {
         return Err(CliError::user(format!("the file exists ({})", output.display()), Some(hint)));
     }
     let imported = import(&options)?;
+    if let Some(output) = output.as_ref().filter(|output| is_same_file(output, &imported.file)) {
+        let hint = format!("choose another name with --output {}", shell_word(Path::new("NAME.safetensors")));
+        return Err(CliError::user(format!("the output is the file that is read ({})", output.display()), Some(hint)));
+    }
     let logits = args.check.as_deref().map(|image| logits(&imported, image)).transpose()?;
     let report = match (&args.check, &args.activations) {
         (Some(image), Some(file)) => Some(compare_activations(&imported, image, file)?),
@@ -138,6 +142,10 @@ pub fn run(args: Args) -> Result<(), CliError> {
     Ok(())
 }
 
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    matches!([a, b].map(Path::canonicalize), [Ok(a), Ok(b)] if a == b)
+}
+
 fn loaded(imported: &Imported) -> String {
     summary(&imported.fitted, &imported.model.graph, imported.program)
 }
@@ -167,7 +175,8 @@ fn activations(report: &ActivationReport, context: &Context) -> String {
         );
     };
     let difference = report.layers.iter().find(|(name, _)| name == first).map_or(0.0, |(_, difference)| *difference);
-    let mut text = line!("the first layer that differs is {first}, by {difference:.1e} of its largest value");
+    let by = if difference.is_finite() { format!(", by {difference:.1e} of its largest value") } else { String::new() };
+    let mut text = line!("the first layer that differs is {first}{by}");
     if let Some(reason) = &report.reason {
         text += &line!("likely reason: {reason}");
     } else {

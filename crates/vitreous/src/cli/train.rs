@@ -117,7 +117,10 @@ pub fn run(mut args: Args, started: Instant) -> Result<ExitCode, CliError> {
     let built_in = without_mnist(&mut layers, args.settings.data_dir.is_some())?;
     // The config of a run that is named has it already.
     let adopted = match args.resume.as_deref() {
-        None | Some(AUTO) => adopt_source(&mut layers, args.settings.chooses_model())?,
+        None | Some(AUTO) => {
+            let resumed = earlier.as_ref().filter(|earlier| !earlier.starts_again()).map(EarlierRun::run);
+            adopt_source(&mut layers, args.settings.chooses_model(), resumed)?
+        }
         Some(_) => Vec::new(),
     };
     let checked = layers.finish()?;

@@ -124,6 +124,11 @@ impl CheckedConfig {
         self.origins.is_written(table, key)
     }
 
+    /// The source of a key, such as `name` of `data`, in words.
+    pub fn source(&self, table: &str, key: &str) -> String {
+        self.origins.source(table, key)
+    }
+
     /// The preset, and the keys whose values differ from it: `train.epochs 10, now 3 (--epochs)`. Without a preset, the keys
     /// that were written.
     pub fn differences(&self) -> Vec<String> {

@@ -157,6 +157,11 @@ fn is_colored(picture: &DynamicImage) -> bool {
     spread > COLOR_SPREAD * count
 }
 
+/// Whether images can have this many channels: gray or RGB.
+pub fn is_of_images(channels: usize) -> bool {
+    matches!(channels, 1 | 3)
+}
+
 /// Converts an image to 8 bits and 1 or 3 channels, in `[height, width, channels]` order.
 fn convert(picture: DynamicImage, channels: usize) -> Vec<u8> {
     let color = picture.color();

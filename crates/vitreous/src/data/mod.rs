@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{DataCheck, Problem, ValidationSource};
 pub use content_hashes::ContentHashes;
 pub use content_split::Forced;
-pub use decode::{Decoded, SmallPicture, decode_picture, decoding_bytes};
+pub use decode::{Decoded, SmallPicture, decode_picture, decoding_bytes, is_of_images};
 pub use describe::{ClassSummary, DataSummary, describe};
 pub use duplicates::{Duplicates, ImagePlace};
 pub use error::DataError;

@@ -26,6 +26,31 @@ impl Normalization {
         }
     }
 
+    /// By 0.5: pixels become -1 to 1.
+    pub fn half() -> Normalization {
+        Normalization { mean: vec![0.5; 3], std: vec![0.5; 3] }
+    }
+
+    /// By mean and standard deviation of ImageNet's images.
+    pub fn imagenet() -> Normalization {
+        Normalization { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
+    }
+
+    /// The same for images of this many channels: where it has another number, each gets the mean of its values.
+    pub fn for_channels(self, channels: usize) -> Normalization {
+        if self.mean.len() == channels {
+            return self;
+        }
+        let average = |values: Vec<f32>| vec![values.iter().sum::<f32>() / values.len() as f32; channels];
+        Normalization { mean: average(self.mean), std: average(self.std) }
+    }
+
+    /// A value by which no image can be normalized, if there is one.
+    pub fn invalid(&self) -> Option<f32> {
+        let is_bad = |value: &&f32| !(**value > 0.0 && value.is_finite());
+        self.std.iter().find(is_bad).or_else(|| self.mean.iter().find(|mean| !mean.is_finite())).copied()
+    }
+
     /// Measures a split. Sums are integers, so their order does not matter. The standard deviation of a constant channel
     /// is 1, to avoid division by 0. The values of built-in digits are constants, because drawing all digits takes a second.
     pub fn measured(split: &Split) -> Normalization {

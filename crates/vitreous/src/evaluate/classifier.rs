@@ -11,7 +11,7 @@ use crate::config::ResolvedConfig;
 use crate::config::layers::Layers;
 use crate::config::model::{ImageFacts, ModelConfig, Task};
 use crate::data::augment::Augment;
-use crate::data::{Answer, ImageSet, ImageShape, PixelRanges, Split};
+use crate::data::{Answer, ImageSet, ImageShape, PixelRanges, Split, is_of_images};
 use crate::models::{self, Model};
 
 /// Images that go through the model at a time; the number changes no result.
@@ -62,8 +62,10 @@ impl Classifier {
             let (means, stds, channels) = (mean.len(), std.len(), shape.channels);
             return Err(contradiction(format!("{means} means and {stds} deviations for {channels} channels")));
         }
-        let bad = |&&value: &&f32| !(value > 0.0 && value.is_finite());
-        if let Some(value) = std.iter().find(bad).or_else(|| mean.iter().find(|mean| !mean.is_finite())) {
+        if !is_of_images(shape.channels) {
+            return Err(contradiction(format!("images have 1 or 3 channels, not {}", shape.channels)));
+        }
+        if let Some(value) = metadata.normalization.invalid() {
             return Err(contradiction(format!("images cannot be normalized by {value}")));
         }
         let parameters = parameters(&model.graph)?;
@@ -386,6 +388,11 @@ mod tests {
         let config = Config { model, ..Config::default() }.to_toml();
         let unsaid = format!("{lie}the config has no image size");
         assert_eq!(refused(&Metadata { config, ..metadata() }), unsaid);
+        let model = ModelSpec::Vit(VitSpec { channels: Some(4), ..spec() });
+        let config = Config { model, ..Config::default() }.to_toml();
+        let normalization = Normalization { mean: vec![0.1; 4], std: vec![0.7; 4] };
+        let found = refused(&Metadata { config, normalization, ..metadata() });
+        assert_eq!(found, format!("{lie}images have 1 or 3 channels, not 4"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 use vitreous_engine::{Examples, NodeId, Parameters, Session};
 
+use super::initial::shortest;
 use super::{ExperimentError, Imported};
 use crate::advice::Suggestion;
 use crate::config::model::{Activation, ModelConfig, ModelSpec, VitSpec};
@@ -64,10 +65,19 @@ pub fn compare_activations(
     let Normalization { mean, std } = imported.normalization();
     Augment::new(Default::default(), shape.channels, shape.height, shape.width, mean, std).plain(&pixels, &mut input);
     let mut report = ActivationReport { layers: Vec::new(), first: None, reason: None, suggestion: None };
-    if let Some(other) = theirs.iter().find(|tensor| tensor.name == INPUT && tensor.values.len() == input.len()) {
-        report.layers.push((INPUT.to_string(), difference(&input, &other.values)));
+    if let Some(other) = theirs.iter().find(|tensor| tensor.name == INPUT) {
+        let is_same_size = other.values.len() == input.len();
+        let difference = if is_same_size { difference(&input, &other.values) } else { f64::INFINITY };
+        report.layers.push((INPUT.to_string(), difference));
         if report.layers[0].1 > TOLERANCE {
             report.first = Some(INPUT.to_string());
+            if !is_same_size {
+                let (theirs, ours) = (other.values.len(), input.len());
+                let reason =
+                    format!("the other program's input has {theirs} values, not {ours}: images of another size");
+                report.reason = Some(reason);
+                return Ok(report);
+            }
             (report.reason, report.suggestion) = of_input(&pixels, &other.values, shape.channels);
             return Ok(report);
         }
@@ -102,9 +112,9 @@ fn first(layers: &[(String, f64)]) -> usize {
     layers.iter().position(|(_, difference)| *difference > TOLERANCE).unwrap_or(layers.len())
 }
 
-/// The largest difference as a part of the largest value.
+/// The largest difference as a part of the largest value; infinite where there is none, as of NaN.
 fn difference(ours: &[f32], theirs: &[f32]) -> f64 {
-    if ours.len() > theirs.len() {
+    if ours.len() > theirs.len() || ours.iter().chain(theirs).any(|value| !value.is_finite()) {
         return f64::INFINITY;
     }
     let largest = theirs.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
@@ -231,10 +241,24 @@ fn of_input(pixels: &[u8], theirs: &[f32], channels: usize) -> (Option<String>, 
         let apart: f32 = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).sum::<f32>() / ours.len() as f32;
         let largest = theirs.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
         if apart / largest < 0.01 {
-            let list = |values: &[f32]| values[..channels].iter().map(|value| f64::from(*value)).collect::<Vec<f64>>();
+            let list = |values: &[f32]| values[..channels].iter().map(|value| shortest(*value)).collect::<Vec<f64>>();
             let suggestion = Suggestion::new().set("data.mean", list(&mean)).set("data.std", list(&std));
             return (Some(format!("the other program's normalization is {name}")), Some(suggestion));
         }
     }
     (Some("the image is scaled or cut in another way".to_string()), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nan_is_never_agreement() {
+        assert_eq!(difference(&[1.0, 3.0], &[1.0, 4.0]), 0.25);
+        for (ours, theirs) in [(f32::NAN, 1.0), (1.0, f32::NAN), (f32::NAN, f32::NAN), (f32::INFINITY, 1.0)] {
+            assert_eq!(difference(&[1.0, ours], &[1.0, theirs]), f64::INFINITY);
+        }
+        assert_eq!(first(&[("head".to_string(), f64::INFINITY)]), 0);
+    }
 }

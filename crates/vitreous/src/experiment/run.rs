@@ -160,6 +160,11 @@ impl EarlierRun {
         self.saved.is_some()
     }
 
+    /// Whether it was killed before its first checkpoint, and starts again.
+    pub fn starts_again(&self) -> bool {
+        self.saved.is_none() && !self.run.manifest().status.is_finished()
+    }
+
     /// Steps up to the checkpoint.
     pub fn step(&self) -> u64 {
         self.saved.as_ref().map_or(0, SavedState::step)

@@ -48,6 +48,18 @@ pub enum ImportError {
     /// The settings next to the weights contradict them.
     #[error("{key} is {written}, but the tensors have {found} ({})", path.display())]
     Settings { path: PathBuf, key: String, written: String, found: String },
+    /// Nothing says how many heads the attention has.
+    #[error(
+        "the number of heads is not in the file, and heads of 64 channels do not divide width {width} ({})",
+        path.display()
+    )]
+    Heads { path: PathBuf, width: usize },
+    /// The model is not for images.
+    #[error("the weights are for images of {channels} channels, and images have 1 or 3 ({})", path.display())]
+    Channels { path: PathBuf, channels: usize },
+    /// The settings hold an impossible normalization.
+    #[error("images cannot be normalized by {value} ({})", path.display())]
+    Normalization { path: PathBuf, value: f32 },
     /// Nothing says which model it is.
     #[error("cannot tell which model the weights are for: {reason} ({})", path.display())]
     UnknownModel { path: PathBuf, reason: String },
@@ -98,6 +110,9 @@ impl Explain for ImportError {
             | ImportError::Bomb { path }
             | ImportError::NotFinite { path, .. }
             | ImportError::Settings { path, .. }
+            | ImportError::Heads { path, .. }
+            | ImportError::Channels { path, .. }
+            | ImportError::Normalization { path, .. }
             | ImportError::UnknownModel { path, .. }
             | ImportError::OtherModel { path, .. }
             | ImportError::Unfit { path, .. } => Some(Place::Path(path.clone())),
@@ -129,6 +144,13 @@ impl Explain for ImportError {
             ImportError::NotFinite { .. } => new().text("its training diverged, or the file is damaged: use other weights"),
             ImportError::Settings { .. } => {
                 new().text("use the file that came with these weights, or remove it to use the tensors alone")
+            }
+            ImportError::Heads { .. } => {
+                new().text("set it with").key("model.num_heads").text(", or get the model's config.json")
+            }
+            ImportError::Channels { .. } => new().set("model.channels", 3),
+            ImportError::Normalization { .. } => {
+                new().text("set the right values with").key("data.mean").text("and").key("data.std")
             }
             ImportError::UnknownModel { .. } => new().text("choose the model with").argument(Argument::Model),
             ImportError::OtherModel { .. } => new().text("leave out the model: the file shows which one it is"),

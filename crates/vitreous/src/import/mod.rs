@@ -26,7 +26,7 @@ use names::{AUGREG, Naming};
 pub use error::ImportError;
 pub use file::{read as read_file, read_bytes};
 pub use fit::{Fitted, summary};
-pub use settings::Settings;
+pub use settings::{HEAD_DIM, Settings};
 pub use tensor::{Dtype, Tensor};
 
 /// Names of weights files in a folder, the preferred first.

@@ -11,16 +11,22 @@ use super::tensor::Tensor;
 use crate::config::data::Resize;
 use crate::config::model::VitSpec;
 use crate::data::Normalization;
+use crate::numbers::counted;
 use crate::regular;
 
 /// Largest file of settings that is read, in bytes.
 const SETTINGS_MAX: u64 = 16 << 20;
+
+/// Channels of a head in all of the usual sizes; the tensors do not show it.
+pub const HEAD_DIM: usize = 64;
 
 /// What is known of a source of weights beyond its tensors.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// The vision transformer that the tensors are of; absent for other models.
     pub vit: Option<VitSpec>,
+    /// Keys of that model whose values nothing shows, with what is assumed.
+    pub assumed: Vec<(&'static str, String)>,
     /// How its images are normalized.
     pub normalization: Option<Normalization>,
     /// How its images become square.
@@ -75,24 +81,33 @@ impl Json {
 pub(super) fn of(path: &Path, tensors: &[Tensor], naming: &Naming) -> Result<Settings, ImportError> {
     let config = Json::next_to(path, "config.json")?;
     let images = Json::next_to(path, "preprocessor_config.json")?;
-    let mut settings = Settings { vit: vit(tensors, config.as_ref(), naming)?, ..Settings::default() };
+    let (vit, assumed) = vit(tensors, config.as_ref(), naming)?.unzip();
+    let mut settings = Settings { vit, assumed: assumed.unwrap_or_default(), ..Settings::default() };
     if let Some(config) = &config {
         prepared(&config.value["pretrained_cfg"], ["mean", "std"], &mut settings);
         settings.class_names = class_names(&config.value);
         let interpolation = config.value["pretrained_cfg"]["interpolation"].as_str();
         settings.notes.extend(interpolation.filter(|name| *name != "bilinear").map(other_filter));
         if let Some(part) = config.value["pretrained_cfg"]["crop_pct"].as_f64().filter(|part| *part < 1.0) {
-            settings.notes.push(format!(
-                "timm cuts the middle {part} out of each image (crop_pct), this program scales the shorter side to the \
-                 model's size"
-            ));
+            settings.notes.push(crops("timm", part, "crop_pct"));
         }
     }
     if let Some(images) = &images {
         prepared(&images.value, ["image_mean", "image_std"], &mut settings);
+        rescaled(&images.value, &mut settings.normalization);
         let is_square = images.value["size"].is_u64() || images.value["size"]["height"].is_u64();
         let has_crop = images.value["do_center_crop"].as_bool() == Some(true);
         settings.resize = Some(if is_square && !has_crop { Resize::Squash } else { Resize::Crop });
+        let side = |key: &str| {
+            let size = &images.value[key];
+            size.as_f64().or(size["height"].as_f64()).or(size["shortest_edge"].as_f64())
+        };
+        if let [Some(size), Some(crop)] = ["size", "crop_size"].map(side)
+            && has_crop
+            && crop < size
+        {
+            settings.notes.push(crops("Hugging Face", crop / size, "crop_size"));
+        }
         let filter = match images.value["resample"].as_u64() {
             Some(0) => Some("nearest"),
             Some(1) => Some("lanczos"),
@@ -106,6 +121,30 @@ pub(super) fn of(path: &Path, tensors: &[Tensor], naming: &Naming) -> Result<Set
 
 fn other_filter(name: &str) -> String {
     format!("the images were scaled with a {name} filter, this program uses a bilinear one")
+}
+
+fn crops(program: &str, part: f64, key: &str) -> String {
+    format!(
+        "{program} cuts the middle {part} out of each image ({key}), this program scales the shorter side to the model's size"
+    )
+}
+
+/// Applies what Hugging Face does to pixels from 0 to 255 before it normalizes, and whether it does.
+fn rescaled(images: &Value, normalization: &mut Option<Normalization>) {
+    if images["do_normalize"].as_bool() == Some(false) {
+        *normalization = Some(Normalization { mean: vec![0.0; 3], std: vec![1.0; 3] });
+    }
+    let factor = match images["do_rescale"].as_bool() {
+        Some(false) => 1.0,
+        _ => images["rescale_factor"].as_f64().unwrap_or(1.0 / 255.0),
+    };
+    // Pixels are from 0 to 1 here.
+    let largest = (factor * 255.0) as f32;
+    if let Some(Normalization { mean, std }) = normalization
+        && (largest - 1.0).abs() > 1e-6
+    {
+        mean.iter_mut().chain(std).for_each(|value| *value /= largest);
+    }
 }
 
 /// Reads mean and standard deviation.
@@ -132,8 +171,11 @@ fn class_names(config: &Value) -> Option<Vec<String>> {
     })
 }
 
-/// The vision transformer that tensors are of, by their shapes; what they do not show is in the settings.
-fn vit(tensors: &[Tensor], config: Option<&Json>, naming: &Naming) -> Result<Option<VitSpec>, ImportError> {
+/// Values that are assumed: a key of `[model]`, and what is said of it.
+type Assumed = Vec<(&'static str, String)>;
+
+/// The vision transformer that tensors are of, by their shapes; what they do not show is in the settings, or assumed.
+fn vit(tensors: &[Tensor], config: Option<&Json>, naming: &Naming) -> Result<Option<(VitSpec, Assumed)>, ImportError> {
     let shape = |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape.as_slice());
     let (Some(&[embed_dim, channels, patch_size, _]), Some([hidden_dim, ..]), Some(_)) =
         (shape("patch_embed.proj.weight"), shape("blocks.0.mlp.fc1.weight"), shape("blocks.0.attn.qkv.weight"))
@@ -163,7 +205,12 @@ fn vit(tensors: &[Tensor], config: Option<&Json>, naming: &Naming) -> Result<Opt
     if shape("cls_token").is_none() {
         spec.pooling = crate::config::model::Pooling::Mean;
     }
-    let Some(config) = config else { return Ok(Some(spec)) };
+    let mut assumed = vec![
+        ("num_heads", format!("{} of {HEAD_DIM} channels", counted(spec.num_heads, "head"))),
+        ("activation", "the exact GELU".to_string()),
+        ("norm_eps", format!("epsilon {:e}", spec.norm_eps)),
+    ];
+    let Some(config) = config else { return Ok(Some((spec, assumed))) };
     let sizes = [
         ("hidden_size", embed_dim),
         ("num_features", embed_dim),
@@ -187,7 +234,10 @@ fn vit(tensors: &[Tensor], config: Option<&Json>, naming: &Naming) -> Result<Opt
             });
         }
     }
-    if let Some(heads) = config.whole("num_attention_heads") {
+    // timm's file has the arguments with which the model was made, where they are not the usual ones.
+    let args = &config.value["model_args"];
+    let of_timm = args["num_heads"].as_u64().and_then(|heads| usize::try_from(heads).ok());
+    if let Some(heads) = config.whole("num_attention_heads").or(of_timm) {
         if heads == 0 || !embed_dim.is_multiple_of(heads) {
             return Err(ImportError::Settings {
                 path: config.path.clone(),
@@ -197,27 +247,30 @@ fn vit(tensors: &[Tensor], config: Option<&Json>, naming: &Naming) -> Result<Opt
             });
         }
         spec.num_heads = heads;
+        assumed.retain(|(key, _)| *key != "num_heads");
     }
     if let Some(eps) = config.value["layer_norm_eps"].as_f64() {
         spec.norm_eps = eps;
+        assumed.retain(|(key, _)| *key != "norm_eps");
     }
-    match config.value["hidden_act"].as_str() {
+    let activation = config.value["hidden_act"].as_str().or(args["act_layer"].as_str());
+    if activation.is_some() {
+        assumed.retain(|(key, _)| *key != "activation");
+    }
+    match activation {
         None | Some("gelu") => {}
-        Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => {
+        Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_tanh") => {
             spec.activation = crate::config::model::Activation::GeluTanh;
         }
         Some("relu") => spec.activation = crate::config::model::Activation::Relu,
         Some(other) => {
-            return Err(ImportError::unsupported(
-                &config.path,
-                format!("the activation `{other}` is unknown (hidden_act)"),
-            ));
+            return Err(ImportError::unsupported(&config.path, format!("the activation `{other}` is unknown")));
         }
     }
-    Ok(Some(spec))
+    Ok(Some((spec, assumed)))
 }
 
-/// Heads of 64 channels, as all of the usual sizes have; the tensors do not show it.
+/// The usual number of heads; 1 where there is none.
 fn heads(embed_dim: usize) -> usize {
-    if embed_dim.is_multiple_of(64) { (embed_dim / 64).max(1) } else { 1 }
+    if embed_dim.is_multiple_of(HEAD_DIM) { (embed_dim / HEAD_DIM).max(1) } else { 1 }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::commands::{Cluster, Refused, call, messages, needed, partitions, queue, sbatch};
 use super::job::{Job, Wanted, arguments, arguments_without, cpus, here, job_name, memory, notes, staged};
 use crate::advice::{Suggestion, Verb};
+use crate::checkpoint::find_state;
 use crate::cli::advice::{Context, asks_for_json};
 use crate::cli::presets::preset_of;
 use crate::cli::reading::watched;
@@ -18,7 +19,7 @@ use crate::cli::{sweep as sweeps, train as trains};
 use crate::config::CheckedConfig;
 use crate::config::layers::Layers;
 use crate::config::slurm::SlurmSpec;
-use crate::experiment::{EarlierRun, Prepared, inspect, without_mnist};
+use crate::experiment::{EarlierRun, Prepared, adopt_source, inspect, without_mnist};
 use crate::numbers;
 use crate::record::{Place, RecordError, Run, base_name, is_run, now_utc, seconds_to_write};
 use crate::slurm::{
@@ -49,6 +50,15 @@ pub fn plan(wanted: &Wanted, args: &trains::Args) -> Result<Planned, CliError> {
     }
     let mut layers = wanted.layers(settings.layers(args.flags.values())?)?;
     without_mnist(&mut layers, settings.data_dir.is_some())?.iter().for_each(|note| say!("note: {note}"));
+    let base = base_name(&base(&settings));
+    if args.resume.as_deref().is_none_or(|resume| resume == AUTO) {
+        let owner = args.out.join(args.name.as_ref().unwrap_or(&base));
+        let earlier = args.resume.as_ref().and_then(|_| Run::open(&owner).ok());
+        let resumed =
+            earlier.filter(|run| run.manifest().status.is_finished() || find_state(run.files()).state.is_some());
+        let adopted = adopt_source(&mut layers, settings.chooses_model(), resumed.as_ref())?;
+        adopted.iter().for_each(|note| say!("note: {note}"));
+    }
     let checked = layers.finish()?;
     let cpus = cpus(&checked);
     // This machine need not have as much memory.
@@ -56,7 +66,7 @@ pub fn plan(wanted: &Wanted, args: &trains::Args) -> Result<Planned, CliError> {
     let predicted = peak_bytes(prepared.needed);
     notes(&checked, predicted).iter().for_each(|note| say!("note: {note}"));
     let memory = memory(&checked.config().slurm, Some(predicted));
-    Ok(Planned { cpus, memory, prepared, checked, base: base_name(&base(&settings)) })
+    Ok(Planned { cpus, memory, prepared, checked, base })
 }
 
 /// Submits a training.

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use vitreous::advice::Explain;
-use vitreous::experiment::{ImportOptions, Imported, compare_activations, import};
+use vitreous::experiment::{ExperimentError, ImportOptions, Imported, compare_activations, import};
 use vitreous::models;
 
 use crate::common::{Folder, json, said, text, vitreous};
 
 /// PyTorch's rounding errors in f32; the golden logits have six digits after the point.
 const TOLERANCE: f64 = 2e-5;
+
+/// What a file without config.json does not show.
+const ASSUMED: &str = "not in the file, and assumed: the exact GELU (model.activation), epsilon 1e-6 (model.norm_eps)";
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/importing").join(name)
@@ -45,8 +48,8 @@ fn assert_computes(imported: &Imported, name: &str) {
 
 #[test]
 fn every_librarys_files_give_its_logits() {
-    // Heads of 16 channels are not in the tensors: the files are of models with 2 heads.
-    let two = ["model.num_heads=2"];
+    // Heads of 16 channels are not in the tensors: the files are of models with 2 heads. So it is with the normalization.
+    let two = ["model.num_heads=2", "data.mean=[0.5, 0.5, 0.5]", "data.std=[0.5, 0.5, 0.5]"];
     let files = [
         ("timm.pth", "timm"),
         ("timm-legacy.pth", "timm"),
@@ -63,11 +66,11 @@ fn every_librarys_files_give_its_logits() {
     }
     assert_eq!(
         imported("timm-bfloat16.safetensors", &two).fitted.lines,
-        ["converted to float32: 32 tensors of bfloat16"]
+        ["converted to float32: 32 tensors of bfloat16", ASSUMED]
     );
     let distilled = imported("deit-distilled.pth", &two).fitted.lines;
     let left_out = "left out: dist_token, head_dist.bias, head_dist.weight (the distillation's own token and head)";
-    assert_eq!(distilled, [left_out]);
+    assert_eq!(distilled, [left_out, ASSUMED]);
 }
 
 #[test]
@@ -77,6 +80,100 @@ fn hugging_faces_settings_say_what_the_tensors_do_not_show() {
     assert_computes(&imported, "hugging-face");
     assert_eq!(imported.classifier(1).unwrap().class_names(), ["ant", "bee", "cat"]);
     assert_eq!(imported.normalization().mean, [0.5; 3]);
+}
+
+/// A config.json and a preprocessor_config.json next to timm's weights, or none.
+fn with_settings(set: &[&str], files: &[(&str, &str)]) -> Result<Imported, ExperimentError> {
+    let folder = Folder::new();
+    fs::copy(golden("timm.pth"), folder.path("timm.pth")).unwrap();
+    files.iter().for_each(|(name, text)| fs::write(folder.path(name), text).unwrap());
+    let set = set.iter().map(ToString::to_string).collect();
+    import(&ImportOptions { path: folder.path("timm.pth"), set, ..Default::default() })
+}
+
+#[test]
+fn a_normalization_that_the_file_does_not_show_is_assumed_with_a_line() {
+    let of = |file: &str, set: &[&str]| {
+        let imported = imported(file, &[&["model.num_heads=2"], set].concat());
+        let line = imported.fitted.lines.iter().find(|line| line.starts_with("normalization is not in the file"));
+        (imported.normalization().clone(), line.cloned())
+    };
+    let line = |end: &str| Some(format!("normalization is not in the file: {end}; data.mean and data.std set another"));
+    let imagenet = "assumed mean [0.485, 0.456, 0.406] and std [0.229, 0.224, 0.225]";
+    for file in ["torchvision.pth", "deit-distilled.pth"] {
+        let (found, said) = of(file, &[]);
+        assert_eq!((found.mean, found.std), (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]), "{file}");
+        assert_eq!(said, line(imagenet));
+    }
+    assert_eq!(of("torchvision.pth", &["model.channels=1"]).0.mean, [(0.485 + 0.456 + 0.406) / 3.0]);
+    let (found, said) = of("timm.pth", &[]);
+    assert_eq!(found.mean, [0.5; 3]);
+    assert_eq!(said, line("assumed mean [0.5, 0.5, 0.5] and std [0.5, 0.5, 0.5]"));
+    let (found, said) = of("timm.pth", &["data.mean=[0.1, 0.2, 0.3]", "data.std=[0.4, 0.5, 0.6]"]);
+    assert_eq!((found.mean, found.std, said), (vec![0.1, 0.2, 0.3], vec![0.4, 0.5, 0.6], None));
+}
+
+#[test]
+fn what_the_file_does_not_show_of_a_transformer_is_assumed_with_a_line() {
+    let error = with_settings(&[], &[]).err().expect("width 16");
+    assert!(
+        error
+            .to_string()
+            .starts_with("the number of heads is not in the file, and heads of 64 channels do not divide width 16 (")
+    );
+    assert_eq!(error.hint().unwrap(), "set it with model.num_heads, or get the model's config.json");
+    let line = |set: &[&str]| with_settings(set, &[]).unwrap().fitted.lines;
+    assert!(line(&["model.num_heads=2"]).iter().any(|line| line == ASSUMED));
+    let expected = "not in the file, and assumed: the exact GELU (model.activation)";
+    assert!(line(&["model.num_heads=2", "model.norm_eps=1e-6"]).iter().any(|line| line == expected));
+    // timm's config.json may have them.
+    let args = r#"{"model_args": {"num_heads": 4, "act_layer": "gelu_tanh"}}"#;
+    let zero = r#"{"model_args": {"num_heads": 4}, "pretrained_cfg": {"mean": [0.5], "std": [0]}}"#;
+    let error = with_settings(&["model.channels=1"], &[("config.json", zero)]).err().expect("std is 0");
+    assert!(error.to_string().contains("images cannot be normalized by 0"), "{error}");
+    let found = with_settings(&[], &[("config.json", args)]).unwrap();
+    assert_eq!(found.config.model.describe(), "ViT 2 blocks, 4 heads, width 16");
+    assert!(found.config.to_toml().contains("activation = \"gelu-tanh\""));
+}
+
+#[test]
+fn images_are_prepared_as_the_settings_say() {
+    let of = |text: &str| {
+        let found = with_settings(&["model.num_heads=2"], &[("preprocessor_config.json", text)]).unwrap();
+        (found.normalization().clone(), found.fitted.lines.join("\n"))
+    };
+    let (found, _) = of(r#"{"do_normalize": false, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.1, 0.2, 0.3]}"#);
+    assert_eq!((found.mean, found.std), (vec![0.0; 3], vec![1.0; 3]));
+    // Pixels from 0 to 510, not to 1.
+    let (found, lines) = of(
+        r#"{"rescale_factor": 2, "image_mean": [51, 102, 153], "image_std": [51, 51, 102], "size": 256, "crop_size": 224, "do_center_crop": true}"#,
+    );
+    assert_eq!((found.mean, found.std), (vec![0.1, 0.2, 0.3], vec![0.1, 0.1, 0.2]));
+    assert!(lines.contains("the middle 0.875 out of each image"), "{lines}");
+}
+
+#[test]
+fn an_own_file_with_other_settings_gets_a_config_of_them() {
+    let folder = Folder::new();
+    let first = folder.path("a.safetensors");
+    imported("timm.pth", &["model.num_heads=2"]).save(&first).unwrap();
+    let again = |set: &str| import(&ImportOptions { path: first.clone(), set: vec![set.into()], ..Default::default() });
+    let larger = again("model.image_size=24").unwrap();
+    assert_eq!(larger.classifier(1).unwrap().shape().height, 24);
+    let second = folder.path("b.safetensors");
+    again("model.num_heads=4").unwrap().save(&second).unwrap();
+    let read = import(&ImportOptions { path: second, ..Default::default() }).unwrap();
+    assert_eq!(read.config.model.describe(), "ViT 2 blocks, 4 heads, width 16");
+    assert_eq!(read.normalization().mean, [0.5; 3]);
+    let error = again("model.channels=4").err().expect("images have other channels");
+    assert!(
+        error.to_string().starts_with("the weights are for images of 4 channels, and images have 1 or 3 ("),
+        "{error}"
+    );
+    assert_eq!(error.hint().unwrap(), "use model.channels = 3");
+    // The source is never overwritten.
+    let output = vitreous(folder.root(), &["import", "a.safetensors", "--output=./a.safetensors"]);
+    assert!(text(&output.stderr).contains("error: the output is the file that is read (./a.safetensors)"));
 }
 
 #[test]
@@ -191,7 +288,7 @@ fn weights_of_another_model_are_listed_and_partly_loaded_on_request() {
         "12 tensors do not fit the model: `blocks.2.norm1.weight` is missing in the file, `blocks.2.norm1.bias` is";
     assert!(error.starts_with(start), "{error}");
     let fitted = with(&["model.depth=3"], true).unwrap().fitted;
-    assert_eq!((fitted.loaded, fitted.lines.len()), (32, 12), "{:?}", fitted.lines);
+    assert_eq!((fitted.loaded, fitted.lines.len()), (32, 12 + 2), "{:?}", fitted.lines);
     let error = with(&["model.mlp_ratio=2"], false).err().expect("fc1 is smaller").to_string();
     let start =
         "6 tensors do not fit the model: `blocks.0.mlp.fc1.weight` is [64, 16] in the file and [32, 16] in the model, ";
@@ -267,6 +364,20 @@ fn a_training_starts_from_weights_and_resumes_without_the_file() {
     let found = noted(&second);
     assert!(found.contains("32 of 32 tensors have the file's values (vitreous names)"), "{found}");
     assert_eq!(folder.manifest("b")["model"], "ViT 2 blocks, 2 heads, width 16");
+    // Also where the name is not certain to have a run.
+    fs::rename(folder.path("runs/a"), folder.path("a")).unwrap();
+    let found =
+        noted(&[&second[..3], &["--name=b", "--resume=auto", "--max-steps=2", "-b4", "--limit-train=40"]].concat());
+    assert!(found.contains("runs/b"), "{found}");
+    assert_eq!(folder.manifest("b")["results"]["steps"], 2);
+    // Keys of another kind of model are not forgotten.
+    let model = "[model]\nkind = \"convnet\"\nstem = \"small\"\ndepths = [1]\nwidths = [2]\nstrides = [1]\n";
+    fs::write(folder.path("my.toml"), model).unwrap();
+    let small = ["--max-steps=1", "-b4", "--limit-train=40"];
+    noted(&[&["train", "--config=my.toml", "--set=data.name=digits", "--name=c"], &small[..]].concat());
+    let output = vitreous(folder.root(), &["train", "--init-from=runs/c", "--data=digits", "--set=model.num_heads=2"]);
+    let error = text(&output.stderr);
+    assert!(error.contains("error: unknown key `num_heads` (--set, [model])"), "{error}");
 }
 
 #[test]
@@ -302,6 +413,13 @@ fn the_first_layer_that_differs_is_named_with_the_likely_reason() {
         (report.first, report.reason)
     };
     assert_eq!(check(&[], "activations.npz"), (None, None));
+    let larger = imported("timm.pth", &["model.num_heads=2", "model.image_size=24"]);
+    let report = compare_activations(&larger, &golden("image-24-3.png"), &golden("activations.npz")).unwrap();
+    assert_eq!(report.first.as_deref(), Some("input"));
+    assert_eq!(
+        report.reason.as_deref(),
+        Some("the other program's input has 768 values, not 1728: images of another size")
+    );
     let reason = |first: &str, reason: &str| (Some(first.to_string()), Some(reason.to_string()));
     assert_eq!(
         check(&["model.norm_eps=1e-3"], "activations.npz"),
