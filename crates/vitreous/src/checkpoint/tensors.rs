@@ -111,10 +111,12 @@ fn tensor_title(name: &str, values: usize) -> String {
     format!("{name} {values}\n")
 }
 
-/// The shape of a kernel as a matrix: earlier versions stored the weight of a patch embedding so.
-fn rows(shape: &Shape) -> Vec<usize> {
+/// The shape that a weight may also have: earlier versions stored that of a patch embedding as a matrix.
+fn rows(name: &str, shape: &Shape) -> Vec<usize> {
     match shape.0[..] {
-        [out, channels, height, width] => vec![out, channels * height * width],
+        [out, channels, height, width] if name.ends_with("patch_embed.proj.weight") => {
+            vec![out, channels * height * width]
+        }
         _ => shape.0.clone(),
     }
 }
@@ -137,7 +139,7 @@ pub(super) fn read(
             return Err(CheckpointError::missing(path, &name, found));
         };
         let expected = &graph.parameter(id).shape;
-        if tensor.shape() != expected.0 && tensor.shape() != rows(expected) {
+        if tensor.shape() != expected.0 && tensor.shape() != rows(&name, expected) {
             let found = tensor.shape().to_vec().as_slice().into();
             return Err(CheckpointError::shape(path, &name, expected.clone(), found));
         }

@@ -17,6 +17,12 @@ use crate::text::some_of;
 /// Names in a line about tensors that are left out.
 const LISTED: usize = 6;
 
+/// What a line says of a file without a head.
+const NO_HEAD: &str = "the file has none for this model";
+
+/// Names of a file that a missing one is compared with.
+const COMPARED: usize = 200;
+
 /// A model's parameters with the values of a file.
 #[derive(Clone)]
 pub struct Fitted {
@@ -47,27 +53,23 @@ pub(super) fn fit(
     fitted.lines.extend(left_out(&mut file, graph));
     let head = head(model);
     let is_head = |name: &str| head.as_deref().is_some_and(|head| layer_of(name) == head);
-    let (mut problems, mut fresh_head) = (Vec::new(), false);
+    let fresh_head = replaced_head(&file, graph, is_head);
+    if fresh_head.is_some() {
+        file.retain(|name, _| !is_head(name));
+    }
+    let mut problems = Vec::new();
     let mut missing = Vec::new();
     for param in graph.parameters() {
         let (name, shape) = (&param.name, param.shape.0.as_slice());
         let id = graph.find_parameter(name).expect("it is the graph's own");
         let Some(tensor) = file.remove(name) else {
-            match is_head(name) {
-                true => fresh_head = true,
-                false => missing.push((name.clone(), shape.to_vec())),
+            if !(is_head(name) && fresh_head.is_some()) {
+                missing.push((name.clone(), shape.to_vec()));
             }
             continue;
         };
-        if is_head(name)
-            && let (Some((theirs, inner)), Some((ours, own))) = (tensor.shape.split_first(), shape.split_first())
-            && theirs != ours
-            && inner == own
-        {
-            if name.ends_with(".weight") {
-                let what = format!("{theirs} classes in the file, {ours} here");
-                fitted.lines.push(format!("the classification head is replaced: {what}"));
-            }
+        if let Some(reason) = unusable(&tensor) {
+            problems.push(format!("`{name}` {reason}"));
             continue;
         }
         let found = tensor.shape.clone();
@@ -80,12 +82,10 @@ pub(super) fn fit(
             None => problems.push(misfit(name, &found, shape)),
         }
     }
-    if fresh_head {
-        fitted.lines.push("the classification head is replaced: the file has none for this model".to_string());
-    }
+    fitted.lines.extend(fresh_head.map(|reason| format!("the classification head is replaced: {reason}")));
     for (name, shape) in missing {
         let same = file.iter().filter(|(_, tensor)| tensor.shape == shape).map(|(name, _)| name.as_str());
-        let nearest = spelling::nearest(&name, same);
+        let nearest = spelling::nearest(&name, same.take(COMPARED));
         let instead = nearest.map(|nearest| format!(", nearest is `{nearest}`")).unwrap_or_default();
         problems.push(format!("`{name}` is missing in the file{instead}"));
     }
@@ -97,10 +97,37 @@ pub(super) fn fit(
     Ok(fitted)
 }
 
+/// Why the head starts from random values, if it does: its tensors are loaded together or not at all.
+fn replaced_head(file: &BTreeMap<String, Tensor>, graph: &Graph, is_head: impl Fn(&str) -> bool) -> Option<String> {
+    let own: Vec<_> = graph.parameters().iter().filter(|param| is_head(&param.name)).collect();
+    let missing: Vec<&str> =
+        own.iter().map(|param| param.name.as_str()).filter(|name| !file.contains_key(*name)).collect();
+    if let Some(first) = missing.first() {
+        let has_none = missing.len() == own.len();
+        return Some(if has_none { NO_HEAD.to_string() } else { format!("the file lacks `{first}`") });
+    }
+    own.iter().find_map(|param| {
+        let (theirs, inner) = file[&param.name].shape.split_first()?;
+        let (ours, own) = param.shape.0.split_first()?;
+        (theirs != ours && inner == own).then(|| format!("{theirs} classes in the file, {ours} here"))
+    })
+}
+
+/// Why a tensor's values are not a model's.
+fn unusable(tensor: &Tensor) -> Option<&'static str> {
+    if tensor.dtype.is_integer() {
+        Some("holds integers, as in a quantized model")
+    } else if tensor.name.ends_with("running_var") && tensor.values.iter().any(|value| *value < 0.0) {
+        Some("holds negative variances")
+    } else {
+        None
+    }
+}
+
 /// The note that numbers were converted.
 fn converted<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Option<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for tensor in tensors.filter(|tensor| !matches!(tensor.dtype, Dtype::Float32 | Dtype::Integer { .. })) {
+    for tensor in tensors.filter(|tensor| tensor.dtype != Dtype::Float32 && !tensor.dtype.is_integer()) {
         *counts.entry(tensor.dtype.name()).or_default() += 1;
     }
     let all: Vec<String> =
@@ -171,6 +198,7 @@ fn adapted(name: &str, tensor: Tensor, shape: &[usize], graph: &Graph) -> Option
     }
     // A patch embedding as a matrix: of a linear layer, or of an earlier version of this program.
     if let [out, channels, height, width] = *shape
+        && name.ends_with("patch_embed.proj.weight")
         && tensor.shape == [out, channels * height * width]
     {
         return Some((tensor.values, None));
@@ -202,7 +230,9 @@ fn adapted(name: &str, tensor: Tensor, shape: &[usize], graph: &Graph) -> Option
             Some((resample::channels(&tensor.values, from, to, height * width), Some(line)))
         }
         // A vector with additional axes of length 1.
-        (_, theirs, ours) if longer(theirs).eq(longer(ours)) => Some((tensor.values, None)),
+        (_, theirs, ours) if longer(ours).count() <= 1 && longer(theirs).eq(longer(ours)) => {
+            Some((tensor.values, None))
+        }
         _ => None,
     }
 }
@@ -257,4 +287,31 @@ pub fn summary(fitted: &Fitted, graph: &Graph, source: &str) -> String {
     let (loaded, all) = (fitted.loaded as u64, graph.parameters().len() as u64);
     let source = if source.is_empty() { String::new() } else { format!(" ({source} names)") };
     format!("{} of {} tensors have the file's values{source}", numbers::count(loaded), numbers::count(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(name: &str, shape: &[usize], value: f32) -> Tensor {
+        let values = vec![value; shape.iter().product()];
+        Tensor { name: name.to_string(), shape: shape.to_vec(), values, dtype: Dtype::Float32 }
+    }
+
+    #[test]
+    fn only_vectors_take_additional_axes() {
+        let fits = |from: &[usize], to: &[usize]| adapted("a", tensor("a", from, 0.5), to, &Graph::new()).is_some();
+        assert!(fits(&[1, 1, 7], &[7]));
+        assert!(fits(&[7], &[1, 7]));
+        assert!(!fits(&[5, 3, 3], &[5, 1, 3, 3]));
+        assert!(!fits(&[5, 7, 1, 1], &[5, 7]));
+        assert!(!fits(&[5, 27], &[5, 3, 3, 3]));
+    }
+
+    #[test]
+    fn variances_are_not_negative() {
+        assert_eq!(unusable(&tensor("bn1.running_var", &[3], -0.5)), Some("holds negative variances"));
+        assert_eq!(unusable(&tensor("bn1.running_var", &[3], 0.0)), None);
+        assert_eq!(unusable(&tensor("bn1.running_mean", &[3], -0.5)), None);
+    }
 }

@@ -89,6 +89,11 @@ impl Dtype {
         }
     }
 
+    /// Whether the numbers are integers.
+    pub fn is_integer(self) -> bool {
+        matches!(self, Dtype::Integer { .. })
+    }
+
     /// PyTorch's name.
     pub fn name(self) -> &'static str {
         match self {
