@@ -96,6 +96,24 @@ impl SavedWeights {
     }
 }
 
+impl Metadata {
+    /// The metadata of a weights file in memory, compared with its hash; none if another program made the file.
+    ///
+    /// # Errors
+    /// When it is damaged, or of a later version.
+    pub fn of_weights(path: &Path, bytes: &[u8]) -> Result<Option<Metadata>, CheckpointError> {
+        let (length, header) =
+            SafeTensors::read_metadata(bytes).map_err(|error| CheckpointError::damaged(path, &error))?;
+        let about = header.metadata().as_ref();
+        if !about.is_some_and(|about| about.keys().any(|key| key.starts_with("vitreous."))) {
+            return Ok(None);
+        }
+        let metadata = header::read(path, about)?;
+        header::check(path, about, &bytes[size_of::<u64>() + length..])?;
+        Ok(Some(metadata))
+    }
+}
+
 fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Metadata, SafeTensors<'a>), CheckpointError> {
     let damaged = |error| CheckpointError::damaged(path, &error);
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;

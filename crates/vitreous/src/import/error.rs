@@ -40,7 +40,7 @@ pub enum ImportError {
     #[error("cannot read the weights: {reason} ({})", path.display())]
     Unsupported { path: PathBuf, reason: String },
     /// The file is small, and would become large in memory.
-    #[error("the weights would take more than 100 times the file's size ({})", path.display())]
+    #[error("the weights would take more than 8 times the file's size ({})", path.display())]
     Bomb { path: PathBuf },
     /// A tensor holds NaN or infinite values.
     #[error("the tensor `{tensor}` holds NaN or infinite values ({})", path.display())]

@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 
 use vitreous_engine::Parameters;
 
-use crate::checkpoint::{Metadata, SavedWeights};
+use crate::checkpoint::Metadata;
 use crate::models::Model;
 use crate::record::{Run, is_run};
-use names::{AUGREG, Naming};
+use names::{AUGREG, HUGGING_FACE, Naming, TIMM};
 
 pub use error::ImportError;
 pub use file::{read as read_file, read_bytes};
@@ -51,8 +51,8 @@ impl Source {
     /// When there is none, or it is damaged or not of a known format.
     pub fn read(path: &Path) -> Result<Source, ImportError> {
         let path = file_of(path)?;
-        let tensors = file::read(&path)?;
-        Source::of(path, tensors)
+        let bytes = file::content(&path)?;
+        Source::of(path, &bytes)
     }
 
     /// As [`Source::read`], of a file in memory.
@@ -60,25 +60,25 @@ impl Source {
     /// # Errors
     /// As there.
     pub fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Source, ImportError> {
-        Source::of(path.to_path_buf(), read_bytes(path, bytes)?)
+        Source::of(path.to_path_buf(), bytes)
     }
 
-    fn of(path: PathBuf, tensors: Vec<Tensor>) -> Result<Source, ImportError> {
+    fn of(path: PathBuf, bytes: &[u8]) -> Result<Source, ImportError> {
+        let tensors = read_bytes(&path, bytes)?;
+        let own = if file::is_safetensors(bytes) { Metadata::of_weights(&path, bytes)? } else { None };
         let names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-        let naming = Naming::of(&names);
+        let naming = if own.is_some() { &TIMM } else { Naming::of(&names) };
         let renamed = tensors.into_iter().map(|tensor| {
             let name = naming.ours(&tensor.name).unwrap_or_else(|| tensor.name.clone());
             let tensor = Tensor { name, ..tensor };
             if *naming == AUGREG { names::from_jax(tensor) } else { tensor }
         });
-        let tensors = names::join_qkv(renamed.collect());
-        let own = match SavedWeights::read(&path) {
-            Ok(saved) => {
-                saved.check()?;
-                Some(saved.metadata().clone())
-            }
-            Err(_) => None,
-        };
+        let mut tensors: Vec<Tensor> = renamed.collect();
+        // Several names of theirs may be one of ours.
+        file::check_names(&path, tensors.iter().map(|tensor| tensor.name.as_str()))?;
+        if [&HUGGING_FACE, &AUGREG].contains(&naming) {
+            tensors = names::join_qkv(tensors);
+        }
         let settings = if own.is_some() { Settings::default() } else { settings::of(&path, &tensors, naming)? };
         Ok(Source { path, naming, tensors, settings, own })
     }
@@ -127,9 +127,7 @@ impl Source {
 
     /// Bytes of memory that reading a file and filling a model with it takes; 0 where there is no file.
     pub fn memory_bytes(path: &Path) -> u64 {
-        let file = file_of(path).ok().and_then(|path| std::fs::metadata(path).ok());
-        // The file, its tensors, and the model's parameters.
-        file.map_or(0, |file| file.len().saturating_mul(3))
+        file_of(path).ok().and_then(|path| file::memory_bytes(&path).ok()).unwrap_or(0)
     }
 }
 

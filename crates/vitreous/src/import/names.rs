@@ -2,6 +2,8 @@
 //!
 //! A table reads in both directions: [`Naming::ours`] for import, [`Naming::theirs`] for export.
 
+use std::collections::HashMap;
+
 use super::tensor::Tensor;
 
 /// How a program names a model's tensors.
@@ -172,32 +174,32 @@ pub(super) fn join_qkv(tensors: Vec<Tensor>) -> Vec<Tensor> {
         let part = ["q", "k", "v"].iter().position(|one| *one == part)?;
         Some((format!("{block}.attn.qkv.{kind}"), part))
     };
-    let mut joined: Vec<Tensor> = Vec::with_capacity(tensors.len());
-    let mut parts: Vec<(String, usize, [Option<Tensor>; 3])> = Vec::new();
+    // A tensor that is not a part stands alone, in the first place.
+    let mut slots: Vec<(String, [Option<Tensor>; 3])> = Vec::with_capacity(tensors.len());
+    let mut places: HashMap<String, usize> = HashMap::new();
     for tensor in tensors {
         let Some((name, number)) = part(&tensor.name) else {
-            joined.push(tensor);
+            slots.push((String::new(), [Some(tensor), None, None]));
             continue;
         };
-        let at = parts.iter().position(|(known, ..)| *known == name).unwrap_or_else(|| {
-            parts.push((name, joined.len(), [None, None, None]));
-            parts.len() - 1
+        let place = *places.entry(name).or_insert_with_key(|name| {
+            slots.push((name.clone(), [None, None, None]));
+            slots.len() - 1
         });
-        parts[at].2[number] = Some(tensor);
+        slots[place].1[number] = Some(tensor);
     }
-    for (name, place, all) in parts.into_iter().rev() {
-        match all {
-            [Some(q), Some(k), Some(v)] if q.shape == k.shape && k.shape == v.shape && !q.shape.is_empty() => {
-                let mut shape = q.shape.clone();
-                shape[0] *= 3;
-                let values = [q.values, k.values, v.values].concat();
-                joined.insert(place, Tensor { name, shape, values, dtype: q.dtype });
-            }
-            // Incomplete: they are reported by their own names.
-            all => all.into_iter().flatten().for_each(|tensor| joined.insert(place, tensor)),
+    let joined = slots.into_iter().flat_map(|(name, parts)| match parts {
+        [Some(q), Some(k), Some(v)] if q.shape == k.shape && k.shape == v.shape && !q.shape.is_empty() => {
+            let mut shape = q.shape.clone();
+            shape[0] *= 3;
+            let integers = [q.dtype, k.dtype, v.dtype].into_iter().find(|dtype| dtype.is_integer());
+            let dtype = integers.unwrap_or(q.dtype);
+            vec![Tensor { name, shape, values: [q.values, k.values, v.values].concat(), dtype }]
         }
-    }
-    joined
+        // Incomplete: they are reported by their own names.
+        parts => parts.into_iter().flatten().collect(),
+    });
+    joined.collect()
 }
 
 /// Gives a tensor of JAX, by its name with ours, PyTorch's order of axes: kernels are `[in, out]` there, those of attention

@@ -42,7 +42,7 @@ pub(super) fn read(path: &Path, name: String, bytes: &[u8], budget: &mut Budget)
     if count.and_then(|count| count.checked_mul(dtype.size())) != Some(data.len()) {
         return Err(damaged("has another length than its header says"));
     }
-    budget.take(data.len() / dtype.size(), dtype.size())?;
+    budget.take_values(data.len() / dtype.size())?;
     let tensor = Tensor { name, values: dtype.values(data), shape, dtype };
     if is_fortran {
         // The first axis is contiguous: the same numbers with the axes reversed.

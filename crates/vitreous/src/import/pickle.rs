@@ -8,8 +8,18 @@ use std::collections::HashMap;
 
 use super::tensor::Dtype;
 
-/// Most objects in a pickle; a state with its optimizer has some ten per tensor.
-const OBJECTS_MAX: usize = 4_000_000;
+/// Most objects in a pickle, and most items on its stack; a state with its optimizer has some twenty per tensor.
+const OBJECTS_MAX: usize = 1_000_000;
+
+/// PyTorch's functions for tensors that are rejected although they run no code of the file.
+const OTHER_TENSORS: [&str; 6] = [
+    "_rebuild_tensor",
+    "_rebuild_tensor_v3",
+    "_rebuild_qtensor",
+    "_rebuild_sparse_tensor",
+    "_rebuild_nested_tensor",
+    "_rebuild_meta_tensor_no_storage",
+];
 
 /// The number of an object.
 pub(super) type Id = u32;
@@ -27,7 +37,7 @@ pub(super) enum Object<'a> {
     Dict(Vec<(Id, Id)>),
     Function(Function),
     Storage(Storage<'a>),
-    Tensor(View<'a>),
+    Tensor(Box<View<'a>>),
 }
 
 /// The functions and types that a pickle may name.
@@ -63,6 +73,8 @@ pub(super) enum Rejected {
     Damaged(String),
     /// It asks for this function or type.
     Code(String),
+    /// It has tensors that this program does not read.
+    Unsupported(String),
 }
 
 /// What a pickle has built.
@@ -98,9 +110,9 @@ impl<'a> Pickle<'a> {
             .filter_map(|object| if let Object::Storage(storage) = object { Some(storage) } else { None })
     }
 
-    /// The value of a key of a dictionary.
+    /// The value of a key of a dictionary: of several the last, as in Python.
     pub fn value(&self, object: &Object<'a>, key: &str) -> Option<&Object<'a>> {
-        self.items(object).find(|(name, _)| *name == key).map(|(_, value)| value)
+        self.items(object).filter(|(name, _)| *name == key).last().map(|(_, value)| value)
     }
 
     /// The items of a dictionary whose keys are texts.
@@ -127,6 +139,15 @@ fn damaged<T>(reason: impl Into<String>) -> Result<T, Rejected> {
     Err(Rejected::Damaged(reason.into()))
 }
 
+fn unsupported<T>(reason: impl Into<String>) -> Result<T, Rejected> {
+    Err(Rejected::Unsupported(reason.into()))
+}
+
+/// Checks that there may be one more.
+fn limited(count: usize, what: &str) -> Result<(), Rejected> {
+    if count < OBJECTS_MAX { Ok(()) } else { damaged(format!("its pickle has more than {OBJECTS_MAX} {what}")) }
+}
+
 impl<'a> Machine<'a> {
     fn run(&mut self) -> Result<Id, Rejected> {
         loop {
@@ -136,15 +157,18 @@ impl<'a> Machine<'a> {
                 0x80 => drop(self.take(1)?),
                 0x95 => drop(self.take(8)?),
                 b'.' => return self.pop(),
-                b'(' => self.marks.push(self.stack.len()),
+                b'(' => {
+                    limited(self.marks.len(), "marks")?;
+                    self.marks.push(self.stack.len());
+                }
                 b'0' => drop(self.pop()?),
                 b'1' => {
                     let mark = self.mark()?;
                     self.stack.truncate(mark);
                 }
                 b'2' => {
-                    let top = self.pop()?;
-                    self.stack.extend([top, top]);
+                    let top = self.top()?;
+                    self.push_again(top)?;
                 }
                 b'N' => self.push(Object::Other)?,
                 b'G' => {
@@ -310,11 +334,15 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, object: Object<'a>) -> Result<(), Rejected> {
-        if self.objects.len() == OBJECTS_MAX {
-            return damaged(format!("its pickle has more than {OBJECTS_MAX} objects"));
-        }
+        limited(self.objects.len(), "objects")?;
         self.stack.push(self.objects.len() as Id);
         self.objects.push(object);
+        Ok(())
+    }
+
+    fn push_again(&mut self, id: Id) -> Result<(), Rejected> {
+        limited(self.stack.len(), "items on its stack")?;
+        self.stack.push(id);
         Ok(())
     }
 
@@ -344,14 +372,14 @@ impl<'a> Machine<'a> {
 
     fn remember(&mut self, key: u32) -> Result<(), Rejected> {
         let top = self.top()?;
+        limited(self.memo.len(), "items to remember")?;
         self.memo.insert(key, top);
         Ok(())
     }
 
     fn recall(&mut self, key: u32) -> Result<(), Rejected> {
         let Some(&id) = self.memo.get(&key) else { return damaged("its pickle refers to nothing") };
-        self.stack.push(id);
-        Ok(())
+        self.push_again(id)
     }
 
     fn append(&mut self, items: &[Id]) -> Result<(), Rejected> {
@@ -404,7 +432,8 @@ impl<'a> Machine<'a> {
                 if shape.len() != strides.len() {
                     return damaged("a tensor has other axes than strides");
                 }
-                Object::Tensor(View { storage: *storage, offset: self.whole(arguments.get(1))?, shape, strides })
+                let offset = self.whole(arguments.get(1))?;
+                Object::Tensor(Box::new(View { storage: *storage, offset, shape, strides }))
             }
             Function::RebuildParameter => match arguments.first().map(|&id| self.object(id)) {
                 Some(Object::Tensor(view)) => Object::Tensor(view.clone()),
@@ -415,7 +444,7 @@ impl<'a> Machine<'a> {
         self.push(made)
     }
 
-    /// BINPERSID: `('storage', type, key, device, numbers, ...)`.
+    /// BINPERSID: `('storage', type, key, device, numbers)`, in the older form with `None` or a view after that.
     fn storage(&mut self) -> Result<(), Rejected> {
         let id = self.pop()?;
         let Object::Tuple(parts) = self.object(id) else { return damaged("a storage is missing") };
@@ -428,6 +457,9 @@ impl<'a> Machine<'a> {
         else {
             return damaged("a storage of an unknown form");
         };
+        if !matches!(part(5), None | Some(Object::Other)) {
+            return unsupported("it has views of storages, as in files of PyTorch before 0.4");
+        }
         let storage = Storage { key, dtype: *dtype, len: self.whole(parts.get(4))? };
         self.push(Object::Storage(storage))
     }
@@ -472,6 +504,10 @@ fn function(module: &str, name: &str) -> Result<Function, Rejected> {
         ("torch", "ShortStorage") => integer(2, true),
         ("torch", "CharStorage") => integer(1, true),
         ("torch", "ByteStorage" | "BoolStorage") => integer(1, false),
+        ("torch._utils", name) if OTHER_TENSORS.contains(&name) => {
+            let name = named("torch._utils", name);
+            return unsupported(format!("it has tensors of a kind that this program does not read, {name}"));
+        }
         _ => return Err(Rejected::Code(named(module, name))),
     })
 }
@@ -519,6 +555,41 @@ mod tests {
         }
         let deep = [&b"N"[..], &[0x85; 200_000], b"."].concat();
         assert!(matches!(Pickle::read(&deep).unwrap().root(), Object::Tuple(parts) if parts.len() == 1));
+    }
+
+    #[test]
+    fn what_a_pickle_repeats_is_limited() {
+        for (start, repeated, what) in
+            [("N", b'2', "items on its stack"), ("", b'(', "marks"), ("N", 0x94, "items to remember")]
+        {
+            let bytes = [start.as_bytes(), &vec![repeated; OBJECTS_MAX + 1], b"N."].concat();
+            assert_eq!(rejected(&bytes), Rejected::Damaged(format!("its pickle has more than {OBJECTS_MAX} {what}")));
+        }
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_has_the_last_value_as_in_python() {
+        let pickle = Pickle::read(b"}(X\x01\0\0\0aK\x03X\x01\0\0\0aK\x05u.").unwrap();
+        assert_eq!(pickle.value(pickle.root(), "a"), Some(&Object::Int(5)));
+    }
+
+    #[test]
+    fn tensors_of_other_kinds_are_not_called_code() {
+        let unsupported = |bytes: &[u8], expected: &str| {
+            let found = format!("{:?}", rejected(bytes));
+            assert_eq!(found, format!("Unsupported({expected:?})"));
+        };
+        unsupported(
+            b"ctorch._utils\n_rebuild_tensor_v3\n.",
+            "it has tensors of a kind that this program does not read, torch._utils._rebuild_tensor_v3",
+        );
+        let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06";
+        assert!(Pickle::read(&[&storage[..], b"NtQ."].concat()).is_ok());
+        assert!(Pickle::read(&[&storage[..], b"tQ."].concat()).is_ok());
+        unsupported(
+            &[&storage[..], b"K\x01K\x02\x86tQ."].concat(),
+            "it has views of storages, as in files of PyTorch before 0.4",
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use zip::ZipArchive;
 
 use super::error::ImportError;
-use super::file::{Budget, Tensors, entry};
+use super::file::{Budget, Tensors, check_names, entry};
 use super::pickle::{Object, Pickle, Rejected, View};
 use super::tensor::{Tensor, strided, strides};
 
@@ -25,6 +25,7 @@ impl Rejected {
     fn of(self, path: &Path) -> ImportError {
         match self {
             Rejected::Damaged(reason) => ImportError::damaged(path, reason),
+            Rejected::Unsupported(reason) => ImportError::unsupported(path, reason),
             Rejected::Code(function) => ImportError::Code { path: path.to_path_buf(), function },
         }
     }
@@ -111,7 +112,7 @@ fn named_tensors<'p, 'a>(path: &Path, pickle: &'p Pickle<'a>) -> Result<Vec<(&'a
     let of = |object: &'p Object<'a>| -> Vec<(&'a str, &'p View<'a>)> {
         let items = pickle.items(object);
         items
-            .filter_map(|(name, value)| if let Object::Tensor(view) = value { Some((name, view)) } else { None })
+            .filter_map(|(name, value)| if let Object::Tensor(view) = value { Some((name, &**view)) } else { None })
             .collect()
     };
     let root = pickle.root();
@@ -122,6 +123,7 @@ fn named_tensors<'p, 'a>(path: &Path, pickle: &'p Pickle<'a>) -> Result<Vec<(&'a
         let found = if keys.is_empty() { "no names".to_string() } else { format!("only {}", keys.join(", ")) };
         return Err(ImportError::unsupported(path, format!("it has no tensors with names: {found}")));
     }
+    check_names(path, named.iter().map(|(name, _)| *name))?;
     while let Some(prefix) = WRAPPERS.iter().find(|&&prefix| named.iter().all(|(name, _)| name.starts_with(prefix))) {
         named.iter_mut().for_each(|(name, _)| *name = &name[prefix.len()..]);
     }
@@ -134,7 +136,7 @@ fn gather(path: &Path, name: &str, view: &View, bytes: &[u8], budget: &mut Budge
     let size = storage.dtype.size();
     let outside = || ImportError::damaged(path, format!("the tensor `{name}` reaches outside of its storage"));
     let count = shape.iter().try_fold(1usize, |count, &axis| count.checked_mul(axis)).ok_or_else(outside)?;
-    budget.take(count, size)?;
+    budget.take_values(count)?;
     if count == 0 {
         return Ok(Tensor { name: name.to_string(), shape: shape.clone(), values: Vec::new(), dtype: storage.dtype });
     }
@@ -151,7 +153,7 @@ fn gather(path: &Path, name: &str, view: &View, bytes: &[u8], budget: &mut Budge
     } else {
         // Only the part that the view reaches is converted.
         let end = last.expect("it is inside") + 1;
-        budget.take(end - offset, size)?;
+        budget.take_values(end - offset)?;
         strided(&storage.dtype.values(&bytes[offset * size..end * size]), 0, shape, steps)
     };
     Ok(Tensor { name: name.to_string(), shape: shape.clone(), values, dtype: storage.dtype })

@@ -380,12 +380,30 @@ fn small_pickle(call: &[u8]) -> Vec<u8> {
     [&start[..], call, storage, view, b"s."].concat()
 }
 
+/// A small file whose tensors share a number and a long name, in the older form.
+fn shared_name() -> Vec<u8> {
+    let good = small_pickle(b"ctorch._utils\n_rebuild_tensor_v2\n");
+    let name = b"blocks.".repeat(14_000);
+    let tensor = [&good[..good.len() - 2], b"q\x09X", &(name.len() as u32).to_le_bytes(), &name, b"q\x0800"].concat();
+    [
+        &tensor[..],
+        b"0h\x01(",
+        &b"h\x08h\x09".repeat(5_000),
+        b"u.",
+        b"\x80\x02]X\x01\x00\x00\x000a.",
+        b"\x06\0\0\0\0\0\0\0",
+        &[1; 24],
+    ]
+    .concat()
+}
+
 pub fn pickle() -> Vec<Vec<u8>> {
     let good = small_pickle(b"ctorch._utils\n_rebuild_tensor_v2\n");
     let evil = small_pickle(b"cos\nsystem\n");
     let keys = [&b"\x80\x02]X\x01\x00\x00\x000a.\x06\0\0\0\0\0\0\0"[..], &[1; 24]].concat();
     let mut all =
         with_kinds(3, &[good.clone(), evil, [good, keys].concat(), b"\x80\x04\x8c\x02os\x8c\x06system\x93.".to_vec()]);
+    all.push([&[2], &shared_name()[..]].concat());
     all.extend([golden!("timm.pth"), golden!("timm-legacy.pth")].map(|file| [&[0], file].concat()));
     all
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use vitreous::advice::Explain;
 use vitreous::experiment::{ExperimentError, ImportOptions, Imported, compare_activations, import};
+use vitreous::import::{Source, Tensor};
 use vitreous::models;
 
 use crate::common::{Folder, json, said, text, vitreous};
@@ -194,8 +195,10 @@ fn positions_patches_and_channels_are_resampled_as_by_timm() {
 
 #[test]
 fn models_have_timms_names_and_shapes() {
+    let mut compared = 0;
     for named in vitreous::config::model::ModelSpec::named_models() {
         let Ok(expected) = fs::read_to_string(golden(&format!("{}.txt", named.name))) else { continue };
+        compared += 1;
         let config = named.spec.with_facts(named.facts).unwrap();
         let graph = models::build(&config, 0.0).unwrap().graph;
         let is_vgg = named.name.starts_with("vgg");
@@ -216,6 +219,84 @@ fn models_have_timms_names_and_shapes() {
         });
         assert_eq!(lines, expected, "{}", named.name);
     }
+    assert_eq!(compared, 6);
+}
+
+/// A safetensors file after a change to its header, whose length may differ.
+fn with_header(file: &[u8], change: impl Fn(&str) -> String) -> Vec<u8> {
+    let length = usize::try_from(u64::from_le_bytes(file[..8].try_into().unwrap())).unwrap();
+    let (header, values) = file[8..].split_at(length);
+    let header = change(std::str::from_utf8(header).unwrap());
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), values].concat()
+}
+
+/// A safetensors file of tensors with one number each.
+fn numbers(names: &[&str]) -> Vec<u8> {
+    let tensors = names.iter().enumerate().map(|(i, name)| {
+        format!("\"{name}\":{{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[{},{}]}}", 4 * i, 4 * i + 4)
+    });
+    let header = format!("{{{}}}", tensors.collect::<Vec<_>>().join(","));
+    let values = vec![0; 4 * names.len()];
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &values].concat()
+}
+
+#[test]
+fn a_header_may_have_any_length() {
+    let folder = Folder::new();
+    let whole = fs::read(golden("timm-bfloat16.safetensors")).unwrap();
+    // A length whose lowest byte is that of a pickle.
+    let padded = with_header(&whole, |header| {
+        let blanks = (0x80 + 256 - header.len() % 256) % 256;
+        header.to_string() + &" ".repeat(blanks)
+    });
+    assert_eq!(padded[0], 0x80);
+    fs::write(folder.path("padded.safetensors"), &padded).unwrap();
+    let found = vitreous::import::read_file(&folder.path("padded.safetensors")).unwrap();
+    assert_eq!(found.len(), 32);
+    let error = refused(&folder, "half.safetensors", &padded[..1000]);
+    assert!(error.starts_with("the weights are damaged: "), "{error}");
+}
+
+#[test]
+fn names_are_joined_only_where_a_library_has_the_parts() {
+    let read = |names: &[&str]| Source::of_bytes(Path::new("file"), &numbers(names));
+    let of = |names: &[&str]| -> Vec<String> {
+        read(names).unwrap().tensors().iter().map(|tensor| tensor.name.clone()).collect()
+    };
+    // A reader of this program has them apart.
+    let parts = ["k", "q", "v"].map(|part| format!("encoder.blocks.0.attn.{part}.weight"));
+    let mut found = of(&parts.each_ref().map(String::as_str));
+    found.sort();
+    assert_eq!(found, parts);
+    let theirs = ["query", "key", "value"].map(|part| format!("encoder.layer.0.attention.attention.{part}.bias"));
+    let found = of(&[&theirs[0], &theirs[1], &theirs[2], "embeddings.cls_token"]);
+    assert!(found.contains(&"blocks.0.attn.qkv.bias".to_string()), "{found:?}");
+    let error = read(&["embeddings.cls_token", "classifier.bias", "cls_classifier.bias"]).err().unwrap().to_string();
+    assert_eq!(error, "the weights are damaged: two tensors are named `head.bias` (file)");
+}
+
+#[test]
+fn what_a_file_takes_is_known_before_it_is_read() {
+    let folder = Folder::new();
+    for name in ["timm-bfloat16.safetensors", "hugging-face/model.safetensors"] {
+        // The file, and each value as 32 bits in its tensor and in the model.
+        let (path, count) = (golden(name), |tensor: &Tensor| tensor.values.len() as u64);
+        let values: u64 = vitreous::import::read_file(&path).unwrap().iter().map(count).sum();
+        assert_eq!(Source::memory_bytes(&path), fs::metadata(&path).unwrap().len() + 8 * values, "{name}");
+    }
+    // What a zip file says of the sizes of its files counts, 16 to 1 here.
+    let mut array = b"\x93NUMPY\x01\x00\x46\x00".to_vec();
+    array.extend(format!("{:<69}\n", "{'descr': '|u1', 'fortran_order': False, 'shape': (3200000,), }").as_bytes());
+    let noise = (0..200_000u32).map(|i| {
+        let mixed = i.wrapping_mul(2_654_435_761);
+        ((mixed ^ mixed >> 15).wrapping_mul(0x85EB_CA6B) >> 24) as u8
+    });
+    array.extend(noise);
+    array.resize(array.len() + 3_000_000, 0);
+    let inside = zip_of(&[("a.npy", &array)]);
+    assert!((150_000..250_000).contains(&inside.len()), "{}", inside.len());
+    assert_eq!(refused(&folder, "bomb.npz", &inside), "the weights would take more than 8 times the file's size");
+    assert!(Source::memory_bytes(&folder.path("bomb.npz")) > 3_200_000);
 }
 
 /// The error of importing a file, with its hint.
@@ -258,7 +339,7 @@ fn damaged_and_hostile_files_are_refused_by_name() {
     // Ten million zeros take ten thousand bytes.
     inside = zip_of(&[("a.npy", &vec![0; 10_000_000])]);
     assert!(inside.len() < 20_000);
-    assert_eq!(refused(&folder, "bomb.npz", &inside), "the weights would take more than 100 times the file's size");
+    assert_eq!(refused(&folder, "bomb.npz", &inside), "the weights would take more than 8 times the file's size");
     let (mut nan, at) = (fs::read(golden("timm-bfloat16.safetensors")).unwrap(), 1);
     let end = nan.len() - at;
     nan[end - 1..].copy_from_slice(&[0xC0, 0x7F]);
@@ -311,6 +392,20 @@ fn weights_of_another_model_are_listed_and_partly_loaded_on_request() {
         "1 tensor does not fit the model: `blocks.0.mlp.fc2.weight` is [64, 16] in the file and [16, 64] in the model, which \
          looks transposed"
     );
+    let changed =
+        |from: &str, to: &str| refused(&folder, "changed.safetensors", &with_header(&whole, |h| h.replace(from, to)));
+    let norm = "\"blocks.0.norm1.weight\":{\"dtype\":\"";
+    assert_eq!(
+        changed(&format!("{norm}BF16"), &format!("{norm}I16")),
+        "1 tensor does not fit the model: `blocks.0.norm1.weight` holds integers, as in a quantized model"
+    );
+    // Half a head is none.
+    fs::write(folder.path("half.safetensors"), with_header(&whole, |h| h.replace("head.bias", "mask_token"))).unwrap();
+    let set = vec!["model.num_heads=2".into()];
+    let half = import(&ImportOptions { path: folder.path("half.safetensors"), set, ..Default::default() }).unwrap();
+    assert_eq!(half.fitted.loaded, 30);
+    let line = "the classification head is replaced: the file lacks `head.bias`";
+    assert!(half.fitted.lines.iter().any(|one| one == line), "{:?}", half.fitted.lines);
     let options =
         ImportOptions { path: golden("timm.pth"), model: Some("vit-small".to_string()), ..Default::default() };
     let error = import(&options).err().unwrap().to_string();
@@ -388,9 +483,9 @@ fn the_command_writes_a_file_that_predicts() {
     let (file, image) = (file.to_str().unwrap(), image.to_str().unwrap());
     let found = json(folder.root(), &["import", file, "--output=a.safetensors", "--check", image]);
     let expected: Value = serde_json::from_slice(&fs::read(golden("expected.json")).unwrap()).unwrap();
-    for (found, expected) in
-        found["logits"].as_array().unwrap().iter().zip(expected["hugging-face"].as_array().unwrap())
-    {
+    let (found, expected) = (found["logits"].as_array().unwrap(), expected["hugging-face"].as_array().unwrap());
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
         assert!((found.as_f64().unwrap() - expected.as_f64().unwrap()).abs() < TOLERANCE, "{found} {expected}");
     }
     let predicted = json(folder.root(), &["predict", "--weights=a.safetensors", image]);
@@ -400,6 +495,11 @@ fn the_command_writes_a_file_that_predicts() {
     *changed.last_mut().unwrap() ^= 1;
     let error = self::refused(&folder, "changed.safetensors", &changed);
     assert_eq!(error, "the weights are damaged: their SHA-256 differs from the one in the header");
+    // One that cannot be read is not taken for another program's.
+    let whole = folder.read("a.safetensors");
+    let later = with_header(&whole, |h| h.replace("\"vitreous.format\":\"1\"", "\"vitreous.format\":\"2\""));
+    let error = self::refused(&folder, "later.safetensors", &later);
+    assert_eq!(error, "`vitreous.format` in the header is unreadable: 2 is not 1");
     let text = said(folder.root(), &["import", "--pretrained"]);
     assert!(text.contains("vitreous train --data photos --init-from vit_tiny.pth"), "{text}");
 }
