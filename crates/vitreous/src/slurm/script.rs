@@ -28,6 +28,8 @@ pub struct Work<'a> {
     pub arguments: &'a [String],
     /// The folder of its data, where that is known.
     pub reads: Option<&'a Path>,
+    /// The folder of the weights that it starts from.
+    pub weights: Option<&'a Path>,
     /// `$VITREOUS_DATA_DIR` of who submits it, where its arguments do not have it.
     pub data_dir: Option<&'a Path>,
     /// Whether it ends with a checkpoint when it is signalled: then the job requeues itself.
@@ -311,7 +313,7 @@ impl Script<'_> {
     }
 
     fn start(&self, text: &mut String) -> Result<(), SlurmError> {
-        let Work { program, arguments, resumes, reads, data_dir: _ } = &self.work;
+        let Work { program, arguments, resumes, reads, weights, data_dir: _ } = &self.work;
         let mut words: Vec<String> = vec!["srun --export=ALL --cpus-per-task=\"$SLURM_CPUS_PER_TASK\"".to_string()];
         if let Some(image) = &self.spec.container {
             text.push_str("\n# Apptainer was called Singularity before.\ncontainer=$(command -v apptainer || command -v singularity) || {\n  \
@@ -320,7 +322,8 @@ impl Script<'_> {
             words.push("\"$container\" exec".to_string());
             // What the program is, works in, writes and reads. The folder of logs is in that of the run, and that in another.
             let (program, out) = (Path::new(program).parent(), self.logs.ancestors().nth(2));
-            let mut folders: Vec<&Path> = [program, Some(self.folder), out, *reads].into_iter().flatten().collect();
+            let mut folders: Vec<&Path> =
+                [program, Some(self.folder), out, *reads, *weights].into_iter().flatten().collect();
             folders.dedup();
             for folder in folders {
                 let text = unicode(FOLDER, folder)?;
@@ -411,6 +414,7 @@ mod tests {
                 program: "/opt/my bin/vitreous",
                 arguments: &arguments,
                 reads: Some(Path::new("/data/sets")),
+                weights: Some(Path::new("/data/weights")),
                 data_dir: None,
                 resumes: true,
             },
@@ -451,7 +455,7 @@ mod tests {
             "counted='/data/my project/runs/100%/slurm'/$job.requeues",
             r#"scratch=$(mktemp -d "${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/vitreous-$job.XXXXXX") || exit 1"#,
             r#"mkdir -p "$scratch/$(dirname photos)" && cp -RL ../all/photos "$scratch"/photos || exit 1"#,
-            r#"srun --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" "$container" exec --bind '/opt/my bin' --bind '/data/my project' --bind '/data/my project/runs' --bind /data/sets --bind "$scratch" 'my image.sif' '/opt/my bin/vitreous' train --resume auto --name 'it'\''s $(x)' --data-dir "$scratch" || status=$?"#,
+            r#"srun --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" "$container" exec --bind '/opt/my bin' --bind '/data/my project' --bind '/data/my project/runs' --bind /data/sets --bind /data/weights --bind "$scratch" 'my image.sif' '/opt/my bin/vitreous' train --resume auto --name 'it'\''s $(x)' --data-dir "$scratch" || status=$?"#,
             r"  echo 'hint: with a longer time limit or more requeues, it continues: vitreous slurm sweep --name '\''a b'\'' -j 2'",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

@@ -36,6 +36,10 @@ pub fn memory_needed(config: &ResolvedConfig, model: &Model, facts: &Facts, thre
         weights += 1;
         moments += 2;
     }
+    if config.train.init_from.is_some() {
+        // The weights to start with stay in memory.
+        weights += 1;
+    }
     memory.parameters *= weights;
     memory.optimizer *= moments;
     if facts.validation > 0 {

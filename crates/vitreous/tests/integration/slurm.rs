@@ -273,6 +273,25 @@ fn the_memory_of_a_sweep_is_that_of_its_largest_run_on_the_processors_of_a_task(
 }
 
 #[test]
+fn a_job_that_starts_from_weights_is_planned_for_their_model_and_sees_them_in_a_container() {
+    let folder = cluster(&[]);
+    fs::create_dir(folder.path("weights")).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/importing/timm.pth");
+    fs::copy(golden, folder.path("weights/timm.pth")).unwrap();
+    let heads = "--set=model.num_heads=2";
+    let train = ["train", "--dry-run", "--name=a", "--data=digits", "--init-from=weights/timm.pth", heads];
+    let [script, stderr] = succeeds(&folder, &[&train[..], &["--set=slurm.container=a.sif"]].concat());
+    for note in [
+        "the model is that of weights/timm.pth",
+        "not in the file, and assumed: the exact GELU (model.activation), epsilon 1e-6 (model.norm_eps)",
+        "weights/timm.pth does not say how images were normalized for the weights; data.mean and data.std set it",
+    ] {
+        assert!(stderr.contains(&format!("note: {note}\n")), "{stderr}");
+    }
+    assert!(script.contains("/weights ") && script.contains(" --bind "), "{script}");
+}
+
+#[test]
 fn data_that_is_copied_is_read_from_the_copy_alone() {
     let folder = cluster(&[]);
     let class = |name: &str| folder.path("data/pictures/train").join(name);

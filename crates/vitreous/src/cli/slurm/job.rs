@@ -255,6 +255,8 @@ pub struct Job {
     pub staged: Option<Staged>,
     /// The folder of its data.
     pub reads: Option<PathBuf>,
+    /// The folder of the weights that it starts from.
+    pub weights: Option<PathBuf>,
     /// Whether that folder is known from the environment only.
     pub reads_environment: bool,
     pub memory: (u64, String),
@@ -288,6 +290,7 @@ impl Job {
                 program: &program,
                 arguments: &self.arguments,
                 reads: self.reads.as_deref(),
+                weights: self.weights.as_deref(),
                 data_dir: self.reads.as_deref().filter(|_| self.reads_environment),
                 resumes: self.resumes,
             },

@@ -85,6 +85,7 @@ pub fn train(wanted: &Wanted, args: &trains::Args, simulated: &Simulated) -> Res
         array: None,
         staged: None,
         reads: checked.config().data.dir.clone(),
+        weights: None,
         reads_environment: false,
         memory,
         cpus,

@@ -111,7 +111,7 @@ pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
     }
     let file = "train.sh".to_string();
     let (name, arguments) = (job_name(&owner), words);
-    let reads = data_dir(&checked)?;
+    let (reads, weights) = (data_dir(&checked)?, weights_dir(&checked)?);
     let (resumes, is_last) = (true, false);
     let job = Job {
         name,
@@ -123,6 +123,7 @@ pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
         array: None,
         staged,
         reads,
+        weights,
         reads_environment: false,
         memory,
         cpus,
@@ -140,6 +141,13 @@ pub fn train(wanted: &Wanted, args: &trains::Args) -> Result<(), CliError> {
 /// The folder of the data, whole.
 fn data_dir(checked: &CheckedConfig) -> Result<Option<PathBuf>, CliError> {
     checked.config().data.dir.as_ref().map(|dir| Ok(here()?.join(dir))).transpose()
+}
+
+/// The folder of the weights that a training starts from, whole: files next to them are read too.
+fn weights_dir(checked: &CheckedConfig) -> Result<Option<PathBuf>, CliError> {
+    let Some(path) = &checked.config().train.init_from else { return Ok(None) };
+    let path = here()?.join(path);
+    Ok(if path.is_dir() { Some(path) } else { path.parent().map(Path::to_path_buf) })
 }
 
 /// The words of a job's command, with the folder of its data: of data that is copied the script knows it, and not every
@@ -232,6 +240,7 @@ pub fn sweep_jobs(
             array: None,
             staged: staged.clone(),
             reads: data_dir(checked)?,
+            weights: weights_dir(checked)?,
             reads_environment: false,
             memory: of_task.clone(),
             cpus,
@@ -287,6 +296,7 @@ pub fn other(wanted: &Wanted, verb: &str, owner: &Path, resumes: bool, is_dry: b
         staged: None,
         // In the script and not as a flag: evaluate prefers the folder of the run.
         reads: dir_of_environment().map(|dir| Ok::<_, CliError>(here()?.join(dir))).transpose()?,
+        weights: None,
         reads_environment: true,
         memory: memory(spec, None),
         cpus: cpus(&checked),
