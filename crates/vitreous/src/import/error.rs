@@ -39,6 +39,9 @@ pub enum ImportError {
     /// The file has what is not supported.
     #[error("cannot read the weights: {reason} ({})", path.display())]
     Unsupported { path: PathBuf, reason: String },
+    /// A model for images that are not square.
+    #[error("cannot use the weights: {reason} ({})", path.display())]
+    NotSquare { path: PathBuf, reason: String },
     /// The file is small, and would become large in memory.
     #[error("the weights would take more than 8 times the file's size ({})", path.display())]
     Bomb { path: PathBuf },
@@ -107,6 +110,7 @@ impl Explain for ImportError {
             | ImportError::Damaged { path, .. }
             | ImportError::Code { path, .. }
             | ImportError::Unsupported { path, .. }
+            | ImportError::NotSquare { path, .. }
             | ImportError::Bomb { path }
             | ImportError::NotFinite { path, .. }
             | ImportError::Settings { path, .. }
@@ -141,6 +145,7 @@ impl Explain for ImportError {
             ImportError::Unsupported { .. } => {
                 new().text("in Python, save the tensors alone: torch.save(model.state_dict(), \"weights.pth\")")
             }
+            ImportError::NotSquare { .. } => new().text("use weights that were trained with square images"),
             ImportError::NotFinite { .. } => new().text("its training diverged, or the file is damaged: use other weights"),
             ImportError::Settings { .. } => {
                 new().text("use the file that came with these weights, or remove it to use the tensors alone")

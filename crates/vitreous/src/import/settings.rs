@@ -81,7 +81,7 @@ impl Json {
 pub(super) fn of(path: &Path, tensors: &[Tensor], naming: &Naming) -> Result<Settings, ImportError> {
     let config = Json::next_to(path, "config.json")?;
     let images = Json::next_to(path, "preprocessor_config.json")?;
-    let (vit, assumed) = vit(tensors, config.as_ref(), naming)?.unzip();
+    let (vit, assumed) = vit(path, tensors, config.as_ref(), naming)?.unzip();
     let mut settings = Settings { vit, assumed: assumed.unwrap_or_default(), ..Settings::default() };
     if let Some(config) = &config {
         prepared(&config.value["pretrained_cfg"], ["mean", "std"], &mut settings);
@@ -175,7 +175,12 @@ fn class_names(config: &Value) -> Option<Vec<String>> {
 type Assumed = Vec<(&'static str, String)>;
 
 /// The vision transformer that tensors are of, by their shapes; what they do not show is in the settings, or assumed.
-fn vit(tensors: &[Tensor], config: Option<&Json>, naming: &Naming) -> Result<Option<(VitSpec, Assumed)>, ImportError> {
+fn vit(
+    path: &Path,
+    tensors: &[Tensor],
+    config: Option<&Json>,
+    naming: &Naming,
+) -> Result<Option<(VitSpec, Assumed)>, ImportError> {
     let shape = |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape.as_slice());
     let (Some(&[embed_dim, channels, patch_size, _]), Some([hidden_dim, ..]), Some(_)) =
         (shape("patch_embed.proj.weight"), shape("blocks.0.mlp.fc1.weight"), shape("blocks.0.attn.qkv.weight"))
@@ -186,7 +191,12 @@ fn vit(tensors: &[Tensor], config: Option<&Json>, naming: &Naming) -> Result<Opt
     let depth = tensors.iter().filter_map(|tensor| number(&tensor.name)).max().map_or(0, |last| last.saturating_add(1));
     let rows = shape("pos_embed").and_then(|shape| shape.get(1)).copied().unwrap_or(0);
     let tokens = usize::from(shape("cls_token").is_some()) + usize::from(shape("dist_token").is_some());
-    let grid = rows.saturating_sub(tokens).isqrt();
+    // Some models have no row for the class token.
+    let side = |patches: usize| Some(patches.isqrt()).filter(|side| side * side == patches);
+    let Some(grid) = rows.checked_sub(tokens).and_then(side).or_else(|| side(rows)) else {
+        let reason = format!("its position embedding has {rows} rows, not those of a square of patches");
+        return Err(ImportError::NotSquare { path: path.to_path_buf(), reason });
+    };
     let classes = shape("head.weight").and_then(|shape| shape.first()).copied();
     let mut spec = VitSpec {
         image_size: Some(grid.saturating_mul(patch_size)).filter(|size| *size > 0),
@@ -220,6 +230,14 @@ fn vit(tensors: &[Tensor], config: Option<&Json>, naming: &Naming) -> Result<Opt
         ("num_channels", channels),
     ];
     sizes.into_iter().try_for_each(|(key, found)| config.check(key, found))?;
+    for size in [&config.value["image_size"], &config.value["pretrained_cfg"]["input_size"]] {
+        if let Some([.., Value::Number(height), Value::Number(width)]) = size.as_array().map(Vec::as_slice)
+            && height != width
+        {
+            let reason = format!("the images have {height}x{width} pixels, not as many in both directions");
+            return Err(ImportError::NotSquare { path: config.path.clone(), reason });
+        }
+    }
     if let Some(size) = spec.image_size {
         config.check("image_size", size)?;
     }

@@ -424,6 +424,25 @@ fn settings_that_contradict_the_tensors_are_refused() {
     let error = import(&ImportOptions { path: folder.root().to_path_buf(), ..Default::default() }).err().unwrap();
     let expected = format!("hidden_size is 24, but the tensors have 16 ({})", folder.path("config.json").display());
     assert_eq!(error.to_string(), expected);
+    // Patches in a rectangle have the same tensors as those in another one.
+    let text = folder.text("config.json").replace("\"hidden_size\": 24", "\"hidden_size\": 16");
+    let wide = text.replace("\"image_size\": 16", "\"image_size\": [8, 32]");
+    assert_ne!(wide, text);
+    fs::write(folder.path("config.json"), wide).unwrap();
+    let error = import(&ImportOptions { path: folder.root().to_path_buf(), ..Default::default() }).err().unwrap();
+    let found = error.to_string();
+    assert!(found.starts_with("cannot use the weights: the images have 8x32 pixels, not as many in both "), "{found}");
+    // The same numbers in a table of another form.
+    let whole = fs::read(golden("timm-bfloat16.safetensors")).unwrap();
+    let table = |shape: &str| {
+        let changed = with_header(&whole, |header| header.replace("[1,17,16]", shape));
+        Source::of_bytes(Path::new("a"), &changed).map(|source| source.settings().vit.clone().unwrap().image_size)
+    };
+    assert_eq!(table("[1,17,16]").unwrap(), Some(16));
+    // Without a row for the class token.
+    assert_eq!(table("[1,16,17]").unwrap(), Some(16));
+    let error = "cannot use the weights: its position embedding has 34 rows, not those of a square of patches (a)";
+    assert_eq!(table("[1,34,8]").err().unwrap().to_string(), error);
 }
 
 #[test]
