@@ -6,9 +6,12 @@
 
 use serde::Serialize;
 
-use super::{Profile, ProfileError, Row, Spread, What};
+use super::{Profile, ProfileError, Row, What};
 use crate::compare::LEVEL;
 use crate::timing::{median, median_interval};
+
+/// Part of a step below which a difference is not worth a word, however sure it is.
+const WORTH: f64 = 0.001;
 
 /// The difference of two profiles.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -19,8 +22,10 @@ pub struct Difference {
     pub threads: [usize; 2],
     /// Images in a step of both.
     pub batches: [usize; 2],
-    /// The steps without profiler, in ms.
-    pub steps: [Spread; 2],
+    /// Whether both were profiled in turn, so that differences are those of pairs of steps.
+    pub in_turn: bool,
+    /// The steps without profiler, in ms: medians.
+    pub steps_ms: [f64; 2],
     /// The second step divided by the first.
     pub ratio: f64,
     /// Its 95 % interval; none where there are too few steps.
@@ -36,13 +41,13 @@ pub struct LayerDifference {
     pub name: String,
     /// The operations of both; empty where it is missing.
     pub ops: [String; 2],
-    /// Times of both in ms; none where it is missing.
+    /// Times of both in ms, medians; none where it is missing.
     pub ms: [Option<f64>; 2],
     /// The second minus the first, in ms.
     pub difference_ms: f64,
     /// Its interval, 95 % sure for all layers together; none where there are too few steps for that.
     pub interval_ms: Option<[f64; 2]>,
-    /// Whether the interval excludes 0.
+    /// Whether the interval excludes 0, and the difference is at least a thousandth of a step.
     pub is_clear: bool,
 }
 
@@ -80,7 +85,8 @@ pub fn difference(first: &Profile, second: &Profile, in_turn: bool) -> Result<Di
         models: both.map(|profile| profile.model.clone()),
         threads: both.map(|profile| profile.threads),
         batches: both.map(|profile| profile.batch),
-        steps: both.map(|profile| profile.step),
+        in_turn,
+        steps_ms: both.map(|profile| median(&profile.steps_ms)),
         ratio,
         interval,
         layers,
@@ -114,10 +120,11 @@ fn layer(name: &str, profiles: [&Profile; 2], in_turn: bool, level: f64) -> Laye
         // The longer name says more of what was fused.
         name: rows.iter().flatten().map(|row| row.name()).max_by_key(String::len).unwrap_or_default(),
         ops: rows.map(|row| row.map_or(String::new(), |row| row.op.clone())),
-        ms: rows.map(|row| row.map(|row| row.ms.mean)),
+        ms: [0, 1].map(|at| rows[at].map(|_| median(times[at]))),
         difference_ms,
         interval_ms,
-        is_clear: interval_ms.is_some_and(|[low, high]| low > 0.0 || high < 0.0),
+        is_clear: difference_ms.abs() >= WORTH * median(&profiles[0].steps_ms)
+            && interval_ms.is_some_and(|[low, high]| low > 0.0 || high < 0.0),
     }
 }
 
@@ -196,8 +203,8 @@ mod tests {
         let error = difference(&first, &second, false).unwrap_err().to_string();
         assert_eq!(
             error,
-            "profiles of different machines cannot be compared: Some CPU, 2 processors avx2, linux (a), Other CPU, \
-             2 processors avx2, linux (b)"
+            "profiles of different machines cannot be compared: Some CPU, 2 processors, avx2, linux (a), Other CPU, \
+             2 processors, avx2, linux (b)"
         );
         second.machine = first.machine.clone();
         second.what = What::Inference;

@@ -1,7 +1,7 @@
 //! Why a layer stays below half of the roof, from its sizes and numbers: a table of rules, the first that applies counts.
 
 use serde::{Deserialize, Serialize};
-use vitreous_engine::ops::{Convolution, Op};
+use vitreous_engine::ops::{Activation, Convolution, Op};
 use vitreous_engine::profile::{LANES, TILE_ROWS};
 
 use super::Spread;
@@ -23,6 +23,8 @@ pub struct Reason {
 /// A layer below half of the roof.
 pub(super) struct Subject<'a> {
     pub op: &'a Op,
+    /// Whether it computes the logits, whose number the data decides.
+    pub is_head: bool,
     /// Shapes without the batch axis.
     pub input: &'a [usize],
     pub output: &'a [usize],
@@ -88,6 +90,11 @@ impl Subject<'_> {
             Op::PerHeadLinear { heads, count } => all / heads / count,
             _ => all,
         })
+    }
+
+    /// What would fit better, unless the data decides the number of columns.
+    fn not_of_head(&self, instead: String) -> String {
+        if self.is_head { String::new() } else { instead }
     }
 
     /// Rows of an image in the product.
@@ -167,7 +174,7 @@ fn ragged_columns(subject: &Subject) -> Option<Reason> {
     }
     because(
         format!("{} fill {columns} of {} lanes", counted(columns, subject.columns_are()), whole(columns)),
-        format!("a multiple of {LANES}"),
+        subject.not_of_head(format!("a multiple of {LANES}")),
     )
 }
 
@@ -184,7 +191,9 @@ fn few_columns(subject: &Subject) -> Option<Reason> {
             counted(vectors, "vector"),
             subject.tile_columns / LANES
         ),
-        format!("{} or more", counted(subject.tile_columns, subject.columns_are())),
+        // Not less time, but more of what the machine can do.
+        subject
+            .not_of_head(format!("{} or more in fewer layers", counted(subject.tile_columns, subject.columns_are()))),
     )
 }
 
@@ -239,13 +248,22 @@ fn row_by_row(subject: &Subject) -> Option<Reason> {
     if is_product(subject.op) {
         return None;
     }
+    let has_functions = matches!(
+        subject.op,
+        Op::Softmax
+            | Op::LayerNorm { .. }
+            | Op::GroupNorm { .. }
+            | Op::BatchNorm { .. }
+            | Op::Activation(Activation::Gelu | Activation::GeluTanh | Activation::Tanh)
+    );
+    let functions = if has_functions { ", with roots or exponentials that no multiply-add unit does" } else { "" };
     because(
-        format!(
-            "it computes value by value, {:.1} FLOPs for each byte, with sums, roots or exponentials that no \
-             multiply-add unit does",
-            subject.intensity
-        ),
-        "a smaller map or fewer tokens where it stands",
+        format!("it computes value by value, {:.1} FLOPs for each byte{functions}", subject.intensity),
+        match subject.input.len() {
+            3 => "a smaller map where it stands",
+            2 => "fewer tokens where it stands",
+            _ => "",
+        },
     )
 }
 
@@ -263,12 +281,13 @@ fn unknown(subject: &Subject) -> Option<Reason> {
 
 #[cfg(test)]
 mod tests {
-    use vitreous_engine::ops::{Activation, Attention};
+    use vitreous_engine::ops::{Attention, Pool};
 
     use super::*;
 
     const PLAIN: Subject = Subject {
         op: &Op::Linear,
+        is_head: false,
         input: &[],
         output: &[],
         chunk: 8,
@@ -309,7 +328,14 @@ mod tests {
             "30 output channels are 2 vectors a row; a tile has room for 4, so each number that is read serves fewer \
              products"
         );
-        assert_eq!(found.instead, "64 output channels or more");
+        assert_eq!(found.instead, "64 output channels or more in fewer layers");
+        // The data decides the number of classes.
+        let head = |out: &[usize]| reason(&Subject { input: &[128], output: out, is_head: true, ..PLAIN });
+        assert_eq!(
+            (head(&[10]).why.as_str(), head(&[10]).instead.as_str()),
+            ("10 output features fill 10 of 16 lanes", "")
+        );
+        assert!(head(&[30]).why.contains("are 2 vectors a row") && head(&[30]).instead.is_empty());
         let narrow = conv(Convolution::new(16, 3), [20, 20, 32], |subject| subject.tile_columns = 16);
         assert!(narrow.why.starts_with("its sizes do not say"), "a tile of 16 columns is full: {narrow:?}");
     }
@@ -366,9 +392,17 @@ mod tests {
         assert_eq!(of(&Op::Activation(Activation::Gelu), 1.25), "a call takes 1.2 µs, so starting it counts");
         assert_eq!(
             of(&Op::Activation(Activation::Gelu), 50.0),
-            "it computes value by value, 0.2 FLOPs for each byte, with sums, roots or exponentials that no multiply-add \
-             unit does"
+            "it computes value by value, 0.2 FLOPs for each byte, with roots or exponentials that no multiply-add unit does"
         );
+        let pool = reason(&Subject {
+            op: &Op::MaxPool2d(Pool { kernel: 2, stride: 2, padding: 0 }),
+            input: &shape,
+            output: &[10, 10, 64],
+            intensity: 0.25,
+            ..PLAIN
+        });
+        assert_eq!(pool.why, "it computes value by value, 0.2 FLOPs for each byte");
+        assert_eq!(pool.instead, "a smaller map where it stands");
     }
 
     #[test]

@@ -101,7 +101,10 @@ impl Grouping<'_> {
     pub fn calls(&self) -> Vec<Row> {
         let row = |call: usize| {
             let facts = &self.facts.calls[call];
-            let names = facts.layers.iter().map(|&id| self.name(id)).collect();
+            let mut names: Vec<String> = facts.layers.iter().map(|&id| self.name(id)).collect();
+            if let Some(last) = names.last_mut().filter(|_| facts.pass == Pass::Backward) {
+                last.push_str(" (backward)");
+            }
             let op = facts.ops.first().copied().unwrap_or("copy");
             self.row(names, op, &[call])
         };
@@ -217,6 +220,7 @@ impl Grouping<'_> {
         let times = calls.iter().map(|call| (self.time(&[*call], None).mean, self.runs[*call], facts(call).0.is_whole));
         row.reason = Some(reason(&Subject {
             op: &node.op,
+            is_head: id == self.model.logits,
             input: node.inputs.first().map_or(&node.shape.0, |&input| &graph.node(input).shape.0),
             output: &node.shape.0,
             chunk: if is_whole { self.batch } else { self.facts.chunk },

@@ -83,11 +83,12 @@ fn a_profile_is_printed_saved_drawn_and_compared() {
     assert!(memory.contains("| layer | stores | until |") && memory.contains("(backward)"), "{memory}");
     assert!(memory.contains("\n- memory: ") && !memory.contains("optimizer"), "{memory}");
 
-    // Two presets, profiled in turn.
-    let how = ["profile", "diff", "digits", "digits", "--batch-size=4", "--seconds=0", "--threads=2", "--json"];
+    // A preset and a config file, profiled in turn.
+    std::fs::write(folder.path("mine.toml"), said(folder.root(), &["presets", "digits"])).unwrap();
+    let how = ["profile", "diff", "digits", "mine.toml", "--batch-size=4", "--seconds=0", "--threads=2", "--json"];
     let output = with_cache(&folder, &how);
     let same: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
-    assert_eq!(same["models"], serde_json::json!(["digits", "digits"]));
+    assert_eq!((&same["models"], &same["in_turn"]), (&serde_json::json!(["digits", "mine"]), &true.into()));
     assert!(same["layers"].as_array().unwrap().iter().all(|layer| layer["ops"][0] == layer["ops"][1]), "{same}");
     // Three pairs of steps are too few for an interval.
     assert!(same["ratio"].as_f64().unwrap() > 0.0 && same["interval"].is_null(), "{same}");
@@ -110,6 +111,10 @@ fn a_profile_is_printed_saved_drawn_and_compared() {
     let table = said(folder.root(), &["profile", "diff", "a.json", "b.json", "--top=1"]);
     assert!(table.starts_with("slower takes ") && table.contains("head") && table.contains("yes"), "{table}");
     assert!(table.contains("too few steps for an interval"), "{table}");
+    assert!(table.contains("\nTimes are medians. A difference is clear"), "{table}");
+    // Two of the same name are called what they were called on the command line.
+    let table = said(folder.root(), &["profile", "diff", "a.json", "./a.json", "--top=1"]);
+    assert!(table.starts_with("./a.json takes ") && table.contains(", a.json "), "{table}");
     assert!(table.contains("\nThe steps' batches differ: 8 and 16 images.\n"), "{table}");
     slower["machine"]["cpu"] = "Another CPU".into();
     std::fs::write(folder.path("b.json"), slower.to_string()).unwrap();
@@ -195,7 +200,10 @@ fn what_cannot_be_profiled_is_refused() {
     let error = of(&["digits", "--seconds=-1"]);
     assert_eq!(error, "error: invalid time `-1` (--seconds)\nhint: use --seconds 6\n");
     let error = of(&["diff", "digits", "nothing.json"]);
-    assert!(error.starts_with("error: no profile, run folder or preset `nothing.json`\nhint: "), "{error}");
+    assert!(
+        error.starts_with("error: no profile, run folder, preset or config file `nothing.json`\nhint: "),
+        "{error}"
+    );
     std::fs::write(folder.path("a.json"), "[]").unwrap();
     let error = of(&["diff", "a.json", "a.json"]);
     assert!(error.starts_with("error: invalid profile: ") && error.contains("(a.json)"), "{error}");

@@ -13,7 +13,7 @@ use crate::profile::{Difference, FILE, LayerDifference, Profile, Profiler, alter
 /// Compares two profiles
 #[derive(clap::Args)]
 pub struct Args {
-    /// A saved profile, a run folder with one, or a preset; two presets are profiled in turn
+    /// A saved profile, a run folder with one, a preset or a config file; two presets or configs are profiled in turn
     #[arg(value_name = "A")]
     first: String,
     /// Another one
@@ -35,31 +35,39 @@ const FEW: &str = "too few steps for an interval";
 /// What is compared.
 enum Side {
     Saved(Box<Profile>),
-    Preset(String),
+    Config(Box<SettingsArgs>),
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<(), CliError> {
     let (first, second) = (side(&args.first)?, side(&args.second)?);
-    let in_turn = matches!((&first, &second), (Side::Preset(_), Side::Preset(_)));
-    let (first, second) = match (first, second) {
+    let in_turn = matches!((&first, &second), (Side::Config(_), Side::Config(_)));
+    let (mut first, mut second) = match (first, second) {
         (Side::Saved(first), Side::Saved(second)) => (*first, *second),
-        (Side::Preset(first), Side::Preset(second)) => {
-            let [first, second] = alternate([&mut profiler(args, first)?, &mut profiler(args, second)?]);
+        (Side::Config(first), Side::Config(second)) => {
+            let [first, second] = alternate([&mut profiler(args, &first)?, &mut profiler(args, &second)?]);
             (first, second)
         }
-        (Side::Saved(first), Side::Preset(second)) => (*first, one(args, second)?),
-        (Side::Preset(first), Side::Saved(second)) => (one(args, first)?, *second),
+        (Side::Saved(first), Side::Config(second)) => (*first, one(args, &second)?),
+        (Side::Config(first), Side::Saved(second)) => (one(args, &first)?, *second),
     };
+    if first.model == second.model {
+        // Of a run, and of the preset that it has its name from.
+        (first.model, second.model) = (args.first.clone(), args.second.clone());
+    }
     let found = difference(&first, &second, in_turn)?;
     show(&if args.json { json(&found) } else { text(&found, args.top) })
 }
 
 fn side(name: &str) -> Result<Side, CliError> {
     let path = Path::new(name);
+    let config = |settings| Ok(Side::Config(Box::new(settings)));
     let saved = |path: PathBuf| Ok(Side::Saved(Box::new(Profile::read(&path)?)));
     match () {
-        () if is_preset(name) => Ok(Side::Preset(name.to_string())),
+        () if is_preset(name) => config(SettingsArgs { preset: Some(name.to_string()), ..SettingsArgs::default() }),
+        () if path.extension().is_some_and(|ending| ending == "toml") => {
+            config(SettingsArgs { config: Some(path.to_path_buf()), ..SettingsArgs::default() })
+        }
         () if path.join(FILE).is_file() => saved(path.join(FILE)),
         () if path.is_dir() => {
             let hint = format!("make one with `vitreous profile --run {}`", shell_word(path));
@@ -67,20 +75,22 @@ fn side(name: &str) -> Result<Side, CliError> {
         }
         () if path.exists() => saved(path.to_path_buf()),
         () => {
-            let hint = "`vitreous presets` lists the presets; `vitreous profile --output FILE` saves a profile";
-            Err(CliError::user(format!("no profile, run folder or preset `{name}`"), Some(hint.to_string())))
+            let hint = "`vitreous presets` lists the presets; config files end in .toml; `vitreous profile --output FILE` saves a profile";
+            Err(CliError::user(
+                format!("no profile, run folder, preset or config file `{name}`"),
+                Some(hint.to_string()),
+            ))
         }
     }
 }
 
-fn profiler(args: &Args, preset: String) -> Result<Profiler, CliError> {
-    let settings = SettingsArgs { preset: Some(preset), ..SettingsArgs::default() };
-    let (name, checked) = args.how.checked(&settings, None)?;
+fn profiler(args: &Args, settings: &SettingsArgs) -> Result<Profiler, CliError> {
+    let (name, checked) = args.how.checked(settings, None)?;
     Ok(Profiler::new(&facts_of(&checked)?, args.how.options(name, false)?)?)
 }
 
-fn one(args: &Args, preset: String) -> Result<Profile, CliError> {
-    let [profile] = alternate([&mut profiler(args, preset)?]);
+fn one(args: &Args, settings: &SettingsArgs) -> Result<Profile, CliError> {
+    let [profile] = alternate([&mut profiler(args, settings)?]);
     Ok(profile)
 }
 
@@ -89,8 +99,8 @@ fn text(found: &Difference, top: Option<usize>) -> String {
     let change = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
     let heading = format!(
         "{second} takes {:.2} ms for a step, {first} {:.2} ms: {} ({})",
-        found.steps[1].mean,
-        found.steps[0].mean,
+        found.steps_ms[1],
+        found.steps_ms[0],
         change(found.ratio),
         found
             .interval
@@ -121,6 +131,10 @@ fn text(found: &Difference, top: Option<usize>) -> String {
         differ("Threads", "thread", found.threads),
         differ("The steps' batches", "image", found.batches),
         table(&rows, &[left, right, right, right, right, Align::Left]),
-        sentence("A difference is clear if its interval excludes 0. All intervals together are 95 % sure.")
+        sentence(&format!(
+            "Times are medians{}. A difference is clear if its interval excludes 0 and it is at least 0.1 % of a step. All intervals \
+             together are 95 % sure.",
+            if found.in_turn { ", differences those of pairs of steps" } else { "" }
+        ))
     )
 }

@@ -5,9 +5,10 @@ use crate::layout::{self, markdown_table};
 use crate::profile::{Profile, Row, Spread, What};
 use crate::{csv, numbers};
 
-/// Columns of a terminal in which most figures have room, and in which all have.
-const WIDE: usize = 118;
-const WIDEST: usize = 124;
+/// Columns of a terminal in which more figures have room, most, and all.
+const MEDIUM: usize = 96;
+const WIDE: usize = 116;
+const WIDEST: usize = 140;
 
 /// Columns before the sentences below the table.
 const FOOT: usize = 10;
@@ -27,17 +28,17 @@ type Column = (&'static str, usize, fn(&Row) -> String);
 
 const COLUMNS: [Column; 13] = [
     ("layer", 0, Row::name),
-    ("operation", WIDEST, |row| row.op.clone()),
+    ("operation", 0, |row| row.op.clone()),
     ("ms", 0, |row| ms(row.ms.mean)),
-    ("spread", WIDE, |row| format!("{}-{}", ms(row.ms.p10), ms(row.ms.p90))),
+    ("spread", WIDEST, |row| format!("{}-{}", ms(row.ms.p10), ms(row.ms.p90))),
     ("share", 0, |row| format!("{:.1} %", row.share * 100.0)),
     ("forward", 0, |row| layer(row, ms(row.forward_ms))),
     ("backward", 0, |row| layer(row, ms(row.backward_ms))),
     ("FLOPs", WIDE, |row| layer(row, count(row.flops))),
-    ("GFLOP/s", 0, |row| layer(row, format!("{:.1}", row.gflops))),
+    ("GFLOP/s", MEDIUM, |row| layer(row, format!("{:.1}", row.gflops))),
     ("bytes", WIDE, |row| layer(row, count(row.bytes))),
-    ("FLOP/B", WIDE, |row| layer(row, format!("{:.1}", row.intensity))),
-    ("roof", 0, |row| row.roof_share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0))),
+    ("FLOP/B", WIDEST, |row| layer(row, format!("{:.1}", row.intensity))),
+    ("roof", MEDIUM, |row| row.roof_share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0))),
     ("limit", 0, |row| row.limit.map_or("", |limit| limit.name()).to_string()),
 ];
 
@@ -103,7 +104,8 @@ pub fn text(profile: &Profile, by: &str, rows: &[Row], top: Option<usize>) -> St
     let table = layout::table(&cells, &align, columns);
     let lines: String = reasons(shown(rows, top)).iter().map(|line| indented(&format!("- {line}"), 2)).collect();
     let reasons = if lines.is_empty() { lines } else { format!("\n{}{lines}", sentence(REASONS)) };
-    format!("{}\n{table}\n{}{reasons}", sentence(&heading(profile)), foot(&feet(profile)))
+    let doubt = doubt(profile).map_or(String::new(), sentence);
+    format!("{}{doubt}\n{table}\n{}{reasons}", sentence(&heading(profile)), foot(&feet(profile)))
 }
 
 /// The profile for documents.
@@ -113,11 +115,12 @@ pub fn markdown(profile: &Profile, by: &str, rows: &[Row], top: Option<usize>) -
     let feet = list(feet(profile).iter().map(|(name, text)| format!("{name}: {text}")).collect());
     let lines = list(reasons(shown(rows, top)));
     let reasons = if lines.is_empty() { lines } else { format!("\n{REASONS}\n\n{lines}") };
-    format!("{}\n\n{}\n{feet}{reasons}", heading(profile), markdown_table(&cells, &align))
+    let doubt = doubt(profile).map_or(String::new(), |doubt| format!(" {doubt}"));
+    format!("{}{doubt}\n\n{}\n{feet}{reasons}", heading(profile), markdown_table(&cells, &align))
 }
 
 /// The first rows.
-fn shown(rows: &[Row], top: Option<usize>) -> &[Row] {
+pub fn shown(rows: &[Row], top: Option<usize>) -> &[Row] {
     &rows[..top.unwrap_or(rows.len()).min(rows.len())]
 }
 
@@ -186,6 +189,13 @@ pub fn memory(profile: &Profile, rows: &[Row], top: Option<usize>, is_markdown: 
     format!("{}\n{table}\n{}", sentence(&heading(profile)), foot(&[memory]))
 }
 
+/// Says first that the machine was busy, where the table's own checks say so.
+fn doubt(profile: &Profile) -> Option<&'static str> {
+    let is_doubtful = profile.step.is_wide() || profile.sum_error().abs() > SUM_ERROR;
+    is_doubtful
+        .then_some("The machine was busy: the columns roof and limit, and the reasons, may not hold (see below).")
+}
+
 fn heading(profile: &Profile) -> String {
     let Profile { model, batch, pairs, step, threads, machine, .. } = profile;
     let what = match profile.what {
@@ -193,7 +203,7 @@ fn heading(profile: &Profile) -> String {
         What::Inference => "inference",
     };
     format!(
-        "{model}: {} ms for one {what} of {}, mean of the middle half of {pairs} ({} to {}); {}, {}",
+        "{model}: {} ms for one {what} of {}, mean of the middle half of {pairs} (10th to 90th percentile {} to {}); {}, {}",
         ms(step.mean),
         numbers::counted(*batch, "image"),
         ms(step.p10),
