@@ -69,7 +69,7 @@ impl Profiles {
 fn changes(base: &[Row], own: &[Row]) -> Vec<(String, [f64; 2])> {
     // An empty sum is -0.0.
     let ms = |rows: &[Row], name: &str| {
-        rows.iter().filter(|row| row.name() == name).map(|row| row.ms.mean).sum::<f64>() + 0.0
+        rows.iter().filter(|row| row.name() == name).map(|row| row.ms.median).sum::<f64>() + 0.0
     };
     let mut names: Vec<String> = base.iter().chain(own).map(Row::name).collect();
     names.sort_unstable();
@@ -86,10 +86,10 @@ fn changes(base: &[Row], own: &[Row]) -> Vec<(String, [f64; 2])> {
 
 fn slowest(rows: &[Row]) -> Vec<[String; 4]> {
     let mut rows: Vec<&Row> = rows.iter().collect();
-    rows.sort_by(|a, b| b.ms.mean.total_cmp(&a.ms.mean));
+    rows.sort_by(|a, b| b.ms.median.total_cmp(&a.ms.median));
     let cells = |row: &&Row| {
         let limit = row.limit.map_or("", |limit| limit.name());
-        [row.name(), format!("{:.2}", row.ms.mean), format!("{:.1} %", row.share * 100.0), limit.to_string()]
+        [row.name(), format!("{:.2}", row.ms.median), format!("{:.1} %", row.share * 100.0), limit.to_string()]
     };
     rows.iter().take(LAYERS).map(cells).collect()
 }
@@ -101,9 +101,9 @@ mod tests {
 
     #[test]
     fn the_largest_change_comes_first_and_what_only_one_has_counts_from_nothing() {
-        let row = |name: &str, mean: f64| Row {
+        let row = |name: &str, median: f64| Row {
             names: vec![name.to_string()],
-            ms: Spread { mean, ..Spread::default() },
+            ms: Spread { median, ..Spread::default() },
             ..Row::default()
         };
         let base = [row("conv", 70.0), row("pool", 5.0), row("relu", 3.0)];

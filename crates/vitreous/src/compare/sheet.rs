@@ -11,7 +11,7 @@ use crate::config::difference::shown;
 use crate::csv;
 use crate::layout::{Align, markdown_table};
 use crate::record::Weights;
-use crate::text::{markdown, shortened};
+use crate::text::{markdown, shortened, width};
 use crate::{durations, numbers};
 
 /// Most settings that have a column of their own for people.
@@ -151,7 +151,7 @@ impl Section {
             let mut cells = vec![row.name.clone()];
             cells.extend(several.then(|| row.seeds.len().to_string()));
             cells.push(row.model.as_deref().map_or("-".to_string(), |model| shortened(model, CELL_MAX)));
-            cells.extend(own.iter().map(|key| cell(row.settings.get(key))));
+            cells.extend(own.iter().map(|key| cell(row.settings.get(key), shared(&rows, key))));
             cells.push(numbers::count(row.parameters as u64));
             cells.push(row.flops_forward.map_or("-".to_string(), numbers::flops));
             cells.push(time(row.seconds));
@@ -301,8 +301,22 @@ fn title(key: &str, keys: &[String]) -> String {
 }
 
 /// A value, of a long number the first digits.
-fn cell(value: Option<&Value>) -> String {
+/// Bytes at the start of a setting that all rows share, up to the end of a value of a list: where a cell would be cut, it
+/// shows what differs.
+fn shared(rows: &[&Row], key: &str) -> usize {
+    let texts: Vec<String> = rows.iter().map(|row| shown(row.settings.get(key))).collect();
+    let same = |other: &String| texts[0].bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    let most = texts.iter().map(same).min().unwrap_or(0);
+    match texts.iter().any(|text| width(text) > CELL_MAX) {
+        true => texts[0].as_bytes()[..most].windows(2).rposition(|bytes| bytes == b", ").map_or(0, |at| at + 2),
+        false => 0,
+    }
+}
+
+/// A setting; without its first bytes, which all rows share.
+fn cell(value: Option<&Value>, shared: usize) -> String {
     let text = shown(value);
+    let text = if shared > 0 { format!("~{}", &text[shared..]) } else { text };
     match value {
         Some(Value::Float(number)) if text.len() > DIGITS_MAX && text.contains('e') => format!("{number:.2e}"),
         Some(Value::Float(number)) if text.len() > DIGITS_MAX => format!("{number:.4}"),
@@ -369,7 +383,7 @@ fn notes(comparison: &Comparison, rows: &[&Row]) -> Vec<Note> {
     match (by, untested.first()) {
         // Where one has been tested, the others need not be: they were not chosen.
         (Measure::Validation, _) if rows.len() > 1 && untested.len() < rows.len() => {}
-        (Measure::Validation, Some(_)) if rows.len() > 1 => {
+        (Measure::Validation, Some(_)) if rows.len() > 1 && rows.iter().any(|row| row.has_validation) => {
             let best = rows.iter().max_by(|a, b| validation(a).total_cmp(&validation(b)));
             let choose =
                 Suggestion::new().text("choose a run by its validation accuracy, then measure it, such as with");
@@ -535,6 +549,26 @@ mod tests {
     }
 
     #[test]
+    fn long_settings_show_what_differs() {
+        let with = |layers: &str| Row {
+            settings: [("model.layers".to_string(), Value::Array(layers.split(", ").map(Value::from).collect()))]
+                .into(),
+            ..row("a", &[0.25])
+        };
+        let start = "conv 32, relu, conv 32, relu, maxpool 2, conv 64";
+        let cells = |rows: Vec<Row>| {
+            let sheet = Sheet::new(&Comparison { keys: vec!["model.layers".to_string()], ..comparison(rows) });
+            section(sheet).rows.into_iter().map(|row| row[2].clone()).collect::<Vec<_>>()
+        };
+        let both = [format!("{start}, relu, linear 10"), format!("{start}, batchnorm, relu, linear 10")];
+        let found = cells(both.iter().map(|layers| with(layers)).collect());
+        assert!(found[0].starts_with("~relu, linear") || found[0].starts_with("~\"relu\", \"linear"), "{found:?}");
+        assert!(found[1].contains("batchnorm") && !found[1].contains("conv 32"), "{found:?}");
+        let short = cells(vec![with("conv 32, relu"), with("conv 32, tanh")]);
+        assert!(short.iter().all(|cell| cell.contains("conv 32")), "{short:?}");
+    }
+
+    #[test]
     fn nobody_is_asked_to_test_what_was_not_chosen() {
         let notes = |rows: Vec<Row>, ranked_by| {
             let notes = all_notes(&Comparison { ranked_by, ..comparison(rows) });
@@ -548,6 +582,9 @@ mod tests {
         assert_eq!(notes(vec![untested.clone(), better, untested.clone()], Measure::Validation), [all]);
         assert_eq!(notes(vec![tested.clone(), untested.clone()], Measure::Validation), [""; 0]);
         assert_eq!(notes(vec![untested.clone()], Measure::Validation), [plain]);
+        // Without a validation split, nothing can be chosen by it.
+        let bare = |name: &str| Row { val_acc: None, has_validation: false, ..row(name, &[]) };
+        assert_eq!(notes(vec![bare("b"), bare("c")], Measure::Validation), [plain]);
         let unranked = "nothing is ranked, because fewer than two rows have a test accuracy";
         assert_eq!(notes(vec![tested.clone(), untested], Measure::Test), [unranked, plain]);
         // Rows without a validation split are ranked only where that is asked for.
@@ -651,7 +688,7 @@ Test accuracy against the best, b: 25.00 % (95 % interval 12.50 % to 50.00 %)
     fn keys_of_one_name_keep_their_tables() {
         let keys = ["model.scale", "augment.scale", "train.lr", "data.name"].map(str::to_string);
         let third = Value::Float(1.0 / 12.0);
-        assert_eq!([cell(Some(&third)), cell(Some(&Value::Float(1e-9 / 3.0)))], ["0.0833", "3.33e-10"]);
+        assert_eq!([cell(Some(&third), 0), cell(Some(&Value::Float(1e-9 / 3.0)), 0)], ["0.0833", "3.33e-10"]);
         assert_eq!(keys.each_ref().map(|key| title(key, &keys)), ["model.scale", "augment.scale", "lr", "data"]);
     }
 }

@@ -6,6 +6,9 @@ use super::scale::{Scale, short};
 use super::style::{LABEL, Style, TICK};
 use super::svg::{Anchor, Canvas, Figure, Marker, Rect, Stroke, Text};
 
+/// Height of a line of labels.
+const LINE: f64 = 13.0;
+
 /// Most bars; of more rows, those that take the longest are shown, and the rest as one.
 const BARS: usize = 40;
 
@@ -46,7 +49,7 @@ pub fn time_bars(rows: &[TimeBar], below: &str, style: &'static Style) -> Option
         return None;
     }
     let all: f64 = rows.iter().map(TimeBar::total).sum();
-    let names = shown.iter().map(|row| font::width(&row.name, LABEL, false)).fold(0.0, f64::max).min(230.0);
+    let names = shown.iter().map(|row| font::width(&row.name, LABEL, false)).fold(0.0, f64::max).min(340.0);
     let left = 20.0 + names + 12.0;
     let panel = Rect { x: left, y: 100.0, width: 380.0, height: ROW * shown.len() as f64 };
     let said: Vec<String> = shown.iter().map(|row| format!("{} {} ms", row.name, short(row.total()))).collect();
@@ -92,6 +95,8 @@ pub fn time_bars(rows: &[TimeBar], below: &str, style: &'static Style) -> Option
 pub struct RoofPoint {
     /// Its name.
     pub name: String,
+    /// What it computes, or nothing.
+    pub operation: String,
     /// Floating-point operations per byte.
     pub intensity: f64,
     /// 10^9 floating-point operations per second.
@@ -146,11 +151,12 @@ pub fn roofline(points: &[RoofPoint], roof: [f64; 2], below: &str, style: &'stat
     canvas.text([panel.right() - 4.0, y.at(peak) - 6.0], &format!("{} GFLOP/s", short(peak)), &how);
     let memory = format!("memory {} GB/s", short(bandwidth));
     canvas.text([x.at(ridge) - 14.0, y.at(peak) + 4.0], &memory, &Text::new(style.soft).size(TICK).at(Anchor::End));
-    // Labels where there is room.
-    let mut taken: Vec<Rect> = Vec::new();
+    let dot = |point: &RoofPoint| {
+        let radius = (22.0 * point.share.clamp(0.0, 1.0).sqrt()).max(2.5);
+        ([x.at(point.intensity), y.at(point.gflops)], radius)
+    };
     for point in &shown {
-        let at = [x.at(point.intensity), y.at(point.gflops)];
-        let radius = 3.0 + 11.0 * point.share.clamp(0.0, 1.0).sqrt();
+        let (at, radius) = dot(point);
         canvas.begin(&format!(
             "{}: {} GFLOP/s at {} FLOPs per byte, {:.1} % of the step",
             point.name,
@@ -160,22 +166,63 @@ pub fn roofline(points: &[RoofPoint], roof: [f64; 2], below: &str, style: &'stat
         ));
         canvas.marker(Marker::Dot, at, radius, style.series[0]);
         canvas.end();
-        let width = font::width(&point.name, TICK, false).min(150.0);
-        let right = at[0] + radius + 4.0 + width <= panel.right();
-        let from = if right { at[0] + radius + 4.0 } else { at[0] - radius - 4.0 - width };
-        let label = Rect { x: from, y: at[1] - TICK * 0.6, width, height: TICK * 1.2 };
+    }
+    // Labels next to their dots, or further away with a line to them, where they cover nothing.
+    let square = |point: &RoofPoint| {
+        let ([x, y], radius) = dot(point);
+        Rect { x: x - radius, y: y - radius, width: 2.0 * radius, height: 2.0 * radius }
+    };
+    let mut taken: Vec<Rect> = shown.iter().map(|point| square(point)).collect();
+    for point in shown.iter().filter(|point| point.share >= 0.01) {
+        let full = match point.operation.as_str() {
+            "" => point.name.clone(),
+            operation => format!("{}: {operation}", point.name),
+        };
+        let Some((text, label, offset)) = [&full, &point.name].into_iter().find_map(|text| {
+            let (label, offset) = place(text, dot(point), panel, &taken)?;
+            Some((text, label, offset))
+        }) else {
+            continue;
+        };
+        if offset.abs() > 2.0 * LINE {
+            let ([from, middle], _) = dot(point);
+            let to = if label.x > from { label.x - 2.0 } else { label.right() + 2.0 };
+            canvas.line([from, middle], [to, middle + offset], Stroke::new(style.soft, 0.75));
+        }
+        let how = Text::new(style.ink).size(TICK).within(label.width + 1.0);
+        canvas.text([label.x, label.y + TICK * 0.96], text, &how);
+        taken.push(label);
+    }
+    let look = Look { stroke: Stroke::new(style.series[0], 0.0), marker: Some(Marker::Dot) };
+    frame::legend(
+        &mut canvas,
+        panel.right(),
+        panel.y - 10.0,
+        &[(look, "a layer; area: its part of the step, at least a dot")],
+        400.0,
+    );
+    Some(canvas.finish())
+}
+
+/// Where a label of a dot covers neither dots nor labels, and how far its middle is below that of the dot; the nearest
+/// place, at the right if possible.
+fn place(text: &str, ([x, y], radius): ([f64; 2], f64), panel: Rect, taken: &[Rect]) -> Option<(Rect, f64)> {
+    let width = font::width(text, TICK, false);
+    let offsets = [0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0, -4.0, 4.0, -5.0, 5.0];
+    let places = offsets.into_iter().flat_map(|lines| {
+        let (offset, away) = (lines * LINE, if lines == 0.0 { radius + 4.0 } else { radius + 8.0 });
+        let from = [x + away, x - away - width];
+        from.map(|from| (Rect { x: from, y: y + offset - TICK * 0.6, width, height: TICK * 1.2 }, offset))
+    });
+    let is_free = |label: &Rect| {
+        let is_inside = label.x >= panel.x && label.right() <= panel.right();
+        let is_within = label.y >= panel.y && label.bottom() <= panel.bottom();
         let meets = |other: &Rect| {
             other.x < label.right() && label.x < other.right() && other.y < label.bottom() && label.y < other.bottom()
         };
-        if point.share >= 0.01 && !taken.iter().any(meets) {
-            canvas.text([from, at[1] + TICK * 0.36], &point.name, &Text::new(style.ink).size(TICK).within(width + 1.0));
-            taken.push(label);
-        }
-        taken.push(Rect { x: at[0] - radius, y: at[1] - radius, width: 2.0 * radius, height: 2.0 * radius });
-    }
-    let look = Look { stroke: Stroke::new(style.series[0], 0.0), marker: Some(Marker::Dot) };
-    frame::legend(&mut canvas, panel.right(), panel.y - 10.0, &[(look, "a layer; area: its part of the step")], 400.0);
-    Some(canvas.finish())
+        is_inside && is_within && !taken.iter().any(meets)
+    };
+    places.into_iter().find(|(label, _)| is_free(label))
 }
 
 #[cfg(test)]
@@ -217,6 +264,7 @@ mod tests {
     fn layers_are_where_their_numbers_say() {
         let point = |name: &str, intensity: f64, gflops: f64, share: f64| RoofPoint {
             name: name.to_string(),
+            operation: if name.starts_with("layers") { "conv 32 + relu" } else { "" }.to_string(),
             intensity,
             gflops,
             share,
@@ -232,6 +280,18 @@ mod tests {
         compare("profile-roofline", &figure(&LIGHT).unwrap());
         compare("profile-roofline-dark", &figure(&DARK).unwrap());
         assert!(!figure(&LIGHT).unwrap().svg().contains("moves"));
+        // Layers that lie on each other: none of the labels covers a dot or another label.
+        let near = [0.3, 0.3, 0.22, 0.1].map(|share| point("layers.9", 60.0, 110.0, share));
+        let text = roofline(&near, [134.0, 14.0], "", &LIGHT).unwrap().svg().to_string();
+        assert_eq!(text.matches(">layers.9: conv 32 + relu</text>").count(), 4, "{text}");
+        let (dot, panel) = (([100.0, 100.0], 5.0), Rect { x: 0.0, y: 0.0, width: 400.0, height: 200.0 });
+        let (label, offset) = place("layers.9", dot, panel, &[]).unwrap();
+        assert_eq!((label.x, offset), (109.0, 0.0));
+        let right = Rect { x: 105.0, y: 96.0, width: 20.0, height: 8.0 };
+        let (label, offset) = place("layers.9", dot, panel, &[right]).unwrap();
+        assert!(label.right() < 95.0 && offset == 0.0, "{label:?}");
+        let all = Rect { x: 0.0, y: 0.0, width: 400.0, height: 200.0 };
+        assert_eq!(place("layers.9", dot, panel, &[all]), None);
         assert_eq!(roofline(&points[4..], [134.0, 14.0], "", &LIGHT), None);
         assert_eq!(roofline(&points, [0.0, 14.0], "", &LIGHT), None);
     }

@@ -16,6 +16,8 @@ pub struct EpochProfile {
     pub images: usize,
     /// Steps.
     pub steps: u64,
+    /// Whether the last step has fewer images than the others.
+    pub has_short_step: bool,
     /// Images of the validation split.
     pub validation_images: usize,
     /// Reading the images, once in a run.
@@ -36,7 +38,7 @@ impl EpochProfile {
         let steps = job.steps_per_epoch();
         // A step may take several batches of the profiled size.
         let recipe = &job.config().train;
-        let step_s = profile.step.mean / 1e3 * recipe.step_images() as f64 / recipe.batch_size as f64;
+        let step_s = profile.step.median / 1e3 * recipe.step_images() as f64 / recipe.batch_size as f64;
         let is_augmentation = |row: &&Row| row.names.first().is_some_and(|name| name == OTHER[0]);
         let share = profile.layers.iter().find(is_augmentation).map_or(0.0, |row| row.share);
         let all_s = step_s * job.epoch_images() as f64 / recipe.step_images() as f64;
@@ -53,6 +55,7 @@ impl EpochProfile {
         EpochProfile {
             images: job.epoch_images(),
             steps,
+            has_short_step: !job.epoch_images().is_multiple_of(recipe.step_images()),
             validation_images: job.validation_set().map_or(0, |set| set.len()),
             read_s,
             augmentation_s: all_s * share,

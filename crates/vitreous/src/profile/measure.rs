@@ -10,8 +10,8 @@ use vitreous_engine::profile::{Clock, Pass, ProgramFacts, Slice, Work};
 
 use super::counters::Counters;
 use super::memory::MemoryProfile;
-use super::rows::{Grouping, middle, spread};
-use super::{Cost, Machine, Profile, ProfileError, Roof, Row, Spread, VERSION, What, trace};
+use super::rows::{Grouping, spread};
+use super::{Cost, Machine, Profile, ProfileError, Roof, Row, VERSION, What, trace};
 use crate::compare::LEVEL;
 use crate::config::ResolvedConfig;
 use crate::models::Model;
@@ -178,12 +178,10 @@ impl Profiler {
     }
 
     fn grouping(&self, roof: Roof) -> Grouping<'_> {
-        let totals: Vec<f64> = self.samples.iter().map(Sample::total).collect();
         Grouping {
             model: self.timer.model(),
             facts: &self.facts,
             samples: &self.samples,
-            middle: middle(&totals).map(|step| &self.samples[step]).collect(),
             runs: &self.runs,
             roof,
             batch: self.timer.batch(),
@@ -205,7 +203,6 @@ impl Profiler {
         let layers = grouping.layers();
         let steps_ms: Vec<f64> = self.pairs.iter().map(|[plain, _]| *plain).collect();
         let costs: Vec<f64> = self.pairs.iter().map(|[plain, with]| with / plain - 1.0).collect();
-        let mean = spread(middle(&steps_ms).map(|step| steps_ms[step])).mean;
         Profile {
             version: VERSION,
             what: if self.options.infer { What::Inference } else { What::TrainingStep },
@@ -216,12 +213,12 @@ impl Profiler {
             chunk: self.facts.chunk,
             params: model.graph.parameter_count(),
             pairs: self.pairs.len(),
-            step: Spread { mean, ..spread(steps_ms.iter().copied()) },
+            step: spread(steps_ms.iter().copied()),
             steps_ms,
             cost: Cost { median: median(&costs), interval: median_interval(&costs, LEVEL) },
             dropped: self.dropped,
             counters: self.counters.as_ref().map(Counters::counts),
-            sum_ms: layers.iter().map(|row| row.ms.mean).sum(),
+            sum_ms: layers.iter().map(|row| row.ms.median).sum(),
             roof,
             kinds: grouping.kinds(),
             calls: grouping.calls(),

@@ -3,8 +3,8 @@
 //!
 //! Steps with and without a profiler alternate, which gives the profiler's cost. The time of a row in a step is the time
 //! that all threads together spend on it, divided by the number of threads: so all rows, with waiting and idle threads
-//! among them, make up the time that passes. All rows and their sum are means over the same steps, the middle half by
-//! time, so they also add up on a busy machine, which medians of each row would not.
+//! among them, make up the time that passes. Each row is the median over the steps, so no single bad step carries it. Other
+//! programs interrupt another row in each step; what the median step takes beyond all rows is a row of its own.
 
 mod counters;
 mod difference;
@@ -17,6 +17,7 @@ mod memory;
 mod reasons;
 mod rows;
 mod trace;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,12 @@ const BYTES_MAX: u64 = 64 << 20;
 
 /// Version of the file.
 const VERSION: u32 = 1;
+
+/// Deviation of the sum of the rows from the step that is still right.
+pub const SUM_ERROR: f64 = 0.02;
+
+/// Cost of the profiler that is still right.
+pub const COST: f64 = 0.03;
 
 /// Ratio of the 90th and the 10th percentile from which on times vary a lot.
 const WIDE: f64 = 1.6;
@@ -81,7 +88,7 @@ pub struct Profile {
     pub params: usize,
     /// Pairs of steps, with and without the profiler.
     pub pairs: usize,
-    /// Steps without the profiler, in ms: the mean of the middle half, and percentiles of all.
+    /// Steps without the profiler, in ms.
     pub step: Spread,
     /// The steps without the profiler one by one, in ms.
     #[serde(default)]
@@ -94,7 +101,7 @@ pub struct Profile {
     /// What the processor and the kernel counted in the steps without the profiler, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counters: Option<Counts>,
-    /// The sum of the rows, in ms: the mean of the steps with the profiler, of their middle half.
+    /// The sum of the rows, in ms: the median step with the profiler.
     pub sum_ms: f64,
     /// What the machine can do at most.
     pub roof: Roof,
@@ -110,12 +117,12 @@ pub struct Profile {
     pub memory: MemoryProfile,
 }
 
-/// The mean of some measurements, and how they spread.
+/// The median of some measurements, and how they spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The mean.
-    #[serde(alias = "median")]
-    pub mean: f64,
+    /// The median; earlier versions wrote a mean.
+    #[serde(alias = "mean")]
+    pub median: f64,
     /// The 10th percentile.
     pub p10: f64,
     /// The 90th percentile.
@@ -138,14 +145,27 @@ pub struct Cost {
     pub interval: Option<[f64; 2]>,
 }
 
+impl Cost {
+    /// The interval; without one, all that is up to the median.
+    pub fn range(&self) -> [f64; 2] {
+        self.interval.unwrap_or([f64::NEG_INFINITY, self.median])
+    }
+}
+
 /// A row of a profile. All amounts are for one step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The names of what it covers, the main one first.
     pub names: Vec<String>,
-    /// The operation; empty for what belongs to no layer.
+    /// The main operation; empty for what belongs to no layer.
     pub op: String,
-    /// Its time in ms, in the middle half of the steps.
+    /// What it computes, in the words of a config, such as `conv 32 + relu`; empty where `op` is, and in early profiles.
+    #[serde(default)]
+    pub operation: String,
+    /// The shape of the main operation's result, without the batch axis; only rows by layer have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shape: Vec<usize>,
+    /// Its time in ms.
     pub ms: Spread,
     /// Its time in each step, in ms; only rows by layer have it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -221,7 +241,12 @@ impl Row {
 impl Profile {
     /// How far the sum of the rows is from the step without the profiler: 0.01 is 1 % more.
     pub fn sum_error(&self) -> f64 {
-        self.sum_ms / self.step.mean - 1.0
+        self.sum_ms / self.step.median - 1.0
+    }
+
+    /// Whether the checks of the profile fail, so that its times need not be those of a quiet machine.
+    pub fn is_doubtful(&self) -> bool {
+        self.step.is_wide() || self.sum_error().abs() > SUM_ERROR || self.cost.range()[1] > COST
     }
 
     /// Reads a profile.

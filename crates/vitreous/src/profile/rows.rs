@@ -6,9 +6,9 @@ use vitreous_engine::profile::{CallFacts, Pass, ProgramFacts};
 
 use super::measure::{OTHER, Sample, inputs};
 use super::reasons::{Subject, reason};
-use super::{Limit, Roof, Row, Spread};
+use super::{Limit, Roof, Row, Spread, words};
 use crate::models::Model;
-use crate::timing::quantile;
+use crate::timing::{median, quantile};
 
 /// Part of the roof below which a row needs a reason.
 pub(super) const HALF: f64 = 0.5;
@@ -17,30 +17,22 @@ pub(super) const HALF: f64 = 0.5;
 pub(super) struct Grouping<'a> {
     pub model: &'a Model,
     pub facts: &'a ProgramFacts,
-    /// All steps.
     pub samples: &'a [Sample],
-    /// The steps of which rows are the mean.
-    pub middle: Vec<&'a Sample>,
     pub runs: &'a [u64],
     pub roof: Roof,
     pub batch: usize,
     pub threads: usize,
 }
 
-/// The numbers of the steps that are neither among the fastest nor among the slowest quarter.
-pub(super) fn middle(times: &[f64]) -> impl Iterator<Item = usize> {
-    let mut order: Vec<usize> = (0..times.len()).collect();
-    order.sort_by(|&a, &b| times[a].total_cmp(&times[b]));
-    let quarter = times.len() / 4;
-    order.into_iter().take(times.len() - quarter).skip(quarter)
-}
+/// What the median step takes beyond the medians of all rows: another row is interrupted in each step.
+pub const INTERRUPTIONS: &str = "interruptions";
 
-/// The mean of some values, and how they spread.
+/// The median of some values, and how they spread.
 pub(super) fn spread(values: impl Iterator<Item = f64>) -> Spread {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_by(f64::total_cmp);
     let [p10, p90] = [0.1, 0.9].map(|part| quantile(&sorted, part));
-    Spread { mean: sorted.iter().sum::<f64>() / sorted.len() as f64, p10, p90 }
+    Spread { median: median(&sorted), p10, p90 }
 }
 
 /// Time of one run in µs, from each call's time in ms, its runs, and whether it is for the whole batch: threads share such
@@ -74,15 +66,22 @@ impl Grouping<'_> {
                 continue;
             }
             let all = self.model.graph.ids().filter(|other| group[other.index()] == id.index());
-            let names = all.map(|other| self.name(other)).collect();
-            let mut row = self.row(names, node.op.name(), &calls);
+            let (names, does): (Vec<String>, Vec<String>) = all
+                .map(|other| (self.name(other), words::operation(&self.model.graph, self.model.graph.node(other))))
+                .unzip();
+            let mut row = self.row(names, node.op.name(), does.join(" + "), &calls);
+            row.shape.clone_from(&node.shape.0);
             self.explain(&mut row, id, &calls);
             self.hold(&mut row, &calls);
             row.steps_ms = self.steps(|sample| calls.iter().map(|&call| sample.calls[call]).sum());
             rows.push(row);
         }
-        let others = self.others();
-        rows.extend(others.map(|(other, row)| Row { steps_ms: self.steps(|sample| sample.other[other]), ..row }));
+        let mut rows = self.whole(rows);
+        for row in rows.iter_mut().filter(|row| !row.is_layer()) {
+            if let Some(other) = OTHER.iter().position(|name| row.names[0] == *name) {
+                row.steps_ms = self.steps(|sample| sample.other[other]);
+            }
+        }
         rows
     }
 
@@ -93,8 +92,7 @@ impl Grouping<'_> {
 
     /// A row for each kind of operation.
     pub fn kinds(&self) -> Vec<Row> {
-        let kind = |call: usize| self.op(call);
-        self.grouped(|call| vec![kind(call).to_string()], kind)
+        self.grouped(|call| words::kind(self.op(call)), |call| self.op(call))
     }
 
     /// A row for each call.
@@ -106,9 +104,11 @@ impl Grouping<'_> {
                 last.push_str(" (backward)");
             }
             let op = facts.ops.first().copied().unwrap_or("copy");
-            self.row(names, op, &[call])
+            let does: Vec<String> = facts.ops.iter().map(|op| words::kind(op)).collect();
+            let does = if does.is_empty() { op.to_string() } else { does.join(" + ") };
+            self.row(names, op, does, &[call])
         };
-        self.own().map(row).chain(self.others().map(|(_, row)| row)).collect()
+        self.whole(self.own().map(row).collect())
     }
 
     /// A row for each phase of a step.
@@ -117,7 +117,7 @@ impl Grouping<'_> {
             Pass::Forward => "forward",
             Pass::Backward => "backward",
         };
-        self.grouped(|call| vec![phase(call).to_string()], phase)
+        self.grouped(|call| phase(call).to_string(), phase)
     }
 
     /// The layer and pass of a call.
@@ -140,50 +140,50 @@ impl Grouping<'_> {
         inputs(self.model, self.facts).into_iter().enumerate().filter(|(_, is_input)| !is_input).map(|(call, _)| call)
     }
 
-    fn grouped(&self, names: impl Fn(usize) -> Vec<String>, op: impl Fn(usize) -> &'static str) -> Vec<Row> {
+    fn grouped(&self, name: impl Fn(usize) -> String, op: impl Fn(usize) -> &'static str) -> Vec<Row> {
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for call in self.own() {
-            match groups.iter_mut().find(|group| names(group[0]) == names(call)) {
+            match groups.iter_mut().find(|group| name(group[0]) == name(call)) {
                 Some(group) => group.push(call),
                 None => groups.push(vec![call]),
             }
         }
-        let rows = groups.iter().map(|group| self.row(names(group[0]), op(group[0]), group));
-        rows.chain(self.others().map(|(_, row)| row)).collect()
+        let row = |group: &Vec<usize>| self.row(vec![name(group[0])], op(group[0]), name(group[0]), group);
+        self.whole(groups.iter().map(row).collect())
     }
 
-    /// Rows for what belongs to no layer, with their numbers.
-    fn others(&self) -> impl Iterator<Item = (usize, Row)> {
-        (0..OTHER.len()).filter_map(|other| {
-            let ms = self.mean(|sample| sample.other[other]);
-            let row = Row { names: vec![OTHER[other].to_string()], ms, share: ms.mean / self.step(), ..Row::default() };
-            (ms.mean > 0.0).then_some((other, row))
-        })
+    /// Adds rows for what belongs to no layer, so that all make up the step, and the part of each.
+    fn whole(&self, mut rows: Vec<Row>) -> Vec<Row> {
+        let other = |name: &str, ms: Spread| Row { names: vec![name.to_string()], ms, ..Row::default() };
+        rows.extend((0..OTHER.len()).map(|at| other(OTHER[at], self.spread(|sample| sample.other[at]))));
+        let all = rows.iter().map(|row| row.ms.median).sum::<f64>();
+        rows.push(other(INTERRUPTIONS, self.spread(|sample| (sample.total() - all).max(0.0))));
+        rows.retain(|row| row.is_layer() || row.ms.median > 0.0);
+        let all = rows.iter().map(|row| row.ms.median).sum::<f64>();
+        rows.iter_mut().for_each(|row| row.share = row.ms.median / all);
+        rows
     }
 
-    /// The mean over the middle half of the steps.
-    fn mean(&self, of: impl Fn(&Sample) -> f64) -> Spread {
-        spread(self.middle.iter().map(|sample| of(sample)))
-    }
-
-    /// A step with the profiler, in ms.
-    fn step(&self) -> f64 {
-        self.mean(Sample::total).mean
+    fn spread(&self, of: impl Fn(&Sample) -> f64) -> Spread {
+        spread(self.samples.iter().map(of))
     }
 
     fn time(&self, calls: &[usize], pass: Option<Pass>) -> Spread {
         let chosen: Vec<usize> =
             calls.iter().copied().filter(|&call| pass.is_none_or(|pass| self.facts.calls[call].pass == pass)).collect();
-        self.mean(|sample| chosen.iter().map(|&call| sample.calls[call]).sum::<f64>() + 0.0)
+        self.spread(|sample| chosen.iter().map(|&call| sample.calls[call]).sum::<f64>() + 0.0)
     }
 
-    fn row(&self, names: Vec<String>, op: &str, calls: &[usize]) -> Row {
+    fn row(&self, names: Vec<String>, op: &str, operation: String, calls: &[usize]) -> Row {
         let ms = self.time(calls, None);
+        let passes = [Pass::Forward, Pass::Backward].map(|pass| self.time(calls, Some(pass)).median);
+        // Both medians need not be of one step.
+        let of_passes = ms.median / passes.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         let all = calls.iter().map(|&call| (&self.facts.calls[call], self.runs[call]));
         let flops = all.clone().map(|(call, _)| call.flops * self.batch as u64).sum::<u64>();
         let own = |(call, runs): (&CallFacts, u64)| call.bytes * self.batch as u64 + call.bytes_fixed * runs;
         let bytes = all.clone().map(own).sum::<u64>();
-        let seconds = ms.mean / 1e3;
+        let seconds = ms.median / 1e3;
         let least = [flops as f64 / self.roof.gflops / 1e9, bytes as f64 / self.roof.gbytes_per_s / 1e9];
         let roof_share = (seconds > 0.0).then(|| least[0].max(least[1]) / seconds);
         let limit = roof_share.map(|share| match least[0] >= least[1] {
@@ -194,10 +194,10 @@ impl Grouping<'_> {
         Row {
             names,
             op: op.to_string(),
+            operation,
             ms,
-            forward_ms: self.time(calls, Some(Pass::Forward)).mean,
-            backward_ms: self.time(calls, Some(Pass::Backward)).mean,
-            share: ms.mean / self.step(),
+            forward_ms: passes[0] * of_passes,
+            backward_ms: passes[1] * of_passes,
             flops,
             bytes,
             runs: all.map(|(_, runs)| runs).sum(),
@@ -217,7 +217,8 @@ impl Grouping<'_> {
         let facts = |&call: &usize| (&self.facts.calls[call], self.runs[call]);
         let is_whole = calls.iter().map(facts).any(|(call, _)| call.is_whole && call.pass == Pass::Forward);
         let fixed = calls.iter().map(facts).map(|(call, runs)| call.bytes_fixed * runs).sum::<u64>();
-        let times = calls.iter().map(|call| (self.time(&[*call], None).mean, self.runs[*call], facts(call).0.is_whole));
+        let times =
+            calls.iter().map(|call| (self.time(&[*call], None).median, self.runs[*call], facts(call).0.is_whole));
         row.reason = Some(reason(&Subject {
             op: &node.op,
             is_head: id == self.model.logits,
@@ -230,8 +231,13 @@ impl Grouping<'_> {
             fixed: fixed as f64 / (row.bytes as f64).max(1.0),
             microseconds_per_run: run_us(times, self.threads),
             share,
+            passes: [Pass::Forward, Pass::Backward].map(|pass| {
+                let own: Vec<usize> =
+                    calls.iter().copied().filter(|&call| self.facts.calls[call].pass == pass).collect();
+                self.row(Vec::new(), "", String::new(), &own).roof_share.unwrap_or(0.0)
+            }),
             ms: row.ms,
-            part_of_step: row.share,
+            part_of_step: row.ms.median / self.spread(Sample::total).median,
         }));
     }
 
@@ -254,12 +260,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_half_leaves_out_the_fastest_and_the_slowest_quarter() {
-        let of = |times: &[f64]| middle(times).map(|step| times[step]).collect::<Vec<_>>();
-        assert_eq!(of(&[5.0, 1.0, 90.0, 3.0, 4.0, 2.0, 80.0, 6.0]), [3.0, 4.0, 5.0, 6.0]);
-        assert_eq!(of(&[5.0, 1.0, 3.0, 90.0, 2.0]), [2.0, 3.0, 5.0]);
-        assert_eq!([&[7.0][..], &[7.0, 8.0], &[7.0, 9.0, 8.0]].map(|times| of(times).len()), [1, 2, 3]);
-        assert_eq!(spread([3.0, 1.0, 5.0].into_iter()), Spread { mean: 3.0, p10: 1.0, p90: 5.0 });
+    fn one_bad_step_does_not_carry_a_row() {
+        let steps = [[90.0, 3.0], [1.0, 3.0], [1.0, 80.0], [1.0, 3.0], [1.0, 3.0]];
+        assert_eq!(spread(steps.iter().map(|step| step[0])), Spread { median: 1.0, p10: 1.0, p90: 90.0 });
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use vitreous_engine::profile::{Slice, Work};
 
 use super::measure::{OTHER, sample};
+use super::rows::INTERRUPTIONS;
 use super::*;
 use crate::advice::Source;
 use crate::config::ResolvedConfig;
@@ -13,7 +14,7 @@ use crate::config::model::ImageFacts;
 
 /// A profile whose layers take these times, in 41 steps from 96 to 104 % of it.
 pub(super) fn profile_of(model: &str, layers: &[(&str, f64)]) -> Profile {
-    let spread = |ms: f64| Spread { mean: ms, p10: ms, p90: ms };
+    let spread = |ms: f64| Spread { median: ms, p10: ms, p90: ms };
     let steps = |ms: f64| (0..41).map(|step| ms * (0.96 + 0.002 * f64::from(step))).collect();
     let all: f64 = layers.iter().map(|(_, ms)| ms).sum();
     let row = |&(name, ms): &(&str, f64)| Row {
@@ -70,7 +71,8 @@ fn profiler(config: &ResolvedConfig, infer: bool, gflops: f64) -> (Profiler, tem
     let file = folder.path().join("roof.json");
     let machine = serde_json::to_value(Machine::this()).unwrap();
     let roof = serde_json::json!({"gflops": gflops, "gbytes_per_s": 1e3});
-    let known = [1, 2, 3].map(|threads| serde_json::json!({"machine": machine, "threads": threads, "roof": roof}));
+    let known = [1, 2, 3]
+        .map(|threads| serde_json::json!({"machine": machine, "threads": threads, "roof": roof, "is_steady": true}));
     std::fs::write(&file, serde_json::to_vec(&known).unwrap()).unwrap();
     let options = Options { infer, roof_file: Some(file), time: Duration::ZERO, ..Options::default() };
     (Profiler::new(config, options).unwrap(), folder)
@@ -97,13 +99,16 @@ fn the_rows_of_each_view_add_up_for_a_preset_of_each_kind() {
         let (mut profiler, _folder) = profiler(&config, infer, known);
         let [profile] = alternate([&mut profiler]);
         assert_eq!(profile.roof.gflops == known, !infer, "{preset}: a roof below the layers is measured again");
-        // All rows are of the same steps, so all views have exactly their time, also while other tests run.
-        let total = |rows: &[Row]| rows.iter().map(|row| row.ms.mean).sum::<f64>();
+        // Medians add up with what interrupts the median step, unless that is nothing.
+        let total = |rows: &[Row]| rows.iter().map(|row| row.ms.median).sum::<f64>();
+        let is_whole = |rows: &[Row]| rows.iter().any(|row| row.names[0] == INTERRUPTIONS);
         for rows in [&profile.layers, &profile.kinds, &profile.calls, &profile.phases] {
-            assert!((total(rows) / profile.sum_ms - 1.0).abs() < 1e-6, "{preset}: {} ms", total(rows));
+            let near = if is_whole(rows) && is_whole(&profile.layers) { 1e-6 } else { 0.2 };
+            assert!((total(rows) / profile.sum_ms - 1.0).abs() < near, "{preset}: {} ms", total(rows));
             assert!((rows.iter().map(|row| row.share).sum::<f64>() - 1.0).abs() < 1e-6, "{preset}");
             for row in rows.iter().filter(|row| row.is_layer()) {
-                assert!((row.forward_ms + row.backward_ms - row.ms.mean).abs() < 1e-6, "{preset}: {row:?}");
+                assert!((row.forward_ms + row.backward_ms - row.ms.median).abs() < 1e-6, "{preset}: {row:?}");
+                assert!((row.ms.p10..=row.ms.p90).contains(&row.ms.median), "{preset}: {row:?}");
             }
         }
         // Other tests run at the same time, so more pairs may be needed until equal steps take equally long.
@@ -182,18 +187,19 @@ fn check_trace(text: &str, threads: usize, flops: u64, preset: &str) {
 
 #[test]
 fn a_planted_slow_layer_is_named_first_and_its_reason_too() {
-    let layers = "model.layers=[\"conv 4\", \"relu\", \"maxpool 2\", \"conv 20 k7 p3\", \"relu\", \"globalpool\", \"linear 10\"]";
+    let layers = "model.layers=[\"conv 4\", \"relu\", \"conv 20 k7 p3\", \"relu\", \"globalpool\", \"linear 10\"]";
     let config = config("cifar-cnn4", COLOR, &[layers, "train.batch_size=8", "train.threads=1"]);
     let (mut profiler, _folder) = profiler(&config, false, 1e5);
     let [profile] = alternate([&mut profiler]);
-    let slowest = profile.layers.iter().max_by(|a, b| a.ms.mean.total_cmp(&b.ms.mean)).unwrap();
+    let slowest = profile.layers.iter().max_by(|a, b| a.ms.median.total_cmp(&b.ms.median)).unwrap();
     let reason = slowest.reason.as_ref().unwrap();
     assert_eq!(reason.why, "20 output channels fill 20 of 32 lanes");
-    assert_eq!(reason.instead, "a multiple of 16");
-    assert_eq!((slowest.name().as_str(), slowest.op.as_str()), ("layers.3 + 4", "conv2d"));
+    assert_eq!(reason.instead, "a multiple of 16: 32 take no more time");
+    assert_eq!((slowest.name().as_str(), slowest.op.as_str()), ("layers.2 + 3", "conv2d"));
+    assert_eq!((slowest.operation.as_str(), &slowest.shape[..]), ("conv 20 k7 + relu", &[32, 32, 20][..]));
     assert!(slowest.share > 0.4, "{}", slowest.share);
-    // 2 * 20 channels * 4 * 49 taps * 256 pixels forward, the same for both gradients.
-    assert!(slowest.flops >= 8 * 3 * 2 * 20 * 4 * 49 * 256);
+    // 2 * 20 channels * 4 * 49 taps * 1024 pixels forward, the same for both gradients.
+    assert!(slowest.flops >= 8 * 3 * 2 * 20 * 4 * 49 * 1024);
 }
 
 #[test]

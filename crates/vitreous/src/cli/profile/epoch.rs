@@ -33,9 +33,9 @@ pub fn run(args: &ProfileArgs, name: String, checked: &CheckedConfig) -> Result<
     let read_s = begin.elapsed().as_secs_f64();
     let profile = measure(job.config(), args.how.options(name, false)?)?;
     let epoch = EpochProfile::of(&job, read_s, &profile);
-    let (model, threads, step_ms) = (profile.model, profile.threads, profile.step.mean);
+    let (model, threads, step_ms) = (profile.model, profile.threads, profile.step.median);
     let (cells, align) = (cells(&epoch), [Align::Left, Align::Right, Align::Right, Align::Wrap]);
-    match if args.json { Format::Json } else { args.format } {
+    match args.format() {
         Format::Json => show(&json(&Answer { model, threads, step_ms, epoch })),
         Format::Csv => show(&cells.iter().map(|row| csv::line(row.iter().map(String::as_str))).collect::<String>()),
         Format::Markdown => show(&markdown_table(&cells, &align)),
@@ -58,11 +58,15 @@ fn cells(epoch: &EpochProfile) -> Vec<Vec<String>> {
         vec![name.to_string(), format!("{seconds:.3}"), share, note.to_string()]
     };
     let images = numbers::counted(epoch.validation_images, "image");
+    let steps = match epoch.has_short_step {
+        true => "without augmentation; the last one has fewer images",
+        false => "without augmentation",
+    };
     vec![
         ["phase", "s", "share", ""].map(str::to_string).to_vec(),
         row("reading data", epoch.read_s, String::new(), "once in a run, not in each epoch"),
         row("augmentation", epoch.augmentation_s, share(epoch.augmentation_s), "in the steps"),
-        row("steps", epoch.steps_s, share(epoch.steps_s), "without augmentation"),
+        row("steps", epoch.steps_s, share(epoch.steps_s), steps),
         row("validation", epoch.validation_s, share(epoch.validation_s), &images),
         row("saving", epoch.saving_s, share(epoch.saving_s), "copying; a thread of its own writes"),
     ]

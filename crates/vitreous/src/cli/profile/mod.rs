@@ -17,6 +17,7 @@ use super::runs::{RUNS, run_folder};
 use super::settings::{SettingsArgs, image_facts, run_config};
 use super::{CliError, json, show};
 use crate::config::{CheckedConfig, ResolvedConfig};
+use crate::numbers;
 use crate::profile::{FILE, Options, Profile, Profiler, Row, alternate, figures};
 use crate::record::is_run;
 use crate::text::last_part;
@@ -65,7 +66,7 @@ struct ProfileArgs {
     /// Order of the rows
     #[arg(long, value_name = "NAME", default_value = "time")]
     sort: Sort,
-    /// Show only the first rows, and the sum of the others
+    /// Show only the first rows, and the sum of the others; not for JSON
     #[arg(long, value_name = "N")]
     top: Option<usize>,
     /// Show the memory of each layer instead: what it stores in the forward pass, and until when; the most first
@@ -177,6 +178,16 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     for (path, flag) in [(&own.output, "--output"), (&own.trace, "--trace")] {
         path.as_deref().map_or(Ok(()), |path| check_json(path, flag))?;
     }
+    if own.top.is_some() && own.format() == Format::Json {
+        let hint = "leave out one of them, or use --format csv".to_string();
+        return Err(CliError::user("--top cannot be used with JSON, which is the whole profile", Some(hint)));
+    }
+    if let (Some(output), Some(trace)) = (&own.output, &own.trace)
+        && is_same(output, trace)
+    {
+        let error = format!("--output and --trace name the same file ({})", trace.display());
+        return Err(CliError::user(error, Some("give each a name of its own".to_string())));
+    }
     let run = own.run.as_deref().map(|run| run_folder(run, Path::new(RUNS))).transpose()?;
     let (name, checked) = own.how.checked(&own.settings, run.as_deref())?;
     if own.epoch {
@@ -185,22 +196,34 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     let config = facts_of(&checked)?;
     let options = Options { counters: own.counters, ..own.how.options(name, own.infer)? };
     let mut profiler = Profiler::new(&config, options)?;
+    own.how.announce();
     let [profile] = alternate([&mut profiler]);
+    note_threads(&profile);
+    if own.infer
+        && let Some(run) = &run
+    {
+        say!("note: the profile is not saved in {}, because it is of an inference", run.display());
+    }
     if let Some(run) = run.filter(|_| !own.infer) {
         // Threads change no step, only its time.
         let of_run = run_config(&run, &SettingsArgs::default(), &[(THREADS, Some(profile.threads), "--threads")])?;
         let mut profiled = checked.config().clone();
         profiled.train.threads = of_run.config().train.threads;
         match profiled == *of_run.config() {
-            true => profile.write(&run.join(FILE))?,
+            true => {
+                profile.write(&run.join(FILE))?;
+                say!("wrote {}", run.join(FILE).display());
+            }
             false => say!("note: the profile is not saved in {}, because it is of another config", run.display()),
         }
     }
     if let Some(path) = &own.output {
         write_output(path, |file| file.write_all(json(&profile).as_bytes()))?;
+        say!("wrote {}", path.display());
     }
     if let Some(path) = &own.trace {
         write_output(path, |file| file.write_all(profiler.trace().as_bytes()))?;
+        say!("wrote {}", path.display());
     }
     if let Some(path) = &own.plot {
         own.draw(&profile, path)?;
@@ -211,9 +234,9 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
         rows.retain(|row| row.held_bytes > 0);
         rows.sort_by_key(|row| std::cmp::Reverse(row.held_bytes));
     }
-    match if own.json { Format::Json } else { own.format } {
+    match own.format() {
         Format::Json => show(&json(&profile)),
-        Format::Csv => show(&table::csv(by, &rows)),
+        Format::Csv => show(&table::csv(by, table::shown(&rows, own.top))),
         Format::Text | Format::Markdown if own.memory => {
             show(&table::memory(&profile, &rows, own.top, own.format == Format::Markdown))
         }
@@ -222,13 +245,42 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     }
 }
 
+/// Whether two names lead to the same file, which need not exist.
+fn is_same(first: &Path, second: &Path) -> bool {
+    let real = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        path.canonicalize()
+            .or_else(|_| Ok::<_, std::io::Error>(folder.canonicalize()?.join(path.file_name().unwrap_or_default())))
+            .ok()
+    };
+    real(first) == real(second)
+}
+
+/// Says that threads without a processor of their own only wait.
+fn note_threads(profile: &Profile) {
+    let Profile { threads, machine, .. } = profile;
+    if *threads > machine.processors {
+        let processors = numbers::counted(machine.processors, "processor");
+        say!(
+            "note: {threads} threads share {processors}: times, roof and limits are not those of {threads} processors"
+        );
+    }
+}
+
 impl ProfileArgs {
+    fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+
     fn draw(&self, profile: &Profile, path: &Path) -> Result<(), CliError> {
         let style = ThemeArg::style_of(self.plot_theme);
         let [bars, roofline] = figures(profile, style);
         let none = || CliError::failure("the model has no layers to draw", None);
-        save_figure(&bars.ok_or_else(none)?, path, "--plot")?;
-        save_figure(&roofline.ok_or_else(none)?, &second(path), "--plot")
+        for (figure, path) in [(bars, path), (roofline, &second(path))] {
+            save_figure(&figure.ok_or_else(none)?, path, "--plot")?;
+            say!("wrote {}", path.display());
+        }
+        Ok(())
     }
 }
 
@@ -258,6 +310,11 @@ impl MeasureArgs {
             Some(run) => (last_part(&run.to_string_lossy()), run_config(run, settings, &numbers)?),
             None => (settings.name(), settings.checked(&numbers)?),
         })
+    }
+
+    /// Says how long it takes.
+    fn announce(&self) {
+        say!("measuring steps for {} s", self.seconds);
     }
 
     fn options(&self, name: String, infer: bool) -> Result<Options, CliError> {
@@ -294,7 +351,7 @@ impl Sort {
         let descending = |rows: &mut [Row], of: fn(&Row) -> f64| rows.sort_by(|a, b| of(b).total_cmp(&of(a)));
         match self {
             Sort::Order => {}
-            Sort::Time => descending(rows, |row| row.ms.mean),
+            Sort::Time => descending(rows, |row| row.ms.median),
             Sort::Forward => descending(rows, |row| row.forward_ms),
             Sort::Backward => descending(rows, |row| row.backward_ms),
             Sort::Flops => descending(rows, |row| row.flops as f64),

@@ -2,20 +2,17 @@
 
 use super::super::screen::{Align, indented, sentence, stdout_columns};
 use crate::layout::{self, markdown_table};
-use crate::profile::{Profile, Row, Spread, What};
+use crate::profile::{COST, Profile, Row, SUM_ERROR, Spread, What};
 use crate::{csv, numbers};
 
-/// Columns of a terminal in which more figures have room, most, and all.
-const MEDIUM: usize = 96;
-const WIDE: usize = 116;
-const WIDEST: usize = 140;
+/// Title of the column with what rows are.
+const NAME: &str = "layer";
 
 /// Columns before the sentences below the table.
 const FOOT: usize = 10;
 
-/// Deviation of the sum of the rows from the step that is still right, and cost of the profiler that is.
-const SUM_ERROR: f64 = 0.02;
-const COST: f64 = 0.03;
+/// Part of the roof above which it needs a word.
+const ABOVE: f64 = 1.05;
 
 /// A row's part of the step below which its reason is not printed.
 const WORTH: f64 = 0.01;
@@ -27,20 +24,25 @@ const REASONS: &str = "Below half of the roof, and why:";
 type Column = (&'static str, usize, fn(&Row) -> String);
 
 const COLUMNS: [Column; 13] = [
-    ("layer", 0, Row::name),
-    ("operation", 0, |row| row.op.clone()),
-    ("ms", 0, |row| ms(row.ms.mean)),
-    ("spread", WIDEST, |row| format!("{}-{}", ms(row.ms.p10), ms(row.ms.p90))),
+    (NAME, 0, Row::name),
+    ("operation", 0, operation),
+    ("ms", 0, |row| ms(row.ms.median)),
+    ("spread", 136, |row| format!("{}-{}", ms(row.ms.p10), ms(row.ms.p90))),
     ("share", 0, |row| format!("{:.1} %", row.share * 100.0)),
-    ("forward", 0, |row| layer(row, ms(row.forward_ms))),
-    ("backward", 0, |row| layer(row, ms(row.backward_ms))),
-    ("FLOPs", WIDE, |row| layer(row, count(row.flops))),
-    ("GFLOP/s", MEDIUM, |row| layer(row, format!("{:.1}", row.gflops))),
-    ("bytes", WIDE, |row| layer(row, count(row.bytes))),
-    ("FLOP/B", WIDEST, |row| layer(row, format!("{:.1}", row.intensity))),
-    ("roof", MEDIUM, |row| row.roof_share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0))),
+    ("forward", 96, |row| layer(row, ms(row.forward_ms))),
+    ("backward", 96, |row| layer(row, ms(row.backward_ms))),
+    ("FLOPs", 114, |row| layer(row, count(row.flops))),
+    ("GFLOP/s", 106, |row| layer(row, format!("{:.1}", row.gflops))),
+    ("bytes", 122, |row| layer(row, count(row.bytes))),
+    ("FLOP/B", 144, |row| layer(row, format!("{:.1}", row.intensity))),
+    ("roof", 0, |row| row.roof_share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0))),
     ("limit", 0, |row| row.limit.map_or("", |limit| limit.name()).to_string()),
 ];
+
+/// What a row computes; early profiles have only the name of its main operation.
+fn operation(row: &Row) -> String {
+    if row.operation.is_empty() { row.op.clone() } else { row.operation.clone() }
+}
 
 /// Milliseconds with three digits or so.
 fn ms(time: f64) -> String {
@@ -70,19 +72,32 @@ fn count(n: u64) -> String {
 }
 
 /// The rows with their titles; of more than `top`, the others are one row.
-fn cells(by: &str, rows: &[Row], top: Option<usize>, width: Option<usize>) -> (Vec<Vec<String>>, Vec<Align>) {
+fn cells(
+    what: What,
+    by: &str,
+    rows: &[Row],
+    top: Option<usize>,
+    width: Option<usize>,
+) -> (Vec<Vec<String>>, Vec<Align>) {
+    let says_something = |title: &str| match title {
+        // Kinds and phases are their own operation.
+        "operation" => !["kind", "phase"].contains(&by),
+        "forward" | "backward" => what == What::TrainingStep && by != "phase",
+        _ => true,
+    };
+    let has_room = |from: usize| width.is_none_or(|width| width >= from);
     let columns: Vec<&Column> =
-        COLUMNS.iter().filter(|(_, from, _)| width.is_none_or(|width| width >= *from)).collect();
+        COLUMNS.iter().filter(|(title, from, _)| has_room(*from) && says_something(title)).collect();
     let mut shown: Vec<Row> = rows.to_vec();
     if let Some(top) = top.filter(|top| *top < rows.len()) {
         shown.truncate(top);
         shown.push(rest(&rows[top..]));
     }
-    let titles = columns.iter().map(|(title, ..)| if *title == "layer" { by } else { title }.to_string()).collect();
+    let titles = columns.iter().map(|(title, ..)| if *title == NAME { by } else { title }.to_string()).collect();
     let body = shown.iter().map(|row| columns.iter().map(|(.., cell)| cell(row)).collect());
     let align = |(title, ..): &&Column| match *title {
-        "layer" => Align::Wrap,
-        "operation" | "limit" => Align::Left,
+        NAME | "operation" => Align::Wrap,
+        "limit" => Align::Left,
         _ => Align::Right,
     };
     ([titles].into_iter().chain(body).collect(), columns.iter().map(align).collect())
@@ -92,7 +107,7 @@ fn cells(by: &str, rows: &[Row], top: Option<usize>, width: Option<usize>) -> (V
 fn rest(rows: &[Row]) -> Row {
     let sum = |of: fn(&Row) -> f64| rows.iter().map(of).sum::<f64>();
     let mut rest = Row { names: vec![numbers::counted(rows.len(), "other row")], ..Row::default() };
-    rest.ms = Spread { mean: sum(|row| row.ms.mean), p10: sum(|row| row.ms.p10), p90: sum(|row| row.ms.p90) };
+    rest.ms = Spread { median: sum(|row| row.ms.median), p10: sum(|row| row.ms.p10), p90: sum(|row| row.ms.p90) };
     rest.share = sum(|row| row.share);
     rest
 }
@@ -100,7 +115,7 @@ fn rest(rows: &[Row]) -> Row {
 /// The profile for people.
 pub fn text(profile: &Profile, by: &str, rows: &[Row], top: Option<usize>) -> String {
     let columns = stdout_columns();
-    let (cells, align) = cells(by, rows, top, columns);
+    let (cells, align) = cells(profile.what, by, rows, top, columns);
     let table = layout::table(&cells, &align, columns);
     let lines: String = reasons(shown(rows, top)).iter().map(|line| indented(&format!("- {line}"), 2)).collect();
     let reasons = if lines.is_empty() { lines } else { format!("\n{}{lines}", sentence(REASONS)) };
@@ -110,7 +125,7 @@ pub fn text(profile: &Profile, by: &str, rows: &[Row], top: Option<usize>) -> St
 
 /// The profile for documents.
 pub fn markdown(profile: &Profile, by: &str, rows: &[Row], top: Option<usize>) -> String {
-    let (cells, align) = cells(by, rows, top, None);
+    let (cells, align) = cells(profile.what, by, rows, top, None);
     let list = |lines: Vec<String>| lines.iter().map(|line| format!("- {line}\n")).collect::<String>();
     let feet = list(feet(profile).iter().map(|(name, text)| format!("{name}: {text}")).collect());
     let lines = list(reasons(shown(rows, top)));
@@ -129,6 +144,7 @@ pub fn csv(by: &str, rows: &[Row]) -> String {
     let titles = [
         by,
         "op",
+        "operation",
         "ms",
         "ms_p10",
         "ms_p90",
@@ -152,7 +168,8 @@ pub fn csv(by: &str, rows: &[Row]) -> String {
         let cells = [
             row.name(),
             row.op.clone(),
-            row.ms.mean.to_string(),
+            row.operation.clone(),
+            row.ms.median.to_string(),
             row.ms.p10.to_string(),
             row.ms.p90.to_string(),
             row.forward_ms.to_string(),
@@ -181,30 +198,35 @@ pub fn memory(profile: &Profile, rows: &[Row], top: Option<usize>, is_markdown: 
     let row = |row: &Row| vec![row.name(), numbers::bytes(row.held_bytes), row.held_until.clone().unwrap_or_default()];
     let cells: Vec<Vec<String>> = [titles].into_iter().chain(shown(rows, top).iter().map(row)).collect();
     let align = [Align::Wrap, Align::Right, Align::Left];
-    let memory = ("memory", memory_foot(profile));
+    let rows = format!(
+        "what a layer stores for a chunk of at most {} on each of {}; memory is used again as soon as no layer needs it, so \
+         rows add up to more than the most at once",
+        numbers::counted(profile.chunk, "image"),
+        numbers::counted(profile.threads, "thread")
+    );
+    let feet = [("memory", memory_foot(profile)), ("rows", rows)];
     if is_markdown {
-        return format!("{}\n\n{}\n- memory: {}\n", heading(profile), markdown_table(&cells, &align), memory.1);
+        let lines: String = feet.iter().map(|(name, text)| format!("- {name}: {text}\n")).collect();
+        return format!("{}\n\n{}\n{lines}", heading(profile), markdown_table(&cells, &align));
     }
     let table = layout::table(&cells, &align, stdout_columns());
-    format!("{}\n{table}\n{}", sentence(&heading(profile)), foot(&[memory]))
+    format!("{}\n{table}\n{}", sentence(&heading(profile)), foot(&feet))
 }
 
 /// Says first that the machine was busy, where the table's own checks say so.
 fn doubt(profile: &Profile) -> Option<&'static str> {
-    let is_doubtful = profile.step.is_wide() || profile.sum_error().abs() > SUM_ERROR;
-    is_doubtful
-        .then_some("The machine was busy: the columns roof and limit, and the reasons, may not hold (see below).")
+    profile.is_doubtful().then_some("The machine was busy: roof, limit and reasons may not hold (see below the table).")
 }
 
 fn heading(profile: &Profile) -> String {
-    let Profile { model, batch, pairs, step, threads, machine, .. } = profile;
+    let Profile { model, batch, pairs, step, threads, machine, sum_ms, .. } = profile;
     let what = match profile.what {
         What::TrainingStep => "training step",
         What::Inference => "inference",
     };
     format!(
-        "{model}: {} ms for one {what} of {}, mean of the middle half of {pairs} (10th to 90th percentile {} to {}); {}, {}",
-        ms(step.mean),
+        "{model}: {} ms for one {what} of {}, median of {pairs} (8 of 10 took {} to {}); {}, {}",
+        ms(*sum_ms),
         numbers::counted(*batch, "image"),
         ms(step.p10),
         ms(step.p90),
@@ -217,32 +239,41 @@ fn heading(profile: &Profile) -> String {
 fn feet(profile: &Profile) -> Vec<(&'static str, String)> {
     let percent = |part: f64| format!("{:.1} %", part * 100.0);
     let (error, cost, step) = (profile.sum_error(), profile.cost, profile.step);
+    let one = match profile.what {
+        What::TrainingStep => "step",
+        What::Inference => "inference",
+    };
     let verdict = match error.abs() <= SUM_ERROR {
         true => "",
         false => "; that is more than 2 %: repeat it on a quiet machine",
     };
     let sum = format!(
-        "{} ms, {} {} than the step without profiler{verdict}",
+        "{} ms, {} {} than the {one} without profiler ({} ms){verdict}",
         ms(profile.sum_ms),
         percent(error.abs()),
-        if error < 0.0 { "less" } else { "more" }
+        if error < 0.0 { "less" } else { "more" },
+        ms(step.median)
     );
+    let change = |part: f64| format!("{:+.1} %", part * 100.0);
     let interval = match cost.interval {
-        Some([low, high]) => format!("95 % interval {} to {}", percent(low), percent(high)),
+        Some([low, high]) => format!("95 % interval {} to {}", change(low), change(high)),
         None => format!("{} are too few for an interval", numbers::counted(profile.pairs, "pair")),
     };
-    let dear = match cost.interval.unwrap_or([f64::NEG_INFINITY, cost.median]) {
+    let dear = match cost.range() {
         [low, _] if low > COST => "; that is more than 3 %",
         [_, high] if high > COST => "; it may be more than 3 %: repeat it on a quiet machine, or with more --seconds",
         _ => "",
     };
-    let cost = format!(
-        "makes the step {} {} ({interval}){dear}",
-        percent(cost.median.abs()),
-        if cost.median < 0.0 { "faster" } else { "slower" },
-    );
+    let cost = format!("changes the time of the {one} by {} ({interval}){dear}", change(cost.median));
+    let above = match profile.layers.iter().any(|row| row.roof_share.is_some_and(|share| share > ABOVE)) {
+        true => {
+            "; layers above 100 % have their values in a cache, or the roof was measured on a busy machine \
+                 (--measure-roof measures it again)"
+        }
+        false => "",
+    };
     let roof = format!(
-        "{:.0} GFLOP/s and {:.1} GB/s on {}: below {:.0} FLOPs per byte, memory limits",
+        "{:.0} GFLOP/s and {:.1} GB/s on {}: below {:.0} FLOPs per byte, memory limits{above}",
         profile.roof.gflops,
         profile.roof.gbytes_per_s,
         numbers::counted(profile.threads, "thread"),
@@ -315,7 +346,7 @@ mod tests {
         Row {
             names: vec![name.to_string()],
             op: "conv2d".to_string(),
-            ms: Spread { mean: ms, p10: ms, p90: ms },
+            ms: Spread { median: ms, p10: ms, p90: ms },
             share: ms / 10.0,
             roof_share: Some(0.25),
             reason: Some(Reason { why: format!("{name} is slow"), instead: String::new() }),
@@ -348,14 +379,23 @@ mod tests {
         let quiet = profile(Some([-0.01, 0.02]), 10.5, 0);
         assert_eq!(
             line(&quiet, "sum").unwrap(),
-            "10.3 ms, 3.0 % more than the step without profiler; that is more than 2 %: repeat it on a quiet machine"
+            "10.3 ms, 3.0 % more than the step without profiler (10.0 ms); that is more than 2 %: repeat it on a quiet \
+             machine"
         );
-        assert_eq!(line(&quiet, "profiler").unwrap(), "makes the step 1.0 % slower (95 % interval -1.0 % to 2.0 %)");
+        assert_eq!(
+            line(&quiet, "profiler").unwrap(),
+            "changes the time of the step by +1.0 % (95 % interval -1.0 % to +2.0 %)"
+        );
+        let fine = Profile { sum_ms: 10.1, ..quiet.clone() };
+        let costs = Cost { interval: Some([-0.01, 0.04]), ..fine.cost };
+        let is_doubtful =
+            [&quiet, &fine, &Profile { cost: costs, ..fine.clone() }].map(|profile| doubt(profile).is_some());
+        assert_eq!(is_doubtful, [true, false, true]);
         assert_eq!([line(&quiet, "steps"), line(&quiet, "missing")], [None, None]);
         let of = |interval| line(&profile(interval, 10.5, 0), "profiler").unwrap();
         assert!(of(Some([-0.01, 0.04])).contains("; it may be more than 3 %: "), "{}", of(Some([-0.01, 0.04])));
         assert!(of(Some([0.031, 0.04])).ends_with("; that is more than 3 %"));
-        assert_eq!(of(None), "makes the step 1.0 % slower (5 pairs are too few for an interval)");
+        assert_eq!(of(None), "changes the time of the step by +1.0 % (5 pairs are too few for an interval)");
         let busy = profile(None, 16.0, 7);
         assert_eq!(
             line(&busy, "steps").unwrap(),

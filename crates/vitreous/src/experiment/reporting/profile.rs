@@ -18,19 +18,28 @@ pub(super) fn profile(run: &Run, words: &Words) -> Option<Section> {
     if !path.exists() {
         return None;
     }
-    let command = Command::new(Verb::Profile).with(Argument::Run, run.folder());
-    let (title, command) = ("Profile".to_string(), Some((words.command)(&command)));
+    let plain = Command::new(Verb::Profile).with(Argument::Run, run.folder());
+    let title = "Profile".to_string();
     let profile = match Profile::read(&path) {
         Ok(profile) => profile,
         Err(error) => {
             let parts = vec![Part::Warning { text: error.to_string() }];
-            return Some(Section { title, command, parts });
+            return Some(Section { title, command: Some((words.command)(&plain)), parts });
         }
     };
+    let own = run.manifest().machine.threads;
+    let (command, remark) = match profile.threads == own {
+        true => (plain, String::new()),
+        false => (
+            plain.with(Argument::Set, format!("train.threads={}", profile.threads)),
+            format!(", while the run was trained on {}", numbers::counted(own, "thread")),
+        ),
+    };
+    let command = Some((words.command)(&command));
     let text = format!(
-        "A training step of {} took {:.1} ms on {} ({}). The time of a row is that of all threads, divided by their number.",
+        "A training step of {} took {:.1} ms on {}{remark} ({}). The time of a row is that of all threads, divided by their number.",
         numbers::counted(profile.batch, "image"),
-        profile.step.mean,
+        profile.sum_ms,
         numbers::counted(profile.threads, "thread"),
         profile.machine
     );
@@ -43,21 +52,31 @@ pub(super) fn profile(run: &Run, words: &Words) -> Option<Section> {
         );
         parts.push(Part::Warning { text });
     }
+    if profile.is_doubtful() {
+        let text = format!(
+            "The machine was busy: 8 of 10 steps took {:.1} to {:.1} ms, and the profiler's rows differ by {:+.1} % from a step \
+             without it. Roof, limit and reasons may not hold; profile the run again while no other program runs.",
+            profile.step.p10,
+            profile.step.p90,
+            profile.sum_error() * 100.0
+        );
+        parts.push(Part::Warning { text });
+    }
     let drawn = Drawing::all(|theme| {
         let figures = ["profile", "roofline"].into_iter().zip(figures(&profile, theme.style()));
         figures.filter_map(|(name, figure)| Some((name.to_string(), figure?))).collect()
     });
     parts.extend(drawn.map(|(_, drawing)| Part::Figure { drawing }));
     let mut rows: Vec<_> = profile.layers.iter().collect();
-    rows.sort_by(|a, b| b.ms.mean.total_cmp(&a.ms.mean));
+    rows.sort_by(|a, b| b.ms.median.total_cmp(&a.ms.median));
     let rows = rows.into_iter().take(ROWS).map(|row| {
         let why = row.reason.as_ref().map_or(String::new(), |reason| reason.why.clone());
         let limit = row.limit.map_or("", |limit| limit.name()).to_string();
         let roof = row.roof_share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0));
-        let ms = format!("{:.2}", row.ms.mean);
-        vec![row.name(), ms, format!("{:.1} %", row.share * 100.0), roof, limit, why]
+        let ms = format!("{:.2}", row.ms.median);
+        vec![row.name(), row.operation.clone(), ms, format!("{:.1} %", row.share * 100.0), roof, limit, why]
     });
-    let columns = ["Layer", "ms", "Share", "Roof", "Limit", "Why"];
-    parts.push(Part::Table(table("The rows that take the longest", &columns, &[1, 2, 3], rows.collect())));
+    let columns = ["Layer", "Operation", "ms", "Share", "Roof", "Limit", "Why"];
+    parts.push(Part::Table(table("The rows that take the longest", &columns, &[2, 3, 4], rows.collect())));
     Some(Section { title, command, parts })
 }
