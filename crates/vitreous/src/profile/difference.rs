@@ -116,7 +116,7 @@ fn likeness(first: &Row, second: &Row) -> Option<usize> {
 
 /// Which rows of the second profile are those of the first: the alignment with the most likeness, in the order of both
 /// (Needleman and Wunsch 1970). Layers that only one of them has, but that compute the same, were moved.
-fn pairs<'a>([first, second]: [&'a [Row]; 2]) -> Vec<[Option<&'a Row>; 2]> {
+fn pairs([first, second]: [&[Row]; 2]) -> Vec<[Option<&Row>; 2]> {
     // The most likeness from row a of the first and row b of the second on.
     let mut most = vec![vec![0; second.len() + 1]; first.len() + 1];
     for a in (0..first.len()).rev() {
