@@ -154,6 +154,14 @@ fn moves_values(subject: &Subject) -> Option<Reason> {
 fn few_channels_per_group(subject: &Subject) -> Option<Reason> {
     let convolution = subject.convolution().filter(|convolution| convolution.groups > 1)?;
     let [input, output] = [subject.input, subject.output].map(|map| map.last().map_or(0, |&c| c / convolution.groups));
+    if [input, output] == [1, 1] {
+        // Its channels are vectors.
+        let (products, per_byte) = (convolution.kernel.pow(2), subject.intensity);
+        return because(
+            format!("each result sums only {products} products, of one channel: {per_byte:.1} FLOPs for each byte"),
+            "",
+        );
+    }
     if output >= LANES {
         return None;
     }
@@ -373,8 +381,10 @@ mod tests {
 
     #[test]
     fn groups_of_few_channels_leave_lanes_empty() {
-        let found = conv(Convolution::new(32, 3).groups(32), [20, 20, 32], |_| ());
-        assert_eq!(found.why, "each of its 32 groups has 1 input channel and 1 output channel: 1 of 16 lanes compute");
+        let found = conv(Convolution::new(32, 3).groups(8), [20, 20, 32], |_| ());
+        assert_eq!(found.why, "each of its 8 groups has 4 input channels and 4 output channels: 4 of 16 lanes compute");
+        let by_itself = conv(Convolution::new(32, 3).groups(32), [20, 20, 32], |subject| subject.intensity = 1.5);
+        assert_eq!(by_itself.why, "each result sums only 9 products, of one channel: 1.5 FLOPs for each byte");
         assert!(found.instead.contains("fewer groups"));
     }
 
