@@ -363,7 +363,7 @@ fn tried(search: &Search, finalists: &[Finalist]) -> Vec<Tried> {
 
 impl Answer {
     /// The table of what was tried, with its titles first: the finalists, then those that got farthest. In fewer columns of
-    /// a terminal than [`WIDE`], it has what decides.
+    /// a terminal than `WIDE`, it has what decides.
     pub fn table<'a>(
         &self,
         tried: impl Iterator<Item = &'a Tried>,

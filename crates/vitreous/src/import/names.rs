@@ -29,7 +29,7 @@ const ENDINGS: &[(&str, &str)] = &[
     ("", ""),
 ];
 
-/// Hugging Face's ViT and DeiT. Query, key and value are three tensors, which [`join_qkv`] makes one.
+/// Hugging Face's ViT and DeiT. Query, key and value are three tensors, which `join_qkv` makes one.
 pub static HUGGING_FACE: Naming = Naming {
     name: "Hugging Face",
     prefixes: &["vit.", "deit."],
@@ -82,7 +82,7 @@ pub static VGG: Naming =
     Naming { name: "torchvision", prefixes: &[], layers: &[("layers.*", "features.*")], endings: ENDINGS };
 
 /// The `.npz` files of the ViT and AugReg papers, and those of big_vision, whose layers have other numbers. Their axes
-/// have another order, see [`from_jax`].
+/// have another order, see `from_jax`.
 pub static AUGREG: Naming = Naming {
     name: "big_vision",
     prefixes: &["params/", "opt/target/", "params/img/", "img/"],
